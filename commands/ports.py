@@ -1,0 +1,163 @@
+"""What the write side needs from the world. `adapters/` fulfils these; nothing here knows how."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+# -- payment providers -------------------------------------------------------------------------------------------------
+
+IntentStatus = Literal["requires_payment_method", "requires_action", "processing", "succeeded", "canceled", "failed"]
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """A provider's payment intent as it stands. `code` and `detail` say why the last attempt failed, if it did."""
+
+    ref: str
+    status: IntentStatus
+    amount_cents: int
+    currency: str
+    payment_id: UUID
+    client_secret: str = ""
+    redirect_url: str = ""
+    code: str = ""
+    detail: str = ""
+
+
+class ProviderRefund(msgspec.Struct, frozen=True):
+    """A refund that the provider accepted."""
+
+    ref: str
+    amount_cents: int
+
+
+class ProviderNotice(msgspec.Struct, frozen=True):
+    """A verified webhook notice: its own id (for ever unique), its type and the intent it speaks of."""
+
+    event_id: str
+    type: str
+    created: datetime
+    intent: Intent | None
+
+
+class ProviderUnavailable(Exception):
+    """No answer, a time-out or a 5xx: it may have happened or not; ask again under the same idempotency key."""
+
+
+class ProviderRefused(Exception):
+    """The provider said no to the call itself (a 4xx that no retry mends)."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class InvalidSignature(Exception):
+    """A webhook whose signature is missing, wrong, too old or from the future."""
+
+
+class PaymentProvider(Protocol):
+    """A provider of card payments. Every call but `get` and `find` is idempotent under the key it is given."""
+
+    name: str
+
+    async def create(
+        self, payment_id: UUID, amount_cents: int, currency: str, *, method: str | None, idempotency_key: str
+    ) -> Intent:
+        """Create the payment's intent and, with a method, confirm it. Raises ProviderUnavailable, ProviderRefused."""
+        ...
+
+    async def confirm(self, ref: str, *, method: str, idempotency_key: str) -> Intent:
+        """Try a method on an intent that awaits one."""
+        ...
+
+    async def get(self, ref: str) -> Intent: ...
+
+    async def find(self, payment_id: UUID) -> Intent | None:
+        """The intent made for a payment, when its ref never reached us."""
+        ...
+
+    async def cancel(self, ref: str, *, idempotency_key: str) -> Intent: ...
+
+    async def refund(self, ref: str, *, amount_cents: int, idempotency_key: str) -> ProviderRefund: ...
+
+    def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
+        """Verify and read a notice. Raises InvalidSignature; ValueError when the body is not a notice."""
+        ...
+
+
+# -- work queues -------------------------------------------------------------------------------------------------------
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A piece of work. Publishing the same id twice is publishing it once, as far as the queue can tell; handlers are
+    idempotent all the same."""
+
+    id: UUID
+    kind: str
+    body: Mapping[str, str] = {}
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A job handed to a worker: the how-manieth attempt this is, from 1, and whether it is the last."""
+
+    job: Job
+    attempt: int
+    last: bool
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A job that failed for good, and why."""
+
+    job: Job
+    queue: str
+    error: str
+    attempts: int
+    died_at: datetime | None
+
+
+JobHandler = Callable[[Delivery], Awaitable[None]]
+
+
+class WorkQueue(Protocol):
+    """A durable queue: at least once, retried with backoff, dead-lettered after the last attempt."""
+
+    name: str
+
+    async def publish(self, jobs: Sequence[Job]) -> None:
+        """Returns when the jobs are safe."""
+        ...
+
+    async def consume(self, handler: JobHandler, *, concurrency: int = 4) -> None:
+        """Hand jobs to the handler until cancelled. An exception means: again later, or dead after the last attempt."""
+        ...
+
+    async def depth(self) -> int:
+        """Jobs that wait or are being worked on."""
+        ...
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...
+
+    async def redrive(self, job_id: UUID) -> bool:
+        """Put a dead job back to work with fresh attempts. False when there is none of that id."""
+        ...
+
+
+# -- mail --------------------------------------------------------------------------------------------------------------
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """One message to one person. `message_id` is derived from the notice, so a repeat is the same message."""
+
+    message_id: str
+    to: str
+    subject: str
+    text: str
+
+
+class Mailer(Protocol):
+    """Sends mail; returns the carrier's reference."""
+
+    async def send(self, mail: Mail) -> str: ...

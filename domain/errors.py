@@ -1,0 +1,44 @@
+"""How the domain says no. Each refusal has a stable machine code; what kind of no it is decides the HTTP status."""
+
+
+class Refused(Exception):
+    """A rule said no; nothing was changed.
+
+    `code` is stable and machine-readable, `detail` is for people, `extra` are further fields of the problem document
+    (for instance `available` beside `insufficient_stock`).
+    """
+
+    def __init__(self, code: str, detail: str = "", **extra: object) -> None:
+        super().__init__(code, detail)
+        self.code, self.detail, self.extra = code, detail or code.replace("_", " "), extra
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
+
+class Invalid(Refused):
+    """The request can never be right as it is (422)."""
+
+
+class NotFound(Refused):
+    """There is no such thing, or not for this caller (404)."""
+
+
+class Forbidden(Refused):
+    """The caller may not do this (403)."""
+
+
+class Unauthorized(Refused):
+    """The caller did not prove who they are (401)."""
+
+
+class Conflict(Refused):
+    """The state of things does not allow it now (409)."""
+
+
+class Stale(Refused):
+    """The caller decided on an older version (412)."""
+
+
+class Declined(Refused):
+    """The payment was declined (402)."""

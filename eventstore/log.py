@@ -1,0 +1,146 @@
+"""The log's contract: what is appended, what is read back, and how an append is refused.
+
+Every adapter (PostgreSQL, KurrentDB) keeps it; the same tests hold them all to it.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """Who did it and why: stored with every event of an append.
+
+    `actor` is `user:<id>`, `reactor:<name>`, `system` or the like; `correlation_id` is shared by everything that one
+    request set in motion; `causation_id` is the event that caused this one; `traceparent` is W3C Trace Context.
+    """
+
+    actor: str = "system"
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    traceparent: str | None = None
+
+
+class StreamAppend(msgspec.Struct, frozen=True):
+    """Events for one stream, which must be at `expected_version` (0: it does not exist yet)."""
+
+    stream_id: UUID
+    expected_version: int
+    events: Sequence[msgspec.Struct]
+
+
+class Once(msgspec.Struct, frozen=True):
+    """Makes an append happen once: committed with the events, refused with AlreadyDone when the key is known.
+
+    `fingerprint` tells whether a repeat asks for the same thing; `refs` are the ids of what was made;
+    `expires_at` None keeps the record for ever (reactors do).
+    """
+
+    key: UUID
+    fingerprint: bytes = b""
+    refs: Mapping[str, str] = {}
+    expires_at: datetime | None = None
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The record of an append that happened: what Once said, and the position of its last event."""
+
+    key: UUID
+    fingerprint: bytes
+    refs: Mapping[str, str]
+    position: int
+    answer: bytes | None = None
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """Where an append landed: the positions of its first and last event, its time, and the events' ids in order."""
+
+    first_position: int
+    position: int
+    recorded_at: datetime
+    event_ids: Sequence[UUID]
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """All that an event carries beside its payload."""
+
+    position: int
+    event_id: UUID
+    stream_id: UUID
+    version: int
+    name: str
+    recorded_at: datetime
+    actor: str
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    traceparent: str | None = None
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event as it stands in the log. Satisfies the `eventsourcing` library's DomainEventProtocol."""
+
+    env: Envelope
+    event: Any
+
+    @property
+    def originator_id(self) -> UUID:
+        """The stream, by the name that the eventsourcing library gives it."""
+        return self.env.stream_id
+
+    @property
+    def originator_version(self) -> int:
+        """The version, by the name that the eventsourcing library gives it."""
+        return self.env.version
+
+
+class VersionConflict(Exception):
+    """A stream was not at the expected version: somebody else appended first. Nothing of the append was kept."""
+
+    def __init__(self, stream_ids: Sequence[UUID]) -> None:
+        super().__init__(f"stream moved on: {', '.join(map(str, stream_ids))}")
+        self.stream_ids = stream_ids
+
+
+class AlreadyDone(Exception):
+    """The append's Once key is in the log already. Nothing was appended this time."""
+
+    def __init__(self, done: Done) -> None:
+        super().__init__(f"already done at position {done.position}")
+        self.done = done
+
+
+class Log(Protocol):
+    """An append-only log of streams with one order over all of them."""
+
+    async def append(
+        self, streams: Sequence[StreamAppend], metadata: Metadata = ..., once: Once | None = None
+    ) -> Appended:
+        """Append to several streams, all or nothing. Raises VersionConflict or AlreadyDone."""
+        ...
+
+    async def read(
+        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+    ) -> list[Recorded]:
+        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when given."""
+        ...
+
+    async def read_stream(
+        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None
+    ) -> list[Recorded]:
+        """A stream's events above a version, in order, none beyond position `upto`."""
+        ...
+
+    async def head(self) -> int:
+        """The position of the last event, 0 when there is none."""
+        ...
+
+    def subscribe(self, after: int = 0, *, names: Sequence[str] | None = None) -> AsyncIterator[list[Recorded]]:
+        """Pages of events from a position on, for ever: what is there, then what comes."""
+        ...
+
+    async def done(self, key: UUID) -> Done | None:
+        """The record of a Once key, if its append happened."""
+        ...
