@@ -1,0 +1,16 @@
+"""Which migrations make up the program's database."""
+
+from pathlib import Path
+
+import adapters
+from eventstore import migrations
+
+FOLDERS = [
+    ("eventstore", migrations.SQL),
+    ("adapters", Path(adapters.__file__).parent / "sql"),
+]
+
+
+def migrate(url: str) -> list[str]:
+    """Bring the database at `url` to this program's schema; returns what ran. Safe to call from several processes."""
+    return migrations.migrate(url, FOLDERS)
