@@ -3,7 +3,7 @@ CREATE TABLE log.events (
     position       bigint PRIMARY KEY,
     event_id       uuid NOT NULL,
     stream_id      uuid NOT NULL,
-    version        bigint NOT NULL CHECK (version > 0),
+    version        bigint NOT NULL,
     name           text NOT NULL,
     payload        bytea NOT NULL,
     actor          text NOT NULL,

@@ -1,48 +1,61 @@
 -- Append a batch of appends, each whole or absent, in one statement: the group commit of docs/log.md.
 --
--- event arrays: one element per event, in order; append_nos says which append of the batch (from 1) it belongs to.
--- check_*: one element per stream of an append: the version that it must be at. A stream stands in one append only.
--- once_*: one element per append that carries an idempotency key.
--- conflicts / repeats: the appends that were left out, because a stream had moved on / because their key is known.
+-- Event arrays have one element per event, in order; append_nos says which append of the batch (from 1) it belongs to.
+-- check_* have one element per stream that must exist already: its append, and the version that it must be at.
+-- once_* have one element per append that carries an idempotency key.
 --
 -- The advisory lock makes this the only writer until commit; every statement of a volatile function sees what was
 -- committed before the lock was granted, so position order is commit order and the last row is the true tail.
+--
+-- At first a batch is tried as a whole (careful = false): a unique violation or a missing predecessor says that some
+-- append lost, and nothing is kept. Sent again with careful = true, the losers are found and left out: `conflicts`
+-- are the appends with a stream that had moved on, `repeats` those whose key is known.
 CREATE FUNCTION log.append(
+    careful boolean,
     event_ids uuid[], stream_ids uuid[], versions bigint[], names text[], payloads bytea[], digests bytea[],
     actors text[], correlation_ids uuid[], causation_ids uuid[], traceparents text[], append_nos int[],
     check_streams uuid[], check_versions bigint[], check_appends int[],
     once_keys uuid[], once_fingerprints bytea[], once_refs text[], once_expires timestamptz[], once_appends int[],
     OUT base bigint, OUT at timestamptz, OUT conflicts int[], OUT repeats int[]
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     h         bytea;
-    n         int := cardinality(event_ids);
     p         bigint;
-    hashes    bytea[] := array_fill(NULL::bytea, ARRAY[cardinality(event_ids)]);
-    positions bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(event_ids)]);
+    hashes    bytea[] := digests;   -- of the right length; every element is overwritten or left out
+    positions bigint[] := versions;
     ends      bigint[] := '{}';
     lost      int[] := '{}';
 BEGIN
     PERFORM pg_advisory_xact_lock(4910, 1);
+    conflicts := '{}';
     repeats := '{}';
-    IF cardinality(once_keys) > 0 THEN
+    IF careful THEN
         repeats := ARRAY(SELECT k.a FROM unnest(once_keys, once_appends) AS k(key, a)
                          WHERE EXISTS (SELECT 1 FROM log.once o WHERE o.key = k.key));
+        conflicts := ARRAY(
+            SELECT DISTINCT c.a FROM unnest(check_streams, check_versions, check_appends) AS c(s, v, a)
+            WHERE c.v <> coalesce(
+                      (SELECT e.version FROM log.events e WHERE e.stream_id = c.s ORDER BY e.version DESC LIMIT 1), 0)
+              AND c.a <> ALL (repeats));
+        lost := conflicts || repeats;
+    ELSIF cardinality(check_streams) > 0 THEN
+        PERFORM 1 FROM unnest(check_streams, check_versions) AS c(s, v)
+        WHERE NOT EXISTS (SELECT 1 FROM log.events e WHERE e.stream_id = c.s AND e.version = c.v);
+        IF FOUND THEN
+            RAISE EXCEPTION 'a stream is not at the expected version' USING ERRCODE = 'unique_violation';
+        END IF;
     END IF;
-    conflicts := ARRAY(
-        SELECT DISTINCT c.a FROM unnest(check_streams, check_versions, check_appends) AS c(s, v, a)
-        WHERE c.v <> coalesce(
-                  (SELECT e.version FROM log.events e WHERE e.stream_id = c.s ORDER BY e.version DESC LIMIT 1), 0)
-          AND c.a <> ALL (repeats));
-    lost := conflicts || repeats;
 
     SELECT e.position, e.hash, e.recorded_at INTO base, h, at FROM log.events e ORDER BY e.position DESC LIMIT 1;
     base := coalesce(base, 0);
     h := coalesce(h, decode(repeat('00', 32), 'hex'));
     at := greatest(at, clock_timestamp());
     p := base;
-    FOR i IN 1..n LOOP
-        CONTINUE WHEN append_nos[i] = ANY (lost);
+    FOR i IN 1..cardinality(event_ids) LOOP
+        IF append_nos[i] = ANY (lost) THEN
+            positions[i] := NULL;
+            CONTINUE;
+        END IF;
         p := p + 1;
         h := sha256(h || int8send(p) || timestamptz_send(at) || digests[i]);
         hashes[i] := h;

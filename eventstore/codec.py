@@ -1,0 +1,189 @@
+"""Events to bytes and back: wire names, upcasters, personal fields under a key per person.
+
+A payload is JSON. A personal field is stored as "1:" and the base64 of nonce ‖ AES-256-GCM ciphertext of the field's
+JSON, with the stream id and the field's name as associated data, so that a ciphertext moved elsewhere does not open.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping
+from os import urandom
+from typing import Any, ClassVar, Protocol, get_args, get_type_hints
+from uuid import UUID
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KeyOf = Callable[[UUID], bytes | None]
+Payload = dict[str, Any]  # any JSON object: what an upcaster works on
+Upcaster = tuple[str, Callable[[Payload], Payload]]
+
+FORGOTTEN = "[forgotten]"
+
+
+class EventType(Protocol):
+    """What the codec asks of an event class: a msgspec struct that knows its wire name."""
+
+    NAME: ClassVar[str]
+    PERSON: ClassVar[str]
+
+
+class UnknownEvent(Exception):
+    """A wire name that no registered class reads, even after upcasting."""
+
+
+class MissingKey(Exception):
+    """A personal field cannot be written: its person has no key (never had one, or was forgotten)."""
+
+
+class _Kind:
+    """How one event class is written and read."""
+
+    def __init__(self, cls: type[msgspec.Struct]) -> None:
+        self.cls = cls
+        self.name: str = cls.NAME  # type: ignore[attr-defined]
+        self.person: str = cls.PERSON  # type: ignore[attr-defined]
+        self.decoder = msgspec.json.Decoder(cls)
+        self.personal = _personal_fields(cls)
+        self.wire_decoder: msgspec.json.Decoder[msgspec.Struct] | None = None
+        if self.personal:
+            fields = [
+                (f.name, str | None if f.name in self.personal else f.type, None)
+                if f.name in self.personal or not f.required
+                else (f.name, f.type)
+                for f in sorted(msgspec.structs.fields(cls), key=lambda f: not f.required or f.name in self.personal)
+            ]
+            self.wire_decoder = msgspec.json.Decoder(msgspec.defstruct(cls.__name__ + "Wire", fields))
+
+
+def _personal_fields(cls: type[msgspec.Struct]) -> dict[str, object]:
+    """Names of the fields marked personal, with what each reads as when the person's key is gone."""
+    found: dict[str, object] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        marks = [hint, *get_args(hint)]
+        if any(_is_personal(mark) for m in marks for mark in getattr(m, "__metadata__", ())):
+            optional = type(None) in get_args(hint) or type(None) in get_args(getattr(hint, "__origin__", None))
+            found[name] = None if optional else FORGOTTEN
+    return found
+
+
+def _is_personal(mark: object) -> bool:
+    return isinstance(mark, msgspec.Meta) and bool(mark.extra and mark.extra.get("personal"))
+
+
+class Codec:
+    """Reads and writes the events of one registry.
+
+    `upcasters` maps an old wire name to the name of its next shape and a function from the old JSON object to the new.
+    """
+
+    def __init__(
+        self, events: Mapping[str, type[msgspec.Struct]], upcasters: Mapping[str, Upcaster] | None = None
+    ) -> None:
+        self._kinds = {name: _Kind(cls) for name, cls in events.items()}
+        self._upcasters = dict(upcasters or {})
+        self._encode = msgspec.json.Encoder().encode
+        for old, (new, _) in self._upcasters.items():
+            if new not in self._kinds and new not in self._upcasters:
+                raise ValueError(f"{old} is upcast to {new}, which nothing reads")
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    def names_of(self, classes: Iterable[type[msgspec.Struct]]) -> list[str]:
+        """Every wire name that reads as one of these classes, the old ones that are upcast among them."""
+        wanted = {cls.NAME for cls in classes}  # type: ignore[attr-defined]
+        return sorted(wanted | {old for old in self._upcasters if self._final(old) in wanted})
+
+    def knows(self, name: str) -> bool:
+        """Whether events of this wire name can be read."""
+        return self._final(name) in self._kinds
+
+    def _final(self, name: str) -> str:
+        while name in self._upcasters:
+            name = self._upcasters[name][0]
+        return name
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def person_of(self, event: msgspec.Struct, stream_id: UUID) -> UUID | None:
+        """Whose key the event's personal fields need; None when it has none."""
+        kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
+        if not kind.personal:
+            return None
+        return getattr(event, kind.person) if kind.person else stream_id
+
+    def encode(self, event: msgspec.Struct, stream_id: UUID, key: bytes | None = None) -> bytes:
+        """The payload as stored. Raises MissingKey when it has personal fields and there is no key."""
+        kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
+        if not kind.personal:
+            return self._encode(event)
+        if key is None:
+            raise MissingKey(f"no key for {kind.name} of stream {stream_id}")
+        payload: Payload = msgspec.to_builtins(event)
+        for field in kind.personal:
+            if payload.get(field) is not None:
+                payload[field] = encrypt(self._encode(payload[field]), key, stream_id, field)
+        return self._encode(payload)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def reader_of(self, name: str) -> Callable[[bytes], msgspec.Struct] | None:
+        """The plain decoder of a wire name that needs neither a key nor upcasting; None when it does."""
+        kind = self._kinds.get(name)
+        return None if kind is None or kind.personal else kind.decoder.decode
+
+    def person_in(self, name: str, payload: bytes, stream_id: UUID) -> UUID | None:
+        """Whose key a stored payload needs; None when it needs none."""
+        kind, payload = self._current(name, payload)
+        if kind.wire_decoder is None:
+            return None
+        return getattr(kind.wire_decoder.decode(payload), kind.person) if kind.person else stream_id
+
+    def decode(self, name: str, payload: bytes, stream_id: UUID, key_of: KeyOf = lambda _: None) -> msgspec.Struct:
+        """The event of a stored payload; personal fields whose key is gone read as FORGOTTEN (or None).
+
+        Raises UnknownEvent, msgspec.ValidationError.
+        """
+        kind, payload = self._current(name, payload)
+        if kind.wire_decoder is None:
+            return kind.decoder.decode(payload)
+        wire = kind.wire_decoder.decode(payload)
+        key = key_of(getattr(wire, kind.person) if kind.person else stream_id)
+        body: Payload = msgspec.json.decode(payload)
+        for field, gone in kind.personal.items():
+            token = body.get(field)
+            if token is not None:
+                text = decrypt(token, key, stream_id, field) if key else None
+                body[field] = gone if text is None else msgspec.json.decode(text)
+        return msgspec.convert(body, kind.cls)
+
+    def _current(self, name: str, payload: bytes) -> tuple[_Kind, bytes]:
+        if name in self._upcasters:
+            body: Payload = msgspec.json.decode(payload)
+            while name in self._upcasters:
+                name, upcast = self._upcasters[name]
+                body = upcast(body)
+            payload = self._encode(body)
+        kind = self._kinds.get(name)
+        if kind is None:
+            raise UnknownEvent(name)
+        return kind, payload
+
+
+def encrypt(text: bytes, key: bytes, stream_id: UUID, field: str) -> str:
+    """AES-256-GCM under a fresh nonce, bound to its stream and field."""
+    nonce = urandom(12)
+    return "1:" + b64encode(nonce + AESGCM(key).encrypt(nonce, text, _bound_to(stream_id, field))).decode()
+
+
+def decrypt(token: str, key: bytes, stream_id: UUID, field: str) -> bytes | None:
+    """The text of a token; None when this key does not open it (the person was forgotten and came back)."""
+    raw = b64decode(token.removeprefix("1:"))
+    try:
+        return AESGCM(key).decrypt(raw[:12], raw[12:], _bound_to(stream_id, field))
+    except InvalidTag:
+        return None
+
+
+def _bound_to(stream_id: UUID, field: str) -> bytes:
+    return stream_id.bytes + field.encode()

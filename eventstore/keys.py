@@ -1,0 +1,55 @@
+"""Keys of persons, and the program's own secrets: both live outside the log."""
+
+from collections.abc import Callable, Iterable
+from os import urandom
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+_SELECT = "SELECT person_id, key FROM private.person_keys WHERE person_id = ANY (%s)"
+
+
+class PersonKeys:
+    """A key of 256 bits per person. Destroying it makes the person's fields in every copy of the log unreadable."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def create(self, person_ids: Iterable[UUID]) -> None:
+        """Give each a key if they have none; committed when this returns, so before the person's first event."""
+        ids = list(person_ids)
+        async with self._pool.connection() as conn:
+            await conn.execute(
+                "INSERT INTO private.person_keys (person_id, key) SELECT * FROM unnest(%s::uuid[], %s::bytea[])"
+                " ON CONFLICT (person_id) DO NOTHING",
+                (ids, [urandom(32) for _ in ids]),
+            )
+
+    async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
+        """The keys there are; the forgotten and the unknown are absent."""
+        async with self._pool.connection() as conn:
+            rows = await (await conn.execute(_SELECT, (list(person_ids),))).fetchall()
+        return dict(rows)
+
+    async def destroy(self, person_id: UUID) -> None:
+        """Forget. There is no way back."""
+        async with self._pool.connection() as conn:
+            await conn.execute("DELETE FROM private.person_keys WHERE person_id = %s", (person_id,))
+
+
+def keys_now(conn: psycopg.Connection, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
+    """As PersonKeys.get, for code that runs in threads (the projection engine)."""
+    return dict(conn.execute(_SELECT, (list(person_ids),)).fetchall())
+
+
+async def secret(pool: AsyncConnectionPool, name: str, make: Callable[[], bytes]) -> bytes:
+    """The program's secret of this name, made on first use; every process gets the same."""
+    async with pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO private.secrets (name, value) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING", (name, make())
+        )
+        row = await (await conn.execute("SELECT value FROM private.secrets WHERE name = %s", (name,))).fetchone()
+    assert row is not None
+    value: bytes = row[0]
+    return value

@@ -1,0 +1,225 @@
+"""The log on PostgreSQL: reads, subscriptions, and appends through the group-commit writer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from eventstore.chain import Fault, Verifier
+from eventstore.codec import Codec
+from eventstore.head import HeadWatcher
+from eventstore.keys import PersonKeys
+from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend
+from eventstore.writer import GroupCommitWriter, Pending
+
+COLUMNS = (
+    "position, event_id, stream_id, version, name, recorded_at, actor, correlation_id, causation_id, traceparent,"
+    " payload"
+)
+RUN_AS = "-c role=ludoteca_app"
+"""Connection option under which the program runs: a role that cannot change or remove events."""
+
+Raw = tuple[Envelope, bytes]
+
+
+class PostgresLog:
+    """The log, as one process sees it. Open with `async with PostgresLog.open(url, codec) as log`."""
+
+    def __init__(self, url: str, codec: Codec, pool: AsyncConnectionPool) -> None:
+        self.codec, self.pool = codec, pool
+        self.keys = PersonKeys(pool)
+        self.watcher = HeadWatcher(url)
+        self._writer = GroupCommitWriter(url)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, codec: Codec, *, pool_size: int = 8) -> AsyncIterator[Self]:
+        """Connect to a migrated database; closes everything at the end."""
+        async with open_pool(url, pool_size) as pool:
+            log = cls(url, codec, pool)
+            try:
+                yield log
+            finally:
+                await log._writer.close()
+                await log.watcher.close()
+
+    # -- appending -----------------------------------------------------------------------------------------------------
+
+    async def append(
+        self, streams: Sequence[StreamAppend], metadata: Metadata = Metadata(), once: Once | None = None
+    ) -> Appended:
+        """Append to several streams, all or nothing.
+
+        Raises VersionConflict, AlreadyDone; MissingKey when a person was forgotten; LogUnavailable when the database
+        cannot be reached (then nothing was appended, or `once` will tell on the next try).
+        """
+        keys = await self._keys_for_writing(streams)
+        encode = self.codec.encode
+        pending = Pending(metadata, once)
+        for stream in streams:
+            pending.expect(stream.stream_id, stream.expected_version)
+            version = stream.expected_version
+            for event in stream.events:
+                version += 1
+                name: str = event.NAME  # type: ignore[attr-defined]
+                key = keys.get(self.codec.person_of(event, stream.stream_id)) if keys else None  # type: ignore[arg-type]
+                pending.add(stream.stream_id, version, name, encode(event, stream.stream_id, key))
+        return await self._writer.append(pending)
+
+    async def _keys_for_writing(self, streams: Sequence[StreamAppend]) -> dict[UUID, bytes]:
+        persons = {
+            person
+            for stream in streams
+            for event in stream.events
+            if (person := self.codec.person_of(event, stream.stream_id)) is not None
+        }
+        return await self.keys.get(persons) if persons else {}
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def read(
+        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+    ) -> list[Recorded]:
+        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when given."""
+        return await self.decode(await self.read_raw(after, upto=upto, names=names, limit=limit))
+
+    async def read_raw(
+        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+    ) -> list[Raw]:
+        """As `read`, but payloads as stored: what a relay, an export or an auditor wants."""
+        where, values = ["position > %s"], [after]  # type: tuple[list[str], list[Any]]
+        if upto is not None:
+            where, values = [*where, "position <= %s"], [*values, upto]
+        if names is not None:
+            where, values = [*where, "name = ANY (%s)"], [*values, list(names)]
+        return await self._select(f"WHERE {' AND '.join(where)} ORDER BY position LIMIT %s", [*values, limit])
+
+    async def read_stream(self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None) -> list[Recorded]:
+        """A stream's events above a version, in order, none beyond position `upto`."""
+        return await self.decode(await self.read_stream_raw(stream_id, after_version, upto=upto))
+
+    async def read_stream_raw(self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None) -> list[Raw]:
+        """As `read_stream`, but payloads as stored."""
+        where, values = "stream_id = %s AND version > %s", [stream_id, after_version]  # type: tuple[str, list[Any]]
+        if upto is not None:
+            where, values = where + " AND position <= %s", [*values, upto]
+        return await self._select(f"WHERE {where} ORDER BY version", values)
+
+    async def _select(self, rest: str, values: list[Any]) -> list[Raw]:
+        async with self.pool.connection() as conn:
+            cursor = conn.cursor(binary=True)
+            await cursor.execute(f"SELECT {COLUMNS} FROM log.events {rest}".encode(), values)
+            return raw_rows(await cursor.fetchall())
+
+    async def decode(self, rows: Sequence[Raw]) -> list[Recorded]:
+        """Read payloads as events, with the keys that their persons still have."""
+        persons = persons_in(self.codec, rows)
+        keys = await self.keys.get(persons) if persons else {}
+        return decode(self.codec, rows, keys)
+
+    async def head(self) -> int:
+        """The position of the last event, 0 when there is none."""
+        async with self.pool.connection() as conn:
+            row = await (await conn.execute("SELECT coalesce(max(position), 0) FROM log.events")).fetchone()
+        return int(row[0]) if row else 0
+
+    async def subscribe(
+        self, after: int = 0, *, names: Sequence[str] | None = None, page: int = 1000
+    ) -> AsyncIterator[list[Recorded]]:
+        """Pages of events from a position on, for ever: what is there, then what comes. The wake-up is a hint."""
+        while True:
+            head = await self.watcher.beyond(after)
+            while after < head:
+                events = await self.read(after, upto=head, names=names, limit=page)
+                after = events[-1].env.position if len(events) == page else head
+                if events:
+                    yield events
+
+    # -- once-keys and proof -------------------------------------------------------------------------------------------
+
+    async def done(self, key: UUID) -> Done | None:
+        """The record of a Once key, if its append happened."""
+        return (await self.done_many([key])).get(key)
+
+    async def done_many(self, keys: Iterable[UUID]) -> dict[UUID, Done]:
+        """The records of those keys that are known."""
+        async with self.pool.connection() as conn:
+            return {row[0]: _done(row) for row in await (await conn.execute(_DONE, (list(keys),))).fetchall()}
+
+    async def answer(self, key: UUID, answer: bytes) -> None:
+        """Keep the answer that was given under a Once key, for replays."""
+        async with self.pool.connection() as conn:
+            await conn.execute("UPDATE log.once SET answer = %s WHERE key = %s", (answer, key))
+
+    async def purge_expired(self) -> int:
+        """Drop the Once keys whose time is over; returns how many."""
+        async with self.pool.connection() as conn:
+            return (await conn.execute("DELETE FROM log.once WHERE expires_at < clock_timestamp()")).rowcount
+
+    async def verify(self, verifier: Verifier, *, upto: int, page: int = 5000) -> AsyncIterator[int | Fault]:
+        """Walk the chain: yields the position reached after each page, and last of all the Fault if there is one."""
+        sql = (
+            f"SELECT {COLUMNS}, hash FROM log.events WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"
+        )
+        while verifier.position < upto:
+            async with self.pool.connection() as conn:
+                cursor = conn.cursor(binary=True)
+                rows = await (await cursor.execute(sql.encode(), (verifier.position, upto, page))).fetchall()
+            fault = verifier.check((Envelope(*row[:10]), row[10], row[11]) for row in rows)
+            if fault is None and not rows:
+                fault = Fault(verifier.position + 1, "removed: the log ends before this position")
+            yield fault or verifier.position
+            if fault:
+                return
+
+
+_DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = ANY (%s)"
+
+
+def _done(row: TupleRow) -> Done:
+    return Done(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
+
+
+def raw_rows(rows: Sequence[TupleRow]) -> list[Raw]:
+    """Rows of COLUMNS as envelopes and payloads."""
+    return [(Envelope(*row[:10]), row[10]) for row in rows]
+
+
+def persons_in(codec: Codec, rows: Sequence[Raw]) -> set[UUID]:
+    """The persons whose keys these rows need."""
+    return {
+        person
+        for env, payload in rows
+        if codec.reader_of(env.name) is None and codec.knows(env.name)
+        if (person := codec.person_in(env.name, payload, env.stream_id)) is not None
+    }
+
+
+def decode(codec: Codec, rows: Sequence[Raw], keys: dict[UUID, bytes]) -> list[Recorded]:
+    """Read rows as events, given the keys of the persons in them."""
+    return [Recorded(env, codec.decode(env.name, payload, env.stream_id, keys.get)) for env, payload in rows]
+
+
+@asynccontextmanager
+async def open_pool(url: str, size: int) -> AsyncIterator[AsyncConnectionPool]:
+    """A pool of connections that run as the program's role, each statement its own transaction."""
+    pool = AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=size,
+        open=False,
+        timeout=5,
+        kwargs={"autocommit": True, "options": RUN_AS, "application_name": "ludoteca"},
+    )
+    await pool.open()
+    try:
+        yield pool
+    finally:
+        with suppress(psycopg.Error, asyncio.CancelledError):
+            await pool.close()
