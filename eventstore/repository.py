@@ -1,0 +1,214 @@
+"""Aggregates from the log and back: load by folding a stream, decide, append what was decided.
+
+A `Unit` is one decision: it loads, collects events and appends them at the versions that it saw. States are cached per
+process; the version check makes that safe, and `Repository.decide` makes it true: a conflict, or a refusal that was
+decided on a cached state, is decided again on a fresh one before anybody is told.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from eventstore.log import Appended, Log, Metadata, Once, StreamAppend, VersionConflict
+from eventstore.snapshots import Snapshots
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+ATTEMPTS = 20
+"""How often a decision is taken anew when others keep appending first."""
+
+
+class Aggregate(msgspec.Struct, Generic[S], frozen=True):
+    """A kind of stream: how its events fold into a state.
+
+    `snapshot_every` versions a snapshot is kept (0: never; must be 0 where the state has personal fields);
+    `schema` names the state's shape, so that a snapshot of an older program is not read.
+    """
+
+    kind: str
+    state: type[S]
+    evolve: Callable[[S | None, Any], S | None]
+    snapshot_every: int = 0
+    schema: int = 1
+
+    def fold(self, state: S | None, events: Sequence[msgspec.Struct]) -> S | None:
+        """The state after these events."""
+        for event in events:
+            state = self.evolve(state, event)
+        return state
+
+
+class _Stream(msgspec.Struct):
+    """A stream within one decision: the version it was seen at, its state so far, and the events to append."""
+
+    aggregate: Aggregate[Any]
+    version: int
+    state: Any
+    events: list[msgspec.Struct]
+
+
+class Unit:
+    """One decision over one or several streams, appended whole or not at all."""
+
+    def __init__(self, repository: "Repository", metadata: Metadata, *, fresh: bool) -> None:
+        self._repository = repository
+        self._fresh = fresh
+        self._streams: dict[UUID, _Stream] = {}
+        self.metadata = metadata
+        self.once: Once | None = None
+        self.used_cache = False
+
+    async def load(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
+        """The state of a stream, with what this unit has emitted so far; None when the stream does not exist."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            version, state, cached = await self._repository.load(aggregate, stream_id, fresh=self._fresh)
+            self.used_cache |= cached
+            stream = self._streams[stream_id] = _Stream(aggregate, version, state, [])
+        state = stream.state
+        return state  # type: ignore[no-any-return]
+
+    def create(self, aggregate: Aggregate[S], stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
+        """Emit the first events of a stream that is known to be new (a fresh id): nothing is read."""
+        self._streams.setdefault(stream_id, _Stream(aggregate, 0, None, []))
+        self.emit(stream_id, events)
+
+    def emit(self, stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
+        """Add events to a stream that was loaded or created in this unit."""
+        stream = self._streams[stream_id]
+        stream.events.extend(events)
+        stream.state = stream.aggregate.fold(stream.state, events)
+
+    @property
+    def stream_ids(self) -> list[UUID]:
+        """Every stream this unit looked at."""
+        return list(self._streams)
+
+    def appends(self) -> list[StreamAppend]:
+        """What is to be appended."""
+        return [StreamAppend(i, s.version, s.events) for i, s in self._streams.items() if s.events]
+
+    def committed(self) -> None:
+        """Remember the states that are now in the log."""
+        for stream_id, s in self._streams.items():
+            if s.events:
+                self._repository.remember(s.aggregate, stream_id, s.version + len(s.events), s.state, s.version)
+
+
+Decision = Callable[[Unit], Awaitable[R]]
+
+
+class Repository:
+    """Loads aggregates and carries out decisions on them."""
+
+    def __init__(self, log: Log, snapshots: Snapshots | None = None, *, cache_size: int = 10_000) -> None:
+        self.log = log
+        self._snapshots = snapshots
+        self._cache: OrderedDict[UUID, tuple[int, Any]] = OrderedDict()
+        self._cache_size = cache_size
+        self._locks: dict[UUID, tuple[asyncio.Lock, int]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def load(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> tuple[int, S | None, bool]:
+        """Version and state of a stream, and whether they are from the cache unchecked; `fresh` reads what is new."""
+        cached = self._cache.get(stream_id)
+        if cached is not None and not fresh:
+            self._cache.move_to_end(stream_id)
+            return cached[0], cached[1], True
+        version, state = cached or await self._from_snapshot(aggregate, stream_id)
+        events = await self.log.read_stream(stream_id, version)
+        if events:
+            state = aggregate.fold(state, [e.event for e in events])
+            version = events[-1].env.version
+        self._keep(stream_id, version, state)
+        return version, state, False
+
+    async def state(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
+        """The state as it is now in the log."""
+        return (await self.load(aggregate, stream_id))[1]
+
+    async def decide(
+        self, decision: Decision[R], metadata: Metadata = Metadata(), *, refusal: type[Exception] = Exception
+    ) -> tuple[R, Appended | None]:
+        """Run a decision and append its events; on a conflict run it again, with contended streams locked.
+
+        Returns its result and where it landed (None when it emitted nothing). A `refusal` raised on cached states is
+        checked on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the decision raises; AlreadyDone.
+        """
+        async with AsyncExitStack() as locks:
+            fresh = False
+            for attempt in range(1, ATTEMPTS + 1):
+                unit = Unit(self, metadata, fresh=fresh)
+                try:
+                    result = await decision(unit)
+                    appends = unit.appends()
+                    if not appends:
+                        return result, None
+                    appended = await self.log.append(appends, unit.metadata, unit.once)
+                except refusal:
+                    if not unit.used_cache:
+                        raise
+                    fresh = True
+                except VersionConflict as conflict:
+                    if attempt == ATTEMPTS:
+                        raise
+                    if attempt == 1:
+                        await self._queue_up(locks, conflict.stream_ids)
+                    fresh = True
+                else:
+                    unit.committed()
+                    return result, appended
+            raise AssertionError("unreachable")
+
+    def remember(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object, before: int) -> None:
+        """Keep a state that was just appended, and a snapshot of it when one is due."""
+        self._keep(stream_id, version, state)
+        every = aggregate.snapshot_every
+        if self._snapshots is not None and every and version // every > before // every:
+            schema = f"{aggregate.kind}.{aggregate.schema}"
+            task = asyncio.create_task(self._snapshots.save(stream_id, schema, state, version))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    def forget(self, stream_id: UUID) -> None:
+        """Drop a stream from the cache."""
+        self._cache.pop(stream_id, None)
+
+    def _keep(self, stream_id: UUID, version: int, state: object) -> None:
+        if state is None:
+            return
+        known = self._cache.get(stream_id)
+        if known is None or known[0] <= version:
+            self._cache[stream_id] = (version, state)
+            self._cache.move_to_end(stream_id)
+            if len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
+
+    async def _from_snapshot(self, aggregate: Aggregate[S], stream_id: UUID) -> tuple[int, S | None]:
+        if self._snapshots is not None and aggregate.snapshot_every:
+            schema = f"{aggregate.kind}.{aggregate.schema}"
+            found = await self._snapshots.load(stream_id, schema, aggregate.state)
+            if found is not None:
+                return found[1], found[0]
+        return 0, None
+
+    async def _queue_up(self, locks: AsyncExitStack, stream_ids: Sequence[UUID]) -> None:
+        """Wait for one's turn at contended streams; in stream-id order, so that no two wait for each other."""
+        for stream_id in sorted(set(stream_ids)):
+            lock, users = self._locks.get(stream_id, (asyncio.Lock(), 0))
+            self._locks[stream_id] = (lock, users + 1)
+            locks.callback(self._leave, stream_id)
+            await locks.enter_async_context(lock)
+
+    def _leave(self, stream_id: UUID) -> None:
+        lock, users = self._locks[stream_id]
+        if users == 1:
+            del self._locks[stream_id]
+        else:
+            self._locks[stream_id] = (lock, users - 1)
