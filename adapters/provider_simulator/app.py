@@ -1,0 +1,256 @@
+"""The provider's HTTP server: a small part of Stripe's API in JSON, and the 3-D Secure page.
+
+A `payment_method` given on creation is confirmed at once. A decline is not an error here: the answer is the intent,
+which says in `last_payment_error` why it awaits another method.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Form, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from msgspec import Struct, json
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from adapters.provider_simulator import pages
+from adapters.provider_simulator.background import repeat
+from adapters.provider_simulator.intents import ApiError, TestMethod
+from adapters.provider_simulator.processor import Processor
+from adapters.provider_simulator.store import Store
+from adapters.provider_simulator.webhooks import WebhookSender
+
+Amount = Annotated[int, Field(gt=0, le=99_999_999, strict=True)]
+"""Stripe's bounds, in the smallest unit of the currency."""
+Text = Annotated[str, Field(max_length=500)]
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+
+
+class Body(BaseModel):
+    """A request's body: what is not known is refused, so that a misspelt field is noticed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CreateIntent(Body):
+    """The body of POST /v1/payment_intents."""
+
+    amount: Amount
+    currency: str = Field(pattern="^[A-Za-z]{3}$")
+    metadata: dict[Annotated[str, Field(max_length=40)], Text] = Field(default={}, max_length=50)
+    payment_method: Text | None = None
+
+
+class ConfirmIntent(Body):
+    """The body of POST /v1/payment_intents/{id}/confirm."""
+
+    payment_method: Text
+
+
+class CreateRefund(Body):
+    """The body of POST /v1/refunds; without an amount, all that is left."""
+
+    payment_intent: Text
+    amount: Amount | None = None
+
+
+def _processor(request: Request) -> Processor:
+    processor: Processor = request.app.state.processor
+    return processor
+
+
+Provider = Annotated[Processor, Depends(_processor)]
+router = APIRouter()
+
+
+@router.post("/v1/payment_intents")
+async def create_intent(
+    request: Request, provider: Provider, body: CreateIntent, key: IdempotencyKey = None
+) -> Response:
+    """Create an intent; with a payment method, confirm it."""
+    return await _answer_once(
+        request,
+        key,
+        body,
+        lambda: provider.create(body.amount, body.currency, body.metadata, body.payment_method),
+        method=body.payment_method,
+    )
+
+
+@router.get("/v1/payment_intents")
+async def find_intents(provider: Provider, payment_id: Annotated[str, Query(max_length=500)]) -> Response:
+    """The intents whose metadata name this payment, newest first."""
+    return _json(provider.find(payment_id))
+
+
+@router.get("/v1/payment_intents/{ref}")
+async def get_intent(provider: Provider, ref: str) -> Response:
+    """One intent as it stands."""
+    return _json(provider.get(ref))
+
+
+@router.post("/v1/payment_intents/{ref}/confirm")
+async def confirm_intent(
+    request: Request, provider: Provider, ref: str, body: ConfirmIntent, key: IdempotencyKey = None
+) -> Response:
+    """Try a payment method."""
+    method = body.payment_method
+    return await _answer_once(request, key, body, lambda: provider.confirm(ref, method), method=method)
+
+
+@router.post("/v1/payment_intents/{ref}/cancel")
+async def cancel_intent(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
+    """Give an intent up."""
+    return await _answer_once(request, key, None, lambda: provider.cancel(ref))
+
+
+@router.post("/v1/refunds")
+async def create_refund(
+    request: Request, provider: Provider, body: CreateRefund, key: IdempotencyKey = None
+) -> Response:
+    """Give money back."""
+    return await _answer_once(request, key, body, lambda: provider.refund(body.payment_intent, body.amount))
+
+
+@router.get("/3ds/{ref}")
+async def ask_payer(provider: Provider, ref: str) -> HTMLResponse:
+    """The page on which the payer approves or declines; once that is done, what came of it."""
+    try:
+        intent = provider.get(ref)
+    except ApiError as error:
+        return HTMLResponse(pages.problem("Not found", error.message), error.status)
+    return HTMLResponse(pages.question(intent) if intent.status == "requires_action" else pages.result(intent))
+
+
+@router.post("/3ds/{ref}")
+async def hear_payer(provider: Provider, ref: str, decision: Annotated[str, Form()] = "") -> HTMLResponse:
+    """The payer's decision, `approve` or `decline`. The first one counts: a later one gets 409 and the result."""
+    if decision not in ("approve", "decline"):
+        return HTMLResponse(pages.problem("Please decide", "The decision must be approve or decline."), 400)
+    try:
+        return HTMLResponse(pages.result(provider.authenticate(ref, approved=decision == "approve")))
+    except ApiError as error:
+        if error.status == 404:
+            return HTMLResponse(pages.problem("Not found", error.message), 404)
+        return HTMLResponse(pages.result(provider.get(ref)), 409)
+
+
+@router.get("/health")
+async def health(request: Request) -> dict[str, str | int]:
+    """Whether it works, and how many webhooks wait for their receiver."""
+    store: Store = request.app.state.store
+    return {"status": "ok", "pending_webhooks": store.pending_webhooks()}
+
+
+def create_app(
+    store_path: Path,
+    webhook_url: str,
+    webhook_secret: str,
+    public_url: str,
+    *,
+    slow_seconds: float = 3.0,
+    hang_seconds: float = 60.0,
+    webhook_timeout_seconds: float = 10.0,
+    webhook_retry_seconds: float = 1.0,
+    webhook_give_up_seconds: float = 3 * 86400.0,
+    webhook_concurrency: int = 64,
+) -> FastAPI:
+    """The provider's server, to be run by uvicorn in one process.
+
+    `store_path` is its SQLite file, which no other process may have open; `public_url` is where payers reach it (3-D
+    Secure pages). `slow_seconds` is how long `pm_card_slow` stays processing, `hang_seconds` how long the answer to
+    `pm_card_timeout` is held back (longer than any client waits). A webhook is tried again `webhook_retry_seconds`
+    after its first failure, then after twice as long each time, up to an hour, until `webhook_give_up_seconds` have
+    passed.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with contextlib.closing(Store(store_path)) as store:
+            processor = Processor(store, public_url, slow_seconds)
+            sender = WebhookSender(
+                store,
+                processor.webhook_queued,
+                webhook_url,
+                webhook_secret,
+                timeout_seconds=webhook_timeout_seconds,
+                retry_seconds=webhook_retry_seconds,
+                give_up_seconds=webhook_give_up_seconds,
+                concurrency=webhook_concurrency,
+            )
+            store.make_webhooks_due(time.time())
+            app.state.store, app.state.processor = store, processor
+            async with _running(processor, sender):
+                yield
+
+    app = FastAPI(title="Simulated payment provider", lifespan=lifespan)
+    app.state.hang_seconds = hang_seconds
+    app.include_router(router)
+    app.add_exception_handler(ApiError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)
+    app.add_exception_handler(HTTPException, _refuse_http)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _running(processor: Processor, sender: WebhookSender) -> AsyncIterator[None]:
+    steps = [asyncio.create_task(repeat(step)) for step in (processor.settle_due, sender.send_due)]
+    try:
+        yield
+    finally:
+        for task in steps:
+            task.cancel()
+        await asyncio.gather(*steps, return_exceptions=True)
+        await sender.aclose()
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+async def _answer_once(
+    request: Request, key: str | None, body: Body | None, operation: Callable[[], Struct], method: str | None = None
+) -> Response:
+    asked = f"{request.url.path}\n{body.model_dump_json() if body else ''}"
+    fingerprint = hashlib.sha256(asked.encode()).hexdigest()
+    answer = _processor(request).once(key, fingerprint, operation)
+    if method == TestMethod.TIMEOUT and answer.status == 200:
+        await _hang(request)
+    return Response(answer.body, answer.status, media_type="application/json")
+
+
+async def _hang(request: Request) -> None:
+    """Hold the answer back until the client has left, or for a very long while. A repeat hangs like the first try."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(request.app.state.hang_seconds):
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+
+
+def _json(document: Struct) -> Response:
+    return Response(json.encode(document), media_type="application/json")
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.document, error.status)
+
+
+async def _refuse_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    codes = {"missing": "parameter_missing", "extra_forbidden": "parameter_unknown", "json_invalid": "json_invalid"}
+    refusal = ApiError(400, codes.get(first["type"], "parameter_invalid"), f"{where}: {first['msg']}")
+    return JSONResponse(refusal.document, refusal.status)
+
+
+async def _refuse_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "resource_missing", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    return JSONResponse(ApiError(error.status_code, code, error.detail).document, error.status_code, error.headers)

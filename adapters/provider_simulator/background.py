@@ -1,0 +1,37 @@
+"""Work that goes on beside the requests: a step that is repeated, and the alarm that it waits for."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+log = logging.getLogger(__name__)
+
+
+class Alarm:
+    """Wakes the one who waits: when rung or at a set time, whichever is first. A ring while nobody waits is kept."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def wait(self, until: float | None) -> None:
+        """Return when rung or at `until` (unix seconds; None: only when rung)."""
+        try:
+            async with asyncio.timeout(None if until is None else max(0.0, until - time.time())):
+                await self._rung.wait()
+        except TimeoutError:
+            pass
+        self._rung.clear()
+
+
+async def repeat(step: Callable[[], Awaitable[None]]) -> None:
+    """Repeat a step until cancelled. A failure is logged and does not end it: what was not done is still due."""
+    while True:
+        try:
+            await step()
+        except Exception:
+            log.exception("a background step failed; trying again in a second")
+            await asyncio.sleep(1)

@@ -1,0 +1,165 @@
+"""What a payment intent goes through. Pure: each function takes an intent and returns the next one, or refuses.
+
+The shapes are Stripe's (https://docs.stripe.com/api/payment_intents/object), as far as they are used here; amounts are
+in the currency's smallest unit.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+Status = Literal["requires_payment_method", "requires_action", "processing", "succeeded", "canceled"]
+
+
+class TestMethod(StrEnum):
+    """The payment methods there are, under Stripe's names where Stripe has one."""
+
+    VISA = "pm_card_visa"
+    DECLINED = "pm_card_chargeDeclined"
+    AUTHENTICATION_REQUIRED = "pm_card_authenticationRequired"
+    TIMEOUT = "pm_card_timeout"
+    """Captured, but the answer comes too late for the caller."""
+    PROCESSOR_DOWN = "pm_card_processorDown"
+    SLOW = "pm_card_slow"
+    """Processing at first, captured some time later."""
+
+
+class ApiError(Exception):
+    """A call that is refused: the HTTP status, a stable machine code, a message for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.status, self.code, self.message = status, code, message
+
+    @property
+    def document(self) -> dict[str, dict[str, str]]:
+        """The body that tells it."""
+        return {"error": {"code": self.code, "message": self.message}}
+
+
+class PaymentError(Struct, frozen=True, omit_defaults=True):
+    """Why the last attempt to pay failed."""
+
+    code: str
+    message: str
+    decline_code: str = ""
+
+
+class RedirectToUrl(Struct, frozen=True):
+    """Where the payer's browser has to go."""
+
+    url: str
+
+
+class NextAction(Struct, frozen=True):
+    """What the payer has to do before the payment can go on."""
+
+    redirect_to_url: RedirectToUrl
+    type: str = "redirect_to_url"
+
+
+class PaymentIntent(Struct, frozen=True):
+    """One payment, from the wish to pay until it is captured or canceled; `created` is in unix seconds."""
+
+    id: str
+    amount: int
+    currency: str
+    client_secret: str
+    created: int
+    metadata: dict[str, str]
+    object: str = "payment_intent"
+    status: Status = "requires_payment_method"
+    amount_refunded: int = 0
+    last_payment_error: PaymentError | None = None
+    next_action: NextAction | None = None
+
+
+class Refund(Struct, frozen=True):
+    """Money that went back to the payer."""
+
+    id: str
+    amount: int
+    currency: str
+    payment_intent: str
+    created: int
+    object: str = "refund"
+    status: str = "succeeded"
+
+
+class IntentList(Struct, frozen=True):
+    """A page of intents, newest first."""
+
+    data: list[PaymentIntent]
+    object: str = "list"
+
+
+def confirm(intent: PaymentIntent, method: str, authentication_url: str) -> PaymentIntent:
+    """Try a payment method. After a decline the intent awaits another one."""
+    _require(intent, "requires_payment_method", "confirmed")
+    match method:
+        case TestMethod.VISA | TestMethod.TIMEOUT:
+            return _succeed(intent)
+        case TestMethod.DECLINED:
+            return _fail(intent, PaymentError("card_declined", "The card was declined.", "generic_decline"))
+        case TestMethod.AUTHENTICATION_REQUIRED:
+            action = NextAction(RedirectToUrl(authentication_url))
+            return replace(intent, status="requires_action", next_action=action, last_payment_error=None)
+        case TestMethod.SLOW:
+            return replace(intent, status="processing", last_payment_error=None)
+        case TestMethod.PROCESSOR_DOWN:
+            raise ApiError(503, "processor_unavailable", "The card processor does not answer.")
+        case _:
+            raise ApiError(400, "payment_method_unknown", f"There is no payment method {method!r}.")
+
+
+def authenticate(intent: PaymentIntent, *, approved: bool) -> PaymentIntent:
+    """The payer approved or declined on the 3-D Secure page."""
+    _require(intent, "requires_action", "authenticated")
+    if approved:
+        return _succeed(intent)
+    message = "The payer did not authenticate the payment."
+    return _fail(intent, PaymentError("payment_intent_authentication_failure", message))
+
+
+def settle(intent: PaymentIntent) -> PaymentIntent:
+    """The slow card's money arrived."""
+    _require(intent, "processing", "settled")
+    return _succeed(intent)
+
+
+def cancel(intent: PaymentIntent) -> PaymentIntent:
+    """Give up an intent that has no money and none on its way."""
+    if intent.status not in ("requires_payment_method", "requires_action"):
+        raise _unexpected_state(intent, "canceled")
+    return replace(intent, status="canceled", next_action=None)
+
+
+def refund(intent: PaymentIntent, amount: int | None) -> PaymentIntent:
+    """Give an amount back, or without one all that is left."""
+    _require(intent, "succeeded", "refunded")
+    left = intent.amount - intent.amount_refunded
+    if left == 0:
+        raise ApiError(400, "charge_already_refunded", f"{intent.id} has been refunded in full.")
+    if amount is not None and amount > left:
+        raise ApiError(400, "amount_too_large", f"Only {left} of {intent.id} can still be refunded.")
+    return replace(intent, amount_refunded=intent.amount_refunded + (left if amount is None else amount))
+
+
+def _succeed(intent: PaymentIntent) -> PaymentIntent:
+    return replace(intent, status="succeeded", next_action=None, last_payment_error=None)
+
+
+def _fail(intent: PaymentIntent, error: PaymentError) -> PaymentIntent:
+    return replace(intent, status="requires_payment_method", next_action=None, last_payment_error=error)
+
+
+def _require(intent: PaymentIntent, status: Status, done: str) -> None:
+    if intent.status != status:
+        raise _unexpected_state(intent, done)
+
+
+def _unexpected_state(intent: PaymentIntent, done: str) -> ApiError:
+    message = f"{intent.id} is {intent.status} and cannot be {done}."
+    return ApiError(400, "payment_intent_unexpected_state", message)

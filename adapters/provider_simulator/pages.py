@@ -1,0 +1,71 @@
+"""The 3-D Secure pages: what a payer sees of their bank. Plain HTML, no script."""
+
+from html import escape
+
+from adapters.provider_simulator.intents import PaymentIntent
+
+_RESULTS = {
+    "succeeded": ("Payment approved", "The payment went through. You can close this page."),
+    "requires_payment_method": ("Payment declined", "Nothing was charged. You can pay with another method."),
+    "canceled": ("Payment canceled", "This payment was canceled. Nothing was charged."),
+    "processing": ("Payment under way", "This payment needs nothing more from you."),
+}
+
+_LAYOUT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+  body {{ font: 1.1rem/1.5 system-ui, sans-serif; background: #f3f4f6; color: #111827; margin: 0; }}
+  main {{ max-width: 26rem; margin: 4rem auto; padding: 2rem; background: #fff; border-radius: .75rem;
+          box-shadow: 0 1px 6px #0002; }}
+  h1 {{ font-size: 1.4rem; margin-top: 0; }}
+  .amount {{ font-size: 2rem; font-weight: 600; margin: 1rem 0; }}
+  button {{ font: inherit; padding: .6rem 1.4rem; margin: 1rem .5rem 0 0; border-radius: .5rem;
+            border: 1px solid #1d4ed8; background: #fff; color: #1d4ed8; cursor: pointer; }}
+  button.primary {{ background: #1d4ed8; color: #fff; }}
+  small {{ color: #6b7280; }}
+</style>
+</head>
+<body><main>
+{content}
+<p><small>This is a simulated bank. No money moves.</small></p>
+</main></body>
+</html>
+"""
+
+
+def question(intent: PaymentIntent) -> str:
+    """Asks the payer to approve or decline."""
+    return _page(
+        "Confirm your payment",
+        f"""<p>Your bank asks you to confirm this payment:</p>
+<p class="amount">{_amount(intent)}</p>
+<p><small>{escape(intent.id)}</small></p>
+<form method="post">
+<button class="primary" name="decision" value="approve">Approve</button>
+<button name="decision" value="decline">Decline</button>
+</form>""",
+    )
+
+
+def result(intent: PaymentIntent) -> str:
+    """Tells how it ended."""
+    title, text = _RESULTS[intent.status]
+    content = f'<p class="amount">{_amount(intent)}</p>\n<p>{text}</p>\n<p><small>{escape(intent.id)}</small></p>'
+    return _page(title, content)
+
+
+def problem(title: str, text: str) -> str:
+    """Tells that something about the request was wrong."""
+    return _page(title, f"<p>{escape(text)}</p>")
+
+
+def _page(title: str, content: str) -> str:
+    return _LAYOUT.format(title=escape(title), content=f"<h1>{escape(title)}</h1>\n{content}")
+
+
+def _amount(intent: PaymentIntent) -> str:
+    return f"{escape(intent.currency.upper())} {intent.amount // 100:,}.{intent.amount % 100:02}"

@@ -1,0 +1,130 @@
+"""What the provider does: each operation changes an intent, keeps it, and queues the webhook that tells of it."""
+
+import secrets
+import time
+from collections.abc import Callable
+
+from msgspec import Struct, json
+
+from adapters.provider_simulator import intents
+from adapters.provider_simulator.background import Alarm
+from adapters.provider_simulator.intents import ApiError, IntentList, PaymentIntent, Refund
+from adapters.provider_simulator.store import Answer, Store
+
+_EVENT_OF_STATUS: dict[intents.Status, str] = {
+    "succeeded": "payment_intent.succeeded",
+    "requires_payment_method": "payment_intent.payment_failed",
+    "requires_action": "payment_intent.requires_action",
+    "canceled": "payment_intent.canceled",
+}
+
+
+class EventData(Struct, frozen=True):
+    """The intent as it was right after the event."""
+
+    object: PaymentIntent
+
+
+class Event(Struct, frozen=True):
+    """A webhook's body; `created` is in unix seconds."""
+
+    id: str
+    type: str
+    created: int
+    data: EventData
+    object: str = "event"
+
+
+class Processor:
+    """The operations of the API. None of them awaits, so each is whole before the next begins."""
+
+    def __init__(self, store: Store, public_url: str, slow_seconds: float) -> None:
+        self._store, self._public_url, self._slow_seconds = store, public_url.rstrip("/"), slow_seconds
+        self.webhook_queued, self.settlement_planned = Alarm(), Alarm()
+
+    def once(self, idempotency_key: str | None, fingerprint: str, operation: Callable[[], Struct]) -> Answer:
+        """Answer by running the operation, or, for a key that was used before, as then.
+
+        The answer is kept in the transaction of what it tells. Refusals are kept like results, outages are not.
+        """
+        with self._store.transaction():
+            if idempotency_key and (known := self._store.answer(idempotency_key)):
+                if known[0] != fingerprint:
+                    raise ApiError(400, "idempotency_key_reused", "This key was used for another request.")
+                return known[1]
+            try:
+                answer = Answer(200, json.encode(operation()))
+            except ApiError as error:
+                if error.status >= 500:
+                    raise
+                answer = Answer(error.status, json.encode(error.document))
+            if idempotency_key:
+                self._store.keep_answer(idempotency_key, fingerprint, answer)
+            return answer
+
+    def create(self, amount: int, currency: str, metadata: dict[str, str], method: str | None) -> PaymentIntent:
+        """A new intent; with a method it is confirmed at once, and does not come to be if that is refused."""
+        ref = _new_id("pi")
+        client_secret = f"{ref}_secret_{secrets.token_hex(12)}"
+        intent = PaymentIntent(ref, amount, currency.lower(), client_secret, int(time.time()), metadata)
+        if method is not None:
+            return self._confirm(intent, method)
+        self._store.save(intent)
+        return intent
+
+    def get(self, ref: str) -> PaymentIntent:
+        intent = self._store.intent(ref)
+        if intent is None:
+            raise ApiError(404, "resource_missing", f"There is no payment intent {ref!r}.")
+        return intent
+
+    def find(self, payment_id: str) -> IntentList:
+        return IntentList(self._store.intents_of(payment_id))
+
+    def confirm(self, ref: str, method: str) -> PaymentIntent:
+        return self._confirm(self.get(ref), method)
+
+    def cancel(self, ref: str) -> PaymentIntent:
+        return self._changed(intents.cancel(self.get(ref)))
+
+    def authenticate(self, ref: str, *, approved: bool) -> PaymentIntent:
+        """The payer's decision on the 3-D Secure page."""
+        with self._store.transaction():
+            return self._changed(intents.authenticate(self.get(ref), approved=approved))
+
+    def refund(self, ref: str, amount: int | None) -> Refund:
+        before = self.get(ref)
+        after = intents.refund(before, amount)
+        self._store.save(after)
+        self._tell("charge.refunded", after)
+        given = after.amount_refunded - before.amount_refunded
+        return Refund(_new_id("re"), given, after.currency, after.id, int(time.time()))
+
+    async def settle_due(self) -> None:
+        """Settle the slow payments whose time has come, then wait for the next (a background step)."""
+        with self._store.transaction():
+            for intent in self._store.intents_to_settle(time.time()):
+                self._changed(intents.settle(intent))
+        await self.settlement_planned.wait(self._store.next_settlement_at())
+
+    def _confirm(self, intent: PaymentIntent, method: str) -> PaymentIntent:
+        return self._changed(intents.confirm(intent, method, f"{self._public_url}/3ds/{intent.id}"))
+
+    def _changed(self, intent: PaymentIntent) -> PaymentIntent:
+        if intent.status == "processing":
+            self._store.save(intent, settles_at=time.time() + self._slow_seconds)
+            self.settlement_planned.ring()
+        else:
+            self._store.save(intent)
+            self._tell(_EVENT_OF_STATUS[intent.status], intent)
+        return intent
+
+    def _tell(self, event_type: str, intent: PaymentIntent) -> None:
+        now = time.time()
+        event = Event(_new_id("evt"), event_type, int(now), EventData(intent))
+        self._store.add_webhook(event.id, json.encode(event), now)
+        self.webhook_queued.ring()
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_hex(12)}"

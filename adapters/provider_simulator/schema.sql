@@ -1,0 +1,26 @@
+create table if not exists intents (
+    id          text primary key,
+    payment_id  text,
+    document    blob not null,
+    settles_at  real
+);
+create index if not exists intents_by_payment on intents (payment_id);
+create index if not exists intents_to_settle on intents (settles_at) where settles_at is not null;
+
+-- What was answered under an idempotency key; the fingerprint tells whether a repeat asks for the same thing.
+create table if not exists answers (
+    idempotency_key text primary key,
+    fingerprint     text not null,
+    status          integer not null,
+    body            blob not null
+) without rowid;
+
+-- Notices that no receiver has accepted yet. due_at is null once the sender has given up.
+create table if not exists webhooks (
+    id         text primary key,
+    body       blob not null,
+    attempts   integer not null default 0,
+    created_at real not null,
+    due_at     real
+);
+create index if not exists webhooks_due on webhooks (due_at) where due_at is not null;

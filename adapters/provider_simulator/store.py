@@ -1,0 +1,139 @@
+"""The provider's memory: one SQLite file, owned by one process.
+
+Calls are synchronous and made on the event loop: each takes some microseconds, so that a thread to hand them to would
+cost more. WAL with `synchronous=NORMAL` loses nothing when the process is killed (only a power cut may take the last
+transactions), and needs no wait for the disk on each commit.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from msgspec import Struct, json
+
+from adapters.provider_simulator.intents import PaymentIntent
+
+_decode_intent = json.Decoder(PaymentIntent).decode
+
+
+class Answer(Struct, frozen=True):
+    """An HTTP status and body, as they went out or will."""
+
+    status: int
+    body: bytes
+
+
+class Webhook(Struct, frozen=True):
+    """A notice to deliver: how often it was tried, and when it came to be (unix seconds)."""
+
+    id: str
+    body: bytes
+    attempts: int
+    created_at: float
+
+
+class Store:
+    """Intents, answers given under idempotency keys, and webhooks still to deliver. Times are unix seconds."""
+
+    def __init__(self, path: Path, lock_timeout_seconds: float = 5.0) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, timeout=lock_timeout_seconds, isolation_level=None)
+        # Exclusive: a second process on the same file would deliver every webhook twice; it is refused instead.
+        self._db.executescript(
+            "pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = normal;"
+        )
+        self._db.executescript(files(__package__).joinpath("schema.sql").read_text())
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing."""
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+    # -- intents -------------------------------------------------------------------------------------------------------
+
+    def save(self, intent: PaymentIntent, settles_at: float | None = None) -> None:
+        """Keep the intent as it is now, to be settled at that time if one is given."""
+        self._db.execute(
+            "insert into intents (id, payment_id, document, settles_at) values (?, ?, ?, ?)"
+            " on conflict (id) do update set document = excluded.document, settles_at = excluded.settles_at",
+            (intent.id, intent.metadata.get("payment_id"), json.encode(intent), settles_at),
+        )
+
+    def intent(self, ref: str) -> PaymentIntent | None:
+        rows = self._db.execute("select document from intents where id = ?", (ref,)).fetchall()
+        return _decode_intent(rows[0][0]) if rows else None
+
+    def intents_of(self, payment_id: str) -> list[PaymentIntent]:
+        """The intents made for a payment, newest first."""
+        query = "select document from intents where payment_id = ? order by rowid desc limit 100"
+        return [_decode_intent(document) for (document,) in self._db.execute(query, (payment_id,))]
+
+    def intents_to_settle(self, now: float) -> list[PaymentIntent]:
+        query = "select document from intents where settles_at <= ? order by settles_at limit 1000"
+        return [_decode_intent(document) for (document,) in self._db.execute(query, (now,))]
+
+    def next_settlement_at(self) -> float | None:
+        return self._time("select min(settles_at) from intents where settles_at is not null")
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def answer(self, idempotency_key: str) -> tuple[str, Answer] | None:
+        """The fingerprint of the request that first used the key, and its answer."""
+        query = "select fingerprint, status, body from answers where idempotency_key = ?"
+        rows = self._db.execute(query, (idempotency_key,)).fetchall()
+        return (rows[0][0], Answer(rows[0][1], rows[0][2])) if rows else None
+
+    def keep_answer(self, idempotency_key: str, fingerprint: str, answer: Answer) -> None:
+        row = (idempotency_key, fingerprint, answer.status, answer.body)
+        self._db.execute("insert into answers (idempotency_key, fingerprint, status, body) values (?, ?, ?, ?)", row)
+
+    # -- webhooks ------------------------------------------------------------------------------------------------------
+
+    def add_webhook(self, event_id: str, body: bytes, now: float) -> None:
+        self._db.execute(
+            "insert into webhooks (id, body, created_at, due_at) values (?, ?, ?, ?)", (event_id, body, now, now)
+        )
+
+    def lease_webhooks(self, now: float, until: float, limit: int) -> list[Webhook]:
+        """Due webhooks, each of which comes due again at `until`, in case its sender fails to report."""
+        rows = self._db.execute(
+            "update webhooks set due_at = ?, attempts = attempts + 1"
+            " where id in (select id from webhooks where due_at <= ? order by due_at limit ?)"
+            " returning id, body, attempts, created_at",
+            (until, now, limit),
+        ).fetchall()
+        return [Webhook(*row) for row in rows]
+
+    def next_webhook_at(self) -> float | None:
+        return self._time("select min(due_at) from webhooks where due_at is not null")
+
+    def webhook_delivered(self, event_id: str) -> None:
+        self._db.execute("delete from webhooks where id = ?", (event_id,))
+
+    def webhook_failed(self, event_id: str, due_at: float | None) -> None:
+        """Try again at that time, or with None never."""
+        self._db.execute("update webhooks set due_at = ? where id = ?", (due_at, event_id))
+
+    def make_webhooks_due(self, now: float) -> None:
+        """Try all that wait at once, for instance after a restart (their senders are gone, whatever their lease)."""
+        self._db.execute("update webhooks set due_at = ? where due_at > ?", (now, now))
+
+    def pending_webhooks(self) -> int:
+        """How many still wait for their receiver."""
+        row: tuple[int] = self._db.execute("select count(*) from webhooks where due_at is not null").fetchone()
+        return row[0]
+
+    def _time(self, query: str) -> float | None:
+        row: tuple[float | None] = self._db.execute(query).fetchone()
+        return row[0]

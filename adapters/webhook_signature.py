@@ -1,0 +1,48 @@
+"""Signatures of webhooks: `t=<unix seconds>,v1=<hex hmac-sha256 of "t.body">`.
+
+Stripe's scheme (https://docs.stripe.com/webhooks/signature). A header may carry several `v1`, and the receiver may hold
+several secrets, so that a secret can be rotated on either side without losing a notice.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from commands.ports import InvalidSignature
+
+TOLERANCE = timedelta(seconds=300)
+
+
+def sign(body: bytes, secret: str, timestamp: int) -> str:
+    """The header for a body sent at `timestamp` (unix seconds)."""
+    return f"t={timestamp},v1={_digest(body, secret, str(timestamp))}"
+
+
+def verify(body: bytes, header: str, secrets: Sequence[str], now: datetime, tolerance: timedelta = TOLERANCE) -> None:
+    """Return when one of the secrets signed this body within the tolerance, before or after now.
+
+    Raises InvalidSignature otherwise. An empty secret never verifies anything.
+    """
+    timestamp, signatures = _parse(header)
+    if abs(now.timestamp() - int(timestamp)) > tolerance.total_seconds():
+        raise InvalidSignature("the signature is too old or from the future")
+    expected = [_digest(body, secret, timestamp).encode() for secret in secrets if secret]
+    if not any(hmac.compare_digest(known, given.encode()) for known in expected for given in signatures):
+        raise InvalidSignature("no signature matches")
+
+
+def _parse(header: str) -> tuple[str, list[str]]:
+    parts = [part.strip().partition("=") for part in header.split(",")]
+    timestamps = [value for name, _, value in parts if name == "t"]
+    signatures = [value for name, _, value in parts if name == "v1"]
+    if len(timestamps) != 1 or not signatures:
+        raise InvalidSignature("the header needs one t and at least one v1")
+    timestamp = timestamps[0]
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        raise InvalidSignature("t is not a unix time")
+    return timestamp, signatures
+
+
+def _digest(body: bytes, secret: str, timestamp: str) -> str:
+    return hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()

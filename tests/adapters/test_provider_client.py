@@ -1,0 +1,358 @@
+"""The client of the simulated provider, against the real server, and against servers that misbehave."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from provider_servers import SECRET, Receiver, running_provider, running_receiver, unused_port
+
+from adapters.simulated_provider import SimulatedProvider
+from adapters.webhook_signature import sign
+from commands.ports import (
+    Intent,
+    InvalidSignature,
+    PaymentProvider,
+    ProviderNotice,
+    ProviderRefused,
+    ProviderUnavailable,
+)
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+PAYMENT = UUID("0197f0a0-0000-7000-8000-000000000001")
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[str]:
+    store: Path = tmp_path_factory.mktemp("provider") / "provider.sqlite"
+    with running_provider(store, receiver.url, slow_seconds=0.2) as url:
+        yield url
+
+
+@pytest.fixture
+async def provider(server: str) -> AsyncIterator[PaymentProvider]:
+    client = SimulatedProvider(server, [SECRET])
+    yield client
+    await client.aclose()
+
+
+async def create(provider: PaymentProvider, method: str | None = None, payment_id: UUID | None = None) -> Intent:
+    payment_id = payment_id or uuid4()
+    return await provider.create(payment_id, 5990, "BRL", method=method, idempotency_key=str(payment_id))
+
+
+async def test_an_intent_without_a_method_awaits_one(provider: PaymentProvider):
+    payment_id = uuid4()
+    intent = await create(provider, payment_id=payment_id)
+    assert intent.ref.startswith("pi_")
+    assert intent.client_secret.startswith(intent.ref)
+    expected = Intent(intent.ref, "requires_payment_method", 5990, "BRL", payment_id, intent.client_secret)
+    assert intent == expected
+    assert await provider.get(intent.ref) == expected
+    assert await provider.find(payment_id) == expected
+
+
+async def test_a_good_card_succeeds_at_once_or_later(provider: PaymentProvider):
+    assert (await create(provider, "pm_card_visa")).status == "succeeded"
+    waiting = await create(provider)
+    assert (await provider.confirm(waiting.ref, method="pm_card_visa", idempotency_key="c1")).status == "succeeded"
+
+
+async def test_a_decline_is_a_failed_intent_and_another_card_may_be_tried(provider: PaymentProvider):
+    declined = await create(provider, "pm_card_chargeDeclined")
+    assert (declined.status, declined.code, declined.detail) == ("failed", "card_declined", "The card was declined.")
+    assert await provider.get(declined.ref) == declined
+    assert (await provider.confirm(declined.ref, method="pm_card_visa", idempotency_key="c2")).status == "succeeded"
+
+
+async def test_authentication_is_asked_for_with_a_page_to_go_to(provider: PaymentProvider, server: str):
+    intent = await create(provider, "pm_card_authenticationRequired")
+    assert (intent.status, intent.redirect_url) == ("requires_action", f"{server}/3ds/{intent.ref}")
+
+
+async def test_a_time_out_leaves_the_outcome_unknown_until_it_is_found(server: str, receiver: Receiver):
+    provider, payment_id = SimulatedProvider(server, [SECRET], timeout_seconds=0.2), uuid4()
+    with pytest.raises(ProviderUnavailable):
+        await create(provider, "pm_card_timeout", payment_id)
+    found = await provider.find(payment_id)
+    await provider.aclose()
+    assert found is not None
+    assert (found.status, found.amount_cents, found.payment_id) == ("succeeded", 5990, payment_id)
+    receiver.wait_for(1, lambda webhook: webhook.intent["id"] == found.ref)
+
+
+async def test_a_time_out_on_confirm_leaves_the_outcome_unknown_until_it_is_asked_for(server: str):
+    provider = SimulatedProvider(server, [SECRET], timeout_seconds=0.2)
+    waiting = await create(provider)
+    with pytest.raises(ProviderUnavailable):
+        await provider.confirm(waiting.ref, method="pm_card_timeout", idempotency_key="c3")
+    assert (await provider.get(waiting.ref)).status == "succeeded"
+    await provider.aclose()
+
+
+async def test_a_processor_that_is_down_is_unavailable(provider: PaymentProvider):
+    with pytest.raises(ProviderUnavailable, match="503"):
+        await create(provider, "pm_card_processorDown")
+
+
+async def test_an_unknown_method_is_refused(provider: PaymentProvider):
+    with pytest.raises(ProviderRefused) as refused:
+        await create(provider, "pm_card_golden")
+    assert refused.value.code == "payment_method_unknown"
+    assert "pm_card_golden" in refused.value.detail
+
+
+@pytest.mark.parametrize("ref", ["pi_nothing", "../refunds", "pi_?x", "a/b"])
+async def test_an_unknown_ref_is_refused(provider: PaymentProvider, ref: str):
+    with pytest.raises(ProviderRefused) as refused:
+        await provider.get(ref)
+    assert refused.value.code == "resource_missing"
+
+
+async def test_nothing_is_found_for_a_payment_that_never_reached_the_provider(provider: PaymentProvider):
+    assert await provider.find(uuid4()) is None
+
+
+async def test_of_several_intents_of_a_payment_the_paid_one_is_found(provider: PaymentProvider):
+    payment_id = uuid4()
+    paid = await provider.create(payment_id, 100, "BRL", method="pm_card_visa", idempotency_key=f"{payment_id}-1")
+    await provider.create(payment_id, 100, "BRL", method=None, idempotency_key=f"{payment_id}-2")
+    assert await provider.find(payment_id) == paid
+
+
+async def test_the_same_key_is_the_same_intent(provider: PaymentProvider):
+    payment_id = uuid4()
+    assert await create(provider, "pm_card_visa", payment_id) == await create(provider, "pm_card_visa", payment_id)
+
+
+async def test_an_intent_is_canceled_once_and_for_all(provider: PaymentProvider):
+    intent = await create(provider)
+    assert (await provider.cancel(intent.ref, idempotency_key="x1")).status == "canceled"
+    with pytest.raises(ProviderRefused) as refused:
+        await provider.confirm(intent.ref, method="pm_card_visa", idempotency_key="c4")
+    assert refused.value.code == "payment_intent_unexpected_state"
+
+
+async def test_money_is_refunded_up_to_what_was_paid(provider: PaymentProvider):
+    intent = await create(provider, "pm_card_visa")
+    refund = await provider.refund(intent.ref, amount_cents=5000, idempotency_key=f"{intent.ref}-r1")
+    assert refund.ref.startswith("re_")
+    assert refund.amount_cents == 5000
+    with pytest.raises(ProviderRefused) as refused:
+        await provider.refund(intent.ref, amount_cents=991, idempotency_key=f"{intent.ref}-r2")
+    assert refused.value.code == "amount_too_large"
+
+
+async def test_a_slow_payment_is_processing_until_its_notice_comes(provider: PaymentProvider, receiver: Receiver):
+    intent = await create(provider, "pm_card_slow")
+    assert intent.status == "processing"
+    webhook = (await asyncio.to_thread(receiver.wait_for, 1, lambda it: it.intent["id"] == intent.ref))[0]
+    notice = provider.parse_webhook(webhook.body, webhook.signature, datetime.now(UTC))
+    assert notice.intent is not None
+    assert (notice.intent.ref, notice.intent.status) == (intent.ref, "succeeded")
+
+
+# -- servers that misbehave --------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def server_that(*answers: bytes) -> AsyncIterator[tuple[SimulatedProvider, list[bytes]]]:
+    """A client of a server that gives each connection the next answer (none: hangs up); and the requests it got."""
+    left, requests = list(answers), list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(left.pop(0) if left else b"")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    provider = SimulatedProvider(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", [SECRET])
+    try:
+        yield provider, requests
+    finally:
+        await provider.aclose()
+        server.close()
+
+
+def http(status: str, body: bytes = b"") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+
+
+def intent_json(**changes: Any) -> bytes:
+    intent = {
+        "id": "pi_1",
+        "amount": 100,
+        "currency": "brl",
+        "status": "succeeded",
+        "client_secret": "s",
+        "metadata": {"payment_id": str(PAYMENT)},
+    }
+    return json.dumps(intent | changes).encode()
+
+
+async def test_a_server_that_is_not_there_is_unavailable():
+    provider = SimulatedProvider(f"http://127.0.0.1:{unused_port()}", [SECRET])
+    with pytest.raises(ProviderUnavailable):
+        await provider.get("pi_1")
+    await provider.aclose()
+
+
+async def test_a_connection_that_breaks_is_tried_once_more_with_the_same_key():
+    async with server_that(b"", http("200 OK", intent_json())) as (provider, requests):
+        intent = await provider.create(PAYMENT, 100, "BRL", method=None, idempotency_key="the-key")
+    assert intent.status == "succeeded"
+    assert [b"Idempotency-Key: the-key" in request for request in requests] == [True, True]
+
+
+async def test_a_connection_that_breaks_twice_is_unavailable():
+    async with server_that() as (provider, requests):
+        with pytest.raises(ProviderUnavailable):
+            await provider.get("pi_1")
+    assert len(requests) == 2
+
+
+@pytest.mark.parametrize("status", ["500 Oops", "502 Bad Gateway", "429 Too Many Requests", "302 Found"])
+async def test_an_answer_that_settles_nothing_is_unavailable_and_not_tried_again(status: str):
+    async with server_that(http(status), http("200 OK", intent_json())) as (provider, requests):
+        with pytest.raises(ProviderUnavailable):
+            await provider.get("pi_1")
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", intent_json(status="odd"), intent_json(amount="x")])
+async def test_an_unreadable_answer_is_unavailable(body: bytes):
+    async with server_that(http("200 OK", body)) as (provider, _):
+        with pytest.raises(ProviderUnavailable):
+            await provider.get("pi_1")
+
+
+async def test_a_refusal_without_an_error_object_is_known_by_its_status():
+    async with server_that(http("403 Forbidden", b"<html>")) as (provider, _):
+        with pytest.raises(ProviderRefused) as refused:
+            await provider.get("pi_1")
+    assert refused.value.code == "http_403"
+
+
+async def test_an_intent_that_is_no_payment_of_ours_is_refused():
+    async with server_that(http("200 OK", intent_json(metadata={}))) as (provider, _):
+        with pytest.raises(ProviderRefused) as refused:
+            await provider.get("pi_1")
+    assert refused.value.code == "foreign_intent"
+
+
+# -- notices -----------------------------------------------------------------------------------------------------------
+
+
+def notice_json(type: str = "payment_intent.succeeded", **intent: Any) -> bytes:
+    event = {
+        "id": "evt_1",
+        "type": type,
+        "created": 1_700_000_000,
+        "data": {"object": json.loads(intent_json(**intent))},
+    }
+    return json.dumps(event).encode()
+
+
+def parse(
+    body: bytes, secrets: tuple[str, ...] = (SECRET,), signed_with: str = SECRET, at: datetime = NOW
+) -> ProviderNotice:
+    provider = SimulatedProvider("http://127.0.0.1:1", secrets)
+    return provider.parse_webhook(body, sign(body, signed_with, int(at.timestamp())), NOW)
+
+
+def test_a_notice_is_read():
+    notice = parse(notice_json())
+    assert notice == ProviderNotice(
+        event_id="evt_1",
+        type="payment_intent.succeeded",
+        created=datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),
+        intent=Intent("pi_1", "succeeded", 100, "BRL", PAYMENT, "s"),
+    )
+
+
+def test_a_notice_of_a_failure_says_why():
+    error = {"code": "card_declined", "message": "No."}
+    notice = parse(
+        notice_json("payment_intent.payment_failed", status="requires_payment_method", last_payment_error=error)
+    )
+    assert notice.intent is not None
+    assert (notice.intent.status, notice.intent.code, notice.intent.detail) == ("failed", "card_declined", "No.")
+
+
+def test_a_notice_of_a_needed_action_says_where():
+    action = {"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.example/1"}}
+    notice = parse(notice_json("payment_intent.requires_action", status="requires_action", next_action=action))
+    assert notice.intent is not None
+    assert (notice.intent.status, notice.intent.redirect_url) == ("requires_action", "https://bank.example/1")
+
+
+@pytest.mark.parametrize("type", ["payment_intent.canceled", "charge.refunded"])
+def test_cancellations_and_refunds_are_read(type: str):
+    notice = parse(notice_json(type))
+    assert notice.type == type
+    assert notice.intent is not None
+    assert notice.intent.payment_id == PAYMENT
+
+
+@pytest.mark.parametrize("body", [b'{"id":"evt_1","type":"customer.created","created":1}', notice_json("payout.paid")])
+def test_a_notice_of_an_unknown_type_is_fine(body: bytes):
+    assert parse(body).intent is None
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"payment_id": "nonsense"}, {"payment_id": 7}, {"payment_id": None}])
+def test_a_notice_of_a_payment_that_is_not_ours_has_no_intent(metadata: Any):
+    assert parse(notice_json(metadata=metadata)).intent is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"id":"evt_1","type":"payment_intent.succeeded","created":1}',
+        b'{"id":"evt_1","type":"payment_intent.succeeded","created":1,"data":{"object":[]}}',
+        b'{"id":"evt_1","type":"x","created":99999999999999999}',
+        notice_json(amount="100"),
+        notice_json(amount=-1),
+        notice_json(id=""),
+        notice_json(currency=5),
+    ],
+)
+def test_a_signed_body_that_is_not_a_notice_is_a_value_error(body: bytes):
+    with pytest.raises(ValueError, match="not a notice"):
+        parse(body)
+
+
+def test_a_notice_signed_with_the_old_secret_is_read_while_both_are_known():
+    assert parse(notice_json(), secrets=("new", "old"), signed_with="old").event_id == "evt_1"
+
+
+@pytest.mark.parametrize("at", [NOW - timedelta(seconds=301), NOW + timedelta(seconds=301)])
+def test_a_notice_too_old_or_from_the_future_is_refused(at: datetime):
+    with pytest.raises(InvalidSignature):
+        parse(notice_json(), at=at)
+
+
+def test_a_forged_notice_is_refused_before_it_is_read():
+    with pytest.raises(InvalidSignature):
+        parse(b"not even json", signed_with="guess")
+
+
+async def test_the_client_is_closed():
+    provider = SimulatedProvider("http://127.0.0.1:1", [SECRET])
+    await provider.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await provider.get("pi_1")

@@ -1,0 +1,90 @@
+"""Webhook signatures: who may speak, and for how long what they said counts."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.webhook_signature import sign, verify
+from commands.ports import InvalidSignature
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+BODY = b'{"id":"evt_1"}'
+
+
+def signed(secret: str = "s1", at: datetime = NOW) -> str:
+    return sign(BODY, secret, int(at.timestamp()))
+
+
+def test_the_signature_is_the_one_that_stripe_documents():
+    # hmac-sha256("whsec", "1700000000.{}") by `openssl dgst -sha256 -hmac whsec`
+    digest = "7d44587dddbaf4c7f70fef20f48cd594834ffea1641e3ac227b84408298738af"
+    assert sign(b"{}", "whsec", 1_700_000_000) == f"t=1700000000,v1={digest}"
+
+
+def test_a_signed_body_is_accepted():
+    verify(BODY, signed(), ["s1"], NOW)
+
+
+def test_any_of_several_secrets_may_have_signed():
+    verify(BODY, signed("old"), ["new", "old"], NOW)
+
+
+def test_any_of_several_signatures_may_match():
+    old, new = signed("old"), signed("new")
+    verify(BODY, f"{old},{new.split(',')[1]}", ["new"], NOW)
+
+
+def test_schemes_that_we_do_not_know_are_passed_over():
+    verify(BODY, f"{signed()},v0=abc", ["s1"], NOW)
+
+
+def test_a_changed_body_is_refused():
+    with pytest.raises(InvalidSignature):
+        verify(BODY + b" ", signed(), ["s1"], NOW)
+
+
+def test_a_changed_time_is_refused():
+    header = signed().replace("t=", "t=1", 1)
+    with pytest.raises(InvalidSignature):
+        verify(BODY, header, ["s1"], datetime.fromtimestamp(int(header.split(",")[0][2:]), UTC))
+
+
+def test_another_secret_is_refused():
+    with pytest.raises(InvalidSignature):
+        verify(BODY, signed("other"), ["s1", "s2"], NOW)
+
+
+@pytest.mark.parametrize("secrets", [[], [""]])
+def test_without_a_secret_nothing_is_accepted(secrets: list[str]):
+    with pytest.raises(InvalidSignature):
+        verify(BODY, signed(""), secrets, NOW)
+
+
+@pytest.mark.parametrize("age", [timedelta(seconds=300), timedelta(seconds=-300)])
+def test_five_minutes_early_or_late_are_tolerated(age: timedelta):
+    verify(BODY, signed(at=NOW - age), ["s1"], NOW)
+
+
+@pytest.mark.parametrize("age", [timedelta(seconds=301), timedelta(seconds=-301), timedelta(days=400)])
+def test_more_than_five_minutes_early_or_late_are_not(age: timedelta):
+    with pytest.raises(InvalidSignature):
+        verify(BODY, signed(at=NOW - age), ["s1"], NOW)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "nonsense", "t=", "v1=", "t=1,v1", "t=now,v1=ab", "t=-5,v1=ab", "t=²,v1=ab", "t=" + "9" * 5000 + ",v1=ab"],
+)
+def test_a_malformed_header_is_refused(header: str):
+    with pytest.raises(InvalidSignature):
+        verify(BODY, header, ["s1"], NOW)
+
+
+def test_a_header_with_two_times_is_refused():
+    with pytest.raises(InvalidSignature):
+        verify(BODY, f"t=1,{signed()}", ["s1"], NOW)
+
+
+def test_a_signature_that_is_not_ascii_is_refused():
+    with pytest.raises(InvalidSignature):
+        verify(BODY, f"t={int(NOW.timestamp())},v1=é", ["s1"], NOW)
