@@ -1,0 +1,216 @@
+"""A game on offer: what it is, who sells it, and what it costs in which region.
+
+Only its seller or an ADMIN edits it. It goes DRAFT → ACTIVE → RETIRED and never back; only an ACTIVE game with a price
+for the buyer's region can be bought. A SKU is unique per seller (a claim sees to that).
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Literal, get_args
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Conflict, Forbidden, Invalid
+from domain.events import Event, event
+from domain.money import ANY_REGION, check_amount, check_currency, check_region
+
+Kind = Literal["DIGITAL", "PHYSICAL"]
+InitialStatus = Literal["DRAFT", "ACTIVE"]
+Status = Literal["DRAFT", "ACTIVE", "RETIRED"]
+
+MAX_TITLE, MAX_SKU = 300, 64
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What a game costs in a region; region `*` is the price of all regions that have none of their own."""
+
+    region: str
+    amount_cents: int
+    currency: str
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@event("game.created.v1")
+class GameCreated(Event, frozen=True):
+    """A game created with status ACTIVE is published by this: no `game.published.v1` follows."""
+
+    seller_id: UUID
+    sku: str
+    title: str
+    description: str
+    publisher: str
+    category: str
+    genres: tuple[str, ...]
+    tags: tuple[str, ...]
+    platforms: tuple[str, ...]
+    kind: Kind
+    prices: tuple[Price, ...]
+    image_ids: tuple[UUID, ...]
+    status: InitialStatus
+    release_date: date | None = None
+
+
+@event("game.updated.v1")
+class GameUpdated(Event, frozen=True):
+    """Only what changed. Seller and kind never do; the status has events of its own."""
+
+    sku: str | None = None
+    title: str | None = None
+    description: str | None = None
+    publisher: str | None = None
+    category: str | None = None
+    genres: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    platforms: tuple[str, ...] | None = None
+    release_date: date | None = None
+    prices: tuple[Price, ...] | None = None
+    image_ids: tuple[UUID, ...] | None = None
+
+
+@event("game.published.v1")
+class GamePublished(Event, frozen=True):
+    pass
+
+
+@event("game.retired.v1")
+class GameRetired(Event, frozen=True):
+    pass
+
+
+# -- state -------------------------------------------------------------------------------------------------------------
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a seller says of a game: all that can be edited, and its kind, which cannot."""
+
+    sku: str
+    title: str
+    kind: Kind
+    description: str = ""
+    publisher: str = ""
+    category: str = ""
+    genres: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    release_date: date | None = None
+    prices: tuple[Price, ...] = ()
+    image_ids: tuple[UUID, ...] = ()
+
+
+class Game(msgspec.Struct, frozen=True):
+    """A game as it stands."""
+
+    seller_id: UUID
+    listing: Listing
+    status: Status
+
+
+def evolve(state: Game | None, event: Event) -> Game | None:
+    """The game after one more event."""
+    match state, event:
+        case _, GameCreated():
+            listing = Listing(**{field: getattr(event, field) for field in Listing.__struct_fields__})
+            return Game(event.seller_id, listing, event.status)
+        case Game(), GameUpdated():
+            return msgspec.structs.replace(state, listing=msgspec.structs.replace(state.listing, **changes(event)))
+        case Game(), GamePublished():
+            return msgspec.structs.replace(state, status="ACTIVE")
+        case Game(), GameRetired():
+            return msgspec.structs.replace(state, status="RETIRED")
+    return state
+
+
+def changes(event: GameUpdated) -> dict[str, object]:
+    """The fields that an update changed, with their new values."""
+    return {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def check_listing(listing: Listing) -> None:
+    """Raises Invalid: invalid_title, invalid_sku, invalid_kind, or what `check_prices` raises."""
+    if not listing.title.strip() or len(listing.title) > MAX_TITLE:
+        raise Invalid("invalid_title", f"a title has 1 to {MAX_TITLE} characters")
+    if not listing.sku.strip() or len(listing.sku) > MAX_SKU:
+        raise Invalid("invalid_sku", f"a SKU has 1 to {MAX_SKU} characters")
+    if listing.kind not in get_args(Kind):
+        raise Invalid("invalid_kind", "a game is DIGITAL or PHYSICAL")
+    check_prices(listing.prices)
+
+
+def check_prices(prices: Sequence[Price]) -> None:
+    """Raises Invalid: invalid_region, invalid_amount, invalid_currency, duplicate_price (two for one region)."""
+    for price in prices:
+        if price.region != ANY_REGION:
+            check_region(price.region)
+        check_amount(price.amount_cents)
+        check_currency(price.currency)
+    if len({price.region for price in prices}) < len(prices):
+        raise Invalid("duplicate_price", "a game has one price per region")
+
+
+def price_for(game: Game, region: str) -> Price | None:
+    """The region's own price, or else the fallback; None when the game is not sold there."""
+    by_region = {price.region: price for price in game.listing.prices}
+    return by_region.get(region) or by_region.get(ANY_REGION)
+
+
+def offer(game: Game, region: str) -> Price:
+    """What a buyer from the region pays now. Raises Conflict("game_unavailable") when they cannot buy it."""
+    price = price_for(game, region)
+    if game.status != "ACTIVE" or price is None:
+        raise Conflict("game_unavailable", "the game is not on sale here")
+    return price
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def create(seller_id: UUID, listing: Listing, status: InitialStatus = "DRAFT") -> list[Event]:
+    """List a game, as a draft or on sale at once. Raises Invalid("invalid_status") and as `check_listing`."""
+    check_listing(listing)
+    if status not in get_args(InitialStatus):
+        raise Invalid("invalid_status", "a new game is DRAFT or ACTIVE")
+    return [GameCreated(seller_id=seller_id, status=status, **msgspec.structs.asdict(listing))]
+
+
+def update(
+    game: Game, wanted: Listing, *, by: UUID, is_admin: bool = False, status: InitialStatus | None = None
+) -> list[Event]:
+    """Make the listing as wanted, and publish a draft when `status` is ACTIVE. Nothing differs: nothing happens.
+
+    A release date can be moved, not removed. Raises Forbidden("not_owner"); Conflict("game_retired"),
+    Conflict("game_published") on going back to DRAFT; Invalid("kind_fixed") and as `check_listing`.
+    """
+    _must_own(game, by, is_admin)
+    if game.status == "RETIRED":
+        raise Conflict("game_retired", "a retired game cannot be edited")
+    if wanted.kind != game.listing.kind:
+        raise Invalid("kind_fixed", "a game stays DIGITAL or PHYSICAL: list another one")
+    if status == "DRAFT" and game.status == "ACTIVE":
+        raise Conflict("game_published", "a published game cannot become a draft: retire it")
+    check_listing(wanted)
+    differing = {
+        field: value
+        for field, value in msgspec.structs.asdict(wanted).items()
+        if value is not None and value != getattr(game.listing, field)
+    }
+    events: list[Event] = [GameUpdated(**differing)] if differing else []
+    if status == "ACTIVE" and game.status == "DRAFT":
+        events.append(GamePublished())
+    return events
+
+
+def retire(game: Game, *, by: UUID, is_admin: bool = False) -> list[Event]:
+    """Take it off sale for good; who owns it keeps it. Raises Forbidden("not_owner")."""
+    _must_own(game, by, is_admin)
+    return [] if game.status == "RETIRED" else [GameRetired()]
+
+
+def _must_own(game: Game, by: UUID, is_admin: bool) -> None:
+    if by != game.seller_id and not is_admin:
+        raise Forbidden("not_owner", "only its seller or an ADMIN may do this")

@@ -1,0 +1,269 @@
+"""A person (or a service) with an account: who they are, how they prove it, and whether they may still act.
+
+An e-mail has one account at most (a claim on its digest sees to that). What is personal is encrypted in the log under
+the person's own key; a forgotten account keeps its place in history, and nothing that tells whose it was.
+"""
+
+import re
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Forbidden, Invalid, Unauthorized
+from domain.events import FORGOTTEN, PERSONAL, Event, PersonalText, event
+from domain.money import check_region
+
+AccountType = Literal["BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE"]
+Status = Literal["PENDING_VERIFICATION", "ACTIVE", "DEACTIVATED", "FORGOTTEN"]
+
+OPEN_TO_ALL: frozenset[AccountType] = frozenset({"BUYER", "SELLER"})
+DEFAULT_REGION = "US"
+MIN_PASSWORD, MAX_PASSWORD = 10, 1024
+MAX_NAME = 200
+_EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@.]+(\.[^\s@.]+)+")
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@event("user.registered.v1")
+class UserRegistered(Event, frozen=True):
+    """`email_digest` is the peppered HMAC of the normalised e-mail; `password_hash` is empty for imported people."""
+
+    user_id: UUID
+    account_type: AccountType
+    region: str
+    email: PersonalText
+    name: PersonalText
+    email_digest: str
+    password_hash: PersonalText
+
+
+@event("user.email_verified.v1")
+class EmailVerified(Event, frozen=True):
+    pass
+
+
+@event("user.profile_changed.v1")
+class ProfileChanged(Event, frozen=True):
+    """Only what changed. A new e-mail comes with its digest."""
+
+    name: Annotated[str | None, PERSONAL] = None
+    region: str | None = None
+    email: Annotated[str | None, PERSONAL] = None
+    email_digest: str | None = None
+
+
+@event("user.password_changed.v1")
+class PasswordChanged(Event, frozen=True):
+    password_hash: PersonalText
+
+
+@event("user.logged_in.v1")
+class LoggedIn(Event, frozen=True):
+    session_id: UUID
+
+
+@event("user.refresh_reused.v1")
+class RefreshReused(Event, frozen=True):
+    """A spent refresh token was used again: the session is revoked."""
+
+    session_id: UUID
+
+
+@event("user.deactivated.v1")
+class UserDeactivated(Event, frozen=True):
+    reason: str | None = None
+
+
+@event("user.forgotten.v1")
+class UserForgotten(Event, frozen=True):
+    """The person's key is destroyed with this."""
+
+
+# -- state -------------------------------------------------------------------------------------------------------------
+
+
+class User(msgspec.Struct, frozen=True):
+    """An account as it stands."""
+
+    user_id: UUID
+    account_type: AccountType
+    region: str
+    email: str
+    name: str
+    email_digest: str
+    password_hash: str
+    status: Status = "PENDING_VERIFICATION"
+    email_verified: bool = False
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the account is in use; one that awaits the verification of its e-mail may do everything."""
+        return self.status in {"PENDING_VERIFICATION", "ACTIVE"}
+
+
+def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - one line a fact
+    """The account after one more event."""
+    match state, event:
+        case _, UserRegistered():
+            return User(**msgspec.structs.asdict(event))
+        case User(), EmailVerified():
+            status: Status = "ACTIVE" if state.may_act else state.status
+            return msgspec.structs.replace(state, email_verified=True, status=status)
+        case User(), ProfileChanged():
+            changed = {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
+            verified = state.email_verified and event.email_digest is None
+            return msgspec.structs.replace(state, **changed, email_verified=verified)
+        case User(), PasswordChanged():
+            return msgspec.structs.replace(state, password_hash=event.password_hash)
+        case User(), UserDeactivated():
+            return msgspec.structs.replace(state, status="DEACTIVATED")
+        case User(), UserForgotten():
+            return msgspec.structs.replace(
+                state, status="FORGOTTEN", email=FORGOTTEN, name=FORGOTTEN, password_hash="", email_verified=False
+            )
+    return state
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def normalize_email(email: str) -> str:
+    """The form under which e-mails are compared and kept."""
+    return email.strip().casefold()
+
+
+def check_email(email: str) -> None:
+    """Raises Invalid("invalid_email") unless it has the shape of an address (whether it exists, a mail must show)."""
+    if len(email) > 254 or not _EMAIL.fullmatch(email):
+        raise Invalid("invalid_email", "that is not an e-mail address")
+
+
+def check_password(password: str) -> None:
+    """Raises Invalid("weak_password") unless it has 10 to 1024 characters."""
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise Invalid("weak_password", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+
+
+def check_name(name: str) -> None:
+    """Raises Invalid("invalid_name") when it is blank or longer than 200 characters."""
+    if not name.strip() or len(name) > MAX_NAME:
+        raise Invalid("invalid_name", f"a name has 1 to {MAX_NAME} characters")
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def register(
+    *,
+    user_id: UUID,
+    account_type: AccountType,
+    email: str,
+    name: str,
+    email_digest: str,
+    password_hash: str,
+    region: str = DEFAULT_REGION,
+    by_admin: bool = False,
+) -> list[Event]:
+    """Open an account. Anyone may become a BUYER or a SELLER; only an ADMIN makes the others.
+
+    Raises Forbidden("account_type_not_allowed"), Invalid("invalid_email" | "invalid_name" | "invalid_region").
+    """
+    if account_type not in OPEN_TO_ALL and not by_admin:
+        raise Forbidden("account_type_not_allowed", f"only an ADMIN can make an account of type {account_type}")
+    email = normalize_email(email)
+    check_email(email)
+    check_name(name)
+    check_region(region)
+    return [
+        UserRegistered(
+            user_id=user_id,
+            account_type=account_type,
+            region=region,
+            email=email,
+            name=name,
+            email_digest=email_digest,
+            password_hash=password_hash,
+        )
+    ]
+
+
+def verify_email(user: User, email_digest: str) -> list[Event]:
+    """The person proved that they read mail at the address of this digest; repeating it changes nothing.
+
+    Raises Forbidden("user_inactive"); Invalid("invalid_token") when the account has another address by now.
+    """
+    _must_act(user)
+    if email_digest != user.email_digest:
+        raise Invalid("invalid_token", "the token is for another e-mail address")
+    return [] if user.email_verified else [EmailVerified()]
+
+
+def change_profile(
+    user: User,
+    *,
+    name: str | None = None,
+    region: str | None = None,
+    email: str | None = None,
+    email_digest: str | None = None,
+) -> list[Event]:
+    """Change what is given and differs. A new e-mail needs its digest, and is to be verified anew.
+
+    Raises Forbidden("user_inactive"), Invalid("invalid_email" | "invalid_name" | "invalid_region").
+    """
+    _must_act(user)
+    if name is not None:
+        check_name(name)
+    if region is not None:
+        check_region(region)
+    if email is not None:
+        email = normalize_email(email)
+        check_email(email)
+        if email_digest is None:
+            raise ValueError("a new e-mail comes with its digest")
+    moved = email is not None and email != user.email
+    change = ProfileChanged(
+        name=name if name != user.name else None,
+        region=region if region != user.region else None,
+        email=email if moved else None,
+        email_digest=email_digest if moved else None,
+    )
+    return [] if change == ProfileChanged() else [change]
+
+
+def change_password(user: User, password_hash: str) -> list[Event]:
+    """Replace the password by one that `check_password` let pass. Raises Forbidden("user_inactive")."""
+    _must_act(user)
+    return [PasswordChanged(password_hash=password_hash)]
+
+
+def log_in(user: User | None, *, password_matches: bool, session_id: UUID) -> list[Event]:
+    """Open a session. An unknown e-mail, a wrong password and an account without one are refused alike.
+
+    Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive") only to who knows the password.
+    """
+    if user is None or not user.password_hash or not password_matches:
+        raise Unauthorized("invalid_credentials", "the e-mail or the password is wrong")
+    _must_act(user)
+    return [LoggedIn(session_id=session_id)]
+
+
+def note_refresh_reuse(user: User, session_id: UUID) -> list[Event]:  # noqa: ARG001 - a decision takes its state
+    """A spent refresh token came back: keep it on record. Revoking the session is the caller's."""
+    return [RefreshReused(session_id=session_id)]
+
+
+def deactivate(user: User, reason: str | None = None) -> list[Event]:
+    """Close the account; closing it again changes nothing."""
+    return [UserDeactivated(reason=reason)] if user.may_act else []
+
+
+def forget(user: User, reason: str | None = None) -> list[Event]:
+    """Close the account and forget whose it was; the caller destroys the person's key."""
+    return [] if user.status == "FORGOTTEN" else [*deactivate(user, reason), UserForgotten()]
+
+
+def _must_act(user: User) -> None:
+    if not user.may_act:
+        raise Forbidden("user_inactive", "the account is closed")

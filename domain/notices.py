@@ -1,0 +1,172 @@
+"""A notice to a person: one per cause, asked for once, then sent, or failed for good after retries.
+
+What it says is rendered from a template and parameters when it is sent, so that nothing personal is stored outside of
+the parameters, which are encrypted under the person's key.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Invalid
+from domain.events import PERSONAL, Event, event
+
+Channel = Literal["email", "push"]
+Status = Literal["REQUESTED", "SENT", "FAILED"]
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@event("notification.requested.v1", person="user_id")
+class NotificationRequested(Event, frozen=True):
+    user_id: UUID
+    channel: Channel
+    template: str
+    cause_event_id: UUID
+    params: Annotated[dict[str, str] | None, PERSONAL] = None
+
+
+@event("notification.sent.v1")
+class NotificationSent(Event, frozen=True):
+    provider_ref: str | None = None
+
+
+@event("notification.failed.v1")
+class NotificationFailed(Event, frozen=True):
+    code: str
+    attempts: int
+
+
+# -- state -------------------------------------------------------------------------------------------------------------
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """A notice as it stands; `params` is None when there are none, or the person was forgotten."""
+
+    user_id: UUID
+    channel: Channel
+    template: str
+    cause_event_id: UUID
+    params: dict[str, str] | None = None
+    status: Status = "REQUESTED"
+
+
+def evolve(state: Notice | None, event: Event) -> Notice | None:
+    """The notice after one more event."""
+    match state, event:
+        case _, NotificationRequested():
+            return Notice(**msgspec.structs.asdict(event))
+        case Notice(), NotificationSent():
+            return msgspec.structs.replace(state, status="SENT")
+        case Notice(), NotificationFailed():
+            return msgspec.structs.replace(state, status="FAILED")
+    return state
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def request(
+    notice: Notice | None,
+    *,
+    user_id: UUID,
+    channel: Channel,
+    template: str,
+    cause_event_id: UUID,
+    params: Mapping[str, str],
+) -> list[Event]:
+    """Ask for a notice; asking again changes nothing. Raises Invalid as `render` does, so that no later step need."""
+    if notice is not None:
+        return []
+    render(template, params)
+    return [
+        NotificationRequested(
+            user_id=user_id, channel=channel, template=template, cause_event_id=cause_event_id, params=dict(params)
+        )
+    ]
+
+
+def mark_sent(notice: Notice, provider_ref: str | None = None) -> list[Event]:
+    """It went out, be it after an earlier failure; saying so again changes nothing."""
+    return [] if notice.status == "SENT" else [NotificationSent(provider_ref=provider_ref)]
+
+
+def mark_failed(notice: Notice, code: str, attempts: int) -> list[Event]:
+    """Every attempt failed; of a notice that was sent, or is known to have failed, this says nothing new."""
+    return [] if notice.status != "REQUESTED" else [NotificationFailed(code=code, attempts=attempts)]
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+Params = Mapping[str, str]
+
+
+def render(template: str, params: Params) -> tuple[str, str]:
+    """Subject (one line) and text of a notice. Every template also takes `name`, the person's, for the greeting.
+
+    Raises Invalid("unknown_template") or Invalid("missing_parameter").
+    """
+    write = TEMPLATES.get(template)
+    if write is None:
+        raise Invalid("unknown_template", f"there is no template {template!r}")
+    try:
+        subject, text = write(params)
+    except KeyError as missing:
+        raise Invalid("missing_parameter", f"template {template} needs {missing}") from missing
+    greeting = f"Hello {params['name']}," if params.get("name") else "Hello,"
+    return " ".join(subject.split()), f"{greeting}\n\n{text}\n\nLudoteca\n"
+
+
+def _welcome(params: Params) -> tuple[str, str]:
+    return "Welcome to Ludoteca", f"Your account is open. To confirm your e-mail address, {_with_token(params)}"
+
+
+def _verification(params: Params) -> tuple[str, str]:
+    return "Confirm your e-mail address", f"To confirm your e-mail address, {_with_token(params)}"
+
+
+def _password_reset(params: Params) -> tuple[str, str]:
+    return (
+        "Reset your password",
+        f"To choose a new password, {_with_token(params)}\n\nIf you did not ask for this, there is nothing to do.",
+    )
+
+
+def _purchase(params: Params) -> tuple[str, str]:
+    return (
+        f"Your purchase: {params['titles']}",
+        f"Thank you. You bought:\n\n{params['titles']}\n\nTotal: {params['total']}\nOrder: {params['order_id']}",
+    )
+
+
+def _payment_failed(params: Params) -> tuple[str, str]:
+    why = f" ({params['detail']})" if params.get("detail") else ""
+    return (
+        "Your payment failed",
+        f"The payment of your order {params['order_id']} failed{why}:\n\n{params['titles']}",
+    )
+
+
+def _refund(params: Params) -> tuple[str, str]:
+    return "Your refund", f"We returned {params['amount']} to you, for your order {params['order_id']}."
+
+
+def _with_token(params: Params) -> str:
+    """How to use the token: by the link where there is one, else by the token itself."""
+    if params.get("link"):
+        return f"open this link:\n\n{params['link']}"
+    return f"use this code:\n\n{params['token']}"
+
+
+TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
+    "welcome": _welcome,
+    "verification": _verification,
+    "password_reset": _password_reset,
+    "purchase": _purchase,
+    "payment_failed": _payment_failed,
+    "refund": _refund,
+}
+"""Parameters: welcome, verification, password_reset: token or link; purchase: titles, total, order_id;
+payment_failed: titles, order_id, detail?; refund: amount, order_id."""

@@ -1,0 +1,257 @@
+"""An order: what is bought at which prices, and how far it has come; its total is the sum of its lines.
+
+An unpaid order has a deadline, and is treated as expired from that moment on, fired or not. Once paid it is never
+cancelled, only refunded, and never for more than its total.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Conflict, Invalid
+from domain.events import PERSONAL, Event, event
+from domain.money import check_amount, check_currency, check_region
+
+Kind = Literal["DIGITAL", "PHYSICAL"]
+FulfilmentStatus = Literal["PROCESSING", "SHIPPED", "DELIVERED"]
+Status = Literal[
+    "PENDING_PAYMENT",
+    "CONFIRMED",
+    "PROCESSING",
+    "SHIPPED",
+    "DELIVERED",
+    "COMPLETED",
+    "CANCELLED",
+    "PARTIALLY_REFUNDED",
+    "REFUNDED",
+]
+
+EXPIRED = "expired"
+"""The reason of a cancellation by the deadline."""
+
+
+class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """So many of one game. The price is in the order's currency; `fee_bps` is the platform's share, as of the order."""
+
+    line_id: UUID
+    game_id: UUID
+    seller_id: UUID
+    kind: Kind
+    title: str
+    quantity: int
+    unit_price_cents: int
+    fee_bps: int
+    shipment_id: UUID | None = None
+    reservation_id: UUID | None = None
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@event("order.created.v1", person="buyer_id")
+class OrderCreated(Event, frozen=True):
+    buyer_id: UUID
+    region: str
+    currency: str
+    total_cents: int
+    provisional: bool
+    payment_id: UUID
+    expires_at: datetime
+    lines: tuple[OrderLine, ...]
+    cart_id: UUID | None = None
+    shipping_address: Annotated[dict[str, str] | None, PERSONAL] = None
+
+
+@event("order.confirmed.v1")
+class OrderConfirmed(Event, frozen=True):
+    """It is paid."""
+
+    payment_id: UUID
+
+
+@event("order.completed.v1")
+class OrderCompleted(Event, frozen=True):
+    """The buyer has all of it."""
+
+
+@event("order.status_changed.v1")
+class OrderStatusChanged(Event, frozen=True):
+    """The shipments as a whole have come this far, by the movement of this one."""
+
+    status: FulfilmentStatus
+    shipment_id: UUID
+
+
+@event("order.cancelled.v1")
+class OrderCancelled(Event, frozen=True):
+    reason: str
+
+
+@event("order.refunded.v1")
+class OrderRefunded(Event, frozen=True):
+    """`amount_cents` of this refund alone; `full` once all refunds together reach the total."""
+
+    payment_id: UUID
+    amount_cents: int
+    currency: str
+    full: bool
+
+
+# -- state -------------------------------------------------------------------------------------------------------------
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An order as it stands."""
+
+    buyer_id: UUID
+    region: str
+    currency: str
+    total_cents: int
+    provisional: bool
+    payment_id: UUID
+    expires_at: datetime
+    lines: tuple[OrderLine, ...]
+    cart_id: UUID | None = None
+    shipping_address: dict[str, str] | None = None
+    status: Status = "PENDING_PAYMENT"
+    refunded_cents: int = 0
+    cancel_reason: str | None = None
+
+    @property
+    def is_digital(self) -> bool:
+        """Whether nothing of it is to be shipped."""
+        return all(line.kind == "DIGITAL" for line in self.lines)
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Whether it is unpaid past its deadline: expired, though perhaps nobody has fired the deadline yet."""
+        return self.status == "PENDING_PAYMENT" and now >= self.expires_at
+
+
+def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 - one line a fact
+    """The order after one more event."""
+    match state, event:
+        case _, OrderCreated():
+            return Order(**msgspec.structs.asdict(event))
+        case Order(), OrderConfirmed():
+            return msgspec.structs.replace(state, status="CONFIRMED", provisional=False)
+        case Order(), OrderCompleted():
+            return msgspec.structs.replace(state, status="COMPLETED")
+        case Order(), OrderStatusChanged():
+            return msgspec.structs.replace(state, status=event.status)
+        case Order(), OrderCancelled():
+            return msgspec.structs.replace(state, status="CANCELLED", cancel_reason=event.reason)
+        case Order(), OrderRefunded():
+            status: Status = "REFUNDED" if event.full else "PARTIALLY_REFUNDED"
+            refunded = state.refunded_cents + event.amount_cents
+            return msgspec.structs.replace(state, status=status, refunded_cents=refunded)
+    return state
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def check_lines(lines: Sequence[OrderLine]) -> None:
+    """Raises Invalid: order_empty, invalid_quantity (a digital game is bought once, singly), invalid_amount."""
+    if not lines:
+        raise Invalid("order_empty", "an order has at least one line")
+    for line in lines:
+        if line.quantity < 1 or (line.kind == "DIGITAL" and line.quantity > 1):
+            raise Invalid("invalid_quantity", "a digital game is bought singly, others by one or more")
+        check_amount(line.unit_price_cents)
+    digital = [line.game_id for line in lines if line.kind == "DIGITAL"]
+    if len(set(digital)) < len(digital):
+        raise Invalid("invalid_quantity", "a digital game is bought once")
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def place(
+    *,
+    buyer_id: UUID,
+    region: str,
+    currency: str,
+    lines: Sequence[OrderLine],
+    payment_id: UUID,
+    expires_at: datetime,
+    cart_id: UUID | None = None,
+    shipping_address: dict[str, str] | None = None,
+) -> list[Event]:
+    """Order these lines, all priced in the one currency; provisional until paid.
+
+    Raises Invalid: invalid_region, invalid_currency, shipping_address_required, and as `check_lines`.
+    """
+    check_region(region)
+    check_currency(currency)
+    check_lines(lines)
+    if shipping_address is None and any(line.kind == "PHYSICAL" for line in lines):
+        raise Invalid("shipping_address_required", "what is shipped needs an address")
+    return [
+        OrderCreated(
+            buyer_id=buyer_id,
+            region=region,
+            currency=currency,
+            total_cents=sum(line.quantity * line.unit_price_cents for line in lines),
+            provisional=True,
+            payment_id=payment_id,
+            expires_at=expires_at,
+            lines=tuple(lines),
+            cart_id=cart_id,
+            shipping_address=shipping_address,
+        )
+    ]
+
+
+def confirm(order: Order, paid_at: datetime) -> list[Event]:
+    """The money arrived at `paid_at`; what is digital only is thereby complete. Confirming again changes nothing.
+
+    Raises Conflict("order_cancelled") when it was cancelled or overdue by then: the caller refunds.
+    """
+    if order.status == "CANCELLED" or order.is_overdue(paid_at):
+        raise Conflict("order_cancelled", "the order was cancelled before the money arrived")
+    if order.status != "PENDING_PAYMENT":
+        return []
+    confirmed = OrderConfirmed(payment_id=order.payment_id)
+    return [confirmed, OrderCompleted()] if order.is_digital else [confirmed]
+
+
+def cancel(order: Order, reason: str) -> list[Event]:
+    """Call it off before it is paid; cancelling again changes nothing. Raises Conflict("order_not_cancellable")."""
+    if order.status == "CANCELLED":
+        return []
+    if order.status != "PENDING_PAYMENT":
+        raise Conflict("order_not_cancellable", "a paid order cannot be cancelled, only refunded")
+    return [OrderCancelled(reason=reason)]
+
+
+def expire(order: Order, now: datetime) -> list[Event]:
+    """The deadline fired: cancel it if it is indeed overdue."""
+    return [OrderCancelled(reason=EXPIRED)] if order.is_overdue(now) else []
+
+
+def record_refund(order: Order, amount_cents: int) -> list[Event]:
+    """Part or all of the money went back. A cancelled order stays so: its payment shows the refund of late money.
+
+    The caller sees to it that each refund is recorded once.
+    Raises Conflict: order_not_paid, refund_exceeds_total; Invalid("invalid_amount").
+    """
+    if order.status == "CANCELLED":
+        return []
+    if order.status == "PENDING_PAYMENT":
+        raise Conflict("order_not_paid", "there is nothing to refund")
+    if amount_cents < min(1, order.total_cents):
+        raise Invalid("invalid_amount", "a refund is of one cent at least, unless the order was free")
+    refunded_cents = order.refunded_cents + amount_cents
+    if order.status == "REFUNDED" or refunded_cents > order.total_cents:
+        raise Conflict("refund_exceeds_total", "more would go back than was paid")
+    return [
+        OrderRefunded(
+            payment_id=order.payment_id,
+            amount_cents=amount_cents,
+            currency=order.currency,
+            full=refunded_cents == order.total_cents,
+        )
+    ]

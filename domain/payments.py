@@ -1,0 +1,305 @@
+"""A payment: money for one order, captured at most once, and never refunded beyond what was captured.
+
+Every notice of the provider is applied at most once, in whatever order they arrive. Money that arrives after a failure
+or a cancellation is recorded all the same, so that it can be sent back.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Conflict, Invalid, NotFound
+from domain.events import Event
+from domain.money import check_currency
+from domain.payment_facts import (
+    CAPTURED,
+    OPEN,
+    UPCASTERS,
+    CaptureType,
+    Method,
+    Outcome,
+    Payment,
+    PaymentActionRequired,
+    PaymentCaptured,
+    PaymentFailed,
+    PaymentIntentCancelled,
+    PaymentIntentCreated,
+    PaymentMethodAttached,
+    PaymentNoticeReceived,
+    PaymentRefunded,
+    PaymentRefundFailed,
+    PaymentRefundRequested,
+    PaymentRequested,
+    PaymentSubmitted,
+    Refund,
+    Status,
+    evolve,
+)
+
+__all__ = [
+    "CAPTURED",
+    "OPEN",
+    "UPCASTERS",
+    "CaptureType",
+    "Method",
+    "Outcome",
+    "Payment",
+    "PaymentActionRequired",
+    "PaymentCaptured",
+    "PaymentFailed",
+    "PaymentIntentCancelled",
+    "PaymentIntentCreated",
+    "PaymentMethodAttached",
+    "PaymentNoticeReceived",
+    "PaymentRefundFailed",
+    "PaymentRefundRequested",
+    "PaymentRefunded",
+    "PaymentRequested",
+    "PaymentSubmitted",
+    "Refund",
+    "Status",
+    "evolve",
+]
+
+# -- decisions: from the request to the outcome ------------------------------------------------------------------------
+
+
+def request(
+    *,
+    order_id: UUID,
+    buyer_id: UUID,
+    amount_cents: int,
+    currency: str,
+    expires_at: datetime,
+    method: Method | None = None,
+) -> list[Event]:
+    """Ask for the money of an order. Raises Invalid("invalid_amount" | "invalid_currency")."""
+    check_currency(currency)
+    if amount_cents < 0:
+        raise Invalid("invalid_amount", "nobody pays less than nothing")
+    return [
+        PaymentRequested(
+            order_id=order_id,
+            buyer_id=buyer_id,
+            amount_cents=amount_cents,
+            currency=currency,
+            expires_at=expires_at,
+            method=method,
+        )
+    ]
+
+
+def attach_method(payment: Payment, method: Method, now: datetime) -> list[Event]:
+    """Pay with this: the first method, or another one after a failure.
+
+    Raises Conflict("payment_started") when it runs or is settled, Conflict("payment_expired") past its deadline.
+    """
+    awaits_one = payment.status == "REQUESTED" and payment.method is None
+    if payment.closed or not (awaits_one or payment.status == "FAILED"):
+        raise Conflict("payment_started", "the payment runs already, or is settled")
+    _must_be_in_time(payment, now)
+    return [PaymentMethodAttached(method=method)]
+
+
+def submit(payment: Payment, provider: str, attempt: int, now: datetime) -> list[Event]:
+    """About to ask the provider, for the `attempt`-th time (from 1); an attempt known already changes nothing.
+
+    Raises Conflict: payment_settled, payment_method_required, payment_expired. Then nothing may be charged.
+    """
+    if not payment.is_open:
+        raise Conflict("payment_settled", f"the payment is {payment.status}")
+    if payment.method is None:
+        raise Conflict("payment_method_required", "the payment awaits a method")
+    if payment.status == "REQUIRES_ACTION" or attempt <= payment.attempt:
+        return []
+    _must_be_in_time(payment, now)
+    return [PaymentSubmitted(provider=provider, attempt=attempt)]
+
+
+def record_intent(payment: Payment, *, provider: str, provider_ref: str, client_secret_ref: str) -> list[Event]:
+    """The provider made its intent, as yet without a method. Recorded whatever became of the payment meanwhile, so
+    that the intent can be found and cancelled. Raises Conflict("intent_exists") when it has another one.
+    """
+    if payment.provider_ref == provider_ref:
+        return []
+    if payment.provider_ref is not None:
+        raise Conflict("intent_exists", "a payment has one intent")
+    return [PaymentIntentCreated(provider=provider, provider_ref=provider_ref, client_secret_ref=client_secret_ref)]
+
+
+def require_action(payment: Payment, *, provider_ref: str, redirect_url: str, client_secret_ref: str) -> list[Event]:
+    """The buyer must go through 3-D Secure; old news once the payment is settled."""
+    required = PaymentActionRequired(
+        provider_ref=provider_ref, redirect_url=redirect_url, client_secret_ref=client_secret_ref
+    )
+    known = payment.status == "REQUIRES_ACTION" and payment.redirect_url == redirect_url
+    return [required] if payment.is_open and not known else []
+
+
+def capture(
+    payment: Payment, method_type: CaptureType, *, provider: str | None = None, provider_ref: str | None = None
+) -> list[Event]:
+    """The money came, whatever was said before; nothing more happens when it was captured already.
+
+    Raises Conflict("payment_not_free") when an amount above 0 would be captured as free.
+    """
+    if payment.is_captured:
+        return []
+    if method_type == "free" and payment.amount_cents:
+        raise Conflict("payment_not_free", "the payment has a price")
+    return [
+        PaymentCaptured(
+            order_id=_order_of(payment),
+            buyer_id=payment.buyer_id,
+            amount_cents=payment.amount_cents,
+            currency=payment.currency,
+            method_type=method_type,
+            provider=provider,
+            provider_ref=provider_ref,
+        )
+    ]
+
+
+def fail(payment: Payment, code: str, detail: str) -> list[Event]:
+    """The try came to nothing. Says nothing once the payment is settled, by a capture above all."""
+    if not payment.is_open:
+        return []
+    return [
+        PaymentFailed(
+            order_id=_order_of(payment),
+            buyer_id=payment.buyer_id,
+            amount_cents=payment.amount_cents,
+            currency=payment.currency,
+            code=code,
+            detail=detail,
+        )
+    ]
+
+
+def cancel_intent(payment: Payment, reason: str) -> list[Event]:
+    """No further try is wanted: the order was cancelled, or the provider gave up. A captured payment stays captured."""
+    if payment.closed or payment.is_captured:
+        return []
+    return [PaymentIntentCancelled(reason=reason, provider_ref=payment.provider_ref)]
+
+
+# -- decisions: refunds ------------------------------------------------------------------------------------------------
+
+
+def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason: str) -> list[Event]:
+    """Ask for money to go back; a refund known already changes nothing. Only a free payment is refunded by 0.
+
+    Raises Conflict: payment_not_captured, refund_exceeds_capture (with `refundable_cents`); Invalid("invalid_amount").
+    """
+    if refund_id in payment.refunds:
+        return []
+    if not payment.is_captured:
+        raise Conflict("payment_not_captured", "there is nothing to refund")
+    if amount_cents < min(1, payment.amount_cents):
+        raise Invalid("invalid_amount", "a refund is of one cent at least, unless the payment was free")
+    if payment.status == "REFUNDED" or amount_cents > payment.refundable_cents:
+        raise _exceeds(payment)
+    return [PaymentRefundRequested(refund_id=refund_id, amount_cents=amount_cents, reason=reason)]
+
+
+def complete_refund(payment: Payment, refund_id: UUID, provider_ref: str | None = None) -> list[Event]:
+    """The money went back, be it after the refund was thought to have failed; saying so again changes nothing.
+
+    Raises NotFound("refund_not_found"); Conflict("refund_exceeds_capture") when others took its place meanwhile.
+    """
+    refund = _refund_of(payment, refund_id)
+    if refund.state == "DONE":
+        return []
+    if refund.state == "FAILED" and refund.amount_cents > payment.refundable_cents:
+        raise _exceeds(payment)
+    return [PaymentRefunded(refund_id=refund_id, amount_cents=refund.amount_cents, provider_ref=provider_ref)]
+
+
+def fail_refund(payment: Payment, refund_id: UUID, code: str) -> list[Event]:
+    """The provider would not send it back. Says nothing of a settled refund. Raises NotFound("refund_not_found")."""
+    if _refund_of(payment, refund_id).state != "REQUESTED":
+        return []
+    return [PaymentRefundFailed(refund_id=refund_id, code=code)]
+
+
+# -- decisions: the provider's notices ---------------------------------------------------------------------------------
+
+
+class NoticedIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a notice says of the provider's intent."""
+
+    provider: str
+    provider_ref: str
+    amount_cents: int
+    currency: str
+    redirect_url: str = ""
+    client_secret_ref: str = ""
+    code: str = ""
+    detail: str = ""
+    refund_id: UUID | None = None
+
+
+def apply_notice(payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent) -> list[Event]:
+    """Take note of a provider's notice, and of what follows from it. A repeat of one changes nothing, and is not even
+    noted (the outcome "repeated" is for logs of other makes): a provider may repeat itself without end.
+
+    Raises Conflict("amount_mismatch") when another amount was captured than was asked for.
+    """
+    if notice_event_id in payment.notices:
+        return []
+    following = _following(payment, type, intent)
+    outcome: Outcome = "applied" if following else "ignored"
+    return [PaymentNoticeReceived(provider_event_id=notice_event_id, type=type, outcome=outcome), *following]
+
+
+def _following(payment: Payment, type: str, intent: NoticedIntent) -> list[Event]:
+    match type:
+        case "payment_intent.succeeded":
+            if (intent.amount_cents, intent.currency.upper()) != (payment.amount_cents, payment.currency):
+                raise Conflict("amount_mismatch", "the provider captured another amount than was asked for")
+            return capture(payment, "card", provider=intent.provider, provider_ref=intent.provider_ref)
+        case "payment_intent.payment_failed" if not _is_echo(payment):
+            return fail(payment, intent.code or "payment_failed", intent.detail)
+        case "payment_intent.requires_action":
+            return require_action(
+                payment,
+                provider_ref=intent.provider_ref,
+                redirect_url=intent.redirect_url,
+                client_secret_ref=intent.client_secret_ref,
+            )
+        case "payment_intent.canceled":
+            return cancel_intent(payment, "provider")
+        case "charge.refunded" if intent.refund_id is not None and intent.refund_id in payment.refunds:
+            return complete_refund(payment, intent.refund_id)
+    return []
+
+
+def _is_echo(payment: Payment) -> bool:
+    """Whether a notice of failure tells of one that the worker has reported already: it must not fail the next try."""
+    return payment.failure_notices < payment.failures
+
+
+# -- what they share ---------------------------------------------------------------------------------------------------
+
+
+def _must_be_in_time(payment: Payment, now: datetime) -> None:
+    if now >= payment.expires_at:
+        raise Conflict("payment_expired", "the time to pay is over")
+
+
+def _order_of(payment: Payment) -> UUID:
+    if payment.order_id is None:
+        raise ValueError("this payment is not an order's: a deposit has events of its own")
+    return payment.order_id
+
+
+def _refund_of(payment: Payment, refund_id: UUID) -> Refund:
+    refund = payment.refunds.get(refund_id)
+    if refund is None:
+        raise NotFound("refund_not_found", "the payment has no such refund")
+    return refund
+
+
+def _exceeds(payment: Payment) -> Conflict:
+    return Conflict("refund_exceeds_capture", "more would go back than came", refundable_cents=payment.refundable_cents)
