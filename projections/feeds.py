@@ -1,0 +1,138 @@
+"""Feeds in the database: checkpoints, which storage is active, and quarantine. The SQL of it, once, for all."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+WAKE = "ludoteca_feeds"
+"""Notified when feeds were added, switched, paused or asked to retry: runners look again."""
+
+
+class FeedRow(msgspec.Struct, frozen=True):
+    """A consumer of the log, as read.feeds has it."""
+
+    feed: str
+    projection: str
+    version: int
+    storage: str
+    position: int
+    active: bool
+    paused: bool
+    building: bool
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """A stream in quarantine: the feed could not apply it from `position` on."""
+
+    id: UUID
+    feed: str
+    stream_id: UUID
+    position: int
+    name: str
+    error: str
+    since: datetime
+    attempts: int
+    retry: bool
+
+
+class CheckpointMoved(Exception):
+    """Another process moved this feed's checkpoint: it leads now, and nothing of ours was written."""
+
+
+_FEED = "feed, projection, version, storage, position, active, paused, building"
+_PARKED = "id, feed, stream_id, position, name, error, since, attempts, retry"
+
+
+def register(conn: psycopg.Connection, projection: str, version: int, storage: str, position: int = 0) -> str:
+    """Make sure that a projection's version has an active feed; returns its name."""
+    feed = f"{projection}.{version}"
+    conn.execute(
+        "INSERT INTO read.feeds (feed, projection, version, storage, position, active)"
+        " SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, %(position)s, true"
+        " WHERE NOT EXISTS (SELECT 1 FROM read.feeds WHERE projection = %(projection)s AND version = %(version)s)"
+        " ON CONFLICT DO NOTHING",
+        {"feed": feed, "projection": projection, "version": version, "storage": storage, "position": position},
+    )
+    return feed
+
+
+def feeds(conn: psycopg.Connection) -> list[FeedRow]:
+    """All feeds."""
+    return [FeedRow(*row) for row in conn.execute(f"SELECT {_FEED} FROM read.feeds ORDER BY feed")]
+
+
+def feed(conn: psycopg.Connection, name: str, *, lock: bool = False) -> FeedRow | None:
+    """One feed; with `lock` its checkpoint stands still until this transaction ends."""
+    row = conn.execute(f"SELECT {_FEED} FROM read.feeds WHERE feed = %s {'FOR UPDATE' if lock else ''}", (name,))
+    found = row.fetchone()
+    return FeedRow(*found) if found else None
+
+
+def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> None:
+    """Compare and set checkpoints: (feed, from, to). Raises CheckpointMoved, to roll back the transaction."""
+    moved = conn.execute(
+        "UPDATE read.feeds f SET position = u.new, updated_at = clock_timestamp()"
+        " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS u(feed, old, new)"
+        " WHERE f.feed = u.feed AND f.position = u.old",
+        [[m[0] for m in moves], [m[1] for m in moves], [m[2] for m in moves]],
+        prepare=True,
+    )
+    if moved.rowcount != len(moves):
+        raise CheckpointMoved(", ".join(m[0] for m in moves))
+
+
+def try_lead(conn: psycopg.Connection, name: str) -> bool:
+    """Become the one process that runs this feed, for as long as this connection lives."""
+    row = conn.execute("SELECT pg_try_advisory_lock(4911, hashtext(%s))", (name,)).fetchone()
+    return bool(row and row[0])
+
+
+def stop_leading(conn: psycopg.Connection, name: str) -> None:
+    """Let another process run this feed."""
+    conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (name,))
+
+
+def wake(conn: psycopg.Connection) -> None:
+    """Have runners look at the feeds again."""
+    conn.execute(f"NOTIFY {WAKE}")
+
+
+# -- quarantine --------------------------------------------------------------------------------------------------------
+
+
+def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) -> list[Parked]:
+    """Streams in quarantine, of some feeds or of all."""
+    rows = conn.execute(
+        f"SELECT {_PARKED} FROM read.quarantine WHERE %(feeds)s::text[] IS NULL OR feed = ANY (%(feeds)s)"
+        " ORDER BY position",
+        {"feeds": list(feed_names) if feed_names is not None else None},
+    )
+    return [Parked(*row) for row in rows]
+
+
+def park(conn: psycopg.Connection, feed_name: str, stream_id: UUID, position: int, name: str, error: str) -> None:
+    """Put a stream aside; if it is already there, count another try."""
+    conn.execute(
+        "INSERT INTO read.quarantine (feed, stream_id, position, name, error) VALUES (%s, %s, %s, %s, %s)"
+        " ON CONFLICT (feed, stream_id) DO UPDATE SET position = excluded.position, name = excluded.name,"
+        " error = excluded.error, attempts = quarantine.attempts + 1, retry = false",
+        (feed_name, stream_id, position, name, error.replace("\0", "")[:2000]),
+    )
+
+
+def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
+    """Take streams out of quarantine: they were applied."""
+    conn.execute("DELETE FROM read.quarantine WHERE id = ANY (%s)", (list(ids),))
+
+
+def ask_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:
+    """Ask the leaders to try these (or all) again; returns how many there are."""
+    found = conn.execute(
+        "UPDATE read.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)",
+        {"ids": list(ids) if ids is not None else None},
+    ).rowcount
+    wake(conn)
+    return found

@@ -1,0 +1,177 @@
+"""A projection is a pure fold of events into rows. It never sees SQL, a connection or a batch.
+
+    class WalletBalances(Projection[WalletBalance]):
+        name, version, row = "wallet_balances", 1, WalletBalance
+
+        @on(FundsAdded)
+        def added(self, rows: Rows[WalletBalance], event: FundsAdded, env: Envelope) -> None:
+            rows[env.stream_id].balance_cents += event.amount_cents
+
+The engine decides how rows are fetched and written, so the same lines serve live, catch-up, rebuild, verify, as-of
+and tests.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from eventstore.log import Envelope, Recorded
+
+
+class Row(msgspec.Struct):
+    """A row of a read model; its table comes from its fields. `KEY` names the key's fields, `INDEXES` further ones."""
+
+    KEY: ClassVar[tuple[str, ...]] = ()
+    INDEXES: ClassVar[tuple[str, ...]] = ()
+
+
+R = TypeVar("R", bound=msgspec.Struct)
+Key = Any
+"""A row's key: the key field's value, or a tuple where the key has several fields."""
+
+Fetch = Callable[[Sequence[Key]], Iterable[R]]
+Handler = Callable[[Any, "Rows[Any]", Any, Envelope], None]
+KeyOf = Callable[[Any, Envelope], Key]
+Fold = tuple[Handler, KeyOf]
+
+
+class RowMissing(KeyError):
+    """A handler asked for a row that is not there."""
+
+
+def key_of(row_type: type[msgspec.Struct]) -> Callable[[Any], Key]:
+    """How to read a row's key off it."""
+    names: tuple[str, ...] = row_type.KEY  # type: ignore[attr-defined]
+    if len(names) == 1:
+        name = names[0]
+        return lambda row: getattr(row, name)
+    return lambda row: tuple(getattr(row, name) for name in names)
+
+
+class Rows(Generic[R]):
+    """The rows that a page of events touches: fetched when first asked for, written together at the page's end."""
+
+    def __init__(self, row_type: type[R], fetch: Fetch[R] = lambda _: (), cache_size: int = 0) -> None:
+        self._key = key_of(row_type)
+        self._fetch = fetch
+        self._touched: dict[Key, R | None] = {}
+        self._cache: dict[Key, R | None] = {}
+        self._cache_size = cache_size
+
+    def __getitem__(self, key: Key) -> R:
+        row = self._touched.get(key)
+        if row is None and (row := self.get(key)) is None:
+            raise RowMissing(key)
+        return row
+
+    def get(self, key: Key) -> R | None:
+        """The row, or None when there is none. What is done to it is written."""
+        if key not in self._touched:
+            self.prefetch([key])
+        return self._touched[key]
+
+    def put(self, row: R) -> None:
+        """Insert the row, or replace the one with its key."""
+        self._touched[self._key(row)] = row
+
+    def delete(self, key: Key) -> None:
+        """Remove the row, if it is there."""
+        self._touched[key] = None
+
+    # -- for the engine ------------------------------------------------------------------------------------------------
+
+    def prefetch(self, keys: Iterable[Key]) -> None:
+        """Fetch in one go what a page is going to touch."""
+        touched, cache = self._touched, self._cache
+        unknown = []
+        for key in keys:
+            if key not in touched:
+                if key in cache:
+                    touched[key] = cache[key]
+                else:
+                    touched[key] = None
+                    unknown.append(key)
+        if unknown:
+            for row in self._fetch(unknown):
+                touched[self._key(row)] = row
+
+    def changes(self) -> tuple[list[R], list[Key]]:
+        """The rows to write and the keys to delete."""
+        puts = [row for row in self._touched.values() if row is not None]
+        return puts, [key for key, row in self._touched.items() if row is None]
+
+    def written(self) -> None:
+        """The page is safe: start the next, remembering rows as long as nobody else writes them."""
+        if self._cache_size:
+            self._cache.update(self._touched)
+            while len(self._cache) > self._cache_size:
+                del self._cache[next(iter(self._cache))]
+        self._touched = {}
+
+    def discard(self) -> None:
+        """The page failed: forget everything, to read it anew."""
+        self._touched, self._cache = {}, {}
+
+    def all(self) -> list[R]:
+        """Every row, where the whole fold is in memory."""
+        return [row for row in self._touched.values() if row is not None]
+
+
+def on(
+    event_type: type[msgspec.Struct], *, key: str | KeyOf | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Mark a method as the fold of one event type.
+
+    `key` says which row it touches, so that a page's rows are fetched at once: the name of a payload field, or a
+    function of event and envelope; by default the stream. A row not announced is still found, one by one.
+    """
+
+    def mark(function: Callable[..., None]) -> Callable[..., None]:
+        function.__dict__.setdefault("_folds", []).append((event_type, _key_function(key)))
+        return function
+
+    return mark
+
+
+def _key_function(key: str | KeyOf | None) -> KeyOf:
+    if key is None:
+        return lambda _, env: env.stream_id
+    if isinstance(key, str):
+        name = key
+        return lambda event, _: getattr(event, name)
+    return key
+
+
+class Projection(Generic[R]):
+    """Base of all projections. `name` and `version` name the feed and its storage; a changed fold is a new version."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    row: ClassVar[type[msgspec.Struct]]
+    folds: ClassVar[dict[type, Fold]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.folds = dict(getattr(cls, "folds", {}))
+        for attribute in vars(cls).values():
+            for event_type, key in getattr(attribute, "_folds", ()):
+                cls.folds[event_type] = (attribute, key)
+
+    def streams_of(self, key: Key) -> Sequence[UUID]:
+        """The streams that feed a row, so that one row as of a moment costs its own streams and not the whole log."""
+        return [key[0] if isinstance(key, tuple) else key]
+
+    def apply(self, rows: Rows[R], event: msgspec.Struct, env: Envelope) -> None:
+        """Fold one event, if it matters here."""
+        fold = self.folds.get(type(event))
+        if fold is not None:
+            fold[0](self, rows, event, env)
+
+    def fold(self, events: Iterable[Recorded]) -> Rows[R]:
+        """Fold events in memory: for tests, and for rows as of a moment."""
+        rows: Rows[R] = Rows(self.row)  # type: ignore[arg-type]
+        for recorded in events:
+            self.apply(rows, recorded.event, recorded.env)
+        return rows

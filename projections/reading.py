@@ -1,0 +1,95 @@
+"""Pages of the log for code that runs in threads: read, decode, and say which events cannot be read."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import psycopg
+
+from eventstore.codec import Codec
+from eventstore.keys import keys_now
+from eventstore.log import Envelope
+
+COLUMNS = (
+    "position, event_id, stream_id, version, name, recorded_at, actor, correlation_id, causation_id, traceparent,"
+    " payload"
+)
+
+
+class Unreadable:
+    """Stands in for an event whose payload could not be decoded: whoever needs it parks its stream."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+Event = msgspec.Struct | Unreadable
+Page = list[tuple[Envelope, Event]]
+
+
+class Reader:
+    """Reads events of certain names from the log, in order."""
+
+    def __init__(self, codec: Codec, names: Sequence[str]) -> None:
+        self._codec = codec
+        self.names = sorted(names)
+        self._readers: dict[str, Callable[[bytes], msgspec.Struct] | None] = {
+            name: codec.reader_of(name) for name in names
+        }
+
+    def page(self, conn: psycopg.Connection, after: int, upto: int) -> Page:
+        """Events of these names with after < position ≤ upto."""
+        return self._read(
+            conn,
+            f"SELECT {COLUMNS} FROM log.events WHERE position > %s AND position <= %s AND name = ANY (%s)"
+            " ORDER BY position",
+            (after, upto, self.names),
+        )
+
+    def streams(self, conn: psycopg.Connection, stream_ids: Sequence[object], after: int, upto: int) -> Page:
+        """As `page`, of certain streams only."""
+        return self._read(
+            conn,
+            f"SELECT {COLUMNS} FROM log.events WHERE position > %s AND position <= %s AND name = ANY (%s)"
+            " AND stream_id = ANY (%s) ORDER BY position",
+            (after, upto, self.names, list(stream_ids)),
+        )
+
+    def _read(self, conn: psycopg.Connection, query: str, values: tuple[object, ...]) -> Page:
+        rows = conn.cursor(binary=True).execute(query.encode(), values, prepare=True).fetchall()
+        page: Page = []
+        slow: list[int] = []
+        readers = self._readers
+        for row in rows:
+            env = Envelope(*row[:10])
+            read = readers[env.name]
+            if read is None:
+                slow.append(len(page))
+                page.append((env, Unreadable(ValueError("not decoded yet"))))
+                continue
+            try:
+                page.append((env, read(row[10])))
+            except msgspec.MsgspecError as error:
+                page.append((env, Unreadable(error)))
+        if slow:
+            self._read_slow(conn, page, [(i, rows[i][10]) for i in slow])
+        return page
+
+    def _read_slow(self, conn: psycopg.Connection, page: Page, payloads: list[tuple[int, bytes]]) -> None:
+        """Those that need a person's key, or upcasting."""
+        codec, persons = self._codec, set()
+        for i, payload in payloads:
+            env = page[i][0]
+            try:
+                person = codec.person_in(env.name, payload, env.stream_id)
+            except Exception as error:  # whatever an upcaster or the decoder meets makes this event unreadable
+                page[i] = (env, Unreadable(error))
+                continue
+            if person is not None:
+                persons.add(person)
+        keys = keys_now(conn, persons) if persons else {}
+        for i, payload in payloads:
+            env = page[i][0]
+            try:
+                page[i] = (env, codec.decode(env.name, payload, env.stream_id, keys.get))
+            except Exception as error:
+                page[i] = (env, Unreadable(error))

@@ -1,0 +1,247 @@
+"""Rebuild beside live and switch; verify; roll back. What `ludoteca projections` does."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from eventstore.codec import Codec
+from projections import feeds
+from projections.engine import CATCH_UP_PAGE, Feed, Registered, fold_page
+from projections.projection import Rows
+from projections.reading import Reader
+from projections.store import Difference
+
+Progress = Callable[[int, int], None]
+"""Called with positions done and positions to do."""
+
+LOCK_TIMEOUT = "5s"
+
+
+class Busy(Exception):
+    """Another process rebuilds this projection."""
+
+
+class NeverRan(Exception):
+    """The projection has no storage yet: no projector has run."""
+
+
+class Unequal(Exception):
+    """The rebuilt rows differ from the live ones of the same version, which were left in place."""
+
+    def __init__(self, projection: str, difference: Difference) -> None:
+        super().__init__(f"{projection}: rebuilt rows differ from live: {', '.join(difference.keys) or 'other hash'}")
+        self.difference = difference
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """A finished rebuild: the new storage is active; the old one is still fed, so that `rollback` is one command."""
+
+    projection: str
+    storage: str
+    position: int
+    rows: int
+    hash: str
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """A projection compared with its replay at one position, and how many of its streams are in quarantine."""
+
+    projection: str
+    position: int
+    difference: Difference
+    parked: int
+
+
+class Replay:
+    """A projection folded from the start, all rows in memory."""
+
+    def __init__(self, conn: psycopg.Connection, codec: Codec, registered: Registered) -> None:
+        self._conn, self._projection = conn, registered.projection
+        self.reader = Reader(codec, codec.names_of(registered.projection.folds))
+        self.parked: dict[UUID, tuple[int, str, str]] = {}
+        self.position = 0
+        self._rows: Rows[Any] = Rows(registered.projection.row)
+
+    def advance(self, upto: int, progress: Progress = lambda _done, _all: None) -> None:
+        """Fold up to a position. A poison event starts it all again, with its stream set aside."""
+        while self.position < upto:
+            end = min(upto, self.position + CATCH_UP_PAGE)
+            page = self.reader.page(self._conn, self.position, end)
+            parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
+            poison = fold_page(self._projection, self._rows, parked, page)
+            if poison is not None:
+                env, error = poison
+                self.parked[env.stream_id] = (env.position, env.name, error)
+                self._rows, self.position = Rows(self._projection.row), 0
+                continue
+            self.position = end
+            progress(end, upto)
+
+    @property
+    def rows(self) -> list[Any]:
+        """Every row at `position`."""
+        return self._rows.all()
+
+
+def live(conn: psycopg.Connection, registered: Registered, *, lock: bool = False) -> feeds.FeedRow:
+    """The active feed of a projection, standing still if locked. Raises NeverRan."""
+    projection = registered.projection
+    for row in feeds.feeds(conn):
+        if row.active and (row.projection, row.version) == (projection.name, projection.version):
+            found = feeds.feed(conn, row.feed, lock=lock)
+            if found is not None and found.active:
+                return found
+    raise NeverRan(f"{projection.name} has never run: start a projector first")
+
+
+def verify(conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress) -> Verified:
+    """Fold from zero and compare with the live rows at the same position; changes nothing."""
+    replay = Replay(conn, codec, registered)
+    if not registered.store.transactional:
+        replay.advance(live(conn, registered).position, progress)  # so that the lock below is short
+    with conn.transaction():
+        if registered.store.transactional:
+            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        row = live(conn, registered, lock=not registered.store.transactional)
+        replay.advance(row.position, progress)
+        difference = registered.store.compare(conn, row.storage, replay.rows)
+        return Verified(registered.projection.name, row.position, difference, len(feeds.parked(conn, [row.feed])))
+
+
+def rebuild(conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress) -> Rebuilt:
+    """Fold the log into a new storage beside the live one, compare both, and switch queries over.
+
+    Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
+    """
+    name = registered.projection.name
+    with _alone(conn, name):
+        _drop_inactive(conn, registered)
+        replay = Replay(conn, codec, registered)
+        replay.advance(live(conn, registered).position, progress)
+        shadow = _shadow(conn, registered, replay)
+        try:
+            _catch_up(conn, replay.reader, shadow, live(conn, registered).position)
+            if registered.store.transactional:
+                _compare_in_snapshot(conn, replay.reader, registered, shadow)
+            return _switch(conn, replay.reader, registered, shadow)
+        except BaseException:
+            drop(conn, registered, shadow.name)
+            raise
+
+
+def rollback(conn: psycopg.Connection, registered: Registered) -> str:
+    """Make the storage before the last rebuild the active one again; returns its name. Raises NeverRan."""
+    projection = registered.projection
+    with _alone(conn, projection.name), conn.transaction():
+        row = live(conn, registered, lock=True)
+        others = [r for r in _of(conn, registered) if not r.active and not r.building]
+        if not others:
+            raise NeverRan(f"{projection.name} has no earlier storage to go back to")
+        _activate(conn, row.feed, others[-1].feed)
+        registered.store.activated(others[-1].storage)
+        return others[-1].storage
+
+
+def drop(conn: psycopg.Connection, registered: Registered, feed_name: str) -> None:
+    """Drop a feed that is not active, and its storage."""
+    with conn.transaction():
+        row = feeds.feed(conn, feed_name, lock=True)
+        if row is None or row.active:
+            return
+        conn.execute("DELETE FROM read.feeds WHERE feed = %s", (feed_name,))
+        conn.execute("DELETE FROM read.quarantine WHERE feed = %s", (feed_name,))
+        registered.store.drop(conn, row.storage)
+        feeds.wake(conn)
+
+
+def _of(conn: psycopg.Connection, registered: Registered) -> list[feeds.FeedRow]:
+    key = (registered.projection.name, registered.projection.version)
+    return [row for row in feeds.feeds(conn) if (row.projection, row.version) == key]
+
+
+@contextmanager
+def _alone(conn: psycopg.Connection, projection: str) -> Iterator[None]:
+    if not feeds.try_lead(conn, f"rebuild {projection}"):
+        raise Busy(f"{projection} is being rebuilt by another process")
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            feeds.stop_leading(conn, f"rebuild {projection}")
+
+
+def _drop_inactive(conn: psycopg.Connection, registered: Registered) -> None:
+    for row in _of(conn, registered):
+        if not row.active:
+            drop(conn, registered, row.feed)
+
+
+def _shadow(conn: psycopg.Connection, registered: Registered, replay: Replay) -> Feed:
+    """The new storage, filled, with a feed of its own that no projector touches yet."""
+    projection, taken = registered.projection, {row.storage for row in _of(conn, registered)}
+    number = next(n for n in range(1, 1_000_000) if f"{registered.storage}_r{n}" not in taken)
+    storage, name = f"{registered.storage}_r{number}", f"{projection.name}.{projection.version}.r{number}"
+    with conn.transaction():
+        registered.store.drop(conn, storage)
+        registered.store.load(conn, storage, replay.rows)
+        conn.execute(
+            "INSERT INTO read.feeds (feed, projection, version, storage, position, building)"
+            " VALUES (%s, %s, %s, %s, %s, true)",
+            (name, projection.name, projection.version, storage, replay.position),
+        )
+        for stream_id, parked in replay.parked.items():
+            feeds.park(conn, name, stream_id, *parked)
+    row = feeds.feed(conn, name)
+    assert row is not None
+    shadow = Feed(projection, registered.store, row)
+    shadow.attach(conn)
+    return shadow
+
+
+def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Feed, upto: int) -> None:
+    while shadow.position < upto:
+        end = min(upto, shadow.position + CATCH_UP_PAGE)
+        shadow.fold(reader.page(conn, shadow.position, end))
+        with conn.transaction():
+            feeds.move(conn, [(shadow.name, shadow.position, end)])
+            shadow.flush(conn)
+        shadow.flushed(end)
+
+
+def _compare_in_snapshot(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed) -> None:
+    """Live rows and their checkpoint in one snapshot, which blocks nobody; the shadow is brought to the same point."""
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        row = live(conn, registered)
+        count, digest = registered.store.digest(conn, row.storage)
+    _catch_up(conn, reader, shadow, row.position)
+    _check(registered, (count, digest), registered.store.digest(conn, shadow.storage))
+
+
+def _check(registered: Registered, stored: tuple[int, str], rebuilt: tuple[int, str]) -> None:
+    if stored != rebuilt:
+        raise Unequal(registered.projection.name, Difference(stored[0], rebuilt[0], stored[1], rebuilt[1]))
+
+
+def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed) -> Rebuilt:
+    """One short transaction: the live feed stands still, the shadow takes its last steps, queries change over."""
+    with conn.transaction():
+        conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        row = live(conn, registered, lock=True)
+        _catch_up(conn, reader, shadow, row.position)
+        count, digest = registered.store.digest(conn, shadow.storage)
+        if not registered.store.transactional:
+            _check(registered, registered.store.digest(conn, row.storage), (count, digest))
+        _activate(conn, row.feed, shadow.name)
+        registered.store.activated(shadow.storage)
+    return Rebuilt(registered.projection.name, shadow.storage, row.position, count, digest)
+
+
+def _activate(conn: psycopg.Connection, old: str, new: str) -> None:
+    conn.execute("UPDATE read.feeds SET active = false WHERE feed = %s", (old,))
+    conn.execute("UPDATE read.feeds SET active = true, building = false WHERE feed = %s", (new,))
+    feeds.wake(conn)

@@ -1,0 +1,294 @@
+"""Where a projection's rows live: the port, and its fulfilment by a PostgreSQL table made from the row type."""
+
+import datetime
+import types
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar, Union, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from projections.projection import Key, key_of
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """How stored rows compare to a replay: counts, order-independent hashes, and some of the keys that differ."""
+
+    stored: int
+    replayed: int
+    stored_hash: str
+    replayed_hash: str
+    keys: Sequence[str] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Whether every row is the same."""
+        return (self.stored, self.stored_hash) == (self.replayed, self.replayed_hash)
+
+
+class Store(Protocol[R]):
+    """Keeps the rows of one projection, in storages side by side (one per rebuild).
+
+    All calls get the engine's connection. A transactional store writes with it, so that rows and checkpoint commit
+    together; another (a search index) must take the same write again without harm.
+    """
+
+    transactional: bool
+
+    def prepare(self, conn: psycopg.Connection, storage: str) -> None:
+        """Create the storage if it is not there."""
+        ...
+
+    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
+        """The rows of these keys that exist."""
+        ...
+
+    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]) -> None:
+        """Insert or replace rows, and delete by key."""
+        ...
+
+    def load(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> None:
+        """Fill a new storage in bulk."""
+        ...
+
+    def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
+        """Number of rows and an order-independent hash of them all."""
+        ...
+
+    def compare(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> Difference:
+        """The storage beside rows replayed in memory."""
+        ...
+
+    def drop(self, conn: psycopg.Connection, storage: str) -> None:
+        """Remove the storage."""
+        ...
+
+    def activated(self, storage: str) -> None:
+        """Queries now read this storage."""
+        ...
+
+
+_SIMPLE: dict[object, str] = {
+    str: "text",
+    int: "bigint",
+    float: "double precision",
+    bool: "boolean",
+    UUID: "uuid",
+    bytes: "bytea",
+    datetime.datetime: "timestamptz",
+    datetime.date: "date",
+}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a row's table. What is no simple type is kept as jsonb."""
+
+    name: str
+    type: str
+    nullable: bool
+
+    @property
+    def json(self) -> bool:
+        """Whether values need to be wrapped and read back as JSON."""
+        return self.type == "jsonb"
+
+
+def columns_of(row_type: type[msgspec.Struct]) -> list[Column]:
+    """The columns that a row type's fields make."""
+    found = []
+    for field in msgspec.structs.fields(row_type):
+        hint, nullable = field.type, False
+        if get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
+            nullable = True
+            rest = [a for a in get_args(hint) if a is not type(None)]
+            hint = rest[0] if len(rest) == 1 else hint
+        found.append(Column(field.name, _SIMPLE.get(hint, "jsonb"), nullable))
+    return found
+
+
+_dumps = msgspec.json.Encoder().encode
+
+
+class PostgresTable(Generic[R]):
+    """Rows in a table of schema `read`, one column per field."""
+
+    transactional = True
+
+    def __init__(self, row_type: type[R]) -> None:
+        self.row_type = row_type
+        self.columns = columns_of(row_type)
+        self._key_names: tuple[str, ...] = row_type.KEY  # type: ignore[attr-defined]
+        self._indexes: tuple[str, ...] = row_type.INDEXES  # type: ignore[attr-defined]
+        self._key = key_of(row_type)
+        self._types = {c.name: c.type for c in self.columns}
+        self._json = [c.name for c in self.columns if c.json]
+        self._getters: list[tuple[str, bool]] = [(c.name, c.json) for c in self.columns]
+
+    # -- shape ---------------------------------------------------------------------------------------------------------
+
+    def prepare(self, conn: psycopg.Connection, storage: str) -> None:
+        """Create the table with its key and indexes if it is not there."""
+        self._create(conn, storage, sql.SQL("TABLE IF NOT EXISTS"))
+        self._constrain(conn, storage)
+
+    def _create(
+        self, conn: psycopg.Connection, storage: str, kind: sql.SQL, where: sql.Composable | None = None
+    ) -> None:
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} {}{}").format(
+                sql.Identifier(c.name),
+                sql.SQL(c.type),
+                sql.SQL("" if c.nullable else " NOT NULL"),
+            )
+            for c in self.columns
+        )
+        conn.execute(sql.SQL("CREATE {} {} ({})").format(kind, where or _table(storage), columns))
+
+    def _constrain(self, conn: psycopg.Connection, storage: str) -> None:
+        key = sql.SQL(", ").join(map(sql.Identifier, self._key_names))
+        conn.execute(
+            sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(
+                sql.Identifier(f"{storage}_key"), _table(storage), key
+            )
+        )
+        for no, index in enumerate(self._indexes, 1):
+            conn.execute(
+                sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} {}").format(
+                    sql.Identifier(f"{storage}_{no}"),
+                    _table(storage),
+                    sql.SQL(index if index.startswith("USING") else f"({index})"),
+                )
+            )
+
+    def drop(self, conn: psycopg.Connection, storage: str) -> None:
+        """Drop the table."""
+        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(storage)))
+
+    def activated(self, storage: str) -> None:
+        """Nothing: queries look up the active table."""
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
+        """The rows of these keys, in one SELECT."""
+        names = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(c.name)) for c in self.columns)
+        query = sql.SQL("SELECT {} FROM {} t JOIN unnest({}) AS k({}) USING ({})").format(
+            names, _table(storage), self._key_arrays(), self._key_list(), self._key_list()
+        )
+        return self._rows(conn.cursor(binary=True).execute(query, self._split(keys), prepare=True).fetchall())
+
+    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]) -> None:
+        """One upsert and one delete by unnest."""
+        if puts:
+            conn.cursor(binary=True).execute(self._upsert(storage), self._column_lists(puts), prepare=True)
+        if deletes:
+            query = sql.SQL("DELETE FROM {} t USING unnest({}) AS k({}) WHERE {}").format(
+                _table(storage),
+                self._key_arrays(),
+                self._key_list(),
+                sql.SQL(" AND ").join(
+                    sql.SQL("t.{0} = k.{0}").format(sql.Identifier(name)) for name in self._key_names
+                ),
+            )
+            conn.cursor(binary=True).execute(query, self._split(deletes), prepare=True)
+
+    def load(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> None:
+        """COPY into a new table, then build its key and indexes."""
+        self._create(conn, storage, sql.SQL("TABLE"))
+        self._copy(conn, _table(storage), rows)
+        self._constrain(conn, storage)
+        conn.execute(sql.SQL("ANALYZE {}").format(_table(storage)))
+
+    def _copy(self, conn: psycopg.Connection, table: sql.Composable, rows: Sequence[R]) -> None:
+        copy_from = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(table)
+        with conn.cursor() as cursor, cursor.copy(copy_from) as copy:
+            copy.set_types([c.type for c in self.columns])
+            for row in rows:
+                copy.write_row(self._values(row))
+
+    def _values(self, row: R) -> list[Any]:
+        return [_jsonb(getattr(row, name)) if json else getattr(row, name) for name, json in self._getters]
+
+    def _column_lists(self, rows: Sequence[R]) -> list[list[Any]]:
+        return [
+            [_jsonb(getattr(row, name)) for row in rows] if json else [getattr(row, name) for row in rows]
+            for name, json in self._getters
+        ]
+
+    def _rows(self, rows: Sequence[tuple[Any, ...]]) -> list[R]:
+        if not self._json:
+            return [self.row_type(*row) for row in rows]
+        names = [c.name for c in self.columns]
+        return [msgspec.convert(dict(zip(names, row, strict=True)), self.row_type) for row in rows]
+
+    def _upsert(self, storage: str) -> sql.Composed:
+        names = [sql.Identifier(c.name) for c in self.columns]
+        others = [sql.Identifier(c.name) for c in self.columns if c.name not in self._key_names]
+        update = (
+            sql.SQL("UPDATE SET {}").format(
+                sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(name) for name in others)
+            )
+            if others
+            else sql.SQL("NOTHING")
+        )
+        arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(c.type)) for c in self.columns)
+        return sql.SQL("INSERT INTO {} ({}) SELECT * FROM unnest({}) ON CONFLICT ({}) DO {}").format(
+            _table(storage), sql.SQL(", ").join(names), arrays, self._key_list(), update
+        )
+
+    def _key_list(self) -> sql.Composed:
+        return sql.SQL(", ").join(map(sql.Identifier, self._key_names))
+
+    def _key_arrays(self) -> sql.Composed:
+        return sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(self._types[n])) for n in self._key_names)
+
+    def _split(self, keys: Sequence[Key]) -> list[list[Any]]:
+        if len(self._key_names) == 1:
+            return [list(keys)]
+        return [[key[i] for key in keys] for i in range(len(self._key_names))]
+
+    # -- proof ---------------------------------------------------------------------------------------------------------
+
+    def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
+        """Count and sum of the rows' hashes."""
+        return _digest(conn, _table(storage))
+
+    def compare(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> Difference:
+        """Load the replayed rows beside the table and compare by hash; names up to ten keys that differ."""
+        replayed = sql.Identifier("pg_temp", "replayed")
+        conn.execute("DROP TABLE IF EXISTS pg_temp.replayed")
+        self._create(conn, storage, sql.SQL("TEMP TABLE"), sql.Identifier("replayed"))
+        self._copy(conn, replayed, rows)
+        stored, replay = _digest(conn, _table(storage)), _digest(conn, replayed)
+        keys: list[str] = []
+        if stored != replay:
+            query = sql.SQL(
+                "SELECT concat_ws(' ', {}) FROM {} a FULL JOIN {} b USING ({})"
+                " WHERE a::text IS DISTINCT FROM b::text LIMIT 10"
+            ).format(self._key_list(), _table(storage), replayed, self._key_list())
+            keys = [row[0] for row in conn.execute(query)]
+        conn.execute("DROP TABLE pg_temp.replayed")
+        return Difference(stored[0], replay[0], stored[1], replay[1], keys)
+
+
+def _table(storage: str) -> sql.Identifier:
+    return sql.Identifier("read", storage)
+
+
+def _digest(conn: psycopg.Connection, table: sql.Composable) -> tuple[int, str]:
+    query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)), 0)::text FROM {} t").format(table)
+    row = conn.execute(query).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def _jsonb(value: object) -> Jsonb | None:
+    return None if value is None else Jsonb(value, dumps=_dumps)
+
+
+StoreFor = Callable[[type[msgspec.Struct]], Store[Any]]
