@@ -60,7 +60,7 @@ class CreateRefund(Body):
     amount: Amount | None = None
 
 
-def _processor(request: Request) -> Processor:
+async def _processor(request: Request) -> Processor:
     processor: Processor = request.app.state.processor
     return processor
 
@@ -76,6 +76,7 @@ async def create_intent(
     """Create an intent; with a payment method, confirm it."""
     return await _answer_once(
         request,
+        provider,
         key,
         body,
         lambda: provider.create(body.amount, body.currency, body.metadata, body.payment_method),
@@ -101,13 +102,13 @@ async def confirm_intent(
 ) -> Response:
     """Try a payment method."""
     method = body.payment_method
-    return await _answer_once(request, key, body, lambda: provider.confirm(ref, method), method=method)
+    return await _answer_once(request, provider, key, body, lambda: provider.confirm(ref, method), method=method)
 
 
 @router.post("/v1/payment_intents/{ref}/cancel")
 async def cancel_intent(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
     """Give an intent up."""
-    return await _answer_once(request, key, None, lambda: provider.cancel(ref))
+    return await _answer_once(request, provider, key, None, lambda: provider.cancel(ref))
 
 
 @router.post("/v1/refunds")
@@ -115,7 +116,7 @@ async def create_refund(
     request: Request, provider: Provider, body: CreateRefund, key: IdempotencyKey = None
 ) -> Response:
     """Give money back."""
-    return await _answer_once(request, key, body, lambda: provider.refund(body.payment_intent, body.amount))
+    return await _answer_once(request, provider, key, body, lambda: provider.refund(body.payment_intent, body.amount))
 
 
 @router.get("/3ds/{ref}")
@@ -214,11 +215,16 @@ async def _running(processor: Processor, sender: WebhookSender) -> AsyncIterator
 
 
 async def _answer_once(
-    request: Request, key: str | None, body: Body | None, operation: Callable[[], Struct], method: str | None = None
+    request: Request,
+    provider: Processor,
+    key: str | None,
+    body: Body | None,
+    operation: Callable[[], Struct],
+    method: str | None = None,
 ) -> Response:
     asked = f"{request.url.path}\n{body.model_dump_json() if body else ''}"
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
-    answer = _processor(request).once(key, fingerprint, operation)
+    answer = provider.once(key, fingerprint, operation)
     if method == TestMethod.TIMEOUT and answer.status == 200:
         await _hang(request)
     return Response(answer.body, answer.status, media_type="application/json")
