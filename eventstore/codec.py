@@ -55,6 +55,10 @@ class _Kind:
             ]
             self.wire_decoder = msgspec.json.Decoder(msgspec.defstruct(cls.__name__ + "Wire", fields))
 
+    def has_personal(self, event: msgspec.Struct) -> bool:
+        """Whether any personal field is filled: without one, no key is needed."""
+        return any(getattr(event, field) is not None for field in self.personal)
+
 
 def _personal_fields(cls: type[msgspec.Struct]) -> dict[str, object]:
     """Names of the fields marked personal, with what each reads as when the person's key is gone."""
@@ -108,14 +112,14 @@ class Codec:
     def person_of(self, event: msgspec.Struct, stream_id: UUID) -> UUID | None:
         """Whose key the event's personal fields need; None when it has none."""
         kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
-        if not kind.personal:
+        if not kind.has_personal(event):
             return None
         return getattr(event, kind.person) if kind.person else stream_id
 
     def encode(self, event: msgspec.Struct, stream_id: UUID, key: bytes | None = None) -> bytes:
         """The payload as stored. Raises MissingKey when it has personal fields and there is no key."""
         kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
-        if not kind.personal:
+        if not kind.has_personal(event):
             return self._encode(event)
         if key is None:
             raise MissingKey(f"no key for {kind.name} of stream {stream_id}")
@@ -137,7 +141,10 @@ class Codec:
         kind, payload = self._current(name, payload)
         if kind.wire_decoder is None:
             return None
-        return getattr(kind.wire_decoder.decode(payload), kind.person) if kind.person else stream_id
+        wire = kind.wire_decoder.decode(payload)
+        if not kind.has_personal(wire):
+            return None
+        return getattr(wire, kind.person) if kind.person else stream_id
 
     def decode(self, name: str, payload: bytes, stream_id: UUID, key_of: KeyOf = lambda _: None) -> msgspec.Struct:
         """The event of a stored payload; personal fields whose key is gone read as FORGOTTEN (or None).
@@ -148,6 +155,8 @@ class Codec:
         if kind.wire_decoder is None:
             return kind.decoder.decode(payload)
         wire = kind.wire_decoder.decode(payload)
+        if not kind.has_personal(wire):
+            return kind.decoder.decode(payload)
         key = key_of(getattr(wire, kind.person) if kind.person else stream_id)
         body: Payload = msgspec.json.decode(payload)
         for field, gone in kind.personal.items():

@@ -61,18 +61,21 @@ class Unit:
         self._fresh = fresh
         self._streams: dict[UUID, _Stream] = {}
         self.metadata = metadata
-        self.once: Once | None = None
+        self.made: dict[str, str] = {}
         self.used_cache = False
 
     async def load(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state of a stream, with what this unit has emitted so far; None when the stream does not exist."""
         stream = self._streams.get(stream_id)
         if stream is None:
-            version, state, cached = await self._repository.load(aggregate, stream_id, fresh=self._fresh)
-            self.used_cache |= cached
-            stream = self._streams[stream_id] = _Stream(aggregate, version, state, [])
-        state = stream.state
-        return state  # type: ignore[no-any-return]
+            stream = self._streams[stream_id] = await self._first_load(aggregate, stream_id)
+        state: S | None = stream.state
+        return state
+
+    async def _first_load(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
+        version, state, cached = await self._repository.load(aggregate, stream_id, fresh=self._fresh)
+        self.used_cache |= cached
+        return _Stream(aggregate, version, state, [])
 
     def create(self, aggregate: Aggregate[S], stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
         """Emit the first events of a stream that is known to be new (a fresh id): nothing is read."""
@@ -85,10 +88,13 @@ class Unit:
         stream.events.extend(events)
         stream.state = stream.aggregate.fold(stream.state, events)
 
-    @property
-    def stream_ids(self) -> list[UUID]:
-        """Every stream this unit looked at."""
-        return list(self._streams)
+    def version(self, stream_id: UUID) -> int:
+        """The version at which a loaded stream was seen."""
+        return self._streams[stream_id].version
+
+    def refer(self, **ids: UUID) -> None:
+        """Name what was made, for a replay of the request under its idempotency key."""
+        self.made.update({name: str(value) for name, value in ids.items()})
 
     def appends(self) -> list[StreamAppend]:
         """What is to be appended."""
@@ -134,7 +140,12 @@ class Repository:
         return (await self.load(aggregate, stream_id))[1]
 
     async def decide(
-        self, decision: Decision[R], metadata: Metadata = Metadata(), *, refusal: type[Exception] = Exception
+        self,
+        decision: Decision[R],
+        metadata: Metadata = Metadata(),
+        *,
+        once: Once | None = None,
+        refusal: type[Exception] = Exception,
     ) -> tuple[R, Appended | None]:
         """Run a decision and append its events; on a conflict run it again, with contended streams locked.
 
@@ -150,7 +161,8 @@ class Repository:
                     appends = unit.appends()
                     if not appends:
                         return result, None
-                    appended = await self.log.append(appends, unit.metadata, unit.once)
+                    key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
+                    appended = await self.log.append(appends, unit.metadata, key)
                 except refusal:
                     if not unit.used_cache:
                         raise

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import adapters
+import projections
 from eventstore import migrations
 
 FOLDERS = [
     ("eventstore", migrations.SQL),
     ("adapters", Path(adapters.__file__).parent / "sql"),
+    ("projections", Path(projections.__file__).parent / "sql"),
 ]
 
 

@@ -1,0 +1,14 @@
+"""Every kind of stream, and how it folds. Snapshots only where streams grow long and hold nothing personal."""
+
+from domain import catalog, claims, identity, library, notices, orders, payments
+from eventstore.repository import Aggregate
+
+USER = Aggregate("user", identity.User, identity.evolve)
+CLAIM = Aggregate("claim", claims.Claim, claims.evolve)
+GAME = Aggregate("game", catalog.Game, catalog.evolve)
+ORDER = Aggregate("order", orders.Order, orders.evolve)
+PAYMENT = Aggregate("payment", payments.Payment, payments.evolve)
+LIBRARY = Aggregate("library", library.Library, library.evolve, snapshot_every=100)
+NOTICE = Aggregate("notice", notices.Notice, notices.evolve)
+
+ALL = (USER, CLAIM, GAME, ORDER, PAYMENT, LIBRARY, NOTICE)

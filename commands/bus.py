@@ -1,0 +1,62 @@
+"""The command bus: who asks, deciding with retries, and the position that the answer carries."""
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Refused
+from eventstore.clock import Clock
+from eventstore.log import Metadata, Once
+from eventstore.repository import Repository, Unit
+
+T = TypeVar("T")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks for something, and on whose behalf it is recorded."""
+
+    actor: str
+    user_id: UUID | None = None
+    account_type: str = ""
+    correlation_id: UUID | None = None
+    causation_id: UUID | None = None
+    traceparent: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller may act for everybody."""
+        return self.account_type == "ADMIN"
+
+    def may_act_for(self, user_id: UUID) -> bool:
+        """Whether the caller is that person, or an ADMIN."""
+        return self.is_admin or self.user_id == user_id
+
+    def metadata(self) -> Metadata:
+        """What the log keeps of it."""
+        return Metadata(self.actor, self.correlation_id, self.causation_id, self.traceparent)
+
+
+SYSTEM = Caller("system")
+
+
+class Landed(msgspec.Struct, Generic[T], frozen=True):
+    """What a command made, and the log position that holds it (None when there was nothing to do)."""
+
+    value: T
+    position: int | None
+
+
+class CommandBus:
+    """Carries out decisions on aggregates."""
+
+    def __init__(self, repository: Repository, clock: Clock) -> None:
+        self.repository, self.clock = repository, clock
+
+    async def run(
+        self, decision: Callable[[Unit], Awaitable[T]], caller: Caller, once: Once | None = None
+    ) -> Landed[T]:
+        """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (a known Once key)."""
+        value, appended = await self.repository.decide(decision, caller.metadata(), once=once, refusal=Refused)
+        return Landed(value, appended.position if appended else None)
