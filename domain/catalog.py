@@ -72,12 +72,12 @@ class GameUpdated(Event, frozen=True):
 
 @event("game.published.v1")
 class GamePublished(Event, frozen=True):
-    pass
+    """A draft went on sale."""
 
 
 @event("game.retired.v1")
 class GameRetired(Event, frozen=True):
-    pass
+    """It is off sale for good."""
 
 
 # -- state -------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ class ClaimTaken(Event, frozen=True):
 
 @event("claim.released.v1")
 class ClaimReleased(Event, frozen=True):
+    """The thing is free again."""
+
     reason: str
 
 

@@ -41,7 +41,7 @@ class UserRegistered(Event, frozen=True):
 
 @event("user.email_verified.v1")
 class EmailVerified(Event, frozen=True):
-    pass
+    """The person reads mail at the account's address."""
 
 
 @event("user.profile_changed.v1")
@@ -56,11 +56,15 @@ class ProfileChanged(Event, frozen=True):
 
 @event("user.password_changed.v1")
 class PasswordChanged(Event, frozen=True):
+    """The former password opens nothing any more."""
+
     password_hash: PersonalText
 
 
 @event("user.logged_in.v1")
 class LoggedIn(Event, frozen=True):
+    """A session was opened with the password."""
+
     session_id: UUID
 
 
@@ -73,6 +77,8 @@ class RefreshReused(Event, frozen=True):
 
 @event("user.deactivated.v1")
 class UserDeactivated(Event, frozen=True):
+    """The account is closed."""
+
     reason: str | None = None
 
 

@@ -16,6 +16,8 @@ from domain.events import Event, event
 
 @event("library.game.added.v1")
 class LibraryGameAdded(Event, frozen=True):
+    """The person owns the game, by this order."""
+
     user_id: UUID
     game_id: UUID
     order_id: UUID
@@ -25,6 +27,8 @@ class LibraryGameAdded(Event, frozen=True):
 
 @event("library.game.removed.v1")
 class LibraryGameRemoved(Event, frozen=True):
+    """The person owns it no longer."""
+
     game_id: UUID
     order_id: UUID
     reason: str

@@ -21,6 +21,8 @@ Status = Literal["REQUESTED", "SENT", "FAILED"]
 
 @event("notification.requested.v1", person="user_id")
 class NotificationRequested(Event, frozen=True):
+    """Tell this person; `params` is what the template is filled with."""
+
     user_id: UUID
     channel: Channel
     template: str
@@ -30,11 +32,15 @@ class NotificationRequested(Event, frozen=True):
 
 @event("notification.sent.v1")
 class NotificationSent(Event, frozen=True):
+    """The carrier took it, under its own reference."""
+
     provider_ref: str | None = None
 
 
 @event("notification.failed.v1")
 class NotificationFailed(Event, frozen=True):
+    """It could not be sent, after so many attempts."""
+
     code: str
     attempts: int
 

@@ -53,6 +53,8 @@ class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @event("order.created.v1", person="buyer_id")
 class OrderCreated(Event, frozen=True):
+    """It is placed and awaits its payment until `expires_at`; only the buyer's key opens the address."""
+
     buyer_id: UUID
     region: str
     currency: str
@@ -87,6 +89,8 @@ class OrderStatusChanged(Event, frozen=True):
 
 @event("order.cancelled.v1")
 class OrderCancelled(Event, frozen=True):
+    """It is called off, unpaid."""
+
     reason: str
 
 

@@ -49,6 +49,8 @@ class PaymentRequested(Event, frozen=True):
 
 @event("payment.method_attached.v1")
 class PaymentMethodAttached(Event, frozen=True):
+    """The buyer pays with this: the first method, or another one after a failure."""
+
     method: Method
 
 
@@ -113,6 +115,8 @@ class PaymentIntentCancelled(Event, frozen=True):
 
 @event("payment.refund_requested.v1")
 class PaymentRefundRequested(Event, frozen=True):
+    """Money is to go back; it counts against what was captured from now on."""
+
     refund_id: UUID
     amount_cents: int
     reason: str
@@ -120,6 +124,8 @@ class PaymentRefundRequested(Event, frozen=True):
 
 @event("payment.refunded.v1")
 class PaymentRefunded(Event, frozen=True):
+    """The money went back; `provider_ref` is the refund's, not the intent's."""
+
     refund_id: UUID
     amount_cents: int
     provider_ref: str | None = None
@@ -127,6 +133,8 @@ class PaymentRefunded(Event, frozen=True):
 
 @event("payment.refund_failed.v1")
 class PaymentRefundFailed(Event, frozen=True):
+    """The provider would not send it back."""
+
     refund_id: UUID
     code: str
 

@@ -1,0 +1,79 @@
+"""Given these events, when this is decided, then these events, or this refusal."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import reduce
+from typing import Generic, TypeVar
+from uuid import UUID, uuid5
+
+import pytest
+
+from domain.errors import Refused
+from domain.events import Event
+
+S = TypeVar("S")
+Evolve = Callable[[S | None, Event], S | None]
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def an_id(name: str) -> UUID:
+    """The same id for the same name."""
+    return uuid5(UUID(int=0), name)
+
+
+def fold(evolve: Evolve[S], *events: Event) -> S:
+    """The state that these events amount to."""
+    state: S | None = reduce(evolve, events, None)
+    assert state is not None
+    return state
+
+
+class Given(Generic[S]):
+    """A state reached by its events."""
+
+    def __init__(self, evolve: Evolve[S], *events: Event) -> None:
+        self.state = fold(evolve, *events)
+
+    def when(self, decide: Callable[[S], list[Event]]) -> "When":
+        """Decide something on that state."""
+        return When(lambda: decide(self.state))
+
+
+class When:
+    """A decision, not made before it is known what is expected of it."""
+
+    def __init__(self, decide: Callable[[], list[Event]]) -> None:
+        self._decide = decide
+
+    def then(self, *expected: Event) -> None:
+        """Exactly these events happen."""
+        assert self._decide() == list(expected)
+
+    def then_nothing(self) -> None:
+        """Nothing happens, and nobody is refused."""
+        self.then()
+
+    def then_refused(self, kind: type[Refused], code: str) -> Refused:
+        """It is refused in this way."""
+        with pytest.raises(Refused) as refused:
+            self._decide()
+        assert (type(refused.value), refused.value.code) == (kind, code)
+        return refused.value
+
+
+def given(evolve: Evolve[S], *events: Event) -> Given[S]:
+    """Start from these events."""
+    return Given(evolve, *events)
+
+
+def when(decide: Callable[[], list[Event]]) -> When:
+    """Start from nothing."""
+    return When(decide)
+
+
+def events_of(module_names: Sequence[str]) -> dict[str, type[Event]]:
+    """The registered events that these modules define, by wire name."""
+    from domain.events import EVENTS
+
+    return {name: cls for name, cls in EVENTS.items() if cls.__module__ in module_names}

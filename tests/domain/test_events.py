@@ -1,0 +1,146 @@
+"""The wire: every event of these contexts under its name for ever, with exactly its fields, there and back."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spec import events_of
+
+from domain import catalog, claims, identity, library, notices, orders, payment_facts, payments
+from domain.events import PERSONAL, Event
+
+CONTEXTS = [catalog, claims, identity, library, notices, orders, payment_facts]
+OURS = events_of([context.__name__ for context in CONTEXTS])
+
+# wire name: payload; "?" may be absent, "!" is personal
+WIRE = {
+    "user.registered.v1": "user_id account_type region email! name! email_digest password_hash!",
+    "user.email_verified.v1": "",
+    "user.profile_changed.v1": "name?! region? email?! email_digest?",
+    "user.password_changed.v1": "password_hash!",
+    "user.logged_in.v1": "session_id",
+    "user.refresh_reused.v1": "session_id",
+    "user.deactivated.v1": "reason?",
+    "user.forgotten.v1": "",
+    "claim.taken.v1": "kind holder_id",
+    "claim.released.v1": "reason",
+    "game.created.v1": "seller_id sku title description publisher category genres tags platforms release_date? kind "
+    "prices image_ids status",
+    "game.updated.v1": "sku? title? description? publisher? category? genres? tags? platforms? release_date? prices? "
+    "image_ids?",
+    "game.published.v1": "",
+    "game.retired.v1": "",
+    "order.created.v1": "buyer_id region currency total_cents provisional cart_id? payment_id expires_at "
+    "shipping_address?! lines",
+    "order.confirmed.v1": "payment_id",
+    "order.completed.v1": "",
+    "order.status_changed.v1": "status shipment_id",
+    "order.cancelled.v1": "reason",
+    "order.refunded.v1": "payment_id amount_cents currency full",
+    "payment.requested.v1": "order_id? transaction_id? buyer_id amount_cents currency method? expires_at",
+    "payment.method_attached.v1": "method",
+    "payment.submitted.v1": "provider attempt",
+    "payment.intent_created.v1": "provider provider_ref client_secret_ref",
+    "payment.action_required.v1": "provider_ref redirect_url client_secret_ref",
+    "payment.transaction.completed.v1": "order_id buyer_id amount_cents currency provider? provider_ref? method_type",
+    "payment.transaction.failed.v1": "order_id buyer_id amount_cents currency code detail",
+    "payment.intent_cancelled.v2": "provider_ref? reason",
+    "payment.refund_requested.v1": "refund_id amount_cents reason",
+    "payment.refunded.v1": "refund_id amount_cents provider_ref?",
+    "payment.refund_failed.v1": "refund_id code",
+    "payment.notice_received.v1": "provider_event_id type outcome",
+    "library.game.added.v1": "user_id game_id order_id title purchase_date",
+    "library.game.removed.v1": "game_id order_id reason",
+    "notification.requested.v1": "user_id channel template cause_event_id params?!",
+    "notification.sent.v1": "provider_ref?",
+    "notification.failed.v1": "code attempts",
+}
+PARTS = {
+    catalog.Price: "region amount_cents currency",
+    orders.OrderLine: "line_id game_id seller_id kind title quantity unit_price_cents fee_bps shipment_id? "
+    "reservation_id?",
+    payments.Method: "type token_ref?",
+}
+WHOSE = {"order.created.v1": "buyer_id", "notification.requested.v1": "user_id"}
+
+
+def payload_of(cls: type[msgspec.Struct]) -> set[str]:
+    """The fields of a struct, in the notation of the table."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {
+        f"{field.encode_name}{'' if field.required else '?'}{'!' if PERSONAL in get_args(hints[field.name]) else ''}"
+        for field in msgspec.structs.fields(cls)
+    }
+
+
+def test_the_wire_names_are_those_of_the_table() -> None:
+    assert set(OURS) == set(WIRE)
+    assert all(name == cls.NAME for name, cls in OURS.items())
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_the_payload_is_that_of_the_table(name: str) -> None:
+    assert payload_of(OURS[name]) == set(WIRE[name].split())
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_parts_of_a_payload_are_those_of_the_table(part: type[msgspec.Struct]) -> None:
+    assert payload_of(part) == set(PARTS[part].split())
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_personal_fields_name_their_person_where_the_stream_is_not_theirs(name: str) -> None:
+    assert WHOSE.get(name, "") == OURS[name].PERSON
+
+
+@pytest.mark.parametrize("old", payments.UPCASTERS)
+def test_an_old_shape_is_read_as_a_current_one_and_no_longer_written(old: str) -> None:
+    assert old not in OURS
+    assert payments.UPCASTERS[old][0] in OURS
+
+
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    """Any value of a payload field's type."""
+    plain = {
+        str: st.text(),
+        int: st.integers(-(2**63), 2**63 - 1),
+        bool: st.booleans(),
+        UUID: st.uuids(),
+        datetime: st.datetimes(timezones=st.just(UTC)),
+        date: st.dates(),
+        type(None): st.none(),
+    }
+    if hint in plain:
+        return plain[hint]
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        fields = get_type_hints(hint, include_extras=True)
+        return st.builds(hint, **{field: values(fields[field]) for field in hint.__struct_fields__})
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return values(args[0])
+    if origin is tuple:
+        return st.lists(values(args[0]), max_size=3).map(tuple)
+    if origin is dict:
+        return st.dictionaries(values(args[0]), values(args[1]), max_size=3)
+    if all(isinstance(arg, str) for arg in args):
+        return st.sampled_from(args)
+    return st.one_of([values(arg) for arg in args])
+
+
+@pytest.mark.parametrize("name", WIRE)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_every_event_comes_back_from_json_as_it_was(name: str, data: st.DataObject) -> None:
+    event: Event = data.draw(values(OURS[name]))
+    wire = msgspec.json.encode(event)
+    assert msgspec.json.decode(wire, type=OURS[name]) == event
+    assert None not in msgspec.json.decode(wire).values()
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_an_event_cannot_be_altered(name: str) -> None:
+    assert OURS[name].__struct_config__.frozen

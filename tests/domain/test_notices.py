@@ -1,0 +1,111 @@
+import msgspec
+import pytest
+from spec import an_id, fold, given, when
+
+from domain import notices
+from domain.errors import Invalid
+from domain.events import Event
+from domain.notices import TEMPLATES, NotificationFailed, NotificationRequested, NotificationSent, evolve, render
+
+USER, CAUSE = an_id("user"), an_id("cause")
+PARAMS = {"name": "Ana", "titles": "Chess", "total": "19.99 USD", "order_id": "7"}
+REQUESTED = NotificationRequested(
+    user_id=USER, channel="email", template="purchase", cause_event_id=CAUSE, params=PARAMS
+)
+SENT, FAILED = NotificationSent(provider_ref="m-1"), NotificationFailed(code="refused", attempts=5)
+EVERY_PARAMETER = {
+    "name": "Ana",
+    "token": "t-o-k-e-n",
+    "titles": "Chess",
+    "total": "19.99 USD",
+    "amount": "5.00 USD",
+    "order_id": "order 7",
+    "detail": "card declined",
+}
+
+
+def request(notice: notices.Notice | None, template: str = "purchase") -> list[Event]:
+    return notices.request(
+        notice, user_id=USER, channel="email", template=template, cause_event_id=CAUSE, params=PARAMS
+    )
+
+
+def test_a_notice_is_requested_once() -> None:
+    when(lambda: request(None)).then(REQUESTED)
+    given(evolve, REQUESTED).when(request).then_nothing()
+
+
+def test_a_notice_that_could_never_be_written_is_not_requested() -> None:
+    when(lambda: request(None, template="poem")).then_refused(Invalid, "unknown_template")
+    when(lambda: request(None, template="welcome")).then_refused(Invalid, "missing_parameter")
+
+
+def test_a_notice_is_sent_once() -> None:
+    given(evolve, REQUESTED).when(lambda n: notices.mark_sent(n, "m-1")).then(SENT)
+    given(evolve, REQUESTED, SENT).when(lambda n: notices.mark_sent(n, "m-2")).then_nothing()
+    assert fold(evolve, REQUESTED, SENT).status == "SENT"
+
+
+def test_a_notice_fails_once_for_good() -> None:
+    given(evolve, REQUESTED).when(lambda n: notices.mark_failed(n, "refused", 5)).then(FAILED)
+    given(evolve, REQUESTED, FAILED).when(lambda n: notices.mark_failed(n, "refused", 6)).then_nothing()
+    assert fold(evolve, REQUESTED, FAILED).status == "FAILED"
+
+
+def test_a_sent_notice_does_not_fail_any_more() -> None:
+    given(evolve, REQUESTED, SENT).when(lambda n: notices.mark_failed(n, "refused", 5)).then_nothing()
+
+
+def test_a_failed_notice_can_still_be_sent() -> None:
+    given(evolve, REQUESTED, FAILED).when(lambda n: notices.mark_sent(n, "m-1")).then(SENT)
+
+
+def test_the_parameters_are_kept_for_the_sending() -> None:
+    notice = fold(evolve, REQUESTED)
+    assert (notice.params, notice.status) == (PARAMS, "REQUESTED")
+    assert fold(evolve, msgspec.structs.replace(REQUESTED, params=None)).params is None
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+def test_every_template_has_a_subject_of_one_line_and_greets_by_name(template: str) -> None:
+    subject, text = render(template, {**EVERY_PARAMETER, "titles": "Chess\nGo"})
+    assert subject
+    assert "\n" not in subject
+    assert text.startswith("Hello Ana,\n")
+    assert "None" not in text
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+def test_no_template_is_written_without_its_parameters(template: str) -> None:
+    with pytest.raises(Invalid, match="missing_parameter"):
+        render(template, {})
+
+
+@pytest.mark.parametrize("template", ["welcome", "verification", "password_reset"])
+def test_a_token_is_told_and_a_link_takes_its_place(template: str) -> None:
+    assert "t-o-k-e-n" in render(template, EVERY_PARAMETER)[1]
+    text = render(template, {"link": "https://shop.example/verify?t=1"})[1]
+    assert "https://shop.example/verify?t=1" in text
+    assert text.startswith("Hello,\n")
+
+
+@pytest.mark.parametrize(
+    ("template", "facts"),
+    [
+        ("purchase", ["Chess", "19.99 USD", "order 7"]),
+        ("payment_failed", ["Chess", "order 7", "card declined"]),
+        ("refund", ["5.00 USD", "order 7"]),
+    ],
+)
+def test_a_text_says_what_it_is_about(template: str, facts: list[str]) -> None:
+    text = render(template, EVERY_PARAMETER)[1]
+    assert [fact for fact in facts if fact not in text] == []
+
+
+def test_a_parameter_is_never_read_as_a_template() -> None:
+    assert "{total}" in render("purchase", {**EVERY_PARAMETER, "titles": "{total} %s $token"})[1]
+
+
+def test_there_is_no_other_template() -> None:
+    with pytest.raises(Invalid, match="unknown_template"):
+        render("poem", EVERY_PARAMETER)

@@ -1,0 +1,136 @@
+"""Whatever happens to a payment, in whatever order and however often: what it promises holds."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spec import NOON, an_id, fold
+
+from domain import payments
+from domain.errors import Refused
+from domain.events import Event
+from domain.payments import (
+    Method,
+    NoticedIntent,
+    Payment,
+    PaymentCaptured,
+    PaymentNoticeReceived,
+    PaymentRefunded,
+    evolve,
+)
+
+AMOUNT = 100
+Step = Callable[[Payment], list[Event]]
+TYPES = [
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "payment_intent.requires_action",
+    "payment_intent.canceled",
+    "charge.refunded",
+    "customer.created",
+]
+refund_ids = st.sampled_from([an_id(f"refund {n}") for n in range(3)])
+moments = st.sampled_from([NOON, NOON + timedelta(hours=1)])
+
+
+def notice_step(id: str, type: str, amount_cents: int = AMOUNT, refund: object = None) -> Step:
+    intent = NoticedIntent(
+        provider="simulated",
+        provider_ref="pi_1",
+        amount_cents=amount_cents,
+        currency="usd",
+        refund_id=refund,  # type: ignore[arg-type]
+    )
+    return lambda p: payments.apply_notice(p, id, type, intent)
+
+
+steps: st.SearchStrategy[Step] = st.one_of(
+    st.builds(lambda now: lambda p: payments.attach_method(p, Method("card", "pm"), now), moments),
+    st.builds(lambda n, now: lambda p: payments.submit(p, "simulated", n, now), st.integers(1, 3), moments),
+    st.builds(
+        lambda ref: lambda p: payments.record_intent(p, provider="simulated", provider_ref=ref, client_secret_ref="s"),
+        st.sampled_from(["pi_1", "pi_2"]),
+    ),
+    st.just(lambda p: payments.require_action(p, provider_ref="pi_1", redirect_url="u", client_secret_ref="s")),
+    st.builds(lambda kind: lambda p: payments.capture(p, kind), st.sampled_from(["card", "wallet", "free"])),
+    st.just(lambda p: payments.fail(p, "declined", "")),
+    st.just(lambda p: payments.cancel_intent(p, "expired")),
+    st.builds(
+        lambda id, cents: lambda p: payments.request_refund(p, id, cents, "why"),
+        refund_ids,
+        st.integers(-1, AMOUNT + 1),
+    ),
+    st.builds(lambda id: lambda p: payments.complete_refund(p, id), refund_ids),
+    st.builds(lambda id: lambda p: payments.fail_refund(p, id, "closed"), refund_ids),
+    st.builds(
+        notice_step,
+        st.sampled_from([f"evt_{n}" for n in range(6)]),
+        st.sampled_from(TYPES),
+        st.sampled_from([AMOUNT, AMOUNT, AMOUNT, 1]),
+        st.none() | refund_ids,
+    ),
+)
+
+
+def requested(method: Method | None = None) -> list[Event]:
+    return payments.request(
+        order_id=an_id("order"),
+        buyer_id=an_id("buyer"),
+        amount_cents=AMOUNT,
+        currency="USD",
+        expires_at=NOON + timedelta(minutes=30),
+        method=method,
+    )
+
+
+def play(path: list[Step]) -> tuple[Payment, list[Event]]:
+    """Take each step that is not refused."""
+    log = requested()
+    for step in path:
+        with suppress(Refused):
+            log += step(fold(evolve, *log))
+    return fold(evolve, *log), log
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(steps, max_size=40))
+def test_a_payment_is_captured_once_and_never_gives_back_more_than_came(path: list[Step]) -> None:
+    payment, log = play(path)
+    captured = [e.amount_cents for e in log if isinstance(e, PaymentCaptured)]
+    refunded = [e.amount_cents for e in log if isinstance(e, PaymentRefunded)]
+    assert len(captured) <= 1
+    assert payment.is_captured == bool(captured)
+    assert sum(refunded) <= sum(captured)
+    assert payment.refunded_cents == sum(refunded)
+    assert 0 <= payment.refundable_cents <= AMOUNT
+    assert (payment.status == "REFUNDED") == (bool(captured) and sum(refunded) == AMOUNT)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(steps, max_size=40))
+def test_each_notice_is_noted_once(path: list[Step]) -> None:
+    _, log = play(path)
+    noted = [e.provider_event_id for e in log if isinstance(e, PaymentNoticeReceived)]
+    assert len(set(noted)) == len(noted)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_money_that_came_is_recorded_in_any_order_of_the_notices_and_with_any_repeats(data: st.DataObject) -> None:
+    notices = [notice_step(f"evt_{type}", type) for type in TYPES]
+    repeats = data.draw(st.lists(st.sampled_from(notices), max_size=10))
+    arrived = data.draw(st.permutations(notices + repeats))
+    payment, log = play(list(arrived))
+    assert payment.status == "CAPTURED"
+    assert sum(isinstance(e, PaymentCaptured) for e in log) == 1
+    assert payment.notices == {f"evt_{type}" for type in TYPES}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(steps, max_size=20), steps)
+def test_a_step_repeated_at_once_changes_nothing(path: list[Step], step: Step) -> None:
+    once = play([*path, step])
+    twice = play([*path, step, step])
+    assert once == twice
