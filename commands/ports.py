@@ -1,6 +1,6 @@
 """What the write side needs from the world. `adapters/` fulfils these; nothing here knows how."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
@@ -161,3 +161,56 @@ class Mailer(Protocol):
     """Sends mail; returns the carrier's reference."""
 
     async def send(self, mail: Mail) -> str: ...
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A login: each refresh spends one generation of its token and makes the next."""
+
+    session_id: UUID
+    user_id: UUID
+    generation: int
+    expires_at: datetime
+    revoked: bool = False
+
+
+class Sessions(Protocol):
+    """Keeps the sessions: state of the program's door, not facts of the shop, so not in the log."""
+
+    async def open(self, session: Session) -> None: ...
+
+    async def find(self, session_id: UUID) -> Session | None: ...
+
+    async def advance(self, session_id: UUID, generation: int) -> bool:
+        """Spend this generation; False when it was spent already, or the session is revoked."""
+        ...
+
+    async def revoke(self, session_id: UUID) -> None: ...
+
+    async def revoke_all(self, user_id: UUID) -> None: ...
+
+
+class PersonKeys(Protocol):
+    """Keys that personal fields are encrypted under."""
+
+    async def create(self, person_ids: Iterable[UUID]) -> None: ...
+
+    async def destroy(self, person_id: UUID) -> None: ...
+
+
+class PasswordHasher(Protocol):
+    """Hashes passwords slowly, off the event loop."""
+
+    async def hash(self, password: str) -> str: ...
+
+    async def matches(self, password_hash: str, password: str) -> bool:
+        """False for another password; an empty hash matches nothing, in the same time."""
+        ...
+
+
+class TextLog(Protocol):
+    """A plain text log for people: one line per step."""
+
+    def write(self, step: str, **ids: object) -> None: ...

@@ -18,13 +18,14 @@ from eventstore.log import Appended, Log, Metadata, Once, StreamAppend, VersionC
 from eventstore.snapshots import Snapshots
 
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 R = TypeVar("R")
 
 ATTEMPTS = 20
 """How often a decision is taken anew when others keep appending first."""
 
 
-class Aggregate(msgspec.Struct, Generic[S], frozen=True):
+class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
     """A kind of stream: how its events fold into a state.
 
     `snapshot_every` versions a snapshot is kept (0: never; must be 0 where the state has personal fields);
@@ -32,16 +33,16 @@ class Aggregate(msgspec.Struct, Generic[S], frozen=True):
     """
 
     kind: str
-    state: type[S]
-    evolve: Callable[[S | None, Any], S | None]
+    state: type[S_co]
+    evolve: Callable[[Any, Any], S_co | None]
     snapshot_every: int = 0
     schema: int = 1
 
-    def fold(self, state: S | None, events: Sequence[msgspec.Struct]) -> S | None:
-        """The state after these events."""
+    def fold(self, state: Any, events: Sequence[msgspec.Struct]) -> S_co | None:
+        """The state (None before the first event) after these events."""
         for event in events:
             state = self.evolve(state, event)
-        return state
+        return state  # type: ignore[no-any-return]
 
 
 class _Stream(msgspec.Struct):
@@ -87,6 +88,11 @@ class Unit:
         stream = self._streams[stream_id]
         stream.events.extend(events)
         stream.state = stream.aggregate.fold(stream.state, events)
+
+    def version_after(self, stream_id: UUID) -> int:
+        """The version that a stream has once this unit is appended."""
+        stream = self._streams[stream_id]
+        return stream.version + len(stream.events)
 
     def version(self, stream_id: UUID) -> int:
         """The version at which a loaded stream was seen."""

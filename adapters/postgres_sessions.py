@@ -1,0 +1,57 @@
+"""Sessions in PostgreSQL."""
+
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+
+from commands.ports import Session
+
+
+class PostgresSessions:
+    """Fulfils `commands.ports.Sessions`."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def open(self, session: Session) -> None:
+        """Keep a new session; opening it again changes nothing."""
+        await self._execute(
+            "INSERT INTO private.sessions (session_id, user_id, generation, expires_at) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (session_id) DO NOTHING",
+            (session.session_id, session.user_id, session.generation, session.expires_at),
+        )
+
+    async def find(self, session_id: UUID) -> Session | None:
+        """The session, or None."""
+        async with self._pool.connection() as conn:
+            cursor = await conn.execute(
+                "SELECT session_id, user_id, generation, expires_at, revoked FROM private.sessions"
+                " WHERE session_id = %s",
+                (session_id,),
+            )
+            row = await cursor.fetchone()
+        return Session(*row) if row else None
+
+    async def advance(self, session_id: UUID, generation: int) -> bool:
+        """Compare and set: of two that spend one generation, one succeeds."""
+        return await self._execute(
+            "UPDATE private.sessions SET generation = generation + 1"
+            " WHERE session_id = %s AND generation = %s AND NOT revoked",
+            (session_id, generation),
+        )
+
+    async def revoke(self, session_id: UUID) -> None:
+        """End a session."""
+        await self._execute("UPDATE private.sessions SET revoked = true WHERE session_id = %s", (session_id,))
+
+    async def revoke_all(self, user_id: UUID) -> None:
+        """End all sessions of a user."""
+        await self._execute("UPDATE private.sessions SET revoked = true WHERE user_id = %s", (user_id,))
+
+    async def purge_expired(self) -> None:
+        """Drop sessions whose time is over."""
+        await self._execute("DELETE FROM private.sessions WHERE expires_at < clock_timestamp()", ())
+
+    async def _execute(self, query: str, values: tuple[object, ...]) -> bool:
+        async with self._pool.connection() as conn:
+            return (await conn.execute(query.encode(), values)).rowcount > 0

@@ -1,0 +1,265 @@
+"""What may change about orders: place, cancel, expire, refund; and waiting until one is settled."""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import CLAIM, GAME, ORDER, PAYMENT, USER
+from commands.bus import Caller, CommandBus, Landed
+from domain import catalog, claims, orders, payments
+from domain.errors import Conflict, Forbidden, Invalid, NotFound
+from domain.events import Event
+from domain.ids import PLATFORM_ID, claim_id
+from domain.orders import Order, OrderLine
+from domain.payments import Method, Payment
+from eventstore.follower import StreamFollower
+from eventstore.log import Once
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """What placing an order made."""
+
+    order_id: UUID
+    payment_id: UUID
+
+
+class OrderAndPayment(msgspec.Struct, frozen=True):
+    """An order and its payment as they stand in the log, and the order's version."""
+
+    order: Order
+    payment: Payment
+    version: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to wait for: decided either way, or somebody must act."""
+        return self.order.status != "PENDING_PAYMENT" or self.needs_action
+
+    @property
+    def needs_action(self) -> bool:
+        """Whether the buyer is to act: 3-D Secure, or attach a method (to an intent that exists)."""
+        payment = self.payment
+        if payment.status == "REQUIRES_ACTION":
+            return True
+        return payment.status == "REQUESTED" and payment.method is None and payment.client_secret_ref is not None
+
+
+class Orders:
+    """Commands on orders. `payment_ttl` is how long an order may stay unpaid; `fee_bps` the platform's share."""
+
+    def __init__(
+        self, bus: CommandBus, follower: StreamFollower, *, payment_ttl: timedelta, fee_bps: int = 1000
+    ) -> None:
+        self._bus, self._follower = bus, follower
+        self._payment_ttl, self._fee_bps = payment_ttl, fee_bps
+
+    async def place(
+        self,
+        caller: Caller,
+        game_id: UUID,
+        method: Method | None,
+        *,
+        once: Once | None = None,
+    ) -> Landed[Placed]:
+        """Order a digital game for the caller. A price of 0 is captured in the same append.
+
+        Raises NotFound("game_not_found"); Conflict("already_owned" | "game_unavailable"); Invalid; Forbidden.
+        """
+        buyer_id = _person(caller)
+        if method is not None and method.type != "card":
+            raise Invalid("payment_method_unavailable", "only cards are accepted")
+        made = Placed(uuid7(), uuid7())
+
+        async def decision(unit: Unit) -> Placed:
+            buyer, game = await unit.load(USER, buyer_id), await unit.load(GAME, game_id)
+            if buyer is None or not buyer.may_act:
+                raise Forbidden("user_inactive", "the account is closed")
+            if game is None or game.status == "DRAFT":
+                raise NotFound("game_not_found", "there is no such game")
+            if game.listing.kind == "PHYSICAL":
+                raise Invalid("cart_required", "what is shipped is bought through the cart")
+            ownership = claim_id("ownership", buyer_id, game_id)
+            owned = Conflict("already_owned", "you own this game, or have an unpaid order of it")
+            taken = claims.take(await unit.load(CLAIM, ownership), "ownership", made.order_id, owned)
+            price = catalog.offer(game, buyer.region)
+            self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
+            self._emit_payment(unit, made, buyer_id, price, method)
+            unit.emit(ownership, taken)
+            unit.refer(order_id=made.order_id, payment_id=made.payment_id)
+            return made
+
+        return await self._bus.run(decision, caller, once)
+
+    def _emit_order(
+        self,
+        unit: Unit,
+        made: Placed,
+        buyer_id: UUID,
+        region: str,
+        game_id: UUID,
+        game: catalog.Game,
+        price: catalog.Price,
+    ) -> None:
+        line = OrderLine(
+            line_id=uuid7(),
+            game_id=game_id,
+            seller_id=game.seller_id,
+            kind=game.listing.kind,
+            title=game.listing.title,
+            quantity=1,
+            unit_price_cents=price.amount_cents,
+            fee_bps=0 if game.seller_id == PLATFORM_ID else self._fee_bps,
+        )
+        placed = orders.place(
+            buyer_id=buyer_id,
+            region=region,
+            currency=price.currency,
+            lines=[line],
+            payment_id=made.payment_id,
+            expires_at=self._bus.clock.now() + self._payment_ttl,
+        )
+        unit.create(ORDER, made.order_id, placed)
+
+    def _emit_payment(
+        self, unit: Unit, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None
+    ) -> None:
+        requested = payments.request(
+            order_id=made.order_id,
+            buyer_id=buyer_id,
+            amount_cents=price.amount_cents,
+            currency=price.currency,
+            expires_at=self._bus.clock.now() + self._payment_ttl,
+            method=method,
+        )
+        unit.create(PAYMENT, made.payment_id, requested)
+        if price.amount_cents == 0:
+            payment = PAYMENT.fold(None, requested)
+            assert payment is not None
+            unit.emit(made.payment_id, payments.capture(payment, "free"))
+
+    # -- calling it off ------------------------------------------------------------------------------------------------
+
+    async def cancel(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> Landed[None]:
+        """The buyer calls it off before it is paid. Raises NotFound, Conflict("order_not_cancellable")."""
+
+        async def decision(unit: Unit) -> None:
+            order = await owned_order(unit, caller, order_id)
+            await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"))
+            unit.refer(order_id=order_id)
+
+        return await self._bus.run(decision, caller, once)
+
+    async def expire(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> Landed[None]:
+        """The deadline fired: cancel it if it is still unpaid."""
+
+        async def decision(unit: Unit) -> None:
+            order = await unit.load(ORDER, order_id)
+            if order is not None:
+                await call_off(unit, order_id, order, orders.expire(order, self._bus.clock.now()))
+
+        return await self._bus.run(decision, caller, once)
+
+    async def refund(
+        self,
+        caller: Caller,
+        order_id: UUID,
+        amount_cents: int | None,
+        reason: str,
+        *,
+        once: Once | None = None,
+    ) -> Landed[UUID]:
+        """Send money back (ADMIN): without an amount, all that is left. Returns the refund's id."""
+        order = await self._bus.repository.state(ORDER, order_id)
+        if order is None:
+            raise NotFound("order_not_found", "there is no such order")
+        return await request_refund(self._bus, caller, order.payment_id, amount_cents, reason, once)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def settled(self, order_id: UUID, timeout_seconds: float) -> OrderAndPayment:
+        """The order and its payment once settled (or an action is needed), or as they are when time is over.
+
+        Raises NotFound("order_not_found").
+        """
+        found = await self._look(order_id)
+        if found.settled or timeout_seconds <= 0:
+            return found
+        try:
+            async with (
+                asyncio.timeout(timeout_seconds),
+                self._follower.watching([order_id, found.order.payment_id]) as news,
+            ):
+                while not (found := await self._look(order_id)).settled:
+                    await news.wait()
+                    news.clear()
+        except TimeoutError:
+            found = await self._look(order_id)
+        return found
+
+    async def _look(self, order_id: UUID) -> OrderAndPayment:
+        repository = self._bus.repository
+        version, order, _ = await repository.load(ORDER, order_id)
+        payment = None if order is None else await repository.state(PAYMENT, order.payment_id)
+        if order is None or payment is None:
+            raise NotFound("order_not_found", "there is no such order")
+        return OrderAndPayment(order, payment, version)
+
+
+# -- shared with the processes that follow payments --------------------------------------------------------------------
+
+
+async def call_off(unit: Unit, order_id: UUID, order: Order, cancelled: list[Event]) -> None:
+    """Emit an order's cancellation with all that goes with it: the payment takes no more tries, claims are released."""
+    if not cancelled:
+        return
+    unit.emit(order_id, cancelled)
+    payment = await unit.load(PAYMENT, order.payment_id)
+    if payment is not None:
+        unit.emit(order.payment_id, payments.cancel_intent(payment, "order_cancelled"))
+    await release_ownership(unit, order_id, order, "order cancelled")
+
+
+async def release_ownership(unit: Unit, order_id: UUID, order: Order, reason: str) -> None:
+    """Let the buyer order these games again."""
+    for line in order.lines:
+        if line.kind == "DIGITAL":
+            claim = claim_id("ownership", order.buyer_id, line.game_id)
+            unit.emit(claim, claims.release(await unit.load(CLAIM, claim), order_id, reason))
+
+
+async def owned_order(unit: Unit, caller: Caller, order_id: UUID) -> Order:
+    """The order, if it is the caller's (or the caller is an ADMIN). Raises NotFound, Forbidden("not_yours")."""
+    order = await unit.load(ORDER, order_id)
+    if order is None:
+        raise NotFound("order_not_found", "there is no such order")
+    if not caller.may_act_for(order.buyer_id):
+        raise Forbidden("not_yours", "that is another person's order")
+    return order
+
+
+async def request_refund(
+    bus: CommandBus, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, once: Once | None
+) -> Landed[UUID]:
+    """Ask for money to go back, in whole or in part. Free payments need no provider. Returns the refund's id."""
+    refund_id = uuid7() if once is None else once.key
+
+    async def decision(unit: Unit) -> UUID:
+        payment = await unit.load(PAYMENT, payment_id)
+        if payment is None:
+            raise NotFound("payment_not_found", "there is no such payment")
+        amount = payment.refundable_cents if amount_cents is None else amount_cents
+        unit.emit(payment_id, payments.request_refund(payment, refund_id, amount, reason))
+        unit.refer(refund_id=refund_id, payment_id=payment_id)
+        return refund_id
+
+    return await bus.run(decision, caller, once)
+
+
+def _person(caller: Caller) -> UUID:
+    if caller.user_id is None:
+        raise Forbidden("no_account", "only a person with an account buys")
+    return caller.user_id

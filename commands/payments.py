@@ -1,0 +1,104 @@
+"""What may change about payments: attach a method, refund, take the provider's notices."""
+
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import PAYMENT
+from commands.bus import SYSTEM, Caller, CommandBus, Landed
+from commands.orders import owned_order, request_refund
+from commands.ports import Intent, PaymentProvider, ProviderNotice, TextLog
+from domain import payments
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused
+from domain.payments import Method, NoticedIntent, Payment
+from eventstore.log import Once
+from eventstore.repository import Unit
+
+
+class Payments:
+    """Commands on payments."""
+
+    def __init__(self, bus: CommandBus, provider: PaymentProvider, text_log: TextLog) -> None:
+        self._bus, self._provider, self._text_log = bus, provider, text_log
+
+    async def attach(
+        self, caller: Caller, order_id: UUID, method: Method | None, *, once: Once | None = None
+    ) -> Landed[UUID]:
+        """Pay an order by this method; returns the payment's id. Without one, only says which payment it is.
+
+        Raises NotFound, Forbidden, Conflict("payment_started" | "payment_expired"), Invalid.
+        """
+        if method is not None and method.type != "card":
+            raise Invalid("payment_method_unavailable", "only cards are accepted")
+
+        async def decision(unit: Unit) -> UUID:
+            order = await owned_order(unit, caller, order_id)
+            payment = await unit.load(PAYMENT, order.payment_id)
+            assert payment is not None
+            if method is not None:
+                unit.emit(order.payment_id, payments.attach_method(payment, method, self._bus.clock.now()))
+            elif payment.method is not None or not payment.is_open:
+                raise Conflict("payment_started", "the payment runs already, or is settled")
+            unit.refer(order_id=order_id, payment_id=order.payment_id)
+            return order.payment_id
+
+        return await self._bus.run(decision, caller, once)
+
+    async def refund(
+        self, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, *, once: Once | None = None
+    ) -> Landed[UUID]:
+        """Send money back (ADMIN). Returns the refund's id."""
+        return await request_refund(self._bus, caller, payment_id, amount_cents, reason, once)
+
+    async def state(self, caller: Caller, payment_id: UUID) -> Payment:
+        """A payment as it is in the log, for its payer or an ADMIN. Raises NotFound, Forbidden."""
+        payment = await self._bus.repository.state(PAYMENT, payment_id)
+        if payment is None:
+            raise NotFound("payment_not_found", "there is no such payment")
+        if not caller.may_act_for(payment.buyer_id):
+            raise Forbidden("not_yours", "that is another person's payment")
+        return payment
+
+    async def receive_notice(self, body: bytes, signature: str) -> int | None:
+        """Apply a webhook notice, at most once; returns its position, None when it changed nothing.
+
+        Raises InvalidSignature; Invalid("malformed_notice").
+        """
+        try:
+            notice = self._provider.parse_webhook(body, signature, self._bus.clock.now())
+        except ValueError as error:
+            raise Invalid("malformed_notice", "the body is not a notice") from error
+        ids = {"event": notice.event_id, "type": notice.type}
+        if notice.intent is None:
+            self._text_log.write("webhook ignored", **ids, reason="it speaks of no payment of ours")
+            return None
+        ids |= {"payment": str(notice.intent.payment_id), "intent": notice.intent.ref}
+        try:
+            landed = await self._apply(notice, notice.intent)
+        except Refused as refusal:
+            self._text_log.write("webhook refused", **ids, code=refusal.code)
+            return None
+        outcome = "webhook applied" if landed.position else "webhook repeated"
+        self._text_log.write(outcome, **ids, status=landed.value or "unknown payment")
+        return landed.position
+
+    async def _apply(self, notice: ProviderNotice, intent: Intent) -> Landed[str]:
+        async def decision(unit: Unit) -> str:
+            payment = await unit.load(PAYMENT, intent.payment_id)
+            if payment is None:
+                return ""
+            noticed = NoticedIntent(
+                provider=self._provider.name,
+                provider_ref=intent.ref,
+                amount_cents=intent.amount_cents,
+                currency=intent.currency,
+                redirect_url=intent.redirect_url,
+                client_secret_ref=intent.client_secret,
+                code=intent.code,
+                detail=intent.detail,
+            )
+            unit.emit(intent.payment_id, payments.apply_notice(payment, notice.event_id, notice.type, noticed))
+            after = await unit.load(PAYMENT, intent.payment_id)
+            return after.status if after else ""
+
+        return await self._bus.run(decision, msgspec.structs.replace(SYSTEM, actor=f"provider:{self._provider.name}"))

@@ -1,0 +1,57 @@
+"""Wakes those who wait for news of certain streams: one tail of the log per process, however many wait."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from eventstore.postgres_log import PostgresLog
+
+_TAIL = "SELECT position, stream_id FROM log.events WHERE position > %s ORDER BY position LIMIT 5000"
+
+
+class StreamFollower:
+    """Follows the log from now on and tells waiters when one of their streams has new events."""
+
+    def __init__(self, log: PostgresLog) -> None:
+        self._log = log
+        self._waiting: dict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+        self._following = asyncio.Event()
+
+    @asynccontextmanager
+    async def watching(self, stream_ids: Collection[UUID]) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever one of these streams grows; look at the streams after entering, then wait."""
+        if self._task is None or self._task.done():
+            self._following.clear()
+            self._task = asyncio.create_task(self._follow(), name="stream-follower")
+        await self._following.wait()
+        news = asyncio.Event()
+        for stream_id in stream_ids:
+            self._waiting[stream_id].add(news)
+        try:
+            yield news
+        finally:
+            for stream_id in stream_ids:
+                self._waiting[stream_id].discard(news)
+                if not self._waiting[stream_id]:
+                    del self._waiting[stream_id]
+
+    async def close(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        position = await self._log.head()
+        self._following.set()
+        while True:
+            await self._log.watcher.beyond(position)
+            async with self._log.pool.connection() as conn:
+                cursor = conn.cursor(binary=True)
+                rows = await (await cursor.execute(_TAIL, (position,), prepare=True)).fetchall()
+            for position, stream_id in rows:  # noqa: B007 - the last one is where we are
+                for news in self._waiting.get(stream_id, ()):
+                    news.set()
