@@ -115,8 +115,7 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
         case _, UserRegistered():
             return User(**msgspec.structs.asdict(event))
         case User(), EmailVerified():
-            status: Status = "ACTIVE" if state.may_act else state.status
-            return msgspec.structs.replace(state, email_verified=True, status=status)
+            return msgspec.structs.replace(state, email_verified=True, status="ACTIVE")
         case User(), ProfileChanged():
             changed = {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
             verified = state.email_verified and event.email_digest is None
