@@ -134,7 +134,7 @@ class Accounts:
         return Landed(await self._open_session(await self._user(user_id)), None)
 
     async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> Landed[Login]:
-        """Spend a refresh token; a spent one revokes the session. Raises Unauthorized: refresh_reused, invalid_token."""
+        """Spend a refresh token; a spent one revokes the session. Raises refresh_reused, invalid_token."""
         session = await self._sessions.find(session_id)
         if session is None or session.expires_at <= self._bus.clock.now():
             raise Unauthorized("invalid_token", "the session is over")

@@ -113,14 +113,17 @@ def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) ->
     return [Parked(*row) for row in rows]
 
 
+PARK = (
+    "INSERT INTO read.quarantine (feed, stream_id, position, name, error)"
+    " VALUES (%s, %s, %s, %s, left(%s, 2000))"
+    " ON CONFLICT (feed, stream_id) DO UPDATE SET position = excluded.position, name = excluded.name,"
+    " error = excluded.error, attempts = quarantine.attempts + 1, retry = false"
+)
+
+
 def park(conn: psycopg.Connection, feed_name: str, stream_id: UUID, position: int, name: str, error: str) -> None:
     """Put a stream aside; if it is already there, count another try."""
-    conn.execute(
-        "INSERT INTO read.quarantine (feed, stream_id, position, name, error) VALUES (%s, %s, %s, %s, %s)"
-        " ON CONFLICT (feed, stream_id) DO UPDATE SET position = excluded.position, name = excluded.name,"
-        " error = excluded.error, attempts = quarantine.attempts + 1, retry = false",
-        (feed_name, stream_id, position, name, error.replace("\0", "")[:2000]),
-    )
+    conn.execute(PARK, (feed_name, stream_id, position, name, error.replace("\0", "")))
 
 
 def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:

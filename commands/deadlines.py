@@ -1,0 +1,65 @@
+"""Nothing unpaid stays so for ever: fires the command when a deadline is due, once per deadline."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from commands.bus import SYSTEM
+from commands.orders import Orders
+from domain.errors import Refused
+from domain.ids import derived
+from eventstore.clock import Clock
+from eventstore.log import AlreadyDone, Once
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+
+
+class Deadline(msgspec.Struct, frozen=True):
+    """When a stream must have moved on. `version` tells a moved deadline from the one before."""
+
+    stream_id: UUID
+    kind: str
+    due_at: datetime
+    version: int
+
+
+class DueTimes(Protocol):
+    """The projection of due times."""
+
+    async def due(self, now: datetime, limit: int) -> Sequence[Deadline]: ...
+
+
+class Deadlines:
+    """Fires what is due, on the clock it is given. One process leads; a repeat does no harm."""
+
+    def __init__(self, due_times: DueTimes, orders: Orders, clock: Clock) -> None:
+        self._due_times, self._orders, self._clock = due_times, orders, clock
+
+    async def run(self) -> None:
+        """Fire deadlines as they come due, until cancelled."""
+        while True:
+            try:
+                await self.fire()
+            except Exception:
+                log.exception("deadlines could not be fired; trying again")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def fire(self) -> int:
+        """Fire all that is due now; returns how many."""
+        due = await self._due_times.due(self._clock.now(), 500)
+        await asyncio.gather(*[self._fire(deadline) for deadline in due])
+        return len(due)
+
+    async def _fire(self, deadline: Deadline) -> None:
+        key = derived("deadline", deadline.stream_id, deadline.kind, deadline.version)
+        caller = msgspec.structs.replace(SYSTEM, actor="deadline")
+        with contextlib.suppress(AlreadyDone, Refused):  # fired before, or moved on: the projection is about to say so
+            await self._orders.expire(caller, deadline.stream_id, once=Once(key))

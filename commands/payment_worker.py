@@ -1,0 +1,231 @@
+"""What the payment worker does with a job: ask the provider, and record what came of it.
+
+Every call carries an idempotency key (the payment's id, the refund's id), so a job may run any number of times. After
+the last try the provider is asked once more what it knows, before the payment is declared failed.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import PAYMENT
+from commands.bus import SYSTEM, Caller, CommandBus
+from commands.ports import Delivery, Intent, PaymentProvider, ProviderRefused, ProviderUnavailable, TextLog
+from domain import payments
+from domain.errors import Refused
+from domain.events import Event
+from domain.payments import Payment
+from eventstore.repository import Unit
+
+JobKind = Literal["charge", "intent", "cancel", "refund"]
+Decide = Callable[[Payment], list[Event]]
+
+
+class PaymentWorker:
+    """Handles the jobs of the payment queue; `body` has payment_id, and refund_id for a refund."""
+
+    def __init__(self, bus: CommandBus, provider: PaymentProvider, text_log: TextLog) -> None:
+        self._bus, self._provider, self._text_log = bus, provider, text_log
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Do the job. Raises ProviderUnavailable: try again later, or dead after the last attempt."""
+        job, payment_id = delivery.job, UUID(delivery.job.body["payment_id"])
+        steps: dict[str, Callable[[Delivery, UUID, Payment], Awaitable[None]]] = {
+            "charge": self._charge,
+            "intent": self._make_intent,
+            "cancel": self._cancel,
+            "refund": self._refund,
+        }
+        self._note("worker took", delivery, payment_id)
+        payment = await self._bus.repository.state(PAYMENT, payment_id)
+        if payment is None:
+            self._note("worker dropped", delivery, payment_id, reason="unknown payment")
+            return
+        try:
+            await steps[job.kind](delivery, payment_id, payment)
+        except ProviderUnavailable as error:
+            self._note("worker failed", delivery, payment_id, error=error, last=delivery.last)
+            raise
+        after = await self._bus.repository.state(PAYMENT, payment_id)
+        self._note("worker done", delivery, payment_id, status=after.status if after else "")
+
+    # -- taking the money ----------------------------------------------------------------------------------------------
+
+    async def _charge(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+        if payment.method is None or payment.method.token_ref is None:
+            return
+        if not payment.is_open or payment.closed:
+            await self._reconcile(delivery, payment_id, payment)
+            return
+        now = self._bus.clock.now()
+        try:
+            await self._record(
+                delivery,
+                payment_id,
+                lambda p: payments.submit(p, self._provider.name, max(p.attempt, delivery.attempt - 1) + 1, now),
+            )
+        except Refused as refusal:
+            self._note("worker dropped", delivery, payment_id, reason=refusal.code)
+            return
+        try:
+            intent = await self._ask_for_money(payment_id, payment, payment.method.token_ref)
+        except ProviderRefused as refused:
+            await self._fail(delivery, payment_id, refused.code, refused.detail)
+        except ProviderUnavailable:
+            if delivery.last:
+                await self._last_look(delivery, payment_id, payment)
+            raise
+        else:
+            await self._apply(delivery, payment_id, intent)
+
+    async def _ask_for_money(self, payment_id: UUID, payment: Payment, token: str) -> Intent:
+        # The first method goes under the payment's id; another one, after a failure, is another request.
+        key = f"{payment_id}:{payment.failures}" if payment.failures else str(payment_id)
+        if payment.provider_ref is not None:
+            return await self._provider.confirm(payment.provider_ref, method=token, idempotency_key=key)
+        return await self._provider.create(
+            payment_id, payment.amount_cents, payment.currency, method=token, idempotency_key=key
+        )
+
+    async def _last_look(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+        """The last try had no answer either: what does the provider know of it? If nothing good, the payment failed."""
+        try:
+            intent = await self._find(payment_id, payment)
+        except (ProviderUnavailable, ProviderRefused):
+            intent = None
+        if intent is not None and intent.status in {"succeeded", "requires_action", "processing"}:
+            await self._apply(delivery, payment_id, intent)
+            return
+        await self._fail(delivery, payment_id, "provider_unavailable", "the payment provider did not answer")
+
+    async def _reconcile(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+        """The payment is settled here: only take note of what the provider has (money that came after all)."""
+        intent = await self._find(payment_id, payment)
+        if intent is not None and intent.status == "succeeded":
+            await self._apply(delivery, payment_id, intent)
+
+    async def _find(self, payment_id: UUID, payment: Payment) -> Intent | None:
+        if payment.provider_ref is not None:
+            return await self._provider.get(payment.provider_ref)
+        return await self._provider.find(payment_id)
+
+    async def _make_intent(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+        """No method yet: the provider's intent gives the client its secret."""
+        if payment.provider_ref is not None or not payment.is_open:
+            return
+        try:
+            intent = await self._provider.create(
+                payment_id,
+                payment.amount_cents,
+                payment.currency,
+                method=None,
+                idempotency_key=f"{payment_id}:intent",
+            )
+        except ProviderRefused as refused:
+            await self._fail(delivery, payment_id, refused.code, refused.detail)
+        except ProviderUnavailable:
+            if delivery.last:
+                await self._fail(delivery, payment_id, "provider_unavailable", "the payment provider did not answer")
+            raise
+        else:
+            await self._apply(delivery, payment_id, intent)
+
+    # -- giving it back ------------------------------------------------------------------------------------------------
+
+    async def _cancel(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+        """The order was cancelled: see that no money comes; if it has come, it is captured here, and sent back."""
+        intent = await self._find(payment_id, payment)
+        if intent is None or intent.status == "canceled":
+            return
+        if intent.status not in {"succeeded", "processing"}:
+            try:
+                intent = await self._provider.cancel(intent.ref, idempotency_key=f"{payment_id}:cancel:{intent.status}")
+            except ProviderRefused:
+                intent = await self._provider.get(intent.ref)
+        if intent.status == "succeeded":
+            await self._apply(delivery, payment_id, intent)
+        elif intent.status != "canceled":
+            raise ProviderUnavailable(f"the intent is still {intent.status}")
+
+    async def _refund(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+        refund_id = UUID(delivery.job.body["refund_id"])
+        refund = payment.refunds.get(refund_id)
+        if refund is None or refund.state == "DONE":
+            return
+        try:
+            ref = None
+            if payment.provider_ref is not None and refund.amount_cents:
+                done = await self._provider.refund(
+                    payment.provider_ref, amount_cents=refund.amount_cents, idempotency_key=str(refund_id)
+                )
+                ref = done.ref
+        except ProviderRefused as refused:
+            code = refused.code
+            await self._record(delivery, payment_id, lambda p: payments.fail_refund(p, refund_id, code))
+        except ProviderUnavailable:
+            if delivery.last:
+                await self._record(
+                    delivery, payment_id, lambda p: payments.fail_refund(p, refund_id, "provider_unavailable")
+                )
+            raise
+        else:
+            await self._record(delivery, payment_id, lambda p: payments.complete_refund(p, refund_id, ref))
+
+    # -- recording -----------------------------------------------------------------------------------------------------
+
+    async def _apply(self, delivery: Delivery, payment_id: UUID, intent: Intent) -> None:
+        """Record what the provider's intent has come to."""
+        name = self._provider.name
+
+        def decide(payment: Payment) -> list[Event]:
+            match intent.status:
+                case "succeeded":
+                    return payments.capture(payment, "card", provider=name, provider_ref=intent.ref)
+                case "failed":
+                    return payments.fail(payment, intent.code or "payment_failed", intent.detail)
+                case "requires_action":
+                    return payments.require_action(
+                        payment,
+                        provider_ref=intent.ref,
+                        redirect_url=intent.redirect_url,
+                        client_secret_ref=intent.client_secret,
+                    )
+                case "canceled":
+                    return payments.cancel_intent(payment, "provider")
+                case "requires_payment_method":
+                    return payments.record_intent(
+                        payment, provider=name, provider_ref=intent.ref, client_secret_ref=intent.client_secret
+                    )
+            return []  # processing: the webhook will tell
+
+        await self._record(delivery, payment_id, decide)
+
+    async def _fail(self, delivery: Delivery, payment_id: UUID, code: str, detail: str) -> None:
+        await self._record(delivery, payment_id, lambda payment: payments.fail(payment, code, detail))
+
+    async def _record(self, delivery: Delivery, payment_id: UUID, decide: Decide) -> None:
+        async def decision(unit: Unit) -> None:
+            payment = await unit.load(PAYMENT, payment_id)
+            assert payment is not None
+            unit.emit(payment_id, decide(payment))
+
+        await self._bus.run(decision, _caller(delivery))
+
+    def _note(self, step: str, delivery: Delivery, payment_id: UUID, **more: object) -> None:
+        self._text_log.write(
+            step, kind=delivery.job.kind, payment=payment_id, job=delivery.job.id, attempt=delivery.attempt, **more
+        )
+
+
+def _caller(delivery: Delivery) -> Caller:
+    """The worker, on behalf of the request that the job came from."""
+    body = delivery.job.body
+    return msgspec.structs.replace(
+        SYSTEM,
+        actor="worker:payments",
+        correlation_id=UUID(body["correlation_id"]) if "correlation_id" in body else None,
+        causation_id=UUID(body["causation_id"]) if "causation_id" in body else None,
+        traceparent=body.get("traceparent"),
+    )

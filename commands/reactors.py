@@ -1,0 +1,55 @@
+"""Reactors: "when this happened, do that". Each issues commands whose key is derived from the event and the reactor's
+name and kept for ever, so that the log itself recognises a repeat: exactly once per cause.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+import msgspec
+
+from commands.bus import Caller
+from commands.ports import Job
+from eventstore.log import Envelope, Once, Recorded
+
+React = Callable[[Any, Envelope], Awaitable[None]]
+"""Called with the event and its envelope. Refused is an outcome; any other exception parks the event's stream."""
+
+
+class Reactor(msgspec.Struct, frozen=True):
+    """What one process does when certain events happened. A ledger wants history, a mail does not: `starts_from`."""
+
+    name: str
+    reactions: Mapping[type[msgspec.Struct], React]
+    starts_from: Literal["beginning", "now"] = "beginning"
+
+    async def react(self, recorded: Recorded) -> None:
+        """Do what is to be done, if anything."""
+        reaction = self.reactions.get(type(recorded.event))
+        if reaction is not None:
+            await reaction(recorded.event, recorded.env)
+
+
+def caused(name: str, env: Envelope) -> Caller:
+    """The reactor as the one who acts, on behalf of the request that set all this in motion."""
+    return Caller(
+        f"reactor:{name}",
+        correlation_id=env.correlation_id or env.event_id,
+        causation_id=env.event_id,
+        traceparent=env.traceparent,
+    )
+
+
+def once_for(name: str, env: Envelope, part: str = "") -> Once:
+    """The key of the reaction to an event (of one part, where it is several commands); kept for ever."""
+    return Once(uuid5(env.event_id, f"{name}/{part}"))
+
+
+def job_for(env: Envelope, kind: str, **body: UUID) -> Job:
+    """A job caused by an event: the same event makes the same job."""
+    about = {name: str(value) for name, value in body.items()}
+    about["causation_id"] = str(env.event_id)
+    about["correlation_id"] = str(env.correlation_id or env.event_id)
+    if env.traceparent:
+        about["traceparent"] = env.traceparent
+    return Job(uuid5(env.event_id, f"job/{kind}"), kind, about)
