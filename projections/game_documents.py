@@ -1,0 +1,89 @@
+"""Games as documents of the search index, one projection for every engine that holds them."""
+
+from typing import ClassVar
+
+from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated, Price, changes
+from eventstore.log import Envelope
+from projections.fields import recorded_at
+from projections.game_document import DocumentPrice, GameDocument
+from projections.projection import Projection, Rows, on
+from projections.search_text import TEXT_VERSION
+
+FOLD_VERSION = 1
+"""Raised when the fold below changes; a changed way of taking titles apart raises TEXT_VERSION."""
+
+
+class Document(GameDocument, kw_only=True):
+    """A game's document as a row: with its key."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("game_id",)
+
+
+class GameDocuments(Projection[Document]):
+    """Every game's document; drafts and retired games too, with their status."""
+
+    version, row = FOLD_VERSION * 100 + TEXT_VERSION, Document
+
+    @on(GameCreated)
+    def created(self, rows: Rows[Document], event: GameCreated, env: Envelope) -> None:
+        rows.put(
+            Document(
+                game_id=env.stream_id,
+                seller_id=event.seller_id,
+                sku=event.sku,
+                title=event.title,
+                description=event.description,
+                publisher=event.publisher,
+                category=event.category,
+                genres=list(event.genres),
+                tags=list(event.tags),
+                platforms=list(event.platforms),
+                release_date=event.release_date.isoformat() if event.release_date else None,
+                kind=event.kind,
+                status=event.status,
+                prices=_prices(event.prices),
+                created_at=recorded_at(env).isoformat().replace("+00:00", "Z"),
+                position=env.position,
+            )
+        )
+
+    @on(GameUpdated)
+    def updated(self, rows: Rows[Document], event: GameUpdated, env: Envelope) -> None:
+        document = _changed(rows, env)
+        for field, value in changes(event).items():
+            if field in Document.__struct_fields__:
+                setattr(document, field, list(value) if isinstance(value, tuple) else value)
+        if event.release_date is not None:
+            document.release_date = event.release_date.isoformat()
+        if event.prices is not None:
+            document.prices = _prices(event.prices)
+
+    @on(GamePublished)
+    def published(self, rows: Rows[Document], _: GamePublished, env: Envelope) -> None:
+        _changed(rows, env).status = "ACTIVE"
+
+    @on(GameRetired)
+    def retired(self, rows: Rows[Document], _: GameRetired, env: Envelope) -> None:
+        _changed(rows, env).status = "RETIRED"
+
+
+class GamesText(GameDocuments):
+    """The documents in PostgreSQL."""
+
+    name = "games_text"
+
+
+class GamesIndex(GameDocuments):
+    """The documents in Elasticsearch."""
+
+    name = "games_index"
+
+
+def _changed(rows: Rows[Document], env: Envelope) -> Document:
+    document = rows[env.stream_id]
+    document.position = env.position
+    return document
+
+
+def _prices(prices: tuple[Price, ...]) -> list[DocumentPrice]:
+    return [DocumentPrice(price.region, price.amount_cents, price.currency) for price in prices]

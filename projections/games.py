@@ -1,0 +1,155 @@
+"""Games on offer, with what browsing them needs: filters, prices by region, and keys to sort by."""
+
+from datetime import date, datetime
+from uuid import UUID
+
+import msgspec
+
+from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated, Price, changes
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text, texts
+from projections.game_document import EVERYWHERE, filter_key, region_key
+from projections.projection import Projection, Row, Rows, on
+from projections.search_text import folded
+
+NO_PRICE = 2**62
+"""Sorts games without a price behind all others."""
+
+_ACTIVE = "WHERE status = 'ACTIVE'"
+
+
+class PriceRow(msgspec.Struct, frozen=True):
+    """What a game costs in a region (`*`: wherever it has no price of its own)."""
+
+    region: str
+    amount_cents: int
+    currency: str
+
+
+class GameRow(Row):
+    """A game. From `filters` on, the fields are made for browsing, and shown to nobody.
+
+    `filters` are entries of `game_document.filter_key`; `region_prices` are cents by `region_key`, `price_cents` those
+    of everywhere; `title_key` and `released` sort like title and release date ('' for none).
+    """
+
+    KEY = ("game_id",)
+    INDEXES = (
+        "USING gin (filters jsonb_path_ops)",
+        "USING hash (title)",
+        "seller_id, created_position",
+        f"USING btree (created_position) {_ACTIVE}",
+        f"USING btree (coalesce(price_cents, {NO_PRICE}), game_id) {_ACTIVE}",
+        f"USING btree (coalesce(price_cents, -{NO_PRICE}), game_id) {_ACTIVE}",
+        f'USING btree (released COLLATE "C", game_id) {_ACTIVE}',
+        f'USING btree (title_key COLLATE "C", game_id) {_ACTIVE}',
+    )
+
+    game_id: UUID
+    seller_id: UUID
+    sku: str
+    title: str
+    description: str
+    publisher: str
+    category: str
+    genres: list[str]
+    tags: list[str]
+    platforms: list[str]
+    release_date: date | None
+    kind: str
+    prices: list[PriceRow]
+    image_ids: list[UUID]
+    status: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    created_position: int
+    filters: list[str] = msgspec.field(default_factory=list)
+    region_prices: dict[str, int] = msgspec.field(default_factory=dict)
+    price_cents: int | None = None
+    title_key: str = ""
+    released: str = ""
+
+    def derive(self) -> None:
+        """Bring the fields for browsing in step with the others."""
+        pairs = [
+            ("category", self.category),
+            ("kind", self.kind),
+            *(("genre", genre) for genre in self.genres),
+            *(("tag", tag) for tag in self.tags),
+            *(("platform", platform) for platform in self.platforms),
+        ]
+        self.filters = sorted({text(filter_key(field, value)) for field, value in pairs if value})
+        self.region_prices = {region_key(price.region): price.amount_cents for price in self.prices}
+        self.price_cents = self.region_prices.get(region_key(EVERYWHERE))
+        self.title_key = text(folded(self.title))[:200]
+        self.released = self.release_date.isoformat() if self.release_date else ""
+
+
+class Games(Projection[GameRow]):
+    """Every game by its id, drafts and retired ones too."""
+
+    name, version, row = "games", 1, GameRow
+
+    @on(GameCreated)
+    def created(self, rows: Rows[GameRow], event: GameCreated, env: Envelope) -> None:
+        at = recorded_at(env)
+        game = GameRow(
+            game_id=env.stream_id,
+            seller_id=event.seller_id,
+            sku=text(event.sku),
+            title=text(event.title),
+            description=text(event.description),
+            publisher=text(event.publisher),
+            category=text(event.category),
+            genres=texts(event.genres),
+            tags=texts(event.tags),
+            platforms=texts(event.platforms),
+            release_date=event.release_date,
+            kind=event.kind,
+            prices=_prices(event.prices),
+            image_ids=list(event.image_ids),
+            status=event.status,
+            version=env.version,
+            created_at=at,
+            updated_at=at,
+            created_position=env.position,
+        )
+        game.derive()
+        rows.put(game)
+
+    @on(GameUpdated)
+    def updated(self, rows: Rows[GameRow], event: GameUpdated, env: Envelope) -> None:
+        game = _changed(rows, env)
+        for field, value in changes(event).items():
+            setattr(game, field, _kept(value))
+        game.derive()
+
+    @on(GamePublished)
+    def published(self, rows: Rows[GameRow], _: GamePublished, env: Envelope) -> None:
+        _changed(rows, env).status = "ACTIVE"
+
+    @on(GameRetired)
+    def retired(self, rows: Rows[GameRow], _: GameRetired, env: Envelope) -> None:
+        _changed(rows, env).status = "RETIRED"
+
+
+def _changed(rows: Rows[GameRow], env: Envelope) -> GameRow:
+    game = rows[env.stream_id]
+    game.version, game.updated_at = env.version, recorded_at(env)
+    return game
+
+
+def _prices(prices: tuple[Price, ...]) -> list[PriceRow]:
+    return [PriceRow(text(price.region), price.amount_cents, text(price.currency)) for price in prices]
+
+
+def _kept(value: object) -> object:
+    """A field of an event as the row keeps it."""
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, tuple):
+        return [_kept(each) for each in value]
+    if isinstance(value, Price):
+        return _prices((value,))[0]
+    return value

@@ -1,0 +1,64 @@
+"""Notices to people and what became of them. What they say is personal, and not kept here."""
+
+from datetime import datetime
+from uuid import UUID
+
+from domain.notices import NotificationFailed, NotificationRequested, NotificationSent
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text
+from projections.projection import Projection, Row, Rows, on
+
+
+class NotificationRow(Row):
+    """A notice. `status` is REQUESTED, SENT or FAILED (with `code`); `attempts` are those that the log tells of."""
+
+    KEY = ("notification_id",)
+    INDEXES = ("user_id, created_position",)
+
+    notification_id: UUID
+    user_id: UUID
+    channel: str
+    template: str
+    cause_event_id: UUID
+    status: str
+    attempts: int
+    code: str | None
+    at: datetime
+    settled_at: datetime | None
+    created_position: int
+
+
+class Notifications(Projection[NotificationRow]):
+    """Every notice by its id. `at` is when it was asked for, `settled_at` when it was sent or given up."""
+
+    name, version, row = "notifications", 1, NotificationRow
+
+    @on(NotificationRequested)
+    def requested(self, rows: Rows[NotificationRow], event: NotificationRequested, env: Envelope) -> None:
+        rows.put(
+            NotificationRow(
+                notification_id=env.stream_id,
+                user_id=event.user_id,
+                channel=event.channel,
+                template=text(event.template),
+                cause_event_id=event.cause_event_id,
+                status="REQUESTED",
+                attempts=0,
+                code=None,
+                at=recorded_at(env),
+                settled_at=None,
+                created_position=env.position,
+            )
+        )
+
+    @on(NotificationSent)
+    def sent(self, rows: Rows[NotificationRow], _: NotificationSent, env: Envelope) -> None:
+        notice = rows[env.stream_id]
+        notice.status, notice.code, notice.settled_at = "SENT", None, recorded_at(env)
+        notice.attempts += 1
+
+    @on(NotificationFailed)
+    def failed(self, rows: Rows[NotificationRow], event: NotificationFailed, env: Envelope) -> None:
+        notice = rows[env.stream_id]
+        notice.status, notice.code, notice.settled_at = "FAILED", text(event.code), recorded_at(env)
+        notice.attempts = event.attempts

@@ -1,0 +1,127 @@
+"""Orders: what was bought, for how much, and how far it has come. Their payments are rows of their own.
+
+A shipping address is not kept here: it is personal, and stays under its person's key in the log.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from domain.orders import (
+    OrderCancelled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderCreated,
+    OrderLine,
+    OrderRefunded,
+    OrderStatusChanged,
+)
+from eventstore.log import Envelope
+from projections.fields import Happened, happened, recorded_at, text
+from projections.projection import Projection, Row, Rows, on
+
+
+class OrderLineRow(msgspec.Struct, frozen=True):
+    """So many of one game at a unit price, in the order's currency; `fee_bps` is the platform's share."""
+
+    line_id: UUID
+    game_id: UUID
+    seller_id: UUID
+    kind: str
+    title: str
+    quantity: int
+    unit_price_cents: int
+    fee_bps: int
+    shipment_id: UUID | None = None
+    reservation_id: UUID | None = None
+
+
+class OrderRow(Row):
+    """An order; `user_id` is the buyer, `timeline` tells its events."""
+
+    KEY = ("order_id",)
+    INDEXES = ("user_id, created_position", "status, created_position", "created_position")
+
+    order_id: UUID
+    user_id: UUID
+    region: str
+    currency: str
+    total_cents: int
+    refunded_cents: int
+    status: str
+    provisional: bool
+    cancel_reason: str | None
+    payment_id: UUID
+    cart_id: UUID | None
+    lines: list[OrderLineRow]
+    expires_at: datetime
+    timeline: list[Happened]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    created_position: int
+
+
+class Orders(Projection[OrderRow]):
+    """Every order by its id."""
+
+    name, version, row = "orders", 1, OrderRow
+
+    @on(OrderCreated)
+    def created(self, rows: Rows[OrderRow], event: OrderCreated, env: Envelope) -> None:
+        at = recorded_at(env)
+        rows.put(
+            OrderRow(
+                order_id=env.stream_id,
+                user_id=event.buyer_id,
+                region=text(event.region),
+                currency=text(event.currency),
+                total_cents=event.total_cents,
+                refunded_cents=0,
+                status="PENDING_PAYMENT",
+                provisional=event.provisional,
+                cancel_reason=None,
+                payment_id=event.payment_id,
+                cart_id=event.cart_id,
+                lines=[_line(line) for line in event.lines],
+                expires_at=event.expires_at,
+                timeline=[happened(env, status="PENDING_PAYMENT", amount_cents=event.total_cents)],
+                version=env.version,
+                created_at=at,
+                updated_at=at,
+                created_position=env.position,
+            )
+        )
+
+    @on(OrderConfirmed)
+    def confirmed(self, rows: Rows[OrderRow], _: OrderConfirmed, env: Envelope) -> None:
+        _moved(rows, env, "CONFIRMED").provisional = False
+
+    @on(OrderCompleted)
+    def completed(self, rows: Rows[OrderRow], _: OrderCompleted, env: Envelope) -> None:
+        _moved(rows, env, "COMPLETED")
+
+    @on(OrderStatusChanged)
+    def status_changed(self, rows: Rows[OrderRow], event: OrderStatusChanged, env: Envelope) -> None:
+        _moved(rows, env, event.status)
+
+    @on(OrderCancelled)
+    def cancelled(self, rows: Rows[OrderRow], event: OrderCancelled, env: Envelope) -> None:
+        _moved(rows, env, "CANCELLED", reason=event.reason).cancel_reason = text(event.reason)
+
+    @on(OrderRefunded)
+    def refunded(self, rows: Rows[OrderRow], event: OrderRefunded, env: Envelope) -> None:
+        status = "REFUNDED" if event.full else "PARTIALLY_REFUNDED"
+        _moved(rows, env, status, amount_cents=event.amount_cents).refunded_cents += event.amount_cents
+
+
+def _moved(rows: Rows[OrderRow], env: Envelope, status: str, **said: str | int) -> OrderRow:
+    order = rows[env.stream_id]
+    order.status, order.version, order.updated_at = status, env.version, recorded_at(env)
+    order.timeline.append(happened(env, status=status, **said))
+    return order
+
+
+def _line(line: OrderLine) -> OrderLineRow:
+    return OrderLineRow(**{**msgspec.structs.asdict(line), "title": text(line.title)})

@@ -1,0 +1,167 @@
+"""Payments: the status that clients see, what they need to go on (a secret, a redirect), and the history."""
+
+from datetime import datetime
+from uuid import UUID
+
+from domain.payments import (
+    OPEN,
+    Method,
+    PaymentActionRequired,
+    PaymentCaptured,
+    PaymentFailed,
+    PaymentIntentCancelled,
+    PaymentIntentCreated,
+    PaymentMethodAttached,
+    PaymentNoticeReceived,
+    PaymentRefunded,
+    PaymentRefundFailed,
+    PaymentRefundRequested,
+    PaymentRequested,
+    PaymentSubmitted,
+)
+from eventstore.log import Envelope
+from projections.fields import Happened, happened, recorded_at, text, text_or_none
+from projections.projection import Projection, Row, Rows, on
+
+
+class PaymentRow(Row):
+    """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure, None after a new try."""
+
+    KEY = ("payment_id",)
+    INDEXES = ("order_id",)
+
+    payment_id: UUID
+    order_id: UUID | None
+    transaction_id: UUID | None
+    buyer_id: UUID
+    amount_cents: int
+    refunded_cents: int
+    currency: str
+    status: str
+    method: str | None
+    provider: str | None
+    provider_ref: str | None
+    client_secret: str | None
+    redirect_url: str | None
+    attempt: int
+    code: str | None
+    detail: str | None
+    closed: bool
+    expires_at: datetime
+    history: list[Happened]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Payments(Projection[PaymentRow]):
+    """Every payment by its id. `closed`: no further try is allowed."""
+
+    name, version, row = "payments", 1, PaymentRow
+
+    @on(PaymentRequested)
+    def requested(self, rows: Rows[PaymentRow], event: PaymentRequested, env: Envelope) -> None:
+        at, method = recorded_at(env), _type_of(event.method)
+        rows.put(
+            PaymentRow(
+                payment_id=env.stream_id,
+                order_id=event.order_id,
+                transaction_id=event.transaction_id,
+                buyer_id=event.buyer_id,
+                amount_cents=event.amount_cents,
+                refunded_cents=0,
+                currency=text(event.currency),
+                status="REQUESTED",
+                method=method,
+                provider=None,
+                provider_ref=None,
+                client_secret=None,
+                redirect_url=None,
+                attempt=0,
+                code=None,
+                detail=None,
+                closed=False,
+                expires_at=event.expires_at,
+                history=[happened(env, status="REQUESTED", amount_cents=event.amount_cents, method=method)],
+                version=env.version,
+                created_at=at,
+                updated_at=at,
+            )
+        )
+
+    @on(PaymentMethodAttached)
+    def method_attached(self, rows: Rows[PaymentRow], event: PaymentMethodAttached, env: Envelope) -> None:
+        payment = _changed(rows, env, status="REQUESTED", method=event.method.type)
+        payment.method, payment.attempt = event.method.type, 0
+        payment.redirect_url = payment.code = payment.detail = None
+
+    @on(PaymentSubmitted)
+    def submitted(self, rows: Rows[PaymentRow], event: PaymentSubmitted, env: Envelope) -> None:
+        payment = _changed(rows, env, status="PROCESSING", provider=event.provider, attempt=event.attempt)
+        payment.provider, payment.attempt = text(event.provider), event.attempt
+
+    @on(PaymentIntentCreated)
+    def intent_created(self, rows: Rows[PaymentRow], event: PaymentIntentCreated, env: Envelope) -> None:
+        payment = _changed(rows, env, provider=event.provider, provider_ref=event.provider_ref)
+        payment.provider, payment.provider_ref = text(event.provider), text(event.provider_ref)
+        payment.client_secret = text(event.client_secret_ref)
+
+    @on(PaymentActionRequired)
+    def action_required(self, rows: Rows[PaymentRow], event: PaymentActionRequired, env: Envelope) -> None:
+        payment = _changed(rows, env, status="REQUIRES_ACTION", provider_ref=event.provider_ref)
+        payment.provider_ref = text(event.provider_ref)
+        payment.client_secret, payment.redirect_url = text(event.client_secret_ref), text(event.redirect_url)
+
+    @on(PaymentCaptured)
+    def captured(self, rows: Rows[PaymentRow], event: PaymentCaptured, env: Envelope) -> None:
+        payment = _changed(
+            rows, env, status="CAPTURED", amount_cents=event.amount_cents, method=event.method_type,
+            provider_ref=event.provider_ref,
+        )  # fmt: skip
+        payment.method = event.method_type
+        payment.provider = text_or_none(event.provider) or payment.provider
+        payment.provider_ref = text_or_none(event.provider_ref) or payment.provider_ref
+        payment.redirect_url = payment.code = payment.detail = None
+
+    @on(PaymentFailed)
+    def failed(self, rows: Rows[PaymentRow], event: PaymentFailed, env: Envelope) -> None:
+        payment = _changed(rows, env, status="FAILED", code=event.code, detail=event.detail)
+        payment.code, payment.detail, payment.redirect_url = text(event.code), text(event.detail), None
+
+    @on(PaymentIntentCancelled)
+    def intent_cancelled(self, rows: Rows[PaymentRow], event: PaymentIntentCancelled, env: Envelope) -> None:
+        status = "CANCELLED" if rows[env.stream_id].status in OPEN else None
+        payment = _changed(rows, env, status=status, reason=event.reason)
+        payment.closed, payment.redirect_url = True, None
+
+    @on(PaymentRefundRequested)
+    def refund_requested(self, rows: Rows[PaymentRow], event: PaymentRefundRequested, env: Envelope) -> None:
+        _changed(rows, env, amount_cents=event.amount_cents, reason=event.reason)
+
+    @on(PaymentRefunded)
+    def refunded(self, rows: Rows[PaymentRow], event: PaymentRefunded, env: Envelope) -> None:
+        payment = rows[env.stream_id]
+        payment.refunded_cents += event.amount_cents
+        whole = payment.refunded_cents >= payment.amount_cents
+        status = "REFUNDED" if whole else "PARTIALLY_REFUNDED"
+        _changed(rows, env, status=status, amount_cents=event.amount_cents, provider_ref=event.provider_ref)
+
+    @on(PaymentRefundFailed)
+    def refund_failed(self, rows: Rows[PaymentRow], event: PaymentRefundFailed, env: Envelope) -> None:
+        _changed(rows, env, code=event.code)
+
+    @on(PaymentNoticeReceived)
+    def notice_received(self, rows: Rows[PaymentRow], event: PaymentNoticeReceived, env: Envelope) -> None:
+        _changed(rows, env, detail=f"{event.type}: {event.outcome}")
+
+
+def _changed(rows: Rows[PaymentRow], env: Envelope, status: str | None = None, **said: str | int | None) -> PaymentRow:
+    payment = rows[env.stream_id]
+    payment.status = status or payment.status
+    payment.version, payment.updated_at = env.version, recorded_at(env)
+    payment.history.append(happened(env, status=status, **said))
+    return payment
+
+
+def _type_of(method: Method | None) -> str | None:
+    return None if method is None else method.type

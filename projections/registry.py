@@ -1,0 +1,25 @@
+"""Every read model that lives in PostgreSQL, with the store of its rows."""
+
+from typing import Any
+
+from projections.deadlines import Deadlines
+from projections.engine import Registered
+from projections.game_documents import GamesText
+from projections.games import Games
+from projections.library import OwnedGames
+from projections.notifications import Notifications
+from projections.orders import Orders
+from projections.payments import Payments
+from projections.postgres_documents import PostgresDocuments
+from projections.projection import Projection
+from projections.store import PostgresTable
+from projections.users import Users
+
+TABLES: tuple[type[Projection[Any]], ...] = (Users, Games, Orders, Payments, OwnedGames, Notifications, Deadlines)
+"""The projections whose rows are a table of their own."""
+
+
+def read_models() -> list[Registered]:
+    """What a projector runs. The search index in Elasticsearch is added by whoever configures one."""
+    tables = [Registered(projection(), PostgresTable(projection.row)) for projection in TABLES]
+    return [*tables, Registered(GamesText(), PostgresDocuments())]

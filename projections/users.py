@@ -1,0 +1,104 @@
+"""Accounts, as their owners and administrators see them. Nothing that proves who somebody is, is kept here."""
+
+from datetime import datetime
+from uuid import UUID
+
+from domain.identity import (
+    EmailVerified,
+    LoggedIn,
+    PasswordChanged,
+    ProfileChanged,
+    RefreshReused,
+    UserDeactivated,
+    UserForgotten,
+    UserRegistered,
+)
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text
+from projections.projection import Projection, Row, Rows, on
+
+
+class UserRow(Row):
+    """An account. `email` and `name` are None once the person is forgotten; `version` is the stream's."""
+
+    KEY = ("user_id",)
+    INDEXES = ("created_position", "USING hash (email)")
+
+    user_id: UUID
+    email: str | None
+    name: str | None
+    account_type: str
+    region: str
+    status: str
+    email_verified: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    created_position: int
+
+
+class Users(Projection[UserRow]):
+    """Every account by its id. A login moves the version only."""
+
+    name, version, row = "users", 1, UserRow
+
+    @on(UserRegistered)
+    def registered(self, rows: Rows[UserRow], event: UserRegistered, env: Envelope) -> None:
+        at = recorded_at(env)
+        rows.put(
+            UserRow(
+                user_id=env.stream_id,
+                email=text(event.email),
+                name=text(event.name),
+                account_type=event.account_type,
+                region=text(event.region),
+                status="PENDING_VERIFICATION",
+                email_verified=False,
+                version=env.version,
+                created_at=at,
+                updated_at=at,
+                created_position=env.position,
+            )
+        )
+
+    @on(EmailVerified)
+    def email_verified(self, rows: Rows[UserRow], _: EmailVerified, env: Envelope) -> None:
+        user = _changed(rows, env)
+        user.email_verified = True
+        if user.status == "PENDING_VERIFICATION":
+            user.status = "ACTIVE"
+
+    @on(ProfileChanged)
+    def profile_changed(self, rows: Rows[UserRow], event: ProfileChanged, env: Envelope) -> None:
+        user = _changed(rows, env)
+        if event.name is not None:
+            user.name = text(event.name)
+        if event.region is not None:
+            user.region = text(event.region)
+        if event.email is not None:
+            user.email = text(event.email)
+        if event.email_digest is not None:  # there even when the e-mail itself can no longer be read
+            user.email_verified = False
+
+    @on(UserDeactivated)
+    def deactivated(self, rows: Rows[UserRow], _: UserDeactivated, env: Envelope) -> None:
+        _changed(rows, env).status = "DEACTIVATED"
+
+    @on(UserForgotten)
+    def forgotten(self, rows: Rows[UserRow], _: UserForgotten, env: Envelope) -> None:
+        user = _changed(rows, env)
+        user.status, user.email, user.name, user.email_verified = "FORGOTTEN", None, None, False
+
+    @on(PasswordChanged)
+    @on(LoggedIn)
+    @on(RefreshReused)
+    def nothing_shown_changed(
+        self, rows: Rows[UserRow], _: PasswordChanged | LoggedIn | RefreshReused, env: Envelope
+    ) -> None:
+        rows[env.stream_id].version = env.version
+
+
+def _changed(rows: Rows[UserRow], env: Envelope) -> UserRow:
+    user = rows[env.stream_id]
+    user.version, user.updated_at = env.version, recorded_at(env)
+    return user
