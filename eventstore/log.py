@@ -25,7 +25,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class StreamAppend(msgspec.Struct, frozen=True):
-    """Events for one stream, which must be at `expected_version` (0: it does not exist yet)."""
+    """Events for one stream, at least one; it must be at `expected_version` (0: it does not exist yet)."""
 
     stream_id: UUID
     expected_version: int
@@ -112,13 +112,31 @@ class AlreadyDone(Exception):
         self.done = done
 
 
+class LogUnavailable(Exception):
+    """The log cannot be reached, or was closed. An append that meets this may have happened: its Once key will tell."""
+
+
+def check_appends(streams: Sequence[StreamAppend]) -> None:
+    """Raises ValueError unless there are streams, each once, each with events: what every adapter asks of an append."""
+    if not streams or not all(stream.events for stream in streams):
+        raise ValueError("an append without events")
+    if min(stream.expected_version for stream in streams) < 0:
+        raise ValueError("a version below 0")
+    if len({stream.stream_id for stream in streams}) < len(streams):
+        raise ValueError("a stream twice in one append")
+
+
 class Log(Protocol):
     """An append-only log of streams with one order over all of them."""
 
     async def append(
         self, streams: Sequence[StreamAppend], metadata: Metadata = ..., once: Once | None = None
     ) -> Appended:
-        """Append to several streams, all or nothing. Raises VersionConflict or AlreadyDone."""
+        """Append to several streams, all or nothing.
+
+        Raises VersionConflict, AlreadyDone, LogUnavailable; ValueError as `check_appends` does. A caller that is
+        cancelled does not learn whether it was appended.
+        """
         ...
 
     async def read(

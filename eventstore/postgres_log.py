@@ -15,7 +15,7 @@ from eventstore.chain import Fault, Verifier
 from eventstore.codec import Codec
 from eventstore.head import HeadWatcher
 from eventstore.keys import PersonKeys
-from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend
+from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend, check_appends
 from eventstore.writer import GroupCommitWriter, Pending
 
 COLUMNS = (
@@ -24,6 +24,9 @@ COLUMNS = (
 )
 RUN_AS = "-c role=ludoteca_app"
 """Connection option under which the program runs: a role that cannot change or remove events."""
+
+RETRY_SECONDS = 0.2
+"""How long a subscription waits before it reads again after a lost connection."""
 
 Raw = tuple[Envelope, bytes]
 
@@ -34,7 +37,7 @@ class PostgresLog:
     def __init__(self, url: str, codec: Codec, pool: AsyncConnectionPool) -> None:
         self.codec, self.pool = codec, pool
         self.keys = PersonKeys(pool)
-        self.watcher = HeadWatcher(url)
+        self.watcher = HeadWatcher(url, RUN_AS)
         self._writer = GroupCommitWriter(url)
 
     @classmethod
@@ -57,8 +60,10 @@ class PostgresLog:
         """Append to several streams, all or nothing.
 
         Raises VersionConflict, AlreadyDone; MissingKey when a person was forgotten; LogUnavailable when the database
-        cannot be reached (then nothing was appended, or `once` will tell on the next try).
+        cannot be reached (then nothing was appended, or `once` will tell on the next try); psycopg.DataError when it
+        refuses a text; ValueError for an append without events.
         """
+        check_appends(streams)
         keys = await self._keys_for_writing(streams)
         encode = self.codec.encode
         pending = Pending(metadata, once)
@@ -132,11 +137,18 @@ class PostgresLog:
     async def subscribe(
         self, after: int = 0, *, names: Sequence[str] | None = None, page: int = 1000
     ) -> AsyncIterator[list[Recorded]]:
-        """Pages of events from a position on, for ever: what is there, then what comes. The wake-up is a hint."""
+        """Pages of events from a position on, for ever: what is there, then what comes.
+
+        Outlives lost connections; raises LogUnavailable once the log is closed.
+        """
         while True:
             head = await self.watcher.beyond(after)
             while after < head:
-                events = await self.read(after, upto=head, names=names, limit=page)
+                try:
+                    events = await self.read(after, upto=head, names=names, limit=page)
+                except psycopg.OperationalError:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    break  # to the watcher, which knows whether the log was closed
                 after = events[-1].env.position if len(events) == page else head
                 if events:
                     yield events
@@ -206,6 +218,12 @@ def decode(codec: Codec, rows: Sequence[Raw], keys: dict[UUID, bytes]) -> list[R
     return [Recorded(env, codec.decode(env.name, payload, env.stream_id, keys.get)) for env, payload in rows]
 
 
+async def _alive(conn: psycopg.AsyncConnection) -> None:
+    """Notice without a round trip that the server hung up: the first call reads its last words, the second the end."""
+    conn.pgconn.consume_input()
+    conn.pgconn.consume_input()
+
+
 @asynccontextmanager
 async def open_pool(url: str, size: int) -> AsyncIterator[AsyncConnectionPool]:
     """A pool of connections that run as the program's role, each statement its own transaction."""
@@ -215,7 +233,8 @@ async def open_pool(url: str, size: int) -> AsyncIterator[AsyncConnectionPool]:
         max_size=size,
         open=False,
         timeout=5,
-        kwargs={"autocommit": True, "options": RUN_AS, "application_name": "ludoteca"},
+        check=_alive,
+        kwargs={"autocommit": True, "options": f"{RUN_AS} -c search_path=read", "application_name": "ludoteca"},
     )
     await pool.open()
     try:

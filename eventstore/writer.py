@@ -11,11 +11,14 @@ from uuid import UUID
 
 import msgspec
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from eventstore import pgarrays as pg
 from eventstore.chain import digest
-from eventstore.log import AlreadyDone, Appended, Done, Metadata, Once, VersionConflict
+from eventstore.log import AlreadyDone, Appended, Done, LogUnavailable, Metadata, Once, VersionConflict
 from eventstore.uuid7 import uuid7
+
+__all__ = ["GroupCommitWriter", "LogUnavailable", "Pending"]
 
 MAX_BATCH = 512
 """Appends per statement: beyond this a larger batch gains nothing and its callers wait longer."""
@@ -24,9 +27,16 @@ PATIENCE_SECONDS = 3.0
 """How long an append waits for a lost database before its caller is told."""
 
 
-class LogUnavailable(Exception):
-    """The database could not be reached."""
-
+_CONNECTION = {
+    "application_name": "ludoteca writer",
+    "options": "-c role=ludoteca_app",
+    "connect_timeout": "2",
+    # Over a network: a server that vanished without a word is noticed in seconds, not in hours.
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
 
 Row = tuple[UUID, UUID, int, str, bytes, bytes, str, UUID | None, UUID | None, str | None]
 
@@ -34,13 +44,15 @@ Row = tuple[UUID, UUID, int, str, bytes, bytes, str, UUID | None, UUID | None, s
 class Pending:
     """One append on its way: its rows, what it expects, and the future its caller waits for."""
 
-    __slots__ = ("checks", "future", "metadata", "once", "rows", "uncertain")
+    __slots__ = ("checks", "deadline", "future", "metadata", "once", "rows", "uncertain")
 
     def __init__(self, metadata: Metadata, once: Once | None) -> None:
         self.metadata, self.once = metadata, once
         self.rows: list[Row] = []
         self.checks: list[tuple[UUID, int]] = []
-        self.future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Appended] = loop.create_future()
+        self.deadline = loop.time() + PATIENCE_SECONDS
         self.uncertain = False  # an earlier try may have committed: its connection was lost
 
     def expect(self, stream_id: UUID, version: int) -> None:
@@ -122,37 +134,46 @@ class GroupCommitWriter:
         self._waiting: list[Pending] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def append(self, pending: Pending) -> Appended:
-        """Queue an append and wait for its outcome."""
-        if not pending.rows:
-            raise ValueError("an append without events")
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="log-writer")
+        """Queue an append and wait for its outcome. Raises as Log.append."""
+        if self._closed:
+            raise LogUnavailable("the log is closed")
         self._waiting.append(pending)
         self._wake.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="log-writer")
         return await pending.future
 
     async def close(self) -> None:
-        """Finish what waits, then let go of the connection."""
-        while self._waiting and self._task is not None and not self._task.done():
-            await asyncio.wait([pending.future for pending in self._waiting])
+        """Take no more, finish what waits (for a bounded time), then let go of the connection."""
+        self._closed = True
+        self._wake.set()
         if self._task is not None:
+            await asyncio.wait([self._task], timeout=2 * PATIENCE_SECONDS)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._disconnect()
 
     async def _run(self) -> None:
-        while True:
-            if not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-            batch = self._take()
-            try:
-                await self._send(batch)
-            except Exception as error:  # the writer outlives whatever one batch meets; its callers are told
-                for pending in batch:
-                    pending.failed(error)
+        batch: list[Pending] = []
+        try:
+            while self._waiting or not self._closed:
+                if not self._waiting:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                batch = self._take()
+                try:
+                    await self._send(batch)
+                except Exception as error:  # the writer outlives whatever one batch meets; its callers are told
+                    for pending in batch:
+                        pending.failed(error)
+        finally:  # stopped in the middle: nobody must wait for ever
+            for pending in (*batch, *self._waiting):
+                pending.failed(LogUnavailable("the log was closed"))
+            self._waiting = []
 
     def _take(self) -> list[Pending]:
         """The next batch: as many as wait, but no stream and no key twice."""
@@ -167,12 +188,12 @@ class GroupCommitWriter:
         return batch
 
     async def _send(self, batch: list[Pending]) -> None:
-        """Send a batch until its outcome is known, or patience ends."""
-        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        while batch:
+        """Send a batch until its outcome is known. Raises LogUnavailable when patience ends."""
+        deadline = min(pending.deadline for pending in batch)
+        while batch := [pending for pending in batch if not pending.future.done()]:  # some callers may have gone
             try:
                 cursor = await self._connected()
-                if any(p.uncertain for p in batch):
+                if any(pending.uncertain for pending in batch):
                     batch = await self._settle(cursor, batch)
                 if batch:
                     await self._execute(cursor, batch)
@@ -184,18 +205,15 @@ class GroupCommitWriter:
                 if asyncio.get_running_loop().time() > deadline:
                     raise LogUnavailable("the log's database cannot be reached") from error
                 await asyncio.sleep(0.05)
-            except psycopg.Error as error:
-                # One append holds what the database refuses (a NUL in a text, say): find it, keep the others.
+            except Exception as error:
                 if len(batch) == 1:
-                    raise
+                    batch[0].failed(error)
+                    return
+                # One append holds what the database refuses (a NUL in a text, say): find it, keep the others.
                 for pending in batch:
-                    try:
-                        await self._send([pending])
-                    except psycopg.Error as own:
-                        pending.failed(own)
-                    except LogUnavailable as lost:
-                        pending.failed(lost)
-                del error
+                    pending.uncertain = True
+                for pending in batch:
+                    await self._send([pending])
                 return
 
     async def _execute(self, cursor: psycopg.AsyncCursor, batch: list[Pending]) -> None:
@@ -250,13 +268,8 @@ class GroupCommitWriter:
 
     async def _connected(self) -> psycopg.AsyncCursor:
         if self._cursor is None or self._conn is None or self._conn.closed:
-            self._conn = await psycopg.AsyncConnection.connect(
-                self._url,
-                autocommit=True,
-                application_name="ludoteca writer",
-                options="-c role=ludoteca_app",
-                connect_timeout=2,
-            )
+            conninfo = make_conninfo(self._url, **_CONNECTION)
+            self._conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
             pg.register(self._conn)
             self._cursor = self._conn.cursor(binary=True)
         return self._cursor
