@@ -1,11 +1,13 @@
 """Aggregates from the log and back: load by folding a stream, decide, append what was decided.
 
 A `Unit` is one decision: it loads, collects events and appends them at the versions that it saw. States are cached per
-process; the version check makes that safe, and `Repository.decide` makes it true: a conflict, or a refusal that was
-decided on a cached state, is decided again on a fresh one before anybody is told.
+process; the version check makes that safe where something is appended, and `Repository.decide` makes it true elsewhere:
+a conflict, a refusal decided on cached states, or a decision that rests on a cached stream which it does not append to
+and which has moved on, is decided again on fresh states before anybody is told.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -13,9 +15,12 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
+import psycopg
 
-from eventstore.log import Appended, Log, Metadata, Once, StreamAppend, VersionConflict
+from eventstore.log import AlreadyDone, Appended, Log, Metadata, Once, StreamAppend, VersionConflict
 from eventstore.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
@@ -51,6 +56,7 @@ class _Stream(msgspec.Struct):
     aggregate: Aggregate[Any]
     version: int
     state: Any
+    cached: bool
     events: list[msgspec.Struct]
 
 
@@ -63,7 +69,6 @@ class Unit:
         self._streams: dict[UUID, _Stream] = {}
         self.metadata = metadata
         self.made: dict[str, str] = {}
-        self.used_cache = False
 
     async def load(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state of a stream, with what this unit has emitted so far; None when the stream does not exist."""
@@ -75,12 +80,11 @@ class Unit:
 
     async def _first_load(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
         version, state, cached = await self._repository.load(aggregate, stream_id, fresh=self._fresh)
-        self.used_cache |= cached
-        return _Stream(aggregate, version, state, [])
+        return _Stream(aggregate, version, state, cached, [])
 
     def create(self, aggregate: Aggregate[S], stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
         """Emit the first events of a stream that is known to be new (a fresh id): nothing is read."""
-        self._streams.setdefault(stream_id, _Stream(aggregate, 0, None, []))
+        self._streams.setdefault(stream_id, _Stream(aggregate, 0, None, False, []))
         self.emit(stream_id, events)
 
     def emit(self, stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
@@ -101,6 +105,18 @@ class Unit:
     def refer(self, **ids: UUID) -> None:
         """Name what was made, for a replay of the request under its idempotency key."""
         self.made.update({name: str(value) for name, value in ids.items()})
+
+    @property
+    def used_cache(self) -> bool:
+        """Whether any state was taken from the cache unchecked."""
+        return any(stream.cached for stream in self._streams.values())
+
+    async def is_stale(self) -> bool:
+        """Whether a cached stream has moved on that no version check covers, for nothing is appended to it."""
+        unchecked = [(i, s) for i, s in self._streams.items() if s.cached and not s.events]
+        loads = [self._repository.load(s.aggregate, i) for i, s in unchecked]
+        versions = [version for version, _, _ in await asyncio.gather(*loads)]
+        return versions != [s.version for _, s in unchecked]
 
     def appends(self) -> list[StreamAppend]:
         """What is to be appended."""
@@ -159,30 +175,41 @@ class Repository:
         checked on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the decision raises; AlreadyDone.
         """
         async with AsyncExitStack() as locks:
-            fresh = False
+            fresh = queued = False
             for attempt in range(1, ATTEMPTS + 1):
                 unit = Unit(self, metadata, fresh=fresh)
                 try:
                     result = await decision(unit)
-                    appends = unit.appends()
-                    if not appends:
-                        return result, None
-                    key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
-                    appended = await self.log.append(appends, unit.metadata, key)
                 except refusal:
                     if not unit.used_cache:
+                        await self._raise_if_done(once)
                         raise
                     fresh = True
+                    continue
+                if await unit.is_stale():
+                    fresh = True
+                    continue
+                appends = unit.appends()
+                if not appends:
+                    return result, None
+                key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
+                try:
+                    appended = await self.log.append(appends, unit.metadata, key)
                 except VersionConflict as conflict:
                     if attempt == ATTEMPTS:
                         raise
-                    if attempt == 1:
+                    if not queued:
                         await self._queue_up(locks, conflict.stream_ids)
-                    fresh = True
+                    fresh = queued = True
                 else:
                     unit.committed()
                     return result, appended
             raise AssertionError("unreachable")
+
+    async def _raise_if_done(self, once: Once | None) -> None:
+        """A refusal may only mean that the same request, sent twice at once, was carried out in another process."""
+        if once is not None and (done := await self.log.done(once.key)) is not None:
+            raise AlreadyDone(done)
 
     def remember(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object, before: int) -> None:
         """Keep a state that was just appended, and a snapshot of it when one is due."""
@@ -190,7 +217,7 @@ class Repository:
         every = aggregate.snapshot_every
         if self._snapshots is not None and every and version // every > before // every:
             schema = f"{aggregate.kind}.{aggregate.schema}"
-            task = asyncio.create_task(self._snapshots.save(stream_id, schema, state, version))
+            task = asyncio.create_task(_save(self._snapshots, stream_id, schema, state, version))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
@@ -230,3 +257,10 @@ class Repository:
             del self._locks[stream_id]
         else:
             self._locks[stream_id] = (lock, users - 1)
+
+
+async def _save(snapshots: Snapshots, stream_id: UUID, schema: str, state: object, version: int) -> None:
+    try:
+        await snapshots.save(stream_id, schema, state, version)
+    except psycopg.Error as error:  # a shortcut less, nothing more
+        log.warning("no snapshot of %s at version %s: %s", stream_id, version, error)

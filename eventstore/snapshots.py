@@ -16,13 +16,16 @@ class Snapshots:
         self._pool = pool
 
     async def load(self, stream_id: UUID, schema: str, state: type[S]) -> tuple[S, int] | None:
-        """The state and its version, or None."""
+        """The state and its version, or None; one that does not fit the state's shape is as good as none."""
         async with self._pool.connection() as conn:
             cursor = await conn.execute(
                 "SELECT state, version FROM log.snapshots WHERE stream_id = %s AND schema = %s", (stream_id, schema)
             )
             row = await cursor.fetchone()
-        return None if row is None else (msgspec.json.decode(row[0], type=state), row[1])
+        try:
+            return None if row is None else (msgspec.json.decode(row[0], type=state), row[1])
+        except msgspec.MsgspecError:
+            return None
 
     async def save(self, stream_id: UUID, schema: str, state: object, version: int) -> None:
         """Keep a state, unless a later one is there; drops those of other schemas."""
