@@ -61,18 +61,34 @@ class _Kind:
 
 
 def _personal_fields(cls: type[msgspec.Struct]) -> dict[str, object]:
-    """Names of the fields marked personal, with what each reads as when the person's key is gone."""
+    """Names of the fields marked personal, with what each reads as when the person's key is gone.
+
+    Raises TypeError for a mark deep inside of a field, where it would not be encrypted, and for a field that could not
+    be read without a key: it must be a text, or may be None.
+    """
     found: dict[str, object] = {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
-        marks = [hint, *get_args(hint)]
-        if any(_is_personal(mark) for m in marks for mark in getattr(m, "__metadata__", ())):
-            optional = type(None) in get_args(hint) or type(None) in get_args(getattr(hint, "__origin__", None))
+        plain = get_type_hints(cls)[name]
+        optional = type(None) in get_args(plain)
+        if _is_personal(hint) or (optional and any(map(_is_personal, get_args(hint)))):
+            if plain is not str and not optional:
+                raise TypeError(f"{cls.__name__}.{name}: a personal field is a text, or may be None")
             found[name] = None if optional else FORGOTTEN
+        elif _holds_personal(hint):
+            raise TypeError(f"{cls.__name__}.{name}: only a whole field can be personal")
     return found
 
 
-def _is_personal(mark: object) -> bool:
-    return isinstance(mark, msgspec.Meta) and bool(mark.extra and mark.extra.get("personal"))
+def _is_personal(hint: object) -> bool:
+    marks = getattr(hint, "__metadata__", ())
+    return any(isinstance(mark, msgspec.Meta) and mark.extra and mark.extra.get("personal") for mark in marks)
+
+
+def _holds_personal(hint: object) -> bool:
+    inner = list(get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        inner = list(get_type_hints(hint, include_extras=True).values())
+    return any(_is_personal(part) or _holds_personal(part) for part in inner)
 
 
 class Codec:
@@ -134,7 +150,7 @@ class Codec:
     def reader_of(self, name: str) -> Callable[[bytes], msgspec.Struct] | None:
         """The plain decoder of a wire name that needs neither a key nor upcasting; None when it does."""
         kind = self._kinds.get(name)
-        return None if kind is None or kind.personal else kind.decoder.decode
+        return None if kind is None or kind.personal or name in self._upcasters else kind.decoder.decode
 
     def person_in(self, name: str, payload: bytes, stream_id: UUID) -> UUID | None:
         """Whose key a stored payload needs; None when it needs none."""
