@@ -30,7 +30,7 @@ async def row_as_of(
 
 async def _events(log: StreamReader, streams: Sequence[UUID], moment: int | datetime) -> list[Recorded]:
     upto = moment if isinstance(moment, int) else None
-    events = [event for stream_id in streams for event in await log.read_stream(stream_id, upto=upto)]
+    events = [event for stream_id in dict.fromkeys(streams) for event in await log.read_stream(stream_id, upto=upto)]
     if isinstance(moment, datetime):
         events = [event for event in events if event.env.recorded_at <= moment]
     return sorted(events, key=lambda event: event.env.position)

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -24,8 +24,8 @@ from projections.store import Store
 
 log = logging.getLogger(__name__)
 
-LIVE_PAGE, CATCH_UP_PAGE = 1_000, 20_000
-"""Positions per step: small when in step, so that rows appear at once; large when far behind."""
+CATCH_UP_PAGE = 20_000
+"""Positions per step at most."""
 
 RESCAN_SECONDS = 1.0
 """How often a runner looks for feeds whose leader died; changes of ours are notified."""
@@ -33,17 +33,28 @@ RESCAN_SECONDS = 1.0
 CACHED_ROWS = 20_000
 """Rows that a feed keeps in memory between pages: as its only writer it need not read them again."""
 
+POISON = (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError, OverflowError, msgspec.MsgspecError)
+"""Errors of writing for which the rows themselves are at fault: trying again would end the same."""
+
+
+class StoreFailed(Exception):
+    """A store could not fetch rows: no fault of the event that asked for them."""
+
 
 class Feed:
     """A projection being folded into one storage, up to a checkpoint."""
 
-    def __init__(self, projection: Projection[Any], store: Store[Any], row: feeds.FeedRow) -> None:
+    def __init__(
+        self, projection: Projection[Any], store: Store[Any], row: feeds.FeedRow, names: Collection[str]
+    ) -> None:
         self.projection, self.store = projection, store
+        self.names = frozenset(names)  # the wire names that it folds
         self.name, self.storage = row.feed, row.storage
         self.position = row.position
         self.parked: dict[UUID, int] = {}
         self.newly_parked: list[tuple[UUID, int, str, str]] = []
-        self.careful_upto = 0  # up to here one event at a time: a page could not be written
+        self.stride = CATCH_UP_PAGE  # smaller for a while after a page could not be written
+        self.rests_until = 0.0  # monotonic time: its store is in trouble, the others go on
         self._conn: psycopg.Connection | None = None
         self.rows: Rows[Any] = Rows(projection.row, self._fetch, CACHED_ROWS)
 
@@ -55,12 +66,17 @@ class Feed:
 
     def _fetch(self, keys: Sequence[object]) -> Iterable[msgspec.Struct]:
         assert self._conn is not None
-        return self.store.fetch(self._conn, self.storage, keys)
+        try:
+            return list(self.store.fetch(self._conn, self.storage, keys))
+        except psycopg.Error:
+            raise
+        except Exception as error:
+            raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
     def fold(self, page: Page) -> None:
         """Fold a page in memory; parks the streams of events that cannot be applied and starts the page again."""
         while True:
-            poison = fold_page(self.projection, self.rows, self.parked, page)
+            poison = fold_page(self.projection, self.names, self.rows, self.parked, page)
             if poison is None:
                 return
             env, error = poison
@@ -83,6 +99,7 @@ class Feed:
     def flushed(self, position: int) -> None:
         """The page is safe."""
         self.position = position
+        self.stride = min(2 * self.stride, CATCH_UP_PAGE)
         self.rows.written()
         self.newly_parked.clear()
 
@@ -95,27 +112,82 @@ class Feed:
 
 
 def fold_page(
-    projection: Projection[Any], rows: Rows[Any], parked: Mapping[UUID, int], page: Page
+    projection: Projection[Any], names: Collection[str], rows: Rows[Any], parked: Mapping[UUID, int], page: Page
 ) -> tuple[Envelope, str] | None:
-    """Fold a page into rows, past the streams that are parked; returns the event that cannot be applied, and why."""
-    folds, mine = projection.folds, []
+    """Fold a page into rows, past the streams that are parked; returns the event that cannot be applied, and why.
+
+    Raises what the store raises: no fault of an event.
+    """
+    mine, keys = [], []
     for env, event in page:
-        if parked and env.position >= parked.get(env.stream_id, env.position + 1):
+        if env.name not in names or (parked and env.position >= parked.get(env.stream_id, env.position + 1)):
             continue
-        fold = folds.get(type(event))
-        if fold is not None:
-            mine.append((fold, event, env))
-        elif type(event) is Unreadable:
-            return env, f"{type(event.error).__name__}: {event.error}"
-    try:
-        rows.prefetch([fold[1](event, env) for fold, event, env in mine])
-        for fold, event, env in mine:
-            fold[0](projection, rows, event, env)
-    except psycopg.Error:
-        raise
-    except Exception as error:  # whatever a fold meets, only its stream waits
-        return env, f"{type(error).__name__}: {error}"
+        if type(event) is Unreadable:
+            return env, _described(event.error)
+        handler, key_of = projection.folds[type(event)]
+        try:
+            keys.append(key_of(event, env))
+        except Exception as error:
+            return env, _described(error)
+        mine.append((handler, event, env))
+    rows.prefetch(keys)
+    for handler, event, env in mine:
+        try:
+            handler(projection, rows, event, env)
+        except (psycopg.Error, StoreFailed):
+            raise
+        except Exception as error:  # whatever a fold meets, only its stream waits
+            return env, _described(error)
     return None
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def advance(conn: psycopg.Connection, reader: Reader, group: Sequence[Feed], upto: int) -> None:
+    """Fold one page into feeds at the same checkpoint; rows and checkpoints commit together or not at all.
+
+    Raises CheckpointMoved, psycopg.Error and what a store raises; the feeds are then as they were.
+    """
+    start = group[0].position
+    end = min(upto, start + min(feed.stride for feed in group))
+    try:
+        with conn.transaction():
+            # The checkpoints first: their row locks come before those of the tables, here as in `rebuild.drop`.
+            feeds.move(conn, [(feed.name, start, end) for feed in group])
+            page = reader.page(conn, start, end)
+            for feed in group:
+                feed.fold(page)
+                feed.flush(conn)
+    except BaseException:
+        for feed in group:
+            feed.failed()
+        raise
+    for feed in group:
+        feed.flushed(end)
+
+
+def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int) -> None:
+    """As `advance`; where rows cannot be written, smaller and smaller pages lead to the event: its stream is parked."""
+    size = min(upto - feed.position, feed.stride)
+    try:
+        advance(conn, reader, [feed], upto)
+    except POISON as error:
+        if size > 1:
+            feed.stride = size // 2
+            return
+        start, end = feed.position, feed.position + 1
+        page = reader.page(conn, start, end)
+        if not page:
+            raise
+        env = page[0][0]
+        log.warning("feed %s parks stream %s: its rows cannot be written: %s", feed.name, env.stream_id, error)
+        feed.park(env.stream_id, env.position, env.name, _described(error))
+        with conn.transaction():
+            feeds.move(conn, [(feed.name, start, end)])
+            feed.flush(conn)
+        feed.flushed(end)
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -150,14 +222,15 @@ class Runner:
             try:
                 with self._connect("ludoteca projector") as conn, self._connect("ludoteca projector wake") as wake:
                     self._run(conn, wake)
+            except feeds.CheckpointMoved as error:
+                log.info("%s was dropped, or another process leads it now", error)
             except psycopg.OperationalError as error:
                 log.warning("projector lost its database: %s", error)
-            except feeds.CheckpointMoved as error:
-                log.warning("another process leads %s now", error)
+                self._stop.wait(RESCAN_SECONDS)
             except Exception:
                 log.exception("projector failed; it starts again")
+                self._stop.wait(RESCAN_SECONDS)
             self._feeds.clear()
-            self._stop.wait(RESCAN_SECONDS)
 
     def _connect(self, name: str) -> psycopg.Connection:
         return psycopg.connect(self._url, autocommit=True, application_name=name, options=self._options)
@@ -165,20 +238,15 @@ class Runner:
     def _run(self, conn: psycopg.Connection, wake: psycopg.Connection) -> None:
         conn.execute("SET synchronous_commit = off")  # what is lost is folded again
         wake.execute(f"LISTEN ludoteca_log; LISTEN {feeds.WAKE}")
-        scanned, head = 0.0, 0
+        scanned = float("-inf")
         while not self._stop.is_set():
             if time.monotonic() - scanned > RESCAN_SECONDS:
                 self._scan(conn)
                 scanned = time.monotonic()
-                head = max(head, _head(conn))
-            if self._step(conn, head):
-                head = max([head, *(int(n.payload) for n in _notes(wake, 0) if n.channel != feeds.WAKE)])
-                continue
-            for note in _notes(wake, RESCAN_SECONDS / 2):
-                if note.channel == feeds.WAKE:
-                    scanned = 0.0
-                else:
-                    head = max(head, int(note.payload))
+            # The head is asked, not taken from the notification: a wake-up is a hint, the log is the truth.
+            busy = self._step(conn, _head(conn))
+            if feeds.WAKE in _channels(wake, 0 if busy else RESCAN_SECONDS / 2):
+                scanned = float("-inf")
 
     # -- which feeds ---------------------------------------------------------------------------------------------------
 
@@ -204,9 +272,16 @@ class Runner:
             feeds.stop_leading(conn, name)
             return
         registered = self._registered[row.projection, row.version]
-        feed = Feed(registered.projection, registered.store, row)
-        with conn.transaction():
-            feed.store.prepare(conn, row.storage)
+        feed = Feed(registered.projection, registered.store, row, self._codec.names_of(registered.projection.folds))
+        try:
+            with conn.transaction():
+                feed.store.prepare(conn, row.storage)
+        except psycopg.OperationalError:
+            raise
+        except Exception as error:
+            log.warning("feed %s cannot start, its store is in trouble: %s", name, _described(error))
+            feeds.stop_leading(conn, name)
+            return
         feed.attach(conn)
         self._feeds[name] = feed
 
@@ -214,72 +289,42 @@ class Runner:
 
     def _step(self, conn: psycopg.Connection, head: int) -> bool:
         """Advance the feeds in front if there is something new, then a page of those behind. False: nothing to do."""
-        if not self._feeds:
+        now = time.monotonic()
+        awake = [feed for feed in self._feeds.values() if feed.rests_until <= now]
+        if not awake:
             return False
-        front = max(feed.position for feed in self._feeds.values())
+        front = max(feed.position for feed in awake)
         moved = False
         if front < head:
-            self._advance(conn, [f for f in self._feeds.values() if f.position == front], head)
+            self._advance(conn, [feed for feed in awake if feed.position == front], head)
             moved = True
-        behind = [f for f in self._feeds.values() if f.position < front]
+        behind = [feed for feed in awake if feed.position < front]
         if behind:
-            lowest = min(f.position for f in behind)
-            group = [f for f in behind if f.position == lowest]
-            next_stop = min((f.position for f in self._feeds.values() if f.position > lowest), default=head)
-            self._advance(conn, group, next_stop)
+            lowest = min(feed.position for feed in behind)
+            next_stop = min(feed.position for feed in awake if feed.position > lowest)
+            self._advance(conn, [feed for feed in behind if feed.position == lowest], next_stop)
             moved = True
         return moved
 
     def _advance(self, conn: psycopg.Connection, group: list[Feed], upto: int) -> None:
-        """Fold one page into feeds at the same checkpoint, and commit rows and checkpoints together."""
-        start = group[0].position
-        size = LIVE_PAGE if upto - start <= LIVE_PAGE else CATCH_UP_PAGE
-        end = min(upto, start + size)
-        if any(start < feed.careful_upto for feed in group):
-            end = start + 1
-        page = self._reader(group).page(conn, start, end)
-        for feed in group:
-            feed.fold(page)
+        """Advance feeds together; where that fails, each alone, so that one in trouble does not hold up the others."""
         try:
-            with conn.transaction():
-                feeds.move(conn, [(feed.name, start, end) for feed in group])
-                for feed in group:
-                    feed.flush(conn)
-        except psycopg.OperationalError:
-            raise
-        except feeds.CheckpointMoved:
+            if len(group) > 1:
+                advance(conn, self._reader(group), group, upto)
+            else:
+                advance_one(conn, self._reader(group), group[0], upto)
+        except (psycopg.OperationalError, feeds.CheckpointMoved):
             raise
         except Exception as error:
-            self._unwritable(conn, group, page, end, error)
-            return
-        for feed in group:
-            feed.flushed(end)
-
-    def _unwritable(self, conn: psycopg.Connection, group: list[Feed], page: Page, end: int, error: Exception) -> None:
-        """A page that folds but cannot be written: find the feed, then the event, and park its stream."""
-        for feed in group:
-            feed.failed()
-        if not _is_poison(error):
-            raise error
-        if len(group) > 1:
-            for feed in group:
-                self._advance(conn, [feed], end)
-            return
-        feed = group[0]
-        if end - feed.position > 1:
-            feed.careful_upto = end
-            return
-        env = page[0][0]
-        log.warning("feed %s parks stream %s: its rows cannot be written: %s", feed.name, env.stream_id, error)
-        feed.park(env.stream_id, env.position, env.name, f"{type(error).__name__}: {error}")
-        with conn.transaction():
-            feeds.move(conn, [(feed.name, feed.position, end)])
-            feed.flush(conn)
-        feed.flushed(end)
+            if len(group) > 1:
+                for feed in group:
+                    self._advance(conn, [feed], upto)
+                return
+            log.warning("feed %s rests, its store is in trouble: %s", group[0].name, _described(error))
+            group[0].rests_until = time.monotonic() + RESCAN_SECONDS
 
     def _reader(self, group: Iterable[Feed]) -> Reader:
-        classes = {cls for feed in group for cls in feed.projection.folds}
-        names = frozenset(self._codec.names_of(classes))
+        names = frozenset[str]().union(*(feed.names for feed in group))
         if names not in self._readers:
             self._readers[names] = Reader(self._codec, list(names))
         return self._readers[names]
@@ -289,23 +334,45 @@ class Runner:
     def _retry(self, conn: psycopg.Connection, feed: Feed) -> None:
         """Apply what an operator asked to try again, up to the feed's checkpoint."""
         for parked in [p for p in feeds.parked(conn, [feed.name]) if p.retry]:
-            reader = self._reader([feed])
-            page = reader.streams(conn, [parked.stream_id], parked.position - 1, feed.position)
-            del feed.parked[parked.stream_id]
-            feed.rows.discard()
-            feed.fold(page)
-            still = feed.parked.get(parked.stream_id)
+            try:
+                self._redrive(conn, feed, parked)
+            except (psycopg.OperationalError, feeds.CheckpointMoved):
+                raise
+            except Exception as error:
+                log.warning("feed %s cannot retry, its store is in trouble: %s", feed.name, _described(error))
+                feed.failed()
+                feed.attach(conn)
+
+    def _redrive(self, conn: psycopg.Connection, feed: Feed, parked: feeds.Parked) -> None:
+        """Apply what was held back of a stream: in one go, or else event by event up to the one that fails again."""
+        page = self._reader([feed]).streams(conn, [parked.stream_id], parked.position - 1, feed.position)
+        feed.parked.pop(parked.stream_id, None)
+        feed.rows.discard()
+        with conn.transaction():
+            feeds.move(conn, [(feed.name, feed.position, feed.position)])
+            if self._written(conn, feed, page) is not None:
+                for env, event in page:
+                    error = self._written(conn, feed, [(env, event)])
+                    if error is not None:
+                        feed.park(env.stream_id, env.position, env.name, _described(error))
+                        feed.flush(conn)
+                    if parked.stream_id in feed.parked:
+                        break
+            if parked.stream_id not in feed.parked:
+                feeds.release(conn, [parked.id])
+        feed.flushed(feed.position)
+
+    def _written(self, conn: psycopg.Connection, feed: Feed, page: Page) -> Exception | None:
+        """Fold and write some events; returns why they could not be written."""
+        try:
             with conn.transaction():
-                feeds.move(conn, [(feed.name, feed.position, feed.position)])
-                if still is None:
-                    feeds.release(conn, [parked.id])
+                feed.fold(page)
                 feed.flush(conn)
-            feed.flushed(feed.position)
-
-
-def _is_poison(error: Exception) -> bool:
-    """Whether the rows themselves are at fault, so that trying again would end the same."""
-    return isinstance(error, psycopg.DataError | psycopg.IntegrityError | UnicodeEncodeError | msgspec.MsgspecError)
+        except POISON as error:
+            feed.failed()
+            return error
+        feed.flushed(feed.position)
+        return None
 
 
 def _head(conn: psycopg.Connection) -> int:
@@ -313,6 +380,7 @@ def _head(conn: psycopg.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def _notes(conn: psycopg.Connection, timeout: float) -> list[psycopg.Notify]:
+def _channels(conn: psycopg.Connection, timeout: float) -> set[str]:
+    """The channels of the notifications that came within some seconds."""
     with contextlib.closing(conn.notifies(timeout=timeout, stop_after=1)) as notes:
-        return list(notes)
+        return {note.channel for note in notes}

@@ -68,7 +68,7 @@ class Reader:
                 continue
             try:
                 page.append((env, read(row[10])))
-            except msgspec.MsgspecError as error:
+            except Exception as error:  # no JSON, no UTF-8, not this shape: whoever needs it parks its stream
                 page.append((env, Unreadable(error)))
         if slow:
             self._read_slow(conn, page, [(i, rows[i][10]) for i in slow])

@@ -1,16 +1,15 @@
 """Rebuild beside live and switch; verify; roll back. What `ludoteca projections` does."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import psycopg
 
 from eventstore.codec import Codec
 from projections import feeds
-from projections.engine import CATCH_UP_PAGE, Feed, Registered, fold_page
+from projections.engine import CATCH_UP_PAGE, Feed, Registered, advance_one, fold_page
 from projections.projection import Rows
 from projections.reading import Reader
 from projections.store import Difference
@@ -57,12 +56,16 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class Replay:
-    """A projection folded from the start, all rows in memory."""
+    """A projection folded from the start, all rows in memory.
 
-    def __init__(self, conn: psycopg.Connection, codec: Codec, registered: Registered) -> None:
+    The streams that `feed` has in quarantine now are left out from where they were parked: this is what its rows
+    should be. Whether they could be applied by now, `retry` finds out.
+    """
+
+    def __init__(self, conn: psycopg.Connection, codec: Codec, registered: Registered, feed: str) -> None:
         self._conn, self._projection = conn, registered.projection
         self.reader = Reader(codec, codec.names_of(registered.projection.folds))
-        self.parked: dict[UUID, tuple[int, str, str]] = {}
+        self.parked = {p.stream_id: (p.position, p.name, p.error) for p in feeds.parked(conn, [feed])}
         self.position = 0
         self._rows: Rows[Any] = Rows(registered.projection.row)
 
@@ -72,7 +75,7 @@ class Replay:
             end = min(upto, self.position + CATCH_UP_PAGE)
             page = self.reader.page(self._conn, self.position, end)
             parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
-            poison = fold_page(self._projection, self._rows, parked, page)
+            poison = fold_page(self._projection, self.reader.names, self._rows, parked, page)
             if poison is not None:
                 env, error = poison
                 self.parked[env.stream_id] = (env.position, env.name, error)
@@ -99,17 +102,22 @@ def live(conn: psycopg.Connection, registered: Registered, *, lock: bool = False
 
 
 def verify(conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress) -> Verified:
-    """Fold from zero and compare with the live rows at the same position; changes nothing."""
-    replay = Replay(conn, codec, registered)
-    if not registered.store.transactional:
-        replay.advance(live(conn, registered).position, progress)  # so that the lock below is short
+    """Fold from zero and compare with the live rows at the same position; changes nothing. Raises NeverRan."""
+    replay = None
+    if not registered.store.transactional:  # its rows are in no snapshot: hold the feed, but only for the last steps
+        row = live(conn, registered)
+        replay = Replay(conn, codec, registered, row.feed)
+        replay.advance(row.position, progress)
     with conn.transaction():
         if registered.store.transactional:
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         row = live(conn, registered, lock=not registered.store.transactional)
+        parked = feeds.parked(conn, [row.feed])
+        if replay is None or set(replay.parked) != {p.stream_id for p in parked}:
+            replay = Replay(conn, codec, registered, row.feed)
         replay.advance(row.position, progress)
         difference = registered.store.compare(conn, row.storage, replay.rows)
-        return Verified(registered.projection.name, row.position, difference, len(feeds.parked(conn, [row.feed])))
+        return Verified(registered.projection.name, row.position, difference, len(parked))
 
 
 def rebuild(conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress) -> Rebuilt:
@@ -120,8 +128,9 @@ def rebuild(conn: psycopg.Connection, codec: Codec, registered: Registered, prog
     name = registered.projection.name
     with _alone(conn, name):
         _drop_inactive(conn, registered)
-        replay = Replay(conn, codec, registered)
-        replay.advance(live(conn, registered).position, progress)
+        row = live(conn, registered)
+        replay = Replay(conn, codec, registered, row.feed)
+        replay.advance(row.position, progress)
         shadow = _shadow(conn, registered, replay)
         try:
             _catch_up(conn, replay.reader, shadow, live(conn, registered).position)
@@ -129,7 +138,8 @@ def rebuild(conn: psycopg.Connection, codec: Codec, registered: Registered, prog
                 _compare_in_snapshot(conn, replay.reader, registered, shadow)
             return _switch(conn, replay.reader, registered, shadow)
         except BaseException:
-            drop(conn, registered, shadow.name)
+            with suppress(psycopg.OperationalError):  # connection lost: the next rebuild drops it
+                drop(conn, registered, shadow.name)
             raise
 
 
@@ -147,8 +157,9 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
 
 
 def drop(conn: psycopg.Connection, registered: Registered, feed_name: str) -> None:
-    """Drop a feed that is not active, and its storage."""
+    """Drop a feed that is not active, and its storage. Raises psycopg.errors.LockNotAvailable: somebody reads it."""
     with conn.transaction():
+        conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         row = feeds.feed(conn, feed_name, lock=True)
         if row is None or row.active:
             return
@@ -197,19 +208,14 @@ def _shadow(conn: psycopg.Connection, registered: Registered, replay: Replay) ->
             feeds.park(conn, name, stream_id, *parked)
     row = feeds.feed(conn, name)
     assert row is not None
-    shadow = Feed(projection, registered.store, row)
+    shadow = Feed(projection, registered.store, row, replay.reader.names)
     shadow.attach(conn)
     return shadow
 
 
 def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Feed, upto: int) -> None:
     while shadow.position < upto:
-        end = min(upto, shadow.position + CATCH_UP_PAGE)
-        shadow.fold(reader.page(conn, shadow.position, end))
-        with conn.transaction():
-            feeds.move(conn, [(shadow.name, shadow.position, end)])
-            shadow.flush(conn)
-        shadow.flushed(end)
+        advance_one(conn, reader, shadow, upto)
 
 
 def _compare_in_snapshot(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed) -> None:
