@@ -1,0 +1,31 @@
+"""The access token of a request, read once however many ask for it."""
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from api.tokens import Access, Tokens
+from domain.errors import Unauthorized
+
+
+def access_of(scope: Scope, tokens: Tokens) -> Access | None:
+    """Whom the request's bearer token speaks for; None without one. Raises Unauthorized("invalid_token")."""
+    state = scope.setdefault("state", {})
+    if "access" not in state:
+        try:
+            state["access"] = _read(scope, tokens)
+        except Unauthorized as error:
+            state["access"] = error
+    found: Access | Unauthorized | None = state["access"]
+    if isinstance(found, Unauthorized):
+        raise found
+    return found
+
+
+def _read(scope: Scope, tokens: Tokens) -> Access | None:
+    header = Headers(scope=scope).get("authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized("invalid_token", "the only scheme is Bearer")
+    return tokens.read_access(token.strip())

@@ -1,0 +1,118 @@
+"""Answers and the header fields that go with them: positions, entity tags, links to next pages, preferences."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from api.fields import Page
+
+POSITION_HEADER = "Event-Position"
+DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS = 2, 10
+
+_STRONG_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
+
+
+def answer(
+    body: BaseModel | None,
+    *,
+    status: int = 200,
+    position: int | None = None,
+    version: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A JSON answer (none for None), with the log position that it reflects and the version that it shows."""
+    fields = dict(headers or {})
+    if position is not None:
+        fields[POSITION_HEADER] = str(position)
+    if version is not None:
+        fields["ETag"] = etag(version)
+    if body is None:
+        return Response(None, status, fields)
+    return Response(body.model_dump_json(), status, fields, "application/json")
+
+
+def page_answer(request: Request, page: Page[BaseModel], position: int) -> Response:
+    """A page of a list, with a link to the next one (RFC 8288)."""
+    headers = {}
+    if page.next_cursor is not None:
+        following = request.url.include_query_params(cursor=page.next_cursor)
+        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return answer(page, position=position, headers=headers)
+
+
+# -- entity tags -------------------------------------------------------------------------------------------------------
+
+
+def etag(version: int) -> str:
+    """A strong entity tag: the stream's version."""
+    return f'"{version}"'
+
+
+def _expected_version(
+    if_match: Annotated[str | None, Header(description="The ETag that the edit is based on.")] = None,
+) -> int | None:
+    """The version that an edit is based on; of several the newest; one that can never be when none is a tag of ours."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tags = [_STRONG_TAG.fullmatch(tag) for tag in if_match.split(",")]
+    return max((int(tag[2]) for tag in tags if tag and not tag[1] and tag[2].isdecimal()), default=-1)
+
+
+ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
+
+
+def is_known(request: Request, version: int) -> bool:
+    """Whether the client says, by If-None-Match, that it has this version already."""
+    header = request.headers.get("if-none-match", "")
+    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
+    return "*" in tags or etag(version) in tags
+
+
+def versioned(request: Request, body: BaseModel, *, position: int, version: int) -> Response:
+    """What is there, or 304 when the client has it already."""
+    if is_known(request, version):
+        return answer(None, status=304, position=position, version=version)
+    return answer(body, position=position, version=version)
+
+
+# -- preferences -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How long the client wants the answer to wait (RFC 7240)."""
+
+    wait_seconds: float = DEFAULT_WAIT_SECONDS
+    asynchronous: bool = False
+    applied: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What was made of it."""
+        return {"Preference-Applied": self.applied} if self.applied else {}
+
+    @property
+    def status(self) -> int:
+        """201, or 202 for an answer that did not wait."""
+        return 202 if self.asynchronous else 201
+
+
+def _preference(
+    prefer: Annotated[list[str] | None, Header(description="`wait=S` (at most 10 seconds) or `respond-async`.")] = None,
+) -> Preference:
+    wishes = [wish.strip().lower() for line in prefer or () for wish in line.split(",")]
+    waits = [int(wish[5:]) for wish in wishes if re.fullmatch(r"wait=\d{1,6}", wish)]
+    if "respond-async" in wishes:
+        return Preference(0, asynchronous=True, applied="respond-async")
+    if waits:
+        seconds = min(waits[0], MAX_WAIT_SECONDS)
+        return Preference(seconds, applied=f"wait={seconds}")
+    return Preference()
+
+
+Prefer = Annotated[Preference, Depends(_preference)]

@@ -1,0 +1,102 @@
+"""The gateway: one FastAPI application in front of the commands and the queries."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from api.aliases import add_routes
+from api.context import RequestContext
+from api.guards import BodyLimit, Failures
+from api.idempotency import Answers
+from api.limits import Limiter, RateLimit
+from api.metrics import Metrics, RequestMetrics
+from api.problems import MEDIA_TYPE, ProblemDocument, error_response
+from api.services import Services
+
+STATIC = "/docs/static"
+UNGUARDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
+"""Paths that answer while the database is down, be it to say so."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The whole gateway."""
+    from api.routes import ROUTERS
+
+    return gateway(services, ROUTERS)
+
+
+def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
+    """Routes behind all that every route shares: problems, limits, context, metrics, documentation."""
+    app = FastAPI(
+        title="Ludoteca",
+        summary="A game shop and marketplace on an event-sourced log.",
+        version=version("ludoteca"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={
+            "default": {"model": ProblemDocument, "description": "A problem (RFC 9457)", "content": {MEDIA_TYPE: {}}}
+        },
+    )
+    app.state.services = services
+    app.state.metrics = Metrics()
+    app.state.limiter = Limiter(services.settings.rates, on=services.settings.rate_limit)
+    app.state.answers = Answers(services.log, services.clock, services.secret)
+    app.add_exception_handler(HTTPException, _explain)
+    app.add_exception_handler(RequestValidationError, _explain)
+    _add_middlewares(app, services)
+    add_routes(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])
+    _add_documentation(app)
+    return app
+
+
+def _add_middlewares(app: FastAPI, services: Services) -> None:
+    """From the innermost to the outermost."""
+    settings = services.settings
+    app.add_middleware(BodyLimit, max_bytes=settings.body_limit_bytes)
+    app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
+    app.add_middleware(Failures, unguarded=UNGUARDED)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
+    app.add_middleware(RequestContext)
+    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    return error_response(error, request.scope)
+
+
+def _add_documentation(app: FastAPI) -> None:
+    """/docs: Swagger UI from our own files, so that it works without the Internet."""
+    files = Path(fastapi_offline.__file__).parent / "static"
+    app.mount(STATIC, StaticFiles(directory=files))
+
+    @app.get("/docs", include_in_schema=False)
+    async def documentation(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title="Ludoteca API",
+            swagger_js_url=f"{root}{STATIC}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{STATIC}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{STATIC}/favicon.png",
+        )

@@ -1,0 +1,60 @@
+"""Who asks: the caller of a request, from its access token, and what their role lets them do."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.access import access_of
+from api.context import context_of
+from api.services import ServicesOf
+from commands.bus import Caller
+from domain.errors import Forbidden, Unauthorized
+from domain.identity import AccountType
+
+_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token, by login or registration.")
+
+
+async def _optional_caller(
+    request: Request,
+    services: ServicesOf,
+    _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Caller:
+    """Whoever asks, anonymous without a token. Raises Unauthorized (invalid_token, user_inactive)."""
+    context = context_of(request.scope)
+    access = access_of(request.scope, services.tokens)
+    if access is None:
+        return Caller("anonymous", correlation_id=context.correlation_id, traceparent=context.traceparent)
+    if not await services.may_act(access.user_id):
+        raise Unauthorized("user_inactive", "the account is closed")
+    return Caller(
+        f"user:{access.user_id}", access.user_id, access.account_type, context.correlation_id, None, context.traceparent
+    )
+
+
+OptionalCaller = Annotated[Caller, Depends(_optional_caller)]
+
+
+async def _caller(caller: OptionalCaller) -> Caller:
+    if caller.user_id is None:
+        raise Unauthorized("unauthorized", "this needs an access token")
+    return caller
+
+
+SignedIn = Annotated[Caller, Depends(_caller)]
+"""A caller with an account: 401 for others."""
+
+
+def _role(*allowed: AccountType) -> Callable[[Caller], Awaitable[Caller]]:
+    async def check(caller: SignedIn) -> Caller:
+        if caller.account_type not in allowed:
+            raise Forbidden("role_required", f"this needs the role {' or '.join(allowed)}")
+        return caller
+
+    return check
+
+
+Admin = Annotated[Caller, Depends(_role("ADMIN"))]
+Auditor = Annotated[Caller, Depends(_role("AUDITOR", "ADMIN"))]
+Seller = Annotated[Caller, Depends(_role("SELLER", "ADMIN"))]

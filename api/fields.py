@@ -1,0 +1,75 @@
+"""What request bodies are made of, and the shapes that all answers share."""
+
+import unicodedata
+from datetime import UTC, date, datetime
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from domain.money import MAX_AMOUNT_CENTS
+
+T = TypeVar("T")
+
+
+class Body(BaseModel):
+    """A request body: fields that we do not know are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Answer(BaseModel):
+    """An answer, filled from whatever has attributes of these names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Page(Answer, Generic[T]):
+    """A page of a list; `next_cursor` is null on the last one."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+def _without_control_characters(text: str) -> str:
+    if any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+def _without_control_characters_but_breaks(text: str) -> str:
+    _without_control_characters(text.translate({9: None, 10: None, 13: None}))
+    return text
+
+
+def _only_text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("this has to be a text")
+    return value
+
+
+def _in_utc(at: datetime) -> datetime:
+    return at.astimezone(UTC)
+
+
+_line = AfterValidator(_without_control_characters)
+
+Word = Annotated[str, Field(min_length=1, max_length=64), _line]
+"""A short text: a genre, a SKU, a code."""
+
+Line = Annotated[str, Field(max_length=300), _line]
+"""One line of text."""
+
+Token = Annotated[str, Field(min_length=1, max_length=4096), _line]
+"""A text that means something to a machine."""
+
+Prose = Annotated[str, Field(max_length=20_000), AfterValidator(_without_control_characters_but_breaks)]
+"""Several lines of text."""
+
+Cents = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT_CENTS)]
+"""An amount in the currency's smallest unit: an integer, nothing that could become one."""
+
+Day = Annotated[date, BeforeValidator(_only_text)]
+"""A day, as in 2026-03-01."""
+
+Time = Annotated[datetime, AfterValidator(_in_utc)]
+"""A moment; answered in RFC 3339, UTC, with Z."""

@@ -1,0 +1,84 @@
+"""Middlewares that stand before the routes: no failure leaves unexplained, no body is too large.
+
+A database that is down is not asked again and again: after a few failures requests are answered 503 at once, until a
+trial a moment later succeeds (a circuit breaker).
+"""
+
+from collections.abc import Sequence
+
+from fastapi import HTTPException
+from purgatory import AsyncCircuitBreakerFactory
+from purgatory.domain.model import OpenedState
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import DATABASE_ERRORS, Problem, dependency_unavailable, error_response, problem_response
+
+FAILURES_TO_OPEN, OPEN_SECONDS = 5, 1.0
+
+
+class Failures:
+    """Answers whatever was raised with a problem document, and breaks the circuit to a database that is down."""
+
+    def __init__(self, app: ASGIApp, unguarded: Sequence[str] = ()) -> None:
+        self._app, self._unguarded = app, tuple(unguarded)
+        self._breakers = AsyncCircuitBreakerFactory(
+            default_threshold=FAILURES_TO_OPEN,
+            default_ttl=OPEN_SECONDS,
+            exclude=[(Exception, lambda error: not isinstance(error, DATABASE_ERRORS))],
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._guarded(scope, receive, watched_send)
+        except OpenedState:
+            await problem_response(dependency_unavailable(), scope)(scope, receive, send)
+        except Exception as error:
+            if started:
+                raise
+            await error_response(error, scope)(scope, receive, send)
+        return None
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(self._unguarded):
+            return await self._app(scope, receive, send)
+        async with await self._breakers.get_breaker("database"):
+            return await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses a request whose body is larger than so many bytes, declared or not."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            raise Problem(413, "body_too_large", self._too_large)
+        received = 0
+
+        async def limited_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise HTTPException(413, self._too_large)  # the one kind that FastAPI's body reader lets through
+            return message
+
+        return await self._app(scope, limited_receive, send)
+
+    @property
+    def _too_large(self) -> str:
+        return f"a body has at most {self._max_bytes} bytes"

@@ -1,0 +1,75 @@
+"""What /metrics tells, in Prometheus' text format."""
+
+import time
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Metrics:
+    """The gateway's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        labels = ("method", "route", "status")
+        self._requests = Counter("ludoteca_http_requests", "Requests answered.", labels, registry=self.registry)
+        self._seconds = Histogram(
+            "ludoteca_http_request_seconds",
+            "Time from a request to the end of its answer.",
+            labels[:2],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._head = Gauge("ludoteca_log_head", "Position of the log's last event.", registry=self.registry)
+        self._lag = Gauge("ludoteca_projection_lag", "Events behind the log.", ("projection",), registry=self.registry)
+        self._depth = Gauge(
+            "ludoteca_queue_depth", "Jobs that wait or are worked on.", ("queue",), registry=self.registry
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        method = method if method in METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def render(self, head: int, lags: Mapping[str, int], depths: Mapping[str, int]) -> bytes:
+        """All metrics, with what was looked up just now."""
+        self._head.set(head)
+        for gauge, values in ((self._lag, lags), (self._depth, depths)):
+            gauge.clear()
+            for name, value in values.items():
+                gauge.labels(name).set(value)
+        return generate_latest(self.registry)
+
+
+class RequestMetrics:
+    """Middleware: counts and times requests by route (not by path, of which there is no end)."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        status, start = 500, time.perf_counter()
+
+        async def send_and_see(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_see)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.answered(scope["method"], route, status, time.perf_counter() - start)
+        return None

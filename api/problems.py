@@ -1,0 +1,188 @@
+"""Errors as problem documents (RFC 9457): the one place that decides which failure is which answer.
+
+A problem says what the client may know. What is ours (stack traces, SQL, secrets) goes to the log, under the trace id
+that the client was given.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import psycopg
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from api.context import context_of
+from commands.ports import InvalidSignature
+from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
+from eventstore.codec import MissingKey
+from eventstore.log import LogUnavailable, VersionConflict
+from queries.paging import BadCursor
+from queries.positions import PositionUnknown, ReadModelBehind
+from queries.search import InvalidCursor
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+
+STATUS: Mapping[type[Refused], int] = {
+    Invalid: 422,
+    NotFound: 404,
+    Forbidden: 403,
+    Unauthorized: 401,
+    Conflict: 409,
+    Stale: 412,
+    Declined: 402,
+}
+
+DATABASE_ERRORS = (LogUnavailable, psycopg.OperationalError, psycopg.InterfaceError)
+"""What shows that the database cannot be reached."""
+
+
+class Problem(Exception):
+    """An answer that is an error. `extra` are further fields of the document."""
+
+    def __init__(
+        self, status: int, code: str, detail: str = "", *, headers: Mapping[str, str] | None = None, **extra: object
+    ) -> None:
+        super().__init__(code)
+        self.status, self.code, self.detail = status, code, detail or code.replace("_", " ")
+        self.headers, self.extra = dict(headers or {}), extra
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field of a request; `pointer` is a JSON Pointer (RFC 6901) into the body."""
+
+    field: str
+    pointer: str | None = None
+    message: str
+    code: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457 problem details. Some problems have further fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:ludoteca:problem:insufficient_stock"])
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable and machine-readable.", examples=["insufficient_stock"])
+    trace_id: str
+    errors: list[FieldError] | None = None
+
+
+def unavailable(code: str, detail: str) -> Problem:
+    """503, with when to try again."""
+    return Problem(503, code, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def dependency_unavailable() -> Problem:
+    """The answer while something that we need is down."""
+    return unavailable("dependency_unavailable", "something that this needs is not reachable at the moment")
+
+
+def problem_of(error: Exception) -> Problem:
+    """What a failure is to the client. Anything unforeseen is a 500 that tells nothing."""
+    if isinstance(error, Problem):
+        return error
+    for kind, explain in _EXPLAINED.items():
+        if isinstance(error, kind):
+            return explain(error)
+    return Problem(500, "internal_error", "something went wrong on our side")
+
+
+def problem_response(problem: Problem, scope: Scope) -> Response:
+    """The problem as an answer to the request of this scope."""
+    document: dict[str, object] = {
+        **problem.extra,
+        "type": f"urn:ludoteca:problem:{problem.code}",
+        "title": problem.code.replace("_", " ").capitalize(),
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": scope.get("path", ""),
+        "code": problem.code,
+        "trace_id": context_of(scope).trace_id,
+    }
+    return Response(to_json(document), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def error_response(error: Exception, scope: Scope) -> Response:
+    """The answer to a failed request; what was not foreseen is logged."""
+    problem = problem_of(error)
+    if problem.status >= 500:
+        log.error("%s %s failed: %s", scope.get("method"), scope.get("path"), problem.code, exc_info=error)
+    return problem_response(problem, scope)
+
+
+def to_json(value: object) -> bytes:
+    """JSON, also of what orjson refuses: texts of clients may hold lone surrogates."""
+    try:
+        return orjson.dumps(value, default=str)
+    except orjson.JSONEncodeError:
+        return json.dumps(value, default=str).encode()
+
+
+def _refused(refusal: Refused) -> Problem:
+    status = next((status for kind, status in STATUS.items() if isinstance(refusal, kind)), 409)
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = (
+            'Bearer realm="ludoteca", error="invalid_token"' if refusal.code == "invalid_token" else "Bearer"
+        )
+    problem = Problem(status, refusal.code, refusal.detail, headers=headers)
+    problem.extra = refusal.extra
+    return problem
+
+
+def _http(error: HTTPException) -> Problem:
+    if error.status_code == 400:  # what FastAPI says of a body that cannot be read
+        return Problem(400, "malformed_json", "the body is not JSON")
+    known = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    code = known.get(error.status_code) or HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    return Problem(error.status_code, code, str(error.detail), headers=error.headers)
+
+
+def _invalid_request(error: RequestValidationError) -> Problem:
+    errors = error.errors()
+    if any(each["type"] == "json_invalid" for each in errors):
+        return Problem(400, "malformed_json", "the body is not JSON")
+    fields = [_field_error(each["loc"], each["msg"], each["type"]) for each in errors]
+    return Problem(422, "invalid_request", "some fields are wrong", errors=[f.model_dump() for f in fields])
+
+
+def _field_error(location: tuple[str | int, ...], message: str, code: str) -> FieldError:
+    source, *path = [_printable(part) for part in location]
+    pointer = None
+    if source == "body":
+        pointer = "#" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+    return FieldError(field=".".join(path) or source, pointer=pointer, message=message, code=code)
+
+
+def _printable(part: str | int) -> str:
+    return str(part).encode(errors="replace").decode()
+
+
+_EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any], Problem]] = {
+    Refused: _refused,
+    RequestValidationError: _invalid_request,
+    HTTPException: _http,
+    DATABASE_ERRORS: lambda _: dependency_unavailable(),
+    ReadModelBehind: lambda _: unavailable("read_model_behind", "what this reads has not caught up yet"),
+    PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),
+    (BadCursor, InvalidCursor): lambda _: Problem(400, "invalid_cursor", "the cursor is not one of this list"),
+    InvalidSignature: lambda _: Problem(
+        400, "invalid_signature", "the signature is missing, wrong, too old or too new"
+    ),
+    VersionConflict: lambda _: Problem(409, "version_conflict", "others kept changing the same thing; try again"),
+    MissingKey: lambda _: Problem(409, "person_forgotten", "this person's data was destroyed"),
+}

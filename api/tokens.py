@@ -1,0 +1,130 @@
+"""Tokens that clients carry: access tokens (JWT, signed with Ed25519, 15 minutes) and refresh tokens.
+
+Both are signed by one key and told apart by audience and type, so neither passes for the other. A refresh token names a
+session and a generation; whether it was spent is the session's to know.
+"""
+
+import warnings
+from datetime import datetime, timedelta
+from typing import TypeVar, cast
+from uuid import UUID
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OKPKey
+
+from domain.errors import Unauthorized
+from domain.identity import AccountType
+from eventstore.clock import Clock
+from eventstore.uuid7 import uuid7
+
+# RFC 9864 renames the algorithm to "Ed25519", which few clients know yet.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated")
+
+T = TypeVar("T")
+
+ACCESS_LIFETIME = timedelta(minutes=15)
+ALGORITHM = "EdDSA"
+ACCESS_TYPE, REFRESH_TYPE = "at+jwt", "refresh+jwt"
+
+
+class Access(msgspec.Struct, frozen=True):
+    """Whom a valid access token speaks for."""
+
+    user_id: UUID
+    account_type: AccountType
+    session_id: UUID
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """What a refresh token names."""
+
+    session_id: UUID
+    generation: int
+
+
+def new_private_key() -> bytes:
+    """A fresh signing key: PEM, PKCS #8."""
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+class Tokens:
+    """Mints and reads tokens. `private_key` is PEM; `issuer` and `audience` are what others check them against."""
+
+    def __init__(self, private_key: bytes, issuer: str, audience: str, clock: Clock) -> None:
+        key = OKPKey.import_key(private_key)
+        self._key = OKPKey.import_key(private_key, {"kid": key.thumbprint(), "use": "sig", "alg": ALGORITHM})
+        self._issuer, self._audience, self._clock = issuer, audience, clock
+
+    def jwks(self) -> dict[str, object]:
+        """The public key (RFC 7517), by which anybody can check an access token."""
+        return cast(dict[str, object], KeySet([self._key]).as_dict(private=False))
+
+    # -- access --------------------------------------------------------------------------------------------------------
+
+    def mint_access(self, user_id: UUID, account_type: AccountType, session_id: UUID) -> str:
+        """An access token that starts now."""
+        claims: dict[str, object] = {"sub": str(user_id), "role": account_type, "sid": str(session_id)}
+        return self._mint(ACCESS_TYPE, self._audience, self._clock.now() + ACCESS_LIFETIME, claims)
+
+    def read_access(self, token: str) -> Access:
+        """Raises Unauthorized("invalid_token") when it is forged, expired, of another purpose or of another issuer."""
+        claims = self._claims(ACCESS_TYPE, self._audience, token)
+        named = {"user_id": claims.get("sub"), "account_type": claims.get("role"), "session_id": claims.get("sid")}
+        return _convert(named, Access)
+
+    # -- refresh -------------------------------------------------------------------------------------------------------
+
+    def mint_refresh(self, session_id: UUID, generation: int, expires_at: datetime) -> str:
+        """The refresh token of a session's generation."""
+        claims: dict[str, object] = {"sid": str(session_id), "gen": generation}
+        return self._mint(REFRESH_TYPE, self._refresh_audience, expires_at, claims)
+
+    def read_refresh(self, token: str) -> Refresh:
+        """Raises Unauthorized("invalid_token")."""
+        claims = self._claims(REFRESH_TYPE, self._refresh_audience, token)
+        return _convert({"session_id": claims.get("sid"), "generation": claims.get("gen")}, Refresh)
+
+    @property
+    def _refresh_audience(self) -> str:
+        return self._audience + "/refresh"
+
+    # -- both ----------------------------------------------------------------------------------------------------------
+
+    def _mint(self, typ: str, audience: str, expires_at: datetime, claims: dict[str, object]) -> str:
+        now = int(self._clock.now().timestamp())
+        standard = {"iss": self._issuer, "aud": audience, "iat": now, "exp": int(expires_at.timestamp())}
+        header = {"alg": ALGORITHM, "typ": typ, "kid": self._key.kid}
+        return jwt.encode(header, {**claims, **standard, "jti": str(uuid7())}, self._key, algorithms=[ALGORITHM])
+
+    def _claims(self, typ: str, audience: str, token: str) -> dict[str, object]:
+        registry = jwt.JWTClaimsRegistry(
+            now=int(self._clock.now().timestamp()),
+            iss={"essential": True, "value": self._issuer},
+            aud={"essential": True, "value": audience},
+            exp={"essential": True},
+        )
+        try:
+            decoded = jwt.decode(token, self._key, algorithms=[ALGORITHM])
+            if decoded.header.get("typ") != typ:
+                raise ValueError("a token for another purpose")
+            registry.validate(decoded.claims)
+        except (JoseError, ValueError, TypeError) as error:
+            raise _invalid() from error
+        return decoded.claims
+
+
+def _convert(claims: dict[str, object], into: type[T]) -> T:
+    try:
+        return msgspec.convert(claims, into)
+    except msgspec.ValidationError as error:
+        raise _invalid() from error
+
+
+def _invalid() -> Unauthorized:
+    return Unauthorized("invalid_token", "the token is wrong or has expired")

@@ -1,0 +1,230 @@
+"""Every error is a problem document, and none tells what is ours."""
+
+from typing import Annotated
+from uuid import UUID
+
+import httpx
+import psycopg
+import pytest
+from fastapi import APIRouter, Query
+
+from api.context import CORRELATION_HEADER
+from api.fields import Body, Cents, Line, Prose
+from api.services import GatewaySettings
+from commands.ports import InvalidSignature
+from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
+from eventstore.log import LogUnavailable
+from queries.positions import PositionUnknown, ReadModelBehind
+from tests.api.tiny import tiny
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def raising(error: Exception) -> httpx.AsyncClient:
+    router = APIRouter()
+
+    @router.get("/api/v1/things")
+    async def fail() -> None:
+        raise error
+
+    return tiny(router)
+
+
+class Offer(Body):
+    title: Line
+    price_cents: Cents
+    description: Prose = ""
+
+
+def offering() -> httpx.AsyncClient:
+    router = APIRouter()
+
+    @router.post("/api/v1/offers")
+    async def offer(body: Offer, limit: Annotated[int, Query(ge=1)] = 1) -> Offer:
+        return body
+
+    return tiny(router, settings=GatewaySettings(rate_limit=False, body_limit_bytes=200))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (Invalid, 422),
+        (NotFound, 404),
+        (Forbidden, 403),
+        (Unauthorized, 401),
+        (Conflict, 409),
+        (Stale, 412),
+        (Declined, 402),
+    ],
+)
+async def test_a_refusal_is_answered_by_its_kind(kind: type[Refused], status: int) -> None:
+    answer = await raising(kind("insufficient_stock", "only 2 are left", available=2)).get("/api/v1/things")
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "urn:ludoteca:problem:insufficient_stock",
+        "title": "Insufficient stock",
+        "status": status,
+        "detail": "only 2 are left",
+        "instance": "/api/v1/things",
+        "code": "insufficient_stock",
+        "trace_id": answer.headers["traceparent"].split("-")[1],
+        "available": 2,
+    }
+
+
+async def test_who_did_not_prove_who_they_are_is_told_how_to() -> None:
+    answer = await raising(Unauthorized("invalid_token")).get("/api/v1/things")
+
+    assert answer.headers["www-authenticate"] == 'Bearer realm="ludoteca", error="invalid_token"'
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (LogUnavailable("the log's database cannot be reached"), 503, "dependency_unavailable"),
+        (psycopg.OperationalError("connection to 10.0.0.7 refused"), 503, "dependency_unavailable"),
+        (ReadModelBehind("users at 3, not yet at 5"), 503, "read_model_behind"),
+        (PositionUnknown(9, 5), 400, "position_unknown"),
+        (InvalidSignature(), 400, "invalid_signature"),
+    ],
+)
+async def test_what_is_foreseen_has_a_code(error: Exception, status: int, code: str) -> None:
+    answer = await raising(error).get("/api/v1/things")
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert ("retry-after" in answer.headers) == (status == 503)
+    assert "10.0.0.7" not in answer.text
+
+
+async def test_what_is_not_foreseen_tells_nothing_but_the_trace() -> None:
+    answer = await raising(RuntimeError("SELECT password FROM users")).get(
+        "/api/v1/things", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.json()["trace_id"] == TRACE
+    assert "password" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+async def test_a_database_that_stays_away_is_not_asked_by_every_request() -> None:
+    asked = 0
+    router = APIRouter()
+
+    @router.get("/api/v1/things")
+    async def fail() -> None:
+        nonlocal asked
+        asked += 1
+        raise psycopg.OperationalError("gone")
+
+    client = tiny(router)
+    answers = [await client.get("/api/v1/things") for _ in range(20)]
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert asked == 5
+
+
+async def test_refusals_do_not_break_the_circuit() -> None:
+    client = raising(Conflict("already_owned"))
+
+    assert {(await client.get("/api/v1/things")).status_code for _ in range(20)} == {409}
+
+
+async def test_wrong_fields_are_named_each() -> None:
+    answer = await offering().post("/api/v1/offers?limit=0", json={"price_cents": 1.5, "colour": "red"})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    found = {(error["field"], error["pointer"], error["code"]) for error in answer.json()["errors"]}
+    assert found == {
+        ("limit", None, "greater_than_equal"),
+        ("title", "#/title", "missing"),
+        ("price_cents", "#/price_cents", "int_type"),
+        ("colour", "#/colour", "extra_forbidden"),
+    }
+
+
+@pytest.mark.parametrize("title", ["a\x00b", "a\nb", "\ud800"], ids=["NUL", "line break", "lone surrogate"])
+async def test_a_line_of_text_has_no_control_characters(title: str) -> None:
+    body = b'{"price_cents": 1, "title": "%s"}' % title.encode("unicode_escape").replace(b"\\x", b"\\u00").replace(
+        b"\\n", b"\\u000a"
+    )
+    answer = await offering().post("/api/v1/offers", content=body, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "title"
+
+
+async def test_a_field_name_that_is_no_text_is_explained_all_the_same() -> None:
+    answer = await offering().post(
+        "/api/v1/offers", content=b'{"\\ud800": 1}', headers={"content-type": "application/json"}
+    )
+
+    assert answer.status_code == 422
+
+
+async def test_prose_may_have_several_lines() -> None:
+    body = {"title": "Celeste", "price_cents": 1, "description": "one\ntwo"}
+    answer = await offering().post("/api/v1/offers", json=body)
+
+    assert answer.json()["description"] == "one\ntwo"
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 150, b'{"a": 1' + b"0" * 100])
+async def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
+    answer = await offering().post("/api/v1/offers", content=body, headers={"content-type": "application/json"})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
+
+
+async def test_a_body_that_declares_itself_too_large_is_not_read() -> None:
+    answer = await offering().post("/api/v1/offers", json={"title": "x" * 500})
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+async def test_a_body_that_grows_too_large_is_not_read_to_its_end() -> None:
+    read = 0
+
+    async def chunks():
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield b" " * 50
+
+    answer = await offering().post("/api/v1/offers", content=chunks(), headers={"content-type": "application/json"})
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert read < 10
+
+
+async def test_an_unknown_path_and_a_wrong_method_are_problems_too() -> None:
+    client = offering()
+
+    unknown, wrong = await client.get("/api/v1/nothing"), await client.delete("/api/v1/offers")
+
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+
+
+async def test_a_trace_goes_on_and_its_id_correlates_what_follows() -> None:
+    answer = await offering().get("/x", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})
+    _, trace_id, span_id, flags = answer.headers["traceparent"].split("-")
+
+    assert (trace_id, flags) == (TRACE, "01")
+    assert span_id != "b7ad6b7169203331"
+    assert answer.headers[CORRELATION_HEADER] == str(UUID(TRACE))
+
+
+@pytest.mark.parametrize(
+    "parent", ["", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-" + TRACE + "-b7ad6b7169203331-01"]
+)
+async def test_a_trace_that_is_none_begins_anew(parent: str) -> None:
+    answer = await offering().get("/x", headers={"traceparent": parent})
+
+    trace_id = answer.headers["traceparent"].split("-")[1]
+    assert trace_id not in {TRACE, "0" * 32}
+    assert len(trace_id) == 32

@@ -1,0 +1,43 @@
+"""A gateway with a few routes of a test's own, over services of which the test says what they are."""
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from fastapi import APIRouter, FastAPI
+
+from api.app import gateway
+from api.services import GatewaySettings, Services
+from api.tokens import Tokens, new_private_key
+from eventstore.clock import ManualClock
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+KEY = new_private_key()
+
+
+def tokens_at(clock: ManualClock) -> Tokens:
+    """Tokens of the shop "ludoteca"."""
+    return Tokens(KEY, "ludoteca", "ludoteca", clock)
+
+
+def services(**given: Any) -> Services:
+    """Services of which only what is given is there."""
+
+    async def may_act(_: object) -> bool:
+        return True
+
+    clock = ManualClock(NOON)
+    rest = {each.name: None for each in fields(Services)}
+    rest |= {"clock": clock, "tokens": tokens_at(clock), "secret": b"secret", "may_act": may_act, "queues": ()}
+    return Services(**{**rest, "health": {}, "settings": GatewaySettings(rate_limit=False), **given})
+
+
+def client_of(app: FastAPI, **options: Any) -> httpx.AsyncClient:
+    """Speaks to the app without a network; what the app raises is a failure of the test."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app, **options), base_url="http://shop")
+
+
+def tiny(router: APIRouter, **given: Any) -> httpx.AsyncClient:
+    """A client of a gateway with these routes."""
+    return client_of(gateway(services(**given), [router]))
