@@ -22,13 +22,17 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 
 
-class Deadline(msgspec.Struct, frozen=True):
+class Deadline(Protocol):
     """When a stream must have moved on. `version` tells a moved deadline from the one before."""
 
-    stream_id: UUID
-    kind: str
-    due_at: datetime
-    version: int
+    @property
+    def stream_id(self) -> UUID: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
 
 
 class DueTimes(Protocol):

@@ -1,0 +1,101 @@
+"""Games from a CSV file: listed as the platform's own, on sale at once."""
+
+import hashlib
+import html
+from datetime import date
+from pathlib import Path
+from uuid import UUID
+
+from domain.catalog import Listing, Price
+from domain.errors import Invalid, Refused
+from domain.ids import derived
+from eventstore.log import AlreadyDone, Once
+from runtime.load.rows import IMPORTER, BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
+from runtime.wiring import Core
+
+DEFAULT_PRICE_CENTS = 1999
+"""The price of a game that has none in the file."""
+
+CURRENCY = "USD"
+COLUMNS = ("title", "publisher", "tags", "price_cents", "release_date", "platforms")
+GENRES = frozenset(
+    """
+    Action|Adventure|Casual|Fighting|Horror|Indie|Massively Multiplayer|Platformer|Puzzle|RPG|Racing|Shooter|Simulation
+    Sports|Strategy|Survival
+    """.replace("\n", "|")
+    .replace(" " * 4, "")
+    .split("|")
+)
+"""Tags that are also a genre."""
+
+
+def game_id_of(title: str) -> UUID:
+    """The id of an imported game: the same title is the same game."""
+    return derived("import.game", title)
+
+
+async def load_games(core: Core, path: Path, progress: Progress = silent) -> LoadReport:
+    """List the games of a CSV file as the platform's own, on sale at once. Raises Unreadable, OSError."""
+    report = LoadReport()
+    listings: dict[UUID, tuple[int, Listing]] = {}
+    for line, fields in read_rows(path, COLUMNS, report):
+        try:
+            listing = _listing(fields)
+        except ValueError as error:
+            report.broken.append(BrokenRow(line, str(error)))
+            continue
+        if game_id_of(listing.title) in listings:
+            report.refused["duplicate_title"] += 1
+        else:
+            listings[game_id_of(listing.title)] = (line, listing)
+
+    async def one(game_id: UUID) -> None:
+        line, listing = listings[game_id]
+        try:
+            await core.catalog.create(IMPORTER, listing, "ACTIVE", once=Once(key_of(game_id)), game_id=game_id)
+            report.loaded += 1
+        except AlreadyDone:
+            report.known += 1
+        except Invalid as invalid:
+            report.broken.append(BrokenRow(line, str(invalid)))
+        except Refused as refusal:
+            report.refused[refusal.code] += 1
+
+    report.known += await each_new(core, list(listings), key_of, one, "games", progress)
+    report.broken.sort(key=lambda broken: broken.line)
+    return report
+
+
+def _listing(fields: dict[str, str]) -> Listing:
+    """A row as a listing. Raises ValueError with what is wrong."""
+    title = fields["title"]
+    if not title.strip():
+        raise ValueError("no title")
+    tags = tuple(html.unescape(tag.strip()) for tag in fields["tags"].split("|") if tag.strip())
+    return Listing(
+        sku="IMP-" + hashlib.sha256(title.encode()).hexdigest()[:12].upper(),
+        title=title,
+        kind="DIGITAL",
+        publisher=fields["publisher"].strip(),
+        category="Games",
+        genres=tuple(tag for tag in tags if tag in GENRES),
+        tags=tags,
+        platforms=tuple(part.strip() for part in fields["platforms"].split("|") if part.strip()),
+        release_date=_date(fields["release_date"].strip()),
+        prices=(Price("*", _cents(fields["price_cents"].strip()), CURRENCY),),
+    )
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise ValueError(f"release_date {text!r} is not a date (YYYY-MM-DD)") from None
+
+
+def _cents(text: str) -> int:
+    if not text:
+        return DEFAULT_PRICE_CENTS
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"price_cents {text!r} is not a whole number of cents")
+    return int(text)

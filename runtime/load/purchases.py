@@ -1,0 +1,227 @@
+"""Purchases from a CSV file: their people are registered, and buy through the same commands as everybody."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated
+from domain.errors import Refused
+from domain.ids import derived
+from domain.library import LibraryGameAdded
+from domain.orders import OrderCancelled
+from domain.payments import Method
+from eventstore.log import AlreadyDone, Once
+from runtime.load.rows import IMPORTER, BrokenRow, LoadReport, Progress, at_once, each_new, key_of, read_rows, silent
+from runtime.wiring import Core
+
+METHOD = Method("card", "pm_card_visa")
+
+STALLED_SECONDS = 120.0
+"""Without any grant for so long, nobody seems to be working."""
+
+
+class Stalled(Exception):
+    """Orders were placed, but nobody grants them: no worker seems to be running. Run the load again later."""
+
+
+COLUMNS = ("user_id", "title")
+
+
+class Purchase(msgspec.Struct, frozen=True):
+    """A row of the file; `occurrence` tells a person's second purchase of a game from the first."""
+
+    line: int
+    person: str
+    title: str
+    occurrence: int
+
+
+def person_id_of(person: str) -> UUID:
+    """The account of an imported person."""
+    return derived("import.person", person)
+
+
+async def load_purchases(core: Core, path: Path, progress: Progress = silent) -> LoadReport:
+    """Have the people of a CSV file buy their games; returns when every grant is in the log.
+
+    People are registered without a password. A person's second purchase of a game is refused, as by the API. Needs a
+    worker and a payment provider that run. Raises Unreadable, OSError, Stalled.
+    """
+    report = LoadReport()
+    rows = list(read_rows(path, COLUMNS, report))
+    games = await _games(core)
+    purchases = _purchases(rows, games, report)
+    await _register(core, purchases, report, progress)
+    outcomes = await _outcomes_so_far(core)
+    placed: dict[Purchase, UUID] = {}
+    tried = 0
+
+    async def one(purchase: Purchase) -> None:
+        nonlocal tried
+        await _buy(core, purchase, games[purchase.title], outcomes, placed, report)
+        tried += 1
+        if tried % 100 == 0 or tried == len(purchases):
+            progress("orders", tried, len(purchases))
+
+    # Wave by wave, so that of two purchases of a game by one person the first is the one that counts.
+    for wave in _waves(purchases):
+        await at_once(wave, one)
+    await _granted(core, set(placed.values()), outcomes, report, progress)
+    report.broken.sort(key=lambda broken: broken.line)
+    return report
+
+
+def _purchases(
+    rows: Sequence[tuple[int, dict[str, str]]], games: dict[str, UUID], report: LoadReport
+) -> list[Purchase]:
+    seen: Counter[tuple[str, str]] = Counter()
+    purchases = []
+    for line, fields in rows:
+        person, title = fields["user_id"].strip(), fields["title"]
+        if not person or len(person) > 64 or not (person.isascii() and person.isalnum()):
+            report.broken.append(BrokenRow(line, f"user_id {person[:80]!r} is not an id"))
+        elif title not in games:
+            report.broken.append(BrokenRow(line, f"no game is called {title[:200]!r}"))
+        else:
+            seen[person, title] += 1
+            purchases.append(Purchase(line, person, title, seen[person, title]))
+    return purchases
+
+
+def _waves(purchases: Sequence[Purchase]) -> Iterator[list[Purchase]]:
+    by_occurrence: dict[int, list[Purchase]] = {}
+    for purchase in purchases:
+        by_occurrence.setdefault(purchase.occurrence, []).append(purchase)
+    for occurrence in sorted(by_occurrence):
+        yield by_occurrence[occurrence]
+
+
+async def _register(core: Core, purchases: Sequence[Purchase], report: LoadReport, progress: Progress) -> None:
+    people = {person_id_of(p.person): p.person for p in purchases}
+    report.people = len(people)
+
+    async def one(user_id: UUID) -> None:
+        person = people[user_id]
+        try:
+            await core.accounts.register(
+                IMPORTER,
+                email=f"{person}@import.invalid",
+                password=None,
+                name=f"Player {person}",
+                once=Once(key_of(user_id)),
+                user_id=user_id,
+            )
+        except AlreadyDone:
+            pass
+        except Refused as refusal:
+            report.refused[refusal.code] += 1
+
+    await each_new(core, list(people), key_of, one, "people", progress)
+
+
+class _Outcomes(msgspec.Struct):
+    """Orders that came to an end, up to a position of the log."""
+
+    position: int = 0
+    granted: set[UUID] = msgspec.field(default_factory=set)
+    cancelled: set[UUID] = msgspec.field(default_factory=set)
+
+
+_OUTCOME_NAMES = [LibraryGameAdded.NAME, OrderCancelled.NAME]
+
+
+async def _outcomes_so_far(core: Core) -> _Outcomes:
+    outcomes, head = _Outcomes(), await core.log.head()
+    while outcomes.position < head:
+        await _look(core, outcomes, head)
+    return outcomes
+
+
+async def _look(core: Core, outcomes: _Outcomes, head: int) -> None:
+    events = await core.log.read(outcomes.position, upto=head, names=_OUTCOME_NAMES, limit=5000)
+    for recorded in events:
+        if isinstance(recorded.event, LibraryGameAdded):
+            outcomes.granted.add(recorded.event.order_id)
+        else:
+            outcomes.cancelled.add(recorded.env.stream_id)
+    outcomes.position = events[-1].env.position if len(events) == 5000 else head
+
+
+async def _buy(
+    core: Core,
+    purchase: Purchase,
+    game_id: UUID,
+    outcomes: _Outcomes,
+    placed: dict[Purchase, UUID],
+    report: LoadReport,
+) -> None:
+    """Place the order of a row. One that was placed before counts, unless it failed: then it is tried anew."""
+    user_id = person_id_of(purchase.person)
+    buyer = msgspec.structs.replace(IMPORTER, user_id=user_id, account_type="BUYER")
+    tries = 0
+    while True:
+        once = Once(derived("import.purchase", purchase.person, purchase.title, purchase.occurrence, tries))
+        try:
+            landed = await core.orders.place(buyer, game_id, METHOD, once=once)
+        except AlreadyDone as before:
+            order_id = UUID(before.done.refs["order_id"])
+            if order_id in outcomes.cancelled:
+                tries += 1
+                continue
+            report.known += 1
+            placed[purchase] = order_id
+            return
+        except Refused as refusal:
+            report.refused[refusal.code] += 1
+            return
+        report.loaded += 1
+        placed[purchase] = landed.value.order_id
+        return
+
+
+async def _granted(core: Core, orders: set[UUID], outcomes: _Outcomes, report: LoadReport, progress: Progress) -> None:
+    """Wait until each of these orders is granted, or cancelled (which is reported as a refusal)."""
+    before = -1
+    while True:
+        report.granted = len(orders & outcomes.granted)
+        failed = len((orders & outcomes.cancelled) - outcomes.granted)
+        progress("grants", report.granted + failed, len(orders))
+        if report.granted + failed == len(orders):
+            if failed:
+                report.refused["payment_failed"] += failed
+            return
+        if report.granted + failed > before:
+            before, since = report.granted + failed, asyncio.get_running_loop().time()
+        if asyncio.get_running_loop().time() - since > STALLED_SECONDS:
+            raise Stalled(f"{len(orders) - before} of {len(orders)} orders wait: is a worker running?")
+        try:
+            async with asyncio.timeout(5):
+                head = await core.log.watcher.beyond(outcomes.position)
+        except TimeoutError:
+            continue
+        await asyncio.sleep(0.1)  # look at many at once
+        await _look(core, outcomes, head)
+
+
+async def _games(core: Core) -> dict[str, UUID]:
+    """Every game on sale by its exact title, read from the log: no read model need be in step."""
+    titles: dict[UUID, str] = {}
+    on_sale: set[UUID] = set()
+    names = [cls.NAME for cls in (GameCreated, GameUpdated, GamePublished, GameRetired)]
+    after, head = 0, await core.log.head()
+    while after < head:
+        events = await core.log.read(after, upto=head, names=names, limit=5000)
+        after = events[-1].env.position if len(events) == 5000 else head
+        for recorded in events:
+            game_id, event = recorded.env.stream_id, recorded.event
+            if isinstance(event, GameCreated | GameUpdated) and event.title is not None:
+                titles[game_id] = event.title
+            if isinstance(event, GamePublished) or (isinstance(event, GameCreated) and event.status == "ACTIVE"):
+                on_sale.add(game_id)
+            elif isinstance(event, GameRetired):
+                on_sale.discard(game_id)
+    return {titles[game_id]: game_id for game_id in sorted(on_sale)}

@@ -1,0 +1,146 @@
+"""Settings: environment variables LUDOTECA_…, each with its meaning; `ludoteca settings` and docs/settings.md list them."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Strings = Annotated[tuple[str, ...], NoDecode]
+Seconds = Annotated[tuple[float, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """All that can be set from outside. An empty variable is as good as none."""
+
+    model_config = SettingsConfigDict(env_prefix="LUDOTECA_", env_ignore_empty=True, extra="ignore")
+
+    home: Path = Field(
+        Path("~/.ludoteca"),
+        description="Folder of this instance: embedded database, logs, mail. One instance, one home.",
+    )
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
+    public_url: str = Field("", description="Where clients reach the API, if not at http://HOST:PORT.")
+    trusted_proxies: Strings = Field((), description="Addresses of proxies whose X-Forwarded-For is believed.")
+    database_url: SecretStr = Field(
+        SecretStr(""), description="PostgreSQL (16 or later). Empty: an embedded one in HOME."
+    )
+    rabbitmq_url: SecretStr = Field(
+        SecretStr(""), description="RabbitMQ for payments and the event bus. Empty: PostgreSQL."
+    )
+    elasticsearch_url: SecretStr = Field(SecretStr(""), description="Elasticsearch for search. Empty: PostgreSQL.")
+    kurrentdb_url: SecretStr = Field(
+        SecretStr(""), description="Reserved for the log on KurrentDB, which is not supported yet: must be empty."
+    )
+    admin_email: str = Field(
+        "admin@ludoteca.example", description="E-mail of the first ADMIN, made at the first start."
+    )
+    admin_password: SecretStr = Field(
+        SecretStr(""),
+        description="Password of the first ADMIN. Empty: one is made and kept in HOME/admin-password.txt.",
+    )
+    sample: Literal["on", "off"] = Field("on", description="Whether a new shop starts with a sample of real games.")
+    rate_limit: Literal["on", "off"] = Field("on", description="Whether requests are limited per client and user.")
+    log_format: Literal["console", "json"] = Field("console", description="How the processes log.")
+    provider_url: str = Field("", description="The payment provider's API. Empty: the simulated one that `run` starts.")
+    provider_port: int = Field(
+        0, ge=0, le=65535, description="Port of the simulated provider. 0: PORT + 1000, or a free one."
+    )
+    provider_public_url: str = Field(
+        "", description="Where buyers reach the simulated provider's 3-D Secure page, if elsewhere."
+    )
+    payment_webhook_url: str = Field(
+        "", description="Where the simulated provider sends its notices. Empty: the API's webhook."
+    )
+    payment_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Secrets of the provider's webhook, comma separated (several while rotating). Empty: one is made.",
+    )
+    payment_timeout_seconds: float = Field(5.0, gt=0, description="How long the provider may take to answer a call.")
+    payment_retry_seconds: Seconds = Field(
+        (0.5, 2.0, 8.0, 30.0),
+        description="Pauses between tries of a payment, comma separated; then it is a dead letter.",
+    )
+    payment_ttl_seconds: float = Field(1800, gt=0, description="How long an order may stay unpaid.")
+    cart_ttl_seconds: float = Field(900, gt=0, description="How long a cart keeps its reservations (with carts).")
+    allocation_ttl_seconds: float = Field(1800, gt=0, description="How long checked-out stock is held (with carts).")
+    platform_fee_bps: int = Field(
+        1000, ge=0, le=10_000, description="The platform's share of a sale, in 1/100 percent."
+    )
+    low_stock: int = Field(5, ge=0, description="At or below so many, stock is low (with stock).")
+    workers: int = Field(16, ge=1, le=256, description="Payments that one worker process handles at once.")
+    pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
+
+    @field_validator("trusted_proxies", "payment_webhook_secrets", "payment_retry_seconds", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("home")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("kurrentdb_url")
+    @classmethod
+    def _not_yet(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            raise ValueError("the log on KurrentDB is not supported yet; leave LUDOTECA_KURRENTDB_URL empty")
+        return value
+
+    @property
+    def api_url(self) -> str:
+        """Where clients reach the API."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def provider_address(self) -> str:
+        """The payment provider's API."""
+        return self.provider_url.rstrip("/") or f"http://127.0.0.1:{self.provider_port or self.port + 1000}"
+
+    @property
+    def webhook_url(self) -> str:
+        """Where the simulated provider sends its notices."""
+        return self.payment_webhook_url or f"http://{self.host}:{self.port}/api/v1/payments/webhook"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this instance brings its own PostgreSQL."""
+        return not self.database_url.get_secret_value()
+
+
+def rows(settings: Settings) -> list[tuple[str, str, str, str]]:
+    """(variable, value with secrets masked, default, meaning) of every setting, in order."""
+    found = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        value = getattr(settings, name)
+        found.append((f"LUDOTECA_{name.upper()}", _shown(value), _shown(default), field.description or ""))
+    return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_shown(each) for each in value)
+    if isinstance(value, SecretStr):
+        return _masked(value.get_secret_value())
+    return str(value)
+
+
+def _masked(secret: str) -> str:
+    if "://" not in secret:
+        return "********" if secret else ""
+    parts = urlsplit(secret)
+    if parts.password is None:
+        return secret
+    netloc = f"{parts.username}:********@{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process. Raises pydantic.ValidationError, which names the variable."""
+    return Settings()

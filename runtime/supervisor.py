@@ -1,0 +1,227 @@
+"""`ludoteca run`: everything on one machine. Owns the embedded PostgreSQL, prepares the database, and keeps the other
+processes alive: each is a child that dies with us, even by kill -9, and is started again when it dies alone.
+"""
+
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import httpx
+
+from adapters.embedded_postgres import EmbeddedPostgres
+from runtime.bootstrap import FirstStart, prepare
+from runtime.migrate import migrate
+from runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 15.0
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+class CannotStart(Exception):
+    """The instance cannot be started; the message says why and what to do."""
+
+
+class Child:
+    """One process of the instance."""
+
+    def __init__(self, command: str, environment: Mapping[str, str]) -> None:
+        self.command, self._environment = command, dict(environment)
+        self.process = self._spawn()
+        self.started = time.monotonic()
+        self.failures = 0
+        self.start_at: float | None = None
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runtime.cli", self.command],
+            env=self._environment,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - only a prctl and a setpgid
+        )
+
+    def revive(self) -> None:
+        """Start it again if it died; later and later when it keeps dying at once."""
+        if self.start_at is None:
+            if self.process.poll() is None:
+                return
+            lived = time.monotonic() - self.started
+            self.failures = 0 if lived > 30 else self.failures + 1
+            pause = min(10.0, 0.5 * 2**self.failures)
+            log.warning("%s ended with %s; it starts again in %.1f s", self.command, self.process.returncode, pause)
+            self.start_at = time.monotonic() + pause
+        elif time.monotonic() >= self.start_at:
+            self.process, self.started, self.start_at = self._spawn(), time.monotonic(), None
+
+    def stop(self, deadline: float) -> None:
+        """Wait until it has ended; kill it when time is over."""
+        try:
+            self.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not stop in time", self.command)
+            self.process.kill()
+            self.process.wait()
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.setpgid(0, 0)  # Ctrl-C is for us alone; we stop the others in order
+
+
+def run(settings: Settings) -> int:
+    """Start everything, print where to click, and run until told to stop; returns the exit code. Raises CannotStart."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    stopping = _Stopping()
+    with ExitStack() as stack:
+        stack.enter_context(_only_instance(settings.home))
+        _check_port(settings.host, settings.port, "LUDOTECA_PORT")
+        url = settings.database_url.get_secret_value()
+        if not url:
+            postgres = stack.enter_context(EmbeddedPostgres(settings.home))
+            url = postgres.url
+        migrate(url)
+        settings = settings.model_copy(update={"provider_port": settings.provider_port or _provider_port(settings)})
+        environment = _environment(settings, url)
+        first = prepare(settings, url)
+        children = [Child(command, environment) for command in _commands(settings)]
+        try:
+            _await_ready(settings, children, stopping)
+            if not stopping.asked:
+                print(_welcome(settings, first), flush=True)
+            while not stopping.wait(0.2):
+                for child in children:
+                    child.revive()
+        finally:
+            _stop_all(children)
+    return 0
+
+
+class _Stopping:
+    """Remembers that SIGTERM or SIGINT came."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+    def wait(self, seconds: float) -> bool:
+        if not self.asked:
+            time.sleep(seconds)
+        return self.asked
+
+
+@contextmanager
+def _only_instance(home: Path) -> Iterator[None]:
+    lock: IO[str] = (home / "run.lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(
+                f"an instance is running in {home} already; set LUDOTECA_HOME and LUDOTECA_PORT for a second one"
+            ) from None
+        yield
+
+
+def _check_port(host: str, port: int, variable: str) -> None:
+    if not _is_free(host, port):
+        raise CannotStart(f"port {port} on {host} is taken; set {variable} to another")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def _provider_port(settings: Settings) -> int:
+    """The port of the provider's pages: the same at every start, since open 3-D Secure links name it."""
+    kept = settings.home / "provider-port.txt"
+    wanted = int(kept.read_text()) if kept.exists() else settings.port + 1000
+    if not 0 < wanted < 65536 or not _is_free(settings.host, wanted):
+        with socket.socket() as probe:
+            probe.bind((settings.host, 0))
+            wanted = probe.getsockname()[1]
+    kept.write_text(str(wanted))
+    return wanted
+
+
+def _commands(settings: Settings) -> list[str]:
+    commands = ["api", "projector", "worker"]
+    if not settings.provider_url:
+        commands.insert(0, "provider")
+    if settings.rabbitmq_url.get_secret_value():
+        commands.append("relay")
+    return commands
+
+
+def _environment(settings: Settings, url: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "LUDOTECA_HOME": str(settings.home),
+        "LUDOTECA_DATABASE_URL": url,
+        "LUDOTECA_PROVIDER_PORT": str(settings.provider_port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _await_ready(settings: Settings, children: list[Child], stopping: _Stopping) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    while time.monotonic() < deadline and not stopping.wait(0.1):
+        try:
+            if httpx.get(f"http://{host}:{settings.port}/health/ready", timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        for child in children:
+            child.revive()
+    if not stopping.asked:
+        raise CannotStart(f"the API was not ready within {READY_SECONDS:.0f} s; its messages above say why")
+
+
+def _stop_all(children: list[Child]) -> None:
+    for child in children:
+        if child.process.poll() is None:
+            child.process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in children:
+        child.stop(deadline)
+
+
+def _welcome(settings: Settings, first: FirstStart) -> str:
+    base = settings.api_url
+    lines = [
+        "",
+        "  Ludoteca is running.",
+        "",
+        f"    shop         {base}/api/v1/games/search?q=witcher",
+        f"    API docs     {base}/docs",
+        f"    health       {base}/health/ready",
+        f"    admin login  {settings.admin_email}  {first.admin_password or '(the password set at the first start)'}",
+        f"    data         {settings.home}",
+        "",
+        "  Stop it with Ctrl-C.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,189 @@
+"""The composition root: the one place that chooses adapters. Every process opens what it needs from here."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from os import urandom
+
+import aio_pika.abc
+
+from adapters import rabbitmq
+from adapters.mail_files import MailFiles
+from adapters.passwords import Argon2Hasher
+from adapters.postgres_queue import PostgresQueue
+from adapters.postgres_sessions import PostgresSessions
+from adapters.simulated_provider import SimulatedProvider
+from adapters.text_log import FileTextLog
+from api.tokens import Tokens, new_private_key
+from commands import processes
+from commands.bus import CommandBus
+from commands.catalog import Catalog
+from commands.identity import Accounts
+from commands.mail_tokens import MailTokens
+from commands.mail_worker import MailWorker
+from commands.orders import Orders
+from commands.payment_worker import PaymentWorker
+from commands.payments import Payments
+from commands.ports import PasswordHasher, WorkQueue
+from commands.reactors import Reactor
+from domain import payments as payment_events
+from domain.events import EVENTS
+from eventstore.clock import Clock, SystemClock
+from eventstore.codec import Codec
+from eventstore.follower import StreamFollower
+from eventstore.keys import secret
+from eventstore.postgres_log import PostgresLog
+from eventstore.repository import Repository
+from eventstore.snapshots import Snapshots
+from runtime.instance import database_url
+from runtime.settings import Settings
+
+PAYMENTS, MAIL = "ludoteca.payments", "ludoteca.mail"
+ISSUER = AUDIENCE = "ludoteca"
+
+
+def codec() -> Codec:
+    """Reads and writes every event of the program."""
+    return Codec(EVENTS, payment_events.UPCASTERS)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The program's own secrets, shared by all its processes through the database."""
+
+    pepper: bytes
+    mail: bytes
+    signing_key: bytes
+    webhook: tuple[str, ...]
+
+
+@dataclass
+class Core:
+    """The log, and the commands over it, as one process has them."""
+
+    settings: Settings
+    url: str
+    clock: Clock
+    log: PostgresLog
+    repository: Repository
+    bus: CommandBus
+    follower: StreamFollower
+    secrets: Secrets
+    stack: AsyncExitStack
+    hasher: PasswordHasher
+
+    @cached_property
+    def mail_tokens(self) -> MailTokens:
+        return MailTokens(self.secrets.mail)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        return Tokens(self.secrets.signing_key, ISSUER, AUDIENCE, self.clock)
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        sessions = PostgresSessions(self.log.pool)
+        return Accounts(self.bus, self.log.keys, self.hasher, sessions, self.mail_tokens, self.secrets.pepper)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog(self.bus)
+
+    @cached_property
+    def orders(self) -> Orders:
+        return Orders(
+            self.bus,
+            self.follower,
+            payment_ttl=timedelta(seconds=self.settings.payment_ttl_seconds),
+            fee_bps=self.settings.platform_fee_bps,
+        )
+
+    @cached_property
+    def provider(self) -> SimulatedProvider:
+        provider = SimulatedProvider(
+            self.settings.provider_address, self.secrets.webhook, self.settings.payment_timeout_seconds
+        )
+        self.stack.push_async_callback(provider.aclose)
+        return provider
+
+    @cached_property
+    def payments(self) -> Payments:
+        return Payments(self.bus, self.provider, self.text_log("payment-webhook.txt"))
+
+    def text_log(self, name: str) -> FileTextLog:
+        log = FileTextLog(self.settings.home / "logs" / name)
+        self.stack.callback(log.close)
+        return log
+
+    def payment_worker(self) -> PaymentWorker:
+        return PaymentWorker(self.bus, self.provider, self.text_log("payment-worker.txt"))
+
+    def mail_worker(self) -> MailWorker:
+        return MailWorker(self.bus, MailFiles(self.settings.home / "mail"))
+
+    def reactors(self, queues: "Queues") -> list[Reactor]:
+        return [
+            processes.payment_jobs(self.bus, queues.payments),
+            processes.settlement(self.bus),
+            processes.library_grants(self.bus),
+            processes.people_told(self.bus, self.mail_tokens),
+            processes.mail_jobs(queues.mail),
+            processes.forgetting(self.log.keys),
+        ]
+
+
+@dataclass(frozen=True)
+class Queues:
+    """The work queues: on RabbitMQ where one is set, else in PostgreSQL."""
+
+    payments: WorkQueue
+    mail: WorkQueue
+
+    @property
+    def all(self) -> tuple[WorkQueue, ...]:
+        return (self.payments, self.mail)
+
+
+@asynccontextmanager
+async def open_core(
+    settings: Settings, *, clock: Clock | None = None, hasher: PasswordHasher | None = None
+) -> AsyncIterator[Core]:
+    """Open the log and what stands on it; the database must be migrated. Closes everything at the end."""
+    url, clock = database_url(settings), clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(PostgresLog.open(url, codec(), pool_size=settings.pool_size))
+        repository = Repository(log, Snapshots(log.pool))
+        follower = StreamFollower(log)
+        stack.push_async_callback(follower.close)
+        bus = CommandBus(repository, clock)
+        secrets = await _secrets(settings, log)
+        yield Core(settings, url, clock, log, repository, bus, follower, secrets, stack, hasher or Argon2Hasher())
+
+
+async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:
+    made = await secret(log.pool, "payment_webhook", lambda: b"whsec_" + urandom(24).hex().encode())
+    given = tuple(each.get_secret_value() for each in settings.payment_webhook_secrets)
+    return Secrets(
+        pepper=await secret(log.pool, "email_pepper", lambda: urandom(32)),
+        mail=await secret(log.pool, "mail_tokens", lambda: urandom(32)),
+        signing_key=await secret(log.pool, "access_tokens", new_private_key),
+        webhook=given or (made.decode(),),
+    )
+
+
+@asynccontextmanager
+async def open_queues(core: Core) -> AsyncIterator[Queues]:
+    """The work queues of this process."""
+    backoff = core.settings.payment_retry_seconds
+    rabbit = core.settings.rabbitmq_url.get_secret_value()
+    if not rabbit:
+        pool = core.log.pool
+        yield Queues(PostgresQueue(pool, PAYMENTS, backoff=backoff), PostgresQueue(pool, MAIL))
+        return
+    connection: aio_pika.abc.AbstractRobustConnection = await rabbitmq.connect(rabbit)
+    async with connection:
+        yield Queues(
+            rabbitmq.RabbitQueue(connection, PAYMENTS, backoff=backoff), rabbitmq.RabbitQueue(connection, MAIL)
+        )
