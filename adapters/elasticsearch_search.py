@@ -1,0 +1,227 @@
+"""Looking games up in Elasticsearch."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+from uuid import UUID
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+
+from adapters.elasticsearch_store import decode_documents
+from projections.game_document import EVERYWHERE, GameDocument, region_key
+from queries.ranking import Candidate
+from queries.search_port import (
+    FACET_VALUES,
+    LOOSE_SHARE,
+    MAX_CANDIDATES,
+    PRICE_STEPS,
+    Alternative,
+    Facets,
+    FacetValue,
+    Found,
+    Listed,
+    Lookup,
+    Order,
+    SearchUnavailable,
+    Typed,
+    price_range,
+)
+
+Query = dict[str, Any]
+
+_EVERYTHING: Query = {"match_all": {}}
+_CANDIDATE = ["title", "text", "canonical", "rank"]
+_NO_PRICE = 2**62
+
+
+class ElasticsearchGameIndex:
+    """The port `GameIndex` over the index behind an alias. The client is the caller's."""
+
+    name: Literal["elasticsearch", "postgres"] = "elasticsearch"
+
+    def __init__(self, client: AsyncElasticsearch, alias: str) -> None:
+        self._client, self._alias = client, alias
+
+    async def find(self, lookup: Lookup) -> Found:
+        """See `GameIndex`."""
+        request = _candidates(lookup) | {"source": [*_CANDIDATE, "document"]}
+        answer = await self._search(**request, aggs={"strict": _strict_facets(lookup)})
+        documents = decode_documents(answer["hits"]["hits"])
+        return Found(
+            candidates=_read_candidates(answer),
+            documents={document.game_id: document for document in documents},
+            total=answer["aggregations"]["strict"]["doc_count"],
+            facets=_read_facets(answer["aggregations"]["strict"]),
+        )
+
+    async def suggest(self, lookup: Lookup) -> list[Candidate]:
+        """See `GameIndex`."""
+        return _read_candidates(await self._search(**_candidates(lookup))) if lookup.typed else []
+
+    async def listing(
+        self, lookup: Lookup, order: Order, limit: int, *, after: Listed | None = None, without: Sequence[UUID] = ()
+    ) -> list[Listed]:
+        """See `GameIndex`."""
+        matches = [*_counts(lookup), _strict(lookup.typed) if lookup.typed else _EVERYTHING]
+        excluded: list[Query] = [{"ids": {"values": [str(id_) for id_ in without]}}] if without else []
+        listed = await asyncio.gather(
+            *(
+                self._list(field, {"bool": {"filter": [*matches, *also], "must_not": excluded}}, order, limit, after)
+                for field, also in _sort_fields(order, lookup.region)
+            )
+        )
+        merged = sorted(
+            (each for part in listed for each in part),
+            key=lambda each: (each.key, str(each.game_id)),
+            reverse=order.descending,
+        )
+        return merged[:limit]
+
+    async def fetch(self, game_ids: Sequence[UUID]) -> list[GameDocument]:
+        """See `GameIndex`."""
+        if not game_ids:
+            return []
+        ids = [str(game_id) for game_id in game_ids]
+        async with _answering():
+            found = await self._client.mget(index=self._alias, ids=ids, source_includes=["document"])
+        return decode_documents(found["docs"])
+
+    async def _list(self, field: str, query: Query, order: Order, limit: int, after: Listed | None) -> list[Listed]:
+        direction = "desc" if order.descending else "asc"
+        by_field: Query = {"order": direction}
+        if order.field == "price":
+            by_field |= {"unmapped_type": "long", "missing": -_NO_PRICE if order.descending else _NO_PRICE}
+        answer = await self._search(
+            query=query,
+            size=limit,
+            sort=[{field: by_field}, {"id": {"order": direction}}],
+            search_after=[after.key, str(after.game_id)] if after else None,
+            source=False,
+        )
+        return [Listed(hit["sort"][0], UUID(hit["_id"])) for hit in answer["hits"]["hits"]]
+
+    async def _search(self, **body: Any) -> dict[str, Any]:
+        async with _answering():
+            answer = await self._client.search(index=self._alias, track_total_hits=False, **body)
+            return dict(answer.body)
+
+
+@asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    try:
+        yield
+    except TransportError as error:
+        raise SearchUnavailable(str(error)) from error
+    except ApiError as error:
+        if error.status_code in (404, 429) or error.status_code >= 500:
+            raise SearchUnavailable(str(error)) from error
+        raise
+
+
+def _candidates(lookup: Lookup) -> dict[str, Any]:
+    """The part of a search request that brings candidates: loose matches, those that begin alike first."""
+    if lookup.typed is None:
+        return {"query": {"bool": {"filter": _counts(lookup)}}, "size": 0}
+    typed = lookup.typed
+    begins: Query = {"prefix": {"canonical": typed.canonical}}
+    shares: list[Query] = [
+        {"match": {"keys": {"query": " ".join(typed.trigrams), "minimum_should_match": f"{LOOSE_SHARE:.0%}"}}},
+        {"match": {"keys": {"query": " ".join(typed.other_keys)}}},
+    ]
+    boosts: list[Query] = [
+        {"constant_score": {"filter": begins, "boost": 8}},
+        {"constant_score": {"filter": _strict(typed), "boost": 8}},
+        {"constant_score": {"filter": {"term": {"canonical": typed.canonical}}, "boost": 30}},
+    ]
+    query: Query = {"bool": {"filter": _counts(lookup), "should": [*shares, *boosts], "minimum_should_match": 1}}
+    rank: Query = {"field_value_factor": {"field": "rank"}}
+    return {
+        "query": {"function_score": {"query": query, "functions": [rank], "boost_mode": "multiply"}},
+        "size": MAX_CANDIDATES,
+        "source": _CANDIDATE,
+    }
+
+
+def _read_candidates(answer: dict[str, Any]) -> list[Candidate]:
+    return [
+        Candidate(
+            game_id=UUID(hit["_id"]),
+            strict="strict" in hit.get("matched_queries", ()),
+            **{field: hit["_source"][field] for field in _CANDIDATE},
+        )
+        for hit in answer["hits"]["hits"]
+    ]
+
+
+def _read_facets(counts: dict[str, Any]) -> Facets:
+    def values(facet: str) -> list[FacetValue]:
+        return [FacetValue(bucket["key"], bucket["doc_count"]) for bucket in counts[facet]["buckets"]]
+
+    prices = enumerate(bucket["doc_count"] for bucket in counts["price"]["buckets"])
+    return Facets(
+        genre=values("genre"),
+        tag=values("tag"),
+        platform=values("platform"),
+        price=[price_range(step, count) for step, count in prices if count],
+    )
+
+
+def _strict(typed: Typed) -> Query:
+    """Every word typed is there, in one way or another."""
+    groups = [{"bool": {"should": [_alternative(each) for each in group]}} for group in typed.strict]
+    return {"bool": {"filter": groups, "_name": "strict"}}
+
+
+def _alternative(alternative: Alternative) -> Query:
+    return {"prefix" if alternative.unfinished else "term": {"lexemes": alternative.lexeme}}
+
+
+def _counts(lookup: Lookup) -> list[Query]:
+    """The conditions that a game counts for this lookup."""
+    conditions: list[Query] = [{"term": {"filters": each}} for each in lookup.filters]
+    if lookup.game_ids is None:
+        conditions.append({"term": {"active": True}})
+    else:
+        conditions.append({"terms": {"id": [str(game_id) for game_id in lookup.game_ids]}})
+    if lookup.seller_id is not None:
+        conditions.append({"term": {"seller_id": str(lookup.seller_id)}})
+    if lookup.price_min is not None or lookup.price_max is not None:
+        conditions.append(_price_between(lookup.region, lookup.price_min, lookup.price_max))
+    return conditions
+
+
+def _price_between(region: str, low: int | None, high: int | None) -> Query:
+    """The price there is in range, or there is none there and that of everywhere is."""
+    either = [
+        {"bool": {"filter": [{"range": {field: {"gte": low, "lte": high}}}, *also]}}
+        for field, also in _price_fields(region)
+    ]
+    return {"bool": {"should": either, "minimum_should_match": 1}}
+
+
+def _price_fields(region: str) -> list[tuple[str, list[Query]]]:
+    """The fields that may hold a game's price, each with the conditions under which it does."""
+    everywhere = region_key(EVERYWHERE)
+    if region == everywhere:
+        return [(f"prices.{everywhere}", [])]
+    own: Query = {"exists": {"field": f"prices.{region}"}}
+    return [(f"prices.{region}", [own]), (f"prices.{everywhere}", [{"bool": {"must_not": [own]}}])]
+
+
+def _sort_fields(order: Order, region: str) -> list[tuple[str, list[Query]]]:
+    return _price_fields(region) if order.field == "price" else [(order.field, [])]
+
+
+def _strict_facets(lookup: Lookup) -> Query:
+    ends = [*(begin - 1 for begin in PRICE_STEPS[1:]), None]
+    ranges = [_price_between(lookup.region, low, high) for low, high in zip(PRICE_STEPS, ends, strict=True)]
+    return {
+        "filter": _strict(lookup.typed) if lookup.typed else _EVERYTHING,
+        "aggs": {
+            "genre": {"terms": {"field": "genres", "size": FACET_VALUES}},
+            "tag": {"terms": {"field": "tags", "size": FACET_VALUES}},
+            "platform": {"terms": {"field": "platforms", "size": FACET_VALUES}},
+            "price": {"filters": {"filters": ranges}},
+        },
+    }

@@ -1,0 +1,185 @@
+"""The search index in PostgreSQL: a table of documents, and a table of the keys that lead to them.
+
+Everything happens on the caller's connection and in the caller's transaction; names of tables are the caller's, so that
+a rebuild can fill new tables beside the live ones.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import LiteralString
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
+from psycopg.types.json import Jsonb
+
+from projections.game_document import Derived, GameDocument, derive
+from projections.search_text import take_apart
+
+_COLUMNS: dict[str, LiteralString] = {
+    "id": "uuid PRIMARY KEY",
+    "position": "bigint NOT NULL",
+    "active": "boolean NOT NULL",
+    "title": "text NOT NULL",
+    "text": 'text COLLATE "C" NOT NULL',
+    "canonical": 'text COLLATE "C" NOT NULL',
+    "rank": "real NOT NULL",
+    "trigrams": "integer NOT NULL",
+    "lexemes": "tsvector NOT NULL",
+    "filters": "text[] NOT NULL",
+    "seller_id": "uuid NOT NULL",
+    "genres": "text[] NOT NULL",
+    "tags": "text[] NOT NULL",
+    "platforms": "text[] NOT NULL",
+    "prices": "jsonb NOT NULL",
+    "released": 'text COLLATE "C" NOT NULL',
+    "document": "bytea NOT NULL",
+}
+
+
+def keys_table(table: str) -> str:
+    """The name of the table of keys beside a table of documents."""
+    return f"{table}_grams"
+
+
+def create_tables(conn: psycopg.Connection, table: str) -> None:
+    """Create the two tables of an index, empty."""
+    columns = SQL(", ").join(SQL("{} " + kind).format(Identifier(name)) for name, kind in _COLUMNS.items())
+    conn.execute(SQL("CREATE TABLE {} ({})").format(Identifier(table), columns))
+    for column in ("lexemes", "filters"):
+        conn.execute(SQL("CREATE INDEX ON {} USING gin ({})").format(Identifier(table), Identifier(column)))
+    for column in ("canonical", "text", "released"):
+        conn.execute(SQL("CREATE INDEX ON {} ({}, id)").format(Identifier(table), Identifier(column)))
+    # One btree of (key, id) answers in a tenth of the time that a GIN over arrays takes.
+    keys = SQL('CREATE TABLE {} (g text COLLATE "C", id uuid, PRIMARY KEY (g, id))')
+    conn.execute(keys.format(Identifier(keys_table(table))))
+
+
+def drop_tables(conn: psycopg.Connection, table: str) -> None:
+    """Drop an index's tables, where they are there."""
+    for name in (keys_table(table), table):
+        conn.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(name)))
+
+
+def bulk_load(conn: psycopg.Connection, table: str, documents: Iterable[GameDocument]) -> None:
+    """Load documents that are not in the index yet, by COPY."""
+    keys: list[tuple[str, UUID]] = []
+    with conn.cursor().copy(SQL("COPY {} FROM STDIN").format(Identifier(table))) as copy:
+        for document in documents:
+            derived = derive(document)
+            copy.write_row(_row(document, derived, _tsvector(derived.text.lexemes)))
+            keys.extend((key, document.game_id) for key in derived.text.keys)
+    keys.sort()
+    with conn.cursor().copy(SQL("COPY {} FROM STDIN").format(Identifier(keys_table(table)))) as copy:
+        for key in keys:
+            copy.write_row(key)
+    for name in (table, keys_table(table)):
+        conn.execute(SQL("ANALYZE {}").format(Identifier(name)))
+
+
+def upsert(conn: psycopg.Connection, table: str, documents: Sequence[GameDocument]) -> None:
+    """Put documents in, each over an older one of its game. One of a lower position than what is there is ignored."""
+    titles = _titles(conn, table, [document.game_id for document in documents])
+    fresh = [each for each in documents if each.position >= titles.get(each.game_id, ("", -1))[1]]
+    derived = [derive(document) for document in fresh]
+    conn.cursor().executemany(
+        _upsert_statement(table),
+        [_row(each, parts, parts.text.lexemes) for each, parts in zip(fresh, derived, strict=True)],
+    )
+    gone, come = [], []
+    for document, parts in zip(fresh, derived, strict=True):
+        old = titles.get(document.game_id)
+        before = set(take_apart(old[0]).keys) if old else set()
+        gone += [(key, document.game_id) for key in before - set(parts.text.keys)]
+        come += [(key, document.game_id) for key in set(parts.text.keys) - before]
+    _delete_keys(conn, table, gone)
+    insert = SQL("INSERT INTO {} SELECT * FROM unnest(%s::text[], %s::uuid[]) ON CONFLICT DO NOTHING")
+    conn.execute(insert.format(Identifier(keys_table(table))), _arrays(come))
+
+
+def delete(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> None:
+    """Take documents out. (A retired game stays in, with its status.)"""
+    titles = _titles(conn, table, game_ids)
+    _delete_keys(conn, table, [(key, id_) for id_, (title, _) in titles.items() for key in take_apart(title).keys])
+    conn.execute(SQL("DELETE FROM {} WHERE id = ANY(%s)").format(Identifier(table)), [list(game_ids)])
+
+
+def fetch(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> list[GameDocument]:
+    """The documents of games, in the order asked for; those that are not there are left out."""
+    rows = conn.execute(fetch_statement(table), [list(game_ids)]).fetchall()
+    return decode_documents([bytes(row[0]) for row in rows])
+
+
+def fetch_statement(table: str) -> Composed:
+    """Takes the ids as an array; yields encoded documents in that order."""
+    return SQL(
+        "SELECT d.document FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, place)"
+        " JOIN {} d USING (id) ORDER BY place"
+    ).format(Identifier(table))
+
+
+def decode_documents(encoded: Sequence[bytes]) -> list[GameDocument]:
+    """Documents as the column `document` has them."""
+    return [msgspec.json.decode(each, type=GameDocument) for each in encoded]
+
+
+def _row(document: GameDocument, derived: Derived, lexemes: str | list[str]) -> tuple[object, ...]:
+    text = derived.text
+    return (
+        document.game_id,
+        document.position,
+        document.status == "ACTIVE",
+        _storable(document.title),
+        text.text,
+        text.canonical,
+        text.rank,
+        text.trigrams,
+        lexemes,
+        derived.filters,
+        document.seller_id,
+        [_storable(genre) for genre in document.genres],
+        [_storable(tag) for tag in document.tags],
+        [_storable(platform) for platform in document.platforms],
+        Jsonb(derived.prices),
+        derived.released,
+        msgspec.json.encode(document),
+    )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL; the document itself keeps it."""
+    return text.replace("\0", "")
+
+
+def _tsvector(lexemes: Sequence[str]) -> str:
+    """The text form, for COPY. Lexemes are letters, digits and our signs: nothing to escape."""
+    return " ".join(f"'{lexeme}'" for lexeme in lexemes)
+
+
+def _upsert_statement(table: str) -> Composed:
+    values = SQL(", ").join(SQL("array_to_tsvector(%s::text[])" if name == "lexemes" else "%s") for name in _COLUMNS)
+    changes = SQL(", ").join(SQL("{0} = EXCLUDED.{0}").format(Identifier(name)) for name in _COLUMNS if name != "id")
+    return SQL(
+        "INSERT INTO {table} AS old VALUES ({values})"
+        " ON CONFLICT (id) DO UPDATE SET {changes} WHERE old.position <= EXCLUDED.position"
+    ).format(table=Identifier(table), values=values, changes=changes)
+
+
+def _titles(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> dict[UUID, tuple[str, int]]:
+    """Title and position of what is in the index, locked until the caller commits."""
+    select = SQL("SELECT id, title, position FROM {} WHERE id = ANY(%s) ORDER BY id FOR UPDATE")
+    rows = conn.execute(select.format(Identifier(table)), [list(game_ids)]).fetchall()
+    return {game_id: (title, position) for game_id, title, position in rows}
+
+
+def _delete_keys(conn: psycopg.Connection, table: str, keys: Sequence[tuple[str, UUID]]) -> None:
+    conn.execute(
+        SQL("DELETE FROM {} WHERE (g, id) IN (SELECT * FROM unnest(%s::text[], %s::uuid[]))").format(
+            Identifier(keys_table(table))
+        ),
+        _arrays(keys),
+    )
+
+
+def _arrays(keys: Sequence[tuple[str, UUID]]) -> list[list[object]]:
+    return [[key for key, _ in keys], [game_id for _, game_id in keys]]

@@ -1,0 +1,193 @@
+"""How a title is taken apart for search: the same at index time and at query time, and for every engine.
+
+The engines only look up what is made here, so none of them needs an accent filter, n-grams or a stemmer of its own.
+Whoever changes what a title is taken apart into must rebuild the index: raise TEXT_VERSION.
+"""
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import msgspec
+
+TEXT_VERSION = 1
+"""Part of the version of every search index."""
+
+MAX_TITLE = 300
+"""Characters of a title that are searchable."""
+
+MAX_WORD = 64
+"""Characters of a word that are searchable."""
+
+_DROPPED = frozenset("™®©℠℗’‘ʼ`´'＇")
+_SPELLED_OUT = str.maketrans(
+    {"ø": "o", "đ": "d", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "&": " and ", "×": "x"}
+)
+_IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+_WORD = re.compile(
+    r"(?<![^\W_])(?:[^\W\d_]\.){2,}(?:[^\W\d_](?![^\W_]))?"  # an abbreviation with dots is one word: S.T.A.L.K.E.R.
+    rf"|[{_IDEOGRAPH}]"
+    rf"|[^\W_{_IDEOGRAPH}]+"
+)
+_ROMAN = re.compile(r"(?=[ivx])(x{0,3})(ix|iv|v?i{0,3})")
+_ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10}
+_INNER_SYLLABLE = re.compile(r"(?<=.{3})[bcdfghjklmnpqrstvwxz](?=[aeiouyrl])")
+_ADD_ON = re.compile(
+    r"\b(dlc\d*|soundtrack|ost|season pass|battle pass|(year|leader|premium|expansion|deluxe|cosmetic) (\d+ )?pass"
+    r"|pack|bundle|skins?|expansion|add on|addon|upgrade|artbook|art book|wallpapers?|costumes?|livery|demo"
+    r"|content kit|collection kit|starter|cosmetic|voucher|season \d+|character)\b"
+)
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A folded word, and where it stands in the text that it was read from (`text[start:end]`)."""
+
+    text: str
+    start: int
+    end: int
+
+
+class SearchText(msgspec.Struct, frozen=True):
+    """A title, taken apart.
+
+    `text` and `canonical` are its folded words joined by spaces, the latter with Roman numerals as digits. `lexemes`
+    are what a strict query matches, `keys` what a loose one counts; both mark what is not a plain word or trigram with
+    a sign: `+joined`, `=initials`, `~one letter left out`. `trigrams` is how many of the keys are trigrams. `rank` is
+    1 for a game, less for an add-on.
+    """
+
+    text: str
+    canonical: str
+    lexemes: list[str]
+    keys: list[str]
+    trigrams: int
+    rank: float
+
+
+def plain(title: str) -> str:
+    """A title without the HTML entities that catalogues carry, even doubly escaped."""
+    return html.unescape(html.unescape(title))
+
+
+@cache
+def _fold_character(character: str) -> str:
+    if character in _DROPPED:
+        return ""
+    folded = unicodedata.normalize("NFKC", character).casefold().translate(_SPELLED_OUT)
+    decomposed = unicodedata.normalize("NFKD", folded)
+    return unicodedata.normalize("NFC", "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f"))
+
+
+def words_with_places(text: str) -> list[Word]:
+    """The folded words of a text, each with its place in that very text."""
+    pieces = [_fold_character(character) for character in text]
+    origin = [place for place, piece in enumerate(pieces) for _ in piece]
+    return [
+        Word(match.group().replace(".", "")[:MAX_WORD], origin[match.start()], origin[match.end() - 1] + 1)
+        for match in _WORD.finditer("".join(pieces))
+    ]
+
+
+def words(text: str) -> list[str]:
+    """The folded words of a text: no case, no accents, no apostrophes or trademark signs, `&` as `and`."""
+    return [word.text for word in words_with_places(unicodedata.normalize("NFC", plain(text)))]
+
+
+def folded(text: str) -> str:
+    """The folded words joined by spaces: equal for texts that people hold for the same. Never empty for a text that
+    shows something, so that it can be the key of a filter."""
+    return " ".join(words(text)) or text.strip().casefold()
+
+
+def _number(word: str) -> str | None:
+    if not _ROMAN.fullmatch(word):
+        return None
+    values = [_ROMAN_DIGITS[letter] for letter in word]
+    return str(sum(-a if a < b else a for a, b in zip(values, [*values[1:], 0], strict=True)))
+
+
+def canonical(folded_words: Sequence[str]) -> list[str]:
+    """The words with Roman numerals up to 39 as digits."""
+    return [_number(word) or word for word in folded_words]
+
+
+def joins(folded_words: Sequence[str]) -> set[str]:
+    """Neighbours written as one word (`half life` → `halflife`): pairs, triples and the whole."""
+    found = {"".join(folded_words[i : i + n]) for n in (2, 3) for i in range(len(folded_words) - n + 1)}
+    return found | {"".join(folded_words)} if len(folded_words) > 1 else found
+
+
+def trigrams(folded_words: Sequence[str]) -> list[str]:
+    """Three-letter pieces of each word, with `_` at its ends, each piece once."""
+    padded = [f"_{word}_" for word in folded_words]
+    return list(dict.fromkeys(word[i : i + 3] for word in padded for i in range(len(word) - 2)))
+
+
+def initials(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """The initials of runs of adjacent words, numbers kept whole, each with the run's bounds: `team fortress 2` → tf,
+    tf2, f2."""
+    for start in range(len(folded_words)):
+        run = ""
+        for end, word in enumerate(folded_words[start : start + 8], start + 1):
+            run += word if word.isdigit() or _number(word) else word[0]
+            if end > start + 1 and not run.isdigit():
+                yield run, start, end
+
+
+def compounds(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Long words abbreviated as if they were two, each with its bounds: `battlefield 1` → bf, bf1 (and bl, bl1…)."""
+    for start, word in enumerate(folded_words):
+        if len(word) >= 8:
+            number = "".join(word for word in folded_words[start + 1 : start + 2] if word.isdigit())
+            for letter in sorted(set(_INNER_SYLLABLE.findall(word))):
+                yield word[0] + letter, start, start + 1
+                if number:
+                    yield word[0] + letter + number, start, start + 2
+
+
+def abbreviations(folded_words: Sequence[str]) -> set[str]:
+    """All that a title may be abbreviated to."""
+    return {short for way in (initials, compounds) for short, _, _ in way(folded_words)}
+
+
+def deletions(folded_words: Sequence[str]) -> set[str]:
+    """Short words as they are and with one letter left out; and the whole, if it is short, with up to two out.
+
+    Two words a typo apart share one of these, even when they share hardly a trigram (`hades`, `hdaes`). The whole is
+    marked `^`.
+    """
+    found = {shorter for word in folded_words if 3 <= len(word) <= 8 for shorter in _left_out(word, 1)}
+    whole = "".join(folded_words)
+    return found | {"^" + shorter for shorter in _left_out(whole, 2)} if len(whole) <= 11 else found
+
+
+def _left_out(word: str, letters: int) -> set[str]:
+    found = {word}
+    for _ in range(letters):
+        found |= {each[:place] + each[place + 1 :] for each in found for place in range(len(each)) if len(each) > 2}
+    return found
+
+
+def is_add_on(text: str) -> bool:
+    """Whether a folded title names an add-on (a pack, a soundtrack, a season pass) and not a game."""
+    return _ADD_ON.search(text) is not None
+
+
+def take_apart(title: str) -> SearchText:
+    """All that the engines keep of a title."""
+    found = words(title[:MAX_TITLE])
+    numbered = canonical(found)
+    joined = {"+" + word for word in joins(found) | joins(numbered)}
+    abbreviated = {"=" + word for word in abbreviations(found) | abbreviations(numbered)}
+    pieces = trigrams(numbered)
+    text = " ".join(found)
+    return SearchText(
+        text=text,
+        canonical=" ".join(numbered),
+        lexemes=sorted({*found, *numbered, *joined, *abbreviated}),
+        keys=[*pieces, *sorted(joined | abbreviated | {"~" + word for word in deletions(numbered)})],
+        trigrams=len(pieces),
+        rank=0.7 if is_add_on(text) else 1.0,
+    )

@@ -1,0 +1,66 @@
+"""Which words of a title answer what was typed: for the highlight, and for the did-you-mean."""
+
+import html
+import unicodedata
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+
+from rapidfuzz.distance import OSA
+
+from projections.search_text import Word, canonical, compounds, initials, plain, words_with_places
+
+
+def highlight(title: str, typed: Sequence[str]) -> str:
+    """The title as HTML, the words that match what was typed within `<em></em>`."""
+    text = unicodedata.normalize("NFC", plain(title))
+    title_words = words_with_places(text)
+    shown, done = [], 0
+    for place in sorted(_matching(title_words, typed)):
+        word = title_words[place]
+        if word.start >= done:
+            shown += [html.escape(text[done : word.start]), f"<em>{html.escape(text[word.start : word.end])}</em>"]
+            done = word.end
+    return "".join(shown) + html.escape(text[done:])
+
+
+def correction(title: str, typed: Sequence[str]) -> str | None:
+    """What was typed as the title spells it: the run of its words that is nearest. None when that changes nothing, or
+    when what was typed is too far from any (`wicher 3` → `witcher 3`)."""
+    query = " ".join(typed)
+    plain_words = [word.text for word in words_with_places(unicodedata.normalize("NFC", plain(title)))]
+    runs = {
+        " ".join(spelling[start:end])
+        for spelling in (plain_words, canonical(plain_words))
+        for start in range(len(spelling))
+        for end in range(start + 1, min(len(spelling), start + len(typed) + 2) + 1)
+    }
+    nearest = min(runs, key=lambda run: (OSA.distance(query, run), run), default=query)
+    near_enough = OSA.distance(query, nearest) <= max(1, len(query) // 4)
+    return nearest if near_enough and nearest != query else None
+
+
+def _matching(title_words: Sequence[Word], typed: Sequence[str]) -> set[int]:
+    """The places of the title's words that match: whole, begun, abbreviated, written as one, and else mistyped."""
+    texts = [word.text for word in title_words]
+    numbered = canonical(texts)
+    wanted = {*typed, *canonical(typed), *map("".join, pairwise(typed))}
+    found = {place for place, word in enumerate(texts) if wanted & {word, numbered[place]} or _begun(word, typed)}
+    for way in (initials, compounds):
+        runs = [*way(texts), *way(numbered)]
+        found.update(*(range(start, end) for short, start, end in runs if short in wanted - set(numbered)))
+    for length in (2, 3):
+        for start in range(len(texts) - length + 1):
+            run = range(start, start + length)
+            together = {"".join(texts[start : start + length]), "".join(numbered[start : start + length])}
+            if wanted & together or (found.isdisjoint(run) and any(_mistyped(each, wanted) for each in together)):
+                found.update(run)
+    return found | {place for place, word in enumerate(texts) if _mistyped(word, wanted)}
+
+
+def _begun(word: str, typed: Sequence[str]) -> bool:
+    return any(word.startswith(each) and (len(each) > 2 or each is typed[-1]) for each in typed)
+
+
+def _mistyped(word: str, wanted: Collection[str]) -> bool:
+    edits = ((each, 0 if len(each) < 4 else 1 if len(each) < 8 else 2) for each in wanted)
+    return any(OSA.distance(each, word, score_cutoff=allowed) <= allowed for each, allowed in edits)

@@ -1,0 +1,249 @@
+"""Searching for games: from what somebody typed to a page of results, whichever engine holds the index."""
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from projections.game_document import EVERYWHERE, DocumentPrice, GameDocument, derive, filter_key, price_in, region_key
+from projections.search_text import plain
+from queries.highlight import correction, highlight
+from queries.ranking import Ranked, ranked
+from queries.search_port import (
+    FACET_VALUES,
+    Facets,
+    FacetValue,
+    Found,
+    GameIndex,
+    Listed,
+    Lookup,
+    Order,
+    Sort,
+    price_range,
+    price_step,
+    read_typed,
+)
+
+MAX_LIMIT = 200
+
+_ORDERS: dict[Sort, Order] = {
+    "relevance": Order("text"),
+    "price": Order("price"),
+    "-price": Order("price", descending=True),
+    "release_date": Order("released", descending=True),
+    "title": Order("text"),
+}
+
+
+class InvalidCursor(ValueError):
+    """A cursor that this search did not hand out."""
+
+
+class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What is searched for. Every filter that is given must hold; values are compared folded (case, accents).
+
+    A blank `q` means everything. Prices are inclusive, in cents, of the region or else of everywhere. `game_ids` limits
+    the search to these games and then includes those that are no longer on sale (a library). `limit` is at most 200.
+    `sort`: `release_date` is newest first; the others ascend but for `-price`.
+    """
+
+    q: str = ""
+    category: str | None = None
+    genre: str | None = None
+    tag: str | None = None
+    platform: str | None = None
+    kind: str | None = None
+    seller_id: UUID | None = None
+    game_ids: Sequence[UUID] | None = None
+    price_min: int | None = None
+    price_max: int | None = None
+    region: str = EVERYWHERE
+    sort: Sort = "relevance"
+    limit: int = 20
+    cursor: str | None = None
+
+
+class SearchItem(msgspec.Struct, frozen=True):
+    """A game found: its document, its price where the searcher is, and its title as HTML with the matches marked."""
+
+    document: GameDocument
+    price: DocumentPrice | None
+    highlight: str
+
+
+class SearchResult(msgspec.Struct, frozen=True):
+    """A page of results. `total` and `facets` are of all of them; `suggestion` is the phrase as it is spelt, when only
+    misspelt it was found."""
+
+    items: list[SearchItem]
+    total: int
+    facets: Facets
+    suggestion: str | None
+    engine: Literal["elasticsearch", "postgres"]
+    next_cursor: str | None
+
+
+class Title(msgspec.Struct, frozen=True):
+    """A game's title, suggested while somebody types."""
+
+    game_id: UUID
+    title: str
+
+
+class _Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the next page begins: `best` results of the ranked ones are behind, then the list goes on after one."""
+
+    best: int = 0
+    after: Listed | None = None
+
+
+class GameSearch:
+    """Searches an index. The best matches come first, in the order of `queries.ranking`; after them, what else matches
+    every word, by title. Other sorts list what matches every word, or, when nothing does, the best matches."""
+
+    def __init__(self, index: GameIndex) -> None:
+        self._index = index
+
+    async def search(self, query: SearchQuery) -> SearchResult:
+        """A page of results. Raises InvalidCursor; never fails on what was typed."""
+        cursor, lookup = _read_cursor(query.cursor), _lookup(query)
+        if query.q.strip() and lookup.typed is None:
+            return SearchResult([], 0, Facets(), None, self._index.name, None)
+        words = lookup.typed.words if lookup.typed else []
+        found = await self._index.find(lookup)
+        best = ranked(words, found.candidates)
+        if not found.total:
+            return self._inexact(query, cursor, words, best, found)
+        first = [each.candidate.game_id for each in best] if query.sort == "relevance" else []
+        near_misses = sum(not each.candidate.strict for each in best) if first else 0
+        rest = found.total + near_misses - len(first)
+        page, following = await self._page(query, lookup, first, rest, cursor)
+        documents = found.documents | {
+            document.game_id: document
+            for document in await self._index.fetch([each for each in page if each not in found.documents])
+        }
+        return SearchResult(
+            items=[_item(documents[each], query.region, words) for each in page if each in documents],
+            total=found.total + near_misses,
+            facets=found.facets,
+            suggestion=None,
+            engine=self._index.name,
+            next_cursor=following,
+        )
+
+    async def suggest(self, prefix: str, limit: int = 10) -> list[Title]:
+        """Titles for what was typed so far, the best first, each once."""
+        typed = read_typed(prefix)
+        if typed is None:
+            return []
+        candidates = await self._index.suggest(Lookup(typed=typed))
+        titles = {each.candidate.text: each.candidate for each in reversed(ranked(typed.words, candidates))}
+        return [Title(each.game_id, plain(each.title)) for each in reversed(titles.values())][:limit]
+
+    async def _page(
+        self, query: SearchQuery, lookup: Lookup, first: list[UUID], rest: int, cursor: _Cursor
+    ) -> tuple[list[UUID], str | None]:
+        """The ids of a page, and the next one's cursor: what is left of the first, then the list of the `rest`."""
+        limit = _limit(query)
+        page = first[cursor.best : cursor.best + limit]
+        behind, room = cursor.best + len(page), limit - len(page)
+        if not room or not rest:
+            more = behind < len(first) or rest > 0
+            return page, _write_cursor(_Cursor(behind)) if more else None
+        listed = await self._index.listing(lookup, _ORDERS[query.sort], room + 1, after=cursor.after, without=first)
+        page += [each.game_id for each in listed[:room]]
+        return page, _write_cursor(_Cursor(behind, listed[room - 1])) if len(listed) > room else None
+
+    def _inexact(
+        self, query: SearchQuery, cursor: _Cursor, words: list[str], best: list[Ranked], found: Found
+    ) -> SearchResult:
+        """Nothing has every word that was typed: what comes near, and what may have been meant."""
+        documents = [found.documents[each.candidate.game_id] for each in best]
+        if query.sort != "relevance":
+            documents = _in_order(documents, query)
+        end = cursor.best + _limit(query)
+        return SearchResult(
+            items=[_item(document, query.region, words) for document in documents[cursor.best : end]],
+            total=len(documents),
+            facets=_count(documents, query.region),
+            suggestion=correction(best[0].candidate.title, words) if best else None,
+            engine=self._index.name,
+            next_cursor=_write_cursor(_Cursor(end)) if end < len(documents) else None,
+        )
+
+
+def _limit(query: SearchQuery) -> int:
+    return max(1, min(query.limit, MAX_LIMIT))
+
+
+def _lookup(query: SearchQuery) -> Lookup:
+    wanted = {
+        "category": query.category,
+        "genre": query.genre,
+        "tag": query.tag,
+        "platform": query.platform,
+        "kind": query.kind,
+    }
+    return Lookup(
+        typed=read_typed(query.q),
+        filters=[filter_key(field, value) for field, value in wanted.items() if value is not None],
+        seller_id=query.seller_id,
+        game_ids=None if query.game_ids is None else list(query.game_ids),
+        price_min=query.price_min,
+        price_max=query.price_max,
+        region=region_key(query.region),
+    )
+
+
+def _item(document: GameDocument, region: str, words: Sequence[str]) -> SearchItem:
+    return SearchItem(document, price_in(document.prices, region), highlight(document.title, words))
+
+
+def _in_order(documents: list[GameDocument], query: SearchQuery) -> list[GameDocument]:
+    """As the engines' `listing` sorts them."""
+    descending = _ORDERS[query.sort].descending
+
+    def key(document: GameDocument) -> tuple[bool, str | int]:
+        derived = derive(document)
+        if query.sort == "title":
+            return True, derived.text.text
+        if query.sort == "release_date":
+            return True, derived.released
+        price = price_in(document.prices, query.region)
+        return (price is not None) == descending, price.amount_cents if price else 0
+
+    return sorted(documents, key=key, reverse=descending)
+
+
+def _count(documents: Sequence[GameDocument], region: str) -> Facets:
+    """The facets of some documents, as the engines count them."""
+    prices = (price_in(document.prices, region) for document in documents)
+    steps = Counter(price_step(price.amount_cents) for price in prices if price)
+    return Facets(
+        genre=_values(genre for document in documents for genre in document.genres),
+        tag=_values(tag for document in documents for tag in document.tags),
+        platform=_values(platform for document in documents for platform in document.platforms),
+        price=[price_range(step, count) for step, count in sorted(steps.items())],
+    )
+
+
+def _values(values: Iterable[str]) -> list[FacetValue]:
+    counts = sorted(Counter(values).items(), key=lambda pair: (-pair[1], pair[0]))
+    return [FacetValue(value, count) for value, count in counts[:FACET_VALUES]]
+
+
+def _write_cursor(cursor: _Cursor) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
+
+
+def _read_cursor(cursor: str | None) -> _Cursor:
+    if not cursor:
+        return _Cursor()
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=_Cursor)
+    except (msgspec.DecodeError, binascii.Error, UnicodeError, ValueError) as error:
+        raise InvalidCursor(cursor) from error

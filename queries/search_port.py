@@ -1,0 +1,193 @@
+"""What the search asks of an engine, and what it gets back: the port that PostgreSQL and Elasticsearch fulfil.
+
+An engine only looks up. What is looked up is read from the query here, and what is found is put in order in
+`queries.ranking`, both the same for every engine.
+"""
+
+import bisect
+from collections.abc import Sequence
+from typing import Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+from projections.game_document import GameDocument
+from projections.search_text import canonical, deletions, joins, trigrams, words
+from queries.ranking import Candidate
+
+MAX_QUERY = 200
+"""Characters of a query that are looked at."""
+
+MAX_WORDS = 24
+"""Words of a query that are looked at."""
+
+MAX_CANDIDATES = 40
+"""How many games each way of looking up proposes."""
+
+LOOSE_SHARE = 0.22
+"""How much of the query's trigrams, by weight, a game must share to be proposed."""
+
+FACET_VALUES = 20
+"""How many values of a facet are counted, the most frequent first."""
+
+PRICE_STEPS = (0, 1, 500, 1000, 2000, 4000, 6000)
+"""Where the price facet's ranges begin, in cents; each ends before the next begins."""
+
+Sort = Literal["relevance", "price", "-price", "release_date", "title"]
+OrderField = Literal["text", "released", "price"]
+
+
+class Alternative(msgspec.Struct, frozen=True):
+    """A lexeme of `SearchText`, or, when `unfinished`, any that starts with it."""
+
+    lexeme: str
+    unfinished: bool = False
+
+
+class Typed(msgspec.Struct, frozen=True):
+    """What somebody typed, taken apart to match `SearchText`.
+
+    A game matches strictly when it has one alternative of every group of `strict`. It may be meant when it shares
+    enough `trigrams`, or one of the rarer `other_keys`, or starts with `canonical`.
+    """
+
+    words: list[str]
+    canonical: str
+    trigrams: list[str]
+    other_keys: list[str]
+    strict: list[list[Alternative]]
+
+
+class Lookup(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine is asked for: what was typed (None: everything), and which games count.
+
+    Only ACTIVE games count, unless `game_ids` names those that do, whatever their status. `filters` are entries of
+    `Derived.filters`, all of which must be there; prices are in cents, inclusive, of the region (a `region_key`) or
+    else of everywhere.
+    """
+
+    typed: Typed | None = None
+    filters: list[str] = []
+    seller_id: UUID | None = None
+    game_ids: list[UUID] | None = None
+    price_min: int | None = None
+    price_max: int | None = None
+    region: str = "everywhere"
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An order by one field and, where equal, by game id in the same direction. Games without a value come last."""
+
+    field: OrderField
+    descending: bool = False
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A game in an order, and its value there: what to go on after."""
+
+    key: str | int
+    game_id: UUID
+
+
+class FacetValue(msgspec.Struct, frozen=True):
+    """How many games have a value."""
+
+    value: str
+    count: int
+
+
+class PriceRange(msgspec.Struct, frozen=True):
+    """How many games cost from `price_min` to `price_max` cents, inclusive; None: no end."""
+
+    price_min: int
+    price_max: int | None
+    count: int
+
+
+class Facets(msgspec.Struct, frozen=True):
+    """Counts of values among the games found."""
+
+    genre: list[FacetValue] = []
+    tag: list[FacetValue] = []
+    platform: list[FacetValue] = []
+    price: list[PriceRange] = []
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Candidates for ranking, with the documents of those; how many games match strictly, and the facets of those."""
+
+    candidates: list[Candidate]
+    documents: dict[UUID, GameDocument]
+    total: int
+    facets: Facets
+
+
+class SearchUnavailable(Exception):
+    """The engine does not answer."""
+
+
+class GameIndex(Protocol):
+    """An engine that holds the games' documents. Every call raises SearchUnavailable when it does not answer."""
+
+    name: Literal["elasticsearch", "postgres"]
+
+    async def find(self, lookup: Lookup) -> Found:
+        """Candidates (none for a lookup of everything), the strict total and its facets."""
+        ...
+
+    async def suggest(self, lookup: Lookup) -> list[Candidate]:
+        """Only the candidates: quicker."""
+        ...
+
+    async def listing(
+        self, lookup: Lookup, order: Order, limit: int, *, after: Listed | None = None, without: Sequence[UUID] = ()
+    ) -> list[Listed]:
+        """The games that match strictly, in order, those after one only, and without some."""
+        ...
+
+    async def fetch(self, game_ids: Sequence[UUID]) -> list[GameDocument]:
+        """The documents of games, in the order asked for; those that are not there are left out."""
+        ...
+
+
+def read_typed(query: str) -> Typed | None:
+    """Take a query apart. None when it holds no word at all, only blanks or signs."""
+    found = words(query[:MAX_QUERY])[:MAX_WORDS]
+    if not found:
+        return None
+    numbered = canonical(found)
+    pieces = trigrams(numbered)
+    word_end = numbered[-1][-2:] + "_"  # the last word may go on
+    together = joins(found) | joins(numbered)
+    return Typed(
+        words=found,
+        canonical=" ".join(numbered),
+        trigrams=[piece for piece in pieces if piece != word_end] or pieces,
+        other_keys=sorted(
+            {"=" + word for word in {*found, *numbered, *together}}
+            | {"+" + word for word in {*found, *together} if len(word) > 3}
+            | {"~" + word for word in deletions(numbered)}
+            | ({word_end} & set(pieces))
+        ),
+        strict=[
+            _alternatives(word, number, last=place == len(found) - 1)
+            for place, (word, number) in enumerate(zip(found, numbered, strict=True))
+        ],
+    )
+
+
+def _alternatives(word: str, number: str, *, last: bool) -> list[Alternative]:
+    found = [Alternative(word, unfinished=last), Alternative("+" + word, unfinished=last and len(word) > 3)]
+    found += [Alternative("=" + word)] if len(word) > 1 else []
+    return [*found, Alternative(number)] if number != word else found
+
+
+def price_range(step: int, count: int) -> PriceRange:
+    """The price facet's range that begins at `PRICE_STEPS[step]`."""
+    ends = [*(begin - 1 for begin in PRICE_STEPS[1:]), None]
+    return PriceRange(PRICE_STEPS[step], ends[step], count)
+
+
+def price_step(amount_cents: int) -> int:
+    """Which of the price facet's ranges a price is in."""
+    return bisect.bisect_right(PRICE_STEPS, amount_cents) - 1
