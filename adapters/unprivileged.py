@@ -1,0 +1,110 @@
+"""Run a child process of root as an ordinary user, tied to our life. Linux's calls; elsewhere only the user changes.
+
+The calls and their numbers are those of prctl(2), capset(2) and capabilities(7).
+"""
+
+import ctypes
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_SECUREBITS = 28
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Sets(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def pick_user(*names: str) -> pwd.struct_passwd:
+    """The first of these users that the system knows. Raises KeyError when it knows none."""
+    for name in names:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise KeyError(f"this system has no user named {' or '.join(names)}")
+
+
+def can_reach(user: pwd.struct_passwd, path: Path) -> bool:
+    """Whether the user may pass through every directory above `path`, by its permission bits."""
+    for directory in path.resolve().parents:
+        found = directory.stat()
+        if found.st_uid == user.pw_uid:
+            allowed = found.st_mode & 0o100
+        elif found.st_gid == user.pw_gid:
+            allowed = found.st_mode & 0o010
+        else:
+            allowed = found.st_mode & 0o001
+        if not allowed:
+            return False
+    return True
+
+
+def child_setup(
+    *, user: pwd.struct_passwd | None, reads_everything: bool, dies_by: signal.Signals
+) -> Callable[[], None]:
+    """What a child does between fork and exec: become `user` (None: stay), and get `dies_by` when the thread that
+    started it ends.
+
+    With `reads_everything` it keeps one thing of root's, the right to pass through and read what others may not:
+    root's own home is closed (0700), and to open it up instead would undo what its owner chose.
+
+    Raises OSError in the child when the kernel refuses.
+    """
+    owner = os.getpid()
+    capability = _CAP_DAC_READ_SEARCH if _holds(_CAP_DAC_READ_SEARCH) else _CAP_DAC_OVERRIDE
+
+    def setup() -> None:
+        os.setpgid(0, 0)  # a Ctrl-C at the terminal is for us; we then stop the child in order
+        if user:
+            if reads_everything:
+                # Without this bit the capability would not count in access(2), which PostgreSQL calls.
+                _check(_LIBC.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
+            os.setgroups([])
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+            if reads_everything:
+                _keep_only(capability)
+        if sys.platform == "linux":  # after setuid, which would clear it
+            _check(_LIBC.prctl(_PR_SET_PDEATHSIG, int(dies_by), 0, 0, 0))
+            if os.getppid() != owner:  # died in between
+                os._exit(1)
+
+    return setup
+
+
+def _keep_only(capability: int) -> None:
+    bit = 1 << capability
+    sets = (_Sets * 2)(_Sets(bit, bit, bit))
+    _check(_LIBC.capset(ctypes.byref(_Header(_CAPABILITY_VERSION_3, 0)), sets))
+    _check(_LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
+
+
+def _holds(capability: int) -> bool:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return False
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> capability & 1)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,107 @@
+"""What every test may ask for: databases, RabbitMQ, Elasticsearch.
+
+One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it and tells the workers where; without,
+the first test that needs it does.
+"""
+
+import re
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests import services
+
+_POSTGRES = pytest.StashKey[services.TestPostgres]()
+
+
+def _postgres(config: pytest.Config) -> services.TestPostgres:
+    if _POSTGRES not in config.stash:
+        config.stash[_POSTGRES] = services.TestPostgres()
+    return config.stash[_POSTGRES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:  # type: ignore[no-untyped-def]
+    """In the controller, for each worker."""
+    node.workerinput["postgres_url"] = _postgres(node.config).url
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _POSTGRES in config.stash:
+        config.stash[_POSTGRES].stop()
+        del config.stash[_POSTGRES]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(pytestconfig: pytest.Config) -> str:
+    """The run's server; tests use a database of their own on it."""
+    worker = getattr(pytestconfig, "workerinput", None)
+    return str(worker["postgres_url"]) if worker else _postgres(pytestconfig).url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> str:
+    """The name of the migrated database that others are copied from."""
+    return services.migrated_template(postgres_url)
+
+
+@pytest.fixture
+def empty_database(postgres_url: str) -> Iterator[str]:
+    """The URL of a new database without any table."""
+    url = services.create_database(postgres_url, template="template1")
+    yield url
+    services.drop_database(url)
+
+
+@pytest.fixture
+def database(postgres_url: str, postgres_template: str) -> Iterator[str]:
+    """The URL of a new database with the program's schema and no rows."""
+    url = services.create_database(postgres_url, template=postgres_template)
+    yield url
+    services.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_virtual_host() -> Iterator[str]:
+    """The name of this process' virtual host: the program's queue names are fixed, so tests are kept apart by it."""
+    services.require_rabbitmq()
+    name = f"ludoteca-test-{uuid4().hex}"
+    yield name
+    services.drop_virtual_host(name)
+
+
+@pytest.fixture
+def rabbitmq_url(rabbitmq_virtual_host: str) -> str:
+    """The URL of an empty virtual host of RabbitMQ."""
+    return services.empty_virtual_host(rabbitmq_virtual_host)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url() -> str:
+    """The URL of Elasticsearch; use names that begin with `elasticsearch_prefix` only."""
+    return services.require_elasticsearch()
+
+
+@pytest.fixture
+def elasticsearch_prefix(elasticsearch_url: str) -> Iterator[str]:
+    """What the names of this test's indices begin with; they are dropped afterwards."""
+    prefix = f"test-{uuid4().hex}-"
+    yield prefix
+    services.drop_indices(elasticsearch_url, prefix)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Say last what was not tested for want of a server, lest a green line be taken for more than it is."""
+    result = yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal and (missing := _missing_services(terminal)):
+        terminal.write_line(f"Not tested for want of {missing}: `python3 deploy/services.py up` starts it.", red=True)
+    return result
+
+
+def _missing_services(terminal: pytest.TerminalReporter) -> str:
+    reasons = [str(report.longrepr) for kind in ("skipped", "error") for report in terminal.getreports(kind)]
+    names = {name for reason in reasons for name in re.findall(f"{services.MISSING}(\\w+)", reason)}
+    return " and ".join(sorted(names))

@@ -1,0 +1,117 @@
+"""The servers that tests talk to: one PostgreSQL of the run's own, and RabbitMQ and Elasticsearch where they are up."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from adapters.embedded_postgres import DATABASE, EmbeddedPostgres
+from deploy import services as deploy
+
+MISSING = "missing service: "
+TEMPLATE = "ludoteca_template"
+_TEMPLATE_LOCK = 4910
+
+
+class TestPostgres:
+    """The run's PostgreSQL. It may lose everything in a power cut, which makes databases quick to come and go."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="ludoteca-tests-"))
+        self._home.chmod(0o755)
+        quick = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+        self._server = EmbeddedPostgres(self._home, settings=quick)
+        self._server.start()
+        self.url = self._server.url
+
+    def stop(self) -> None:
+        self._server.stop()
+        shutil.rmtree(self._home)
+
+
+def at_database(server: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+def create_database(server: str, *, template: str) -> str:
+    """Make a database of a new name; returns its URL."""
+    name = f"test_{uuid4().hex}"
+    _execute(server, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
+    return at_database(server, name)
+
+
+def drop_database(url: str) -> None:
+    """Drop it, whoever is still connected."""
+    _execute(url, "DROP DATABASE IF EXISTS {} WITH (FORCE)", urlsplit(url).path.removeprefix("/"))
+
+
+def migrated_template(server: str) -> str:
+    """The name of a database with the program's schema and no rows, made by whoever asks first."""
+    from runtime.migrate import migrate
+
+    with psycopg.connect(at_database(server, DATABASE), autocommit=True) as lock:
+        lock.execute("SELECT pg_advisory_lock(%s)", [_TEMPLATE_LOCK])
+        if not lock.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
+            fresh = create_database(server, template="template1")
+            migrate(fresh)
+            _execute(server, "ALTER DATABASE {} RENAME TO {}", urlsplit(fresh).path.removeprefix("/"), TEMPLATE)
+    return TEMPLATE
+
+
+def _execute(server: str, statement: str, *names: str) -> None:
+    with psycopg.connect(at_database(server, "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+
+
+def require_rabbitmq() -> None:
+    """Skip the test, or fail it where services are required, unless RabbitMQ is up."""
+    _require("RabbitMQ", deploy.check_rabbitmq)
+
+
+def empty_virtual_host(name: str) -> str:
+    """Make a virtual host, or make it anew; returns its URL."""
+    drop_virtual_host(name)
+    deploy.http("PUT", f"{deploy.rabbitmq_management_url()}/api/vhosts/{name}")
+    return urlsplit(deploy.rabbitmq_url())._replace(path=f"/{quote(name, safe='')}").geturl()
+
+
+def drop_virtual_host(name: str) -> None:
+    """Drop a virtual host, its queues and its connections, if it is there."""
+    try:
+        deploy.http("DELETE", f"{deploy.rabbitmq_management_url()}/api/vhosts/{name}")
+    except OSError as error:
+        if getattr(error, "code", None) != 404:
+            raise
+
+
+def require_elasticsearch() -> str:
+    """The server's URL. Skip the test, or fail it where services are required, unless it is up."""
+    _require("Elasticsearch", deploy.check_elasticsearch)
+    return deploy.elasticsearch_url()
+
+
+def drop_indices(url: str, prefix: str) -> None:
+    """Drop every index whose name begins so."""
+    found = deploy.http("GET", f"{url}/{prefix}*/_alias")
+    for index in found:
+        deploy.http("DELETE", f"{url}/{index}")
+
+
+def _require(service: str, check: Callable[[], None]) -> None:
+    try:
+        return check()
+    except deploy.Missing as missing:
+        said = f"{MISSING}{service}: {missing}"
+    if os.environ.get("LUDOTECA_REQUIRE_SERVICES") == "1":
+        pytest.fail(said, pytrace=False)
+    pytest.skip(said)
