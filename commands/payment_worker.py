@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 from uuid import UUID
 
-import msgspec
-
 from commands.aggregates import PAYMENT
-from commands.bus import SYSTEM, Caller, CommandBus
+from commands.bus import CommandBus
 from commands.ports import Delivery, Intent, PaymentProvider, ProviderRefused, ProviderUnavailable, TextLog
+from commands.reactors import on_behalf
 from domain import payments
 from domain.errors import Refused
 from domain.events import Event
@@ -211,21 +210,9 @@ class PaymentWorker:
             assert payment is not None
             unit.emit(payment_id, decide(payment))
 
-        await self._bus.run(decision, _caller(delivery))
+        await self._bus.run(decision, on_behalf("worker:payments", delivery.job))
 
     def _note(self, step: str, delivery: Delivery, payment_id: UUID, **more: object) -> None:
         self._text_log.write(
             step, kind=delivery.job.kind, payment=payment_id, job=delivery.job.id, attempt=delivery.attempt, **more
         )
-
-
-def _caller(delivery: Delivery) -> Caller:
-    """The worker, on behalf of the request that the job came from."""
-    body = delivery.job.body
-    return msgspec.structs.replace(
-        SYSTEM,
-        actor="worker:payments",
-        correlation_id=UUID(body["correlation_id"]) if "correlation_id" in body else None,
-        causation_id=UUID(body["causation_id"]) if "causation_id" in body else None,
-        traceparent=body.get("traceparent"),
-    )

@@ -53,3 +53,14 @@ def job_for(env: Envelope, kind: str, **body: UUID) -> Job:
     if env.traceparent:
         about["traceparent"] = env.traceparent
     return Job(uuid5(env.event_id, f"job/{kind}"), kind, about)
+
+
+def on_behalf(actor: str, job: Job) -> Caller:
+    """A worker as the one who acts, on behalf of the request that the job came from."""
+    body = job.body
+    return Caller(
+        actor,
+        correlation_id=UUID(body["correlation_id"]) if "correlation_id" in body else None,
+        causation_id=UUID(body["causation_id"]) if "causation_id" in body else None,
+        traceparent=body.get("traceparent"),
+    )
