@@ -1,0 +1,171 @@
+"""The log as auditors read it: every event with its envelope, one stream, and what a stream amounted to at a moment.
+
+Personal fields stay closed: an auditor sees that there is something, not what.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from eventstore.codec import FORGOTTEN
+from eventstore.log import Envelope
+from eventstore.postgres_log import COLUMNS, PostgresLog, Raw, raw_rows
+from eventstore.repository import Aggregate
+from queries.positions import PositionUnknown
+
+ENCRYPTED = "[encrypted]"
+MAX_LIMIT = 200
+
+SCANNED = 1_000_000
+"""Positions that one question looks through at most: the log has no index by name, actor or correlation."""
+
+Payload = dict[str, Any]  # any JSON object
+
+
+class AuditEvent(msgspec.Struct, frozen=True):
+    """An event: its envelope, and its payload as it is stored, personal fields as ENCRYPTED."""
+
+    position: int
+    event_id: UUID
+    stream_id: UUID
+    version: int
+    name: str
+    recorded_at: datetime
+    actor: str
+    correlation_id: UUID | None
+    causation_id: UUID | None
+    traceparent: str | None
+    payload: Payload
+
+
+class Trail(msgspec.Struct, frozen=True):
+    """Events in order. `next_after` is where to go on; None at the end of the log. A part may be empty and yet not the
+    last one, when much of the log had to be looked through."""
+
+    items: list[AuditEvent]
+    next_after: int | None
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """What a stream amounted to: its kind, its version then, the position of its last event, and the folded state."""
+
+    stream_id: UUID
+    kind: str
+    version: int
+    position: int
+    state: Payload
+
+
+class Audit:
+    """Reads the log. `aggregates` are all kinds of streams that there are."""
+
+    def __init__(self, log: PostgresLog, aggregates: Sequence[Aggregate[Any]]) -> None:
+        self._log, self._aggregates = log, aggregates
+
+    async def events(
+        self,
+        *,
+        stream_id: UUID | None = None,
+        name: str | None = None,
+        actor: str | None = None,
+        correlation_id: UUID | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> Trail:
+        """Events after a position, in order, of which all that is given holds. At most MAX_LIMIT."""
+        limit, head = max(1, min(limit, MAX_LIMIT)), await self._log.head()
+        wanted = {"stream_id": stream_id, "name": name, "actor": actor, "correlation_id": correlation_id}
+        values: dict[str, object] = {field: value for field, value in wanted.items() if value is not None}
+        upto = head if stream_id is not None else min(head, after + SCANNED)
+        conditions = ["position > %(after)s", "position <= %(upto)s", *(f"{field} = %({field})s" for field in values)]
+        found = await self._read(
+            f"WHERE {' AND '.join(conditions)} ORDER BY position LIMIT %(limit)s",
+            {**values, "after": after, "upto": upto, "limit": limit},
+        )
+        items = [self._shown(raw) for raw in found]
+        if len(items) == limit:
+            return Trail(items, items[-1].position)
+        return Trail(items, upto if upto < head else None)
+
+    async def stream(self, stream_id: UUID, *, after_version: int = 0, limit: int = MAX_LIMIT) -> list[AuditEvent]:
+        """A stream's events above a version, in order; none when there is no such stream. At most MAX_LIMIT."""
+        found = await self._read(
+            "WHERE stream_id = %(id)s AND version > %(after)s ORDER BY version LIMIT %(limit)s",
+            {"id": stream_id, "after": after_version, "limit": max(1, min(limit, MAX_LIMIT))},
+        )
+        return [self._shown(raw) for raw in found]
+
+    async def state(self, stream_id: UUID, as_of: int | datetime | None = None) -> StreamState | None:
+        """What a stream amounted to at a log position or a time (or amounts to now); None when it did not exist.
+
+        Raises PositionUnknown; LookupError when no aggregate folds such a stream.
+        """
+        upto = await self.position_at(as_of) if as_of is not None else None
+        found = await self._log.read_stream_raw(stream_id, upto=upto)
+        if not found:
+            return None
+        events = [self._log.codec.decode(env.name, payload, stream_id) for env, payload in found]
+        last: Envelope = found[-1][0]
+        for aggregate in self._aggregates:
+            if aggregate.evolve(None, events[0]) is not None:  # only its own kind begins with this event
+                state = _closed(msgspec.to_builtins(aggregate.fold(None, events), str_keys=True))
+                return StreamState(stream_id, aggregate.kind, last.version, last.position, state)
+        raise LookupError(f"no aggregate begins with {found[0][0].name}")
+
+    async def position_at(self, moment: int | datetime) -> int:
+        """The log position of a moment: the last one recorded by that time. Raises PositionUnknown."""
+        if isinstance(moment, int):
+            head = await self._log.head()
+            if moment > head:
+                raise PositionUnknown(moment, head)
+            return moment
+        async with self._log.pool.connection() as conn:
+            row = await (await conn.execute(_POSITION_AT, (moment, moment))).fetchone()
+        return row[0] if row else 0
+
+    async def _read(self, rest: str, values: dict[str, object]) -> list[Raw]:
+        async with self._log.pool.connection() as conn:
+            cursor = conn.cursor(binary=True)
+            await cursor.execute(f"SELECT {COLUMNS} FROM log.events {rest}".encode(), values)
+            return raw_rows(await cursor.fetchall())
+
+    def _shown(self, raw: Raw) -> AuditEvent:
+        env, stored = raw
+        payload: Payload = msgspec.json.decode(stored)
+        for field in self._personal(env, stored, payload):
+            payload[field] = ENCRYPTED
+        return AuditEvent(**msgspec.structs.asdict(env), payload=payload)
+
+    def _personal(self, env: Envelope, stored: bytes, payload: Payload) -> list[str]:
+        """The fields that are stored encrypted: read without a key they turn out forgotten, or absent."""
+        sealed = [field for field, value in payload.items() if isinstance(value, str) and value.startswith("1:")]
+        if not sealed or not self._log.codec.knows(env.name):
+            return sealed
+        event = self._log.codec.decode(env.name, stored, env.stream_id)
+        return [field for field in sealed if getattr(event, field, None) in {None, FORGOTTEN}]
+
+
+# The log is ordered by time as well, so that halving finds a time's place in some twenty steps.
+_POSITION_AT = """
+WITH RECURSIVE search (lowest, highest) AS (
+    SELECT 0::bigint, coalesce(max(position), 0) FROM log.events
+    UNION ALL
+    SELECT CASE WHEN e.recorded_at <= %s THEN e.position ELSE lowest END,
+           CASE WHEN e.recorded_at <= %s THEN highest ELSE e.position - 1 END
+    FROM search JOIN log.events e ON e.position = (lowest + highest + 1) / 2
+    WHERE lowest < highest
+)
+SELECT lowest FROM search WHERE lowest = highest
+"""
+
+
+def _closed(value: Any) -> Any:
+    """A state that was folded without keys, saying ENCRYPTED where it cannot tell."""
+    if isinstance(value, dict):
+        return {key: _closed(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_closed(each) for each in value]
+    return ENCRYPTED if value == FORGOTTEN else value

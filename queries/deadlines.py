@@ -1,0 +1,44 @@
+"""What is due."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from queries.paging import columns_of
+from queries.read_models import ReadModels
+
+
+class Deadline(msgspec.Struct, frozen=True):
+    """When a stream must have moved on; `version` is that of the event that set it, and tells a moved deadline from
+    the one before."""
+
+    stream_id: UUID
+    kind: str
+    due_at: datetime
+    version: int
+
+
+class _Next(msgspec.Struct, frozen=True):
+    due_at: datetime
+
+
+class DueTimes:
+    """The deadlines that are neither met nor fired, as far as the read model knows."""
+
+    def __init__(self, models: ReadModels) -> None:
+        self._models = models
+
+    async def due(self, now: datetime, limit: int) -> list[Deadline]:
+        """What is due at `now`, the longest overdue first. Raises ReadModelBehind."""
+        query = (
+            f"SELECT {columns_of(Deadline, 'd')} FROM {{deadlines}} d"
+            " WHERE d.due_at <= %(now)s ORDER BY d.due_at LIMIT %(limit)s"
+        )
+        return (await self._models.rows(Deadline, query, now=now, limit=limit)).value
+
+    async def next_due(self) -> datetime | None:
+        """When the next thing is due (or was); None when nothing is. Raises ReadModelBehind."""
+        query = "SELECT d.due_at FROM {deadlines} d ORDER BY d.due_at LIMIT 1"
+        found = (await self._models.first(_Next, query)).value
+        return None if found is None else found.due_at

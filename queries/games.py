@@ -1,0 +1,165 @@
+"""What is on offer: one game, browsing, a seller's own list. Searching by words is `queries.search`."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from eventstore.log import Log
+from projections.as_of import row_as_of
+from projections.fields import text
+from projections.game_document import EVERYWHERE, filter_key, region_key
+from projections.games import NO_PRICE, Games
+from queries.paging import Bigint, Listing, Order, Page, columns_of, newest_first, page
+from queries.read_models import Answer, ReadModels
+
+Sort = Literal["newest", "price", "-price", "release_date", "title"]
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What a game costs in a region (`*`: wherever it has no price of its own)."""
+
+    region: str
+    amount_cents: int
+    currency: str
+
+
+class Game(msgspec.Struct, frozen=True):
+    """A game. `version` is the stream's, for the ETag."""
+
+    game_id: UUID
+    seller_id: UUID
+    sku: str
+    title: str
+    description: str
+    publisher: str
+    category: str
+    genres: list[str]
+    tags: list[str]
+    platforms: list[str]
+    release_date: date | None
+    kind: str
+    prices: list[Price]
+    image_ids: list[UUID]
+    status: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Browse(msgspec.Struct, frozen=True, kw_only=True):
+    """What to browse. Every filter that is given must hold; texts are compared folded (case, accents).
+
+    Prices are inclusive, in cents, of the region or else of everywhere. `sort`: `newest` is what was listed last,
+    `release_date` what came out last; games without a price come behind the others.
+    """
+
+    category: str | None = None
+    genre: str | None = None
+    tag: str | None = None
+    platform: str | None = None
+    kind: str | None = None
+    seller_id: UUID | None = None
+    price_min: int | None = None
+    price_max: int | None = None
+    region: str = EVERYWHERE
+    sort: Sort = "newest"
+    limit: int = 20
+    cursor: str | None = None
+
+
+class _TitledGame(msgspec.Struct, frozen=True):
+    title: str
+    game_id: UUID
+
+
+_COLUMNS = columns_of(Game, "g")
+_LISTING = Listing(Game, _COLUMNS, "{games} g")
+_NEWEST = newest_first("g.created_position")
+
+
+async def game(models: ReadModels, game_id: UUID) -> Answer[Game | None]:
+    """One game, whatever its status."""
+    return await models.first(Game, f"SELECT {_COLUMNS} FROM {{games}} g WHERE g.game_id = %(id)s", id=game_id)
+
+
+async def game_as_of(log: Log, game_id: UUID, moment: int | datetime) -> Game | None:
+    """The game as it was at a log position or a time."""
+    row = await row_as_of(log, Games(), game_id, moment)
+    return None if row is None else msgspec.convert(row, Game, from_attributes=True)
+
+
+async def browse(models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
+    """Games on sale. Raises BadCursor."""
+    price = _price(wanted.region)
+    conditions, values = ["g.status = 'ACTIVE'"], {"region": region_key(wanted.region)}  # type: tuple[list[str], dict[str, object]]
+    filters = filters_of(wanted)
+    if filters:
+        conditions, values = [*conditions, "g.filters @> %(filters)s::jsonb"], {**values, "filters": filters}
+    if wanted.seller_id is not None:
+        conditions, values = [*conditions, "g.seller_id = %(seller)s"], {**values, "seller": wanted.seller_id}
+    if wanted.price_min is not None:
+        conditions, values = [*conditions, f"{price} >= %(min)s"], {**values, "min": wanted.price_min}
+    if wanted.price_max is not None:
+        conditions, values = [*conditions, f"{price} <= %(max)s"], {**values, "max": wanted.price_max}
+    return await page(models, _LISTING, _order(wanted), conditions, values, limit=wanted.limit, cursor=wanted.cursor)
+
+
+async def by_seller(
+    models: ReadModels, seller_id: UUID, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+) -> Answer[Page[Game]]:
+    """A seller's games, drafts and retired ones too, the newest first. Raises BadCursor."""
+    conditions, values = ["g.seller_id = %(seller)s"], {"seller": seller_id}  # type: tuple[list[str], dict[str, object]]
+    if status is not None:
+        conditions, values = [*conditions, "g.status = %(status)s"], {**values, "status": status}
+    return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
+
+
+async def games(models: ReadModels, game_ids: Sequence[UUID]) -> Answer[list[Game]]:
+    """These games, in no order; those that are not there are left out."""
+    query = f"SELECT {_COLUMNS} FROM {{games}} g WHERE g.game_id = ANY (%(ids)s)"
+    return await models.rows(Game, query, ids=list(game_ids))
+
+
+async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> Answer[dict[str, UUID]]:
+    """The games of these exact titles; of several with one title, the one on sale, then the one listed first."""
+    found = await models.rows(
+        _TitledGame,
+        "SELECT DISTINCT ON (g.title) g.title, g.game_id FROM {games} g WHERE g.title = ANY (%(titles)s)"
+        " ORDER BY g.title, g.status <> 'ACTIVE', g.created_position",
+        titles=[text(title) for title in titles],
+    )
+    by_title = {row.title: row.game_id for row in found.value}
+    return found.map(lambda _: {title: by_title[text(title)] for title in titles if text(title) in by_title})
+
+
+def filters_of(wanted: Browse) -> str:
+    """The filters as the JSON array that a game's must contain; empty when there are none."""
+    asked = {name: getattr(wanted, name) for name in ("category", "genre", "tag", "platform", "kind")}
+    keys = [text(filter_key(name, value)) for name, value in asked.items() if value is not None]
+    return msgspec.json.encode(keys).decode() if keys else ""
+
+
+def _price(region: str) -> str:
+    if region == EVERYWHERE:
+        return "g.price_cents"
+    return "coalesce(g.region_prices -> %(region)s::text, g.region_prices -> 'everywhere')::bigint"
+
+
+def _order(wanted: Browse) -> Order:
+    price = _price(wanted.region)
+    match wanted.sort:
+        case "price":
+            return Order("price", (f"coalesce({price}, {NO_PRICE})", "g.game_id"), tuple[Bigint, UUID])
+        case "-price":
+            keys = (f"coalesce({price}, -{NO_PRICE})", "g.game_id")
+            return Order("-price", keys, tuple[Bigint, UUID], descending=True)
+        case "release_date":
+            keys = ('g.released COLLATE "C"', "g.game_id")
+            return Order("released", keys, tuple[str, UUID], descending=True)
+        case "title":
+            return Order("title", ('g.title_key COLLATE "C"', "g.game_id"), tuple[str, UUID])
+        case "newest":
+            return _NEWEST

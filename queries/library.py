@@ -1,0 +1,68 @@
+"""What somebody owns."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from eventstore.log import Log
+from projections.library import OwnedGames, library_id
+from queries.games import Browse, filters_of
+from queries.paging import Listing, Order, Page, columns_of, page
+from queries.read_models import Answer, ReadModels
+
+
+class OwnedGame(msgspec.Struct, frozen=True):
+    """A game in a library, and the order that it came by."""
+
+    game_id: UUID
+    title: str
+    order_id: UUID
+    purchase_date: datetime
+
+
+class _Owned(msgspec.Struct, frozen=True):
+    game_id: UUID
+
+
+_LISTING = Listing(OwnedGame, columns_of(OwnedGame, "l"), "{library} l")
+_LATEST = Order("bought", ("l.purchase_date", "l.game_id"), tuple[datetime, UUID], descending=True)
+
+
+async def library(
+    models: ReadModels,
+    user_id: UUID,
+    *,
+    genre: str | None = None,
+    game_ids: Sequence[UUID] | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Answer[Page[OwnedGame]]:
+    """A person's games, the last bought first; `game_ids` keeps those only (what a search found). Raises BadCursor."""
+    conditions, values = ["l.user_id = %(user)s"], {"user": user_id}  # type: tuple[list[str], dict[str, object]]
+    if genre is not None:
+        conditions.append("EXISTS (SELECT FROM {games} g WHERE g.game_id = l.game_id AND g.filters @> %(f)s::jsonb)")
+        values["f"] = filters_of(Browse(genre=genre))
+    if game_ids is not None:
+        conditions.append("l.game_id = ANY (%(games)s)")
+        values["games"] = list(game_ids)
+    return await page(models, _LISTING, _LATEST, conditions, values, limit=limit, cursor=cursor)
+
+
+async def owned_ids(models: ReadModels, user_id: UUID) -> Answer[list[UUID]]:
+    """The ids of all games that a person owns."""
+    query = "SELECT l.game_id FROM {library} l WHERE l.user_id = %(user)s"
+    found = await models.rows(_Owned, query, user=user_id)
+    return found.map(lambda rows: [row.game_id for row in rows])
+
+
+async def library_as_of(log: Log, user_id: UUID, moment: int | datetime) -> list[OwnedGame]:
+    """A person's games as they were at a log position or a time, the last bought first."""
+    upto = moment if isinstance(moment, int) else None
+    events = await log.read_stream(library_id(user_id), upto=upto)
+    if isinstance(moment, datetime):
+        events = [event for event in events if event.env.recorded_at <= moment]
+    rows = OwnedGames().fold(events).all()
+    games = [msgspec.convert(row, OwnedGame, from_attributes=True) for row in rows]
+    return sorted(games, key=lambda game: (game.purchase_date, game.game_id), reverse=True)

@@ -1,0 +1,94 @@
+"""What operators see of the consumers of the log, and what they may tell them: pause, resume, try again."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import class_row
+from psycopg_pool import AsyncConnectionPool
+
+from projections.feeds import WAKE
+
+
+class FeedState(msgspec.Struct, frozen=True):
+    """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many streams it set aside.
+
+    Queries read the `active` feed of a projection; another one is being built, or kept to roll back to.
+    """
+
+    feed: str
+    projection: str
+    version: int
+    storage: str
+    position: int
+    head: int
+    lag: int
+    active: bool
+    paused: bool
+    building: bool
+    parked: int
+    updated_at: datetime
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """A stream that a feed could not apply from `position` on, at the event of that name, for that error."""
+
+    id: UUID
+    feed: str
+    stream_id: UUID
+    position: int
+    name: str
+    error: str
+    since: datetime
+    attempts: int
+    retry: bool
+
+
+class Operations:
+    """Feeds and quarantine, over connections of a pool (autocommit)."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def feeds(self) -> list[FeedState]:
+        """All consumers of the log, by name."""
+        async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(FeedState)) as cursor:
+            await cursor.execute(
+                "SELECT feed, projection, version, storage, position, head, greatest(head - position, 0) AS lag,"
+                " active, paused, building, (SELECT count(*) FROM read.quarantine q WHERE q.feed = f.feed) AS parked,"
+                " updated_at"
+                " FROM read.feeds f, (SELECT coalesce(max(position), 0) AS head FROM log.events) AS log ORDER BY feed"
+            )
+            return await cursor.fetchall()
+
+    async def pause(self, projection: str) -> bool:
+        """Have the feeds of a projection stand still; False when there are none of that name."""
+        return await self._set_paused(projection, paused=True)
+
+    async def resume(self, projection: str) -> bool:
+        """Have the feeds of a projection go on; False when there are none of that name."""
+        return await self._set_paused(projection, paused=False)
+
+    async def quarantine(self, feed: str | None = None, limit: int = 200) -> list[Quarantined]:
+        """Streams set aside, of a feed or of all, in the order of the log."""
+        async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(Quarantined)) as cursor:
+            await cursor.execute(
+                "SELECT id, feed, stream_id, position, name, error, since, attempts, retry FROM read.quarantine"
+                " WHERE %(feed)s::text IS NULL OR feed = %(feed)s ORDER BY position, feed LIMIT %(limit)s",
+                {"feed": feed, "limit": limit},
+            )
+            return await cursor.fetchall()
+
+    async def retry(self, quarantine_id: UUID) -> bool:
+        """Ask the feed to try a stream again; False when it is not (or no longer) set aside."""
+        return await self._tell("UPDATE read.quarantine SET retry = true WHERE id = %s", (quarantine_id,))
+
+    async def _set_paused(self, projection: str, *, paused: bool) -> bool:
+        return await self._tell("UPDATE read.feeds SET paused = %s WHERE projection = %s", (paused, projection))
+
+    async def _tell(self, change: str, values: tuple[object, ...]) -> bool:
+        """Write what the runners are to do, and wake them."""
+        async with self._pool.connection() as conn:
+            found = (await conn.execute(change.encode(), values)).rowcount > 0
+            await conn.execute(f"NOTIFY {WAKE}".encode())
+        return found

@@ -1,0 +1,80 @@
+"""Orders with their payments."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from eventstore.log import Log
+from projections.as_of import row_as_of
+from projections.fields import Happened
+from projections.orders import OrderLineRow, Orders
+from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.payments import Payment, payment_as_of
+from queries.read_models import Answer, ReadModels
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An order; `user_id` is the buyer. `timeline` tells its events and its payment's, in the order of the log."""
+
+    order_id: UUID
+    user_id: UUID
+    region: str
+    currency: str
+    total_cents: int
+    refunded_cents: int
+    status: str
+    provisional: bool
+    cancel_reason: str | None
+    payment_id: UUID
+    cart_id: UUID | None
+    lines: list[OrderLineRow]
+    expires_at: datetime
+    timeline: list[Happened]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    payment: Payment | None = None
+
+
+_COLUMNS = f"{columns_of(Order, 'o', without=('payment',))}, p AS payment"
+_SOURCE = "{orders} o LEFT JOIN {payments} p ON p.payment_id = o.payment_id"
+_LISTING = Listing(Order, _COLUMNS, _SOURCE)
+_NEWEST = newest_first("o.created_position")
+
+
+async def order(models: ReadModels, order_id: UUID) -> Answer[Order | None]:
+    """One order."""
+    query = f"SELECT {_COLUMNS} FROM {_SOURCE} WHERE o.order_id = %(id)s"
+    found = await models.first(Order, query, id=order_id)
+    return found.map(lambda row: None if row is None else _told_whole(row))
+
+
+async def orders(
+    models: ReadModels,
+    *,
+    user_id: UUID | None = None,
+    status: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Answer[Page[Order]]:
+    """Orders, a buyer's or everybody's, the newest first. Raises BadCursor."""
+    wanted: dict[str, object | None] = {"user_id": user_id, "status": status}
+    values = {name: value for name, value in wanted.items() if value is not None}
+    conditions = [f"o.{name} = %({name})s" for name in values]
+    found = await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
+    return found.map(lambda part: Page([_told_whole(each) for each in part.items], part.next_cursor))
+
+
+async def order_as_of(log: Log, order_id: UUID, moment: int | datetime) -> Order | None:
+    """The order and its payment as they were at a log position or a time."""
+    row = await row_as_of(log, Orders(), order_id, moment)
+    if row is None:
+        return None
+    found = msgspec.convert(row, Order, from_attributes=True)
+    return _told_whole(msgspec.structs.replace(found, payment=await payment_as_of(log, found.payment_id, moment)))
+
+
+def _told_whole(order: Order) -> Order:
+    happened = [*order.timeline, *(order.payment.history if order.payment else [])]
+    return msgspec.structs.replace(order, timeline=sorted(happened, key=lambda each: each.position))

@@ -1,0 +1,110 @@
+"""Lists by keyset: each page goes on after the last key of the one before, so that no page costs more than another."""
+
+import base64
+import binascii
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+
+from queries.read_models import Answer, ReadModels
+
+T = TypeVar("T")
+
+MAX_LIMIT = 200
+
+Bigint = Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)]
+"""What fits the database's integers."""
+
+
+class BadCursor(ValueError):
+    """A cursor that this list did not hand out."""
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """A part of a list, and the cursor of the part after it, None at the end."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+class Order(msgspec.Struct, frozen=True):
+    """The order of a list: SQL expressions of which the last is unique, and the tuple type of their values.
+
+    `name` keeps a cursor of one order from being used in another.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    types: type[tuple[object, ...]]
+    descending: bool = False
+
+
+def newest_first(key: str) -> Order:
+    """By a log position, which is unique by itself."""
+    return Order("new", (key,), tuple[Bigint], descending=True)
+
+
+class Listing(msgspec.Struct, Generic[T], frozen=True):
+    """What a list is made of: the type of its items, SQL for their columns, and where they come from."""
+
+    item: type[T]
+    columns: str
+    source: str
+
+
+class _Keyed(msgspec.Struct, Generic[T], frozen=True):
+    key: msgspec.Raw
+    item: T
+
+
+async def page(
+    models: ReadModels,
+    listing: Listing[T],
+    order: Order,
+    conditions: list[str],
+    values: dict[str, object],
+    *,
+    limit: int,
+    cursor: str | None,
+) -> Answer[Page[T]]:
+    """A page of a list; at least one item and at most MAX_LIMIT are asked for. Raises BadCursor, ReadModelBehind."""
+    limit = max(1, min(limit, MAX_LIMIT))
+    after = {} if cursor is None else _read(cursor, order)
+    direction = "DESC" if order.descending else "ASC"
+    if after:
+        beyond = "<" if order.descending else ">"
+        marks = ", ".join(f"%({name})s" for name in after)
+        conditions = [*conditions, f"({', '.join(order.keys)}) {beyond} ({marks})"]
+    query = (
+        f"SELECT json_build_array({', '.join(order.keys)}) AS key, item"
+        f" FROM {listing.source} CROSS JOIN LATERAL (SELECT {listing.columns}) AS item"
+        f" WHERE {' AND '.join(conditions) or 'true'}"
+        f" ORDER BY {', '.join(f'{key} {direction}' for key in order.keys)} LIMIT %(limit)s"
+    )
+    found = await models.rows(_Keyed[listing.item], query, **values, **after, limit=limit + 1)  # type: ignore[name-defined]
+    return found.map(
+        lambda rows: Page(
+            [row.item for row in rows[:limit]], _write(order, rows[limit - 1].key) if len(rows) > limit else None
+        )
+    )
+
+
+def columns_of(item: type[msgspec.Struct], table: str, *, without: tuple[str, ...] = ()) -> str:
+    """The columns of a table that a type has as fields."""
+    return ", ".join(f"{table}.{name}" for name in item.__struct_fields__ if name not in without)
+
+
+def _write(order: Order, key: msgspec.Raw) -> str:
+    return base64.urlsafe_b64encode(order.name.encode() + b":" + bytes(key)).decode().rstrip("=")
+
+
+def _read(cursor: str, order: Order) -> dict[str, object]:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        name, _, key = raw.partition(b":")
+        if name != order.name.encode():
+            raise BadCursor("the cursor is of a list in another order")
+        values = msgspec.json.decode(key, type=order.types)
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        raise BadCursor("the cursor is not one of this list") from error
+    return {f"after_{no}": value for no, value in enumerate(values)}

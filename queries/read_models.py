@@ -1,0 +1,161 @@
+"""Asking read models: typed rows, and the log position that they reflect, in one statement and so in one snapshot.
+
+A query names its read models in braces, `SELECT u.name FROM {users} u`. Which table that is, read.feeds tells: it is
+remembered, checked by the very statement that uses it, and looked up anew when a rebuild has switched to another.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from string import Formatter
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from projections.registry import read_models
+from queries.positions import ActiveFeed, PositionWaiter, ReadModelBehind
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+TRIES = 5
+"""How often a query looks again for the tables to read before it says that they are not there."""
+
+WAIT_SECONDS = 5.0
+"""How long a query waits for its read models to reach a position."""
+
+
+class Answer(msgspec.Struct, Generic[T], frozen=True):
+    """What a query found, and the log position that it reflects: of several read models, the smallest."""
+
+    value: T
+    position: int
+
+    def map(self, change: Callable[[T], U]) -> "Answer[U]":
+        """The same position with another value."""
+        return Answer(change(self.value), self.position)
+
+
+class ReadModels:
+    """Runs queries over the active tables of the read models, by connections of a pool (autocommit).
+
+    `versions` are the versions of the projections that this program reads: those of the registry, when not given.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool, versions: Mapping[str, int] | None = None) -> None:
+        known = {each.projection.name: each.projection.version for each in read_models()}
+        self._pool = pool
+        self.waiter = PositionWaiter(pool, known if versions is None else versions)
+        self._active: dict[str, ActiveFeed] = {}
+        self._at_least = 0
+        self._timeout = WAIT_SECONDS
+
+    def reaching(self, position: int, timeout: float = WAIT_SECONDS) -> "ReadModels":
+        """The same read models for somebody who knows of a position: queries answer only once they reflect it.
+
+        They raise ReadModelBehind when that takes longer, PositionUnknown when the log has no such position.
+        """
+        view = object.__new__(ReadModels)
+        view.__dict__.update(self.__dict__)
+        view._at_least, view._timeout = position, timeout
+        return view
+
+    async def rows(self, row: type[T], query: str, **values: object) -> Answer[list[T]]:
+        """The rows of a query, in its order, decoded by the names of its columns. Raises ReadModelBehind."""
+        names = _models_in(query)
+        answer = await self._rows(row, query, names, values)
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        while answer.position < self._at_least:
+            left = deadline - asyncio.get_running_loop().time()
+            if not await self.waiter.wait(names, self._at_least, left):
+                raise ReadModelBehind(f"{', '.join(names)} at {answer.position}, not yet at {self._at_least}")
+            answer = await self._rows(row, query, names, values)
+        return answer
+
+    async def first(self, row: type[T], query: str, **values: object) -> Answer[T | None]:
+        """The first row of a query, None when there is none."""
+        return (await self.rows(row, query, **values)).map(lambda found: found[0] if found else None)
+
+    async def on_active(self, name: str, call: Callable[[ActiveFeed], Awaitable[T]]) -> Answer[T]:
+        """As `rows`, for a query that is run elsewhere on the tables of one read model: `call` gets the active feed.
+
+        The position is the feed's before the call, so the value reflects it at least.
+        """
+        if self._at_least and not await self.waiter.wait([name], self._at_least, self._timeout):
+            raise ReadModelBehind(f"{name} is not yet at {self._at_least}")
+        for _ in range(TRIES):
+            feed = (await self.waiter.active([name]))[name]
+            try:
+                return Answer(await call(feed), feed.position)
+            except psycopg.errors.UndefinedTable:
+                continue
+        raise ReadModelBehind(f"{name} has no table yet")
+
+    # -- one statement -------------------------------------------------------------------------------------------------
+
+    async def _rows(
+        self, row: type[T], query: str, names: tuple[str, ...], values: Mapping[str, object]
+    ) -> Answer[list[T]]:
+        values = {name: _sendable(value) for name, value in values.items()}
+        for _ in range(TRIES):
+            active = await self._find(names)
+            statement = _statement(query, tuple((name, active[name].storage) for name in names))
+            values["_feeds"] = [active[name].feed for name in names]
+            try:
+                async with self._connection() as conn:
+                    found = await (await conn.execute(statement, values)).fetchone()
+            except psycopg.errors.UndefinedTable:
+                found = None
+            if found is not None and found[1] == len(names):
+                return Answer(_decoder(row).decode(found[2]), found[0])  # type: ignore[arg-type]
+            for name in names:
+                self._active.pop(name, None)
+        raise ReadModelBehind(f"{', '.join(names)} have no tables yet")
+
+    async def _find(self, names: Iterable[str]) -> Mapping[str, ActiveFeed]:
+        unknown = [name for name in names if name not in self._active]
+        if unknown:
+            self._active.update(await self.waiter.active(unknown))
+        return dict(self._active)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection that writes times in UTC."""
+        async with self._pool.connection() as conn:
+            if conn.info.parameter_status("TimeZone") != "UTC":
+                await conn.execute("SET TimeZone = 'UTC'")
+            yield conn
+
+
+@cache
+def _models_in(query: str) -> tuple[str, ...]:
+    return tuple(sorted({name for _, name, _, _ in Formatter().parse(query) if name}))
+
+
+@cache
+def _statement(query: str, storages: tuple[tuple[str, str], ...]) -> bytes:
+    """The rows as one JSON array, beside the checkpoint: one snapshot for both."""
+    tables = {name: 'read."{}"'.format(storage.replace('"', '""')) for name, storage in storages}
+    return (
+        "SELECT at.position, at.n, (SELECT coalesce(json_agg(t), '[]')::text FROM ("
+        + query.format_map(tables)
+        + ") AS t) FROM (SELECT min(position) AS position, count(*) AS n FROM read.feeds"
+        " WHERE feed = ANY (%(_feeds)s) AND active) AS at"
+    ).encode()
+
+
+@cache
+def _decoder(row: type[T]) -> msgspec.json.Decoder[list[T]]:
+    return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+
+
+def _sendable(value: object) -> object:
+    """A value that the database takes. What it cannot hold, no row has: so it may as well be another sign."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_sendable(each) for each in value]
+    return value
