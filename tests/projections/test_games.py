@@ -1,0 +1,56 @@
+from datetime import date
+
+import msgspec
+
+from domain.catalog import GamePublished, GameRetired, GameUpdated, Price
+from projections.games import GameRow, Games, PriceRow
+from tests.projections.history import GAME, SELLER, History, at, game_created
+
+
+def game_after(*events: msgspec.Struct) -> GameRow:
+    row = History().happened(GAME, *events).row(Games(), GAME)
+    assert isinstance(row, GameRow)
+    return row
+
+
+def test_a_game_shows_what_its_seller_said() -> None:
+    game = game_after(game_created(release_date=date(2017, 2, 24)))
+    assert (game.game_id, game.seller_id, game.title, game.sku) == (GAME, SELLER, "Hollow Knight", "HK-1")
+    assert game.prices == [PriceRow("*", 1499, "USD"), PriceRow("BR", 4699, "BRL")]
+    assert (game.genres, game.status, game.version) == (["Action", "Índie"], "ACTIVE", 1)
+
+
+def test_a_game_is_browsed_by_folded_values() -> None:
+    game = game_after(game_created())
+    assert game.filters == sorted(
+        ["category:metroidvania", "genre:action", "genre:indie", "kind:digital", "platform:linux", "tag:hard"]
+    )
+    assert game.title_key == "hollow knight"
+
+
+def test_a_game_has_the_prices_by_region_that_browsing_compares() -> None:
+    game = game_after(game_created())
+    assert (game.price_cents, game.region_prices) == (1499, {"everywhere": 1499, "in_br": 4699})
+
+
+def test_an_update_changes_what_it_names_and_what_is_derived_from_it() -> None:
+    game = game_after(
+        game_created(),
+        GameUpdated(title="Silksong", prices=(Price("*", 0, "USD"),), genres=(), release_date=date(2025, 9, 4)),
+    )
+    assert (game.title, game.title_key, game.publisher) == ("Silksong", "silksong", "Team Cherry")
+    assert (game.prices, game.price_cents, game.region_prices) == ([PriceRow("*", 0, "USD")], 0, {"everywhere": 0})
+    assert (game.genres, game.released) == ([], "2025-09-04")
+    assert not any(key.startswith("genre:") for key in game.filters)
+    assert (game.version, game.created_at, game.updated_at) == (2, at(1), at(2))
+
+
+def test_a_draft_is_published_and_retired() -> None:
+    assert game_after(game_created(status="DRAFT")).status == "DRAFT"
+    assert game_after(game_created(status="DRAFT"), GamePublished()).status == "ACTIVE"
+    assert game_after(game_created(), GameRetired()).status == "RETIRED"
+
+
+def test_texts_lose_the_sign_that_the_database_cannot_hold() -> None:
+    game = game_after(game_created(title="A\0B", tags=("x\0",), prices=()), GameUpdated(description="\0"))
+    assert (game.title, game.tags, game.description, game.price_cents) == ("AB", ["x"], "", None)
