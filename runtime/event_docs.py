@@ -1,0 +1,136 @@
+"""The documents about events, made from the code: docs/events.md for people, docs/asyncapi.json for their tools.
+
+Run `python -m runtime.event_docs` after changing an event; a test fails while they are out of step.
+"""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from commands import aggregates
+from domain.events import EVENTS, Event
+from domain.payments import UPCASTERS
+
+DOCS = Path(__file__).parent.parent / "docs"
+CONTEXTS = {
+    "user": "Accounts",
+    "claim": "Claims",
+    "game": "Games",
+    "order": "Orders",
+    "payment": "Payments",
+    "library": "Libraries",
+    "notification": "Notices",
+}
+_LOCK = "🔒"
+
+
+def markdown() -> str:
+    """docs/events.md."""
+    lines = [
+        "# Events",
+        "",
+        "Made from the code by `python -m runtime.event_docs`. Wire names are fixed for ever; a new shape is a new",
+        f"version, and old ones are read for ever. `?` may be absent, {_LOCK} is encrypted under the person's own key.",
+        "",
+        "Each event also has its envelope: `event_id`, `position`, `stream_id`, `version`, `name`, `recorded_at`,",
+        "`actor`, `correlation_id`, `causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange",
+        "`ludoteca.events`) it is a CloudEvents 1.0 JSON message whose routing key is its name; `asyncapi.json` beside",
+        "this page has the schemas.",
+    ]
+    for prefix, title in CONTEXTS.items():
+        lines += ["", f"## {title}", "", "| event | payload | meaning |", "|---|---|---|"]
+        for name, cls in EVENTS.items():
+            if name.split(".")[0] == prefix:
+                lines.append(f"| `{name}` | {_fields(cls)} | {_meaning(cls)} |")
+    lines += ["", "## Old shapes", "", "| event | is read as |", "|---|---|"]
+    lines += [f"| `{old}` | `{new}` |" for old, (new, _) in UPCASTERS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(cls: type[Event]) -> str:
+    shown = []
+    for field in msgspec.structs.fields(cls):
+        mark = "" if field.required else "?"
+        shown.append(f"{field.name}{mark}{' ' + _LOCK if _is_personal(cls, field.name) else ''}")
+    return ", ".join(shown) or "–"
+
+
+def _is_personal(cls: type[Event], name: str) -> bool:
+    hint = inspect.get_annotations(cls, eval_str=True).get(name)
+    return "'personal': True" in repr(hint)
+
+
+def _meaning(cls: type[Event]) -> str:
+    text = cls.__dict__.get("__doc__") or ""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def asyncapi() -> dict[str, Any]:
+    """docs/asyncapi.json: one channel per event on the exchange, with the CloudEvent's schema."""
+    schemas, components = msgspec.json.schema_components(EVENTS.values(), ref_template="#/components/schemas/{name}")
+    channels, operations = {}, {}
+    for name, schema in zip(EVENTS, schemas, strict=True):
+        key = name.replace(".", "_")
+        channels[key] = {"address": name, "messages": {key: {"$ref": f"#/components/messages/{key}"}}}
+        operations[f"receive_{key}"] = {"action": "receive", "channel": {"$ref": f"#/channels/{key}"}}
+        components[f"message_{key}"] = {
+            "allOf": [
+                {"$ref": "#/components/schemas/CloudEvent"},
+                {"type": "object", "properties": {"type": {"const": name}, "data": schema}},
+            ]
+        }
+    components["CloudEvent"] = _CLOUD_EVENT
+    messages = {
+        name.replace(".", "_"): {
+            "name": name,
+            "contentType": "application/cloudevents+json",
+            "payload": {"$ref": f"#/components/schemas/message_{name.replace('.', '_')}"},
+        }
+        for name in EVENTS
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Ludoteca events", "version": "1.0.0", "description": "Topic exchange `ludoteca.events`."},
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": components},
+    }
+
+
+_CLOUD_EVENT = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data", "position"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", "format": "uuid"},
+        "source": {"const": "ludoteca"},
+        "type": {"type": "string"},
+        "subject": {"type": "string", "format": "uuid", "description": "The stream."},
+        "time": {"type": "string", "format": "date-time"},
+        "datacontenttype": {"const": "application/json"},
+        "position": {"type": "integer", "description": "Place in the whole log."},
+        "streamversion": {"type": "integer"},
+        "actor": {"type": "string"},
+        "correlationid": {"type": "string", "format": "uuid"},
+        "causationid": {"type": "string", "format": "uuid"},
+        "traceparent": {"type": "string"},
+        "data": {"type": "object"},
+    },
+}
+
+
+def files() -> dict[Path, str]:
+    """What the documents must say."""
+    assert aggregates.ALL  # importing them registers every event
+    return {
+        DOCS / "events.md": markdown(),
+        DOCS / "asyncapi.json": json.dumps(asyncapi(), indent=1, ensure_ascii=False) + "\n",
+    }
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
