@@ -1,0 +1,49 @@
+"""`python -m benchmarks`: starts a server, measures, prints the table."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks import appending, folding, lag, report, server
+from benchmarks.measuring import Table
+
+
+def main() -> None:
+    """Run what was asked for and print it."""
+    options = _options()
+    logging.basicConfig(level=logging.WARNING)
+    rounds = options.rounds or (1 if options.quick else 5)
+    seconds = 1.0 if options.quick else 3.0
+    with server.running() as running:
+        parts: Mapping[str, Callable[[], Table]] = {
+            "append": lambda: appending.benchmark(running, seconds=seconds, rounds=rounds, log=_progress),
+            "fold": lambda: folding.benchmark(running, seconds=2 * seconds, rounds=rounds, log=_progress),
+            "lag": lambda: lag.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress),
+        }
+        machine = report.machine(running.settings())
+        found = report.Report(machine, rounds, [parts[name]() for name in options.only or parts])
+    report.show(found)
+    if options.json:
+        options.json.write_bytes(report.json(found))
+    if options.markdown:
+        report.fill(options.markdown, found)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round: whether it works, not how fast it is")
+    parser.add_argument("--rounds", type=int, help="rounds of which the median is told (5)")
+    parser.add_argument("--only", nargs="+", choices=("append", "fold", "lag"), help="leave out the others")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="replace the figures in a document")
+    return parser.parse_args()
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""How figures are shown: on the terminal, as JSON, and in a Markdown document."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import psycopg
+from rich.console import Console
+from rich.table import Table as Grid
+
+from benchmarks.measuring import Line, Ratio, Table
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+HEADINGS = ("", "figure", "lowest – highest", "p50 ms", "p99 ms", "beside its peers")
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A whole run: where it ran, medians of how many rounds, and what came out."""
+
+    machine: Mapping[str, str]
+    rounds: int
+    tables: Sequence[Table]
+
+
+def machine(postgresql: Mapping[str, str]) -> Mapping[str, str]:
+    """What the figures depend on."""
+    packages = ("psycopg", "uvloop", "msgspec", "eventsourcing")
+    return {
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "load before": f"{os.getloadavg()[0]:.1f}",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": ", ".join(f"{name} {version(name)}" for name in packages) + f" ({psycopg.pq.__impl__})",
+        "postgresql": ", ".join(f"{name} {value}" for name, value in postgresql.items()),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((text.split(":")[1].strip() for text in lines if text.startswith("model name")), platform.machine())
+
+
+def show(report: Report) -> None:
+    """Print it."""
+    console = Console(width=None if Console().is_terminal else 150)
+    for name, value in report.machine.items():
+        console.print(f"{name}: {value}", highlight=False)
+    console.print(f"medians of {report.rounds} interleaved rounds; ratios are medians of the rounds' own ratios")
+    for table in report.tables:
+        grid = Grid(*HEADINGS, title=table.title, title_justify="left")
+        for line in table.lines:
+            grid.add_row(*_cells(line))
+        console.print(grid)
+
+
+def json(report: Report) -> bytes:
+    """Every figure."""
+    return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
+
+
+def fill(path: Path, report: Report) -> None:
+    """Replace what stands between the marks of a document. Raises ValueError where it has none."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ValueError(f"{path} has no marks {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n{markdown(report)}{END}{after}", encoding="utf-8")
+
+
+def markdown(report: Report) -> str:
+    """The same as tables of a document."""
+    parts = [f"- {name}: {value}" for name, value in report.machine.items()]
+    parts.append(f"- medians of {report.rounds} interleaved rounds")
+    for table in report.tables:
+        parts += ["", f"**{table.title}**", "", _row(HEADINGS), "|---|---:|---:|---:|---:|---|"]
+        parts += [_row(_cells(line)) for line in table.lines]
+    return "\n".join([*parts, ""])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(line: Line) -> Sequence[str]:
+    return (
+        line.case,
+        f"{_number(line.figure)} {line.unit}",
+        f"{_number(line.lowest)} – {_number(line.highest)}",
+        "" if line.p50_ms is None else f"{line.p50_ms:.2f}",
+        "" if line.p99_ms is None else f"{line.p99_ms:.2f}",
+        "; ".join(map(_ratio, line.ratios)),
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _ratio(ratio: Ratio) -> str:
+    shown = f"{ratio.ratio:.3g} × {ratio.peer}"
+    if ratio.reached is None:
+        return shown
+    return f"{shown} (aim {ratio.aim}: {'reached' if ratio.reached else 'missed'})"

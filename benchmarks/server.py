@@ -1,0 +1,88 @@
+"""The benchmarks' own PostgreSQL, and a fresh database for every run, so that none inherits another's tables."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from adapters.embedded_postgres import EmbeddedPostgres
+from eventstore.postgres_log import RUN_AS
+from runtime.migrate import migrate
+
+SETTINGS = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+
+class Server:
+    """An embedded server; databases are copied from templates, which are made once."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._made = 0
+
+    def url(self, database: str) -> str:
+        """Where a database is."""
+        return urlunsplit(urlsplit(self._url)._replace(path=f"/{database}"))
+
+    def template(self, name: str, fill: Callable[[str], object], *, of: str = "template1") -> None:
+        """Make a database, filled by a function of its URL, that others can be copied from."""
+        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(of)))
+        fill(self.url(name))
+
+    @contextmanager
+    def fresh(self, template: str = "template1") -> Iterator[str]:
+        """The URL of a new database, dropped at the end. What was written before is flushed first, for all alike."""
+        self._made += 1
+        name = sql.Identifier(f"run_{self._made}")
+        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
+        self._execute(sql.SQL("CHECKPOINT"))
+        try:
+            yield self.url(f"run_{self._made}")
+        finally:
+            self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+    def settings(self) -> Mapping[str, str]:
+        """Version and the settings that decide what a commit costs."""
+        with psycopg.connect(self._url) as conn:
+            names = ("server_version", *SETTINGS, "shared_buffers", "max_wal_size")
+            rows = conn.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", (list(names),))
+            return dict(rows.fetchall())
+
+    def _execute(self, statement: sql.SQL | sql.Composed) -> None:
+        with psycopg.connect(self._url, autocommit=True) as conn:
+            conn.execute(statement)
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """A server of our own in a temporary home, gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="ludoteca-bench-") as home:
+        Path(home).chmod(0o755)  # root's server runs as another user
+        with EmbeddedPostgres(Path(home), settings=SETTINGS) as postgres:
+            server = Server(postgres.url)
+            server.template("ours", migrate)
+            yield server
+
+
+def connect_as_program(url: str) -> psycopg.Connection:
+    """A connection like the program's own: its role, each statement its own transaction."""
+    return psycopg.connect(url, autocommit=True, options=RUN_AS)
+
+
+def library_environment(url: str) -> dict[str, str]:
+    """The `eventsourcing` library's settings for a database: its defaults, but a pool that is large enough."""
+    where = conninfo_to_dict(url)
+    return {
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "POSTGRES_DBNAME": str(where["dbname"]),
+        "POSTGRES_HOST": str(where["host"]),
+        "POSTGRES_PORT": "5432",
+        "POSTGRES_USER": str(where["user"]),
+        "POSTGRES_PASSWORD": "",
+        "POSTGRES_POOL_SIZE": "64",
+        "POSTGRES_MAX_OVERFLOW": "16",
+    }
