@@ -3,13 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from api.fields import Page
+from api.services import Services
+from commands.bus import Landed
 
 POSITION_HEADER = "Event-Position"
 DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS = 2, 10
@@ -36,7 +38,12 @@ def answer(
     return Response(body.model_dump_json(), status, fields, "application/json")
 
 
-def page_answer(request: Request, page: Page[BaseModel], position: int) -> Response:
+async def position_of(landed: Landed[Any], services: Services) -> int:
+    """Where a command landed; when it had nothing to do, the end of the log, which holds the reason."""
+    return await services.log.head() if landed.position is None else landed.position
+
+
+def page_answer(request: Request, page: Page[Any], position: int) -> Response:
     """A page of a list, with a link to the next one (RFC 8288)."""
     headers = {}
     if page.next_cursor is not None:

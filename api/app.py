@@ -23,6 +23,7 @@ from api.idempotency import Answers
 from api.limits import Limiter, RateLimit
 from api.metrics import Metrics, RequestMetrics
 from api.problems import MEDIA_TYPE, ProblemDocument, error_response
+from api.routes import ROUTERS
 from api.services import Services
 
 STATIC = "/docs/static"
@@ -32,8 +33,6 @@ UNGUARDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
 
 def create_app(services: Services) -> FastAPI:
     """The whole gateway."""
-    from api.routes import ROUTERS
-
     return gateway(services, ROUTERS)
 
 
@@ -67,7 +66,7 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
     settings = services.settings
     app.add_middleware(BodyLimit, max_bytes=settings.body_limit_bytes)
     app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
-    app.add_middleware(Failures, unguarded=UNGUARDED)
+    app.add_middleware(Failures, unguarded=UNGUARDED, dependency_errors=services.dependency_errors)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -2,16 +2,19 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.access import access_of
 from api.context import context_of
-from api.services import ServicesOf
+from api.services import Services, ServicesOf
 from commands.bus import Caller
 from domain.errors import Forbidden, Unauthorized
 from domain.identity import AccountType
+from queries import users
+from queries.positions import ReadModelBehind
 
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token, by login or registration.")
 
@@ -26,11 +29,20 @@ async def _optional_caller(
     access = access_of(request.scope, services.tokens)
     if access is None:
         return Caller("anonymous", correlation_id=context.correlation_id, traceparent=context.traceparent)
-    if not await services.may_act(access.user_id):
+    if await _is_closed(services, access.user_id):
         raise Unauthorized("user_inactive", "the account is closed")
     return Caller(
         f"user:{access.user_id}", access.user_id, access.account_type, context.correlation_id, None, context.traceparent
     )
+
+
+async def _is_closed(services: Services, user_id: UUID) -> bool:
+    """Whether the account was closed since the token was minted. An account that is not projected yet is new."""
+    try:
+        user = (await users.user(services.reads, user_id)).value
+    except ReadModelBehind:
+        return False
+    return user is not None and user.status in {"DEACTIVATED", "FORGOTTEN"}
 
 
 OptionalCaller = Annotated[Caller, Depends(_optional_caller)]

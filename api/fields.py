@@ -59,6 +59,9 @@ Word = Annotated[str, Field(min_length=1, max_length=64), _line]
 Line = Annotated[str, Field(max_length=300), _line]
 """One line of text."""
 
+Text = Annotated[str, Field(max_length=4096)]
+"""Any text: a password."""
+
 Token = Annotated[str, Field(min_length=1, max_length=4096), _line]
 """A text that means something to a machine."""
 

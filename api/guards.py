@@ -4,6 +4,7 @@ A database that is down is not asked again and again: after a few failures reque
 trial a moment later succeeds (a circuit breaker).
 """
 
+import logging
 from collections.abc import Sequence
 
 from fastapi import HTTPException
@@ -14,14 +15,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import DATABASE_ERRORS, Problem, dependency_unavailable, error_response, problem_response
 
+log = logging.getLogger(__name__)
+
 FAILURES_TO_OPEN, OPEN_SECONDS = 5, 1.0
 
 
 class Failures:
     """Answers whatever was raised with a problem document, and breaks the circuit to a database that is down."""
 
-    def __init__(self, app: ASGIApp, unguarded: Sequence[str] = ()) -> None:
-        self._app, self._unguarded = app, tuple(unguarded)
+    def __init__(
+        self, app: ASGIApp, unguarded: Sequence[str] = (), dependency_errors: tuple[type[Exception], ...] = ()
+    ) -> None:
+        self._app, self._unguarded, self._dependency_errors = app, tuple(unguarded), dependency_errors
         self._breakers = AsyncCircuitBreakerFactory(
             default_threshold=FAILURES_TO_OPEN,
             default_ttl=OPEN_SECONDS,
@@ -45,6 +50,9 @@ class Failures:
         except Exception as error:
             if started:
                 raise
+            if isinstance(error, self._dependency_errors):
+                log.warning("a dependency is down: %s", error)
+                error = dependency_unavailable()
             await error_response(error, scope)(scope, receive, send)
         return None
 

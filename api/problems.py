@@ -42,7 +42,7 @@ STATUS: Mapping[type[Refused], int] = {
     Declined: 402,
 }
 
-DATABASE_ERRORS = (LogUnavailable, psycopg.OperationalError, psycopg.InterfaceError)
+DATABASE_ERRORS: tuple[type[Exception], ...] = (LogUnavailable, psycopg.OperationalError, psycopg.InterfaceError)
 """What shows that the database cannot be reached."""
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Depends, Request
 
@@ -17,17 +16,22 @@ from commands.ports import WorkQueue
 from eventstore.clock import Clock
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
+from queries.audit import Audit
+from queries.operations import Operations
+from queries.read_models import ReadModels
 from queries.search import GameSearch
 
 HealthCheck = Callable[[], Awaitable[None]]
 """Raises whatever shows that a dependency is down."""
+
+Rebuild = Callable[[str], Awaitable[bool]]
+"""Starts to rebuild the projection of a name, and returns; False when there is none. Raises Conflict when one runs."""
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
     """What operators decide. `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed."""
 
-    public_url: str = "http://127.0.0.1:8000"
     rate_limit: bool = True
     rates: Rates = field(default_factory=Rates)
     trusted_proxies: Sequence[str] = ()
@@ -37,21 +41,30 @@ class GatewaySettings:
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that routes call. `secret` keys the fingerprints of requests; all processes share it."""
+    """Everything that routes call.
+
+    `search_model` names the projection that `search` looks into. `secret` keys the fingerprints of requests; all
+    processes share it. `dependency_errors` are what adapters raise when what they speak to is down.
+    """
 
     accounts: Accounts
     catalog: Catalog
     orders: Orders
     payments: Payments
+    reads: ReadModels
     search: GameSearch
+    search_model: str
+    audit: Audit
+    operations: Operations
+    rebuild: Rebuild
     log: PostgresLog
     repository: Repository
     tokens: Tokens
     clock: Clock
     secret: bytes
-    may_act: Callable[[UUID], Awaitable[bool]]
     queues: Sequence[WorkQueue] = ()
     health: Mapping[str, HealthCheck] = field(default_factory=dict)
+    dependency_errors: tuple[type[Exception], ...] = ()
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
 

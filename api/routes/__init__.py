@@ -4,4 +4,16 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-ROUTERS: Sequence[APIRouter] = ()
+from api.routes import audit, catalog, health, identity, library, operations, orders, payments
+
+ROUTERS: Sequence[APIRouter] = (
+    identity.router,
+    identity.well_known,
+    catalog.router,
+    orders.router,
+    payments.router,
+    library.router,
+    audit.router,
+    operations.router,
+    health.router,
+)

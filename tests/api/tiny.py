@@ -11,6 +11,7 @@ from api.app import gateway
 from api.services import GatewaySettings, Services
 from api.tokens import Tokens, new_private_key
 from eventstore.clock import ManualClock
+from queries.read_models import Answer
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = new_private_key()
@@ -21,16 +22,22 @@ def tokens_at(clock: ManualClock) -> Tokens:
     return Tokens(KEY, "ludoteca", "ludoteca", clock)
 
 
+class NobodyIsClosed:
+    """Read models that know nobody."""
+
+    async def first(self, *_: object, **__: object) -> Answer[None]:
+        return Answer(None, 0)
+
+
 def services(**given: Any) -> Services:
     """Services of which only what is given is there."""
 
-    async def may_act(_: object) -> bool:
-        return True
-
     clock = ManualClock(NOON)
     rest = {each.name: None for each in fields(Services)}
-    rest |= {"clock": clock, "tokens": tokens_at(clock), "secret": b"secret", "may_act": may_act, "queues": ()}
-    return Services(**{**rest, "health": {}, "settings": GatewaySettings(rate_limit=False), **given})
+    rest |= {"clock": clock, "tokens": tokens_at(clock), "secret": b"secret", "reads": NobodyIsClosed(), "queues": ()}
+    return Services(
+        **{**rest, "health": {}, "dependency_errors": (), "settings": GatewaySettings(rate_limit=False), **given}
+    )
 
 
 def client_of(app: FastAPI, **options: Any) -> httpx.AsyncClient:

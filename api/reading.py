@@ -1,0 +1,86 @@
+"""What queries share: how far their read models must be, whether a resource is there, and moments of the past."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Header, Query
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
+from api.auth import OptionalCaller
+from api.problems import Problem
+from api.services import ServicesOf
+from domain.errors import Forbidden, NotFound
+from queries.positions import PositionUnknown
+from queries.read_models import Answer, ReadModels
+
+T = TypeVar("T")
+
+MAX_LIMIT, DEFAULT_LIMIT = 200, 50
+CATCH_UP_SECONDS = 1.0
+
+MinPosition = Annotated[
+    int,
+    Header(alias="Min-Position", ge=0, lt=2**63, description="Answer only what reflects the log up to here, or 503."),
+]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
+Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]
+
+
+async def _read_models(services: ServicesOf, min_position: MinPosition = 0) -> ReadModels:
+    return services.reads.reaching(min_position) if min_position else services.reads
+
+
+Reads = Annotated[ReadModels, Depends(_read_models)]
+"""The read models, for a client that may know of a position."""
+
+
+async def _log_position(services: ServicesOf, min_position: MinPosition = 0) -> int:
+    head = await services.log.head()
+    if min_position > head:
+        raise PositionUnknown(min_position, head)
+    return head
+
+
+LogPosition = Annotated[int, Depends(_log_position)]
+"""The end of the log: what a query that reads the log itself reflects."""
+
+
+async def found(
+    services: ServicesOf, reads: ReadModels, ask: Callable[[ReadModels], Awaitable[Answer[T | None]]], missing: NotFound
+) -> tuple[T, int]:
+    """What a query finds, and the position. Says that it is missing only once it has seen the end of the log."""
+    answer = await ask(reads)
+    if answer.value is None:
+        head = await services.log.head()
+        if answer.position < head:
+            answer = await ask(services.reads.reaching(head, CATCH_UP_SECONDS))
+    if answer.value is None:
+        raise missing
+    return answer.value, answer.position
+
+
+# -- as of -------------------------------------------------------------------------------------------------------------
+
+_time: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+
+
+async def _moment(
+    caller: OptionalCaller,
+    as_of: Annotated[
+        str | None, Query(max_length=64, description="A log position or an RFC 3339 time; AUDITOR and ADMIN only.")
+    ] = None,
+) -> int | datetime | None:
+    if as_of is None:
+        return None
+    if caller.account_type not in {"AUDITOR", "ADMIN"}:
+        raise Forbidden("role_required", "only an AUDITOR or an ADMIN looks into the past")
+    if as_of.isdecimal() and len(as_of) < 19:
+        return int(as_of)
+    try:
+        return _time.validate_strings(as_of.replace(" ", "+"))  # a plus that nobody escaped arrives as a blank
+    except ValidationError as error:
+        raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time") from error
+
+
+AsOf = Annotated[int | datetime | None, Depends(_moment)]

@@ -1,0 +1,371 @@
+"""Games: listing and editing them, browsing, searching."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from pydantic import AliasPath, Field
+from starlette.responses import Response
+
+from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
+from api.auth import OptionalCaller, SignedIn
+from api.fields import Answer, Body, Cents, Day, Line, Page, Prose, Time, Word
+from api.idempotency import IdempotencyKey
+from api.reading import Cursor, Limit, Reads, found
+from api.services import Services, ServicesOf
+from commands.aggregates import GAME
+from commands.bus import Caller, Landed
+from domain.catalog import InitialStatus, Kind, Listing
+from domain.catalog import Status as GameStatus
+from domain.errors import Forbidden, NotFound
+from domain.money import ANY_REGION
+from eventstore.log import Done
+from queries import games as games_query
+from queries.search import SearchItem, SearchQuery
+from queries.search_port import Sort as SearchSort
+
+router = APIRouter(prefix="/api/v1", tags=["catalog"])
+
+Words = Annotated[tuple[Word, ...], Field(max_length=50)]
+
+
+# -- what goes in ------------------------------------------------------------------------------------------------------
+
+
+class PriceFields(Body):
+    """What the game costs in a region (two capital letters), or in all that have no price of their own (`*`)."""
+
+    region: Word = ANY_REGION
+    amount_cents: Cents
+    currency: Word
+
+
+class NewGame(Body):
+    """A game to list."""
+
+    sku: Word
+    title: Line
+    description: Prose = ""
+    publisher: Line = ""
+    category: Line = ""
+    genres: Words = ()
+    tags: Words = ()
+    platforms: Words = ()
+    release_date: Day | None = None
+    kind: Kind = "DIGITAL"
+    prices: Annotated[tuple[PriceFields, ...], Field(max_length=300)] = ()
+    image_ids: Annotated[tuple[UUID, ...], Field(max_length=50)] = ()
+    status: InitialStatus = "DRAFT"
+
+    def listing(self) -> Listing:
+        """What is listed."""
+        return msgspec.convert(self.model_dump(exclude={"status"}), Listing)
+
+
+class GameChanges(Body):
+    """What is to change; what is absent, or null, stays. The status goes from DRAFT to ACTIVE only."""
+
+    sku: Word | None = None
+    title: Line | None = None
+    description: Prose | None = None
+    publisher: Line | None = None
+    category: Line | None = None
+    genres: Words | None = None
+    tags: Words | None = None
+    platforms: Words | None = None
+    release_date: Day | None = None
+    kind: Kind | None = None
+    prices: Annotated[tuple[PriceFields, ...] | None, Field(max_length=300)] = None
+    image_ids: Annotated[tuple[UUID, ...] | None, Field(max_length=50)] = None
+    status: InitialStatus | None = None
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+class PriceView(Answer):
+    region: str
+    amount_cents: int
+    currency: str
+
+
+class GameView(Answer):
+    """A game; `game_id` is its `id`, by the name that other resources refer to it."""
+
+    id: UUID = Field(validation_alias=AliasPath("game_id"))
+    game_id: UUID
+    seller_id: UUID
+    sku: str
+    title: str
+    description: str
+    publisher: str
+    category: str
+    genres: list[str]
+    tags: list[str]
+    platforms: list[str]
+    release_date: Day | None
+    kind: str
+    prices: list[PriceView]
+    image_ids: list[UUID]
+    status: str
+    version: int
+
+
+class DatedGame(GameView):
+    """A game, and since when."""
+
+    created_at: Time
+    updated_at: Time
+
+
+class FoundGame(Answer):
+    """A search result: `price` is that of the region asked for; `highlight` the title as HTML, matches marked."""
+
+    id: UUID = Field(validation_alias=AliasPath("game_id"))
+    game_id: UUID
+    seller_id: UUID
+    sku: str
+    title: str
+    description: str
+    publisher: str
+    category: str
+    genres: list[str]
+    tags: list[str]
+    platforms: list[str]
+    release_date: str | None
+    kind: str
+    prices: list[PriceView]
+    status: str
+    price: PriceView | None = None
+    highlight: str = ""
+
+
+class FacetCount(Answer):
+    value: str
+    count: int
+
+
+class PriceCount(Answer):
+    """How many cost from `price_min` to `price_max` cents, inclusive; null: no end."""
+
+    price_min: int
+    price_max: int | None
+    count: int
+
+
+class FacetsView(Answer):
+    genre: list[FacetCount]
+    tag: list[FacetCount]
+    platform: list[FacetCount]
+    price: list[PriceCount]
+
+
+class SearchPage(Page[FoundGame]):
+    """A page of results; `suggestion` is what may have been meant, when nothing was found as it was typed."""
+
+    total: int
+    facets: FacetsView
+    suggestion: str | None
+    engine: str
+
+
+class TitleView(Answer):
+    id: UUID = Field(validation_alias=AliasPath("game_id"))
+    game_id: UUID
+    title: str
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@router.post("/games", status_code=201, response_model=GameView)
+async def create_game(body: NewGame, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey) -> Response:
+    """List a game (SELLER, ADMIN). 409 `sku_taken`."""
+
+    async def again(done: Done) -> UUID:
+        return UUID(done.refs["game_id"])
+
+    async def reply(landed: Landed[UUID]) -> Response:
+        headers = {"Location": f"/api/v1/games/{landed.value}"}
+        return await _game_now(services, landed, landed.value, status=201, headers=headers)
+
+    return await idempotency.answer(
+        lambda once: services.catalog.create(caller, body.listing(), body.status, once=once), again, reply
+    )
+
+
+@router.put("/games/{game_id}", response_model=GameView)
+async def update_game(
+    game_id: UUID, body: GameChanges, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+) -> Response:
+    """Edit or publish a game (its seller, ADMIN). 412 when If-Match is stale."""
+    changes = {name: value for name, value in body.model_dump(exclude={"status"}).items() if value is not None}
+    landed = await services.catalog.update(
+        caller, game_id, changes, status=body.status, expected_version=expected_version
+    )
+    return await _game_now(services, landed, game_id)
+
+
+@router.delete("/games/{game_id}", status_code=204)
+async def retire_game(
+    game_id: UUID, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+) -> Response:
+    """Take a game off sale for good (its seller, ADMIN)."""
+    landed = await services.catalog.retire(caller, game_id, expected_version=expected_version)
+    return answer(None, status=204, position=await position_of(landed, services))
+
+
+async def _game_now(services: Services, landed: Landed[Any], game_id: UUID, **options: Any) -> Response:
+    """The game as a command left it: from the log, which the read model may not have reached."""
+    version, game, _ = await services.repository.load(GAME, game_id)
+    assert game is not None
+    body = GameView.model_validate(
+        {
+            "game_id": game_id,
+            "seller_id": game.seller_id,
+            "status": game.status,
+            "version": version,
+            **msgspec.structs.asdict(game.listing),
+        }
+    )
+    return answer(body, position=await position_of(landed, services), version=version, **options)
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+Filter = Annotated[str | None, Query(max_length=200)]
+Region = Annotated[str, Query(max_length=32, description="Whose prices count; `*`: those that hold everywhere else.")]
+PriceLimit = Annotated[int | None, Query(ge=0, lt=2**53, description="In cents, inclusive.")]
+
+
+@router.get("/games", response_model=Page[DatedGame])
+async def browse_games(
+    request: Request,
+    reads: Reads,
+    category: Filter = None,
+    genre: Filter = None,
+    tag: Filter = None,
+    platform: Filter = None,
+    seller_id: UUID | None = None,
+    price_min: PriceLimit = None,
+    price_max: PriceLimit = None,
+    region: Region = ANY_REGION,
+    sort: games_query.Sort = "newest",
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """Games on sale."""
+    wanted = games_query.Browse(
+        category=category,
+        genre=genre,
+        tag=tag,
+        platform=platform,
+        seller_id=seller_id,
+        price_min=price_min,
+        price_max=price_max,
+        region=region,
+        sort=sort,
+        limit=limit,
+        cursor=cursor,
+    )
+    page = await games_query.browse(reads, wanted)
+    return page_answer(request, Page[DatedGame].model_validate(page.value), page.position)
+
+
+@router.get("/games/search", response_model=SearchPage)
+async def search_games(
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    q: Annotated[str, Query(max_length=500)] = "",
+    category: Filter = None,
+    genre: Filter = None,
+    tag: Filter = None,
+    platform: Filter = None,
+    seller_id: UUID | None = None,
+    price_min: PriceLimit = None,
+    price_max: PriceLimit = None,
+    region: Region = ANY_REGION,
+    sort: SearchSort = "relevance",
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """Games on sale by what was typed: forgives typos and accents, and takes the last word as begun."""
+    query = SearchQuery(
+        q=q,
+        category=category,
+        genre=genre,
+        tag=tag,
+        platform=platform,
+        seller_id=seller_id,
+        price_min=price_min,
+        price_max=price_max,
+        region=region,
+        sort=sort,
+        limit=limit,
+        cursor=cursor,
+    )
+    result = await reads.on_active(services.search_model, lambda _: services.search.search(query))
+    page = SearchPage.model_validate(
+        {
+            "items": [_found_game(item) for item in result.value.items],
+            "next_cursor": result.value.next_cursor,
+            "total": result.value.total,
+            "facets": result.value.facets,
+            "suggestion": result.value.suggestion,
+            "engine": result.value.engine,
+        }
+    )
+    return page_answer(request, page, result.position)
+
+
+def _found_game(item: SearchItem) -> FoundGame:
+    game = FoundGame.model_validate(item.document)
+    price = None if item.price is None else PriceView.model_validate(item.price)
+    return game.model_copy(update={"price": price, "highlight": item.highlight})
+
+
+@router.get("/games/suggest", response_model=Page[TitleView])
+async def suggest_titles(
+    services: ServicesOf,
+    reads: Reads,
+    q: Annotated[str, Query(max_length=500)] = "",
+    limit: Annotated[int, Query(ge=1, le=50)] = 10,
+) -> Response:
+    """Titles for what was typed so far."""
+    titles = await reads.on_active(services.search_model, lambda _: services.search.suggest(q, limit))
+    return answer(Page[TitleView].model_validate({"items": titles.value}), position=titles.position)
+
+
+@router.get("/games/{game_id}", response_model=DatedGame)
+async def get_game(
+    game_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: OptionalCaller
+) -> Response:
+    """A game; a draft is there for its seller and for an ADMIN only."""
+    missing = NotFound("game_not_found", "there is no such game")
+    game, position = await found(services, reads, lambda models: games_query.game(models, game_id), missing)
+    if game.status == "DRAFT" and not _sells(caller, game.seller_id):
+        raise missing
+    return versioned(request, DatedGame.model_validate(game), position=position, version=game.version)
+
+
+@router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[DatedGame])
+async def games_by_seller(
+    seller_id: UUID,
+    request: Request,
+    reads: Reads,
+    caller: SignedIn,
+    status: GameStatus | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """A seller's games, drafts included (that seller, ADMIN)."""
+    if not _sells(caller, seller_id):
+        raise Forbidden("not_yours", "these are another seller's games")
+    page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
+    return page_answer(request, Page[DatedGame].model_validate(page.value), page.position)
+
+
+def _sells(caller: Caller, seller_id: UUID) -> bool:
+    return caller.may_act_for(seller_id)

@@ -1,0 +1,81 @@
+"""Probes and metrics."""
+
+import asyncio
+import logging
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from api.answers import answer
+from api.fields import Answer
+from api.problems import DATABASE_ERRORS
+from api.services import HealthCheck, Services, ServicesOf
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(tags=["health"])
+
+CHECK_SECONDS = 2.0
+
+State = Literal["ok", "down"]
+
+
+class Alive(Answer):
+    status: State = "ok"
+
+
+class Dependency(Answer):
+    status: State
+
+
+class Ready(Answer):
+    """Whether everything that this program depends on answers, by name."""
+
+    status: State
+    dependencies: dict[str, Dependency]
+
+
+@router.get("/health/live", response_model=Alive)
+async def live() -> Response:
+    """The process runs."""
+    return answer(Alive())
+
+
+@router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
+async def ready(services: ServicesOf) -> Response:
+    """The process can serve: 503 when a dependency is down."""
+    states = await asyncio.gather(*(_state(name, check) for name, check in services.health.items()))
+    dependencies = {name: Dependency(status=state) for name, state in zip(services.health, states, strict=True)}
+    status: State = "ok" if all(state == "ok" for state in states) else "down"
+    return answer(Ready(status=status, dependencies=dependencies), status=200 if status == "ok" else 503)
+
+
+async def _state(name: str, check: HealthCheck) -> State:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check()
+    except Exception as error:  # whatever it is, the dependency does not do its part
+        log.warning("%s is down: %r", name, error)
+        return "down"
+    return "ok"
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request, services: ServicesOf) -> Response:
+    """Prometheus' text format."""
+    head, lags, depths = await _looked_up(services)
+    return Response(request.app.state.metrics.render(head, lags, depths), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _looked_up(services: Services) -> tuple[int, dict[str, int], dict[str, int]]:
+    """Head, lags and queue depths; of what is down, nothing: metrics are wanted then most of all."""
+    try:
+        head = await services.log.head()
+        lags = {feed.feed: feed.lag for feed in await services.operations.feeds()}
+        depths = {queue.name: await queue.depth() for queue in services.queues}
+    except DATABASE_ERRORS + services.dependency_errors as error:
+        log.warning("metrics lack the log, projections and queues: %r", error)
+        return 0, {}, {}
+    return head, lags, depths

@@ -1,0 +1,97 @@
+"""What somebody owns, and the notices they got."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api.answers import answer, page_answer
+from api.auth import SignedIn
+from api.fields import Answer, Page, Time
+from api.reading import AsOf, Cursor, Limit, Reads
+from api.services import Services, ServicesOf
+from domain.errors import Forbidden
+from queries import library as library_query
+from queries import notifications as notifications_query
+from queries.library import OwnedGame
+from queries.paging import Page as FoundPage
+from queries.read_models import Answer as FoundAnswer
+from queries.read_models import ReadModels
+from queries.search import SearchQuery
+
+router = APIRouter(prefix="/api/v1", tags=["library"])
+
+FOUND_AT_MOST = 200
+
+
+class OwnedGameView(Answer):
+    """A game in a library, and the order that it came by."""
+
+    game_id: UUID
+    title: str
+    purchase_date: Time
+    order_id: UUID
+
+
+class NotificationView(Answer):
+    """A notice and its delivery: REQUESTED, SENT or FAILED."""
+
+    notification_id: UUID
+    channel: str
+    template: str
+    cause_event_id: UUID
+    status: str
+    attempts: int
+    code: str | None
+    at: Time
+    settled_at: Time | None
+
+
+@router.get("/library", response_model=Page[OwnedGameView])
+async def get_library(
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    caller: SignedIn,
+    as_of: AsOf,
+    q: Annotated[str, Query(max_length=500)] = "",
+    genre: Annotated[str | None, Query(max_length=200)] = None,
+    user_id: Annotated[UUID | None, Query(description="Another person's library: AUDITOR and ADMIN only.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """The caller's games, the last bought first; `q` searches them as the catalog is searched."""
+    owner = user_id or caller.user_id
+    assert owner is not None
+    if owner != caller.user_id and caller.account_type not in {"AUDITOR", "ADMIN"}:
+        raise Forbidden("not_yours", "that is another person's library")
+    if as_of is not None:
+        position = await services.audit.position_at(as_of)
+        games = await library_query.library_as_of(services.log, owner, position)
+        return answer(Page[OwnedGameView].model_validate({"items": games}), position=position)
+    page = await _owned(services, reads, owner, q, genre, limit, cursor)
+    return page_answer(request, Page[OwnedGameView].model_validate(page.value), page.position)
+
+
+async def _owned(
+    services: Services, reads: ReadModels, owner: UUID, q: str, genre: str | None, limit: int, cursor: str | None
+) -> FoundAnswer[FoundPage[OwnedGame]]:
+    if not q.strip():
+        return await library_query.library(reads, owner, genre=genre, limit=limit, cursor=cursor)
+    owned = await library_query.owned_ids(reads, owner)
+    query = SearchQuery(q=q, game_ids=owned.value, limit=FOUND_AT_MOST)
+    result = await reads.on_active(services.search_model, lambda _: services.search.search(query))
+    found = [item.document.game_id for item in result.value.items]
+    page = await library_query.library(reads, owner, genre=genre, game_ids=found, limit=limit, cursor=cursor)
+    return FoundAnswer(page.value, min(page.position, result.position))
+
+
+@router.get("/notifications", response_model=Page[NotificationView])
+async def list_notifications(
+    request: Request, reads: Reads, caller: SignedIn, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """The caller's notices, the newest first."""
+    assert caller.user_id is not None
+    page = await notifications_query.notifications(reads, caller.user_id, limit=limit, cursor=cursor)
+    return page_answer(request, Page[NotificationView].model_validate(page.value), page.position)

@@ -1,0 +1,237 @@
+"""Orders: placing, following, cancelling, refunding them."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import AliasPath, Field
+from starlette.responses import Response
+
+from api.answers import Prefer, answer, page_answer, position_of
+from api.auth import Admin, SignedIn
+from api.fields import Answer, Body, Page, Time
+from api.idempotency import IdempotencyKey
+from api.reading import AsOf, Cursor, Limit, Reads, found
+from api.routes.payments import (
+    HappenedView,
+    PaymentMethod,
+    PaymentView,
+    Refund,
+    RefundView,
+    declined,
+    payment_view,
+    refund_again,
+    refunded,
+    settled,
+)
+from api.services import ServicesOf
+from commands.aggregates import ORDER
+from commands.bus import Caller, Landed
+from commands.orders import OrderAndPayment, Placed
+from domain.errors import Forbidden, NotFound
+from domain.orders import Status
+from eventstore.log import Done
+from queries import orders as orders_query
+from queries.orders import Order
+
+router = APIRouter(prefix="/api/v1", tags=["orders"])
+
+MISSING = NotFound("order_not_found", "there is no such order")
+
+
+class NewOrder(Body):
+    """Which game to buy. Without a method the payment awaits one: see POST /payments."""
+
+    game_id: UUID
+    payment_method: PaymentMethod | None = None
+
+
+class PlacedOrder(Answer):
+    """How an order stands; `transaction_id` is the payment's id; `redirect_url` is where the buyer has to go on."""
+
+    order_id: UUID
+    payment_id: UUID
+    transaction_id: UUID
+    status: str
+    payment_status: str
+    amount_cents: int
+    currency: str
+    redirect_url: str | None
+    client_secret: str | None
+
+
+class LineView(Answer):
+    line_id: UUID
+    game_id: UUID
+    seller_id: UUID
+    kind: str
+    title: str
+    quantity: int
+    unit_price_cents: int
+
+
+class OrderView(Answer):
+    """An order with its lines, its payment, and a timeline of what happened to both."""
+
+    id: UUID = Field(validation_alias=AliasPath("order_id"))
+    order_id: UUID
+    user_id: UUID
+    region: str
+    currency: str
+    total_cents: int
+    refunded_cents: int
+    status: str
+    provisional: bool
+    cancel_reason: str | None
+    payment_id: UUID
+    lines: list[LineView]
+    payment: PaymentView | None
+    timeline: list[HappenedView]
+    expires_at: Time
+    created_at: Time
+    updated_at: Time
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@router.post("/orders", status_code=201, response_model=PlacedOrder)
+async def place_order(
+    body: NewOrder,
+    request: Request,
+    services: ServicesOf,
+    caller: SignedIn,
+    idempotency: IdempotencyKey,
+    prefer: Prefer,
+) -> Response:
+    """Buy a digital game. 409 `already_owned`, `game_unavailable`; 402 `payment_failed` when that is known in time."""
+    method = body.payment_method.method() if body.payment_method else None
+
+    async def again(done: Done) -> Placed:
+        return Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
+
+    async def reply(landed: Landed[Placed]) -> Response:
+        order_id = landed.value.order_id
+        now, position = await settled(services, order_id, landed, prefer)
+        if now.payment.status == "FAILED":
+            return declined(request, order_id, now, position)
+        headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}
+        return answer(_placed(order_id, now), status=prefer.status, position=position, headers=headers)
+
+    return await idempotency.answer(
+        lambda once: services.orders.place(caller, body.game_id, method, once=once), again, reply
+    )
+
+
+def _placed(order_id: UUID, now: OrderAndPayment) -> PlacedOrder:
+    return PlacedOrder(
+        order_id=order_id,
+        payment_id=now.order.payment_id,
+        transaction_id=now.order.payment_id,
+        status=now.order.status,
+        payment_status=now.payment.status,
+        amount_cents=now.order.total_cents,
+        currency=now.order.currency,
+        redirect_url=now.payment.redirect_url,
+        client_secret=now.payment.client_secret_ref,
+    )
+
+
+@router.post("/orders/{order_id}/cancel", response_model=PlacedOrder)
+async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey) -> Response:
+    """Call an order off before it is paid. 409 `order_not_cancellable`."""
+
+    async def again(_: Done) -> None: ...
+
+    async def reply(landed: Landed[None]) -> Response:
+        now = await services.orders.settled(order_id, 0)
+        return answer(_placed(order_id, now), position=await position_of(landed, services))
+
+    return await idempotency.answer(lambda once: services.orders.cancel(caller, order_id, once=once), again, reply)
+
+
+@router.post("/orders/{order_id}/refund", status_code=201, response_model=RefundView)
+async def refund_order(
+    order_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+) -> Response:
+    """Send money back (ADMIN). Once all of it is back, digital games leave the library."""
+
+    async def reply(landed: Landed[UUID]) -> Response:
+        order = await services.repository.state(ORDER, order_id)
+        assert order is not None
+        return await refunded(services, order.payment_id, landed)
+
+    return await idempotency.answer(
+        lambda once: services.orders.refund(caller, order_id, body.amount_cents, body.reason, once=once),
+        refund_again,
+        reply,
+    )
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/orders", response_model=Page[OrderView])
+async def list_orders(
+    request: Request,
+    reads: Reads,
+    caller: SignedIn,
+    status: Status | None = None,
+    user_id: UUID | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """One's own orders, the newest first; an ADMIN sees everybody's, or those of one person."""
+    if user_id is None and not caller.is_admin:
+        user_id = caller.user_id
+    return await _orders(request, reads, caller, user_id, status, limit, cursor)
+
+
+@router.get("/orders/user/{user_id}", response_model=Page[OrderView])
+async def orders_of_user(
+    user_id: UUID,
+    request: Request,
+    reads: Reads,
+    caller: SignedIn,
+    status: Status | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """A person's orders, the newest first (that person, ADMIN)."""
+    return await _orders(request, reads, caller, user_id, status, limit, cursor)
+
+
+async def _orders(
+    request: Request,
+    reads: Reads,
+    caller: Caller,
+    user_id: UUID | None,
+    status: str | None,
+    limit: int,
+    cursor: str | None,
+) -> Response:
+    if user_id is not None and not caller.may_act_for(user_id):
+        raise Forbidden("not_yours", "these are another person's orders")
+    page = await orders_query.orders(reads, user_id=user_id, status=status, limit=limit, cursor=cursor)
+    items = [_view(order, caller) for order in page.value.items]
+    return page_answer(request, Page[OrderView](items=items, next_cursor=page.value.next_cursor), page.position)
+
+
+@router.get("/orders/{order_id}", response_model=OrderView)
+async def get_order(order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf) -> Response:
+    """An order: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an ADMIN."""
+    if as_of is not None:
+        position = await services.audit.position_at(as_of)
+        past = await orders_query.order_as_of(services.log, order_id, position)
+        if past is None:
+            raise MISSING
+        return answer(_view(past, caller), position=position)
+    order, position = await found(services, reads, lambda models: orders_query.order(models, order_id), MISSING)
+    if not caller.may_act_for(order.user_id):
+        raise Forbidden("not_yours", "that is another person's order")
+    return answer(_view(order, caller), position=position)
+
+
+def _view(order: Order, caller: Caller) -> OrderView:
+    view = OrderView.model_validate(order)
+    payment = None if order.payment is None else payment_view(order.payment, caller)
+    return view.model_copy(update={"payment": payment})
