@@ -15,7 +15,18 @@ from domain.library import LibraryGameAdded
 from domain.orders import OrderCancelled
 from domain.payments import Method
 from eventstore.log import AlreadyDone, Once
-from runtime.load.rows import IMPORTER, BrokenRow, LoadReport, Progress, at_once, each_new, key_of, read_rows, silent
+from runtime.load.rows import (
+    IMPORTER,
+    PAGE,
+    BrokenRow,
+    LoadReport,
+    Progress,
+    at_once,
+    each_new,
+    key_of,
+    read_rows,
+    silent,
+)
 from runtime.wiring import Core
 
 METHOD = Method("card", "pm_card_visa")
@@ -67,8 +78,10 @@ async def load_purchases(core: Core, path: Path, progress: Progress = silent) ->
         if tried % 100 == 0 or tried == len(purchases):
             progress("orders", tried, len(purchases))
 
+    new = await _not_known(core, purchases, outcomes, placed)
+    report.known = tried = len(purchases) - len(new)
     # Wave by wave, so that of two purchases of a game by one person the first is the one that counts.
-    for wave in _waves(purchases):
+    for wave in _waves(new):
         await at_once(wave, one)
     await _granted(core, set(placed.values()), outcomes, report, progress)
     report.broken.sort(key=lambda broken: broken.line)
@@ -151,6 +164,28 @@ async def _look(core: Core, outcomes: _Outcomes, head: int) -> None:
     outcomes.position = events[-1].env.position if len(events) == 5000 else head
 
 
+def _once(purchase: Purchase, tries: int) -> Once:
+    return Once(derived("import.purchase", purchase.person, purchase.title, purchase.occurrence, tries))
+
+
+async def _not_known(
+    core: Core, purchases: Sequence[Purchase], outcomes: _Outcomes, placed: dict[Purchase, UUID]
+) -> list[Purchase]:
+    """The purchases that are not in the log, or failed; a look-up by pages, for a load that is run again."""
+    new = []
+    for start in range(0, len(purchases), PAGE):
+        page = purchases[start : start + PAGE]
+        done = await core.log.done_many(_once(purchase, 0).key for purchase in page)
+        for purchase in page:
+            before = done.get(_once(purchase, 0).key)
+            order_id = None if before is None else UUID(before.refs["order_id"])
+            if order_id is None or order_id in outcomes.cancelled:
+                new.append(purchase)
+            else:
+                placed[purchase] = order_id
+    return new
+
+
 async def _buy(
     core: Core,
     purchase: Purchase,
@@ -164,9 +199,8 @@ async def _buy(
     buyer = msgspec.structs.replace(IMPORTER, user_id=user_id, account_type="BUYER")
     tries = 0
     while True:
-        once = Once(derived("import.purchase", purchase.person, purchase.title, purchase.occurrence, tries))
         try:
-            landed = await core.orders.place(buyer, game_id, METHOD, once=once)
+            landed = await core.orders.place(buyer, game_id, METHOD, once=_once(purchase, tries))
         except AlreadyDone as before:
             order_id = UUID(before.done.refs["order_id"])
             if order_id in outcomes.cancelled:

@@ -58,7 +58,7 @@ class Unreadable(Exception):
 def read_rows(path: Path, columns: Sequence[str], report: LoadReport) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, row) of each row that has its columns; the others go to the report. Raises Unreadable, OSError."""
     csv.field_size_limit(CSV_FIELD_LIMIT)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file)
         try:
             header = next(reader)
@@ -82,10 +82,15 @@ def read_rows(path: Path, columns: Sequence[str], report: LoadReport) -> Iterato
             report.rows += 1
             if len(values) != len(header):
                 report.broken.append(BrokenRow(line, f"{len(values)} fields instead of {len(header)}"))
-            elif any("\0" in value or "\ufffd" in value for value in values):
+            elif any(not _is_text(value) for value in values):
                 report.broken.append(BrokenRow(line, "not valid UTF-8 text"))
             else:
                 yield line, dict(zip(header, values, strict=True))
+
+
+def _is_text(value: str) -> bool:
+    """Whether it was valid UTF-8, without NUL, which no database text can hold."""
+    return "\0" not in value and not any("\udc80" <= char <= "\udcff" for char in value)
 
 
 def key_of(about: UUID) -> UUID:
