@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 MAX_LIMIT = 200
 
-Bigint = Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)]
+Bigint = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """What fits the database's integers."""
 
 
@@ -99,12 +99,13 @@ def _write(order: Order, key: msgspec.Raw) -> str:
 
 
 def _read(cursor: str, order: Order) -> dict[str, object]:
+    decoder = msgspec.json.Decoder(order.types)
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         name, _, key = raw.partition(b":")
         if name != order.name.encode():
             raise BadCursor("the cursor is of a list in another order")
-        values = msgspec.json.decode(key, type=order.types)
+        values = decoder.decode(key)
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise BadCursor("the cursor is not one of this list") from error
     return {f"after_{no}": value for no, value in enumerate(values)}

@@ -65,15 +65,19 @@ class ReadModels:
 
     async def rows(self, row: type[T], query: str, **values: object) -> Answer[list[T]]:
         """The rows of a query, in its order, decoded by the names of its columns. Raises ReadModelBehind."""
-        names = _models_in(query)
-        answer = await self._rows(row, query, names, values)
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        while answer.position < self._at_least:
-            left = deadline - asyncio.get_running_loop().time()
-            if not await self.waiter.wait(names, self._at_least, left):
-                raise ReadModelBehind(f"{', '.join(names)} at {answer.position}, not yet at {self._at_least}")
-            answer = await self._rows(row, query, names, values)
-        return answer
+        names, clock = _models_in(query), asyncio.get_running_loop()
+        deadline = clock.time() + self._timeout
+        while True:
+            try:
+                answer = await self._rows(row, query, names, values)
+            except ReadModelBehind:
+                if not self._at_least:
+                    raise
+            else:
+                if answer.position >= self._at_least:
+                    return answer
+            if not await self.waiter.wait(names, self._at_least, deadline - clock.time()):
+                raise ReadModelBehind(f"{', '.join(names)} not yet at {self._at_least}")
 
     async def first(self, row: type[T], query: str, **values: object) -> Answer[T | None]:
         """The first row of a query, None when there is none."""

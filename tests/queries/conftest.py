@@ -1,0 +1,19 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.queries.shop import Shop, open_shop, projecting
+
+
+@pytest.fixture
+async def shop(database: str) -> AsyncIterator[Shop]:
+    """A shop whose projector runs."""
+    async with open_shop(database) as shop, projecting(database):
+        yield shop
+
+
+@pytest.fixture
+async def idle_shop(database: str) -> AsyncIterator[Shop]:
+    """A shop without a projector."""
+    async with open_shop(database) as shop:
+        yield shop
