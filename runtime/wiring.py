@@ -56,6 +56,7 @@ class Secrets:
     pepper: bytes
     mail: bytes
     signing_key: bytes
+    fingerprints: bytes
     webhook: tuple[str, ...]
 
 
@@ -169,6 +170,7 @@ async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:
         pepper=await secret(log.pool, "email_pepper", lambda: urandom(32)),
         mail=await secret(log.pool, "mail_tokens", lambda: urandom(32)),
         signing_key=await secret(log.pool, "access_tokens", new_private_key),
+        fingerprints=await secret(log.pool, "request_fingerprints", lambda: urandom(32)),
         webhook=given or (made.decode(),),
     )
 

@@ -1,0 +1,120 @@
+"""The gateway, put together: which index is searched, what health means here, how a rebuild is started from afar."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from aio_pika.exceptions import AMQPError
+from elasticsearch import AsyncElasticsearch
+from fastapi import FastAPI
+
+from adapters.elasticsearch_search import ElasticsearchGameIndex
+from api.app import create_app
+from api.services import GatewaySettings, HealthCheck, Services
+from commands import aggregates
+from domain.errors import Conflict
+from eventstore.postgres_log import RUN_AS
+from projections import rebuild
+from projections.engine import Registered
+from projections.game_documents import GamesIndex, GamesText
+from queries.audit import Audit
+from queries.operations import Operations
+from queries.positions import ActiveFeed
+from queries.postgres_search import PostgresGameIndex
+from queries.read_models import ReadModels
+from queries.search import GameSearch
+from queries.search_port import SearchUnavailable
+from runtime.models import all_models
+from runtime.wiring import Core, Queues, codec
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
+    """The FastAPI application over this process's core and queues."""
+    settings = core.settings
+    health: dict[str, HealthCheck] = {"database": lambda: _check_database(core)}
+    search_model = GamesText.name
+
+    def search(feed: ActiveFeed) -> GameSearch:
+        return GameSearch(PostgresGameIndex(core.log.pool, lambda: feed.storage))
+
+    url = settings.elasticsearch_url.get_secret_value()
+    if url:
+        client = AsyncElasticsearch(url, request_timeout=5, max_retries=1)
+        core.stack.push_async_callback(client.close)
+        search_model = GamesIndex.name
+        health["elasticsearch"] = lambda: _check_elasticsearch(client)
+
+        def search(feed: ActiveFeed) -> GameSearch:
+            return GameSearch(ElasticsearchGameIndex(client, feed.storage))
+
+    if settings.rabbitmq_url.get_secret_value():
+        health["rabbitmq"] = lambda: _check_queue(queues)
+    yield create_app(
+        Services(
+            accounts=core.accounts,
+            catalog=core.catalog,
+            orders=core.orders,
+            payments=core.payments,
+            reads=ReadModels(core.log.pool),
+            search=search,
+            search_model=search_model,
+            audit=Audit(core.log, aggregates.ALL),
+            operations=Operations(core.log.pool),
+            rebuild=Rebuilder(core, all_models(settings)).start,
+            log=core.log,
+            repository=core.repository,
+            tokens=core.tokens,
+            clock=core.clock,
+            secret=core.secrets.fingerprints,
+            queues=queues.all,
+            health=health,
+            dependency_errors=(SearchUnavailable, AMQPError, ConnectionError),
+            settings=GatewaySettings(rate_limit=settings.rate_limit == "on", trusted_proxies=settings.trusted_proxies),
+        )
+    )
+
+
+async def _check_database(core: Core) -> None:
+    async with asyncio.timeout(3):
+        await core.log.head()
+
+
+async def _check_elasticsearch(client: AsyncElasticsearch) -> None:
+    await client.options(request_timeout=3).cluster.health()
+
+
+async def _check_queue(queues: Queues) -> None:
+    async with asyncio.timeout(3):
+        await queues.payments.depth()
+
+
+class Rebuilder:
+    """Rebuilds projections in the background of this process, one at a time of each."""
+
+    def __init__(self, core: Core, models: list[Registered]) -> None:
+        self._core = core
+        self._models = {model.projection.name: model for model in models}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, name: str) -> bool:
+        """Start a rebuild; False when there is no projection of this name. Raises Conflict("rebuild_running")."""
+        if name not in self._models:
+            return False
+        task = self._running.get(name)
+        if task is not None and not task.done():
+            raise Conflict("rebuild_running", f"{name} is being rebuilt already")
+        self._running[name] = asyncio.create_task(asyncio.to_thread(self._rebuild, name))
+        return True
+
+    def _rebuild(self, name: str) -> None:
+        try:
+            with psycopg.connect(self._core.url, autocommit=True, options=RUN_AS) as conn:
+                done = rebuild.rebuild(conn, codec(), self._models[name], lambda _done, _all: None)
+                log.info("rebuilt %s into %s at position %s", name, done.storage, done.position)
+        except Exception:
+            log.exception("the rebuild of %s failed; the live one stays as it was", name)
