@@ -1,0 +1,38 @@
+"""The log under test. Contract tests run over every adapter: another one joins by an entry in ADAPTERS."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from notes import CODEC
+
+from eventstore.log import Log
+from eventstore.postgres_log import PostgresLog
+
+OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
+
+
+def _postgres(request: pytest.FixtureRequest) -> OpenLog:
+    url = request.getfixturevalue("database")
+    return lambda: PostgresLog.open(url, CODEC, pool_size=3)
+
+
+ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {"postgres": _postgres}
+
+
+@pytest.fixture(params=ADAPTERS)
+def open_log(request: pytest.FixtureRequest) -> OpenLog:
+    """Opens the same log as often as called: each time as another process would see it."""
+    return ADAPTERS[request.param](request)
+
+
+@pytest.fixture
+async def log(open_log: OpenLog) -> AsyncIterator[Log]:
+    async with open_log() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def postgres_log(database: str) -> AsyncIterator[PostgresLog]:
+    async with PostgresLog.open(database, CODEC, pool_size=3) as opened:
+        yield opened

@@ -1,0 +1,186 @@
+"""The hash chain: whoever changes, removes, inserts or moves a row is found out, and where."""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from notes import admin, new_stream
+
+from eventstore import chain
+from eventstore.chain import Fault, Verifier
+from eventstore.log import Metadata
+from eventstore.postgres_log import PostgresLog
+
+
+@contextmanager
+def _forger(database: str) -> Iterator[psycopg.Connection]:
+    """An administrator who switches off what protects the log."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
+        yield conn
+        conn.execute("ALTER TABLE log.events ENABLE ALWAYS TRIGGER append_only")
+
+
+async def _fault(log: PostgresLog, *, upto: int = 12, verifier: Verifier | None = None, page: int = 5) -> Fault | None:
+    steps = [step async for step in log.verify(verifier or Verifier(), upto=upto, page=page)]
+    assert all(isinstance(step, int) for step in steps[:-1])
+    return steps[-1] if steps and isinstance(steps[-1], Fault) else None
+
+
+@pytest.fixture
+async def twelve(postgres_log: PostgresLog) -> PostgresLog:
+    for n in range(6):
+        await postgres_log.append([new_stream(f"a{n}"), new_stream(f"b{n}")], Metadata(f"user:{n}", uuid4()))
+    return postgres_log
+
+
+async def test_a_log_that_nobody_touched_is_proven(twelve: PostgresLog) -> None:
+    verifier = Verifier()
+    assert [step async for step in twelve.verify(verifier, upto=12, page=5)] == [5, 10, 12]
+    assert verifier.hash != chain.GENESIS
+
+
+async def test_an_empty_log_is_proven(postgres_log: PostgresLog) -> None:
+    assert await _fault(postgres_log, upto=0) is None
+
+
+SWAP = """
+    WITH a AS (SELECT * FROM log.events WHERE position = 4), b AS (SELECT * FROM log.events WHERE position = 9)
+    UPDATE log.events e SET payload = o.payload FROM (SELECT 4 AS at, payload FROM b UNION SELECT 9, payload FROM a) o
+    WHERE e.position = o.at
+"""
+EXCHANGE = """
+    UPDATE log.events SET position = -4 WHERE position = 4;
+    UPDATE log.events SET position = 4 WHERE position = 5;
+    UPDATE log.events SET position = 5 WHERE position = -4;
+"""
+INSERT = """
+    UPDATE log.events SET position = -(position + 1) WHERE position >= 7;
+    UPDATE log.events SET position = -position WHERE position < 0;
+    INSERT INTO log.events SELECT 7, gen_random_uuid(), gen_random_uuid(), version, name, payload, actor,
+        correlation_id, causation_id, traceparent, recorded_at, hash FROM log.events WHERE position = 6
+"""
+
+
+@pytest.mark.parametrize(
+    ("forgery", "position"),
+    [
+        ('UPDATE log.events SET payload = \'{"text":"a9"}\' WHERE position = 3', 3),
+        ("UPDATE log.events SET actor = 'user:9' WHERE position = 1", 1),
+        ("UPDATE log.events SET name = 'test.counted.v1' WHERE position = 12", 12),
+        ("UPDATE log.events SET version = 2 WHERE position = 5", 5),
+        ("UPDATE log.events SET stream_id = gen_random_uuid() WHERE position = 5", 5),
+        ("UPDATE log.events SET event_id = gen_random_uuid() WHERE position = 5", 5),
+        ("UPDATE log.events SET correlation_id = NULL WHERE position = 5", 5),
+        ("UPDATE log.events SET causation_id = gen_random_uuid() WHERE position = 5", 5),
+        ("UPDATE log.events SET traceparent = '' WHERE position = 5", 5),
+        ("UPDATE log.events SET recorded_at = recorded_at + interval '1 microsecond' WHERE position = 6", 6),
+        ("UPDATE log.events SET recorded_at = recorded_at - interval '1 hour' WHERE position = 6", 6),
+        ("UPDATE log.events SET hash = sha256(hash) WHERE position = 8", 8),
+        ("DELETE FROM log.events WHERE position = 1", 1),
+        ("DELETE FROM log.events WHERE position = 7", 7),
+        ("DELETE FROM log.events WHERE position BETWEEN 4 AND 6", 4),
+        ("DELETE FROM log.events WHERE position = 12", 12),
+        ("DELETE FROM log.events", 1),
+        (SWAP, 4),
+        (EXCHANGE, 4),
+        (INSERT, 7),
+    ],
+)
+async def test_a_forgery_is_found_at_its_position(
+    twelve: PostgresLog, database: str, forgery: str, position: int
+) -> None:
+    with _forger(database) as conn:
+        conn.execute(forgery.encode())
+    fault = await _fault(twelve)
+    assert fault is not None
+    assert fault.position == position
+
+
+async def test_a_row_appended_past_the_chain_is_found(twelve: PostgresLog, database: str) -> None:
+    with _forger(database) as conn:
+        conn.execute(
+            "INSERT INTO log.events SELECT 13, gen_random_uuid(), gen_random_uuid(), 1, name, payload, actor,"
+            " NULL, NULL, NULL, recorded_at, sha256(hash) FROM log.events WHERE position = 12"
+        )
+    fault = await _fault(twelve, upto=await twelve.head())
+    assert fault is not None
+    assert fault.position == 13
+
+
+async def test_verifying_goes_on_from_a_trusted_hash(twelve: PostgresLog, database: str) -> None:
+    trusted = Verifier()
+    assert await _fault(twelve, upto=6, verifier=trusted) is None
+    assert await _fault(twelve, verifier=Verifier(trusted.position, trusted.hash)) is None
+    fault = await _fault(twelve, verifier=Verifier(6, chain.GENESIS))
+    assert fault is not None
+    assert fault.position == 7
+
+
+# -- the encoding, as documented ---------------------------------------------------------------------------------------
+
+
+def _text(value: bytes) -> bytes:
+    return struct.pack(">I", len(value)) + value
+
+
+def test_the_digest_is_of_the_bytes_that_are_documented() -> None:
+    event, stream, correlation = (UUID(int=n) for n in (1, 2, 3))
+    expected = hashlib.sha256(
+        b"ludoteca.event.1"
+        + event.bytes
+        + stream.bytes
+        + struct.pack(">Q", 7)
+        + _text(b"x.v1")
+        + _text(b'{"a":1}')
+        + _text("ána".encode())
+        + b"\1"
+        + correlation.bytes
+        + b"\0"
+        + b"\1"
+        + _text(b"00-trace")
+    ).digest()
+    assert chain.digest(event, stream, 7, "x.v1", b'{"a":1}', "ána", correlation, None, "00-trace") == expected
+
+
+def test_a_hash_follows_from_the_one_before_it() -> None:
+    at = datetime(2000, 1, 1, 0, 0, 1, 5, tzinfo=UTC)
+    expected = hashlib.sha256(bytes(32) + struct.pack(">QQ", 1, 1_000_005) + b"d" * 32).digest()
+    assert chain.link(chain.GENESIS, 1, at, b"d" * 32) == expected
+
+
+# -- time, and what protects the table ---------------------------------------------------------------------------------
+
+
+async def test_time_never_runs_backwards_even_when_the_clock_did(postgres_log: PostgresLog, database: str) -> None:
+    await postgres_log.append([new_stream("before the clock was set back")])
+    with _forger(database) as conn:
+        conn.execute("UPDATE log.events SET recorded_at = recorded_at + interval '1 hour'")
+    (first,) = await postgres_log.read()
+    second = await postgres_log.append([new_stream("after")])
+    assert second.recorded_at == first.env.recorded_at
+    assert second.recorded_at > datetime.now(UTC) + timedelta(minutes=50)
+
+
+CHANGES = ["UPDATE log.events SET actor = 'x'", "DELETE FROM log.events", "TRUNCATE log.events"]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, "INSERT INTO log.events SELECT * FROM log.events"])
+async def test_the_programs_role_may_not_touch_the_events(twelve: PostgresLog, database: str, change: str) -> None:
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("SET ROLE ludoteca_app")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+            conn.execute(change.encode())
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_even_the_owner_is_refused(twelve: PostgresLog, database: str, change: str) -> None:
+    for how in ("", "SET session_replication_role = replica; "):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+            admin(database, how + change)
+    assert await twelve.head() == 12

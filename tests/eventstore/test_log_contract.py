@@ -1,0 +1,317 @@
+"""What every log promises, whatever keeps it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from notes import Counted, Noted, new_stream, noted, texts_of
+
+from eventstore.log import AlreadyDone, Log, LogUnavailable, Metadata, Once, Recorded, StreamAppend, VersionConflict
+
+OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
+SOON = 10
+"""Seconds within which what must happen happens, on a busy machine too."""
+
+
+async def take(pages: AsyncIterator[list[Recorded]], count: int) -> list[Recorded]:
+    """The next events of a subscription."""
+    found: list[Recorded] = []
+    async with asyncio.timeout(SOON):
+        while len(found) < count:
+            found += await anext(pages)
+    return found
+
+
+# -- append and read back ----------------------------------------------------------------------------------------------
+
+
+async def test_what_is_appended_is_read_back_with_its_envelope(log: Log) -> None:
+    stream, correlation, causation = uuid4(), uuid4(), uuid4()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    metadata = Metadata("user:ána", correlation, causation, trace)
+    appended = await log.append([StreamAppend(stream, 0, [Noted("ñandú"), Counted(7)])], metadata)
+
+    first, second = await log.read_stream(stream)
+    assert (first.event, second.event) == (Noted("ñandú"), Counted(7))
+    assert [first.env.version, second.env.version] == [1, 2]
+    assert [first.env.position, second.env.position] == [appended.first_position, appended.position]
+    assert [first.env.event_id, second.env.event_id] == list(appended.event_ids)
+    assert [first.env.name, second.env.name] == ["test.noted.v1", "test.counted.v1"]
+    for env in (first.env, second.env):
+        assert (env.stream_id, env.recorded_at) == (stream, appended.recorded_at)
+        assert (env.actor, env.correlation_id, env.causation_id, env.traceparent) == (
+            "user:ána",
+            correlation,
+            causation,
+            trace,
+        )
+
+
+async def test_what_was_not_said_about_an_append_reads_as_nothing(log: Log) -> None:
+    await log.append([new_stream("x")])
+    (event,) = await log.read()
+    assert (event.env.actor, event.env.correlation_id, event.env.causation_id, event.env.traceparent) == (
+        "system",
+        None,
+        None,
+        None,
+    )
+
+
+async def test_an_empty_log_has_no_head_and_reads_as_nothing(log: Log) -> None:
+    assert await log.head() == 0
+    assert await log.read() == []
+    assert await log.read_stream(uuid4()) == []
+
+
+async def test_the_head_is_the_last_position(log: Log) -> None:
+    await log.append([new_stream("a")])
+    last = await log.append([new_stream("b", "c")])
+    assert await log.head() == last.position
+
+
+async def test_positions_and_times_never_run_backwards(log: Log) -> None:
+    await asyncio.gather(*(log.append([new_stream(str(n))]) for n in range(60)))
+    envelopes = [event.env for event in await log.read()]
+    positions = [env.position for env in envelopes]
+    times = [env.recorded_at for env in envelopes]
+    assert positions == sorted(set(positions))
+    assert times == sorted(times)
+    assert abs(datetime.now(UTC) - times[-1]) < timedelta(minutes=1)
+
+
+async def test_reading_starts_after_a_position_and_ends_at_another(log: Log) -> None:
+    await log.append([new_stream("1", "2", "3", "4", "5")])
+    positions = [event.env.position for event in await log.read()]
+    assert texts_of(await log.read(positions[1])) == ["3", "4", "5"]
+    assert texts_of(await log.read(positions[0], upto=positions[2])) == ["2", "3"]
+    assert texts_of(await log.read(limit=2)) == ["1", "2"]
+    assert await log.read(positions[-1]) == []
+
+
+async def test_reading_can_be_limited_to_some_names(log: Log) -> None:
+    await log.append([StreamAppend(uuid4(), 0, [Noted("a"), Counted(1), Noted("b"), Counted(2)])])
+    assert texts_of(await log.read(names=["test.noted.v1"])) == ["a", "b"]
+    assert [e.event.by for e in await log.read(names=["test.counted.v1"], limit=1)] == [1]
+    assert await log.read(names=[]) == []
+
+
+async def test_a_stream_can_be_read_from_a_version_and_up_to_a_position(log: Log) -> None:
+    one, other = uuid4(), uuid4()
+    await log.append([StreamAppend(one, 0, noted("a", "b"))])
+    between = await log.append([StreamAppend(other, 0, noted("x"))])
+    await log.append([StreamAppend(one, 2, noted("c"))])
+    assert texts_of(await log.read_stream(one)) == ["a", "b", "c"]
+    assert texts_of(await log.read_stream(one, 1)) == ["b", "c"]
+    assert texts_of(await log.read_stream(one, upto=between.position)) == ["a", "b"]
+    assert texts_of(await log.read_stream(one, 1, upto=between.position)) == ["b"]
+
+
+async def test_what_one_process_appends_another_reads(open_log: OpenLog) -> None:
+    async with open_log() as here, open_log() as there:
+        appended = await here.append([new_stream("hello")])
+        assert texts_of(await there.read()) == ["hello"]
+        assert await there.head() == appended.position
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_is_created_once(log: Log) -> None:
+    stream = uuid4()
+    await log.append([StreamAppend(stream, 0, noted("first"))])
+    with pytest.raises(VersionConflict) as conflict:
+        await log.append([StreamAppend(stream, 0, noted("second"))])
+    assert list(conflict.value.stream_ids) == [stream]
+    assert texts_of(await log.read_stream(stream)) == ["first"]
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3, 50])
+async def test_an_append_at_another_version_than_the_streams_is_refused(log: Log, expected: int) -> None:
+    stream = uuid4()
+    await log.append([StreamAppend(stream, 0, noted("a", "b"))])
+    with pytest.raises(VersionConflict):
+        await log.append([StreamAppend(stream, expected, noted("c"))])
+    await log.append([StreamAppend(stream, 2, noted("d"))])
+    assert texts_of(await log.read_stream(stream)) == ["a", "b", "d"]
+
+
+async def test_a_stream_that_does_not_exist_has_no_later_version(log: Log) -> None:
+    with pytest.raises(VersionConflict):
+        await log.append([StreamAppend(uuid4(), 3, noted("x"))])
+    assert await log.read() == []
+
+
+async def test_of_those_who_append_at_the_same_version_one_wins(open_log: OpenLog) -> None:
+    stream = uuid4()
+    async with open_log() as here, open_log() as there:
+        outcomes = await asyncio.gather(
+            *((here, there)[n % 2].append([StreamAppend(stream, 0, noted(str(n)))]) for n in range(20)),
+            return_exceptions=True,
+        )
+        won = [n for n, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException)]
+        assert len(won) == 1
+        assert all(isinstance(o, VersionConflict) for n, o in enumerate(outcomes) if n not in won)
+        assert texts_of(await here.read_stream(stream)) == [str(won[0])]
+
+
+# -- several streams ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_append_may_span_several_streams(log: Log) -> None:
+    one, other = new_stream("a1", "a2"), new_stream("b1")
+    appended = await log.append([one, other])
+    assert texts_of(await log.read()) == ["a1", "a2", "b1"]
+    assert texts_of(await log.read_stream(other.stream_id)) == ["b1"]
+    assert len(appended.event_ids) == 3
+
+
+async def test_an_append_over_several_streams_is_whole_or_absent(log: Log) -> None:
+    taken = new_stream("taken")
+    await log.append([taken])
+    before, after = new_stream("before"), new_stream("after")
+    with pytest.raises(VersionConflict):
+        await log.append([before, StreamAppend(taken.stream_id, 0, noted("late")), after])
+    assert texts_of(await log.read()) == ["taken"]
+    assert await log.read_stream(before.stream_id) == await log.read_stream(after.stream_id) == []
+
+
+EMPTY = StreamAppend(uuid4(), 0, [])
+
+
+@pytest.mark.parametrize("streams", [[], [EMPTY], [new_stream("x"), EMPTY]])
+async def test_an_append_without_events_is_an_error(log: Log, streams: list[StreamAppend]) -> None:
+    with pytest.raises(ValueError, match="without events"):
+        await log.append(streams)
+    assert await log.head() == 0
+
+
+async def test_a_stream_twice_in_one_append_is_an_error(log: Log) -> None:
+    stream = uuid4()
+    with pytest.raises(ValueError, match="twice"):
+        await log.append([StreamAppend(stream, 0, noted("a")), StreamAppend(stream, 1, noted("b"))])
+
+
+# -- once --------------------------------------------------------------------------------------------------------------
+
+
+async def test_under_a_once_key_an_append_happens_once(log: Log) -> None:
+    once = Once(uuid4(), b"print", {"order_id": "o-1"})
+    appended = await log.append([new_stream("a", "b")], once=once)
+    with pytest.raises(AlreadyDone) as repeat:
+        await log.append([new_stream("c")], once=once)
+    done = repeat.value.done
+    assert (done.key, done.fingerprint, done.refs) == (once.key, b"print", {"order_id": "o-1"})
+    assert done.position == appended.position
+    assert texts_of(await log.read()) == ["a", "b"]
+
+
+async def test_a_once_key_that_is_known_counts_before_a_version_conflict(log: Log) -> None:
+    once, append = Once(uuid4()), new_stream("a")
+    await log.append([append], once=once)
+    with pytest.raises(AlreadyDone):
+        await log.append([append], once=once)
+
+
+async def test_an_append_that_is_refused_leaves_its_once_key_unused(log: Log) -> None:
+    taken, once = new_stream("taken"), Once(uuid4())
+    await log.append([taken])
+    with pytest.raises(VersionConflict):
+        await log.append([StreamAppend(taken.stream_id, 0, noted("late"))], once=once)
+    assert await log.done(once.key) is None
+    await log.append([StreamAppend(taken.stream_id, 1, noted("again"))], once=once)
+
+
+async def test_what_was_done_under_a_key_can_be_looked_up(log: Log) -> None:
+    once = Once(uuid4(), b"f", {"id": "7"}, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    appended = await log.append([new_stream("a")], once=once)
+    done = await log.done(once.key)
+    assert done is not None
+    assert (done.refs, done.position) == ({"id": "7"}, appended.position)
+    assert await log.done(uuid4()) is None
+
+
+async def test_of_the_same_request_sent_many_times_at_once_one_lands(open_log: OpenLog) -> None:
+    once = Once(uuid4())
+    async with open_log() as here, open_log() as there:
+        outcomes = await asyncio.gather(
+            *((here, there)[n % 2].append([new_stream(str(n))], once=once) for n in range(20)), return_exceptions=True
+        )
+        assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, AlreadyDone) for outcome in outcomes) == 19
+        assert len(await here.read()) == 1
+
+
+# -- subscriptions -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_brings_what_is_there_and_then_what_comes(log: Log) -> None:
+    await log.append([new_stream("old")])
+    async with aclosing(log.subscribe()) as pages:  # type: ignore[type-var]
+        assert texts_of(await take(pages, 1)) == ["old"]
+        waiting = asyncio.create_task(take(pages, 2))
+        await log.append([new_stream("new")])
+        await log.append([new_stream("newer")])
+        assert texts_of(await waiting) == ["new", "newer"]
+
+
+async def test_a_subscription_starts_after_its_position(log: Log) -> None:
+    first = await log.append([new_stream("1")])
+    await log.append([new_stream("2")])
+    async with aclosing(log.subscribe(first.position)) as pages:  # type: ignore[type-var]
+        assert texts_of(await take(pages, 1)) == ["2"]
+
+
+async def test_a_subscription_to_some_names_passes_over_the_others(log: Log) -> None:
+    async with aclosing(log.subscribe(names=["test.counted.v1"])) as pages:  # type: ignore[type-var]
+        waiting = asyncio.create_task(take(pages, 2))
+        await log.append([new_stream("nothing")])
+        await log.append([StreamAppend(uuid4(), 0, [Counted(1), Noted("nothing")])])
+        await log.append([new_stream("nothing")])
+        await log.append([StreamAppend(uuid4(), 0, [Counted(2)])])
+        assert [event.event.by for event in await waiting] == [1, 2]
+
+
+async def test_a_subscriber_that_lags_misses_nothing(log: Log) -> None:
+    await log.append([new_stream("0")])
+    async with aclosing(log.subscribe()) as pages:  # type: ignore[type-var]
+        seen = texts_of(await anext(pages))
+        for page in range(5):  # far more than a page while nobody takes any
+            await log.append([new_stream(*(str(page * 500 + n) for n in range(1, 501)))])
+        seen += texts_of(await take(pages, 2500))
+    assert seen == [str(n) for n in range(2501)]
+
+
+async def test_many_subscribers_see_the_same(log: Log) -> None:
+    async def follow() -> list[str]:
+        async with aclosing(log.subscribe()) as pages:  # type: ignore[type-var]
+            return texts_of(await take(pages, 30))
+
+    followers = [asyncio.create_task(follow()) for _ in range(5)]
+    await asyncio.gather(*(log.append([new_stream(str(n))]) for n in range(30)))
+    seen = await asyncio.gather(*followers)
+    assert all(one == seen[0] for one in seen)
+    assert sorted(seen[0], key=int) == [str(n) for n in range(30)]
+
+
+async def test_another_process_appends_and_a_subscriber_here_sees_it(open_log: OpenLog) -> None:
+    async with open_log() as here, open_log() as there, aclosing(here.subscribe()) as pages:  # type: ignore[type-var]
+        waiting = asyncio.create_task(take(pages, 1))
+        await there.append([new_stream("from afar")])
+        assert texts_of(await waiting) == ["from afar"]
+
+
+async def test_a_closed_log_takes_nothing_and_lets_its_subscribers_go(open_log: OpenLog) -> None:
+    async with open_log() as log:
+        await log.append([new_stream("x")])
+        pages = log.subscribe(await log.head())
+        waiting = asyncio.create_task(anext(pages))  # type: ignore[arg-type]
+        await log.read()
+    with pytest.raises(LogUnavailable):
+        async with asyncio.timeout(SOON):
+            await waiting
+    with pytest.raises(LogUnavailable):
+        await log.append([new_stream("y")])

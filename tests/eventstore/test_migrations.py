@@ -1,0 +1,93 @@
+"""Migrations: numbered files, each run once, all of a call or none, whoever starts at the same time."""
+
+import multiprocessing
+from pathlib import Path
+
+import psycopg
+import pytest
+from notes import admin
+
+from eventstore.migrations import MigrationError, migrate
+from runtime.migrate import migrate as migrate_all
+
+ONE = "CREATE TABLE one (id int);"
+TWO = "ALTER TABLE one ADD COLUMN two text; INSERT INTO one VALUES (1, '100%');"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "0001_one.sql").write_text(ONE)
+    (tmp_path / "0002_two.sql").write_text(TWO)
+    return tmp_path
+
+
+def test_each_file_runs_once_and_in_order(empty_database: str, folder: Path) -> None:
+    assert migrate(empty_database, [("x", folder)]) == ["x/0001_one.sql", "x/0002_two.sql"]
+    assert migrate(empty_database, [("x", folder)]) == []
+    assert admin(empty_database, "SELECT * FROM one") == [(1, "100%")]
+
+
+def test_a_new_file_runs_alone(empty_database: str, folder: Path) -> None:
+    migrate(empty_database, [("x", folder)])
+    (folder / "0003_three.sql").write_text("INSERT INTO one VALUES (3)")
+    assert migrate(empty_database, [("x", folder)]) == ["x/0003_three.sql"]
+
+
+def test_a_file_that_was_edited_after_it_ran_is_refused(empty_database: str, folder: Path) -> None:
+    migrate(empty_database, [("x", folder)])
+    (folder / "0001_one.sql").write_text(ONE + " -- a remark")
+    (folder / "0003_three.sql").write_text("INSERT INTO one VALUES (3)")
+    with pytest.raises(MigrationError, match="0001_one"):
+        migrate(empty_database, [("x", folder)])
+    assert admin(empty_database, "SELECT count(*) FROM one") == [(1,)]
+
+
+def test_when_one_file_fails_none_has_run(empty_database: str, folder: Path) -> None:
+    (folder / "0003_three.sql").write_text("INSERT INTO nowhere VALUES (1)")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        migrate(empty_database, [("x", folder)])
+    assert admin(empty_database, "SELECT to_regclass('one'), to_regclass('ludoteca_migrations')") == [(None, None)]
+    (folder / "0003_three.sql").unlink()
+    assert len(migrate(empty_database, [("x", folder)])) == 2
+
+
+def test_a_file_without_a_number_is_refused(empty_database: str, folder: Path) -> None:
+    (folder / "three.sql").write_text("SELECT 1")
+    with pytest.raises(MigrationError, match="four digits"):
+        migrate(empty_database, [("x", folder)])
+
+
+def test_components_count_apart(empty_database: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "0001_other.sql").write_text("CREATE TABLE other (id int)")
+    assert migrate(empty_database, [("x", folder), ("y", other)])[-1] == "y/0001_other.sql"
+
+
+def _migrate(url: str, barrier: "multiprocessing.synchronize.Barrier", answers: "multiprocessing.Queue[int]") -> None:  # type: ignore[name-defined]
+    barrier.wait()
+    answers.put(len(migrate_all(url)))
+
+
+def test_of_processes_that_start_together_one_migrates(empty_database: str) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    barrier, answers = spawn.Barrier(3), spawn.Queue()
+    processes = [spawn.Process(target=_migrate, args=(empty_database, barrier, answers)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    ran = sorted(answers.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert ran[:2] == [0, 0]
+    assert ran[2] > 4
+    assert migrate_all(empty_database) == []
+
+
+def test_the_programs_role_owns_nothing_and_may_append(empty_database: str) -> None:
+    migrate_all(empty_database)
+    rights = """SELECT has_table_privilege('ludoteca_app', 'log.events', 'INSERT, UPDATE, DELETE, TRUNCATE'),
+        has_table_privilege('ludoteca_app', 'log.events', 'SELECT'),
+        has_function_privilege('ludoteca_app', 'log.append', 'EXECUTE'),
+        has_schema_privilege('ludoteca_app', 'log', 'CREATE')"""
+    rights = rights.replace("'log.append'", "(SELECT oid FROM pg_proc WHERE proname = 'append')")
+    assert admin(empty_database, rights) == [(False, True, True, False)]
