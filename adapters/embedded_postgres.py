@@ -36,6 +36,8 @@ SETTINGS: Mapping[str, str] = {
     "fsync": "on",
 }
 
+_PORT = 5432  # names the socket; said everywhere, lest PGPORT decide
+_MEMORY_IN_USE = "pre-existing shared memory block"  # a killed server's last query has not noticed yet
 _START_SECONDS = 300.0  # replaying max_wal_size takes seconds; a slow disk gets its time
 _STOP_SECONDS = 60.0
 _LOG_TAIL_BYTES = 4096
@@ -62,6 +64,7 @@ class EmbeddedPostgres:
         self._log = self._home / "logs" / "postgres.log"
         self._settings = {**SETTINGS, **(settings or {})}
         self._lock: IO[str] | None = None
+        self._log_start = 0
         self._server: subprocess.Popen[bytes] | None = None
         self._user = self._choose_user()
         self._sockets = self._socket_directory()
@@ -69,7 +72,7 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """Where to connect, as the server's superuser."""
-        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(self._sockets))}"
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(self._sockets))}&port={_PORT}"
 
     @property
     def pid(self) -> int | None:
@@ -217,19 +220,29 @@ class EmbeddedPostgres:
 
     def _launch(self) -> None:
         """Start the server and wait until it takes connections."""
-        settings = {"listen_addresses": "", "unix_socket_permissions": "0700", **self._settings}
+        settings = {"listen_addresses": "", "port": str(_PORT), "unix_socket_permissions": "0700", **self._settings}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        self._server = self._spawn("postgres", "-D", str(self._data), "-k", str(self._sockets), *arguments)
+        command = ("postgres", "-D", str(self._data), "-k", str(self._sockets), *arguments)
         deadline = time.monotonic() + _START_SECONDS
         while True:
+            self._server = self._spawn(*command)
+            if self._answers(self._server, deadline):
+                return
+            said = self._log_tail()
+            if _MEMORY_IN_USE not in said or time.monotonic() > deadline:
+                raise EmbeddedPostgresError(f"PostgreSQL did not start:\n{said}")
+            time.sleep(0.1)
+
+    def _answers(self, server: subprocess.Popen[bytes], deadline: float) -> bool:
+        """Wait until the server takes connections: False when it ended instead, or time ran out."""
+        while server.poll() is None and time.monotonic() < deadline:
             try:
-                return self._connect().close()
-            except psycopg.OperationalError as error:
-                if self._server.poll() is not None:
-                    raise EmbeddedPostgresError(f"PostgreSQL stopped at once:\n{self._log_tail()}") from None
-                if time.monotonic() > deadline:
-                    raise EmbeddedPostgresError(f"PostgreSQL does not answer: {error}\n{self._log_tail()}") from error
-            time.sleep(0.02)
+                self._connect().close()
+            except psycopg.OperationalError:
+                time.sleep(0.02)
+            else:
+                return True
+        return False
 
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Run one of the wheel's programs as the server's user, its output in the log."""
@@ -240,6 +253,7 @@ class EmbeddedPostgres:
         setup = unprivileged.child_setup(user=self._user, reads_everything=reads_everything, dies_by=signal.SIGINT)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         with self._log.open("ab") as log:
+            self._log_start = log.tell()
             return subprocess.Popen(
                 [binaries / program, *arguments],
                 env=environment,
@@ -251,9 +265,7 @@ class EmbeddedPostgres:
             )
 
     def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(
-            host=str(self._sockets), user=SUPERUSER, dbname="postgres", autocommit=True, connect_timeout=10
-        )
+        return psycopg.connect(self.url, dbname="postgres", autocommit=True, connect_timeout=10)
 
     def _create_database(self) -> None:
         with self._connect() as connection:
@@ -262,8 +274,9 @@ class EmbeddedPostgres:
                 connection.execute(f"CREATE DATABASE {DATABASE}")
 
     def _log_tail(self) -> str:
+        """The last that the program spawned last said."""
         with self._log.open("rb") as log:
-            log.seek(max(0, self._log.stat().st_size - _LOG_TAIL_BYTES))
+            log.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL_BYTES))
             return log.read().decode(errors="replace").strip()
 
 

@@ -1,0 +1,16 @@
+"""Own an embedded PostgreSQL until the standard input ends: python postgres_owner.py HOME [--leave-orphan]."""
+
+import signal
+import sys
+from pathlib import Path
+
+from adapters import unprivileged
+from adapters.embedded_postgres import EmbeddedPostgres
+
+if "--leave-orphan" in sys.argv:
+    tied = unprivileged.child_setup
+    unprivileged.child_setup = lambda **given: tied(**{**given, "dies_by": signal.SIGCONT})  # type: ignore[assignment]
+
+with EmbeddedPostgres(Path(sys.argv[1])) as server:
+    print(server.pid, flush=True)
+    sys.stdin.read()
