@@ -1,0 +1,31 @@
+"""A process that decides on contended aggregates, beside others that do the same."""
+
+import asyncio
+from uuid import UUID
+
+from notes import CODEC, TALLY, Counted
+
+from eventstore.postgres_log import PostgresLog
+from eventstore.repository import Repository, Unit
+
+
+async def count(repository: Repository, stream: UUID, by: int) -> None:
+    """Add to a tally, whoever else does."""
+
+    async def decision(unit: Unit) -> None:
+        if await unit.load(TALLY, stream) is None:
+            unit.create(TALLY, stream, [])
+        unit.emit(stream, [Counted(by)])
+
+    await repository.decide(decision)
+
+
+def contend(url: str, streams: list[UUID], times: int) -> None:
+    """Count one up, so often in each of these streams, from tasks that all start at once."""
+
+    async def run() -> None:
+        async with PostgresLog.open(url, CODEC, pool_size=3) as log:
+            repository = Repository(log)
+            await asyncio.gather(*(count(repository, stream, 1) for stream in streams for _ in range(times)))
+
+    asyncio.run(run())

@@ -1,0 +1,321 @@
+"""Decisions on aggregates: cached, contended, refused, and always as if decided on what the log says."""
+
+import asyncio
+import multiprocessing
+from uuid import UUID, uuid4
+
+import pytest
+from contenders import contend, count
+from notes import TALLY, Counted, Tally, admin, evolve
+
+from eventstore.log import AlreadyDone, Once, Recorded, StreamAppend, VersionConflict
+from eventstore.postgres_log import PostgresLog
+from eventstore.repository import Aggregate, Repository, Unit
+from eventstore.snapshots import Snapshots
+
+
+class TooMuch(Exception):
+    """A refusal of the tests."""
+
+
+@pytest.fixture
+async def here(postgres_log: PostgresLog) -> Repository:
+    return Repository(postgres_log)
+
+
+@pytest.fixture
+async def there(postgres_log: PostgresLog) -> Repository:
+    """Another process, as far as caches go."""
+    return Repository(postgres_log)
+
+
+async def _total(repository: Repository, stream: UUID) -> int:
+    state = await repository.state(TALLY, stream)
+    assert state is not None
+    return state.total
+
+
+class Reads:
+    """Counts what a repository asks of its log."""
+
+    def __init__(self, log: PostgresLog) -> None:
+        self._log = log
+        self.after: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def read_stream(self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None) -> list[Recorded]:
+        self.after.append(after_version)
+        return await self._log.read_stream(stream_id, after_version, upto=upto)
+
+
+# -- deciding ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_decision_is_appended_whole_over_all_its_streams(here: Repository) -> None:
+    one, other = uuid4(), uuid4()
+
+    async def both(unit: Unit) -> str:
+        unit.create(TALLY, one, [Counted(1)])
+        unit.create(TALLY, other, [Counted(2)])
+        unit.emit(one, [Counted(3)])
+        unit.refer(made=one)
+        return "done"
+
+    once = Once(uuid4(), b"f", {"asked": "x"})
+    result, appended = await here.decide(both, once=once)
+    assert result == "done"
+    assert appended is not None
+    assert (await _total(here, one), await _total(here, other)) == (4, 2)
+    done = await here.log.done(once.key)
+    assert done is not None
+    assert done.refs == {"asked": "x", "made": str(one)}
+
+
+async def test_a_unit_sees_what_it_has_emitted(here: Repository) -> None:
+    stream = uuid4()
+
+    async def decision(unit: Unit) -> Tally | None:
+        unit.create(TALLY, stream, [Counted(5)])
+        return await unit.load(TALLY, stream)
+
+    assert (await here.decide(decision))[0] == Tally(5, 1)
+
+
+async def test_a_decision_that_emits_nothing_appends_nothing(here: Repository) -> None:
+    async def nothing(unit: Unit) -> int:
+        return 7
+
+    assert await here.decide(nothing, once=Once(uuid4())) == (7, None)
+    assert await here.log.head() == 0
+
+
+async def test_what_a_failed_decision_emitted_is_not_remembered(here: Repository) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+
+    async def fails(unit: Unit) -> None:
+        await unit.load(TALLY, stream)
+        unit.emit(stream, [Counted(100)])
+        raise TooMuch
+
+    with pytest.raises(TooMuch):
+        await here.decide(fails)
+    assert await _total(here, stream) == 1
+
+
+# -- the cache ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_that_was_decided_on_is_not_read_again(postgres_log: PostgresLog) -> None:
+    reads = Reads(postgres_log)
+    repository, stream = Repository(reads), uuid4()  # type: ignore[arg-type]
+    for _ in range(4):
+        await count(repository, stream, 1)
+    assert reads.after == [0], "only the first decision had to look"
+
+
+async def test_a_stale_cache_does_not_lose_what_others_appended(here: Repository, there: Repository) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+    await count(there, stream, 10)
+    await count(here, stream, 100)
+    await count(there, stream, 1000)
+    assert await _total(here, stream) == await _total(there, stream) == 1111
+
+
+async def _spend(unit: Unit, stream: UUID, amount: int) -> None:
+    state = await unit.load(TALLY, stream)
+    if state is None or state.total < amount:
+        raise TooMuch
+    unit.emit(stream, [Counted(-amount)])
+
+
+async def test_a_refusal_on_a_stale_cache_is_decided_again_on_what_the_log_says(
+    here: Repository, there: Repository
+) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+    await count(there, stream, 50)
+    await here.decide(lambda unit: _spend(unit, stream, 40), refusal=TooMuch)
+    assert await _total(here, stream) == 11
+
+
+async def test_a_refusal_that_stands_is_told(here: Repository, there: Repository) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+    await count(there, stream, 50)
+    with pytest.raises(TooMuch):
+        await here.decide(lambda unit: _spend(unit, stream, 60), refusal=TooMuch)
+
+
+async def test_doing_nothing_because_of_a_stale_cache_is_decided_again(here: Repository, there: Repository) -> None:
+    stream = uuid4()
+    await count(here, stream, 5)
+    await count(there, stream, -5)
+
+    async def fill_up(unit: Unit) -> None:
+        state = await unit.load(TALLY, stream)
+        assert state is not None
+        if state.total < 5:
+            unit.emit(stream, [Counted(5 - state.total)])
+
+    await here.decide(fill_up)
+    assert await _total(there, stream) == 5
+
+
+async def test_a_decision_does_not_rest_on_a_stale_stream_that_it_only_reads(
+    here: Repository, there: Repository
+) -> None:
+    price, order = uuid4(), uuid4()
+    await count(here, price, 10)
+    await count(there, price, 5)
+
+    async def place(unit: Unit) -> None:
+        at = await unit.load(TALLY, price)
+        assert at is not None
+        unit.create(TALLY, order, [Counted(at.total)])
+
+    await here.decide(place)
+    assert await _total(here, order) == 15
+
+
+async def test_the_cache_keeps_no_more_than_its_size(postgres_log: PostgresLog) -> None:
+    repository = Repository(postgres_log, cache_size=3)
+    streams = [uuid4() for _ in range(10)]
+    for stream in streams:
+        await count(repository, stream, 1)
+    assert len(repository._cache) == 3
+    assert [await _total(repository, stream) for stream in streams] == [1] * 10
+
+
+# -- contention --------------------------------------------------------------------------------------------------------
+
+
+async def test_fifty_tasks_on_one_aggregate_all_have_their_turn(here: Repository) -> None:
+    stream = uuid4()
+    await asyncio.gather(*(count(here, stream, 1) for _ in range(50)))
+    assert await here.state(TALLY, stream) == Tally(50, 50)
+    assert not here._locks, "who waited has left"
+
+
+async def test_tasks_that_need_the_same_streams_in_another_order_do_not_block_each_other(here: Repository) -> None:
+    one, other = uuid4(), uuid4()
+    await count(here, one, 0)
+    await count(here, other, 0)
+
+    async def both(first: UUID, second: UUID) -> None:
+        async def decision(unit: Unit) -> None:
+            for stream in (first, second):
+                await unit.load(TALLY, stream)
+                unit.emit(stream, [Counted(1)])
+
+        await here.decide(decision)
+
+    turns = [both(one, other) if n % 2 else both(other, one) for n in range(30)]
+    await asyncio.wait_for(asyncio.gather(*turns), 30)
+    assert (await _total(here, one), await _total(here, other)) == (30, 30)
+
+
+async def test_two_processes_on_the_same_aggregates_lose_no_event(here: Repository, database: str) -> None:
+    streams, times = [uuid4(), uuid4()], 40
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=contend, args=(database, streams, times)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    await asyncio.gather(*(asyncio.to_thread(process.join, 60) for process in processes))
+    assert [process.exitcode for process in processes] == [0, 0]
+    for stream in streams:
+        assert await here.state(TALLY, stream) == Tally(2 * times, 2 * times)
+
+
+async def test_who_never_gets_a_turn_is_told_of_the_conflict(here: Repository, there: Repository) -> None:
+    stream = uuid4()
+
+    async def always_late(unit: Unit) -> None:
+        await unit.load(TALLY, stream)
+        await count(there, stream, 1)
+        unit.emit(stream, [Counted(100)])
+
+    await count(here, stream, 1)
+    with pytest.raises(VersionConflict):
+        await here.decide(always_late)
+
+
+async def test_a_request_that_another_process_carried_out_is_told_as_done_and_not_as_refused(
+    here: Repository, there: Repository
+) -> None:
+    once, stream = Once(uuid4()), uuid4()
+    await count(here, stream, 50)
+    await there.decide(lambda unit: _spend(unit, stream, 40), once=once, refusal=TooMuch)
+    with pytest.raises(AlreadyDone):
+        await here.decide(lambda unit: _spend(unit, stream, 40), once=once, refusal=TooMuch)
+    assert await _total(here, stream) == 10
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------------
+
+SNAPPED = Aggregate("tally", Tally, evolve, snapshot_every=10)
+
+
+@pytest.fixture
+async def long_stream(postgres_log: PostgresLog) -> tuple[PostgresLog, UUID]:
+    """A stream of 25 events that was snapshotted on the way."""
+    repository, stream = Repository(postgres_log, Snapshots(postgres_log.pool)), uuid4()
+
+    async def decision(unit: Unit) -> None:
+        await unit.load(SNAPPED, stream)
+        unit.emit(stream, [Counted(1)])
+
+    await postgres_log.append([StreamAppend(stream, 0, [Counted(1)])])
+    for _ in range(24):
+        await repository.decide(decision)
+    await asyncio.gather(*repository._background)
+    return postgres_log, stream
+
+
+async def _load(log: PostgresLog, aggregate: Aggregate[Tally], stream: UUID) -> tuple[Tally | None, list[int]]:
+    """As a process that starts anew: the state, and from which versions on it had to read."""
+    reads = Reads(log)
+    state = await Repository(reads, Snapshots(log.pool)).state(aggregate, stream)  # type: ignore[arg-type]
+    return state, reads.after
+
+
+async def test_loading_from_a_snapshot_is_loading_the_whole_stream(long_stream: tuple[PostgresLog, UUID]) -> None:
+    log, stream = long_stream
+    assert await _load(log, SNAPPED, stream) == (Tally(25, 25), [20])
+    assert await _load(log, TALLY, stream) == (Tally(25, 25), [0])
+
+
+async def test_a_snapshot_of_another_schema_is_not_read(long_stream: tuple[PostgresLog, UUID]) -> None:
+    log, stream = long_stream
+    changed = Aggregate("tally", Tally, evolve, snapshot_every=10, schema=2)
+    assert await _load(log, changed, stream) == (Tally(25, 25), [0])
+
+
+async def test_a_snapshot_that_no_longer_fits_is_not_read(long_stream: tuple[PostgresLog, UUID], database: str) -> None:
+    log, stream = long_stream
+    admin(database, 'UPDATE log.snapshots SET state = \'{"total": "many"}\'')
+    assert await _load(log, SNAPPED, stream) == (Tally(25, 25), [0])
+
+
+async def test_an_earlier_snapshot_does_not_replace_a_later_one(long_stream: tuple[PostgresLog, UUID]) -> None:
+    log, stream = long_stream
+    snapshots = Snapshots(log.pool)
+    await snapshots.save(stream, "tally.1", Tally(10, 10), 10)
+    assert await snapshots.load(stream, "tally.1", Tally) == (Tally(20, 20), 20)
+    await snapshots.save(stream, "tally.2", Tally(10, 10), 10)
+    assert await snapshots.load(stream, "tally.1", Tally) is None, "a new schema clears out the old"
+
+
+async def test_a_snapshot_that_cannot_be_kept_is_a_shortcut_less(postgres_log: PostgresLog, database: str) -> None:
+    admin(database, "REVOKE INSERT ON log.snapshots FROM ludoteca_app")
+    repository, stream = Repository(postgres_log, Snapshots(postgres_log.pool)), uuid4()
+
+    async def decision(unit: Unit) -> None:
+        unit.create(SNAPPED, stream, [Counted(1)] * 10)
+
+    await repository.decide(decision)
+    await asyncio.gather(*repository._background)
+    assert await _load(postgres_log, SNAPPED, stream) == (Tally(10, 10), [0])
