@@ -1,0 +1,65 @@
+"""The proof of the log: its hash chain, the anchor that it starts from, the checkpoints that it must reach."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from eventstore.chain import GENESIS, Fault, Verifier
+from eventstore.postgres_log import PostgresLog
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """A position whose hash was noted before, somewhere else."""
+
+    position: int = 0
+    hash: bytes = GENESIS
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What an audit found: how far the log, from `after` on, is what was appended, the hash there, and what is not."""
+
+    after: int
+    position: int
+    hash: bytes
+    faults: Sequence[Fault]
+
+
+async def audit(log: PostgresLog, anchor: Anchor | None, progress: Callable[[int, int], None]) -> Finding:
+    """Walk the chain up to the head of this moment; `progress` is called with positions done and to do."""
+    start = anchor or Anchor()
+    beyond = await _checkpoints(log)  # before the head: what was read then cannot be beyond it now
+    head = await log.head()
+    faults = [
+        Fault(head + 1, f"removed: {feed} has read up to position {position}, but the log ends at {head}")
+        for feed, position in beyond
+        if position > head
+    ]
+    verifier = Verifier(start.position, start.hash)
+    fault = await _at_anchor(log, start, head)
+    if fault is None:
+        async for step in log.verify(verifier, upto=head):
+            if isinstance(step, Fault):
+                fault = step
+            else:
+                progress(step - start.position, head - start.position)
+    return Finding(start.position, verifier.position, verifier.hash, [*([fault] if fault else []), *faults])
+
+
+async def _checkpoints(log: PostgresLog) -> list[tuple[str, int]]:
+    async with log.pool.connection() as conn:
+        return await (await conn.execute("SELECT feed, position FROM read.feeds ORDER BY feed")).fetchall()
+
+
+async def _at_anchor(log: PostgresLog, anchor: Anchor, head: int) -> Fault | None:
+    """Whether the log still has the anchor's row, with its hash."""
+    if anchor.position > head:
+        return Fault(head + 1, f"removed: the log ends at {head}, before the anchor at {anchor.position}")
+    async with log.pool.connection() as conn:
+        found = await conn.execute("SELECT hash FROM log.events WHERE position = %s", (anchor.position,))
+        row = await found.fetchone()
+    there = row[0] if row else GENESIS if anchor.position == 0 else None
+    if there is None:
+        return Fault(anchor.position, "removed: the anchor's row is not there")
+    if there != anchor.hash:
+        return Fault(anchor.position, "changed, at or before this position: the hash is not the anchor's")
+    return None

@@ -1,0 +1,113 @@
+"""The program `ludoteca`: everything that runs, and everything that operators do to what runs."""
+
+import contextlib
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from runtime.cli_commands import admin, audit, dlq, events, load, processes, projections, quarantine, settings
+from runtime.cli_commands.failures import explain
+from runtime.console import Code, note
+
+_EPILOG = """
+[bold]Exit codes[/bold]
+
+0  all is well
+
+1  a check failed: something differs, is broken, refused or not there
+
+2  wrong usage: an unknown option or name, a setting that makes no sense
+
+3  nothing is running, or something needed cannot be reached
+
+130  stopped by Ctrl-C
+
+Commands speak to the instance of LUDOTECA_HOME, or to the database of LUDOTECA_DATABASE_URL.
+
+`ludoteca settings` lists what can be set.
+"""
+
+
+class Root(TyperGroup):
+    """The root command: turns what may well happen into a message and an exit code; only bugs get a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command that was asked for."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_stdout()
+            raise typer.Exit(Code.BROKEN_PIPE) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(Code.INTERRUPTED) from None
+        except Exception as error:
+            failure = explain(error)
+            if failure is None:
+                raise
+            note(failure.message)
+            raise typer.Exit(failure.code) from error
+        return result
+
+
+def _forget_stdout() -> None:
+    """Whoever read our output is gone (`| head`): what is left of it goes nowhere, quietly."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("ludoteca"))
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Root,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = (
+        False
+    ),
+) -> None:
+    """An event-sourced game shop: run it, look after it, look into its log.
+
+    [dim]First time:[/dim]  ludoteca run
+    """
+
+
+RUN, TEND, FILL = "Run", "Look after what runs", "Set up and fill"
+
+app.command(rich_help_panel=RUN)(processes.run)
+for command in (processes.api, processes.projector, processes.worker, processes.provider, processes.relay):
+    app.command(rich_help_panel=RUN)(command)
+app.add_typer(projections.app, name="projections", rich_help_panel=TEND)
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel=TEND)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
+app.add_typer(events.app, name="events", rich_help_panel=TEND)
+app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
+app.add_typer(admin.app, name="admin", rich_help_panel=FILL)
+app.add_typer(load.app, name="load", rich_help_panel=FILL)
+app.command(name="settings", rich_help_panel=FILL)(settings.show)
+
+
+def main() -> None:
+    """The entry point of the `ludoteca` command."""
+    app(prog_name="ludoteca")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""`ludoteca dlq`: jobs that failed for good, in PostgreSQL or RabbitMQ."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from uuid import UUID
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.failures import Failure
+from runtime.cli_commands.opening import Json
+from runtime.console import Code
+
+if TYPE_CHECKING:
+    from commands.ports import DeadLetter
+    from runtime.wiring import Queues
+
+T = TypeVar("T")
+
+MANY = 1_000_000
+"""More dead letters than anybody would have."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Dead letters: jobs of the payment and mail queues that failed for good. List, show, redrive.",
+)
+
+JobId = Annotated[UUID, typer.Argument(help="The job's id, as `list` shows it.", metavar="ID")]
+
+
+@app.command(name="list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="How many of each queue, at most.")] = 100, json: Json = False
+) -> None:
+    """List dead letters of both queues, the longest dead first.
+
+    [bold]Examples[/bold]
+      ludoteca dlq list
+      ludoteca dlq list --json | jq -r '.[].job.id'
+    """
+    letters = asyncio.run(_with_queues(lambda queues: _dead(queues, limit)))
+    if json:
+        console.print_json(letters)
+        return
+    console.table(
+        ("id", "queue", "kind", "about", "attempts", "died", "error"),
+        [
+            (
+                letter.job.id,
+                letter.queue,
+                letter.job.kind,
+                " ".join(f"{name}={value}" for name, value in letter.job.body.items()),
+                letter.attempts,
+                f"{letter.died_at:%Y-%m-%d %H:%M:%S}" if letter.died_at else None,
+                letter.error,
+            )
+            for letter in letters
+        ],
+        empty="no dead letters",
+    )
+
+
+@app.command()
+def show(job_id: JobId) -> None:
+    """Print one dead letter with all that is known of it.
+
+    [bold]Example[/bold]
+      ludoteca dlq show 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1
+    """
+
+    async def read(queues: "Queues") -> "list[DeadLetter]":
+        return [letter for letter in await _dead(queues) if letter.job.id == job_id]
+
+    letters = asyncio.run(_with_queues(read))
+    if not letters:
+        raise Failure(f"there is no dead letter {job_id}")
+    console.print_json(letters[0])
+
+
+@app.command()
+def redrive(
+    ids: Annotated[list[UUID] | None, typer.Argument(help="Jobs to try anew, as `list` shows them.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Redrive all that are dead now.")] = False,
+    json: Json = False,
+) -> None:
+    """Put dead jobs back to work, with fresh attempts. Safe: a payment that was settled meanwhile is only reconciled.
+
+    Exit code 1 when one of the ids is not dead (any more).
+
+    [bold]Examples[/bold]
+      ludoteca dlq redrive 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1
+      ludoteca dlq redrive --all
+    """
+    if bool(ids) == every:
+        raise Failure("name what to redrive, or say --all", Code.USAGE)
+
+    async def revive(queues: "Queues") -> tuple[list[UUID], list[UUID]]:
+        wanted = list(dict.fromkeys(ids or [letter.job.id for letter in await _dead(queues)]))
+        outcome = {job_id: [await queue.redrive(job_id) for queue in queues.all] for job_id in wanted}
+        return [i for i in wanted if any(outcome[i])], [i for i in wanted if not any(outcome[i])]
+
+    redriven, unknown = asyncio.run(_with_queues(revive))
+    if json:
+        console.print_json({"redriven": redriven, "not_dead": unknown})
+    else:
+        console.say(f"{len(redriven)} redriven")
+        for job_id in unknown:
+            console.note(f"there is no dead letter {job_id}")
+    if unknown and not every:
+        raise typer.Exit(Code.DIFFERS)
+
+
+async def _with_queues(work: Callable[["Queues"], Awaitable[T]]) -> T:
+    from runtime.wiring import open_queues
+
+    async with opening.core(opening.quiet_settings()) as core, open_queues(core) as queues:
+        return await work(queues)
+
+
+async def _dead(queues: "Queues", limit: int = MANY) -> "list[DeadLetter]":
+    return [letter for queue in queues.all for letter in await queue.dead_letters(limit)]

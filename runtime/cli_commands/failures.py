@@ -1,0 +1,78 @@
+"""What ends a command without a traceback: the message for the person, and the exit code for the script."""
+
+import difflib
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from runtime.console import Code
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+class Failure(Exception):
+    """The command cannot do what was asked: a message that says what to do, and the exit code."""
+
+    def __init__(self, message: str, code: Code = Code.DIFFERS) -> None:
+        super().__init__(message)
+        self.message, self.code = message, code
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
+    """A name that there is not, with the one that was probably meant and all that there are."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    return Failure(f"there is no {kind} {name}{meant}; there are: {', '.join(names) or 'none'}", Code.USAGE)
+
+
+# Named by module, so that explaining an error imports nothing: an error's module is loaded. The first match counts.
+_EXPLAINED: tuple[tuple[str, str, Code], ...] = (
+    ("runtime.instance", "NotRunning", Code.UNREACHABLE),
+    ("runtime.supervisor", "CannotStart", Code.UNREACHABLE),
+    ("adapters.embedded_postgres", "EmbeddedPostgresError", Code.UNREACHABLE),
+    ("eventstore.migrations", "MigrationError", Code.UNREACHABLE),
+    ("runtime.load", "Stalled", Code.UNREACHABLE),
+    ("runtime.load", "Unreadable", Code.USAGE),
+    ("eventstore.log", "LogUnavailable", Code.UNREACHABLE),
+    ("psycopg", "OperationalError", Code.UNREACHABLE),
+    ("aio_pika.exceptions", "AMQPError", Code.UNREACHABLE),
+    ("elastic_transport", "TransportError", Code.UNREACHABLE),
+    ("builtins", "ConnectionError", Code.UNREACHABLE),
+    ("domain.errors", "Invalid", Code.USAGE),
+    ("domain.errors", "Refused", Code.DIFFERS),
+)
+
+
+def explain(error: Exception) -> Failure | None:
+    """What to tell of an error that is nobody's bug; None for any other, which deserves its traceback."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, ExceptionGroup):
+        found = [explain(each) for each in error.exceptions]
+        return found[0] if all(found) else None
+    if _is(error, "pydantic", "ValidationError") and getattr(error, "title", "") == "Settings":
+        return Failure(_settings_message(error), Code.USAGE)  # type: ignore[arg-type]
+    for module, name, code in _EXPLAINED:
+        if _is(error, module, name):
+            return Failure(" ".join(str(error).split()) or type(error).__name__, code)
+    return None
+
+
+def _is(error: Exception, module: str, name: str) -> bool:
+    cls = getattr(sys.modules.get(module), name, None)
+    return cls is not None and isinstance(error, cls)
+
+
+def _settings_message(error: "ValidationError") -> str:
+    """One line for each variable; values of secrets are not repeated."""
+    from runtime.settings import Settings
+
+    lines = []
+    for found in error.errors():
+        name = str(found["loc"][0]) if found["loc"] else ""
+        field = Settings.model_fields.get(name)
+        given = "" if field is None or "Secret" in str(field.annotation) else f" (it is {found['input']!r})"
+        lines.append(f"LUDOTECA_{name.upper()}: {found['msg'].removeprefix('Value error, ')}{given}")
+    return "\n".join(lines)

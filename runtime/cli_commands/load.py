@@ -1,0 +1,87 @@
+"""`ludoteca load`: real games and purchases from CSV files."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.opening import Json
+from runtime.console import Code
+
+if TYPE_CHECKING:
+    from runtime.load import LoadReport
+    from runtime.wiring import Core
+
+SHOWN = 20
+"""How many broken rows are listed; --json has all."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Load CSV files through the same commands as the API. A load that was broken off may be run again.",
+)
+
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file with a header.")]
+
+
+@app.command()
+def games(file: File, json: Json = False) -> None:
+    """List the games of a file for sale: title, publisher, tags, price_cents, release_date, platforms.
+
+    Lists within a field are joined by |. Rows that make no sense are reported with their line numbers, and the rest is
+    loaded; the exit code is then 1.
+
+    [bold]Example[/bold]
+      ludoteca load games data/games.csv
+    """
+    from runtime.load import load_games
+
+    _load(load_games, file, json)
+
+
+@app.command()
+def purchases(file: File, json: Json = False) -> None:
+    """Have the people of a file buy their games: user_id, title.
+
+    Each person gets an account, and each purchase is ordered, paid and granted as any other: a worker and the payment
+    provider must run. Returns when every game is in its library.
+
+    [bold]Example[/bold]
+      ludoteca load purchases data/purchases.csv
+    """
+    from runtime.load import load_purchases
+
+    _load(load_purchases, file, json)
+
+
+def _load(load: "Callable[[Core, Path, console.Progress], Awaitable[LoadReport]]", file: Path, json: bool) -> None:
+    settings = opening.quiet_settings()
+
+    async def main() -> "LoadReport":
+        async with opening.core(settings) as core:
+            with console.progress() as progress:
+                return await load(core, file, progress)
+
+    report = asyncio.run(main())
+    if json:
+        console.print_json(report)
+    else:
+        _print(report)
+    if report.broken:
+        raise typer.Exit(Code.DIFFERS)
+
+
+def _print(report: "LoadReport") -> None:
+    counts = [("rows", report.rows), ("loaded", report.loaded), ("loaded before", report.known)]
+    counts += [(f"refused: {code}", count) for code, count in sorted(report.refused.items())]
+    counts += [("broken", len(report.broken))]
+    if report.people:
+        counts += [("people", report.people), ("granted", report.granted)]
+    console.table(("what", "count"), counts)
+    for broken in report.broken[:SHOWN]:
+        console.note(f"line {broken.line}: {broken.reason}")
+    if len(report.broken) > SHOWN:
+        console.note(f"… and {len(report.broken) - SHOWN} more (--json lists all)")

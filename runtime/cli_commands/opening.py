@@ -1,0 +1,83 @@
+"""How a command gets hold of its settings and of the running instance."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg_pool import AsyncConnectionPool
+
+    from eventstore.postgres_log import PostgresLog
+    from runtime.settings import Settings
+    from runtime.wiring import Core
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def quiet_settings() -> "Settings":
+    """The settings, of a command that answers and ends: only warnings are logged. Raises pydantic.ValidationError."""
+    import logging
+
+    from runtime.logs import configure
+    from runtime.settings import Settings
+
+    settings = Settings()
+    configure(settings, level=logging.WARNING)
+    return settings
+
+
+def running_url(settings: "Settings") -> str:
+    """The database of the instance that runs, with the program's tables in it. Raises NotRunning."""
+    import psycopg
+
+    from runtime.instance import NotRunning, running_database_url
+
+    url = running_database_url(settings)
+    with psycopg.connect(url) as conn:
+        row = conn.execute("SELECT to_regclass('log.events'), to_regclass('read.feeds')").fetchone()
+    if row is None or None in row:
+        raise NotRunning("the database has no tables of Ludoteca yet: start one of its processes, which makes them")
+    return url
+
+
+@contextmanager
+def connection(settings: "Settings") -> Iterator["psycopg.Connection"]:
+    """A connection as the program's role, each statement its own transaction. Raises NotRunning."""
+    import psycopg
+
+    from eventstore.postgres_log import RUN_AS
+
+    with psycopg.connect(running_url(settings), autocommit=True, options=RUN_AS) as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def pool(settings: "Settings") -> AsyncIterator["AsyncConnectionPool"]:
+    """As `connection`, for code that wants a pool."""
+    from eventstore.postgres_log import open_pool
+
+    async with open_pool(running_url(settings), 2) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def log(settings: "Settings") -> AsyncIterator["PostgresLog"]:
+    """The log. Raises NotRunning."""
+    from eventstore.postgres_log import PostgresLog
+    from runtime.wiring import codec
+
+    async with PostgresLog.open(running_url(settings), codec(), pool_size=2) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def core(settings: "Settings") -> AsyncIterator["Core"]:
+    """The log and the commands over it. Raises NotRunning."""
+    from runtime.wiring import open_core
+
+    running_url(settings)
+    async with open_core(settings) as opened:
+        yield opened

@@ -1,0 +1,115 @@
+"""`ludoteca run`, and the processes that it is made of."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from runtime.cli_commands.failures import Failure
+from runtime.console import Code
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
+
+
+def run() -> None:
+    """Run the whole shop on this machine until Ctrl-C.
+
+    Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and the api, the
+    projector, the worker and the simulated payment provider as processes of their own; with LUDOTECA_RABBITMQ_URL
+    also the relay. Prints where to click when all is ready.
+
+    [bold]Examples[/bold]
+      ludoteca run
+      LUDOTECA_PORT=8080 LUDOTECA_HOME=/tmp/shop ludoteca run
+    """
+    from runtime.logs import configure
+    from runtime.settings import Settings
+    from runtime.supervisor import run
+
+    settings = Settings()
+    configure(settings, process="run")
+    raise typer.Exit(run(settings))
+
+
+def api() -> None:
+    """Serve the HTTP API, and nothing else.
+
+    Several may run side by side, on one host or on many, over the same database.
+
+    [bold]Example[/bold]
+      LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_HOST=0.0.0.0 ludoteca api
+    """
+    settings, _ = _prepared("api")
+    from runtime.processes import run_until_stopped, serve_api
+
+    run_until_stopped(serve_api(settings))
+
+
+def projector() -> None:
+    """Keep the read models in step with the log.
+
+    One process leads each read model; a second one stands by and takes over when the first dies.
+
+    [bold]Example[/bold]
+      LUDOTECA_DATABASE_URL=postgresql://… ludoteca projector
+    """
+    settings, url = _prepared("projector")
+    from runtime.processes import run_projector
+
+    run_projector(settings, url)
+
+
+def worker() -> None:
+    """React to events, take payments, send mail, fire deadlines.
+
+    Several may run: the queues' jobs are shared out, each reactor and the deadlines have one leader.
+
+    [bold]Example[/bold]
+      LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_WORKERS=32 ludoteca worker
+    """
+    settings, _ = _prepared("worker")
+    from runtime.processes import run_until_stopped, work
+
+    run_until_stopped(work(settings))
+
+
+def provider() -> None:
+    """Serve the simulated payment provider, with its 3-D Secure page and signed webhooks.
+
+    [bold]Example[/bold]
+      LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_PROVIDER_PORT=9000 ludoteca provider
+    """
+    settings, _ = _prepared("provider")
+    from runtime.processes import run_until_stopped, serve_provider
+
+    run_until_stopped(serve_provider(settings))
+
+
+def relay() -> None:
+    """Publish the log to RabbitMQ, in order: the topic exchange ludoteca.events, routing key = the event's name.
+
+    [bold]Example[/bold]
+      LUDOTECA_RABBITMQ_URL=amqp://guest:guest@localhost/ ludoteca relay
+    """
+    from runtime.settings import Settings
+
+    if not Settings().rabbitmq_url.get_secret_value():
+        raise Failure("the relay publishes to RabbitMQ: set LUDOTECA_RABBITMQ_URL to say which", Code.USAGE)
+    settings, _ = _prepared("relay")
+    from runtime.processes import relay, run_until_stopped
+
+    run_until_stopped(relay(settings))
+
+
+def _prepared(process: str) -> "tuple[Settings, str]":
+    """Settings, and the URL of a database that answers and has this program's schema."""
+    from runtime.instance import running_database_url
+    from runtime.logs import configure
+    from runtime.migrate import migrate
+    from runtime.settings import Settings
+
+    settings = Settings()
+    configure(settings, process=process)
+    url = running_database_url(settings)
+    migrate(url)
+    return settings, url

@@ -1,0 +1,296 @@
+"""`ludoteca projections`: what consumes the log, rebuilt, verified, rolled back, paused."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.failures import Failure, unknown
+from runtime.cli_commands.opening import Json
+from runtime.console import Code
+
+if TYPE_CHECKING:
+    from projections.engine import Registered
+    from projections.rebuild import Verified
+    from queries.operations import FeedState
+    from runtime.settings import Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The read models, and everything else that consumes the log: list, rebuild, verify.",
+)
+
+Name = Annotated[str, typer.Argument(help="A projection, as `list` names it.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Projections, as `list` names them.")]
+
+
+@app.command(name="list")
+def list_(json: Json = False) -> None:
+    """List the consumers of the log: where they are, how far behind, and what is set aside.
+
+    Read models can be rebuilt and verified. A reactor or the relay acts on events instead of keeping rows. A storage
+    on standby is the one before the last rebuild, still fed: `rollback` goes back to it.
+
+    [bold]Examples[/bold]
+      ludoteca projections list
+      ludoteca projections list --json | jq '.[] | select(.lag > 100) | .projection'
+    """
+    settings = opening.quiet_settings()
+    known = _known(settings)
+    feeds = asyncio.run(_feeds(settings))
+    if json:
+        console.print_json([{**_as_dict(feed), "state": _state(feed, known)} for feed in feeds])
+        return
+    console.table(
+        ("projection", "state", "position", "behind", "quarantined", "storage", "feed"),
+        [(f.projection, _state(f, known), f.position, f.lag, f.parked, f.storage or None, f.feed) for f in feeds],
+        empty="no consumer has run yet: start `ludoteca run`",
+    )
+    missing = sorted(known.keys() - {feed.projection for feed in feeds})
+    if missing:
+        console.note(f"never ran: {', '.join(missing)}")
+
+
+@app.command()
+def rebuild(
+    names: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="Rebuild all read models.")] = False,
+    json: Json = False,
+) -> None:
+    """Fold the log anew into a table beside the live one, compare, and switch queries over. The shop stays open.
+
+    When the new rows differ from the live ones nothing is switched, and the exit code is 1: `verify` says which rows.
+    The former table stays fed, so that `rollback` goes back to it at once.
+
+    [bold]Examples[/bold]
+      ludoteca projections rebuild orders
+      ludoteca projections rebuild --all
+    """
+    from projections import rebuild as rebuilding
+
+    settings = opening.quiet_settings()
+    if bool(names) == every:
+        raise Failure("name the projections to rebuild, or say --all", Code.USAGE)
+    done, failures = _each(settings, _chosen(settings, names), "rebuild", rebuilding.rebuild)
+    if json:
+        console.print_json({"rebuilt": done, "failed": [{"projection": n, "error": f.message} for n, f in failures]})
+    elif done:
+        console.table(
+            ("projection", "storage", "position", "rows", "hash"),
+            [(r.projection, r.storage, r.position, r.rows, r.hash) for r in done],
+        )
+    _end(failures)
+
+
+@app.command()
+def verify(names: Names = None, json: Json = False) -> None:
+    """Fold the log from its start and compare with the live rows; of all read models, if none is named.
+
+    Changes nothing. Exit code 1 when any row differs, with the keys of some that do. Streams in quarantine are left
+    out on both sides, and counted.
+
+    [bold]Examples[/bold]
+      ludoteca projections verify
+      ludoteca projections verify orders payments --json
+    """
+    from projections import rebuild as rebuilding
+
+    settings = opening.quiet_settings()
+    done, failures = _each(settings, _chosen(settings, names), "verify", rebuilding.verify)
+    if json:
+        failed = [{"projection": name, "error": failure.message} for name, failure in failures]
+        console.print_json({"verified": [_verified(v) for v in done], "failed": failed})
+    else:
+        _print_verified(done)
+    _end(failures)
+    if not all(v.difference.equal for v in done):
+        raise typer.Exit(Code.DIFFERS)
+
+
+@app.command()
+def rollback(name: Name) -> None:
+    """Go back to the storage before the last rebuild. It was fed all along, so nothing is missing in it.
+
+    [bold]Example[/bold]
+      ludoteca projections rollback orders
+    """
+    from projections import rebuild as rebuilding
+
+    settings = opening.quiet_settings()
+    registered = _chosen(settings, [name])[0]
+    with opening.connection(settings) as conn:
+        storage = _or_failure(lambda: rebuilding.rollback(conn, registered))
+    console.say(f"queries of {name} read {storage} again")
+
+
+@app.command()
+def pause(name: Name) -> None:
+    """Have a projection (or a reactor, or the relay) stand still. What comes meanwhile waits in the log.
+
+    [bold]Example[/bold]
+      ludoteca projections pause orders
+    """
+    _set_paused(name, paused=True)
+
+
+@app.command()
+def resume(name: Name) -> None:
+    """Have a paused projection (or a reactor, or the relay) go on from where it stopped.
+
+    [bold]Example[/bold]
+      ludoteca projections resume orders
+    """
+    _set_paused(name, paused=False)
+
+
+# -- which projections -------------------------------------------------------------------------------------------------
+
+
+def _known(settings: "Settings") -> "dict[str, Registered]":
+    from runtime.models import all_models
+
+    return {registered.projection.name: registered for registered in all_models(settings)}
+
+
+def _chosen(settings: "Settings", names: Sequence[str] | None) -> "list[Registered]":
+    """The projections of these names, or all. Raises Failure for a name that there is not."""
+    known = _known(settings)
+    for name in names or ():
+        if name not in known:
+            raise unknown("projection", name, known)
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
+async def _feeds(settings: "Settings") -> "list[FeedState]":
+    from queries.operations import Operations
+
+    async with opening.pool(settings) as pool:
+        return await Operations(pool).feeds()
+
+
+def _set_paused(name: str, *, paused: bool) -> None:
+    settings = opening.quiet_settings()
+
+    async def tell() -> None:
+        from queries.operations import Operations
+
+        async with opening.pool(settings) as pool:
+            operations = Operations(pool)
+            if not await (operations.pause(name) if paused else operations.resume(name)):
+                raise unknown("projection that has run", name, {feed.projection for feed in await operations.feeds()})
+
+    asyncio.run(tell())
+    console.say(f"{name} {'is paused' if paused else 'goes on'}")
+
+
+def _state(feed: "FeedState", known: "dict[str, Registered]") -> str:
+    registered = known.get(feed.projection)
+    if feed.building:
+        return "building"
+    if feed.paused:
+        return "paused"
+    if registered is not None and feed.version != registered.projection.version:
+        return f"old version {feed.version}"
+    return "live" if feed.active else "standby"
+
+
+def _as_dict(feed: "FeedState") -> dict[str, object]:
+    import msgspec
+
+    return msgspec.structs.asdict(feed)
+
+
+# -- doing it ----------------------------------------------------------------------------------------------------------
+
+
+def _each(
+    settings: "Settings", chosen: "Iterable[Registered]", doing: str, work: Callable[..., T]
+) -> tuple[list[T], list[tuple[str, Failure]]]:
+    """Rebuild or verify one after another; one that fails does not keep the others from it."""
+    from runtime.wiring import codec
+
+    events = codec()
+    done: list[T] = []
+    failures: list[tuple[str, Failure]] = []
+    with opening.connection(settings) as conn, console.progress() as progress:
+        for registered in chosen:
+            name = registered.projection.name
+            try:
+                done.append(_or_failure(partial(work, conn, events, registered, partial(progress, f"{doing} {name}"))))
+            except Failure as failure:
+                failures.append((name, failure))
+    return done, failures
+
+
+def _or_failure(work: Callable[[], T]) -> T:
+    """What rebuild.py may end with, as messages."""
+    import psycopg
+
+    from projections import rebuild as rebuilding
+
+    try:
+        return work()
+    except rebuilding.NeverRan as error:
+        raise Failure(str(error), Code.UNREACHABLE) from error
+    except rebuilding.Unequal as error:
+        raise Failure(f"{error}; nothing was switched") from error
+    except rebuilding.Busy as error:
+        raise Failure(str(error)) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise Failure("the projector held its checkpoint for too long: nothing was switched, try again") from error
+
+
+def _end(failures: Sequence[tuple[str, Failure]]) -> None:
+    for _, failure in failures:
+        console.note(failure.message)
+    if failures:
+        raise typer.Exit(min(failure.code for _, failure in failures))
+
+
+def _verified(verified: "Verified") -> dict[str, object]:
+    difference = verified.difference
+    return {
+        "projection": verified.projection,
+        "position": verified.position,
+        "equal": difference.equal,
+        "rows": difference.stored,
+        "hash": difference.stored_hash,
+        "replayed_rows": difference.replayed,
+        "replayed_hash": difference.replayed_hash,
+        "differing_keys": difference.keys,
+        "quarantined": verified.parked,
+    }
+
+
+def _print_verified(done: "Sequence[Verified]") -> None:
+    if not done:
+        return
+    console.table(
+        ("projection", "position", "rows", "hash", "equal", "quarantined"),
+        [
+            (
+                v.projection,
+                v.position,
+                v.difference.stored,
+                v.difference.stored_hash,
+                console.verdict(v.difference.equal),
+                v.parked,
+            )
+            for v in done
+        ],
+    )
+    for v in done:
+        if not v.difference.equal:
+            keys = "\n".join(f"  {key}" for key in v.difference.keys) or "  (keys unknown: only the hashes tell)"
+            console.say(
+                f"{v.projection} differs: {v.difference.stored} rows stored, {v.difference.replayed} by the log."
+                f" Some of the keys that differ:\n{keys}"
+            )
+    if any(v.parked for v in done):
+        console.note("streams wait in quarantine: see `ludoteca quarantine list`")

@@ -1,0 +1,123 @@
+"""`ludoteca quarantine`: streams that a consumer of the log could not apply."""
+
+import asyncio
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.failures import Failure
+from runtime.cli_commands.opening import Json
+from runtime.console import Code
+
+if TYPE_CHECKING:
+    from queries.operations import Operations, Quarantined
+
+MANY = 1_000_000
+"""More than anybody would list."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Streams that a consumer could not apply and set aside, while the rest went on: list, retry.",
+)
+
+
+@app.command(name="list")
+def list_(
+    feed: Annotated[str | None, typer.Option(help="Only those of this feed (`ludoteca projections list`).")] = None,
+    json: Json = False,
+) -> None:
+    """List the streams set aside: by whom, from which position on, and why.
+
+    An event that cannot be applied is never skipped: it and all later ones of its stream wait here until `retry`.
+
+    [bold]Examples[/bold]
+      ludoteca quarantine list
+      ludoteca quarantine list --feed orders.1 --json
+    """
+    settings = opening.quiet_settings()
+
+    async def read() -> "list[Quarantined]":
+        from queries.operations import Operations
+
+        async with opening.pool(settings) as pool:
+            return await Operations(pool).quarantine(feed, MANY)
+
+    found = asyncio.run(read())
+    if json:
+        console.print_json(found)
+        return
+    for parked in found:
+        asked = ", a retry is asked for" if parked.retry else ""
+        console.say(
+            f"{parked.id}  {parked.feed}  position {parked.position}  {parked.name}\n"
+            f"    stream {parked.stream_id}, attempts: {parked.attempts}, since {parked.since:%Y-%m-%d %H:%M}{asked}\n"
+            f"    {parked.error}"
+        )
+    if not found:
+        console.say("nothing is in quarantine")
+
+
+@app.command()
+def retry(
+    ids: Annotated[list[UUID] | None, typer.Argument(help="What to try again, as `list` shows it.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Try all again.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """Have the consumers try again, after the cause was mended; tells how it went.
+
+    Exit code 1 when some could not be applied again, 3 when no consumer answered within the wait.
+
+    [bold]Examples[/bold]
+      ludoteca quarantine retry 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1
+      ludoteca quarantine retry --all --wait 60
+    """
+    if bool(ids) == every:
+        raise Failure("name what to retry, or say --all", Code.USAGE)
+    settings = opening.quiet_settings()
+
+    async def ask() -> tuple[set[UUID], "dict[UUID, Quarantined]"]:
+        from queries.operations import Operations
+
+        async with opening.pool(settings) as pool:
+            operations = Operations(pool)
+            wanted = set(ids or [parked.id for parked in await operations.quarantine(limit=MANY)])
+            gone = {each for each in wanted if not await operations.retry(each)}
+            if gone and not every:
+                raise Failure(f"not in quarantine: {', '.join(map(str, sorted(gone)))}")
+            return wanted, await _outcome(operations, wanted, wait)
+
+    wanted, left = asyncio.run(ask())
+    _tell(wanted, left, json)
+    if any(not parked.retry for parked in left.values()):
+        raise typer.Exit(Code.DIFFERS)
+    if left and wait:
+        console.note("no consumer has taken the rest yet: does it run, is it paused? (`ludoteca projections list`)")
+        raise typer.Exit(Code.UNREACHABLE)
+
+
+async def _outcome(operations: "Operations", wanted: Collection[UUID], wait: float) -> "dict[UUID, Quarantined]":
+    """What is still set aside when all were tried, or when the time is over."""
+    deadline = time.monotonic() + wait
+    while True:
+        left = {parked.id: parked for parked in await operations.quarantine(limit=MANY) if parked.id in wanted}
+        if time.monotonic() >= deadline or not any(parked.retry for parked in left.values()):
+            return left
+        await asyncio.sleep(0.1)
+
+
+def _tell(wanted: Collection[UUID], left: "dict[UUID, Quarantined]", json: bool) -> None:
+    waiting = [parked for parked in left.values() if parked.retry]
+    failing = [parked for parked in left.values() if not parked.retry]
+    applied = len(wanted) - len(left)
+    if json:
+        console.print_json({"applied": applied, "failing": failing, "waiting": waiting})
+    else:
+        console.say(f"{applied} applied, {len(failing)} failing again, {len(waiting)} waiting for their consumer")
+        for parked in failing:
+            console.say(f"{parked.id}  {parked.feed}  position {parked.position}  {parked.error}")

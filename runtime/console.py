@@ -1,0 +1,156 @@
+"""What commands print: tables and JSON on stdout; notes, errors and progress on stderr, so that a pipe stays clean."""
+
+import enum
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is to do."""
+
+PLAIN_SECONDS = 5.0
+"""How often progress is told where there is no terminal to draw a bar on."""
+
+_WIDE = 10_000
+"""Columns of an output that is no terminal: nothing is wrapped there."""
+
+
+class Code(enum.IntEnum):
+    """What a command's exit code means."""
+
+    OK = 0
+    DIFFERS = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+def output() -> "Console":
+    """Stdout, as wide as it is."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line on stdout."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """A line on stderr: what a person wants to know and a pipe does not."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: object) -> None:
+    """Indented JSON on stdout. Takes msgspec structs, UUIDs, times, paths."""
+    import msgspec
+
+    encoded = msgspec.json.encode(value, enc_hook=str)
+    sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none") -> None:
+    """A table, or the line `empty` where there is no row. Numbers stand at the right; None is shown as a dash."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [list(row) for row in rows]
+    if not cells:
+        say(empty)
+        return
+    console = output()
+    drawn = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(headings):
+        numeric = all(isinstance(row[number], int | None) for row in cells)
+        drawn.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text("-" if cell is None else str(cell)) for cell in row))
+    console.print(drawn, soft_wrap=False)
+
+
+def verdict(good: bool, yes: str = "yes", no: str = "NO") -> "Text":
+    """A cell that stands out when all is not well."""
+    from rich.text import Text
+
+    return Text(yes, "green") if good else Text(no, "bold red")
+
+
+# -- progress ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def progress(*, shown: bool = True) -> Iterator[Progress]:
+    """Tell on stderr how far a job is, how fast and how long still: a bar on a terminal, else a line now and then."""
+    if not shown:
+        yield lambda _what, _done, _total: None
+    elif sys.stderr.isatty():
+        with _bars() as update:
+            yield update
+    else:
+        lines = ProgressLines()
+        yield lines
+        lines.finish()
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn
+    from rich.progress import Progress as Bars
+    from rich.progress import TimeRemainingColumn as Remaining
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.0f}/s" if speed else "", "dim")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), Remaining())
+    tasks: dict[str, TaskID] = {}
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield update
+
+
+class ProgressLines:
+    """Progress where there is no terminal: a line for a stage every PLAIN_SECONDS, and one at its end."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage = ""
+        self._started = self._told = 0.0
+        self._done = 0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = self._clock()
+        if what != self._stage:
+            self.finish()
+            self._stage, self._started, self._told = what, now, now
+        self._done = done
+        if now - self._told >= PLAIN_SECONDS:
+            self._told = now
+            rate = done / (now - self._started)
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+            percent = f" ({100 * done // total} %)" if total else ""
+            note(f"{what}: {done:,} of {total:,}{percent}, {rate:,.0f}/s{left}")
+
+    def finish(self) -> None:
+        """The stage is over: say how long it took."""
+        if self._stage:
+            seconds = self._clock() - self._started
+            note(f"{self._stage}: {self._done:,} in {seconds:,.1f} s")
+            self._stage = ""

@@ -1,0 +1,96 @@
+"""The log as JSON lines, for `ludoteca events`: a selection of its events, payloads as stored."""
+
+import fnmatch
+from base64 import b64encode
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+
+import msgspec
+from psycopg_pool import AsyncConnectionPool
+
+from eventstore.log import Envelope
+from eventstore.postgres_log import COLUMNS, Raw, raw_rows
+
+PAGE = 1_000
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which events: of these wire names, of this stream; None is any."""
+
+    names: Sequence[str] | None = None
+    stream: UUID | None = None
+
+
+class UnknownName(Exception):
+    """No event has this name, or a name of this pattern."""
+
+
+def names_like(patterns: Sequence[str], known: Sequence[str]) -> list[str] | None:
+    """The wire names that are named, or match a pattern such as `payment.*`; None without any. Raises UnknownName."""
+    found: set[str] = set()
+    for pattern in patterns:
+        matching = fnmatch.filter(known, pattern)
+        if not matching:
+            raise UnknownName(pattern)
+        found.update(matching)
+    return sorted(found) if patterns else None
+
+
+async def pages(
+    pool: AsyncConnectionPool, selection: Selection, after: int, upto: int, page: int = PAGE
+) -> AsyncIterator[list[Raw]]:
+    """The selected events with after < position ≤ upto, in order."""
+    query = f"SELECT {COLUMNS} FROM log.events WHERE {_WHERE} ORDER BY position LIMIT %(limit)s"
+    while after < upto:
+        async with pool.connection() as conn:
+            cursor = conn.cursor(binary=True)
+            await cursor.execute(query.encode(), _values(selection, after=after, upto=upto, limit=page))
+            found = raw_rows(await cursor.fetchall())
+        if found:
+            yield found
+        after = found[-1][0].position if len(found) == page else upto
+
+
+async def before_last(pool: AsyncConnectionPool, selection: Selection, count: int, upto: int) -> int:
+    """The position after which the last `count` selected events come."""
+    query = f"SELECT position FROM log.events WHERE {_WHERE} ORDER BY position DESC LIMIT %(limit)s"
+    if not count:
+        return upto
+    async with pool.connection() as conn:
+        values = _values(selection, after=0, upto=upto, limit=count)
+        rows = await (await conn.execute(query.encode(), values)).fetchall()
+    return rows[-1][0] - 1 if rows else upto
+
+
+async def find(pool: AsyncConnectionPool, reference: int | UUID) -> tuple[Raw, bytes] | None:
+    """One event by position or event id, and its hash in the chain. By id, the whole log is looked through."""
+    column = "position" if isinstance(reference, int) else "event_id"
+    async with pool.connection() as conn:
+        cursor = conn.cursor(binary=True)
+        await cursor.execute(f"SELECT {COLUMNS}, hash FROM log.events WHERE {column} = %s".encode(), (reference,))
+        row = await cursor.fetchone()
+    return (raw_rows([row])[0], row[-1]) if row else None
+
+
+_WHERE = (
+    "position > %(after)s AND position <= %(upto)s"
+    " AND (%(names)s::text[] IS NULL OR name = ANY (%(names)s))"
+    " AND (%(stream)s::uuid IS NULL OR stream_id = %(stream)s)"
+)
+
+
+def _values(selection: Selection, **bounds: int) -> dict[str, object]:
+    names = None if selection.names is None else list(selection.names)
+    return {"names": names, "stream": selection.stream, **bounds}
+
+
+def event_json(env: Envelope, payload: bytes) -> bytes:
+    """An event as one line of JSON. A payload that is no JSON (nobody but a forger writes one) comes as base64."""
+    fields: dict[str, object] = msgspec.structs.asdict(env)
+    try:
+        msgspec.json.decode(payload, type=msgspec.Raw)
+        one_line = msgspec.json.format(payload, indent=-1) if b"\n" in payload else payload
+        fields["payload"] = msgspec.Raw(one_line)
+    except (msgspec.MsgspecError, UnicodeError):
+        fields["payload_base64"] = b64encode(payload).decode()
+    return msgspec.json.encode(fields)

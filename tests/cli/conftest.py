@@ -1,0 +1,42 @@
+"""A shop to run commands against, and the command itself."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.cli.shop import Ludoteca, Shop
+
+
+@pytest.fixture(autouse=True)
+def _only_our_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of whoever runs the tests; a home of its own; tables as wide as they like."""
+    for name in [name for name in os.environ if name.startswith("LUDOTECA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def ludoteca() -> Ludoteca:
+    """Runs the command in this process."""
+    return Ludoteca()
+
+
+@pytest.fixture
+def shop(database: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A database with the program's schema, to which the command's settings point."""
+    monkeypatch.setenv("LUDOTECA_DATABASE_URL", database)
+    return Shop(database)

@@ -1,0 +1,171 @@
+"""What the tests of the command line share: a database with events in it, a projector, the command."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from typer.testing import CliRunner, Result
+
+from domain import catalog
+from domain.catalog import GameUpdated, Listing, Price
+from domain.events import Event
+from domain.ids import PLATFORM_ID
+from eventstore.log import Metadata, StreamAppend
+from eventstore.postgres_log import RUN_AS, PostgresLog
+from projections.engine import Runner
+from runtime.cli import app
+from runtime.models import table_models
+from runtime.wiring import codec
+
+PATIENCE = 20.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+class Ludoteca:
+    """The command, run in this process."""
+
+    def __call__(self, *arguments: object, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin, prog_name="ludoteca")
+
+    def json(self, *arguments: object, code: int = 0) -> Any:
+        """Run it with --json; returns what it printed."""
+        result = self(*arguments, "--json")
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout)
+
+
+class Shop:
+    """A database with the program's schema."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def append(self, stream_id: UUID, version: int, *events: Event) -> int:
+        """Append to a stream that is at this version; returns the last position."""
+
+        async def append() -> int:
+            async with PostgresLog.open(self.url, codec(), pool_size=2) as log:
+                landed = await log.append([StreamAppend(stream_id, version, events)], Metadata("test"))
+                return landed.position
+
+        return asyncio.run(append())
+
+    def list_game(self, title: str) -> UUID:
+        """A game for sale."""
+        game_id = uuid4()
+        price = Price("*", 1999, "USD")
+        listing = Listing(sku=title, title=title, kind="DIGITAL", prices=(price,))
+        self.append(game_id, 0, *catalog.create(PLATFORM_ID, listing, "ACTIVE"))
+        return game_id
+
+    def list_games(self, count: int) -> None:
+        """Many at once, each with a long description."""
+
+        async def append() -> None:
+            async with PostgresLog.open(self.url, codec(), pool_size=2) as log:
+                listings = (
+                    Listing(sku=str(n), title=f"Game {n}", kind="DIGITAL", description="x" * 500) for n in range(count)
+                )
+                appends = [StreamAppend(uuid4(), 0, catalog.create(PLATFORM_ID, each)) for each in listings]
+                await log.append(appends, Metadata("test"))
+
+        asyncio.run(append())
+
+    def poison(self) -> UUID:
+        """An update of a game that was never created: no read model of games can apply it."""
+        game_id = uuid4()
+        self.append(game_id, 0, GameUpdated(title="a game out of nowhere"))
+        return game_id
+
+    def tamper(self, statement: str, *values: object) -> None:
+        """Do to the database what the program never does, as its owner and past its triggers."""
+        with psycopg.connect(self.url, autocommit=True) as conn:
+            conn.execute("SET session_replication_role = replica")
+            conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
+            assert conn.execute(statement.encode(), values).rowcount != 0
+            conn.execute("ALTER TABLE log.events ENABLE ALWAYS TRIGGER append_only")
+
+    def ask(self, query: str, *values: object) -> Any:
+        """The first field of the first row."""
+        with psycopg.connect(self.url) as conn:
+            row = conn.execute(query.encode(), values).fetchone()
+            return row[0] if row else None
+
+    @contextmanager
+    def projector(self) -> Iterator[None]:
+        """The read models are kept in step while the block runs; they are, when it begins."""
+        runner = Runner(self.url, codec(), table_models(), RUN_AS)
+        thread = threading.Thread(target=runner.run)
+        thread.start()
+        try:
+            until(self._in_step)
+            yield
+        finally:
+            runner.stop()
+            thread.join()
+
+    def _in_step(self) -> bool:
+        behind = "position < (SELECT coalesce(max(position), 0) FROM log.events)"
+        return bool(
+            self.ask(
+                f"SELECT count(*) = %s AND NOT bool_or({behind}) FROM read.feeds WHERE active", len(table_models())
+            )
+        )
+
+    def project(self) -> None:
+        """Bring the read models up to date."""
+        with self.projector():
+            pass
+
+
+@contextmanager
+def process(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command as a process of its own, killed at the end if it still runs."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "runtime.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def stop(running: "subprocess.Popen[str]", number: int = signal.SIGTERM) -> tuple[int, str]:
+    """Ask a process to end; returns its exit code and what it said on stderr."""
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=PATIENCE)
+    return running.returncode, errors
+
+
+def run(arguments: Sequence[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The command as a process of its own, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "runtime.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
+    )

@@ -1,0 +1,176 @@
+"""`ludoteca projections` and `ludoteca quarantine`."""
+
+from uuid import uuid4
+
+from tests.cli.shop import Ludoteca, Shop
+
+
+def _feed(ludoteca: Ludoteca, projection: str, state: str = "live") -> dict[str, object]:
+    (found,) = [
+        row for row in ludoteca.json("projections", "list") if row["projection"] == projection and row["state"] == state
+    ]
+    return found
+
+
+def test_the_list_shows_where_each_read_model_is(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    shop.project()
+    position = shop.append(uuid4(), 0, *_an_event())
+    feed = _feed(ludoteca, "games")
+    assert (feed["position"], feed["head"], feed["lag"]) == (position - 1, position, 1)
+    table = ludoteca("projections", "list").stdout
+    assert "quarantined" in table.splitlines()[0]
+    assert "games_1" in table
+
+
+def test_read_models_that_never_ran_are_named(ludoteca: Ludoteca, shop: Shop) -> None:
+    result = ludoteca("projections", "list")
+    assert result.exit_code == 0
+    assert "no consumer has run yet" in result.stdout
+    assert "orders" in result.stderr
+
+
+def test_read_models_that_equal_their_replay_verify(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    shop.project()
+    report = ludoteca.json("projections", "verify")
+    assert {v["projection"] for v in report["verified"]} >= {"games", "orders", "payments", "users"}
+    assert all(v["equal"] for v in report["verified"])
+    (games,) = [v for v in report["verified"] if v["projection"] == "games"]
+    assert (games["rows"], games["hash"]) == (1, games["replayed_hash"])
+    assert "NO" not in ludoteca("projections", "verify").stdout
+
+
+def test_a_row_changed_by_hand_is_found_and_named(ludoteca: Ludoteca, shop: Shop) -> None:
+    game_id = shop.list_game("Portal")
+    shop.list_game("Witness")
+    shop.project()
+    shop.tamper("UPDATE read.games_1 SET title = 'Mine' WHERE game_id = %s", game_id)
+    (games,) = ludoteca.json("projections", "verify", "games", code=1)["verified"]
+    assert (games["equal"], games["differing_keys"]) == (False, [str(game_id)])
+    result = ludoteca("projections", "verify")
+    assert result.exit_code == 1
+    assert str(game_id) in result.stdout
+
+
+def test_verifying_what_never_ran_is_no_success(ludoteca: Ludoteca, shop: Shop) -> None:
+    result = ludoteca("projections", "verify", "orders")
+    assert result.exit_code == 3
+    assert "orders has never run" in result.stderr
+
+
+def test_a_rebuild_switches_to_a_new_table_and_rollback_goes_back(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    with shop.projector():
+        report = ludoteca.json("projections", "rebuild", "games")
+        assert [(r["storage"], r["rows"]) for r in report["rebuilt"]] == [("games_1_r1", 1)]
+        assert _feed(ludoteca, "games")["storage"] == "games_1_r1"
+        assert _feed(ludoteca, "games", "standby")["storage"] == "games_1"
+        result = ludoteca("projections", "rollback", "games")
+        assert (result.exit_code, "games_1" in result.stdout) == (0, True)
+        assert _feed(ludoteca, "games")["storage"] == "games_1"
+
+
+def test_all_read_models_rebuild_under_traffic(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_games(50)
+    with shop.projector():
+        result = ludoteca("projections", "rebuild", "--all")
+        assert result.exit_code == 0, result.output
+        assert "games_1_r1" in result.stdout
+        assert "rebuild games" in result.stderr
+        shop.list_game("Portal")
+    assert ludoteca("projections", "verify").exit_code == 0
+
+
+def test_a_rebuild_that_differs_from_live_switches_nothing(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    shop.project()
+    shop.tamper("UPDATE read.games_1 SET title = 'Mine'")
+    result = ludoteca("projections", "rebuild", "games")
+    assert result.exit_code == 1
+    assert "nothing was switched" in result.stderr
+    assert _feed(ludoteca, "games")["storage"] == "games_1"
+
+
+def test_there_is_nothing_to_roll_back_before_a_rebuild(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.project()
+    result = ludoteca("projections", "rollback", "games")
+    assert result.exit_code == 3
+    assert "no earlier storage" in result.stderr
+
+
+def test_a_paused_projection_stands_still_until_it_is_resumed(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.project()
+    assert ludoteca("projections", "pause", "games").exit_code == 0
+    assert _feed(ludoteca, "games", "paused")["position"] == 0
+    assert ludoteca("projections", "resume", "games").exit_code == 0
+    assert _feed(ludoteca, "games")["paused"] is False
+
+
+def test_only_what_has_run_can_be_paused(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.project()
+    result = ludoteca("projections", "pause", "gamess")
+    assert result.exit_code == 2
+    assert "did you mean games?" in result.stderr
+
+
+# -- quarantine --------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_applied_is_listed_with_its_reason(ludoteca: Ludoteca, shop: Shop) -> None:
+    stream = shop.poison()
+    shop.project()
+    (parked,) = ludoteca.json("quarantine", "list", "--feed", "games.1")
+    assert (parked["stream_id"], parked["name"], parked["attempts"]) == (str(stream), "game.updated.v1", 1)
+    shown = ludoteca("quarantine", "list").stdout
+    assert parked["id"] in shown
+    assert "RowMissing" in shown
+    assert _feed(ludoteca, "games")["parked"] == 1
+
+
+def test_an_empty_quarantine_is_said_to_be_empty(ludoteca: Ludoteca, shop: Shop) -> None:
+    assert ludoteca("quarantine", "list").stdout == "nothing is in quarantine\n"
+
+
+def test_a_retry_after_the_cause_was_mended_applies_the_stream(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    stream = shop.poison()
+    shop.project()
+    (parked,) = ludoteca.json("quarantine", "list", "--feed", "games.1")
+    shop.tamper("CREATE TABLE read.mended AS SELECT * FROM read.games_1")
+    shop.tamper("UPDATE read.mended SET game_id = %s", stream)
+    shop.tamper("INSERT INTO read.games_1 SELECT * FROM read.mended")
+    with shop.projector():
+        result = ludoteca("quarantine", "retry", parked["id"])
+    assert (result.exit_code, result.stdout) == (0, "1 applied, 0 failing again, 0 waiting for their consumer\n")
+    assert shop.ask("SELECT title FROM read.games_1 WHERE game_id = %s", stream) == "a game out of nowhere"
+
+
+def test_a_retry_that_fails_again_says_so(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.poison()
+    with shop.projector():
+        report = ludoteca.json("quarantine", "retry", "--all", code=1)
+    assert report["applied"] == 0
+    assert {parked["attempts"] for parked in report["failing"]} == {2}
+
+
+def test_a_retry_that_no_consumer_takes_is_no_success(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.poison()
+    shop.project()
+    result = ludoteca("quarantine", "retry", "--all", "--wait", "0.1")
+    assert result.exit_code == 3
+    assert "no consumer has taken" in result.stderr
+    assert ludoteca("quarantine", "retry", "--all", "--wait", "0").exit_code == 0
+
+
+def test_what_is_not_in_quarantine_cannot_be_retried(ludoteca: Ludoteca, shop: Shop) -> None:
+    result = ludoteca("quarantine", "retry", uuid4())
+    assert result.exit_code == 1
+    assert "not in quarantine" in result.stderr
+
+
+def _an_event():  # type: ignore[no-untyped-def]
+    from domain import catalog
+    from domain.ids import PLATFORM_ID
+
+    return catalog.create(PLATFORM_ID, catalog.Listing(sku="x", title="x", kind="DIGITAL"))
