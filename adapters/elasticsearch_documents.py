@@ -18,25 +18,33 @@ from projections.game_documents import Document
 from projections.store import Difference
 
 
+def index_name(prefix: str, storage: str) -> str:
+    """The index of a storage. The prefix is an instance's own: two shops may share one Elasticsearch."""
+    return f"{prefix}-{storage}"
+
+
 class ElasticsearchDocuments:
-    """Documents in an index per storage; `alias` names the active one. The connections of the calls are not used."""
+    """Documents in an index per storage; the alias that `prefix` is leads to the active one.
+
+    The connections of the calls are not used.
+    """
 
     transactional = False
 
-    def __init__(self, client: Elasticsearch, alias: str, *, replicas: int = 0) -> None:
+    def __init__(self, client: Elasticsearch, prefix: str, *, replicas: int = 0) -> None:
         self._client, self._store = client, ElasticsearchGameStore(client)
-        self._alias, self._replicas = alias, replicas
+        self._prefix, self._replicas = prefix, replicas
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
         """Create the index if it is not there; the first one of all becomes the active one."""
-        if not self._client.indices.exists(index=storage):
-            self._store.create_index(storage, replicas=self._replicas)
-        if self._store.active_index(self._alias) is None:
-            self._store.point_alias(self._alias, storage)
+        if not self._client.indices.exists(index=self._index(storage)):
+            self._store.create_index(self._index(storage), replicas=self._replicas)
+        if self._store.active_index(self._prefix) is None:
+            self._store.point_alias(self._prefix, self._index(storage))
 
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:  # noqa: ARG002
         """The documents of these games, findable yet or not."""
-        return [_row(document) for document in self._store.fetch(storage, keys)]
+        return [_row(document) for document in self._store.fetch(self._index(storage), keys)]
 
     def write(
         self,
@@ -48,35 +56,40 @@ class ElasticsearchDocuments:
         """Insert or replace documents, delete by game, and make it findable."""
         if not puts and not deletes:
             return
-        self._store.bulk(storage, puts)
+        index = self._index(storage)
+        self._store.bulk(index, puts)
         for game_id in deletes:
-            self._client.options(ignore_status=404).delete(index=storage, id=str(game_id))
-        self._store.refresh(storage)
+            self._client.options(ignore_status=404).delete(index=index, id=str(game_id))
+        self._store.refresh(index)
 
     def load(self, conn: psycopg.Connection, storage: str, rows: Sequence[Document]) -> None:  # noqa: ARG002
         """Fill a new index."""
-        self._store.create_index(storage, replicas=self._replicas)
-        self._store.bulk(storage, rows)
-        self._store.refresh(storage)
+        index = self._index(storage)
+        self._store.create_index(index, replicas=self._replicas)
+        self._store.bulk(index, rows)
+        self._store.refresh(index)
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:  # noqa: ARG002
         """Number of documents, and the sum of their hashes."""
-        return _digest(_hashes(self._store.scan(storage)))
+        return _digest(_hashes(self._store.scan(self._index(storage))))
 
     def compare(self, conn: psycopg.Connection, storage: str, rows: Sequence[Document]) -> Difference:  # noqa: ARG002
         """The index beside replayed documents; names up to ten games that differ."""
-        stored, replayed = dict(_hashes(self._store.scan(storage))), dict(_hashes(rows))
+        stored, replayed = dict(_hashes(self._store.scan(self._index(storage)))), dict(_hashes(rows))
         differing = [id_ for id_ in sorted(stored.keys() | replayed.keys()) if stored.get(id_) != replayed.get(id_)]
         (count, digest), (other_count, other_digest) = _digest(stored.items()), _digest(replayed.items())
         return Difference(count, other_count, digest, other_digest, [str(id_) for id_ in differing[:10]])
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
         """Drop the index."""
-        self._store.drop_index(storage)
+        self._store.drop_index(self._index(storage))
 
     def activated(self, storage: str) -> None:
         """Point the alias to the index."""
-        self._store.point_alias(self._alias, storage)
+        self._store.point_alias(self._prefix, self._index(storage))
+
+    def _index(self, storage: str) -> str:
+        return index_name(self._prefix, storage)
 
 
 def _row(document: GameDocument) -> Document:

@@ -10,6 +10,7 @@ from aio_pika.exceptions import AMQPError
 from elasticsearch import AsyncElasticsearch
 from fastapi import FastAPI
 
+from adapters.elasticsearch_documents import index_name
 from adapters.elasticsearch_search import ElasticsearchGameIndex
 from api.app import create_app
 from api.services import GatewaySettings, HealthCheck, Services
@@ -26,7 +27,7 @@ from queries.postgres_search import PostgresGameIndex
 from queries.read_models import ReadModels
 from queries.search import GameSearch
 from queries.search_port import SearchUnavailable
-from runtime.models import all_models
+from runtime.models import all_models, index_prefix
 from runtime.wiring import Core, Queues, codec
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,11 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
     if url:
         client = AsyncElasticsearch(url, request_timeout=5, max_retries=1)
         core.stack.push_async_callback(client.close)
-        search_model = GamesIndex.name
+        search_model, prefix = GamesIndex.name, await asyncio.to_thread(index_prefix, settings)
         health["elasticsearch"] = lambda: _check_elasticsearch(client)
 
         def search(feed: ActiveFeed) -> GameSearch:
-            return GameSearch(ElasticsearchGameIndex(client, feed.storage))
+            return GameSearch(ElasticsearchGameIndex(client, index_name(prefix, feed.storage)))
 
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)

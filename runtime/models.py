@@ -1,5 +1,8 @@
 """Which read models this program runs, and on which stores: what the settings choose of it."""
 
+from secrets import token_hex
+
+import psycopg
 from elasticsearch import Elasticsearch
 
 from adapters.elasticsearch_documents import ElasticsearchDocuments
@@ -8,10 +11,9 @@ from projections.game_documents import GamesIndex
 from projections.registry import read_models
 from queries.deadlines import DueTimes
 from queries.read_models import ReadModels
+from runtime.instance import database_url
 from runtime.settings import Settings
 from runtime.wiring import Core
-
-INDEX_ALIAS = "ludoteca-games"
 
 
 def table_models() -> list[Registered]:
@@ -24,7 +26,22 @@ def search_models(settings: Settings) -> list[Registered]:
     url = settings.elasticsearch_url.get_secret_value()
     if not url:
         return []
-    return [Registered(GamesIndex(), ElasticsearchDocuments(Elasticsearch(url, request_timeout=30), INDEX_ALIAS))]
+    return [
+        Registered(GamesIndex(), ElasticsearchDocuments(Elasticsearch(url, request_timeout=30), index_prefix(settings)))
+    ]
+
+
+def index_prefix(settings: Settings) -> str:
+    """What the names of this shop's indices begin with; it is kept in the database, so another database has another."""
+    with psycopg.connect(database_url(settings), autocommit=True) as conn:
+        made = f"ludoteca-{token_hex(4)}".encode()
+        conn.execute(
+            "INSERT INTO private.secrets (name, value) VALUES ('index_prefix', %s) ON CONFLICT (name) DO NOTHING",
+            (made,),
+        )
+        row = conn.execute("SELECT value FROM private.secrets WHERE name = 'index_prefix'").fetchone()
+    assert row is not None
+    return bytes(row[0]).decode()
 
 
 def all_models(settings: Settings) -> list[Registered]:
