@@ -138,10 +138,8 @@ class EmbeddedPostgres:
         """Short, since a socket's path ends at 107 bytes, however long the home; the same for the same home."""
         uid = self._user.pw_uid if self._user else os.geteuid()
         digest = hashlib.sha256(os.fsencode(self._home)).hexdigest()[:16]
-        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-        # Root's own runtime directory would be closed to the server's user.
-        private = runtime if not self._user and len(runtime) < 50 and os.access(runtime, os.W_OK) else "/tmp"  # noqa: S108
-        return Path(private) / f"ludoteca-{uid}-{digest}"
+        # Not XDG_RUNTIME_DIR: a process started elsewhere (cron, a service) must find the same directory.
+        return Path("/tmp") / f"ludoteca-{uid}-{digest}"  # noqa: S108 - _make_sockets looks whose it is
 
     def _own(self) -> None:
         if self._lock:

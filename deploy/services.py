@@ -27,6 +27,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -263,13 +264,23 @@ def stop_elasticsearch() -> None:
 
 
 def find_jdk() -> Path:
-    """The home of a JDK that can run Elasticsearch. Raises Missing."""
+    """The home of a JDK that can run Elasticsearch, installed if need be. Raises Missing."""
+    if home := _installed_jdk():
+        return home
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        _apt_install(f"openjdk-{OLDEST_JDK}-jre-headless")
+    if home := _installed_jdk():
+        return home
+    raise Missing(f"no JDK of version {OLDEST_JDK} or later: install one, or set ES_JAVA_HOME to it")
+
+
+def _installed_jdk() -> Path | None:
     named = [os.environ[name] for name in ("ES_JAVA_HOME", "JAVA_HOME") if os.environ.get(name)]
     installed = [home for folder in ("/usr/lib/jvm", "/opt/java") for home in sorted(Path(folder).glob("*"))]
     for home in [*map(Path, named), *installed]:
         if (home / "bin" / "java").exists() and _jdk_version(home) >= OLDEST_JDK:
             return home
-    raise Missing(f"no JDK of version {OLDEST_JDK} or later: install one, or set ES_JAVA_HOME to it")
+    return None
 
 
 def _jdk_version(home: Path) -> int:
@@ -294,10 +305,10 @@ def fetch_elasticsearch() -> Path:
     _run(
         ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={ELASTICSEARCH_ARTIFACT}", f"-DoutputDirectory={download}"]
     )
-    # shutil.unpack_archive would lose the programs' execute permission.
-    _run([sys.executable, "-m", "zipfile", "-e", str(next(download.glob("*.zip"))), str(download)])
+    with zipfile.ZipFile(next(download.glob("*.zip"))) as archive:
+        archive.extractall(download)
     unpacked = download / home.name
-    for program in (unpacked / "bin").iterdir():
+    for program in (unpacked / "bin").iterdir():  # a zip file's permissions are not restored
         program.chmod(0o755)
     unpacked.rename(home)
     shutil.rmtree(download)

@@ -1,0 +1,49 @@
+# Every target sets up what it needs: a virtual environment in .venv, installed again only when pyproject.toml changes.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+WORKERS ?= 2
+
+.PHONY: run test lint services bench clean
+.DEFAULT_GOAL := run
+
+run: .venv/installed
+	@exec $(BIN)/ludoteca run
+
+test: services lint
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# RabbitMQ and Elasticsearch, as far as they can be had: the tests say what they miss.
+services: .venv/installed-dev
+	@$(BIN)/python deploy/services.py up || true
+
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { \
+		echo "Ludoteca needs Python 3.11 or later; found: $$(python3 --version 2>&1). To name another: make PYTHON=..."; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments (Debian, Ubuntu: apt-get install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ .venv/installed
