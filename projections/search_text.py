@@ -96,9 +96,9 @@ def words(text: str) -> list[str]:
 
 
 def folded(text: str) -> str:
-    """The folded words joined by spaces: equal for texts that people hold for the same. Never empty for a text that
-    shows something, so that it can be the key of a filter."""
-    return " ".join(words(text)) or text.strip().casefold()
+    """The folded words joined by spaces: equal for texts that people hold for the same. A text of signs only
+    stays as it is, so that it can be the key of a filter."""
+    return " ".join(words(text)) or "".join(filter(str.isprintable, text.strip().casefold()))
 
 
 def _number(word: str) -> str | None:

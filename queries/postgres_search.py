@@ -84,6 +84,7 @@ MOST_KEY_ROWS = 3000
 MOST_SHARES = 150
 """How many games are considered by their share of the keys alone, when no filter might drop most of them."""
 
+_PRICE = SQL("coalesce(prices -> %(region)s::text, prices -> 'everywhere')::bigint")
 _NO_PRICE = 2**62
 
 
@@ -102,8 +103,8 @@ class PostgresGameIndex:
         """See `GameIndex`."""
         parameters = _parameters(lookup)
         async with self._pool.connection() as conn, conn.pipeline():
-            candidates = await conn.execute(self._find(lookup), parameters, prepare=False) if lookup.typed else None
-            counts = await conn.execute(self._count(lookup), parameters, prepare=False)
+            candidates = await conn.execute(self._find(lookup), parameters, prepare=True) if lookup.typed else None
+            counts = await conn.execute(self._count(lookup), parameters, prepare=True)
             return _found(await candidates.fetchall() if candidates else [], await counts.fetchall())
 
     async def suggest(self, lookup: Lookup) -> list[Candidate]:
@@ -111,7 +112,7 @@ class PostgresGameIndex:
         if lookup.typed is None:
             return []
         async with self._pool.connection() as conn:
-            rows = await conn.execute(self._find(lookup), _parameters(lookup), prepare=False)
+            rows = await conn.execute(self._find(lookup), _parameters(lookup), prepare=True)
             return [Candidate(*row[:-1]) for row in await rows.fetchall()]
 
     async def listing(
@@ -122,7 +123,7 @@ class PostgresGameIndex:
             "SELECT * FROM (SELECT {key} AS key, id FROM {table} d WHERE {strict} AND {counts}) AS hits"
             " WHERE id <> ALL(%(without)s) AND {beyond} ORDER BY key {direction}, id {direction} LIMIT %(limit)s"
         ).format(
-            key=_order_key(order, lookup.region),
+            key=_order_key(order),
             beyond=SQL("(key, id) {} (%(key)s, %(id)s)").format(SQL("<" if order.descending else ">"))
             if after
             else SQL("true"),
@@ -133,11 +134,13 @@ class PostgresGameIndex:
         if after:
             parameters |= {"key": after.key, "id": after.game_id}
         async with self._pool.connection() as conn:
-            rows = await conn.execute(statement, parameters, prepare=False)
+            rows = await conn.execute(statement, parameters, prepare=True)
             return [Listed(*row) for row in await rows.fetchall()]
 
     async def fetch(self, game_ids: Sequence[UUID]) -> list[GameDocument]:
         """See `GameIndex`."""
+        if not game_ids:
+            return []
         async with self._pool.connection() as conn:
             rows = await conn.execute(fetch_statement(self._table()), [list(game_ids)])
             return decode_documents([row[0] for row in await rows.fetchall()])
@@ -153,7 +156,7 @@ class PostgresGameIndex:
 
     def _count(self, lookup: Lookup) -> Composed:
         return _COUNT.format(
-            price=_price(lookup.region),
+            price=_PRICE,
             limit=Constant(FACET_VALUES),
             steps=Constant(list(PRICE_STEPS)),
             **self._parts(lookup),
@@ -172,9 +175,9 @@ def _counts(lookup: Lookup) -> Composed:
     if lookup.seller_id is not None:
         conditions.append(SQL("seller_id = %(seller_id)s"))
     if lookup.price_min is not None:
-        conditions.append(SQL("{} >= %(price_min)s").format(_price(lookup.region)))
+        conditions.append(SQL("{} >= %(price_min)s").format(_PRICE))
     if lookup.price_max is not None:
-        conditions.append(SQL("{} <= %(price_max)s").format(_price(lookup.region)))
+        conditions.append(SQL("{} <= %(price_max)s").format(_PRICE))
     return SQL(" AND ").join(conditions)
 
 
@@ -182,17 +185,11 @@ def _is_narrowed(lookup: Lookup) -> bool:
     return lookup != Lookup(typed=lookup.typed, region=lookup.region)
 
 
-def _price(region: str) -> Composed:
-    return SQL("coalesce(prices -> {}, prices -> 'everywhere')::bigint").format(Constant(region))
-
-
-def _order_key(order: Order, region: str) -> Composable:
+def _order_key(order: Order) -> Composable:
     keys: dict[OrderField, Composable] = {
         "text": SQL("text"),
         "released": SQL("released"),
-        "price": SQL("coalesce({}, {})").format(
-            _price(region), Constant(-_NO_PRICE if order.descending else _NO_PRICE)
-        ),
+        "price": SQL("coalesce({}, {})").format(_PRICE, Constant(-_NO_PRICE if order.descending else _NO_PRICE)),
     }
     return keys[order.field]
 
@@ -202,6 +199,7 @@ def _parameters(lookup: Lookup) -> Parameters:
         "filters": lookup.filters,
         "seller_id": lookup.seller_id,
         "game_ids": lookup.game_ids,
+        "region": lookup.region,
         "price_min": lookup.price_min,
         "price_max": lookup.price_max,
     }

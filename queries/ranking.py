@@ -83,7 +83,7 @@ def _points(typed: tuple[str, ...], found: Sequence[Ranked]) -> dict[UUID, float
         prominence = 0.25 * (candidate.rank == 1) * (1 if title in parents else 2) + 0.15 * math.log1p(add_ons[title])
         mistyped_whole = 0.0
         if not complete and cost > 0 and OSA.distance(text, title, score_cutoff=EDITS_CONSIDERED) <= cost:
-            mistyped_whole = 0.4 if nearest > 0 else 1.4
+            mistyped_whole = 0.4 if nearest > 0 else 1.8
         return cost + 0.8 * lacking + 0.004 * len(title) - prominence - mistyped_whole
 
     return {each.candidate.game_id: points(each.candidate, each.cost) for each in found}

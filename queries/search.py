@@ -1,10 +1,9 @@
 """Searching for games: from what somebody typed to a page of results, whichever engine holds the index."""
 
 import base64
-import binascii
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -29,6 +28,9 @@ from queries.search_port import (
 )
 
 MAX_LIMIT = 200
+
+MAX_CENTS = 2**62
+"""No amount is more; engines count in 64 bits."""
 
 _ORDERS: dict[Sort, Order] = {
     "relevance": Order("text"),
@@ -97,7 +99,8 @@ class Title(msgspec.Struct, frozen=True):
 class _Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the next page begins: `best` results of the ranked ones are behind, then the list goes on after one."""
 
-    best: int = 0
+    sort: Sort
+    best: Annotated[int, msgspec.Meta(ge=0)] = 0
     after: Listed | None = None
 
 
@@ -110,7 +113,7 @@ class GameSearch:
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """A page of results. Raises InvalidCursor; never fails on what was typed."""
-        cursor, lookup = _read_cursor(query.cursor), _lookup(query)
+        cursor, lookup = _read_cursor(query), _lookup(query)
         if query.q.strip() and lookup.typed is None:
             return SearchResult([], 0, Facets(), None, self._index.name, None)
         words = lookup.typed.words if lookup.typed else []
@@ -153,10 +156,10 @@ class GameSearch:
         behind, room = cursor.best + len(page), limit - len(page)
         if not room or not rest:
             more = behind < len(first) or rest > 0
-            return page, _write_cursor(_Cursor(behind)) if more else None
+            return page, _write_cursor(_Cursor(query.sort, behind)) if more else None
         listed = await self._index.listing(lookup, _ORDERS[query.sort], room + 1, after=cursor.after, without=first)
         page += [each.game_id for each in listed[:room]]
-        return page, _write_cursor(_Cursor(behind, listed[room - 1])) if len(listed) > room else None
+        return page, _write_cursor(_Cursor(query.sort, behind, listed[room - 1])) if len(listed) > room else None
 
     def _inexact(
         self, query: SearchQuery, cursor: _Cursor, words: list[str], best: list[Ranked], found: Found
@@ -172,7 +175,7 @@ class GameSearch:
             facets=_count(documents, query.region),
             suggestion=correction(best[0].candidate.title, words) if best else None,
             engine=self._index.name,
-            next_cursor=_write_cursor(_Cursor(end)) if end < len(documents) else None,
+            next_cursor=_write_cursor(_Cursor(query.sort, end)) if end < len(documents) else None,
         )
 
 
@@ -193,10 +196,14 @@ def _lookup(query: SearchQuery) -> Lookup:
         filters=[filter_key(field, value) for field, value in wanted.items() if value is not None],
         seller_id=query.seller_id,
         game_ids=None if query.game_ids is None else list(query.game_ids),
-        price_min=query.price_min,
-        price_max=query.price_max,
+        price_min=_cents(query.price_min),
+        price_max=_cents(query.price_max),
         region=region_key(query.region),
     )
+
+
+def _cents(amount: int | None) -> int | None:
+    return None if amount is None else max(-MAX_CENTS, min(amount, MAX_CENTS))
 
 
 def _item(document: GameDocument, region: str, words: Sequence[str]) -> SearchItem:
@@ -240,10 +247,19 @@ def _write_cursor(cursor: _Cursor) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
 
 
-def _read_cursor(cursor: str | None) -> _Cursor:
-    if not cursor:
-        return _Cursor()
+def _read_cursor(query: SearchQuery) -> _Cursor:
+    if not query.cursor:
+        return _Cursor(query.sort)
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=_Cursor)
-    except (msgspec.DecodeError, binascii.Error, UnicodeError, ValueError) as error:
-        raise InvalidCursor(cursor) from error
+        cursor = msgspec.json.decode(base64.urlsafe_b64decode(query.cursor), type=_Cursor)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InvalidCursor(query.cursor) from error
+    if cursor.sort != query.sort or (cursor.after and not _is_key(cursor.after.key, query.sort)):
+        raise InvalidCursor(query.cursor)
+    return cursor
+
+
+def _is_key(key: str | int, sort: Sort) -> bool:
+    if _ORDERS[sort].field == "price":
+        return isinstance(key, int) and abs(key) <= MAX_CENTS
+    return isinstance(key, str) and "\0" not in key

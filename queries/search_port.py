@@ -127,7 +127,7 @@ class SearchUnavailable(Exception):
 
 
 class GameIndex(Protocol):
-    """An engine that holds the games' documents. Every call raises SearchUnavailable when it does not answer."""
+    """An engine that holds the games' documents. A call raises SearchUnavailable when it does not answer."""
 
     name: Literal["elasticsearch", "postgres"]
 

@@ -1,0 +1,88 @@
+"""What people type when they look for a game, made from its title with a seeded generator."""
+
+import csv
+import random
+import string
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from domain.ids import derived
+from projections.game_document import DocumentPrice, GameDocument
+from projections.search_text import folded, plain
+
+CATALOGUE = Path(__file__).parents[3] / "shared" / "data" / "games.csv"
+"""11,002 real titles. Not part of the repository: tests that need it are skipped where it is not there."""
+
+SELLER = UUID(int=1)
+
+
+class Case(NamedTuple):
+    """Somebody looks for `title` and types `query`."""
+
+    kind: str
+    title: str
+    query: str
+
+
+def catalogue() -> list[GameDocument]:
+    """The real titles as documents on sale."""
+    with CATALOGUE.open(encoding="utf-8", newline="") as file:
+        return [_document(number, row) for number, row in enumerate(csv.DictReader(file), 1)]
+
+
+def _document(number: int, row: dict[str, str]) -> GameDocument:
+    tags = [plain(tag) for tag in row["tags"].split("|") if tag]
+    return GameDocument(
+        game_id=derived("game", number),
+        seller_id=SELLER,
+        sku=f"SKU-{number}",
+        title=row["title"],
+        publisher=row["publisher"],
+        category="games",
+        genres=tags[:1],
+        tags=tags,
+        platforms=[platform for platform in row["platforms"].split("|") if platform],
+        release_date=row["release_date"] or None,
+        status="ACTIVE",
+        prices=[DocumentPrice("*", int(row["price_cents"]), "USD")] if row["price_cents"] else [],
+        position=number,
+    )
+
+
+def cases(titles: list[str], seed: int) -> list[Case]:
+    """Each title, as five people type it."""
+    rng = random.Random(seed)
+    found = []
+    for title in titles:
+        text = folded(title)
+        found += [
+            Case("one typo", text, mistyped(text, rng)),
+            Case("two typos", text, mistyped(mistyped(text, rng), rng)),
+            Case("prefix", text, unfinished(text, rng)),
+            Case("lost space", text, text.replace(" ", "", 1)),
+            Case("as it is", text, title),
+        ]
+    return found
+
+
+def mistyped(text: str, rng: random.Random) -> str:
+    """One letter replaced, left out, doubled up or swapped with the next."""
+    letters = list(text)
+    places = [place for place, letter in enumerate(letters) if letter.isalnum()]
+    place, letter = rng.choice(places), rng.choice(string.ascii_lowercase)
+    match rng.choice(["replace", "insert", "delete", "swap"]):
+        case "replace":
+            letters[place] = letter
+        case "insert":
+            letters.insert(place, letter)
+        case "delete" if len(places) > 3:
+            del letters[place]
+        case "swap" if place + 1 < len(letters):
+            letters[place], letters[place + 1] = letters[place + 1], letters[place]
+    return "".join(letters)
+
+
+def unfinished(text: str, rng: random.Random) -> str:
+    """The first 40 to 80 % of it, at least four characters."""
+    return text[: max(4, int(len(text) * rng.uniform(0.4, 0.8)))].rstrip()

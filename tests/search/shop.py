@@ -1,0 +1,76 @@
+"""A small shop: games that people look for, and others that are easily taken for them."""
+
+from typing import Any
+from uuid import UUID
+
+from domain.ids import derived
+from projections.game_document import DocumentPrice, GameDocument
+
+ALICE, BOB = UUID(int=1), UUID(int=2)
+
+
+def game_id(title: str) -> UUID:
+    """The id of the shop's game of that title."""
+    return derived("game", title)
+
+
+def game(title: str, **fields: Any) -> GameDocument:
+    """A game on sale for 19.99, with what is given changed."""
+    usual: dict[str, Any] = {
+        "game_id": game_id(title),
+        "seller_id": ALICE,
+        "status": "ACTIVE",
+        "prices": [DocumentPrice("*", 1999, "USD")],
+        "position": 1,
+    }
+    return GameDocument(title=title, **(usual | fields))
+
+
+SHOP = [
+    game("The Witcher® 3: Wild Hunt", genres=["RPG"], tags=["Open World", "Fantasy"], release_date="2015-05-18"),
+    game("The Witcher® 3: Wild Hunt - Blood and Wine", genres=["RPG"], release_date="2016-05-30"),
+    game("The Witcher® 3: Wild Hunt - Expansion Pass", genres=["RPG"]),
+    game("The Witcher 2: Assassins of Kings", genres=["RPG"], release_date="2011-05-17"),
+    game("Witch It", genres=["Action"]),
+    game("S.T.A.L.K.E.R. 2: Heart of Chornobyl"),
+    game("S.T.A.L.K.E.R.: Shadow of Chernobyl"),
+    game("Counter-Strike"),
+    game("Counter-Strike: Source"),
+    game("Counter-Strike: Global Offensive", prices=[]),
+    game("CounterSide"),
+    game("Fallout 3"),
+    game("Fallout: New Vegas®"),
+    game("Fallout New Vegas®: Dead Money"),
+    game("Sid Meier’s Civilization® VI"),
+    game("Sid Meier’s Civilization® VI: Maya &amp; Gran Colombia Pack"),
+    game("Sid Meier's Civilization® V"),
+    game("Civilization V - Explorer’s Map Pack"),
+    game("Grand Theft Auto V"),
+    game("Grand Theft Auto IV"),
+    game("Grand Theft Auto: San Andreas"),
+    game("Team Fortress 2"),
+    game("Team Fortress Classic"),
+    game("Left 4 Dead"),
+    game("Left 4 Dead 2"),
+    game("STAR WARS™ - Knights of the Old Republic™"),
+    game("Battlefield™ 1"),
+    game("Battlefield™ V"),
+    game("Borderlands 2"),
+    game("FINAL FANTASY VII"),
+    game("FINAL FANTASY XV"),
+    game("CHRONO TRIGGER®"),
+    game("Half-Life 2"),
+    game("Half-Life"),
+    game("PAYDAY 2"),
+    game("Hollow Knight", kind="PHYSICAL", seller_id=BOB, platforms=["windows", "linux"]),
+    game("Pokémon™ Café", genres=["Puzzle"], category="Toys"),
+    game("Assassin's Creed Valhalla", tags=["Point &amp; Click"]),
+    game("Hades"),
+    game("違う冬のぼくら"),
+    game("Portal", prices=[DocumentPrice("*", 1000, "USD"), DocumentPrice("BR", 2500, "BRL")]),
+    game("Portal 2", prices=[DocumentPrice("*", 2000, "USD")]),
+    game("Portal Knights", prices=[DocumentPrice("*", 0, "USD")]),
+    game("Portal Reloaded", status="RETIRED"),
+    game("Portal Stories: Mel", status="DRAFT"),
+    *(game(f"Train Simulator: Route {number:03}", tags=["Trains"]) for number in range(100)),
+]
