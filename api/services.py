@@ -18,11 +18,15 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from queries.audit import Audit
 from queries.operations import Operations
+from queries.positions import ActiveFeed
 from queries.read_models import ReadModels
 from queries.search import GameSearch
 
 HealthCheck = Callable[[], Awaitable[None]]
 """Raises whatever shows that a dependency is down."""
+
+SearchIn = Callable[[ActiveFeed], GameSearch]
+"""Searches what a feed of the search model has written."""
 
 Rebuild = Callable[[str], Awaitable[bool]]
 """Starts to rebuild the projection of a name, and returns; False when there is none. Raises Conflict when one runs."""
@@ -52,7 +56,7 @@ class Services:
     orders: Orders
     payments: Payments
     reads: ReadModels
-    search: GameSearch
+    search: SearchIn
     search_model: str
     audit: Audit
     operations: Operations

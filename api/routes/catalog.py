@@ -1,5 +1,6 @@
 """Games: listing and editing them, browsing, searching."""
 
+from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -104,7 +105,7 @@ class GameView(Answer):
     genres: list[str]
     tags: list[str]
     platforms: list[str]
-    release_date: Day | None
+    release_date: date | None
     kind: str
     prices: list[PriceView]
     image_ids: list[UUID]
@@ -306,7 +307,7 @@ async def search_games(
         limit=limit,
         cursor=cursor,
     )
-    result = await reads.on_active(services.search_model, lambda _: services.search.search(query))
+    result = await reads.on_active(services.search_model, lambda feed: services.search(feed).search(query))
     page = SearchPage.model_validate(
         {
             "items": [_found_game(item) for item in result.value.items],
@@ -334,7 +335,7 @@ async def suggest_titles(
     limit: Annotated[int, Query(ge=1, le=50)] = 10,
 ) -> Response:
     """Titles for what was typed so far."""
-    titles = await reads.on_active(services.search_model, lambda _: services.search.suggest(q, limit))
+    titles = await reads.on_active(services.search_model, lambda feed: services.search(feed).suggest(q, limit))
     return answer(Page[TitleView].model_validate({"items": titles.value}), position=titles.position)
 
 

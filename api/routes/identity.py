@@ -24,6 +24,8 @@ from domain.identity import DEFAULT_REGION, AccountType, Status, User
 from eventstore.log import Done
 from queries import users as users_query
 
+NOT_STORED = {"Cache-Control": "no-store"}
+
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 well_known = APIRouter(tags=["identity"])
 
@@ -151,7 +153,7 @@ async def register(
     async def reply(landed: Landed[Login]) -> Response:
         account, tokens = _account(landed.value.user), tokens_for(services, landed.value)
         body = Registered.model_validate({"user_id": account.id, **account.model_dump(), **tokens.model_dump()})
-        headers = {"Location": f"/api/v1/users/{account.id}"}
+        headers = {"Location": f"/api/v1/users/{account.id}", **NOT_STORED}
         return answer(body, status=201, position=landed.position, headers=headers)
 
     return await idempotency.answer(
@@ -179,7 +181,7 @@ async def log_in_as_admin(body: Credentials, services: ServicesOf, caller: Optio
 async def _logged_in(services: Services, landed: Landed[Login]) -> Response:
     tokens = tokens_for(services, landed.value)
     body = LoggedIn(**tokens.model_dump(), user=_account(landed.value.user))
-    return answer(body, position=await position_of(landed, services))
+    return answer(body, position=await position_of(landed, services), headers=NOT_STORED)
 
 
 @router.post("/auth/refresh", response_model=TokenPair)
@@ -187,7 +189,8 @@ async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCall
     """Spend a refresh token for a new pair. One that was spent already closes the session: 401 `refresh_reused`."""
     token = services.tokens.read_refresh(body.refresh_token)
     landed = await services.accounts.refresh(caller, token.session_id, token.generation)
-    return answer(tokens_for(services, landed.value), position=await position_of(landed, services))
+    position = await position_of(landed, services)
+    return answer(tokens_for(services, landed.value), position=position, headers=NOT_STORED)
 
 
 @router.post("/auth/logout", status_code=204)

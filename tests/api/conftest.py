@@ -1,0 +1,44 @@
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests import services
+from tests.api.shop import Person, Shop, open_shop
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
+    """A database that a module's tests share."""
+    url = services.create_database(postgres_url, template=postgres_template)
+    yield url
+    services.drop_database(url)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shop(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    """A shop that a module's tests share: each brings its own people and games."""
+    home: Path = tmp_path_factory.mktemp("shop")
+    async with open_shop(module_database, home) as shop:
+        yield shop
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def buyer(shop: Shop) -> Person:
+    return await shop.register()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def seller(shop: Shop) -> Person:
+    return await shop.register("SELLER")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def admin(shop: Shop) -> Person:
+    return await shop.register("ADMIN")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def auditor(shop: Shop) -> Person:
+    return await shop.register("AUDITOR")

@@ -1,0 +1,213 @@
+"""The whole shop in one process: the real gateway over the real log, projector, workers, and a provider of cards."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import httpx
+from argon2 import PasswordHasher
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.passwords import Argon2Hasher
+from api.app import create_app
+from api.services import GatewaySettings, Services
+from commands.aggregates import ALL
+from commands.bus import SYSTEM
+from domain.errors import Refused
+from eventstore.log import AlreadyDone
+from eventstore.postgres_log import RUN_AS
+from projections.engine import Runner
+from projections.reacting import ReactorRunner
+from projections.registry import read_models
+from queries.audit import Audit
+from queries.operations import Operations
+from queries.postgres_search import PostgresGameIndex
+from queries.read_models import ReadModels
+from queries.search import GameSearch
+from runtime.settings import Settings
+from runtime.wiring import Core, Queues, codec, open_core, open_queues
+from tests.adapters.provider_servers import SECRET, running_provider, running_receiver
+from tests.api.tiny import client_of
+
+T = TypeVar("T")
+
+PASSWORD = "correct horse battery"
+CARD, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired"
+
+
+@dataclass
+class Person:
+    """Somebody with an account, and a client that speaks for them."""
+
+    id: UUID
+    email: str
+    tokens: dict[str, Any]
+    client: httpx.AsyncClient
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+
+@dataclass
+class Shop:
+    """The shop. `reached` is the position after which a query reads what was done last."""
+
+    core: Core
+    queues: Queues
+    services: Services
+    app: Any
+    rebuilt: list[str] = field(default_factory=list)
+
+    def client(self, token: str | None = None) -> httpx.AsyncClient:
+        """Somebody without an account, or who carries a token."""
+        client = client_of(self.app)
+        if token:
+            client.headers["authorization"] = f"Bearer {token}"
+        return client
+
+    async def register(self, account_type: str = "BUYER", **fields: object) -> Person:
+        """A new account, made as `ludoteca` itself would where only an ADMIN may."""
+        email = f"{uuid4().hex}@example.com"
+        body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": account_type, **fields}
+        if account_type in {"BUYER", "SELLER"}:
+            answer = await self.client().post("/api/v1/users", json=body)
+            assert answer.status_code == 201, answer.text
+        else:
+            await self.core.accounts.register(SYSTEM, **body)
+            answer = await self.client().post("/api/v1/auth/login", json={"email": email, "password": PASSWORD})
+        tokens = answer.json()
+        user_id = UUID(tokens["id"] if "id" in tokens else tokens["user"]["id"])
+        return Person(user_id, email, tokens, self.client(tokens["access_token"]))
+
+    async def game(self, seller: Person, **fields: object) -> dict[str, Any]:
+        """A game on sale."""
+        answer = await seller.post("/api/v1/games", json=a_game(**fields))
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    async def reached(self) -> dict[str, str]:
+        """The header by which a query reflects all that happened so far."""
+        return {"Min-Position": str(await self.core.log.head())}
+
+    async def eventually(self, look: Callable[[], Awaitable[T]], wanted: Callable[[T], object] = bool) -> T:
+        """What is found once it is as wanted; looks again whenever the log has grown."""
+        async with asyncio.timeout(10):
+            while True:
+                head = await self.core.log.head()
+                if wanted(found := await look()):
+                    return found
+                await self.core.log.watcher.beyond(head)
+
+
+def a_game(**fields: object) -> dict[str, Any]:
+    """A game that can be listed."""
+    game = {
+        "sku": uuid4().hex,
+        "title": "Celeste",
+        "genres": ["Platformer"],
+        "prices": [{"region": "*", "amount_cents": 1999, "currency": "USD"}],
+        "status": "ACTIVE",
+    }
+    return {**game, **fields}
+
+
+@asynccontextmanager
+async def open_shop(url: str, home: Path) -> AsyncIterator[Shop]:
+    """Everything, running."""
+    with running_receiver() as receiver, running_provider(home / "provider.sqlite3", receiver.url) as provider_url:
+        settings = Settings(
+            home=home,
+            database_url=url,
+            provider_url=provider_url,
+            payment_webhook_secrets=SECRET,
+            payment_retry_seconds="0.05",
+        )
+        hasher = Argon2Hasher(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        async with (
+            open_core(settings, hasher=hasher) as core,
+            open_queues(core) as queues,
+            projecting(url),
+            working(core, queues),
+            searching(url) as search,
+        ):
+            rebuilt: list[str] = []
+            services = services_of(core, queues, search, rebuilt)
+            yield Shop(core, queues, services, create_app(services), rebuilt)
+
+
+def services_of(core: Core, queues: Queues, search: Any, rebuilt: list[str]) -> Services:
+    """What the composition root gives the gateway."""
+
+    async def rebuild(name: str) -> bool:
+        rebuilt.append(name)
+        return name == "games"
+
+    async def look() -> None:
+        await core.log.head()
+
+    return Services(
+        accounts=core.accounts,
+        catalog=core.catalog,
+        orders=core.orders,
+        payments=core.payments,
+        reads=ReadModels(core.log.pool),
+        search=search,
+        search_model="games_text",
+        audit=Audit(core.log, ALL),
+        operations=Operations(core.log.pool),
+        rebuild=rebuild,
+        log=core.log,
+        repository=core.repository,
+        tokens=core.tokens,
+        clock=core.clock,
+        secret=b"of requests",
+        queues=queues.all,
+        health={"database": look},
+        settings=GatewaySettings(rate_limit=False),
+    )
+
+
+@asynccontextmanager
+async def projecting(url: str) -> AsyncIterator[None]:
+    """A projector of all read models."""
+    runner = Runner(url, codec(), read_models(), RUN_AS)
+    thread = threading.Thread(target=runner.run, name="projector")
+    thread.start()
+    try:
+        yield
+    finally:
+        runner.stop()
+        await asyncio.to_thread(thread.join)
+
+
+@asynccontextmanager
+async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
+    """Reactors and workers."""
+    reactors = ReactorRunner(core.url, core.log, core.reactors(queues), outcomes=(Refused, AlreadyDone))
+    tasks = [
+        asyncio.create_task(work)
+        for work in (
+            reactors.run(),
+            queues.payments.consume(core.payment_worker().handle),
+            queues.mail.consume(core.mail_worker().handle),
+        )
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def searching(url: str) -> AsyncIterator[Any]:
+    """The search index in PostgreSQL."""
+    options = {"autocommit": True, "options": f"{RUN_AS} -c search_path=read"}
+    async with AsyncConnectionPool(url, min_size=1, max_size=4, open=False, kwargs=options) as pool:
+        yield lambda feed: GameSearch(PostgresGameIndex(pool, lambda: feed.storage))

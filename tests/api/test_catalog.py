@@ -1,0 +1,201 @@
+"""Listing, editing, browsing and searching games, over HTTP."""
+
+from uuid import uuid4
+
+import pytest
+
+from tests.api.shop import Person, Shop, a_game
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_listed_game_can_be_seen_by_all(shop: Shop, seller: Person) -> None:
+    wanted = a_game(release_date="2018-01-25", tags=["Indie"], description="Climb.\nFall.", image_ids=[str(uuid4())])
+    answer = await seller.post("/api/v1/games", json=wanted)
+    game = answer.json()
+
+    assert (answer.status_code, answer.headers["location"]) == (201, f"/api/v1/games/{game['id']}")
+    assert answer.headers["etag"] == '"1"'
+    assert {name: game[name] for name in wanted} == wanted
+    assert game["seller_id"] == str(seller.id)
+    seen = await shop.client().get(f"/api/v1/games/{game['id']}")
+    assert {name: seen.json()[name] for name in game} == game
+    assert seen.json()["created_at"].endswith("Z")
+
+
+async def test_only_sellers_and_admins_list_games(shop: Shop, buyer: Person, admin: Person) -> None:
+    assert (await shop.client().post("/api/v1/games", json=a_game())).status_code == 401
+    assert (await buyer.post("/api/v1/games", json=a_game())).json()["code"] == "not_a_seller"
+    assert (await admin.post("/api/v1/games", json=a_game())).status_code == 201
+
+
+async def test_a_seller_has_a_sku_once(shop: Shop, seller: Person) -> None:
+    other = await shop.register("SELLER")
+    sku = uuid4().hex
+    await shop.game(seller, sku=sku)
+
+    again = await seller.post("/api/v1/games", json=a_game(sku=sku))
+
+    assert (again.status_code, again.json()["code"]) == (409, "sku_taken")
+    assert (await other.post("/api/v1/games", json=a_game(sku=sku))).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"prices": [{"region": "*", "amount_cents": 19.99, "currency": "USD"}]}, "prices.0.amount_cents"),
+        ({"prices": [{"region": "*", "amount_cents": "1999", "currency": "USD"}]}, "prices.0.amount_cents"),
+        ({"prices": [{"region": "*", "amount_cents": True, "currency": "USD"}]}, "prices.0.amount_cents"),
+        ({"prices": [{"region": "*", "amount_cents": -1, "currency": "USD"}]}, "prices.0.amount_cents"),
+        ({"release_date": 0}, "release_date"),
+        ({"release_date": "2018-02-30"}, "release_date"),
+        ({"title": "Cel\x00este"}, "title"),
+        ({"genres": ["x"] * 51}, "genres"),
+        ({"seller_id": str(uuid4())}, "seller_id"),
+    ],
+)
+async def test_a_game_that_cannot_be_is_refused(seller: Person, fields: dict[str, object], field: str) -> None:
+    answer = await seller.post("/api/v1/games", json=a_game(**fields))
+
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_an_unknown_currency_is_refused(seller: Person) -> None:
+    prices = [{"region": "*", "amount_cents": 1, "currency": "XXX"}]
+    answer = await seller.post("/api/v1/games", json=a_game(prices=prices))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_currency")
+
+
+async def test_a_draft_is_there_for_its_seller_until_it_is_published(shop: Shop, seller: Person) -> None:
+    draft = await shop.game(seller, status="DRAFT")
+    path = f"/api/v1/games/{draft['id']}"
+    assert (await shop.client().get(path)).status_code == 404
+    assert (await seller.get(path)).status_code == 200
+
+    published = await seller.put(path, json={"status": "ACTIVE"})
+
+    assert published.json()["status"] == "ACTIVE"
+    assert (await shop.client().get(path, headers=await shop.reached())).status_code == 200
+
+
+async def test_an_edit_changes_what_it_names(shop: Shop, seller: Person) -> None:
+    game = await shop.game(seller, tags=["Indie"])
+    path = f"/api/v1/games/{game['id']}"
+
+    edited = await seller.put(
+        path,
+        json={"title": "Celeste Classic", "prices": [{"region": "BR", "amount_cents": 999, "currency": "BRL"}]},
+        headers={"If-Match": '"1"'},
+    )
+    stale = await seller.put(path, json={"title": "x"}, headers={"If-Match": '"1"'})
+
+    assert edited.json() == {
+        **game,
+        "title": "Celeste Classic",
+        "prices": [{"region": "BR", "amount_cents": 999, "currency": "BRL"}],
+        "version": 2,
+    }
+    assert edited.headers["etag"] == '"2"'
+    assert (stale.status_code, stale.json()["version"]) == (412, 2)
+    seen = await shop.client().get(path, headers={"Min-Position": edited.headers["event-position"]})
+    assert (seen.json()["title"], seen.headers["etag"]) == ("Celeste Classic", '"2"')
+
+
+async def test_others_games_are_not_edited(shop: Shop, seller: Person, admin: Person) -> None:
+    game = await shop.game(seller)
+    other = await shop.register("SELLER")
+
+    assert (await other.put(f"/api/v1/games/{game['id']}", json={"title": "x"})).json()["code"] == "not_owner"
+    assert (await admin.put(f"/api/v1/games/{game['id']}", json={"title": "y"})).status_code == 200
+    assert (await seller.put(f"/api/v1/games/{uuid4()}", json={"title": "x"})).status_code == 404
+
+
+async def test_a_retired_game_is_no_longer_on_offer(shop: Shop, seller: Person) -> None:
+    game = await shop.game(seller)
+
+    assert (await seller.delete(f"/api/v1/games/{game['id']}")).status_code == 204
+
+    listed = await shop.client().get(f"/api/v1/games?seller_id={seller.id}", headers=await shop.reached())
+    assert listed.json()["items"] == []
+
+
+async def test_browsing_filters_sorts_and_pages(shop: Shop, seller: Person) -> None:
+    for cents, genres in ((300, ["RPG"]), (100, ["Ação"]), (200, ["Ação"])):
+        prices = [{"region": "*", "amount_cents": cents, "currency": "USD"}]
+        await shop.game(seller, prices=prices, genres=genres)
+    path = f"/api/v1/games?seller_id={seller.id}&sort=price"
+
+    def cents(answer):
+        return [game["prices"][0]["amount_cents"] for game in answer.json()["items"]]
+
+    everything = await shop.client().get(path, headers=await shop.reached())
+    assert cents(everything) == [100, 200, 300]
+    assert cents(await shop.client().get(path + "&genre=acao&price_min=150")) == [200]
+    first = await shop.client().get(path + "&limit=2")
+    second = await shop.client().get(first.headers["link"].split(">")[0][1:])
+    assert (cents(first), cents(second)) == ([100, 200], [300])
+    assert (second.json()["next_cursor"], "link" in second.headers) == (None, False)
+
+
+async def test_a_search_forgives_a_typo_and_shows_what_matched(shop: Shop, seller: Person) -> None:
+    word = "Zanzibarque"
+    game = await shop.game(seller, title=f"{word} Chronicles", genres=["Strategy"])
+
+    answer = await shop.client().get("/api/v1/games/search?q=zanzibarqe", headers=await shop.reached())
+    exact = await shop.client().get("/jogos/busca?q=zanzibarque")
+
+    assert [found["id"] for found in answer.json()["items"]] == [game["id"]]
+    assert answer.json()["engine"] == "postgres"
+    (found,) = exact.json()["items"]
+    assert "<" in found["highlight"]
+    assert found["price"] == {"region": "*", "amount_cents": 1999, "currency": "USD"}
+    assert exact.json()["total"] == 1
+    assert exact.json()["facets"]["genre"] == [{"value": "Strategy", "count": 1}]
+    assert set(exact.json()["facets"]) == {"genre", "tag", "platform", "price"}
+
+
+async def test_titles_are_suggested_while_one_types(shop: Shop, seller: Person) -> None:
+    game = await shop.game(seller, title="Quixotic Quokkas")
+
+    answer = await shop.client().get("/api/v1/games/suggest?q=quixotic quo", headers=await shop.reached())
+
+    assert answer.json()["items"] == [{"id": game["id"], "game_id": game["id"], "title": "Quixotic Quokkas"}]
+
+
+async def test_a_seller_sees_their_drafts_and_nobody_elses(shop: Shop, seller: Person, admin: Person) -> None:
+    other = await shop.register("SELLER")
+    draft = await shop.game(seller, status="DRAFT")
+    path = f"/api/v1/catalog/products/by-seller/{seller.id}"
+
+    mine = await seller.get(path, headers=await shop.reached())
+
+    assert [game["id"] for game in mine.json()["items"]] == [draft["id"]]
+    assert (await admin.get(path)).status_code == 200
+    assert (await other.get(path)).status_code == 403
+
+
+async def test_a_repeat_under_a_key_lists_no_second_game(shop: Shop, seller: Person) -> None:
+    key, wanted = {"Idempotency-Key": uuid4().hex}, a_game()
+
+    first = await seller.post("/api/v1/games", json=wanted, headers=key)
+    again = await seller.post("/api/v1/products", json=wanted, headers=key)
+    other = await seller.post("/api/v1/games", json=a_game(), headers=key)
+
+    assert again.headers["idempotent-replayed"] == "true"
+    assert "idempotent-replayed" not in first.headers
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["event-position"] == first.headers["event-position"]
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_refusal_is_not_remembered_under_its_key(shop: Shop, seller: Person) -> None:
+    key, sku = {"Idempotency-Key": uuid4().hex}, uuid4().hex
+    game = await shop.game(seller, sku=sku)
+    wanted = a_game(sku=sku)
+    assert (await seller.post("/api/v1/games", json=wanted, headers=key)).status_code == 409
+
+    await seller.delete(f"/api/v1/games/{game['id']}")
+
+    assert (await seller.post("/api/v1/games", json=wanted, headers=key)).status_code == 201

@@ -1,0 +1,149 @@
+"""What the gateway shows of itself: aliases, OpenAPI, documentation, probes, metrics."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from api.aliases import ALIASES, PREFIXES
+from api.app import create_app
+from api.services import GatewaySettings
+from tests.api.shop import Person, Shop
+from tests.api.tiny import client_of, services
+
+METHODS = {"get", "post", "put", "delete"}
+
+CONTRACT = """
+POST /api/v1/users  POST /users  POST /api/v1/auth/register  POST /users/register  POST /api/users
+POST /api/v1/auth/verify-email  POST /api/v1/auth/login  POST /login/auth  POST /users/login
+POST /api/v1/auth/admin/login  POST /api/v1/auth/refresh  POST /api/v1/auth/logout
+GET /api/v1/users/{user_id}  PUT /api/v1/users/{user_id}  DELETE /api/v1/users/{user_id}  GET /api/v1/users
+GET /users/{user_id}  PUT /users/{user_id}  DELETE /users/{user_id}  GET /users
+POST /api/v1/auth/password/forgot  POST /api/v1/auth/password/reset  GET /.well-known/jwks.json
+POST /api/v1/games  PUT /api/v1/games/{game_id}  DELETE /api/v1/games/{game_id}  GET /api/v1/games/{game_id}
+GET /api/v1/games  GET /api/catalog/products/browse  GET /api/v1/games/search  GET /jogos/busca
+GET /api/v1/games/suggest  GET /api/v1/catalog/products/by-seller/{seller_id}
+GET /jogos  POST /jogos  GET /jogos/{game_id}  POST /api/v1/products  GET /api/v1/catalog/products/{game_id}
+POST /api/v1/admin/products  PUT /api/v1/admin/products/{game_id}  DELETE /api/admin/products/{game_id}
+POST /api/v1/orders  POST /jogos/compra  POST /api/orders  GET /api/v1/orders/{order_id}  GET /api/v1/orders
+GET /api/v1/orders/user/{user_id}  POST /api/v1/orders/{order_id}/cancel  POST /api/v1/orders/{order_id}/refund
+GET /api/v1/library  GET /jogos/biblioteca
+POST /api/v1/payments  POST /pagamento  POST /api/v1/payments/intents  GET /api/v1/payments/{payment_id}
+GET /pagamento/{payment_id}  POST /pagamento/{payment_id}  POST /api/v1/payments/webhook  POST /pagamento/webhook
+POST /api/v1/payments/{payment_id}/refund  POST /api/payments/webhook
+GET /api/v1/notifications
+GET /api/v1/audit/events  GET /api/v1/audit/streams/{stream_id}  GET /api/v1/audit/streams/{stream_id}/state
+GET /api/v1/audit/verify
+GET /api/v1/ops/projections  POST /api/v1/ops/projections/{name}/rebuild  POST /api/v1/ops/projections/{name}/pause
+POST /api/v1/ops/projections/{name}/resume  GET /api/v1/ops/dead-letters  GET /api/v1/ops/quarantine
+POST /api/v1/ops/dead-letters/{job_id}/redrive  POST /api/v1/ops/quarantine/{quarantine_id}/retry
+GET /health/live  GET /health/ready
+"""
+
+
+@pytest.fixture(scope="module")
+def openapi() -> dict[str, Any]:
+    return dict(create_app(services()).openapi())
+
+
+def operations(openapi: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            if method in METHODS:
+                yield method.upper(), path, operation
+
+
+def test_every_operation_of_the_contract_is_served(openapi: dict[str, Any]) -> None:
+    wanted = {" ".join(each) for each in re.findall(r"(\w+) (/\S+)", CONTRACT)}
+    served = {f"{method} {path}" for method, path, _ in operations(openapi)}
+
+    assert wanted - served == set()
+
+
+def test_whatever_has_a_version_in_its_path_is_there_without(openapi: dict[str, Any]) -> None:
+    served = {(method, path) for method, path, _ in operations(openapi)}
+    versioned = {(method, path) for method, path in served if path.startswith("/api/v1/")}
+
+    assert {(method, path.replace("/api/v1/", "/api/")) for method, path in versioned} <= served
+
+
+def test_aliases_are_tagged_and_only_they(openapi: dict[str, Any]) -> None:
+    known = {(method, path) for method, _, path in ALIASES}
+    prefixes = tuple(alias for _, alias in PREFIXES)
+    for method, path, operation in operations(openapi):
+        canonical = path.startswith("/api/v1/") and (method, path) not in known
+        canonical = canonical and not (path.startswith(prefixes) and "by-seller" not in path)
+        canonical = canonical or path.startswith(("/health/", "/.well-known/"))
+        assert (operation["tags"] == ["aliases"]) != canonical, (method, path)
+
+
+def test_operations_have_ids_of_their_own_and_problems_for_answers(openapi: dict[str, Any]) -> None:
+    found = [operation for *_, operation in operations(openapi)]
+
+    assert len({operation["operationId"] for operation in found}) == len(found)
+    assert "ProblemDocument" in openapi["components"]["schemas"]
+    for operation in found:
+        assert "application/problem+json" in operation["responses"]["default"]["content"]
+        assert "HTTPValidationError" not in str(operation)
+
+
+def test_a_literal_path_is_not_taken_for_an_id(openapi: dict[str, Any]) -> None:
+    paths = list(openapi["paths"])
+
+    assert paths.index("/api/catalog/products/browse") < paths.index("/api/catalog/products/{game_id}")
+    assert paths.index("/jogos/biblioteca") < paths.index("/jogos/{game_id}")
+
+
+async def test_the_documentation_needs_no_internet() -> None:
+    client = client_of(create_app(services()))
+    page = await client.get("/docs")
+    script = await client.get("/docs/static/swagger-ui-bundle.js")
+
+    assert page.status_code == script.status_code == 200
+    assert "https://" not in page.text
+    assert (await client.get("/openapi.json")).status_code == 200
+
+
+async def test_readiness_names_what_is_down() -> None:
+    async def up() -> None: ...
+
+    async def down() -> None:
+        raise ConnectionError("no route to 10.0.0.7")
+
+    client = client_of(create_app(services(health={"database": up, "broker": down})))
+    answer = await client.get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "status": "down",
+        "dependencies": {"database": {"status": "ok"}, "broker": {"status": "down"}},
+    }
+    assert (await client.get("/health/live")).json() == {"status": "ok"}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_metrics_tell_of_requests_the_log_projections_and_queues(shop: Shop, buyer: Person) -> None:
+    await buyer.get(f"/api/v1/users/{buyer.id}")
+    await buyer.get("/api/v1/no/such/thing/at/all")
+
+    text = (await shop.client().get("/metrics")).text
+
+    assert 'ludoteca_http_requests_total{method="GET",route="/api/v1/users/{user_id}",status="200"} 1.0' in text
+    assert 'route="unmatched",status="404"' in text
+    assert "such/thing" not in text
+    assert f"ludoteca_log_head {float(await shop.core.log.head())}" in text
+    assert re.search(r'ludoteca_projection_lag{projection="users\W*1"} \d', text)
+    assert 'ludoteca_queue_depth{queue="ludoteca.payments"}' in text
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_who_tries_passwords_is_slowed_down(shop: Shop) -> None:
+    limited = dataclasses.replace(shop.services, settings=GatewaySettings())
+    client = client_of(create_app(limited))
+    body = {"email": "nobody@example.com", "password": "wrong password"}
+
+    statuses = [(await client.post("/api/v1/auth/login", json=body)).status_code for _ in range(21)]
+
+    assert statuses == [401] * 20 + [429]
