@@ -1,0 +1,57 @@
+"""Events as CloudEvents 1.0 in the JSON format, structured mode.
+
+Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from eventstore.log import Envelope
+
+CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
+
+
+class _CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The attributes by their names on the wire; those that are None stay out."""
+
+    id: UUID
+    type: str
+    subject: UUID
+    time: datetime
+    data: msgspec.Raw
+    specversion: str
+    source: str
+    datacontenttype: str
+    position: int
+    streamversion: int
+    actor: str
+    correlationid: UUID | None = None
+    causationid: UUID | None = None
+    traceparent: str | None = None
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def to_cloudevent(env: Envelope, payload: bytes) -> bytes:
+    """The message for the bus. `payload` is the JSON as the log has it: personal fields stay encrypted."""
+    return _encoder.encode(
+        _CloudEvent(
+            id=env.event_id,
+            type=env.name,
+            subject=env.stream_id,
+            time=env.recorded_at,
+            data=msgspec.Raw(payload),
+            specversion="1.0",
+            source="ludoteca",
+            datacontenttype="application/json",
+            position=env.position,
+            streamversion=env.version,
+            actor=env.actor,
+            correlationid=env.correlation_id,
+            causationid=env.causation_id,
+            traceparent=env.traceparent,
+        )
+    )

@@ -1,0 +1,337 @@
+"""The work queue on PostgreSQL: rows claimed with FOR UPDATE SKIP LOCKED, held by a lease that its worker renews.
+
+A job is published once: an id that waits, is worked on or is dead is not taken again. Every start counts as an attempt,
+so that a job whose worker dies each time ends among the dead too.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import LiteralString
+from uuid import UUID, uuid4
+
+import msgspec
+import psycopg
+import structlog
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from adapters.attempts import BACKOFF, WORKER_LOST, attempt, stop_if_cancelled
+from commands.ports import DeadLetter, Delivery, Job, JobHandler
+
+_LISTEN = "LISTEN ludoteca_queue"
+"""Notified once per publishing, with the queue's name."""
+
+_PUBLISH = """
+WITH added AS (
+    INSERT INTO queue.jobs (queue, id, kind, body)
+    SELECT %(queue)s, id, kind, body::jsonb
+    FROM unnest(%(ids)s::uuid[], %(kinds)s::text[], %(bodies)s::text[]) WITH ORDINALITY AS job (id, kind, body, n)
+    ORDER BY n
+    ON CONFLICT DO NOTHING
+    RETURNING id
+)
+SELECT pg_notify('ludoteca_queue', %(queue)s) WHERE EXISTS (SELECT FROM added)"""
+
+_CLAIM = """
+WITH due AS (
+    SELECT id FROM queue.jobs
+    WHERE queue = %(queue)s AND died_at IS NULL AND due_at <= now()
+    ORDER BY due_at, seq LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE queue.jobs AS job
+SET attempts = attempts + 1, held_by = %(holder)s, due_at = now() + make_interval(secs => %(lease)s)
+FROM due WHERE job.queue = %(queue)s AND job.id = due.id
+RETURNING job.id, job.kind, job.body, job.attempts"""
+
+_RENEW = """
+UPDATE queue.jobs SET due_at = now() + make_interval(secs => %(lease)s)
+WHERE queue = %(queue)s AND held_by = %(holder)s AND id = ANY(%(ids)s)"""
+
+_DONE = """
+DELETE FROM queue.jobs AS job
+USING unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS done (id, attempts)
+WHERE job.queue = %(queue)s AND job.id = done.id AND job.attempts = done.attempts AND job.held_by = %(holder)s"""
+
+_FAILED = """
+UPDATE queue.jobs AS job
+SET held_by = NULL, error = failed.error,
+    due_at = now() + make_interval(secs => coalesce(failed.delay, 0)),
+    died_at = CASE WHEN failed.delay IS NULL THEN clock_timestamp() END
+FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(errors)s::text[], %(delays)s::float8[])
+    AS failed (id, attempts, error, delay)
+WHERE job.queue = %(queue)s AND job.id = failed.id AND job.attempts = failed.attempts AND job.held_by = %(holder)s"""
+
+_RELEASE = """
+WITH released AS (
+    UPDATE queue.jobs SET held_by = NULL, due_at = now()
+    WHERE queue = %(queue)s AND held_by = %(holder)s
+    RETURNING id
+)
+SELECT pg_notify('ludoteca_queue', %(queue)s) WHERE EXISTS (SELECT FROM released)"""
+
+_NEXT_DUE = """
+SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM queue.jobs
+WHERE queue = %(queue)s AND died_at IS NULL"""
+
+_DEPTH = "SELECT count(*) FROM queue.jobs WHERE queue = %(queue)s AND died_at IS NULL"
+
+_DEAD = """
+SELECT id, kind, body, error, attempts, died_at FROM queue.jobs
+WHERE queue = %(queue)s AND died_at IS NOT NULL
+ORDER BY died_at, seq LIMIT %(limit)s"""
+
+_REDRIVE = """
+WITH revived AS (
+    UPDATE queue.jobs SET attempts = 0, due_at = now(), error = NULL, died_at = NULL
+    WHERE queue = %(queue)s AND id = %(id)s AND died_at IS NOT NULL
+    RETURNING id
+)
+SELECT pg_notify('ludoteca_queue', %(queue)s) FROM revived"""
+
+_log = structlog.get_logger(__name__)
+
+
+class PostgresQueue:
+    """Fulfils `WorkQueue`. Each running `consume` has a connection of its own beside the pool's, to listen on."""
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        name: str,
+        *,
+        backoff: Sequence[float] = BACKOFF,
+        lease_seconds: float = 60,
+        poll_seconds: float = 1,
+    ) -> None:
+        """`backoff`: seconds to wait after each failed attempt but the last.
+
+        A worker that vanishes loses its jobs after `lease_seconds`; `poll_seconds` bounds how long a job waits whose
+        notification was lost.
+        """
+        self.name = name
+        self.backoff = tuple(backoff)
+        self.lease_seconds = lease_seconds
+        self.poll_seconds = poll_seconds
+        self._pool = pool
+
+    @property
+    def max_attempts(self) -> int:
+        """How often a job is tried before it is dead."""
+        return len(self.backoff) + 1
+
+    @retry(
+        retry=retry_if_exception_type(psycopg.OperationalError),  # repeating is harmless: the queue knows its ids
+        wait=wait_fixed(0.2),
+        stop=stop_after_delay(30),
+        reraise=True,
+    )
+    async def publish(self, jobs: Sequence[Job]) -> None:
+        """Returns when the jobs are committed. Ids that the queue knows already are left as they are.
+
+        A lost database is waited for, half a minute; then raises psycopg.OperationalError.
+        """
+        if jobs:
+            await _run(
+                self._pool,
+                _PUBLISH,
+                queue=self.name,
+                ids=[job.id for job in jobs],
+                kinds=[job.kind for job in jobs],
+                bodies=[msgspec.json.encode(job.body).decode() for job in jobs],
+            )
+
+    async def consume(self, handler: JobHandler, *, concurrency: int = 4) -> None:
+        """Hand jobs to the handler until cancelled, `concurrency` at a time. Then lets go of what it was working on.
+
+        A lost database is waited for.
+        """
+        await _Consumer(self, self._pool, handler, concurrency).run()
+
+    async def depth(self) -> int:
+        """Jobs that wait or are being worked on."""
+        ((count,),) = await _run(self._pool, _DEPTH, queue=self.name)
+        return int(count)
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """The dead, the longest dead first."""
+        return [
+            DeadLetter(
+                job=Job(id, kind, body),
+                queue=self.name,
+                error=error or "",
+                attempts=min(attempts, self.max_attempts),  # a lost worker is found out by one claim more
+                died_at=died_at,
+            )
+            for id, kind, body, error, attempts, died_at in await _run(self._pool, _DEAD, queue=self.name, limit=limit)
+        ]
+
+    async def redrive(self, job_id: UUID) -> bool:
+        """Put a dead job back to work with fresh attempts. False when there is none of that id."""
+        return bool(await _run(self._pool, _REDRIVE, queue=self.name, id=job_id))
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """A job and the attempt that it was claimed for: a later claim of the same job is another."""
+
+    job_id: UUID
+    attempt: int
+
+
+class _Consumer:
+    """One running `consume`: claims as many jobs as it has hands free, and tells how they went in batches."""
+
+    def __init__(self, queue: PostgresQueue, pool: AsyncConnectionPool, handler: JobHandler, concurrency: int) -> None:
+        self._queue, self._pool, self._handler, self._concurrency = queue, pool, handler, concurrency
+        self._holder = uuid4()
+        self._working: dict[_Claim, asyncio.Task[None]] = {}
+        self._outcomes: dict[_Claim, str | None] = {}  # the error, None when done; kept until the database knows
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._renew())]
+        try:
+            while True:
+                stop_if_cancelled()
+                try:
+                    await self._step()
+                except psycopg.OperationalError as error:
+                    _log.warning("work queue lost its database", queue=self._queue.name, error=str(error))
+                    await asyncio.sleep(self._queue.poll_seconds)
+        finally:
+            await _stop([*helpers, *self._working.values()])
+            await self._let_go()
+
+    async def _step(self) -> None:
+        self._wake.clear()  # before looking: what is published from here on wakes us
+        await self._settle()
+        free = self._concurrency - len(self._working) - len(self._outcomes)
+        claimed = await self._claim(free) if free > 0 else 0
+        if self._outcomes:
+            return
+        seconds = await self._seconds_until_due() if claimed < free else None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # not wait_for, which can swallow a cancellation
+                await self._wake.wait()
+
+    async def _claim(self, limit: int) -> int:
+        rows = await _run(
+            self._pool,
+            _CLAIM,
+            queue=self._queue.name,
+            limit=limit,
+            holder=self._holder,
+            lease=self._queue.lease_seconds,
+        )
+        for job_id, kind, body, number in rows:
+            claim = _Claim(job_id, number)
+            if number > self._queue.max_attempts:
+                self._outcomes[claim] = WORKER_LOST
+                continue
+            delivery = Delivery(Job(job_id, kind, body), number, last=number == self._queue.max_attempts)
+            task = asyncio.create_task(self._work(claim, delivery))
+            self._working[claim] = task
+        return len(rows)
+
+    async def _work(self, claim: _Claim, delivery: Delivery) -> None:
+        try:
+            self._outcomes[claim] = await attempt(self._handler, delivery)
+        finally:
+            del self._working[claim]
+            self._wake.set()
+
+    async def _settle(self) -> None:
+        """Tell the database what has been done and what has failed."""
+        outcomes = dict(self._outcomes)
+        done = [claim for claim, error in outcomes.items() if error is None]
+        failed = [(claim, error) for claim, error in outcomes.items() if error is not None]
+        if not outcomes:
+            return
+        mine = {"queue": self._queue.name, "holder": self._holder}
+        async with self._pool.connection() as conn, conn.transaction():
+            if done:
+                await conn.execute(_DONE, {**mine, **_columns(done)})
+            if failed:
+                errors = [error for _, error in failed]
+                delays = [self._delay(claim) for claim, _ in failed]
+                claims = _columns([claim for claim, _ in failed])
+                await conn.execute(_FAILED, {**mine, **claims, "errors": errors, "delays": delays})
+        for claim in outcomes:
+            del self._outcomes[claim]
+
+    def _delay(self, claim: _Claim) -> float | None:
+        """Seconds until the next attempt; None when that was the last."""
+        return self._queue.backoff[claim.attempt - 1] if claim.attempt < self._queue.max_attempts else None
+
+    async def _seconds_until_due(self) -> float:
+        seconds: float | None
+        ((seconds,),) = await _run(self._pool, _NEXT_DUE, queue=self._queue.name)
+        if seconds is None:
+            return self._queue.poll_seconds
+        return min(max(seconds, 0.01), self._queue.poll_seconds)  # due already: another worker is just claiming it
+
+    async def _listen(self) -> None:
+        """Wake up at every notification. When this fails, polling stands in until it works again."""
+        while True:
+            with contextlib.suppress(psycopg.OperationalError):
+                async with await _another_connection(self._pool) as conn:
+                    await conn.execute(_LISTEN)
+                    self._wake.set()
+                    async for notice in conn.notifies():
+                        if notice.payload == self._queue.name:
+                            self._wake.set()
+            await asyncio.sleep(self._queue.poll_seconds)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._queue.lease_seconds / 3)
+            ids = [claim.job_id for claim in (*self._working, *self._outcomes)]
+            if ids:
+                with contextlib.suppress(psycopg.OperationalError):
+                    await _run(
+                        self._pool,
+                        _RENEW,
+                        queue=self._queue.name,
+                        holder=self._holder,
+                        ids=ids,
+                        lease=self._queue.lease_seconds,
+                    )
+
+    async def _let_go(self) -> None:
+        """Another worker need not wait for the lease to end. If the database is gone, it does."""
+        try:
+            await self._settle()
+            await _run(self._pool, _RELEASE, queue=self._queue.name, holder=self._holder)
+        except psycopg.OperationalError as error:
+            _log.warning("work queue could not release its jobs", queue=self._queue.name, error=str(error))
+
+
+async def _stop(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they end: what they wait in may take a cancellation for its own and go on."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
+
+
+def _columns(claims: Sequence[_Claim]) -> dict[str, object]:
+    return {"ids": [claim.job_id for claim in claims], "attempts": [claim.attempt for claim in claims]}
+
+
+async def _another_connection(pool: AsyncConnectionPool) -> psycopg.AsyncConnection:
+    """One like the pool's, but not of it: listeners that never give theirs back could take all that a pool has."""
+    async with pool.connection() as conn:
+        parameters = conn.info.get_parameters()
+        if conn.info.password:
+            parameters["password"] = conn.info.password
+    return await psycopg.AsyncConnection.connect(make_conninfo(**parameters), autocommit=True)
+
+
+async def _run(pool: AsyncConnectionPool, statement: LiteralString, **values: object) -> list[TupleRow]:
+    async with pool.connection() as conn:
+        cursor = await conn.execute(statement, values)
+        return await cursor.fetchall() if cursor.description else []

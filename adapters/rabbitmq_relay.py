@@ -1,0 +1,105 @@
+"""Publishes the log's events to RabbitMQ, in order. Whoever calls it keeps the checkpoint."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import aio_pika
+import aiormq
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.abc import ChannelFrame, FrameType
+from pamqp.body import ContentBody
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+from adapters.cloudevents import CONTENT_TYPE
+
+EXCHANGE = "ludoteca.events"
+
+_PERSISTENT = 2
+
+
+class RabbitPublisher:
+    """Publishes to the durable topic exchange `ludoteca.events`; an event that nobody subscribes to is dropped there.
+
+    Subscribers may see events again, when their page failed and is repeated whole; but never out of order: what got
+    through of a failed page is its beginning. That is why this connection does not mend itself halfway through.
+    """
+
+    def __init__(self, url: str, *, publish_seconds: float = 30) -> None:
+        """`publish_seconds` bounds the wait for the confirmations of one page."""
+        self._url = url
+        self._publish_seconds = publish_seconds
+        self._connection: AbstractConnection | None = None
+        self._channel: aiormq.abc.AbstractChannel | None = None
+
+    async def connect(self) -> None:
+        """Connect and declare the exchange, unless that is so already. Raises ConnectionError when it cannot."""
+        if self._channel is not None and not self._channel.is_closed:
+            return
+        await self.close()
+        try:
+            self._connection = await aio_pika.connect(
+                self._url, client_properties={"connection_name": "ludoteca relay"}, timeout=self._publish_seconds
+            )
+            channel = await self._connection.channel(publisher_confirms=True)
+            await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+            self._channel = await channel.get_underlay_channel()
+        except (AMQPError, OSError) as error:
+            await self.close()
+            raise ConnectionError(f"no connection to RabbitMQ: {error}") from error
+
+    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]]) -> None:
+        """Publish a page of (routing key, body, message id) in this order; returns when every one is confirmed.
+
+        Connects first when need be. Raises ConnectionError when any was not confirmed: publish the page again.
+        """
+        await self.connect()
+        assert isinstance(self._channel, aiormq.Channel)
+        try:
+            async with asyncio.timeout(self._publish_seconds):
+                outcomes = await asyncio.gather(*await _write(self._channel, messages), return_exceptions=True)
+        except (AMQPError, ChannelInvalidStateError, OSError) as error:
+            outcomes = [error]
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            await self.close()  # nothing of this page may still be under way when it is repeated
+            raise ConnectionError(f"RabbitMQ did not confirm {len(failures)} events: {failures[0]}") from failures[0]
+
+    async def close(self) -> None:
+        """Close the connection; `publish` or `connect` opens another."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            await connection.close()
+
+
+async def _write(
+    channel: aiormq.Channel, messages: Sequence[tuple[str, bytes, UUID]]
+) -> list[asyncio.Future[aiormq.abc.ConfirmationFrameType]]:
+    """Write a page in one go; returns a confirmation to come for each message.
+
+    The same as `channel.basic_publish` for each, without a task, a lock and a system call for each: 10,000 messages/s
+    instead of 3,500 (2 cores, broker on the same machine, one quorum queue bound).
+    """
+    frames: list[FrameType | ContentBody] = []
+    for routing_key, body, message_id in messages:
+        properties = Basic.Properties(content_type=CONTENT_TYPE, message_id=str(message_id), delivery_mode=_PERSISTENT)
+        frames.append(Basic.Publish(exchange=EXCHANGE, routing_key=routing_key))
+        frames.append(ContentHeader(body_size=len(body), properties=properties))
+        step = channel.max_content_size
+        frames.extend(ContentBody(body[start : start + step]) for start in range(0, len(body), step))
+    page = ChannelFrame.marshall(channel_number=channel.number, frames=frames)
+
+    confirmations = []
+    async with channel.lock:
+        for _ in messages:
+            channel.delivery_tag += 1
+            confirmation = channel.create_future()
+            channel.confirmations[channel.delivery_tag] = confirmation
+            confirmations.append(confirmation)
+        await channel.write_queue.put(page)
+    return confirmations

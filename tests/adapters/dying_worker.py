@@ -1,0 +1,31 @@
+"""A worker process that takes a job, says so and hangs, to be killed: python dying_worker.py KIND URL NAME"""
+
+import asyncio
+import sys
+
+from psycopg_pool import AsyncConnectionPool
+from queue_stations import LEASE_SECONDS
+
+from adapters.postgres_queue import PostgresQueue
+from adapters.rabbitmq import RabbitQueue, connect
+from commands.ports import Delivery, WorkQueue
+
+
+async def hang(delivery: Delivery) -> None:
+    print(f"attempt {delivery.attempt}", flush=True)
+    await asyncio.Event().wait()
+
+
+async def main(kind: str, url: str, name: str) -> None:
+    queue: WorkQueue
+    if kind == "postgres":
+        pool = AsyncConnectionPool(url, open=False)
+        await pool.open()
+        queue = PostgresQueue(pool, name, backoff=(0.05,), lease_seconds=LEASE_SECONDS)
+    else:
+        queue = RabbitQueue(await connect(url), name, backoff=(0.05,))
+    await queue.consume(hang)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

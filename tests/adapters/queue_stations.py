@@ -1,0 +1,139 @@
+"""The two work queues, behind what their contract tests need of either."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import ClassVar, Protocol
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+from wire import Wire
+from yarl import URL
+
+from adapters.postgres_queue import PostgresQueue
+from adapters.rabbitmq import RabbitQueue, connect
+from commands.ports import Delivery, JobHandler, WorkQueue
+
+LEASE_SECONDS = 0.5
+
+
+class Station(Protocol):
+    """A broker that the test's process is connected to, and the connection's weak point."""
+
+    KIND: ClassVar[str]
+    url: str
+
+    async def queue(self, name: str, backoff: Sequence[float]) -> WorkQueue:
+        """A queue over a connection of its own, as another process would have."""
+        ...
+
+    async def cut(self) -> None:
+        """Lose every connection there is."""
+        ...
+
+
+class PostgresStation:
+    KIND: ClassVar[str] = "postgres"
+
+    def __init__(self, url: str, stack: contextlib.AsyncExitStack) -> None:
+        self.url, self._stack = url, stack
+
+    async def queue(self, name: str, backoff: Sequence[float]) -> WorkQueue:
+        pool = AsyncConnectionPool(self.url, min_size=1, max_size=4, open=False)
+        await self._stack.enter_async_context(pool)
+        return PostgresQueue(pool, name, backoff=backoff, lease_seconds=LEASE_SECONDS, poll_seconds=0.2)
+
+    async def cut(self) -> None:
+        async with await psycopg.AsyncConnection.connect(self.url) as conn:
+            await conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+
+class RabbitStation:
+    KIND: ClassVar[str] = "rabbitmq"
+
+    def __init__(self, url: str, wire: Wire, stack: contextlib.AsyncExitStack) -> None:
+        self.url, self._wire, self._stack = url, wire, stack
+
+    async def queue(self, name: str, backoff: Sequence[float]) -> WorkQueue:
+        through_wire = URL(self.url).with_host("127.0.0.1").with_port(self._wire.port)
+        connection = await connect(str(through_wire), reconnect_seconds=0.1)
+        self._stack.push_async_callback(connection.close)
+        return RabbitQueue(connection, name, backoff=backoff)
+
+    async def cut(self) -> None:
+        self._wire.cut()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+
+    async def holds() -> bool:
+        return condition()
+
+    await _until(holds)
+
+
+async def until_depth(queue: WorkQueue, depth: int) -> None:
+    async def holds() -> bool:
+        return await queue.depth() == depth
+
+    await _until(holds)
+
+
+async def until_dead(queue: WorkQueue, count: int) -> None:
+    async def holds() -> bool:
+        return len(await queue.dead_letters()) == count
+
+    await _until(holds)
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(15):
+        while not await condition():  # noqa: ASYNC110 what is waited for happens on a server
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def consuming(queue: WorkQueue, handler: JobHandler, concurrency: int = 4) -> AsyncIterator[None]:
+    """Consume while the block runs."""
+    task = asyncio.create_task(queue.consume(handler, concurrency=concurrency))
+    try:
+        yield
+    finally:
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+class Worker:
+    """A handler that keeps what it was handed, and does what it is told to."""
+
+    def __init__(self, *errors: BaseException | None) -> None:
+        """Raises these in turn, then none."""
+        self.deliveries: list[Delivery] = []
+        self.times: list[float] = []
+        self._errors = list(errors)
+
+    async def __call__(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        self.times.append(asyncio.get_running_loop().time())
+        error = self._errors.pop(0) if self._errors else None
+        if error is not None:
+            raise error
+
+
+class Stuck:
+    """A handler that never comes back, until it is told to."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.began, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        self.began.set()
+        await self.go_on.wait()

@@ -1,0 +1,407 @@
+"""The contract of a work queue, kept by PostgreSQL and RabbitMQ alike; their one difference is marked."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import aio_pika
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+from queue_stations import (
+    LEASE_SECONDS,
+    PostgresStation,
+    RabbitStation,
+    Station,
+    Stuck,
+    Worker,
+    consuming,
+    until,
+    until_dead,
+    until_depth,
+)
+from wire import Wire
+from yarl import URL
+
+from adapters.attempts import WORKER_LOST
+from adapters.postgres_queue import PostgresQueue
+from commands.ports import Delivery, Job
+
+
+@pytest.fixture
+async def postgres(database: str) -> AsyncIterator[Station]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield PostgresStation(database, stack)
+
+
+@pytest.fixture
+async def rabbitmq(rabbitmq_url: str) -> AsyncIterator[Station]:
+    url = URL(rabbitmq_url)
+    async with Wire(url.host or "localhost", url.port or 5672) as wire, contextlib.AsyncExitStack() as stack:
+        yield RabbitStation(rabbitmq_url, wire, stack)
+
+
+@pytest.fixture(params=["postgres", "rabbitmq"])
+def station(request: pytest.FixtureRequest) -> Station:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def name(rabbitmq_url: str) -> AsyncIterator[str]:
+    """A queue's name that no other test has."""
+    name = f"test.{uuid4().hex}"
+    yield name
+    connection = await aio_pika.connect(rabbitmq_url)
+    async with connection, connection.channel() as channel:
+        for suffix in ("", ".dlq", ".retry.50", ".retry.100", ".retry.60000"):
+            await channel.queue_delete(name + suffix)
+
+
+def a_job(**body: str) -> Job:
+    return Job(uuid4(), "payment.charge", body)
+
+
+async def test_each_published_job_is_handed_over_once(station: Station, name: str) -> None:
+    queue, worker = await station.queue(name, backoff=(0.05,)), Worker()
+    jobs = [a_job(order=str(n), note="ação") for n in range(300)]
+    await queue.publish(jobs)
+    async with consuming(queue, worker):
+        await until(lambda: len(worker.deliveries) >= len(jobs))
+        await until_depth(queue, 0)
+    by_id = {delivery.job.id: delivery for delivery in worker.deliveries}
+    assert by_id == {job.id: Delivery(job, attempt=1, last=False) for job in jobs}
+    assert len(worker.deliveries) == len(jobs)
+
+
+async def test_a_job_published_while_workers_wait_is_handed_over(station: Station, name: str) -> None:
+    queue, worker = await station.queue(name, backoff=()), Worker()
+    elsewhere = await station.queue(name, backoff=())
+    async with consuming(queue, worker):
+        for n in range(3):
+            await elsewhere.publish([a_job()])
+            await until(lambda n=n: len(worker.deliveries) == n + 1)
+
+
+async def test_publishing_nothing_is_fine(station: Station, name: str) -> None:
+    queue = await station.queue(name, backoff=())
+    await queue.publish([])
+    assert await queue.depth() == 0
+
+
+async def test_queues_do_not_see_each_others_jobs(station: Station, name: str) -> None:
+    queue, other = await station.queue(name, backoff=()), await station.queue(name + ".retry.50", backoff=())
+    worker, job, others = Worker(), a_job(), a_job()
+    await other.publish([others])
+    await queue.publish([job])
+    async with consuming(queue, worker):
+        await until_depth(queue, 0)
+    assert [delivery.job for delivery in worker.deliveries] == [job]
+    await until_depth(other, 1)
+
+
+async def test_an_id_published_twice_is_one_job_on_postgres_and_two_deliveries_on_rabbitmq(
+    station: Station, name: str
+) -> None:
+    """THE DIFFERENCE: RabbitMQ does not know ids, so there it is the handler's idempotency that makes it one."""
+    times = {"postgres": 1, "rabbitmq": 2}[station.KIND]
+    queue, worker, job = await station.queue(name, backoff=()), Worker(), a_job()
+    await queue.publish([job])
+    await queue.publish([job])
+    await until_depth(queue, times)
+    async with consuming(queue, worker):
+        await until_depth(queue, 0)
+    assert [delivery.job for delivery in worker.deliveries] == [job] * times
+
+
+async def test_on_postgres_an_id_that_is_worked_on_or_dead_is_not_taken_again(postgres: Station, name: str) -> None:
+    queue, stuck, failing, job = await postgres.queue(name, backoff=()), Stuck(), Worker(ValueError("no")), a_job()
+    await queue.publish([job])
+    async with consuming(queue, failing):
+        await until_dead(queue, 1)
+    await queue.publish([job])
+    assert await queue.depth() == 0
+    await queue.redrive(job.id)
+    async with consuming(queue, stuck):
+        await stuck.began.wait()
+        await queue.publish([job])
+        assert await queue.depth() == 1
+        stuck.go_on.set()
+        await until_depth(queue, 0)
+    assert len(stuck.deliveries) == 1
+
+
+async def test_a_job_that_fails_is_tried_again_after_each_wait_until_it_succeeds(station: Station, name: str) -> None:
+    queue, job = await station.queue(name, backoff=(0.05, 0.1)), a_job()
+    worker = Worker(ValueError("first"), ValueError("second"))
+    await queue.publish([job])
+    async with consuming(queue, worker):
+        await until(lambda: len(worker.deliveries) == 3)
+        await until_depth(queue, 0)
+    assert worker.deliveries == [Delivery(job, 1, False), Delivery(job, 2, False), Delivery(job, 3, True)]
+    first, second, third = worker.times
+    assert second - first >= 0.05
+    assert third - second >= 0.1
+    assert await queue.dead_letters() == []
+
+
+async def test_a_job_that_waits_for_its_retry_counts_and_holds_up_no_other(station: Station, name: str) -> None:
+    queue, worker = await station.queue(name, backoff=(60,)), Worker(ValueError("later"))
+    await queue.publish([a_job()])
+    async with consuming(queue, worker, concurrency=1):
+        await until(lambda: len(worker.deliveries) == 1)
+        other = a_job()
+        await queue.publish([other])
+        await until(lambda: len(worker.deliveries) == 2)
+        await until_depth(queue, 1)
+    assert worker.deliveries[1].job == other
+
+
+async def test_a_job_that_fails_its_last_attempt_is_dead_and_says_why(station: Station, name: str) -> None:
+    queue, worker, job = (
+        await station.queue(name, backoff=(0.05,)),
+        Worker(ValueError("a"), KeyError("b")),
+        a_job(n="1"),
+    )
+    await queue.publish([job])
+    async with consuming(queue, worker):
+        await until_dead(queue, 1)
+    assert [delivery.last for delivery in worker.deliveries] == [False, True]
+    (dead,) = await queue.dead_letters()
+    assert (dead.job, dead.queue, dead.error, dead.attempts) == (job, name, "KeyError: 'b'", 2)
+    assert dead.died_at is not None
+    await until_depth(queue, 0)
+
+
+async def test_an_error_that_no_store_could_hold_is_kept_as_far_as_possible(station: Station, name: str) -> None:
+    queue, worker = await station.queue(name, backoff=()), Worker(ValueError("nul \x00, half \ud800, " + "x" * 9000))
+    await queue.publish([a_job()])
+    async with consuming(queue, worker):
+        await until_dead(queue, 1)
+    (dead,) = await queue.dead_letters()
+    assert dead.error.startswith("ValueError: nul \ufffd, half ?, xxx")
+    assert len(dead.error) == 2000
+
+
+async def test_a_handler_whose_own_call_was_cancelled_has_failed_and_the_worker_goes_on(
+    station: Station, name: str
+) -> None:
+    queue, worker = await station.queue(name, backoff=()), Worker(asyncio.CancelledError("inner"))
+    await queue.publish([a_job()])
+    async with consuming(queue, worker, concurrency=1):
+        await until_dead(queue, 1)
+        await queue.publish([a_job()])
+        await until(lambda: len(worker.deliveries) == 2)
+        await until_depth(queue, 0)
+
+
+async def test_looking_at_the_dead_neither_loses_nor_reorders_them(station: Station, name: str) -> None:
+    queue, jobs = await station.queue(name, backoff=()), [a_job() for _ in range(3)]
+    async with consuming(queue, Worker(*[ValueError("no")] * 3), concurrency=1):
+        for n, job in enumerate(jobs, start=1):
+            await queue.publish([job])
+            await until_dead(queue, n)
+    for _ in range(30):
+        assert [dead.job for dead in await queue.dead_letters(limit=2)] == jobs[:2]
+        assert [dead.job for dead in await queue.dead_letters()] == jobs
+
+
+async def test_a_dead_job_that_is_redriven_has_fresh_attempts_and_leaves_the_others_dead(
+    station: Station, name: str
+) -> None:
+    queue, jobs = await station.queue(name, backoff=()), [a_job() for _ in range(3)]
+    await queue.publish(jobs)
+    async with consuming(queue, Worker(*[ValueError("no")] * 3), concurrency=1):
+        await until_dead(queue, 3)
+    worker = Worker()
+    assert await queue.redrive(jobs[1].id)
+    async with consuming(queue, worker):
+        await until(lambda: len(worker.deliveries) == 1)
+        await until_depth(queue, 0)
+    assert worker.deliveries == [Delivery(jobs[1], attempt=1, last=True)]
+    assert {dead.job.id for dead in await queue.dead_letters()} == {jobs[0].id, jobs[2].id}
+    assert not await queue.redrive(jobs[1].id)
+
+
+async def test_redriving_what_is_not_dead_does_nothing(station: Station, name: str) -> None:
+    queue, job = await station.queue(name, backoff=()), a_job()
+    await queue.publish([job])
+    assert not await queue.redrive(job.id)
+    assert not await queue.redrive(uuid4())
+    await until_depth(queue, 1)
+
+
+async def test_as_many_jobs_as_allowed_are_worked_on_at_once(station: Station, name: str) -> None:
+    queue, together, now, most = await station.queue(name, backoff=()), asyncio.Barrier(4), 0, 0
+
+    async def handler(delivery: Delivery) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await together.wait()  # passes only when four are here at once
+        now -= 1
+
+    await queue.publish([a_job() for _ in range(12)])
+    async with consuming(queue, handler, concurrency=4):
+        await until_depth(queue, 0)
+    assert most == 4
+
+
+async def test_a_job_being_worked_on_counts_and_is_not_given_to_another_worker(station: Station, name: str) -> None:
+    queue, elsewhere = await station.queue(name, backoff=(0.05,)), await station.queue(name, backoff=(0.05,))
+    stuck, idle, second = Stuck(), Worker(), a_job()
+    await queue.publish([a_job()])
+    async with consuming(queue, stuck, concurrency=1):
+        await stuck.began.wait()
+        assert await queue.depth() == 1
+        async with consuming(elsewhere, idle):
+            await elsewhere.publish([second])
+            await until(lambda: len(idle.deliveries) == 1)
+        stuck.go_on.set()
+        await until_depth(queue, 0)
+    assert [delivery.job for delivery in idle.deliveries] == [second]
+
+
+async def test_a_job_whose_worker_is_stopped_is_handed_to_the_next_as_another_attempt(
+    station: Station, name: str
+) -> None:
+    queue, stuck, worker, job = await station.queue(name, backoff=(0.05,)), Stuck(), Worker(), a_job()
+    await queue.publish([job])
+    async with consuming(queue, stuck):
+        await stuck.began.wait()
+    async with consuming(queue, worker):
+        await until(lambda: len(worker.deliveries) == 1)
+        await until_depth(queue, 0)
+    assert worker.deliveries == [Delivery(job, attempt=2, last=True)]
+
+
+async def test_a_job_whose_worker_process_is_killed_is_handed_to_another(station: Station, name: str) -> None:
+    queue, worker, job = await station.queue(name, backoff=(0.05,)), Worker(), a_job()
+    await queue.publish([job])
+    script = Path(__file__).with_name("dying_worker.py")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, script, station.KIND, station.url, name, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"attempt 1\n"
+    process.kill()
+    await process.wait()
+    async with consuming(queue, worker):
+        await until(lambda: len(worker.deliveries) == 1)
+        await until_depth(queue, 0)
+    assert worker.deliveries == [Delivery(job, attempt=2, last=True)]
+
+
+async def test_a_job_whose_worker_dies_every_time_is_dead_in_the_end(station: Station, name: str) -> None:
+    queue, worker, job = await station.queue(name, backoff=(0.05,)), Worker(), a_job()
+    await queue.publish([job])
+    for _ in range(2):
+        stuck = Stuck()
+        async with consuming(queue, stuck):
+            await stuck.began.wait()
+    async with consuming(queue, worker):
+        await until_dead(queue, 1)
+    assert worker.deliveries == []
+    (dead,) = await queue.dead_letters()
+    assert (dead.job, dead.error, dead.attempts) == (job, WORKER_LOST, 2)
+
+
+async def test_a_connection_lost_while_working_costs_no_job_and_the_worker_goes_on(station: Station, name: str) -> None:
+    queue, stuck, after = await station.queue(name, backoff=(0.05, 0.05)), Stuck(), a_job()
+    await queue.publish([a_job()])
+    async with consuming(queue, stuck):
+        await stuck.began.wait()
+        await station.cut()
+        stuck.go_on.set()
+        await queue.publish([after])
+        await until(lambda: after in [delivery.job for delivery in stuck.deliveries])
+        await until_depth(queue, 0)
+    assert await queue.dead_letters() == []
+
+
+async def test_publishing_over_a_lost_connection_waits_for_it_and_loses_nothing(station: Station, name: str) -> None:
+    queue, worker = await station.queue(name, backoff=()), Worker()
+    jobs = [a_job() for _ in range(3)]
+    await queue.publish(jobs[:1])
+    await station.cut()
+    await queue.publish(jobs[1:2])
+    publishing = asyncio.create_task(queue.publish(jobs[2:]))
+    await station.cut()
+    await publishing
+    elsewhere = await station.queue(name, backoff=())
+    async with consuming(elsewhere, worker):
+        await until(lambda: {delivery.job.id for delivery in worker.deliveries} == {job.id for job in jobs})
+
+
+async def test_on_postgres_a_lease_is_renewed_for_as_long_as_the_handler_runs(postgres: Station, name: str) -> None:
+    queue, elsewhere = await postgres.queue(name, backoff=()), await postgres.queue(name, backoff=())
+    stuck, idle = Stuck(), Worker()
+    await queue.publish([a_job()])
+    async with consuming(queue, stuck), contextlib.AsyncExitStack() as stack:
+        await stuck.began.wait()
+        await stack.enter_async_context(consuming(elsewhere, idle))
+        async with await psycopg.AsyncConnection.connect(postgres.url, autocommit=True) as conn:
+            renewed = "SELECT max(due_at) > now() + make_interval(secs => %s) FROM queue.jobs"
+            began = asyncio.get_running_loop().time()
+            while asyncio.get_running_loop().time() < began + 3 * LEASE_SECONDS:
+                (held,) = await (await conn.execute(renewed, (LEASE_SECONDS / 3,))).fetchone() or (False,)
+                assert held, "the lease is about to end"
+                await asyncio.sleep(0.02)
+        stuck.go_on.set()
+        await until_depth(queue, 0)
+    assert idle.deliveries == []
+    assert len(stuck.deliveries) == 1
+
+
+async def test_on_postgres_polling_finds_a_job_whose_notification_was_lost(postgres: Station, name: str) -> None:
+    queue, worker = await postgres.queue(name, backoff=()), Worker()
+    async with consuming(queue, worker):
+        async with await psycopg.AsyncConnection.connect(postgres.url) as conn:
+            await conn.execute(
+                "INSERT INTO queue.jobs (queue, id, kind, body) VALUES (%s, %s, 'quiet', '{}')", (name, uuid4())
+            )
+        await until(lambda: len(worker.deliveries) == 1)
+
+
+async def test_on_postgres_the_programs_role_can_do_all_that_a_queue_does(database: str, name: str) -> None:
+    worker, job = Worker(ValueError("no")), a_job()
+    kwargs = {"options": "-c role=ludoteca_app"}
+    async with AsyncConnectionPool(database, kwargs=kwargs, min_size=1, max_size=1, open=False) as pool:
+        queue = PostgresQueue(pool, name, backoff=())
+        await queue.publish([job])
+        async with consuming(queue, worker):
+            await until_dead(queue, 1)
+            assert await queue.redrive(job.id)
+            await until_depth(queue, 0)
+
+
+async def test_on_rabbitmq_what_is_no_job_is_dead_at_once_and_can_be_looked_at(
+    rabbitmq: Station, rabbitmq_url: str, name: str
+) -> None:
+    queue, worker, job = await rabbitmq.queue(name, backoff=(0.05,)), Worker(), a_job()
+    await queue.publish([])
+    assert await queue.depth() == 0
+    async with await aio_pika.connect(rabbitmq_url) as connection, connection.channel() as channel:
+        await channel.default_exchange.publish(aio_pika.Message(b"not a job \xff"), name)
+    await queue.publish([job])
+    async with consuming(queue, worker):
+        await until_dead(queue, 1)
+        await until_depth(queue, 0)
+    (dead,) = await queue.dead_letters()
+    assert (dead.job.kind, dead.error) == ("unreadable", "rejected")
+    assert dead.died_at is not None
+    assert [delivery.job for delivery in worker.deliveries] == [job]
+
+
+async def test_on_rabbitmq_publishing_to_a_queue_that_was_removed_is_an_error(
+    rabbitmq: Station, rabbitmq_url: str, name: str
+) -> None:
+    queue = await rabbitmq.queue(name, backoff=())
+    await queue.publish([a_job()])
+    async with await aio_pika.connect(rabbitmq_url) as connection, connection.channel() as channel:
+        await channel.queue_delete(name)
+    with pytest.raises(aio_pika.exceptions.PublishError):
+        await queue.publish([a_job()])
