@@ -1,0 +1,15 @@
+"""The desk that every test of the engine works at."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from desk import Desk
+from tallies import CODEC
+
+from eventstore.postgres_log import PostgresLog
+
+
+@pytest.fixture
+async def desk(database: str) -> AsyncIterator[Desk]:
+    async with PostgresLog.open(database, CODEC, pool_size=2) as log:
+        yield Desk(database, log)

@@ -1,0 +1,127 @@
+"""Where the tests of the engine stand: a log to append to, runners to start, rows to look at."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from tallies import CODEC
+
+from domain.events import Event
+from eventstore.log import Appended, StreamAppend
+from eventstore.postgres_log import RUN_AS, PostgresLog
+from projections import feeds, rebuild
+from projections.engine import Registered, Runner
+from projections.rebuild import Verified
+
+SOON = 20
+"""Seconds within which what must happen happens, on a busy machine too."""
+
+
+class Desk:
+    """One database with its log, seen from outside of the engine."""
+
+    def __init__(self, database: str, log: PostgresLog) -> None:
+        self.database, self.log = database, log
+        self._versions: dict[UUID, int] = {}
+
+    # -- the log -------------------------------------------------------------------------------------------------------
+
+    async def append(self, stream: UUID, *events: Event) -> Appended:
+        """Append to a stream that only this desk appends to."""
+        version = self._versions.get(stream, 0)
+        self._versions[stream] = version + len(events)
+        return await self.log.append([StreamAppend(stream, version, events)])
+
+    # -- runners -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self, *registered: Registered) -> Iterator[None]:
+        """With a runner in a thread."""
+        runner = Runner(self.database, CODEC, registered, RUN_AS)
+        thread = threading.Thread(target=runner.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            runner.stop()
+            self.execute(f"NOTIFY {feeds.WAKE}")
+            thread.join(SOON)
+            assert not thread.is_alive()
+
+    @contextmanager
+    def running_process(self) -> Iterator[subprocess.Popen[bytes]]:
+        """With a runner in a process of its own, that may be killed."""
+        script = Path(__file__).with_name("runner_process.py")
+        process = subprocess.Popen([sys.executable, str(script), self.database])
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    # -- waiting, by position ------------------------------------------------------------------------------------------
+
+    async def until(self, condition: Callable[[psycopg.Connection], Any]) -> Any:
+        """Wait until the condition holds in the database; returns what it returned."""
+
+        def watch() -> Any:
+            deadline = time.monotonic() + SOON
+            with self.connect() as conn:
+                while not (found := condition(conn)):
+                    if time.monotonic() > deadline:
+                        raise AssertionError(f"still not so: {feeds.feeds(conn)} {feeds.parked(conn)}")
+                    time.sleep(0.005)
+                return found
+
+        return await asyncio.to_thread(watch)
+
+    async def caught_up(self, *names: str) -> int:
+        """Wait until the feeds of these names are at the log's head."""
+        head = await self.log.head()
+        await self.until(lambda conn: {f.feed for f in feeds.feeds(conn) if f.position >= head} >= set(names))
+        return head
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def connect(self, options: str = RUN_AS) -> Iterator[psycopg.Connection]:
+        """A connection as the program has it."""
+        with psycopg.connect(self.database, autocommit=True, options=options) as conn:
+            yield conn
+
+    def execute(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run something as the owner of the database."""
+        with self.connect(options="") as conn:
+            cursor = conn.execute(query.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def rows(self, registered: Registered, storage: str = "") -> dict[Any, Any]:
+        """The rows of a projection by key, from its active storage if not said otherwise."""
+        with self.connect() as conn:
+            table = sql.Identifier("read", storage or rebuild.live(conn, registered).storage)
+            row_type = registered.projection.row
+            names = sql.SQL(", ").join(map(sql.Identifier, row_type.__struct_fields__))
+            found = conn.execute(sql.SQL("SELECT {} FROM {}").format(names, table)).fetchall()
+            return {row[0]: row_type(*row) for row in found}
+
+    def verify(self, registered: Registered) -> Verified:
+        """The projection beside its replay."""
+        with self.connect() as conn:
+            return rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
+
+    def parked(self) -> list[feeds.Parked]:
+        with self.connect() as conn:
+            return feeds.parked(conn)
+
+    def feeds(self) -> dict[str, feeds.FeedRow]:
+        with self.connect() as conn:
+            return {row.feed: row for row in feeds.feeds(conn)}

@@ -1,0 +1,11 @@
+"""A projector as a process: runs the tests' projections until it is killed. Usage: runner_process.py DATABASE"""
+
+import sys
+
+from tallies import CODEC, tallies, uses
+
+from eventstore.postgres_log import RUN_AS
+from projections.engine import Runner
+
+if __name__ == "__main__":
+    Runner(sys.argv[1], CODEC, [tallies(), uses()], RUN_AS).run()

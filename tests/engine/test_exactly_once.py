@@ -1,0 +1,160 @@
+"""Every event counts once, whatever dies: checked against a replay, and against what was appended."""
+
+import asyncio
+import random
+import signal
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from desk import Desk
+from tallies import CODEC, Counted, Labelled, tallies, uses
+
+from eventstore.log import StreamAppend
+from projections import feeds
+from projections.engine import Feed, Registered, advance
+from projections.reading import Reader
+
+LEADER = """
+    SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.classid = 4911 AND l.objid = hashtext(%s)::oid AND l.granted
+      AND a.datname = current_database()
+"""
+
+
+async def _traffic(desk: Desk, streams: int = 12, each: int = 40) -> None:
+    """Appends from several callers, each to streams of its own."""
+
+    async def caller() -> None:
+        stream = uuid4()
+        for step in range(each):
+            events = [Counted(step), Labelled(f"l{step % 3}")]
+            await desk.log.append([StreamAppend(stream, 2 * step, events)])
+
+    await asyncio.gather(*(caller() for _ in range(streams)))
+
+
+def _assert_each_counted_once(desk: Desk, streams: int = 12, each: int = 40) -> None:
+    rows = desk.rows(tallies())
+    assert [row.steps for row in rows.values()] == [list(range(each))] * streams
+    assert sum(row.uses for row in desk.rows(uses()).values()) == streams * each
+    for registered in (tallies(), uses()):
+        assert desk.verify(registered).difference.equal
+    assert desk.parked() == []
+
+
+async def test_when_its_backend_is_killed_again_and_again(desk: Desk) -> None:
+    rng = random.Random(4911)
+    with desk.running(tallies(), uses()):
+        traffic = asyncio.create_task(_traffic(desk))
+        kills = 0
+        while not traffic.done() or kills < 4:
+            await desk.until(lambda conn: conn.execute(LEADER, ("tallies.1",)).fetchone())
+            await asyncio.sleep(rng.random() * 0.02)
+            await asyncio.to_thread(
+                desk.execute,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'ludoteca projector'",
+            )
+            kills += 1
+        await traffic
+        await desk.caught_up("tallies.1", "uses.1")
+    _assert_each_counted_once(desk)
+
+
+async def test_when_its_process_is_killed_midway_and_another_goes_on(desk: Desk) -> None:
+    traffic = asyncio.create_task(_traffic(desk))
+    for _ in range(2):
+        with desk.running_process() as process:
+            before = max([f.position for f in desk.feeds().values()], default=0)
+            await desk.until(
+                lambda conn, before=before: (
+                    any(f.position > before for f in feeds.feeds(conn)) or _done(desk, conn, traffic)
+                )
+            )
+            process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(process.wait)
+    with desk.running(tallies(), uses()):
+        await traffic
+        await desk.caught_up("tallies.1", "uses.1")
+    _assert_each_counted_once(desk)
+
+
+def _done(desk: Desk, conn: psycopg.Connection, traffic: asyncio.Task[None]) -> bool:
+    """Whether there is nothing left to fold."""
+    found = feeds.feeds(conn)
+    row = conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
+    return traffic.done() and bool(found) and row is not None and all(f.position == row[0] for f in found)
+
+
+async def test_one_process_leads_and_another_takes_over_when_it_dies(desk: Desk) -> None:
+    stream = uuid4()
+    await desk.append(stream, Counted(1))
+    with desk.running_process() as one, desk.running_process() as other:
+        await desk.caught_up("tallies.1", "uses.1")
+        leaders = desk.execute(LEADER, "tallies.1")
+        assert len(leaders) == 1
+        one.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(one.wait)
+        await desk.append(stream, Counted(2))
+        await desk.caught_up("tallies.1")
+        assert len(desk.execute(LEADER, "tallies.1")) == 1
+        with desk.running(tallies(), uses()):  # one more that waits for its turn
+            other.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(other.wait)
+            await desk.append(stream, Counted(3))
+            await desk.caught_up("tallies.1")
+    assert desk.rows(tallies())[stream].steps == [1, 2, 3]
+    assert desk.execute(LEADER, "tallies.1") == []
+
+
+async def test_two_runners_that_both_believe_to_lead_count_once(desk: Desk) -> None:
+    stream, registered = uuid4(), tallies()
+    with desk.running(registered):
+        await desk.append(stream, Counted(1))
+        await desk.caught_up("tallies.1")
+    head = (await desk.append(stream, Counted(10))).position
+    with desk.connect() as conn:
+        reader = Reader(CODEC, CODEC.names_of(registered.projection.folds))
+        first, second = _feed(conn, registered, reader), _feed(conn, registered, reader)
+        advance(conn, reader, [first], head)
+        with pytest.raises(feeds.CheckpointMoved):
+            advance(conn, reader, [second], head)
+    assert desk.rows(registered)[stream].steps == [1, 10]
+
+
+def _feed(conn: psycopg.Connection, registered: Registered, reader: Reader) -> Feed:
+    row = feeds.feed(conn, "tallies.1")
+    assert row is not None
+    feed = Feed(registered.projection, registered.store, row, reader.names)
+    feed.attach(conn)
+    return feed
+
+
+async def test_rows_and_checkpoint_of_all_feeds_of_a_page_commit_together(desk: Desk) -> None:
+    """A crash between them is a rollback of all: here the last thing of the transaction fails."""
+    one, two = tallies(), uses()
+    with desk.running(one, two):
+        await desk.append(uuid4(), Counted(1), Labelled("a"))
+        before = await desk.caught_up("tallies.1", "uses.1")
+    stream = UUID(int=1)
+    head = (await desk.append(stream, Counted(10), Labelled("a"))).position
+    with desk.connect() as conn:
+        reader = Reader(CODEC, CODEC.names_of([*one.projection.folds, *two.projection.folds]))
+        group = []
+        for registered, name in ((one, "tallies.1"), (two, "uses.1")):
+            row = feeds.feed(conn, name)
+            assert row is not None
+            group.append(
+                Feed(registered.projection, registered.store, row, CODEC.names_of(registered.projection.folds))
+            )
+            group[-1].attach(conn)
+        desk.execute("ALTER TABLE read.uses_1 ADD CONSTRAINT never CHECK (uses < 2) NOT VALID")
+        with pytest.raises(psycopg.errors.CheckViolation):
+            advance(conn, reader, group, head)
+        desk.execute("ALTER TABLE read.uses_1 DROP CONSTRAINT never")
+        assert stream not in desk.rows(one)
+        assert {feed.position for feed in desk.feeds().values()} == {feed.position for feed in group} == {before}
+        advance(conn, reader, group, head)
+    assert desk.rows(one)[stream].steps == [10]
+    assert desk.rows(two)["a"].uses == 2

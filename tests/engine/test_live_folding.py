@@ -1,0 +1,167 @@
+"""A projection keeps in step with the log: live, catching up, beside others, paused."""
+
+import asyncio
+from uuid import uuid4
+
+from desk import Desk
+from tallies import Closed, Counted, Ignored, Labelled, Tallies, Tally, Uses, tallies, uses
+
+from eventstore.log import StreamAppend
+from projections import engine, feeds
+from projections.engine import Registered
+from projections.store import PostgresTable
+
+
+async def test_what_is_appended_appears_in_the_rows(desk: Desk) -> None:
+    registered, stream = tallies(), uuid4()
+    with desk.running(registered):
+        await desk.append(stream, Counted(3), Counted(4))
+        await desk.caught_up("tallies.1")
+        assert desk.rows(registered)[stream].steps == [3, 4]
+        appended = await desk.append(stream, Counted(5), Labelled("five"))
+        await desk.caught_up("tallies.1")
+    assert desk.rows(registered) == {stream: Tally(stream, 12, [3, 4, 5], "five", appended.recorded_at)}
+
+
+async def test_a_row_can_be_removed_and_come_back(desk: Desk) -> None:
+    registered, stream = tallies(), uuid4()
+    with desk.running(registered):
+        await desk.append(stream, Counted(1))
+        await desk.caught_up("tallies.1")
+        await desk.append(stream, Closed())
+        await desk.caught_up("tallies.1")
+        assert desk.rows(registered) == {}
+        await desk.append(stream, Counted(2), Closed(), Counted(5))
+        await desk.caught_up("tallies.1")
+        assert desk.rows(registered)[stream].steps == [5]
+
+
+async def test_the_checkpoint_moves_over_events_that_are_nobodys(desk: Desk) -> None:
+    registered = tallies()
+    with desk.running(registered):
+        await desk.append(uuid4(), Ignored(), Ignored())
+        assert await desk.caught_up("tallies.1") == 2
+    assert desk.rows(registered) == {}
+
+
+async def test_an_empty_log_makes_an_empty_model(desk: Desk) -> None:
+    registered = tallies()
+    with desk.running(registered):
+        await desk.until(lambda conn: conn.execute("SELECT to_regclass('read.tallies_1')").fetchone()[0])
+    assert desk.rows(registered) == {}
+    assert desk.verify(registered).difference.equal
+
+
+async def _history(desk: Desk, streams: int = 40, each: int = 30) -> int:
+    """A log with some past; returns the sum of what was counted."""
+    ids = [uuid4() for _ in range(streams)]
+    for step in range(each):
+        events = [Labelled(f"l{step % 4}") if step % 5 == 4 else Counted(step)]
+        await desk.log.append([StreamAppend(stream, step, events) for stream in ids])
+    return streams * sum(step for step in range(each) if step % 5 != 4)
+
+
+async def test_catching_up_gives_the_same_rows_as_living_through_it(desk: Desk) -> None:
+    live, late = tallies(), Registered(_Renamed("late"), tallies().store)
+    with desk.running(live):
+        total = await _history(desk)
+        await desk.caught_up("tallies.1")
+    with desk.running(late):
+        await desk.caught_up("late.1")
+    rows = desk.rows(live)
+    assert rows == desk.rows(late)
+    assert sum(row.total for row in rows.values()) == total
+    folded = live.projection.fold(await desk.log.read(limit=100_000))
+    assert rows == {row.tally_id: row for row in folded.all()}
+
+
+class _Renamed(Tallies):
+    """The same fold under another name."""
+
+    def __init__(self, name: str, version: int = 1) -> None:
+        super().__init__()
+        self.name, self.version = name, version  # type: ignore[misc]
+
+
+async def test_catching_up_goes_in_pages(desk: Desk, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(engine, "CATCH_UP_PAGE", 7)
+    monkeypatch.setattr(engine, "CACHED_ROWS", 5)  # most rows have to be fetched again
+    total, registered = await _history(desk, streams=20, each=10), tallies()
+    with desk.running(registered):
+        await desk.caught_up("tallies.1")
+    assert sum(row.total for row in desk.rows(registered).values()) == total
+    assert desk.verify(registered).difference.equal
+
+
+async def test_a_projection_that_comes_later_catches_up_and_joins_the_others(desk: Desk) -> None:
+    first, second = tallies(), uses()
+    with desk.running(first):
+        await _history(desk)
+        await desk.caught_up("tallies.1")
+    await _history(desk)  # while nobody runs
+    third = Registered(_Renamed("third"), tallies().store)
+    with desk.running(first, second, third):
+        going_on = asyncio.create_task(_history(desk))
+        await desk.caught_up("tallies.1", "uses.1", "third.1")
+        await going_on
+        await desk.caught_up("tallies.1", "uses.1", "third.1")
+    assert desk.rows(first) == desk.rows(third)
+    assert sum(row.uses for row in desk.rows(second).values()) == 3 * 40 * 6
+    assert all(desk.verify(registered).difference.equal for registered in (first, second, third))
+
+
+async def test_a_new_version_is_built_beside_the_old_one(desk: Desk) -> None:
+    old, new = tallies(), Registered(_Renamed("tallies", 2), tallies().store)
+    with desk.running(old):
+        await desk.append(uuid4(), Counted(1))
+        await desk.caught_up("tallies.1")
+    with desk.running(new):
+        await desk.append(uuid4(), Counted(2))
+        await desk.caught_up("tallies.2")
+    assert len(desk.rows(old)) == 1
+    assert len(desk.rows(new)) == 2
+
+
+async def test_a_paused_feed_stands_still_and_goes_on_where_it_was(desk: Desk) -> None:
+    paused, other, stream = tallies(), uses(), uuid4()
+    with desk.running(paused, other):
+        await desk.append(stream, Counted(1))
+        before = await desk.caught_up("tallies.1", "uses.1")
+        desk.execute(f"UPDATE read.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
+        await desk.until(_nobody_leads)
+        await desk.append(stream, Counted(2), Labelled("x"))
+        await desk.caught_up("uses.1")
+        assert desk.feeds()["tallies.1"].position == before
+        assert desk.rows(paused)[stream].steps == [1]
+        desk.execute(f"UPDATE read.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
+        await desk.caught_up("tallies.1")
+    assert desk.rows(paused)[stream].steps == [1, 2]
+    assert desk.verify(paused).difference.equal
+
+
+def _nobody_leads(conn) -> bool:  # type: ignore[no-untyped-def]
+    free = feeds.try_lead(conn, "tallies.1")
+    if free:
+        feeds.stop_leading(conn, "tallies.1")
+    return free
+
+
+async def test_a_notification_that_lies_about_the_head_skips_nothing(desk: Desk) -> None:
+    registered = tallies()
+    with desk.running(registered):
+        await desk.append(uuid4(), Counted(1))
+        await desk.caught_up("tallies.1")
+        desk.execute("NOTIFY ludoteca_log, '1000'")
+        desk.execute("NOTIFY ludoteca_log, 'nonsense'")
+        await desk.append(uuid4(), Counted(2))
+        await desk.caught_up("tallies.1")
+    assert desk.feeds()["tallies.1"].position == 2
+    assert len(desk.rows(registered)) == 2
+
+
+def test_a_fold_knows_which_streams_feed_a_row() -> None:
+    key = uuid4()
+    assert list(Tallies().streams_of(key)) == [key]
+    assert list(Tallies().streams_of((key, "x"))) == [key]
+    assert PostgresTable(Tally).columns[2].json
+    assert Uses.folds.keys() == {Labelled}

@@ -1,0 +1,71 @@
+"""A row as it was at a position or at a time."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from desk import Desk
+from tallies import Closed, Counted, Labelled, Tallies, Tally, Uses
+
+from projections.as_of import row_as_of
+
+
+async def _steps(desk: Desk, key: UUID, moment: Any) -> list[int] | None:
+    row = await row_as_of(desk.log, Tallies(), key, moment)
+    assert row is None or isinstance(row, Tally)
+    return None if row is None else row.steps
+
+
+async def test_a_row_as_of_a_position(desk: Desk) -> None:
+    stream, other = uuid4(), uuid4()
+    first = await desk.append(stream, Counted(1))
+    between = await desk.append(other, Counted(100))
+    last = await desk.append(stream, Counted(2), Counted(3))
+    end = await desk.append(stream, Closed())
+    assert await _steps(desk, stream, 0) is None
+    assert await _steps(desk, stream, first.position) == [1]
+    assert await _steps(desk, stream, between.position) == [1]
+    assert await _steps(desk, stream, last.first_position) == [1, 2]
+    assert await _steps(desk, stream, last.position) == [1, 2, 3]
+    assert await _steps(desk, stream, end.position) is None
+
+
+async def test_a_row_as_of_a_time(desk: Desk) -> None:
+    stream = uuid4()
+    first = await desk.append(stream, Counted(1))
+    second = await desk.append(stream, Counted(2))
+    assert second.recorded_at > first.recorded_at
+    assert await _steps(desk, stream, first.recorded_at - timedelta(microseconds=1)) is None
+    assert await _steps(desk, stream, first.recorded_at) == [1]
+    assert await _steps(desk, stream, second.recorded_at - timedelta(microseconds=1)) == [1]
+    assert await _steps(desk, stream, second.recorded_at) == [1, 2]
+
+
+async def test_what_never_was_is_no_row(desk: Desk) -> None:
+    await desk.append(uuid4(), Counted(1))
+    assert await _steps(desk, uuid4(), 1) is None
+
+
+class KnownUses(Uses):
+    """A row fed by several streams, one of them named twice."""
+
+    streams: Sequence[UUID] = ()
+
+    def streams_of(self, key: object) -> Sequence[UUID]:
+        return [*self.streams, *self.streams[:1]]
+
+
+async def test_a_row_that_several_streams_feed_is_folded_in_the_order_of_the_log_and_each_event_once(
+    desk: Desk,
+) -> None:
+    one, other = uuid4(), uuid4()
+    projection = KnownUses()
+    projection.streams = [other, one]
+    await desk.append(one, Labelled("x"))
+    await desk.append(other, Labelled("x"))
+    third = await desk.append(one, Labelled("x"))
+    await desk.append(other, Labelled("x"))
+    row = await row_as_of(desk.log, projection, "x", third.position)
+    assert row is not None
+    assert row.uses == 3  # type: ignore[attr-defined]
