@@ -268,8 +268,8 @@ class PostgresTable(Generic[R]):
         keys: list[str] = []
         if stored != replay:
             query = sql.SQL(
-                "SELECT concat_ws(' ', {}) FROM {} stored_row FULL JOIN {} replayed_row USING ({})"
-                " WHERE stored_row::text IS DISTINCT FROM replayed_row::text LIMIT 10"
+                "SELECT concat_ws(' ', {}) FROM {} a FULL JOIN {} b USING ({})"
+                " WHERE ROW(a.*)::text IS DISTINCT FROM ROW(b.*)::text LIMIT 10"
             ).format(self._key_list(), _table(storage), replayed, self._key_list())
             keys = [row[0] for row in conn.execute(query)]
         conn.execute("DROP TABLE pg_temp.replayed")
@@ -281,10 +281,9 @@ def _table(storage: str) -> sql.Identifier:
 
 
 def _digest(conn: psycopg.Connection, table: sql.Composable) -> tuple[int, str]:
-    query = sql.SQL(
-        "SELECT count(*), coalesce(sum(hashtextextended(whole_row::text, 0)), 0)::text FROM {} whole_row"
-    ).format(table)
-    row = conn.execute(query).fetchone()
+    # ROW(t.*), not t: a column might have the alias's name, and only that column would be hashed.
+    query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(ROW(t.*)::text, 0)), 0)::text FROM {} t")
+    row = conn.execute(query.format(table)).fetchone()
     assert row is not None
     return row[0], row[1]
 
