@@ -1,6 +1,7 @@
 """Games on offer, with what browsing them needs: filters, prices by region, and keys to sort by."""
 
 from datetime import date, datetime
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -79,11 +80,17 @@ class GameRow(Row):
             *(("tag", tag) for tag in self.tags),
             *(("platform", platform) for platform in self.platforms),
         ]
-        self.filters = sorted({text(filter_key(field, value)) for field, value in pairs if value})
+        self.filters = sorted({_filter(field, value) for field, value in pairs if value})
         self.region_prices = {region_key(price.region): price.amount_cents for price in self.prices}
         self.price_cents = self.region_prices.get(region_key(EVERYWHERE))
         self.title_key = text(folded(self.title))[:200]
         self.released = self.release_date.isoformat() if self.release_date else ""
+
+
+@lru_cache(10_000)
+def _filter(field: str, value: str) -> str:
+    """Folding is dear, and genres and tags are few."""
+    return text(filter_key(field, value))
 
 
 class Games(Projection[GameRow]):

@@ -1,0 +1,194 @@
+"""Histories of the flow: people register, sell, buy, pay, get refunds, and are forgotten, as the domain allows."""
+
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from hypothesis import strategies as st
+
+from commands.aggregates import GAME, LIBRARY, NOTICE, ORDER, PAYMENT, USER
+from domain import catalog, identity, library, notices, orders, payments
+from domain.errors import Refused
+from domain.ids import library_id
+from eventstore.repository import Aggregate
+from tests.projections.history import DUE, START
+
+Batch = list[tuple[UUID, list[msgspec.Struct]]]
+Step = tuple[str, int, str]
+
+TEXTS = st.text(max_size=12)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["register", "verify", "rename", "log_in", "forget", "list", "edit", "publish", "retire", "order", "order",
+             "submit", "redirect", "capture", "decline", "expire", "refund", "notify", "deliver"]
+        ),
+        st.integers(0, 3),
+        TEXTS,
+    ),
+    min_size=10,
+    max_size=60,
+)  # fmt: skip
+
+
+class Flow:
+    """Carries out steps; each leads to a batch of events for the log, or to nothing where the domain refuses."""
+
+    def __init__(self) -> None:
+        self.states: dict[UUID, Any] = {}
+        self.people, self.games, self.orders, self.notices = ([uuid4() for _ in range(4)] for _ in range(4))
+        self.forgotten: list[UUID] = []
+
+    def steps(self, steps: Sequence[Step]) -> list[Batch]:
+        """All batches that the steps lead to."""
+        found = []
+        for step in [("register", 0, "Ana"), ("list", 0, "Chess"), *steps]:
+            before = dict(self.states)
+            try:
+                batch = self._step(*step)
+            except Refused:
+                self.states = before
+                continue
+            if batch and any(events for _, events in batch):
+                found.append(batch)
+        return found
+
+    def _step(self, what: str, n: int, text: str) -> Batch:
+        steps: dict[str, Callable[[int, str], Batch]] = {
+            "register": self._register,
+            "list": self._list,
+            "edit": self._edit,
+            "order": self._order,
+            "capture": self._capture,
+            "refund": self._refund,
+            "notify": self._notify,
+        }
+        if what in steps:
+            return steps[what](n, text)
+        return self._one(what, n, text)
+
+    def _did(self, aggregate: Aggregate[Any], stream_id: UUID, events: list[Any]) -> tuple[UUID, list[msgspec.Struct]]:
+        self.states[stream_id] = aggregate.fold(self.states.get(stream_id), events)
+        return stream_id, events
+
+    def _one(self, what: str, n: int, text: str) -> Batch:
+        """Steps of one stream."""
+        user, game, payment_id = self.people[n], self.games[n], UUID(int=self.orders[n].int ^ 1)
+        account, offer, payment = self.states.get(user), self.states.get(game), self.states.get(payment_id)
+        if account is not None and what in {"verify", "rename", "log_in", "forget"}:
+            decided = {
+                "verify": lambda: identity.verify_email(account, account.email_digest),
+                "rename": lambda: identity.change_profile(account, name=text or "x", email=f"{len(text)}@x.org",
+                                                          email_digest=f"digest {text}"),
+                "log_in": lambda: identity.log_in(account, password_matches=True, session_id=uuid4()),
+                "forget": lambda: identity.forget(account),
+            }[what]()  # fmt: skip
+            self.forgotten += [user] if what == "forget" and decided else []
+            return [self._did(USER, user, decided)]
+        if offer is not None and what == "publish":
+            return [self._did(GAME, game, catalog.update(offer, offer.listing, by=offer.seller_id, status="ACTIVE"))]
+        if offer is not None and what == "retire":
+            return [self._did(GAME, game, catalog.retire(offer, by=offer.seller_id))]
+        if payment is not None and what == "submit":
+            return [self._did(PAYMENT, payment_id, payments.submit(payment, "simulated", n + 1, START))]
+        if payment is not None and what == "redirect":
+            asked = payments.require_action(payment, provider_ref="pi", redirect_url=text, client_secret_ref=text)
+            return [self._did(PAYMENT, payment_id, asked)]
+        if payment is not None and what in {"decline", "expire"}:
+            failed = payments.fail(payment, "card_declined", text)
+            order_id = self.orders[n]
+            cancelled = orders.cancel(self.states[order_id], text) if what == "expire" else []
+            return [self._did(PAYMENT, payment_id, failed), self._did(ORDER, order_id, cancelled)]
+        notice = self.states.get(self.notices[n])
+        if notice is not None and what == "deliver":
+            sent = notices.mark_sent(notice) if len(text) % 2 else notices.mark_failed(notice, text, n)
+            return [self._did(NOTICE, self.notices[n], sent)]
+        return []
+
+    def _register(self, n: int, text: str) -> Batch:
+        if self.people[n] in self.states:
+            return []
+        opened = identity.register(
+            user_id=self.people[n], account_type="SELLER" if n else "BUYER", email=f"{n}@example.com",
+            name=text.strip() or "x", email_digest=f"{n}", password_hash="hash",
+        )  # fmt: skip
+        return [self._did(USER, self.people[n], opened)]
+
+    def _list(self, n: int, text: str) -> Batch:
+        if self.games[n] in self.states:
+            return []
+        prices = (catalog.Price("*", 100 * n, "USD"), catalog.Price("BR", 500, "BRL"))[: n % 3]
+        listing = catalog.Listing(
+            sku=f"SKU {n}", title=text.strip() or "x", kind="DIGITAL", description=text, genres=(text, "Action"),
+            prices=prices or (catalog.Price("*", 999, "USD"),), release_date=date(2020, 1, 1) if n % 2 else None,
+        )  # fmt: skip
+        return [
+            self._did(GAME, self.games[n], catalog.create(self.people[0], listing, "DRAFT" if n == 3 else "ACTIVE"))
+        ]
+
+    def _edit(self, n: int, text: str) -> Batch:
+        game = self.states.get(self.games[n])
+        if game is None:
+            return []
+        wanted = msgspec.structs.replace(game.listing, title=text.strip() or "y", tags=(text,), category=text)
+        return [self._did(GAME, self.games[n], catalog.update(game, wanted, by=game.seller_id))]
+
+    def _order(self, n: int, text: str) -> Batch:
+        order_id, game = self.orders[n], self.states.get(self.games[n])
+        if game is None or order_id in self.states:
+            return []
+        price, payment_id = catalog.offer(game, "BR"), UUID(int=order_id.int ^ 1)
+        line = orders.OrderLine(uuid4(), self.games[n], game.seller_id, "DIGITAL", game.listing.title, 1,
+                                price.amount_cents, 1000)  # fmt: skip
+        placed = orders.place(
+            buyer_id=self.people[0], region="BR", currency=price.currency, payment_id=payment_id, expires_at=DUE,
+            lines=[line],
+        )  # fmt: skip
+        asked = payments.request(
+            order_id=order_id, buyer_id=self.people[0], amount_cents=price.amount_cents, currency=price.currency,
+            expires_at=DUE, method=payments.Method("card", text),
+        )  # fmt: skip
+        return [self._did(ORDER, order_id, placed), self._did(PAYMENT, payment_id, asked)]
+
+    def _capture(self, n: int, text: str) -> Batch:
+        order_id, payment_id = self.orders[n], UUID(int=self.orders[n].int ^ 1)
+        if payment_id not in self.states:
+            return []
+        order, shelf = self.states[order_id], library_id(self.people[0])
+        captured = payments.capture(self.states[payment_id], "card", provider_ref=text)
+        confirmed = orders.confirm(order, START)
+        added = library.add(
+            self.states.get(shelf), user_id=self.people[0], game_id=self.games[n], order_id=order_id,
+            title=order.lines[0].title, purchase_date=START + timedelta(microseconds=n),
+        )  # fmt: skip
+        return [
+            self._did(PAYMENT, payment_id, captured), self._did(ORDER, order_id, confirmed),
+            self._did(LIBRARY, shelf, added),
+        ]  # fmt: skip
+
+    def _refund(self, n: int, text: str) -> Batch:
+        order_id, payment_id = self.orders[n], UUID(int=self.orders[n].int ^ 1)
+        payment = self.states.get(payment_id)
+        if payment is None:
+            return []
+        refund_id, amount = uuid4(), max(payment.refundable_cents - len(text), min(1, payment.amount_cents))
+        asked = self._did(PAYMENT, payment_id, payments.request_refund(payment, refund_id, amount, text))
+        done = payments.complete_refund(self.states[payment_id], refund_id)
+        shelf = library_id(self.people[0])
+        removed = library.remove(
+            self.states.get(shelf), game_id=self.games[n], order_id=order_id, reason="refunded"
+        )  # fmt: skip
+        return [
+            (payment_id, asked[1] + self._did(PAYMENT, payment_id, done)[1]),
+            self._did(ORDER, order_id, orders.record_refund(self.states[order_id], amount)),
+            self._did(LIBRARY, shelf, removed),
+        ]
+
+    def _notify(self, n: int, text: str) -> Batch:
+        asked = notices.request(
+            self.states.get(self.notices[n]), user_id=self.people[0], channel="email", template="welcome",
+            cause_event_id=uuid4(), params={"name": text, "token": "t"},
+        )  # fmt: skip
+        return [self._did(NOTICE, self.notices[n], asked)]

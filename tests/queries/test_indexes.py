@@ -1,0 +1,90 @@
+"""Every list walks an index in its own order: nothing is sorted, however long the table."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from queries import games, library, notifications, orders, users
+from queries.deadlines import DueTimes
+from queries.games import Browse
+from queries.read_models import Answer
+from tests.projections.history import BUYER, DUE, GAME, ORDER, SELLER, registered
+from tests.queries.shop import Shop
+
+_AS_IF_LARGE = "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"
+
+
+class Explaining:
+    """Stands in for ReadModels: notes how the database would find the rows, and finds none."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self.plan = ""
+
+    async def rows(self, row: type[Any], query: str, **values: object) -> Answer[list[Any]]:
+        tables = {name: f"read.{feed.storage}" for name, feed in (await self._shop.models.waiter.active()).items()}
+        async with self._shop.log.pool.connection() as conn, conn.transaction():
+            await conn.execute(_AS_IF_LARGE)
+            found = await conn.execute(("EXPLAIN " + query.format_map(tables)).encode(), values)
+            self.plan = "\n".join(line for (line,) in await found.fetchall())
+        return Answer([], 0)
+
+    async def first(self, row: type[Any], query: str, **values: object) -> Answer[None]:
+        await self.rows(row, query, **values)
+        return Answer(None, 0)
+
+
+LISTS: dict[str, Callable[[Any], Awaitable[object]]] = {
+    "newest": lambda m: games.browse(m, Browse()),
+    "price": lambda m: games.browse(m, Browse(sort="price")),
+    "-price": lambda m: games.browse(m, Browse(sort="-price")),
+    "release date": lambda m: games.browse(m, Browse(sort="release_date")),
+    "title": lambda m: games.browse(m, Browse(sort="title")),
+    "a seller's": lambda m: games.by_seller(m, SELLER),
+    "users": users.users,
+    "my orders": lambda m: orders.orders(m, user_id=BUYER),
+    "all orders": orders.orders,
+    "orders by status": lambda m: orders.orders(m, status="CANCELLED"),
+    "library": lambda m: library.library(m, BUYER),
+    "notices": lambda m: notifications.notifications(m, BUYER),
+    "due": lambda m: DueTimes(m).due(DUE, 10),
+}
+LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
+    "a game": lambda m: games.game(m, GAME),
+    "an order": lambda m: orders.order(m, ORDER),
+    "a user by e-mail": lambda m: users.users(m, email="ana@example.com"),
+    "titles": lambda m: games.ids_of_titles(m, ["A", "B"]),
+    "owned games": lambda m: library.owned_ids(m, BUYER),
+}
+
+
+async def plan(shop: Shop, ask: Callable[[Any], Awaitable[object]]) -> str:
+    explaining = Explaining(shop)
+    await ask(explaining)
+    return explaining.plan
+
+
+@pytest.fixture
+async def tables(shop: Shop) -> Shop:
+    """A shop whose tables are there."""
+    await shop.models.waiter.wait(["users", "games", "deadlines"], await shop.happened(BUYER, registered()), 10)
+    return shop
+
+
+async def test_lists_walk_an_index_in_their_order(tables: Shop) -> None:
+    for name, ask in LISTS.items():
+        how = await plan(tables, ask)
+        assert "Index Scan" in how, (name, how)
+        assert "Sort" not in how, (name, how)
+
+
+async def test_look_ups_use_an_index(tables: Shop) -> None:
+    for name, ask in LOOK_UPS.items():
+        how = await plan(tables, ask)
+        assert "Seq Scan" not in how, (name, how)
+
+
+async def test_filters_use_their_index(tables: Shop) -> None:
+    how = await plan(tables, lambda m: games.browse(m, Browse(genre="Action", tag="Co-op", seller_id=None)))
+    assert "Seq Scan" not in how, how

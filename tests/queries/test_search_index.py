@@ -1,0 +1,81 @@
+"""The search index as a read model: found in whichever tables, or index, are active."""
+
+import asyncio
+
+import psycopg
+import pytest
+from elasticsearch import Elasticsearch
+
+from adapters.elasticsearch_documents import ElasticsearchDocuments, index_name
+from adapters.elasticsearch_store import ElasticsearchGameStore
+from domain.catalog import GameRetired, GameUpdated
+from eventstore.postgres_log import RUN_AS
+from projections import rebuild
+from projections.engine import Registered
+from projections.game_documents import GamesIndex, GamesText
+from queries.positions import ActiveFeed
+from queries.postgres_search import PostgresGameIndex
+from queries.search import GameSearch, SearchQuery, SearchResult
+from tests.projections.history import GAME, game_created, some_id
+from tests.queries.shop import CODEC, Shop, model, projecting
+
+
+def rebuilt(url: str, registered: Registered) -> None:
+    with psycopg.connect(url, autocommit=True, options=RUN_AS) as conn:
+        assert rebuild.verify(conn, CODEC, registered, lambda _done, _all: None).difference.equal
+        rebuild.rebuild(conn, CODEC, registered, lambda _done, _all: None)
+        assert rebuild.verify(conn, CODEC, registered, lambda _done, _all: None).difference.equal
+
+
+async def test_a_search_goes_on_while_the_index_is_rebuilt(shop: Shop) -> None:
+    await shop.happened(some_id("other"), game_created(title="Celeste"))
+    position = await shop.happened(GAME, game_created())
+    models = shop.models.reaching(position)
+    done = asyncio.Event()
+
+    async def search(feed: ActiveFeed) -> SearchResult:
+        return await GameSearch(PostgresGameIndex(shop.log.pool, lambda: feed.storage)).search(SearchQuery(q="holow"))
+
+    async def ask() -> None:
+        while not done.is_set():
+            found = await models.on_active(GamesText.name, search)
+            assert [item.document.game_id for item in found.value.items] == [GAME]
+            assert found.position >= position
+
+    async def rebuild_often() -> None:
+        try:
+            for _ in range(2):
+                await asyncio.to_thread(rebuilt, shop.url, model(GamesText.name))
+        finally:
+            done.set()
+
+    await models.on_active(GamesText.name, search)
+    await asyncio.gather(ask(), rebuild_often())
+
+
+@pytest.fixture
+def index(elasticsearch_url: str, elasticsearch_prefix: str) -> tuple[Registered, ElasticsearchGameStore, str]:
+    """The read model in Elasticsearch, the store beneath it, and the alias, which is this test's own."""
+
+    client, prefix = Elasticsearch(elasticsearch_url, request_timeout=30), f"{elasticsearch_prefix}shop"
+    return Registered(GamesIndex(), ElasticsearchDocuments(client, prefix)), ElasticsearchGameStore(client), prefix
+
+
+async def test_elasticsearch_holds_the_same_documents_and_the_alias_follows_a_rebuild(
+    idle_shop: Shop, index: tuple[Registered, ElasticsearchGameStore, str]
+) -> None:
+    shop, (registered, store, alias) = idle_shop, index
+    name = registered.projection.name
+    async with projecting(shop.url, [registered]):
+        await shop.happened(GAME, game_created(title="A\0B"), GameUpdated(tags=("New",)))
+        await shop.happened(some_id("other"), game_created(title="Celeste"), GameRetired())
+        assert await shop.models.waiter.wait([name], await shop.log.head(), 20)
+        assert store.active_index(alias) == index_name(alias, registered.storage)
+        found = {document.title: document for document in store.scan(alias)}
+        assert (found["A\0B"].tags, found["A\0B"].position) == (["New"], 2)
+        assert (found["Celeste"].status, found["Celeste"].position) == ("RETIRED", 4)
+        await asyncio.to_thread(rebuilt, shop.url, registered)
+        assert store.active_index(alias) == index_name(alias, f"{registered.storage}_r1")
+        await shop.happened(GAME, GameUpdated(title="After the rebuild"))
+        assert await shop.models.waiter.wait([name], await shop.log.head(), 20)
+        assert {document.title for document in store.scan(alias)} == {"After the rebuild", "Celeste"}
