@@ -2,10 +2,8 @@
 
 from uuid import UUID
 
-import msgspec
-
 from commands.aggregates import PAYMENT
-from commands.bus import SYSTEM, Caller, CommandBus, Landed
+from commands.bus import Caller, CommandBus, Landed
 from commands.orders import owned_order, request_refund
 from commands.ports import Intent, PaymentProvider, ProviderNotice, TextLog
 from domain import payments
@@ -101,4 +99,13 @@ class Payments:
             after = await unit.load(PAYMENT, intent.payment_id)
             return after.status if after else ""
 
-        return await self._bus.run(decision, msgspec.structs.replace(SYSTEM, actor=f"provider:{self._provider.name}"))
+        return await self._bus.run(decision, await self._on_behalf(intent.payment_id))
+
+    async def _on_behalf(self, payment_id: UUID) -> Caller:
+        """The provider as the one who acts, in what the request for the payment set in motion."""
+        first = next(iter(await self._bus.repository.log.read_stream(payment_id)), None)
+        return Caller(
+            f"provider:{self._provider.name}",
+            correlation_id=first.env.correlation_id if first else None,
+            traceparent=first.env.traceparent if first else None,
+        )

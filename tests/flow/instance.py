@@ -1,0 +1,182 @@
+"""The program as its users have it: real processes of the command line, on a database, spoken to over HTTP."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+
+from runtime.migrate import migrate
+
+T = TypeVar("T")
+
+PATIENCE = 60.0
+PASSWORD = "correct horse battery"
+ADMIN = "admin@example.com"
+VISA, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired"
+LOST, DOWN, SLOW = "pm_card_timeout", "pm_card_processorDown", "pm_card_slow"
+
+
+def eventually(look: Callable[[], T], wanted: Callable[[T], object] = bool) -> T:
+    """What is found once it is as wanted. The processes are others': there is nothing to wait on but to look again."""
+    deadline = time.monotonic() + PATIENCE
+    while not wanted(found := look()):
+        assert time.monotonic() < deadline, f"still {found!r}"
+        time.sleep(0.02)
+    return found
+
+
+@dataclass
+class Person:
+    """Somebody with an account."""
+
+    id: str
+    email: str
+    http: httpx.Client
+
+    def buy(self, game_id: str, token: str | None = VISA, **headers: str) -> httpx.Response:
+        body: dict[str, Any] = {"game_id": game_id}
+        if token is not None:
+            body["payment_method"] = {"type": "card", "token": token}
+        return self.http.post("/api/v1/orders", json=body, headers=headers)
+
+    def order(self, order_id: str) -> dict[str, Any]:
+        return dict(self.http.get(f"/api/v1/orders/{order_id}").json())
+
+    def titles(self) -> list[str]:
+        return [item["title"] for item in self.http.get("/api/v1/library?limit=200").json()["items"]]
+
+    def notices(self) -> list[str]:
+        return [item["template"] for item in self.http.get("/api/v1/notifications?limit=200").json()["items"]]
+
+
+@dataclass
+class Instance:
+    """The processes of one shop."""
+
+    home: Path
+    environment: dict[str, str]
+    port: int
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *commands: str) -> None:
+        for command in commands:
+            log = (self.home / f"{command}.log").open("ab")
+            self.running[command] = subprocess.Popen(
+                [sys.executable, "-m", "runtime.cli", command], env=self.environment, stdout=log, stderr=log
+            )
+
+    def kill(self, command: str) -> None:
+        """As kill -9 does: without a word."""
+        process = self.running.pop(command)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            process.wait(20)
+        self.running.clear()
+
+    def cli(self, *arguments: str, check: bool = True) -> str:
+        command = [sys.executable, "-m", "runtime.cli", *arguments]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def http(self, token: str = "", **headers: str) -> httpx.Client:
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return httpx.Client(base_url=self.base, headers=headers, timeout=30)
+
+    def await_ready(self) -> None:
+        eventually(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.base}/health/ready", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    # -- people and games ----------------------------------------------------------------------------------------------
+
+    def register(self, **fields: str) -> Person:
+        email = f"{uuid4().hex}@example.com"
+        body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": "BUYER", "region": "US", **fields}
+        answer = self.http().post("/api/v1/users", json=body)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+        return Person(made["id"], email, self.http(made["access_token"]))
+
+    def admin(self) -> httpx.Client:
+        answer = self.http().post("/api/v1/auth/login", json={"email": ADMIN, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        return self.http(answer.json()["access_token"])
+
+    def game(self, cents: int = 1999, title: str = "Celeste") -> str:
+        body = {
+            "sku": uuid4().hex,
+            "title": title,
+            "kind": "DIGITAL",
+            "prices": [{"region": "*", "amount_cents": cents, "currency": "USD"}],
+            "status": "ACTIVE",
+        }
+        answer = self.admin().post("/api/v1/games", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def events(self, **filters: str) -> list[dict[str, Any]]:
+        flags = [part for name, value in filters.items() for part in (f"--{name}", value)]
+        return [json.loads(line) for line in self.cli("events", "export", *flags).splitlines()]
+
+    def verify(self) -> list[dict[str, Any]]:
+        """What `projections verify` says of every read model."""
+        return list(json.loads(self.cli("projections", "verify", "--json"))["verified"])
+
+
+@contextmanager
+def running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[Instance]:
+    """A shop with an ADMIN, without games, all its processes running."""
+    port, provider_port = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "LUDOTECA_HOME": str(home),
+        "LUDOTECA_DATABASE_URL": database,
+        "LUDOTECA_PORT": str(port),
+        "LUDOTECA_PROVIDER_PORT": str(provider_port),
+        "LUDOTECA_RATE_LIMIT": "off",
+        "LUDOTECA_PAYMENT_RETRY_SECONDS": "0.2,0.4",
+        "LUDOTECA_PAYMENT_TIMEOUT_SECONDS": "1",
+        **settings,
+    }
+    migrate(database)
+    instance = Instance(home, environment, port)
+    try:
+        commands = ["provider", "projector", "worker", "api"]
+        instance.start(*commands, *(["relay"] if settings.get("LUDOTECA_RABBITMQ_URL") else []))
+        instance.cli("admin", "create", "--email", ADMIN, "--name", "Admin", "--password", PASSWORD)
+        instance.await_ready()
+        yield instance
+    finally:
+        instance.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
