@@ -237,6 +237,7 @@ class Runner:
 
     def _run(self, conn: psycopg.Connection, wake: psycopg.Connection) -> None:
         conn.execute("SET synchronous_commit = off")  # what is lost is folded again
+        conn.execute("SET enable_seqscan = off")  # statements are planned once, perhaps while the log is tiny
         wake.execute(f"LISTEN ludoteca_log; LISTEN {feeds.WAKE}")
         scanned = float("-inf")
         while not self._stop.is_set():

@@ -17,7 +17,9 @@ CREATE FUNCTION log.append(
     check_streams uuid[], check_versions bigint[], check_appends int[],
     once_keys uuid[], once_fingerprints bytea[], once_refs text[], once_expires timestamptz[], once_appends int[],
     OUT base bigint, OUT at timestamptz, OUT conflicts int[], OUT repeats int[]
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  -- Planned once per connection, perhaps while the log is tiny: plans that read all of it must not be chosen then.
+  SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     h         bytea;
     p         bigint;
@@ -40,7 +42,7 @@ BEGIN
         lost := conflicts || repeats;
     ELSIF cardinality(check_streams) > 0 THEN
         PERFORM 1 FROM unnest(check_streams, check_versions) AS c(s, v)
-        WHERE NOT EXISTS (SELECT 1 FROM log.events e WHERE e.stream_id = c.s AND e.version = c.v);
+        WHERE (SELECT e.version FROM log.events e WHERE e.stream_id = c.s AND e.version = c.v) IS NULL;
         IF FOUND THEN
             RAISE EXCEPTION 'a stream is not at the expected version' USING ERRCODE = 'unique_violation';
         END IF;

@@ -131,6 +131,26 @@ async def test_a_once_record_that_cannot_be_written_fails_alone(postgres_log: Po
     assert texts_of(await postgres_log.read()) == ["busy", "good"]
 
 
+async def test_an_append_never_reads_the_whole_log_however_small_it_was_when_its_writer_connected(
+    database: str,
+) -> None:
+    def scans() -> int:
+        return int(str(admin(database, "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'events'")[0][0]))
+
+    async with PostgresLog.open(database, CODEC, pool_size=1) as log:
+        stream = new_stream("a")
+        await log.append([stream])
+        admin(database, "ANALYZE log.events")  # so that reading all of it looks cheapest
+        before = scans()
+        for version in range(1, 8):
+            await log.append([StreamAppend(stream.stream_id, version, noted("b"))], once=Once(uuid4()))
+        with pytest.raises(VersionConflict):
+            await log.append([StreamAppend(stream.stream_id, 1, noted("late"))])
+    # The writer's backend reports its counts as it ends.
+    admin(database, f"SELECT pg_terminate_backend(pid, 5000) FROM ({WRITERS}) w")
+    assert scans() == before
+
+
 # -- callers that leave, and closing -----------------------------------------------------------------------------------
 
 
