@@ -3,10 +3,13 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-from eventstore.postgres_log import PostgresLog
+import psycopg
+
+from eventstore.log import LogUnavailable
+from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 
 _TAIL = "SELECT position, stream_id FROM log.events WHERE position > %s ORDER BY position LIMIT 5000"
 
@@ -45,13 +48,26 @@ class StreamFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _follow(self) -> None:
-        position = await self._log.head()
-        self._following.set()
-        while True:
-            await self._log.watcher.beyond(position)
-            async with self._log.pool.connection() as conn:
-                cursor = conn.cursor(binary=True)
-                rows = await (await cursor.execute(_TAIL, (position,), prepare=True)).fetchall()
-            for position, stream_id in rows:  # noqa: B007 - the last one is where we are
-                for news in self._waiting.get(stream_id, ()):
-                    news.set()
+        """Until the log is closed; outlives lost connections."""
+        position = -1
+        with suppress(LogUnavailable):
+            while True:
+                try:
+                    position = await self._pass_on(position)
+                except psycopg.OperationalError:
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def _pass_on(self, position: int) -> int:
+        """Wait for events after a position (-1: for none, but start from here) and tell whom they concern."""
+        if position < 0:
+            position = await self._log.head()
+            self._following.set()
+            return position
+        await self._log.watcher.beyond(position)
+        async with self._log.pool.connection() as conn:
+            cursor = conn.cursor(binary=True)
+            rows = await (await cursor.execute(_TAIL, (position,), prepare=True)).fetchall()
+        for position, stream_id in rows:  # noqa: B007 - the last one is where we are
+            for news in self._waiting.get(stream_id, ()):
+                news.set()
+        return position

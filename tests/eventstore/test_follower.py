@@ -1,0 +1,38 @@
+"""Who waits for news of some streams is woken by these, and not left waiting when a connection is lost."""
+
+import asyncio
+from uuid import uuid4
+
+from notes import admin, new_stream, noted
+
+from eventstore.follower import StreamFollower
+from eventstore.log import StreamAppend
+from eventstore.postgres_log import PostgresLog
+
+SOON = 10
+
+
+async def test_who_watches_a_stream_is_woken_by_its_events_alone(postgres_log: PostgresLog) -> None:
+    follower, stream = StreamFollower(postgres_log), uuid4()
+    async with follower.watching([stream]) as news, follower.watching([stream, uuid4()]) as other_news:
+        everything = postgres_log.subscribe()
+        await postgres_log.append([new_stream("elsewhere")])
+        await asyncio.wait_for(anext(everything), SOON)
+        assert not news.is_set()
+        await postgres_log.append([StreamAppend(stream, 0, noted("here"))])
+        await asyncio.wait_for(asyncio.gather(news.wait(), other_news.wait()), SOON)
+    assert not follower._waiting
+    await follower.close()
+
+
+async def test_who_watches_is_woken_though_connections_were_lost(postgres_log: PostgresLog, database: str) -> None:
+    follower, stream = StreamFollower(postgres_log), uuid4()
+    async with follower.watching([stream]) as news:
+        admin(
+            database,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'ludoteca%'",
+        )
+        await postgres_log.append([StreamAppend(stream, 0, noted("here"))])
+        await asyncio.wait_for(news.wait(), SOON)
+    await follower.close()
