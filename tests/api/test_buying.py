@@ -9,9 +9,11 @@ import orjson
 import pytest
 
 from adapters.webhook_signature import sign
+from api.app import create_app
 from domain.payments import PaymentRequested
 from tests.adapters.provider_servers import SECRET
 from tests.api.shop import CARD, DECLINED, SECURE, Person, Shop
+from tests.api.tiny import client_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,7 +24,9 @@ def paying(token: str) -> dict[str, object]:
     return {"payment_method": {"type": "card", "token": token}}
 
 
-async def buy(buyer: Person, game: dict[str, object], token: str | None = CARD, **headers: str) -> httpx.Response:
+async def buy(
+    buyer: Person | httpx.AsyncClient, game: dict[str, object], token: str | None = CARD, **headers: str
+) -> httpx.Response:
     body = {"game_id": game["id"], **(paying(token) if token else {})}
     return await buyer.post("/api/v1/orders", json=body, headers={**WAIT, **headers})
 
@@ -153,6 +157,20 @@ async def test_requests_at_once_under_one_key_order_once(shop: Shop, buyer: Pers
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409]
     busy = next(answer for answer in answers if answer.status_code == 409)
     assert (busy.json()["code"], busy.headers["retry-after"]) == ("idempotency_in_progress", "1")
+
+
+async def test_another_process_that_lost_the_race_gives_the_winners_answer(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
+    game, key = await shop.game(seller), {"Idempotency-Key": uuid4().hex}
+    elsewhere = client_of(create_app(shop.services))
+    elsewhere.headers["authorization"] = buyer.headers["authorization"]
+
+    answers = await asyncio.gather(buy(buyer, game, **key), buy(elsewhere, game, **key))
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json()["order_id"] == answers[1].json()["order_id"]
+    assert ["idempotent-replayed" in answer.headers for answer in answers].count(True) == 1
 
 
 async def test_a_key_is_one_persons_own(shop: Shop, buyer: Person, seller: Person) -> None:
