@@ -42,7 +42,7 @@ class Root(TyperGroup):
         except BrokenPipeError:
             _forget_stdout()
             raise typer.Exit(Code.BROKEN_PIPE) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, typer.Abort):
             raise typer.Exit(Code.INTERRUPTED) from None
         except Exception as error:
             failure = explain(error)

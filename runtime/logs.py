@@ -8,8 +8,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from runtime.settings import Settings
 
-_CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "asyncio")
-"""Loggers that tell of every request and every reconnect: heard from `WARNING` on."""
+_CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq")
+"""Loggers that tell of every request and every reconnect: heard from one level above the others."""
 
 
 def configure(settings: Settings, *, process: str = "", level: int = logging.INFO) -> None:
@@ -28,14 +28,18 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_colour_codes,
+                *_rendering(settings),
+            ],
         )
     )
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if not _ours(kept)] + [handler]
     root.setLevel(level)
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+        logging.getLogger(name).setLevel(level + 10)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -59,6 +63,11 @@ def _naming(process: str) -> Processor:
         return event
 
     return name
+
+
+def _without_colour_codes(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event.pop("color_message", None)  # uvicorn's message once more
+    return event
 
 
 def _rendering(settings: Settings) -> list[Processor]:

@@ -27,21 +27,22 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
     return Failure(f"there is no {kind} {name}{meant}; there are: {', '.join(names) or 'none'}", Code.USAGE)
 
 
-# Named by module, so that explaining an error imports nothing: an error's module is loaded. The first match counts.
-_EXPLAINED: tuple[tuple[str, str, Code], ...] = (
-    ("runtime.instance", "NotRunning", Code.UNREACHABLE),
-    ("runtime.supervisor", "CannotStart", Code.UNREACHABLE),
-    ("adapters.embedded_postgres", "EmbeddedPostgresError", Code.UNREACHABLE),
-    ("eventstore.migrations", "MigrationError", Code.UNREACHABLE),
-    ("runtime.load", "Stalled", Code.UNREACHABLE),
-    ("runtime.load", "Unreadable", Code.USAGE),
-    ("eventstore.log", "LogUnavailable", Code.UNREACHABLE),
-    ("psycopg", "OperationalError", Code.UNREACHABLE),
-    ("aio_pika.exceptions", "AMQPError", Code.UNREACHABLE),
-    ("elastic_transport", "TransportError", Code.UNREACHABLE),
-    ("builtins", "ConnectionError", Code.UNREACHABLE),
-    ("domain.errors", "Invalid", Code.USAGE),
-    ("domain.errors", "Refused", Code.DIFFERS),
+# (module, class, exit code, whose trouble it is). By module's name, so that explaining an error imports nothing: an
+# error's module is loaded. The first match counts.
+_EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
+    ("runtime.instance", "NotRunning", Code.UNREACHABLE, ""),
+    ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
+    ("runtime.load", "Stalled", Code.UNREACHABLE, ""),
+    ("runtime.load", "Unreadable", Code.USAGE, ""),
+    ("adapters.embedded_postgres", "EmbeddedPostgresError", Code.UNREACHABLE, ""),
+    ("eventstore.migrations", "MigrationError", Code.UNREACHABLE, ""),
+    ("eventstore.log", "LogUnavailable", Code.UNREACHABLE, ""),
+    ("psycopg", "OperationalError", Code.UNREACHABLE, "the database: "),
+    ("aio_pika.exceptions", "AMQPError", Code.UNREACHABLE, "the RabbitMQ of LUDOTECA_RABBITMQ_URL: "),
+    ("elastic_transport", "TransportError", Code.UNREACHABLE, "the Elasticsearch of LUDOTECA_ELASTICSEARCH_URL: "),
+    ("builtins", "ConnectionError", Code.UNREACHABLE, ""),
+    ("domain.errors", "Invalid", Code.USAGE, ""),
+    ("domain.errors", "Refused", Code.DIFFERS, ""),
 )
 
 
@@ -54,9 +55,9 @@ def explain(error: Exception) -> Failure | None:
         return found[0] if all(found) else None
     if _is(error, "pydantic", "ValidationError") and getattr(error, "title", "") == "Settings":
         return Failure(_settings_message(error), Code.USAGE)  # type: ignore[arg-type]
-    for module, name, code in _EXPLAINED:
+    for module, name, code, whose in _EXPLAINED:
         if _is(error, module, name):
-            return Failure(" ".join(str(error).split()) or type(error).__name__, code)
+            return Failure(whose + (" ".join(str(error).split()) or type(error).__name__), code)
     return None
 
 

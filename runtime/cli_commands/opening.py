@@ -18,14 +18,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def quiet_settings() -> "Settings":
-    """The settings, of a command that answers and ends: only warnings are logged. Raises pydantic.ValidationError."""
+    """The settings, of a command that answers and ends: only errors are logged. Raises pydantic.ValidationError."""
     import logging
 
     from runtime.logs import configure
     from runtime.settings import Settings
 
     settings = Settings()
-    configure(settings, level=logging.WARNING)
+    configure(settings, level=logging.ERROR)
     return settings
 
 

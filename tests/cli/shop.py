@@ -115,19 +115,18 @@ class Shop:
         thread = threading.Thread(target=runner.run)
         thread.start()
         try:
-            until(self._in_step)
+            until(self.in_step)
             yield
         finally:
             runner.stop()
             thread.join()
 
-    def _in_step(self) -> bool:
-        behind = "position < (SELECT coalesce(max(position), 0) FROM log.events)"
-        return bool(
-            self.ask(
-                f"SELECT count(*) = %s AND NOT bool_or({behind}) FROM read.feeds WHERE active", len(table_models())
-            )
-        )
+    def in_step(self) -> bool:
+        """Whether every read model has read the whole log."""
+        names = [registered.projection.name for registered in table_models()]
+        in_step = "position >= (SELECT coalesce(max(position), 0) FROM log.events)"
+        query = f"SELECT count(*) FROM read.feeds WHERE active AND projection = ANY (%s) AND {in_step}"
+        return bool(self.ask(query, names) == len(names))
 
     def project(self) -> None:
         """Bring the read models up to date."""

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 from typer.main import get_command
 
 from runtime.cli import app
+from runtime.cli_commands.failures import explain
 from tests.cli.shop import Ludoteca, Shop
 
 CLOSED = "postgresql://shop:hunter22@127.0.0.1:1/shop"
@@ -154,3 +156,11 @@ def test_a_second_run_in_the_same_home_is_refused(ludoteca: Ludoteca, tmp_path: 
         result = ludoteca("run")
     assert result.exit_code == 3
     assert "LUDOTECA_HOME" in result.stderr
+
+
+def test_of_several_errors_at_once_a_bug_is_not_hidden_by_the_others() -> None:
+    away = psycopg.OperationalError("gone")
+    explained = explain(ExceptionGroup("tasks", [away, ExceptionGroup("more", [away])]))
+    assert explained is not None
+    assert (explained.code, explained.message) == (3, "the database: gone")
+    assert explain(ExceptionGroup("tasks", [away, ZeroDivisionError()])) is None

@@ -1,0 +1,96 @@
+"""`ludoteca audit verify` finds whatever was done to the log."""
+
+import re
+
+import pytest
+
+from tests.cli.shop import Ludoteca, Shop
+
+
+@pytest.fixture
+def kept(shop: Shop) -> Shop:
+    """A log of ten events, followed by a consumer that has read them all."""
+    shop.list_games(10)
+    shop.tamper("INSERT INTO read.feeds (feed, projection, version, position) VALUES ('games.1', 'games', 1, 10)")
+    return shop
+
+
+def _anchor(ludoteca: Ludoteca) -> str:
+    found = re.search(r"^anchor +(\S+)$", ludoteca("audit", "verify").stdout, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def test_an_untouched_log_is_intact_and_its_head_can_be_noted(ludoteca: Ludoteca, kept: Shop) -> None:
+    result = ludoteca("audit", "verify")
+    assert result.exit_code == 0
+    head = kept.ask("SELECT encode(hash, 'hex') FROM log.events WHERE position = 10")
+    assert f"position  10\nhash      {head}\nanchor    10:{head}\n" in result.stdout
+    report = ludoteca.json("audit", "verify")
+    assert (report["intact"], report["position"], report["hash"], report["faults"]) == (True, 10, head, [])
+
+
+def test_an_empty_log_is_intact(ludoteca: Ludoteca, shop: Shop) -> None:
+    report = ludoteca.json("audit", "verify")
+    assert (report["intact"], report["anchor"]) == (True, f"0:{'00' * 32}")
+    assert ludoteca.json("audit", "verify", "--from-anchor", report["anchor"])["intact"]
+
+
+@pytest.mark.parametrize(
+    ("deed", "position", "reason"),
+    [
+        ("UPDATE log.events SET payload = convert_to('{}', 'UTF8') WHERE position = 4", 4, "changed"),
+        ("UPDATE log.events SET actor = 'nobody' WHERE position = 1", 1, "changed"),
+        ("UPDATE log.events SET recorded_at = recorded_at - interval '1 day' WHERE position = 7", 7, "time"),
+        ("DELETE FROM log.events WHERE position = 5", 5, "removed"),
+        (
+            "UPDATE log.events SET position = CASE position WHEN 2 THEN -3 WHEN 3 THEN -2 END WHERE position IN (2, 3);"
+            " UPDATE log.events SET position = -position WHERE position < 0",
+            2,
+            "moved",
+        ),
+        ("DELETE FROM log.events WHERE position >= 9", 9, "games.1 has read up to position 10, but the log ends at 8"),
+        ("DELETE FROM log.events", 1, "the log ends at 0"),
+    ],
+    ids=["payload", "actor", "time", "removed", "swapped", "tail", "all"],
+)
+def test_what_was_done_to_the_log_is_found_with_its_position(
+    ludoteca: Ludoteca, kept: Shop, deed: str, position: int, reason: str
+) -> None:
+    kept.tamper(deed)
+    result = ludoteca("audit", "verify")
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"FAULT at position {position}: ")
+    assert reason in result.stdout.splitlines()[0]
+    assert "anchor" not in result.stdout
+    report = ludoteca.json("audit", "verify", code=1)
+    assert (report["intact"], report["faults"][0]["position"]) == (False, position)
+
+
+def test_from_an_anchor_only_what_follows_is_walked(ludoteca: Ludoteca, kept: Shop) -> None:
+    anchor = _anchor(ludoteca)
+    kept.list_games(3)
+    result = ludoteca("audit", "verify", "--from-anchor", anchor)
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "intact: positions 11 to 13")
+    kept.tamper("UPDATE log.events SET actor = 'nobody' WHERE position = 12")
+    assert "FAULT at position 12" in ludoteca("audit", "verify", "--from-anchor", anchor).stdout
+
+
+def test_a_log_rewritten_with_new_hashes_does_not_fit_an_anchor(ludoteca: Ludoteca, kept: Shop) -> None:
+    anchor = _anchor(ludoteca)
+    kept.tamper("DELETE FROM log.events")
+    kept.list_games(10)
+    assert ludoteca("audit", "verify").exit_code == 0
+    result = ludoteca("audit", "verify", "--from-anchor", anchor)
+    assert result.exit_code == 1
+    assert "the hash is not the anchor's" in result.stdout
+
+
+def test_an_anchor_beyond_the_end_shows_that_the_end_was_removed(ludoteca: Ludoteca, kept: Shop) -> None:
+    anchor = _anchor(ludoteca)
+    kept.tamper("UPDATE read.feeds SET position = 0")
+    kept.tamper("DELETE FROM log.events WHERE position = 10")
+    assert ludoteca("audit", "verify").exit_code == 0
+    result = ludoteca("audit", "verify", "--from-anchor", anchor)
+    assert result.exit_code == 1
+    assert "FAULT at position 10: removed" in result.stdout

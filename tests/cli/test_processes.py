@@ -1,0 +1,152 @@
+"""The processes of the program, each started as its own command, as on hosts of their own."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import aio_pika
+import httpx
+import pytest
+
+from adapters.rabbitmq_relay import EXCHANGE
+from tests.cli.shop import Ludoteca, Shop, process, run, stop, until
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_the_projector_migrates_keeps_read_models_in_step_and_ends_when_told(empty_database: str) -> None:
+    shop = Shop(empty_database)
+    with process("projector", LUDOTECA_DATABASE_URL=empty_database, LUDOTECA_LOG_FORMAT="json") as running:
+        until(lambda: shop.ask("SELECT to_regclass('read.feeds')") is not None)
+        until(shop.in_step)
+        shop.list_game("Portal")
+        shop.poison()
+        until(shop.in_step)
+        code, errors = stop(running)
+    assert code == 0
+    assert shop.ask("SELECT count(*) FROM read.games_1") == 1
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert {line["process"] for line in lines} == {"projector"}
+    assert any("parks stream" in line["event"] and line["level"] == "warning" for line in lines)
+
+
+def test_the_api_serves_until_it_is_stopped(shop: Shop) -> None:
+    port = _free_port()
+    with process("api", LUDOTECA_PORT=port) as running:
+        until(lambda: _answers(f"http://127.0.0.1:{port}/health/live"))
+        assert stop(running)[0] == 0
+
+
+def test_loaded_purchases_are_paid_and_granted(
+    ludoteca: Ludoteca, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUDOTECA_PORT", _free_port())
+    monkeypatch.setenv("LUDOTECA_PROVIDER_PORT", _free_port())
+    (tmp_path / "games.csv").write_text(GAMES)
+    (tmp_path / "purchases.csv").write_text("user_id,title,hours_played\n7,Portal,1.5\n7,Witness,2\n8,Portal,0.5\n")
+    with process("provider"), process("worker") as worker:
+        assert ludoteca("load", "games", tmp_path / "games.csv").exit_code == 0
+        report = ludoteca.json("load", "purchases", tmp_path / "purchases.csv")
+        assert (report["rows"], report["loaded"], report["people"], report["granted"]) == (3, 3, 2, 3)
+        shown = ludoteca("load", "purchases", tmp_path / "purchases.csv").stdout
+        assert ["granted", "3"] in [line.split() for line in shown.splitlines()]
+        assert stop(worker)[0] == 0
+    shop.project()
+    assert shop.ask("SELECT count(*) FROM read.library_1") == 3
+
+
+def test_the_relay_publishes_the_log_in_order(shop: Shop, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.list_games(3)
+    monkeypatch.setenv("LUDOTECA_RABBITMQ_URL", rabbitmq_url)
+
+    async def heard() -> list[str]:
+        async with await aio_pika.connect(rabbitmq_url) as connection:
+            channel = await connection.channel()
+            exchange = await channel.declare_exchange(EXCHANGE, "topic", durable=True)
+            queue = await channel.declare_queue(exclusive=True)
+            await queue.bind(exchange, "game.#")
+            with process("relay") as running:
+                async with queue.iterator(timeout=20) as messages:
+                    got = [json.loads((await anext(messages)).body)["type"] for _ in range(3)]
+                assert (await asyncio.to_thread(stop, running))[0] == 0
+            return got
+
+    assert asyncio.run(heard()) == ["game.created.v1"] * 3
+    assert shop.ask("SELECT position FROM read.feeds WHERE feed = 'relay.1'") == 3
+
+
+def test_a_process_whose_port_is_taken_does_not_pretend_to_run(shop: Shop) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = run(["api"], LUDOTECA_PORT=str(taken.getsockname()[1]))
+    assert ended.returncode == 3
+    assert "in use" in ended.stderr
+
+
+# -- load: what a file may do ------------------------------------------------------------------------------------------
+
+GAMES = (
+    "title,publisher,tags,price_cents,release_date,platforms\n"
+    "Portal,Valve,Puzzle|Action,999,2007-10-10,windows\n"
+    "Witness,Thekla,Puzzle,,2016-01-26,windows|mac\n"
+)
+
+
+def test_broken_rows_are_named_and_the_rest_is_loaded(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "games.csv"
+    file.write_text(GAMES + "Half a row,Valve\n")
+    result = ludoteca("load", "games", file)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("line 4: ")
+    assert ["loaded", "2"] in [line.split() for line in result.stdout.splitlines()]
+    again = ludoteca.json("load", "games", file, code=1)
+    assert (again["loaded"], again["known"], again["broken"][0]["line"]) == (0, 2, 4)
+
+
+def test_purchases_of_unknown_games_are_broken_rows(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "purchases.csv"
+    file.write_text("user_id,title\n7,Nowhere\n")
+    result = ludoteca("load", "purchases", file)
+    assert result.exit_code == 1
+    assert "line 2: no game is called 'Nowhere'" in result.stderr
+
+
+def test_a_file_without_the_columns_is_refused(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "games.csv"
+    file.write_text("name\nPortal\n")
+    for kind in ("games", "purchases"):
+        result = ludoteca("load", kind, file)
+        assert result.exit_code == 2
+        assert "title" in result.stderr
+
+
+def test_the_whole_shop_runs_by_one_command_and_others_find_it(
+    ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = _free_port()
+    monkeypatch.setenv("LUDOTECA_PORT", port)
+    monkeypatch.setenv("LUDOTECA_SAMPLE", "off")
+    with process("run") as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "Stop it with Ctrl-C" in line:
+                break
+        assert _answers(f"http://127.0.0.1:{port}/health/ready")
+        assert ludoteca.json("audit", "verify")["position"] > 0
+        verified = ludoteca("projections", "verify")
+        assert verified.exit_code == 0, verified.output
+        assert stop(running)[0] == 0
+    assert ludoteca("audit", "verify").exit_code == 3
