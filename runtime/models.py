@@ -3,9 +3,7 @@
 from secrets import token_hex
 
 import psycopg
-from elasticsearch import Elasticsearch
 
-from adapters.elasticsearch_documents import ElasticsearchDocuments
 from projections.engine import Registered
 from projections.game_documents import GamesIndex
 from projections.registry import read_models
@@ -26,6 +24,10 @@ def search_models(settings: Settings) -> list[Registered]:
     url = settings.elasticsearch_url.get_secret_value()
     if not url:
         return []
+    from elasticsearch import Elasticsearch  # slow to import: only where it is used
+
+    from adapters.elasticsearch_documents import ElasticsearchDocuments
+
     return [
         Registered(GamesIndex(), ElasticsearchDocuments(Elasticsearch(url, request_timeout=30), index_prefix(settings)))
     ]

@@ -6,10 +6,12 @@ import signal
 import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from adapters.cloudevents import to_cloudevent
 from adapters.provider_simulator import create_app as create_provider
@@ -134,7 +136,7 @@ async def serve_api(settings: Settings) -> None:
     from runtime.gateway import open_app
 
     async with open_core(settings) as core, open_queues(core) as queues, open_app(core, queues) as app:
-        await _serve(uvicorn.Config(app, host=settings.host, port=settings.port, access_log=False, log_config=None))
+        await _serve(_config(app, settings.host, settings.port))
 
 
 async def serve_provider(settings: Settings) -> None:
@@ -146,10 +148,21 @@ async def serve_provider(settings: Settings) -> None:
             core.secrets.webhook[0],
             settings.provider_public_url or settings.provider_address,
         )
-    port = int(settings.provider_address.rsplit(":", 1)[1])
-    config = uvicorn.Config(app, host=settings.host, port=port, access_log=False, log_config=None)
-    config.timeout_graceful_shutdown = 5
-    await _serve(config)
+    port = urlsplit(settings.provider_address).port or settings.port + 1000
+    await _serve(_config(app, settings.host, port))
+
+
+def _config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    # Whose X-Forwarded-For is believed is the gateway's to decide (LUDOTECA_TRUSTED_PROXIES), not the server's.
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
 
 
 async def _serve(config: uvicorn.Config) -> None:
@@ -159,5 +172,6 @@ async def _serve(config: uvicorn.Config) -> None:
         await server.serve()
     except asyncio.CancelledError:
         server.should_exit = True
-        await server.shutdown()
+        if server.started:
+            await server.shutdown()
         raise

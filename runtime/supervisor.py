@@ -26,7 +26,7 @@ from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 STOP_SECONDS = 15.0
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
