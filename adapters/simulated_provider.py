@@ -6,10 +6,11 @@ from typing import Annotated, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
-import httpx
+import aiohttp
 import msgspec
 from msgspec import Meta, Struct, field
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+from yarl import URL
 
 from adapters import webhook_signature
 from commands.ports import (
@@ -21,7 +22,7 @@ from commands.ports import (
     ProviderUnavailable,
 )
 
-_CONNECTION_LOST = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+_CONNECTION_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 """The connection broke, or a kept one had died: worth one more try at once. A time-out is not."""
 
 _STATUS_OF_EVENT: Mapping[str, IntentStatus] = {
@@ -101,11 +102,23 @@ class SimulatedProvider:
 
     def __init__(self, base_url: str, webhook_secrets: Sequence[str], timeout_seconds: float = 10.0) -> None:
         self._webhook_secrets = tuple(webhook_secrets)
-        self._http = httpx.AsyncClient(base_url=base_url, timeout=timeout_seconds, trust_env=False)
+        self._base_url = base_url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=timeout_seconds, sock_read=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
+        self._closed = False
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the connections, for good."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise RuntimeError("the provider's client is closed")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        return self._session
 
     async def create(
         self, payment_id: UUID, amount_cents: int, currency: str, *, method: str | None, idempotency_key: str
@@ -178,43 +191,50 @@ class SimulatedProvider:
         json: Mapping[str, object] | None = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
-        tries = AsyncRetrying(
-            retry=retry_if_exception_type(_CONNECTION_LOST),
-            stop=stop_after_attempt(2),
-            wait=wait_fixed(0.05),
-            reraise=True,
-        )
+    ) -> bytes:
+        """The answer's body. Raises ProviderUnavailable, ProviderRefused."""
+        session = self._open_session()
+        url = URL(self._base_url + path, encoded=True)
+
+        status, reason, body = 0, "", b""
         try:
-            response: httpx.Response = await tries(
-                self._http.request, verb, path, json=json, params=params, headers=headers
-            )
-        except httpx.TransportError as error:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(_CONNECTION_LOST),
+                stop=stop_after_attempt(2),
+                wait=wait_fixed(0.05),
+                reraise=True,
+            ):
+                with attempt:
+                    async with session.request(
+                        verb, url, json=json, params=params, headers=headers, allow_redirects=False
+                    ) as response:
+                        status, reason, body = response.status, response.reason or "", await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise ProviderUnavailable(f"{verb} {path}: {error!r}") from error
-        return _accepted(response)
+        if 200 <= status < 300:
+            return body
+        raise _failure(f"{verb} {path}", status, reason, body)
 
 
 def _path(ref: str) -> str:
     return f"/v1/payment_intents/{quote(ref, safe='')}"
 
 
-def _accepted(response: httpx.Response) -> httpx.Response:
-    if response.is_success:
-        return response
+def _failure(call: str, status: int, reason: str, body: bytes) -> ProviderRefused | ProviderUnavailable:
     # 408 and 429 are the two refusals that a later repeat mends.
-    if response.is_client_error and response.status_code not in (408, 429):
-        try:
-            error = msgspec.json.decode(response.content, type=_Refusal).error
-        except msgspec.MsgspecError:
-            error = _Error()
-        raise ProviderRefused(error.code or f"http_{response.status_code}", error.message or response.reason_phrase)
-    raise ProviderUnavailable(f"{response.request.method} {response.request.url.path}: HTTP {response.status_code}")
+    if not 400 <= status < 500 or status in (408, 429):
+        return ProviderUnavailable(f"{call}: HTTP {status}")
+    try:
+        error = msgspec.json.decode(body, type=_Refusal).error
+    except msgspec.MsgspecError:
+        error = _Error()
+    return ProviderRefused(error.code or f"http_{status}", error.message or reason)
 
 
-def _decode(response: httpx.Response, answer: type[_T]) -> _T:
+def _decode(body: bytes, answer: type[_T]) -> _T:
     """Read an answer. One that makes no sense leaves the outcome as unknown as none at all."""
     try:
-        return msgspec.json.decode(response.content, type=answer)
+        return msgspec.json.decode(body, type=answer)
     except msgspec.MsgspecError as error:
         raise ProviderUnavailable(f"unreadable answer: {error}") from error
 
