@@ -120,9 +120,12 @@ def verify(conn: psycopg.Connection, codec: Codec, registered: Registered, progr
         return Verified(registered.projection.name, row.position, difference, len(parked))
 
 
-def rebuild(conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress) -> Rebuilt:
+def rebuild(
+    conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress, *, replace: bool = False
+) -> Rebuilt:
     """Fold the log into a new storage beside the live one, compare both, and switch queries over.
 
+    With `replace` the live one is known to be wrong: the new one takes its place whatever the difference.
     Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
     """
     name = registered.projection.name
@@ -134,9 +137,9 @@ def rebuild(conn: psycopg.Connection, codec: Codec, registered: Registered, prog
         shadow = _shadow(conn, registered, replay)
         try:
             _catch_up(conn, replay.reader, shadow, live(conn, registered).position)
-            if registered.store.transactional:
+            if registered.store.transactional and not replace:
                 _compare_in_snapshot(conn, replay.reader, registered, shadow)
-            return _switch(conn, replay.reader, registered, shadow)
+            return _switch(conn, replay.reader, registered, shadow, replace)
         except BaseException:
             with suppress(psycopg.OperationalError):  # connection lost: the next rebuild drops it
                 drop(conn, registered, shadow.name)
@@ -233,14 +236,14 @@ def _check(registered: Registered, stored: tuple[int, str], rebuilt: tuple[int, 
         raise Unequal(registered.projection.name, Difference(stored[0], rebuilt[0], stored[1], rebuilt[1]))
 
 
-def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed) -> Rebuilt:
+def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed, replace: bool) -> Rebuilt:
     """One short transaction: the live feed stands still, the shadow takes its last steps, queries change over."""
     with conn.transaction():
         conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         row = live(conn, registered, lock=True)
         _catch_up(conn, reader, shadow, row.position)
         count, digest = registered.store.digest(conn, shadow.storage)
-        if not registered.store.transactional:
+        if not registered.store.transactional and not replace:
             _check(registered, registered.store.digest(conn, row.storage), (count, digest))
         _activate(conn, row.feed, shadow.name)
         registered.store.activated(shadow.storage)

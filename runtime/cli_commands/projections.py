@@ -61,11 +61,15 @@ def list_(json: Json = False) -> None:
 def rebuild(
     names: Names = None,
     every: Annotated[bool, typer.Option("--all", help="Rebuild all read models.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Switch also when the live rows differ: they are wrong.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Fold the log anew into a table beside the live one, compare, and switch queries over. The shop stays open.
 
     When the new rows differ from the live ones nothing is switched, and the exit code is 1: `verify` says which rows.
+    Once it is known that the live ones are wrong, `--replace` switches all the same.
     The former table stays fed, so that `rollback` goes back to it at once.
 
     [bold]Examples[/bold]
@@ -77,7 +81,7 @@ def rebuild(
     settings = opening.quiet_settings()
     if bool(names) == every:
         raise Failure("name the projections to rebuild, or say --all", Code.USAGE)
-    done, failures = _each(settings, _chosen(settings, names), "rebuild", rebuilding.rebuild)
+    done, failures = _each(settings, _chosen(settings, names), "rebuild", partial(rebuilding.rebuild, replace=replace))
     if json:
         console.print_json({"rebuilt": done, "failed": [{"projection": n, "error": f.message} for n, f in failures]})
     elif done:

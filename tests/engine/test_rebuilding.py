@@ -14,9 +14,9 @@ from projections.rebuild import Busy, NeverRan, Rebuilt, Unequal
 from projections.store import PostgresTable
 
 
-def _rebuild(desk: Desk, registered: Registered) -> Rebuilt:
+def _rebuild(desk: Desk, registered: Registered, *, replace: bool = False) -> Rebuilt:
     with desk.connect() as conn:
-        return rebuild.rebuild(conn, CODEC, registered, lambda _done, _all: None)
+        return rebuild.rebuild(conn, CODEC, registered, lambda _done, _all: None, replace=replace)
 
 
 async def _past(desk: Desk, streams: int = 20, each: int = 10) -> None:
@@ -152,6 +152,18 @@ async def test_a_rebuild_that_differs_from_live_leaves_live_alone_and_clears_up(
         assert desk.execute("SELECT to_regclass('read.tallies_1_r1')") == [(None,)]
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.1")
+
+
+async def test_an_operator_can_replace_a_live_table_that_is_wrong(desk: Desk) -> None:
+    registered, stream = tallies(), uuid4()
+    with desk.running(registered):
+        await desk.append(stream, Counted(1))
+        await desk.caught_up("tallies.1")
+        desk.execute(TAMPERINGS[0], stream)
+        await asyncio.to_thread(_rebuild, desk, registered, replace=True)
+        await desk.append(stream, Counted(1))
+        await desk.caught_up("tallies.1.r1")
+    assert desk.verify(registered).difference.equal
 
 
 async def test_a_rebuild_carries_over_what_is_in_quarantine(desk: Desk) -> None:
