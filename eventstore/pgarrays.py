@@ -1,10 +1,11 @@
-"""PostgreSQL arrays in binary wire format, built in one go: the append's nineteen arrays are its hottest path.
+"""PostgreSQL arrays in binary wire format, built in one go: an append's arguments are its hottest path.
 
-psycopg dumps a list element by element, looking up how for each; here the type is known beforehand. See the
-PostgreSQL sources (`array_send`): dimensions, null flag, element type, length, lower bound, then length and bytes each.
+psycopg dumps a list element by element, looking up how for each; here the types are known beforehand. See the
+PostgreSQL sources: `array_recv` (dimensions, null flag, element type, length, lower bound; then length and bytes of
+each element) and `record_recv` (number of fields; then type, length and bytes of each).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from struct import Struct
 from uuid import UUID
@@ -16,49 +17,20 @@ from psycopg.pq import Format
 
 from eventstore.chain import microseconds
 
+_UUID, _BYTEA, _BIGINT, _TEXT, _TIMESTAMPTZ = 2950, 17, 20, 25, 1184
+"""Object ids of built-in types: the same in every PostgreSQL."""
+
 _header = Struct(">iiIii").pack
-_u32 = Struct(">I").pack
-_i64 = Struct(">q").pack
-_NULL = b"\xff\xff\xff\xff"
-_SIXTEEN, _EIGHT, _FOUR = _u32(16), _u32(8), _u32(4)
+_size = Struct(">I").pack
+_typed_size = Struct(">II").pack
+_typed_bigint = Struct(">IIq").pack
+_new_event = Struct(">I II16s II16s IIq II").pack
+_UUID_NULL, _TEXT_NULL, _TIME_NULL = (_size(oid) + b"\xff\xff\xff\xff" for oid in (_UUID, _TEXT, _TIMESTAMPTZ))
+_UUID_SIZE, _SIXTEEN = _typed_size(_UUID, 16), _size(16)
 
 
-class _Array(bytes):
-    """An array as it goes over the wire."""
-
-
-class Uuids(_Array):
-    """uuid[]"""
-
-
-class Bigints(_Array):
-    """bigint[]"""
-
-
-class Ints(_Array):
-    """int[]"""
-
-
-class Texts(_Array):
-    """text[]"""
-
-
-class Byteas(_Array):
-    """bytea[]"""
-
-
-class Times(_Array):
-    """timestamptz[]"""
-
-
-_OIDS = {
-    Uuids: (2951, 2950),
-    Bigints: (1016, 20),
-    Ints: (1007, 23),
-    Texts: (1009, 25),
-    Byteas: (1001, 17),
-    Times: (1185, 1184),
-}
+class Array(bytes):
+    """An array as it goes over the wire; its type is told by a cast in the statement."""
 
 
 class _ArrayDumper(Dumper):
@@ -69,43 +41,79 @@ class _ArrayDumper(Dumper):
 
 
 def register(conn: Connection | AsyncConnection) -> None:
-    """Teach a connection these types."""
-    for cls, (oid, _) in _OIDS.items():
-        conn.adapters.register_dumper(cls, type(f"{cls.__name__}Dumper", (_ArrayDumper,), {"oid": oid}))
+    """Teach a connection to send an `Array` as it is."""
+    conn.adapters.register_dumper(Array, _ArrayDumper)
 
 
-def _array(cls: type[_Array], n: int, parts: Iterable[bytes], nulls: bool) -> bytes:
-    if n == 0:
-        return _header(0, 0, _OIDS[cls][1], 0, 0)[:12]
-    return _header(1, int(nulls), _OIDS[cls][1], n, 1) + b"".join(parts)
+def array(element_type: int, elements: Sequence[bytes]) -> Array:
+    """An array of elements in wire format, none of them null; `element_type` is the type's object id."""
+    if not elements:
+        return Array(_header(0, 0, element_type, 0, 0)[:12])
+    return Array(_header(1, 0, element_type, len(elements), 1) + b"".join([_sized(e) for e in elements]))
 
 
-def uuids(values: Sequence[UUID | None]) -> Uuids:
-    parts = [_NULL if v is None else _SIXTEEN + v.bytes for v in values]
-    return Uuids(_array(Uuids, len(values), parts, None in values))
+def byteas(values: Sequence[bytes]) -> Array:
+    """bytea[]"""
+    return array(_BYTEA, values)
 
 
-def bigints(values: Sequence[int]) -> Bigints:
-    return Bigints(_array(Bigints, len(values), [_EIGHT + _i64(v) for v in values], False))
+def uuids(values: Sequence[UUID]) -> Array:
+    """uuid[]"""
+    return array(_UUID, [value.bytes for value in values])
 
 
-def ints(values: Sequence[int]) -> Ints:
-    return Ints(_array(Ints, len(values), [_FOUR + _u32(v) for v in values], False))
+def bigints(values: Sequence[int]) -> Array:
+    """bigint[]"""
+    return array(_BIGINT, [value.to_bytes(8, signed=True) for value in values])
 
 
-def texts(values: Sequence[str | None]) -> Texts:
-    parts = [_NULL if v is None else _sized(v.encode()) for v in values]
-    return Texts(_array(Texts, len(values), parts, None in values))
+def new_event(
+    event_id: UUID,
+    stream_id: UUID,
+    version: int,
+    name: str,
+    payload: bytes,
+    actor: str,
+    correlation_id: UUID | None,
+    causation_id: UUID | None,
+    traceparent: str | None,
+) -> bytes:
+    """A value of type log.new_event."""
+    wire_name = name.encode()
+    return b"".join(
+        (
+            _new_event(
+                9, _UUID, 16, event_id.bytes, _UUID, 16, stream_id.bytes, _BIGINT, 8, version, _TEXT, len(wire_name)
+            ),
+            wire_name,
+            _typed_size(_BYTEA, len(payload)),
+            payload,
+            _text(actor),
+            _UUID_NULL if correlation_id is None else _UUID_SIZE + correlation_id.bytes,
+            _UUID_NULL if causation_id is None else _UUID_SIZE + causation_id.bytes,
+            _TEXT_NULL if traceparent is None else _text(traceparent),
+        )
+    )
 
 
-def byteas(values: Sequence[bytes]) -> Byteas:
-    return Byteas(_array(Byteas, len(values), map(_sized, values), False))
-
-
-def times(values: Sequence[datetime | None]) -> Times:
-    parts = [_NULL if v is None else _EIGHT + _i64(microseconds(v)) for v in values]
-    return Times(_array(Times, len(values), parts, None in values))
+def new_once(key: UUID, fingerprint: bytes, refs: str, expires_at: datetime | None, last_event: int) -> bytes:
+    """A value of type log.new_once."""
+    return b"".join(
+        (
+            _size(5),
+            _UUID_SIZE + key.bytes,
+            _typed_size(_BYTEA, len(fingerprint)) + fingerprint,
+            _text(refs),
+            _TIME_NULL if expires_at is None else _typed_bigint(_TIMESTAMPTZ, 8, microseconds(expires_at)),
+            _typed_bigint(_BIGINT, 8, last_event),
+        )
+    )
 
 
 def _sized(value: bytes) -> bytes:
-    return _u32(len(value)) + value
+    return _size(len(value)) + value
+
+
+def _text(value: str) -> bytes:
+    text = value.encode()
+    return _typed_size(_TEXT, len(text)) + text

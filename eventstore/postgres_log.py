@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 from uuid import UUID
 
-import msgspec
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
@@ -16,7 +15,7 @@ from eventstore.codec import Codec
 from eventstore.head import HeadWatcher
 from eventstore.keys import PersonKeys
 from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend, check_appends
-from eventstore.writer import GroupCommitWriter, Pending
+from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
 
 COLUMNS = (
     "position, event_id, stream_id, version, name, recorded_at, actor, correlation_id, causation_id, traceparent,"
@@ -162,7 +161,7 @@ class PostgresLog:
     async def done_many(self, keys: Iterable[UUID]) -> dict[UUID, Done]:
         """The records of those keys that are known."""
         async with self.pool.connection() as conn:
-            return {row[0]: _done(row) for row in await (await conn.execute(_DONE, (list(keys),))).fetchall()}
+            return {row[0]: done_of(row) for row in await (await conn.execute(DONE, (list(keys),))).fetchall()}
 
     async def answer(self, key: UUID, answer: bytes) -> None:
         """Keep the answer that was given under a Once key, for replays."""
@@ -189,13 +188,6 @@ class PostgresLog:
             yield fault or verifier.position
             if fault:
                 return
-
-
-_DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = ANY (%s)"
-
-
-def _done(row: TupleRow) -> Done:
-    return Done(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
 
 
 def raw_rows(rows: Sequence[TupleRow]) -> list[Raw]:

@@ -7,11 +7,13 @@ import asyncio
 import itertools
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
 
 from eventstore import pgarrays as pg
 from eventstore.chain import digest
@@ -29,7 +31,8 @@ PATIENCE_SECONDS = 3.0
 
 _CONNECTION = {
     "application_name": "ludoteca writer",
-    "options": "-c role=ludoteca_app",
+    # Statements are planned once per connection, perhaps while the log is tiny: none may be one that reads all of it.
+    "options": "-c role=ludoteca_app -c plan_cache_mode=force_generic_plan -c enable_seqscan=off",
     "connect_timeout": "2",
     # Over a network: a server that vanished without a word is noticed in seconds, not in hours.
     "keepalives_idle": "5",
@@ -38,7 +41,15 @@ _CONNECTION = {
     "tcp_user_timeout": "10000",
 }
 
-Row = tuple[UUID, UUID, int, str, bytes, bytes, str, UUID | None, UUID | None, str | None]
+
+class Row(NamedTuple):
+    """An event on its way: its place, its digest, and all of it in wire format."""
+
+    event_id: UUID
+    stream_id: UUID
+    version: int
+    digest: bytes
+    wire: bytes
 
 
 class Pending:
@@ -60,18 +71,9 @@ class Pending:
 
     def add(self, stream_id: UUID, version: int, name: str, payload: bytes) -> None:
         m, event_id = self.metadata, uuid7()
-        tail = (m.actor, m.correlation_id, m.causation_id, m.traceparent)
-        self.rows.append(
-            (
-                event_id,
-                stream_id,
-                version,
-                name,
-                payload,
-                digest(event_id, stream_id, version, name, payload, *tail),
-                *tail,
-            )
-        )
+        stored = (event_id, stream_id, version, name, payload)
+        why = (m.actor, m.correlation_id, m.causation_id, m.traceparent)
+        self.rows.append(Row(event_id, stream_id, version, digest(*stored, *why), pg.new_event(*stored, *why)))
 
     def claims(self) -> Iterable[UUID]:
         """What no other append of the same batch may touch."""
@@ -82,45 +84,46 @@ class Pending:
 
     def landed(self, first: int, at: datetime) -> None:
         if not self.future.done():
-            self.future.set_result(Appended(first, first + len(self.rows) - 1, at, [row[0] for row in self.rows]))
+            self.future.set_result(Appended(first, first + len(self.rows) - 1, at, [row.event_id for row in self.rows]))
 
     def failed(self, error: Exception) -> None:
         if not self.future.done():
             self.future.set_exception(error)
 
 
-_APPEND = f"SELECT * FROM log.append({', '.join(['%s'] * 20)})"
+_APPEND = (
+    "SELECT base, at FROM log.append(%s::log.new_event[], %s::bytea[], %s::uuid[], %s::bigint[], %s::log.new_once[])"
+)
+_TYPES = "SELECT 'log.new_event'::regtype::oid, 'log.new_once'::regtype::oid"
+
+_CONFLICTS = """
+SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::int[]) AS c(stream_id, version, n)
+WHERE c.version <> coalesce(
+    (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id ORDER BY e.version DESC LIMIT 1), 0)"""
+DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = ANY (%s)"
 
 
-def _arguments(batch: Sequence[Pending], careful: bool) -> list[object]:
-    """The batch as the parameters of log.append, in order."""
-    ids, streams, versions, names, payloads, digests, actors, correlations, causations, traces = zip(
-        *(row for pending in batch for row in pending.rows), strict=True
-    )
-    numbered = list(enumerate(batch, 1))
-    checks = [(*check, no) for no, pending in numbered for check in pending.checks if careful or check[1] > 0]
-    onces = [(pending.once, no) for no, pending in numbered if pending.once is not None]
+def done_of(row: TupleRow) -> Done:
+    """A row of DONE."""
+    return Done(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
+
+
+def _arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[pg.Array]:
+    """The batch as the parameters of log.append, in order; the types of its arrays by their object ids."""
+    rows = [row for pending in batch for row in pending.rows]
+    checks = [check for pending in batch for check in pending.checks if check[1] > 0]
+    onces, last = [], 0
+    for pending in batch:
+        last += len(pending.rows)
+        if (once := pending.once) is not None:
+            refs = msgspec.json.encode(once.refs).decode()
+            onces.append(pg.new_once(once.key, once.fingerprint, refs, once.expires_at, last))
     return [
-        careful,
-        pg.uuids(ids),
-        pg.uuids(streams),
-        pg.bigints(versions),
-        pg.texts(names),
-        pg.byteas(payloads),
-        pg.byteas(digests),
-        pg.texts(actors),
-        pg.uuids(correlations),
-        pg.uuids(causations),
-        pg.texts(traces),
-        pg.ints([no for no, pending in numbered for _ in pending.rows]),
-        pg.uuids([stream_id for stream_id, _, _ in checks]),
-        pg.bigints([version for _, version, _ in checks]),
-        pg.ints([no for _, _, no in checks]),
-        pg.uuids([once.key for once, _ in onces]),
-        pg.byteas([once.fingerprint for once, _ in onces]),
-        pg.texts([msgspec.json.encode(once.refs).decode() for once, _ in onces]),
-        pg.times([once.expires_at for once, _ in onces]),
-        pg.ints([no for _, no in onces]),
+        pg.array(new_event, [row.wire for row in rows]),
+        pg.byteas([row.digest for row in rows]),
+        pg.uuids([stream_id for stream_id, _ in checks]),
+        pg.bigints([version for _, version in checks]),
+        pg.array(new_once, onces),
     ]
 
 
@@ -131,6 +134,7 @@ class GroupCommitWriter:
         self._url = url
         self._conn: psycopg.AsyncConnection | None = None
         self._cursor: psycopg.AsyncCursor | None = None
+        self._types: tuple[int, int] = (0, 0)  # object ids of log.new_event and log.new_once, in this database
         self._waiting: list[Pending] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -193,10 +197,7 @@ class GroupCommitWriter:
         while batch := [pending for pending in batch if not pending.future.done()]:  # some callers may have gone
             try:
                 cursor = await self._connected()
-                if any(pending.uncertain for pending in batch):
-                    batch = await self._settle(cursor, batch)
-                if batch:
-                    await self._execute(cursor, batch)
+                await self._execute(cursor, await self._settle(cursor, batch))
                 return
             except psycopg.OperationalError as error:
                 await self._disconnect()
@@ -217,54 +218,52 @@ class GroupCommitWriter:
                 return
 
     async def _execute(self, cursor: psycopg.AsyncCursor, batch: list[Pending]) -> None:
-        try:
-            await cursor.execute(_APPEND, _arguments(batch, careful=False), prepare=True)
-        except psycopg.errors.UniqueViolation:
-            await cursor.execute(_APPEND, _arguments(batch, careful=True), prepare=True)
-        row = await cursor.fetchone()
-        assert row is not None
-        base, at, conflicts, repeats = row
-        position = base + 1
-        for no, pending in enumerate(batch, 1):
-            if no in conflicts:
-                await self._conflicted(cursor, pending)
-            elif no in repeats:
-                await self._repeated(cursor, pending)
-            else:
-                pending.landed(position, at)
-                position += len(pending.rows)
-
-    async def _conflicted(self, cursor: psycopg.AsyncCursor, pending: Pending) -> None:
-        """Refused for a version: unless the try before, whose connection was lost, did commit after all."""
-        if pending.uncertain and not await self._settle(cursor, [pending]):
+        while batch:
+            try:
+                await cursor.execute(_APPEND, _arguments(batch, *self._types), prepare=True)
+            except psycopg.errors.UniqueViolation:
+                batch = await self._without_losers(cursor, batch)
+                continue
+            row = await cursor.fetchone()
+            assert row is not None
+            base, at = row
+            for pending in batch:
+                pending.landed(base + 1, at)
+                base += len(pending.rows)
             return
-        pending.failed(VersionConflict([stream_id for stream_id, _ in pending.checks]))
 
-    async def _repeated(self, cursor: psycopg.AsyncCursor, pending: Pending) -> None:
-        assert pending.once is not None
-        if pending.uncertain and not await self._settle(cursor, [pending]):
-            return
-        await cursor.execute(
-            "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = %s", (pending.once.key,)
-        )
-        row = await cursor.fetchone()
-        assert row is not None
-        refs = msgspec.json.decode(row[2], type=dict[str, str])
-        pending.failed(AlreadyDone(Done(row[0], row[1], refs, row[3], row[4])))
+    async def _without_losers(self, cursor: psycopg.AsyncCursor, batch: list[Pending]) -> list[Pending]:
+        """Tell those appends of a refused batch that lost: their stream has moved on, or their key is known."""
+        # Unless it is their own earlier try that won, whose connection was lost: it did commit after all.
+        batch = await self._settle(cursor, batch)
+        keys = [pending.once.key for pending in batch if pending.once is not None]
+        checks = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
+        await cursor.execute(DONE, (keys,))
+        known = {row[0]: done_of(row) for row in await cursor.fetchall()}
+        await cursor.execute(_CONFLICTS, ([c[0] for c in checks], [c[1] for c in checks], [c[2] for c in checks]))
+        conflicts = {n for (n,) in await cursor.fetchall()}
+        for n, pending in enumerate(batch):
+            if pending.once is not None and pending.once.key in known:
+                pending.failed(AlreadyDone(known[pending.once.key]))
+            elif n in conflicts:
+                pending.failed(VersionConflict([stream_id for stream_id, _ in pending.checks]))
+        return [pending for pending in batch if not pending.future.done()]
 
     async def _settle(self, cursor: psycopg.AsyncCursor, batch: list[Pending]) -> list[Pending]:
         """Tell those that committed before the connection was lost, by their event ids; returns the others."""
-        firsts = [p.rows[0] for p in batch]
+        if not any(pending.uncertain for pending in batch):
+            return batch
+        firsts = [pending.rows[0] for pending in batch]
         await cursor.execute(
             "SELECT e.event_id, e.position, e.recorded_at FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)"
             " JOIN log.events e ON e.stream_id = u.s AND e.version = u.v",
-            ([row[1] for row in firsts], [row[2] for row in firsts]),
+            ([row.stream_id for row in firsts], [row.version for row in firsts]),
         )
         found = {event_id: (position, at) for event_id, position, at in await cursor.fetchall()}
         for pending in batch:
-            if pending.rows[0][0] in found:
-                pending.landed(*found[pending.rows[0][0]])
-        return [p for p in batch if p.rows[0][0] not in found]
+            if pending.rows[0].event_id in found:
+                pending.landed(*found[pending.rows[0].event_id])
+        return [pending for pending in batch if pending.rows[0].event_id not in found]
 
     async def _connected(self) -> psycopg.AsyncCursor:
         if self._cursor is None or self._conn is None or self._conn.closed:
@@ -272,6 +271,8 @@ class GroupCommitWriter:
             self._conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
             pg.register(self._conn)
             self._cursor = self._conn.cursor(binary=True)
+            await self._cursor.execute(_TYPES)
+            self._types = await self._cursor.fetchone() or (0, 0)
         return self._cursor
 
     async def _disconnect(self) -> None:
