@@ -1,6 +1,6 @@
 """The log under test. Contract tests run over every adapter: another one joins by an entry in ADAPTERS."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -8,6 +8,7 @@ from notes import CODEC
 
 from eventstore.log import Log
 from eventstore.postgres_log import PostgresLog
+from tests.eventstore.reused_database import ReusedDatabase, reused_database
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 
@@ -36,3 +37,16 @@ async def log(open_log: OpenLog) -> AsyncIterator[Log]:
 async def postgres_log(database: str) -> AsyncIterator[PostgresLog]:
     async with PostgresLog.open(database, CODEC, pool_size=3) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def _reused_database(postgres_url: str, postgres_template: str) -> Iterator[ReusedDatabase]:
+    with reused_database(postgres_url, postgres_template) as made:
+        yield made
+
+
+@pytest.fixture
+def database(_reused_database: ReusedDatabase) -> str:
+    """The URL of a database with the program's schema and no rows."""
+    _reused_database.empty()
+    return _reused_database.url

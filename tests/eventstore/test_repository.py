@@ -318,4 +318,5 @@ async def test_a_snapshot_that_cannot_be_kept_is_a_shortcut_less(postgres_log: P
 
     await repository.decide(decision)
     await asyncio.gather(*repository._background)
+    admin(database, "GRANT INSERT ON log.snapshots TO ludoteca_app")
     assert await _load(postgres_log, SNAPPED, stream) == (Tally(10, 10), [0])
