@@ -95,6 +95,10 @@ SELECT pg_notify('ludoteca_queue', %(queue)s) FROM revived"""
 _log = structlog.get_logger(__name__)
 
 
+class QueueClosed(Exception):
+    """The process stopped while jobs were being published: whether they are in the queue is unknown."""
+
+
 class PostgresQueue:
     """Fulfils `WorkQueue`. Each running `consume` has a connection of its own beside the pool's, to listen on."""
 
@@ -117,11 +121,43 @@ class PostgresQueue:
         self.lease_seconds = lease_seconds
         self.poll_seconds = poll_seconds
         self._pool = pool
+        self._outbox: list[tuple[Sequence[Job], asyncio.Future[None]]] = []
+        self._publishing: asyncio.Task[None] | None = None
 
     @property
     def max_attempts(self) -> int:
         """How often a job is tried before it is dead."""
         return len(self.backoff) + 1
+
+    async def publish(self, jobs: Sequence[Job]) -> None:
+        """Returns when the jobs are committed. Ids that the queue knows already are left as they are.
+
+        What is published while a statement is under way goes together in the next one.
+        A lost database is waited for, half a minute; then raises psycopg.OperationalError.
+        """
+        if not jobs:
+            return
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outbox.append((jobs, committed))
+        if self._publishing is None or self._publishing.done():
+            self._publishing = asyncio.create_task(self._publish_all())
+        await committed
+
+    async def _publish_all(self) -> None:
+        while self._outbox:
+            outbox, self._outbox = self._outbox, []
+            try:
+                await self._publish([job for jobs, _ in outbox for job in jobs])
+            except BaseException as error:
+                for _, committed in outbox:
+                    if not committed.done():
+                        committed.set_exception(error if isinstance(error, Exception) else QueueClosed())
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                for _, committed in outbox:
+                    if not committed.done():
+                        committed.set_result(None)
 
     @retry(
         retry=retry_if_exception_type(psycopg.OperationalError),  # repeating is harmless: the queue knows its ids
@@ -129,20 +165,15 @@ class PostgresQueue:
         stop=stop_after_delay(30),
         reraise=True,
     )
-    async def publish(self, jobs: Sequence[Job]) -> None:
-        """Returns when the jobs are committed. Ids that the queue knows already are left as they are.
-
-        A lost database is waited for, half a minute; then raises psycopg.OperationalError.
-        """
-        if jobs:
-            await _run(
-                self._pool,
-                _PUBLISH,
-                queue=self.name,
-                ids=[job.id for job in jobs],
-                kinds=[job.kind for job in jobs],
-                bodies=[msgspec.json.encode(job.body).decode() for job in jobs],
-            )
+    async def _publish(self, jobs: Sequence[Job]) -> None:
+        await _run(
+            self._pool,
+            _PUBLISH,
+            queue=self.name,
+            ids=[job.id for job in jobs],
+            kinds=[job.kind for job in jobs],
+            bodies=[msgspec.json.encode(job.body).decode() for job in jobs],
+        )
 
     async def consume(self, handler: JobHandler, *, concurrency: int = 4) -> None:
         """Hand jobs to the handler until cancelled, `concurrency` at a time. Then lets go of what it was working on.

@@ -47,7 +47,7 @@ class PaymentWorker:
         except ProviderUnavailable as error:
             self._note("worker failed", delivery, payment_id, error=error, last=delivery.last)
             raise
-        after = await self._bus.repository.state(PAYMENT, payment_id)
+        after = await self._bus.repository.seen(PAYMENT, payment_id)
         self._note("worker done", delivery, payment_id, status=after.status if after else "")
 
     # -- taking the money ----------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def payment_jobs(bus: CommandBus, queue: WorkQueue) -> Reactor:
         await queue.publish([job_for(env, "charge", payment_id=env.stream_id)])
 
     async def cancelled(event: OrderCancelled, env: Envelope) -> None:
-        order = await bus.repository.state(ORDER, env.stream_id)
+        order = await bus.repository.seen(ORDER, env.stream_id)
         if order is not None and order.total_cents > 0:
             await queue.publish([job_for(env, "cancel", payment_id=order.payment_id)])
 
@@ -94,7 +94,7 @@ def settlement(bus: CommandBus) -> Reactor:
         await cancel(event.order_id, "payment_failed", env)
 
     async def intent_cancelled(event: PaymentIntentCancelled, env: Envelope) -> None:
-        payment = await bus.repository.state(PAYMENT, env.stream_id)
+        payment = await bus.repository.seen(PAYMENT, env.stream_id)
         if event.reason == "provider" and payment is not None and payment.order_id is not None:
             await cancel(payment.order_id, "payment_cancelled", env)
 
@@ -203,19 +203,19 @@ def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
         await notify(event.user_id, "welcome", {}, env)
 
     async def completed(event: OrderCompleted, env: Envelope) -> None:
-        order = await bus.repository.state(ORDER, env.stream_id)
+        order = await bus.repository.seen(ORDER, env.stream_id)
         assert order is not None
         total = format_amount(order.total_cents, order.currency)
         await notify(order.buyer_id, "purchase", {**_about(env.stream_id, order), "total": total}, env)
 
     async def failed(event: PaymentFailed, env: Envelope) -> None:
-        order = await bus.repository.state(ORDER, event.order_id)
+        order = await bus.repository.seen(ORDER, event.order_id)
         assert order is not None
         about = {**_about(event.order_id, order), "detail": event.detail or event.code}
         await notify(event.buyer_id, "payment_failed", about, env)
 
     async def refunded(event: PaymentRefunded, env: Envelope) -> None:
-        payment = await bus.repository.state(PAYMENT, env.stream_id)
+        payment = await bus.repository.seen(PAYMENT, env.stream_id)
         assert payment is not None
         amount = format_amount(event.amount_cents, payment.currency)
         await notify(payment.buyer_id, "refund", {"amount": amount, "order_id": str(payment.order_id)}, env)

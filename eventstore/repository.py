@@ -161,6 +161,10 @@ class Repository:
         """The state as it is now in the log."""
         return (await self.load(aggregate, stream_id))[1]
 
+    async def seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
+        """The state as this process last saw it: enough for what never changes once it is there."""
+        return (await self.load(aggregate, stream_id, fresh=False))[1]
+
     async def decide(
         self,
         decision: Decision[R],
