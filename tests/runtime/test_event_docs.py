@@ -1,0 +1,59 @@
+"""The documents that are made from the code say what the code says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from domain.events import EVENTS
+from runtime import event_docs
+from runtime.cli import app
+from runtime.settings import Settings
+
+DOCS = event_docs.DOCS
+
+
+@pytest.mark.parametrize(("path", "text"), event_docs.files().items(), ids=lambda value: getattr(value, "name", ""))
+def test_what_is_written_of_events_is_what_the_code_says(path: Path, text: str) -> None:
+    assert path.read_text(encoding="utf-8") == text, "run `python -m runtime.event_docs`"
+
+
+def test_every_event_is_in_both_documents() -> None:
+    page = (DOCS / "events.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([\w.]+\.v\d+)` \| (?!`)", page, re.MULTILINE)) == set(EVENTS)
+    channels = json.loads((DOCS / "asyncapi.json").read_text(encoding="utf-8"))["channels"]
+    assert {channel["address"] for channel in channels.values()} == set(EVENTS)
+
+
+def test_every_reference_in_the_event_schemas_leads_somewhere() -> None:
+    document = json.loads((DOCS / "asyncapi.json").read_text(encoding="utf-8"))
+    for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document)):
+        found = document
+        for part in reference.split("/"):
+            found = found[part]
+
+
+def test_what_is_written_of_settings_is_what_the_command_prints() -> None:
+    printed = CliRunner().invoke(app, ["settings", "--markdown"]).stdout
+    page = (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert page.strip() == printed.strip(), "run `ludoteca settings --markdown > docs/settings.md`"
+
+
+def test_every_variable_that_the_documents_name_is_a_setting() -> None:
+    known = {f"LUDOTECA_{name.upper()}" for name in Settings.model_fields}
+    named = {
+        variable
+        for path in (DOCS.parent / "README.md", *DOCS.glob("*.md"))
+        for variable in re.findall(r"LUDOTECA_[A-Z_]+[A-Z]", path.read_text(encoding="utf-8"))
+    }
+    assert named <= known | {"LUDOTECA_REQUIRE_SERVICES", "LUDOTECA_NEW_PASSWORD"}
+
+
+def test_every_command_that_the_documents_name_is_one() -> None:
+    for path in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        for group, command in re.findall(r"ludoteca (projections|quarantine|dlq|events|audit|admin|load) (\w+)", text):
+            found = CliRunner().invoke(app, [group, command, "--help"])
+            assert found.exit_code == 0, f"{path.name}: ludoteca {group} {command}"

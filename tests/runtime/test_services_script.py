@@ -1,0 +1,63 @@
+"""`deploy/services.py`, which finds or starts the servers of the tests: what it says when they are not there.
+
+Nothing is started here: each run has a cache directory of its own, and servers' addresses where nothing listens.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flow.instance import free_port
+
+SCRIPT = Path(__file__).parents[2] / "deploy" / "services.py"
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> dict[str, str]:
+    """An environment in which no server is."""
+    return {
+        "PATH": os.defpath,
+        "LUDOTECA_TEST_CACHE": str(tmp_path),
+        "LUDOTECA_TEST_RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{free_port()}/",
+        "LUDOTECA_TEST_RABBITMQ_MANAGEMENT_URL": f"http://guest:guest@127.0.0.1:{free_port()}",
+        "LUDOTECA_TEST_ELASTICSEARCH_URL": f"http://127.0.0.1:{free_port()}",
+    }
+
+
+def services(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run it by a Python without any package, as a newcomer's is."""
+    return subprocess.run(
+        [sys.executable, "-I", "-S", SCRIPT, *command.split()],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "up"])
+def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_never_started(
+    command: str, nowhere: dict[str, str]
+) -> None:
+    done = services(command, nowhere)
+    assert done.returncode == 1, done.stderr
+    rabbitmq, elasticsearch = done.stdout.splitlines()[:2]
+    assert rabbitmq.startswith("RabbitMQ: missing: nothing answers on port")
+    assert elasticsearch.startswith("Elasticsearch: missing: nothing usable answers at http://127.0.0.1:")
+    assert "Traceback" not in done.stderr
+
+
+def test_what_it_did_not_start_it_does_not_stop(nowhere: dict[str, str]) -> None:
+    done = services("down", nowhere)
+    assert done.stdout.count("left alone") == 2
+
+
+@pytest.mark.parametrize("command", ["", "restart", "up down"])
+def test_an_unknown_command_is_answered_by_those_there_are(command: str, nowhere: dict[str, str]) -> None:
+    done = services(command, nowhere)
+    assert done.returncode == 2
+    assert "up|status|down" in done.stderr
