@@ -28,6 +28,8 @@ MAX_BATCH = 512
 PATIENCE_SECONDS = 3.0
 """How long an append waits for a lost database before its caller is told."""
 
+UNEXPLAINED_REFUSALS = 5
+"""How often a refused batch is sent again though none of its appends is found to have lost."""
 
 _CONNECTION = {
     "application_name": "ludoteca writer",
@@ -218,11 +220,17 @@ class GroupCommitWriter:
                 return
 
     async def _execute(self, cursor: psycopg.AsyncCursor, batch: list[Pending]) -> None:
+        unexplained = 0
         while batch:
             try:
                 await cursor.execute(_APPEND, _arguments(batch, *self._types), prepare=True)
             except psycopg.errors.UniqueViolation:
-                batch = await self._without_losers(cursor, batch)
+                left = await self._without_losers(cursor, batch)
+                # Nobody lost: the stream that had not come so far has now. More than once, something else is wrong.
+                unexplained = unexplained + 1 if len(left) == len(batch) else 0
+                if unexplained > UNEXPLAINED_REFUSALS:
+                    raise
+                batch = left
                 continue
             row = await cursor.fetchone()
             assert row is not None

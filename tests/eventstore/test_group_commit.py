@@ -131,6 +131,25 @@ async def test_a_once_record_that_cannot_be_written_fails_alone(postgres_log: Po
     assert texts_of(await postgres_log.read()) == ["busy", "good"]
 
 
+async def test_a_refusal_that_no_version_explains_is_told(postgres_log: PostgresLog, database: str) -> None:
+    admin(database, "CREATE UNIQUE INDEX one_event_an_actor ON log.events (actor)")
+    try:
+        await postgres_log.append([new_stream("a")], Metadata("user:1"))
+        refused, landed = await asyncio.wait_for(
+            asyncio.gather(
+                postgres_log.append([new_stream("b")], Metadata("user:1")),
+                postgres_log.append([new_stream("c")], Metadata("user:2")),
+                return_exceptions=True,
+            ),
+            SOON,
+        )
+    finally:
+        admin(database, "DROP INDEX log.one_event_an_actor")
+    assert isinstance(refused, psycopg.errors.UniqueViolation)
+    assert not isinstance(landed, BaseException)
+    assert texts_of(await postgres_log.read()) == ["a", "c"]
+
+
 async def test_an_append_never_reads_the_whole_log_however_small_it_was_when_its_writer_connected(
     database: str,
 ) -> None:
