@@ -43,6 +43,9 @@ from runtime.settings import Settings
 PAYMENTS, MAIL = "ludoteca.payments", "ludoteca.mail"
 ISSUER = AUDIENCE = "ludoteca"
 
+LEASE_SECONDS = 10
+"""How long the jobs of a worker that was killed wait for another. A job done twice does no harm."""
+
 
 def codec() -> Codec:
     """Reads and writes every event of the program."""
@@ -182,7 +185,10 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
     rabbit = core.settings.rabbitmq_url.get_secret_value()
     if not rabbit:
         pool = core.log.pool
-        yield Queues(PostgresQueue(pool, PAYMENTS, backoff=backoff), PostgresQueue(pool, MAIL))
+        yield Queues(
+            PostgresQueue(pool, PAYMENTS, backoff=backoff, lease_seconds=LEASE_SECONDS),
+            PostgresQueue(pool, MAIL, lease_seconds=LEASE_SECONDS),
+        )
         return
     connection: aio_pika.abc.AbstractRobustConnection = await rabbitmq.connect(rabbit)
     async with connection:

@@ -13,8 +13,11 @@ def shop(
     postgres_template: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Instance]:
-    """A shop that a module's tests share, on either set of servers: the same tests hold for both."""
-    settings = {}
+    """A shop that a module's tests share, on either set of servers: the same tests hold for both.
+
+    A module may have SETTINGS of its own.
+    """
+    settings = dict(getattr(request.module, "SETTINGS", {}))
     if request.param == "rabbitmq and elasticsearch":
         host = request.getfixturevalue("rabbitmq_virtual_host")
         settings["LUDOTECA_RABBITMQ_URL"] = services.empty_virtual_host(host)

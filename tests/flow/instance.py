@@ -68,6 +68,7 @@ class Instance:
     environment: dict[str, str]
     port: int
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _admin: httpx.Client | None = None
 
     @property
     def base(self) -> str:
@@ -124,6 +125,11 @@ class Instance:
         return Person(made["id"], email, self.http(made["access_token"]))
 
     def admin(self) -> httpx.Client:
+        """A client that is logged in as ADMIN: once, for logging in is made to be slow."""
+        self._admin = self._admin or self._log_in()
+        return self._admin
+
+    def _log_in(self) -> httpx.Client:
         answer = self.http().post("/api/v1/auth/login", json={"email": ADMIN, "password": PASSWORD})
         assert answer.status_code == 200, answer.text
         return self.http(answer.json()["access_token"])
