@@ -83,6 +83,7 @@ class Orders:
             if game.listing.kind == "PHYSICAL":
                 raise Invalid("cart_required", "what is shipped is bought through the cart")
             ownership = claim_id("ownership", buyer_id, game_id)
+            await self._expire_holder(unit, ownership)
             owned = Conflict("already_owned", "you own this game, or have an unpaid order of it")
             taken = claims.take(await unit.load(CLAIM, ownership), "ownership", made.order_id, owned)
             price = catalog.offer(game, buyer.region)
@@ -93,6 +94,12 @@ class Orders:
             return made
 
         return await self._bus.run(decision, caller, once)
+
+    async def _expire_holder(self, unit: Unit, ownership: UUID) -> None:
+        """An overdue order holds nothing, though nobody may have fired its deadline yet."""
+        claim = await unit.load(CLAIM, ownership)
+        if claim is not None and claim.held:
+            await self._expire(unit, claim.holder_id)
 
     def _emit_order(
         self,
@@ -157,11 +164,16 @@ class Orders:
         """The deadline fired: cancel it if it is still unpaid."""
 
         async def decision(unit: Unit) -> None:
-            order = await unit.load(ORDER, order_id)
-            if order is not None:
-                await call_off(unit, order_id, order, orders.expire(order, self._bus.clock.now()))
+            await self._expire(unit, order_id)
 
         return await self._bus.run(decision, caller, once)
+
+    async def _expire(self, unit: Unit, order_id: UUID) -> None:
+        """Cancel an order that is overdue. Where money has come, the settlement decides whether it came in time."""
+        order = await unit.load(ORDER, order_id)
+        payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
+        if order is not None and (payment is None or not payment.is_captured):
+            await call_off(unit, order_id, order, orders.expire(order, self._bus.clock.now()))
 
     async def refund(
         self,

@@ -1,0 +1,138 @@
+"""Nothing unpaid stays so: what comes of an order whose time is over, here two seconds after it was placed."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import services
+from tests.flow.instance import SECURE, VISA, Instance, Person, eventually, running
+
+CANCELLED, REFUNDED = "order.cancelled.v1", "payment.refunded.v1"
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture(scope="module")
+def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    database = services.create_database(postgres_url, template=postgres_template)
+    with running(tmp_path_factory.mktemp("home"), database, {"LUDOTECA_PAYMENT_TTL_SECONDS": "2"}) as instance:
+        yield instance
+    services.drop_database(database)
+
+
+@pytest.fixture
+def without_worker(shop: Instance) -> Iterator[Instance]:
+    """The worker is there when the test begins, and comes back after it if the test has not brought it back."""
+    yield shop
+    if "worker" not in shop.running:
+        shop.start("worker")
+
+
+def test_an_order_left_in_three_d_secure_is_cancelled_within_a_second_of_its_deadline(shop: Instance) -> None:
+    ann = shop.register()
+    order = left_open(shop, ann)
+    cancelled(ann, order)
+    assert timedelta(0) <= lateness(shop, order) < timedelta(seconds=1)
+    eventually(lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"])
+    assert "payment_failed" not in ann.notices()
+
+
+def test_an_order_without_a_method_is_cancelled_within_a_second_of_its_deadline(shop: Instance) -> None:
+    ann = shop.register()
+    order = left_open(shop, ann, None)
+    cancelled(ann, order)
+    assert timedelta(0) <= lateness(shop, order) < timedelta(seconds=1)
+    eventually(lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"])
+
+
+def test_after_the_deadline_the_game_can_be_ordered_again(shop: Instance) -> None:
+    ann, game = shop.register(), shop.game()
+    order = ann.buy(game, None).json()
+    cancelled(ann, order)
+    assert ann.buy(game, None, **ASYNC).status_code == 202
+
+
+def test_approving_after_the_deadline_changes_nothing(shop: Instance) -> None:
+    ann = shop.register()
+    order = left_open(shop, ann)
+    cancelled(ann, order)
+    eventually(lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"])
+    answer = httpx.post(order["redirect_url"], data={"decision": "approve"})
+    assert (answer.status_code, "cancel" in answer.text.lower()) == (409, True)
+    assert [i["status"] for i in intents(shop, order)] == ["canceled"]
+    assert ann.titles() == []
+
+
+def test_a_worker_that_was_away_at_the_deadline_cancels_when_it_comes_back(without_worker: Instance) -> None:
+    shop = without_worker
+    ann, game, other = shop.register(), shop.game(), shop.game()
+    shop.kill("worker")
+    order, another = (ann.buy(each, VISA, **ASYNC).json() for each in (game, other))
+    overdue(shop, order, another)
+    assert ann.order(order["order_id"])["status"] == "PENDING_PAYMENT"
+
+    body = {"order_id": order["order_id"], "payment_method": {"type": "card", "token": VISA}}
+    assert ann.http.post("/api/v1/payments", json=body).status_code == 409
+    again = ann.buy(game, None, **ASYNC)  # the overdue order holds nothing any more
+    assert again.status_code == 202, again.text
+    cancelled(ann, order)
+
+    shop.start("worker")
+    cancelled(ann, another)
+    assert intents(shop, order) == intents(shop, another) == []
+    assert ann.titles() == []
+
+
+def test_money_that_comes_after_the_deadline_while_the_worker_is_away_goes_back(without_worker: Instance) -> None:
+    shop = without_worker
+    ann = shop.register()
+    order = left_open(shop, ann)
+    shop.kill("worker")
+    overdue(shop, order)
+    assert httpx.post(order["redirect_url"], data={"decision": "approve"}).status_code == 200
+    eventually(lambda: ann.http.get(f"/api/v1/payments/{order['payment_id']}").json()["status"] == "CAPTURED")
+
+    shop.start("worker")
+    cancelled(ann, order)
+    eventually(lambda: [e["name"] for e in shop.events(stream=order["payment_id"])], lambda names: REFUNDED in names)
+    assert [(i["status"], i["amount_refunded"]) for i in intents(shop, order)] == [("succeeded", order["amount_cents"])]
+    assert ann.titles() == []
+
+
+# -- what is there to see ----------------------------------------------------------------------------------------------
+
+
+def left_open(shop: Instance, buyer: Person, token: str | None = SECURE) -> dict[str, Any]:
+    """An order for which the provider has an intent already. A busy machine may take more than one try: in 2 s."""
+    wanted = "redirect_url" if token else "client_secret"
+    order: dict[str, Any] = eventually(lambda: buyer.buy(shop.game(), token).json(), lambda made: made.get(wanted))
+    return order
+
+
+def cancelled(buyer: Person, order: dict[str, Any]) -> None:
+    eventually(lambda: buyer.order(order["order_id"])["status"], lambda status: status == "CANCELLED")
+
+
+def overdue(shop: Instance, *orders: dict[str, Any]) -> None:
+    """Return when the deadline of each is over."""
+    deadlines = [deadline(shop, order) for order in orders]
+    eventually(lambda: datetime.now(UTC) > max(deadlines))
+
+
+def deadline(shop: Instance, order: dict[str, Any]) -> datetime:
+    created = shop.events(stream=order["order_id"])[0]
+    return datetime.fromisoformat(created["payload"]["expires_at"])
+
+
+def lateness(shop: Instance, order: dict[str, Any]) -> timedelta:
+    """How long after its deadline the cancellation was recorded."""
+    at = next(e["recorded_at"] for e in shop.events(stream=order["order_id"]) if e["name"] == CANCELLED)
+    return datetime.fromisoformat(at) - deadline(shop, order)
+
+
+def intents(shop: Instance, order: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the provider has for the order's payment."""
+    address = f"http://127.0.0.1:{shop.environment['LUDOTECA_PROVIDER_PORT']}/v1/payment_intents"
+    return list(httpx.get(address, params={"payment_id": order["payment_id"]}, timeout=30).json()["data"])
