@@ -1,0 +1,182 @@
+"""Deadlines on a clock set by hand, in one process: an overdue order is expired, whether or not anybody said so yet."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from commands.aggregates import ORDER, PAYMENT
+from commands.bus import SYSTEM, Caller
+from commands.deadlines import Deadlines
+from commands.orders import Placed
+from commands.payment_worker import PaymentWorker
+from commands.ports import Delivery, Job
+from domain import payments
+from domain.catalog import Listing, Price
+from domain.errors import Conflict
+from domain.payments import Method
+from eventstore.clock import ManualClock
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+from projections.deadlines import ORDER_PAYMENT
+from queries.deadlines import DueTimes
+from queries.read_models import ReadModels
+from runtime.settings import Settings
+from runtime.wiring import Core, open_core
+from tests.queries.shop import model, projecting
+
+VISA = Method("card", "pm_card_visa")
+TTL = timedelta(minutes=30)
+INSTANT = timedelta(microseconds=1)
+
+
+class Shop:
+    """The commands over one log, without any process beside the projector of deadlines."""
+
+    def __init__(self, core: Core, clock: ManualClock) -> None:
+        self.core, self.clock = core, clock
+
+    async def buyer(self) -> Caller:
+        email = f"{uuid7().hex}@example.com"
+        made = await self.core.accounts.register(SYSTEM, email=email, password=None, name="Ann")
+        user_id = made.value.user.user_id
+        return Caller(f"user:{user_id}", user_id, "BUYER")
+
+    async def game(self, cents: int = 1999) -> UUID:
+        listing = Listing(sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),))
+        return (await self.core.catalog.create(SYSTEM, listing, "ACTIVE")).value
+
+    async def place(self, buyer: Caller, game_id: UUID, method: Method | None = None) -> Placed:
+        return (await self.core.orders.place(buyer, game_id, method)).value
+
+    async def status(self, placed: Placed) -> str:
+        order = await self.core.repository.state(ORDER, placed.order_id)
+        assert order is not None
+        return order.status
+
+    async def capture(self, placed: Placed) -> None:
+        """The money came: as the worker or the webhook records it."""
+
+        async def decision(unit: Unit) -> None:
+            payment = await unit.load(PAYMENT, placed.payment_id)
+            assert payment is not None
+            unit.emit(placed.payment_id, payments.capture(payment, "card", provider="simulated", provider_ref="pi_1"))
+
+        await self.core.bus.run(decision, SYSTEM)
+
+    async def fire(self) -> int:
+        """Fire what is due, with due times that know all that has happened."""
+        reads = ReadModels(self.core.log.pool).reaching(await self.core.log.head(), timeout=60)
+        return await Deadlines(DueTimes(reads), self.core.orders, self.clock).fire()
+
+    async def events_after(self, position: int) -> list[str]:
+        return [recorded.env.name for recorded in await self.core.log.read(position)]
+
+
+@pytest.fixture
+async def shop(database: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    settings = Settings(home=tmp_path, database_url=database, payment_ttl_seconds=TTL.total_seconds())
+    clock = ManualClock(datetime.now(UTC))
+    async with open_core(settings, clock=clock) as core, projecting(database, [model("deadlines")]):
+        yield Shop(core, clock)
+
+
+async def test_exactly_what_is_due_is_fired_and_once(shop: Shop) -> None:
+    buyer = await shop.buyer()
+    first = await shop.place(buyer, await shop.game())
+    shop.clock.advance(timedelta(minutes=10))
+    second = await shop.place(buyer, await shop.game())
+
+    shop.clock.advance(timedelta(minutes=20) - INSTANT)
+    assert await shop.fire() == 0
+    shop.clock.advance(INSTANT)
+    assert await shop.fire() == 1
+    assert [await shop.status(each) for each in (first, second)] == ["CANCELLED", "PENDING_PAYMENT"]
+
+    head = await shop.core.log.head()
+    assert await shop.fire() == 0
+    assert await shop.core.log.head() == head
+    shop.clock.advance(timedelta(minutes=10))
+    assert await shop.fire() == 1
+    assert await shop.status(second) == "CANCELLED"
+
+
+async def test_expiry_ends_order_payment_and_claim_in_one_append(shop: Shop) -> None:
+    placed = await shop.place(await shop.buyer(), await shop.game())
+    shop.clock.advance(TTL)
+    before = await shop.core.log.head()
+    await shop.fire()
+    assert await shop.events_after(before) == ["order.cancelled.v1", "payment.intent_cancelled.v2", "claim.released.v1"]
+    (first, *others) = await shop.core.log.read(before)
+    assert first.env.actor == "deadline"
+    assert {each.env.recorded_at for each in others} == {first.env.recorded_at}
+    assert first.env.stream_id == placed.order_id
+
+
+async def test_a_deadline_that_is_fired_again_by_another_leader_changes_nothing(shop: Shop) -> None:
+    placed = await shop.place(await shop.buyer(), await shop.game())
+    shop.clock.advance(TTL)
+    await shop.fire()
+    head = await shop.core.log.head()
+
+    class LateNews:
+        """Due times of a projection that has not seen the cancellation."""
+
+        async def due(self, now: datetime, limit: int) -> list["Due"]:
+            return [Due(placed.order_id, ORDER_PAYMENT, 1)]
+
+    assert await Deadlines(LateNews(), shop.core.orders, shop.clock).fire() == 1
+    assert await shop.core.log.head() == head
+
+
+class Due(msgspec.Struct, frozen=True):
+    stream_id: UUID
+    kind: str
+    version: int
+
+
+async def test_an_overdue_order_takes_no_method_though_its_deadline_has_not_fired(shop: Shop) -> None:
+    buyer = await shop.buyer()
+    placed = await shop.place(buyer, await shop.game())
+    shop.clock.advance(TTL)
+    with pytest.raises(Conflict) as refused:
+        await shop.core.payments.attach(buyer, placed.order_id, VISA)
+    assert refused.value.code == "payment_expired"
+
+
+async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_comes_now(shop: Shop) -> None:
+    placed = await shop.place(await shop.buyer(), await shop.game(), VISA)
+    shop.clock.advance(TTL)
+    head = await shop.core.log.head()
+    provider = shop.core.provider  # none listens there: to ask it would raise
+    worker = PaymentWorker(shop.core.bus, provider, shop.core.text_log("payment-worker.txt"))
+    job = Job(uuid7(), "charge", {"payment_id": str(placed.payment_id)})
+    await worker.handle(Delivery(job, attempt=1, last=True))
+    assert await shop.core.log.head() == head
+
+
+async def test_the_game_of_an_overdue_order_can_be_ordered_which_cancels_that_order(shop: Shop) -> None:
+    buyer, game = await shop.buyer(), await shop.game()
+    old = await shop.place(buyer, game)
+    shop.clock.advance(TTL - INSTANT)
+    with pytest.raises(Conflict):
+        await shop.place(buyer, game)
+    shop.clock.advance(INSTANT)
+    new = await shop.place(buyer, game)
+    assert [await shop.status(each) for each in (old, new)] == ["CANCELLED", "PENDING_PAYMENT"]
+    assert await shop.fire() == 0
+
+
+async def test_money_that_has_come_keeps_its_order_until_the_settlement_has_looked(shop: Shop) -> None:
+    buyer, game = await shop.buyer(), await shop.game()
+    placed = await shop.place(buyer, game, VISA)
+    await shop.capture(placed)
+    shop.clock.advance(TTL)
+    await shop.fire()
+    with pytest.raises(Conflict) as refused:
+        await shop.place(buyer, game)
+    assert refused.value.code == "already_owned"
+    assert await shop.status(placed) == "PENDING_PAYMENT"
