@@ -73,6 +73,11 @@ def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
 
 
+def moment(since: int) -> datetime:
+    """The time that `microseconds` counts so many to."""
+    return _EPOCH + since * _MICROSECOND
+
+
 def _text(value: bytes) -> bytes:
     return _u32(len(value)) + value
 

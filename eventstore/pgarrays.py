@@ -10,11 +10,6 @@ from datetime import datetime
 from struct import Struct
 from uuid import UUID
 
-from psycopg import AsyncConnection, Connection
-from psycopg.abc import Buffer
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
-
 from eventstore.chain import microseconds
 
 _UUID, _BYTEA, _BIGINT, _TEXT, _TIMESTAMPTZ = 2950, 17, 20, 25, 1184
@@ -29,40 +24,24 @@ _UUID_NULL, _TEXT_NULL, _TIME_NULL = (_size(oid) + b"\xff\xff\xff\xff" for oid i
 _UUID_SIZE, _SIXTEEN = _typed_size(_UUID, 16), _size(16)
 
 
-class Array(bytes):
-    """An array as it goes over the wire; its type is told by a cast in the statement."""
-
-
-class _ArrayDumper(Dumper):
-    format = Format.BINARY
-
-    def dump(self, obj: bytes) -> Buffer:
-        return obj
-
-
-def register(conn: Connection | AsyncConnection) -> None:
-    """Teach a connection to send an `Array` as it is."""
-    conn.adapters.register_dumper(Array, _ArrayDumper)
-
-
-def array(element_type: int, elements: Sequence[bytes]) -> Array:
+def array(element_type: int, elements: Sequence[bytes]) -> bytes:
     """An array of elements in wire format, none of them null; `element_type` is the type's object id."""
     if not elements:
-        return Array(_header(0, 0, element_type, 0, 0)[:12])
-    return Array(_header(1, 0, element_type, len(elements), 1) + b"".join([_sized(e) for e in elements]))
+        return _header(0, 0, element_type, 0, 0)[:12]
+    return _header(1, 0, element_type, len(elements), 1) + b"".join([_sized(e) for e in elements])
 
 
-def byteas(values: Sequence[bytes]) -> Array:
+def byteas(values: Sequence[bytes]) -> bytes:
     """bytea[]"""
     return array(_BYTEA, values)
 
 
-def uuids(values: Sequence[UUID]) -> Array:
+def uuids(values: Sequence[UUID]) -> bytes:
     """uuid[]"""
     return array(_UUID, [value.bytes for value in values])
 
 
-def bigints(values: Sequence[int]) -> Array:
+def bigints(values: Sequence[int]) -> bytes:
     """bigint[]"""
     return array(_BIGINT, [value.to_bytes(8, signed=True) for value in values])
 

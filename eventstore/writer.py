@@ -16,8 +16,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
 from eventstore import pgarrays as pg
-from eventstore.chain import digest
+from eventstore.chain import digest, moment
 from eventstore.log import AlreadyDone, Appended, Done, LogUnavailable, Metadata, Once, VersionConflict
+from eventstore.prepared import PreparedStatement
 from eventstore.uuid7 import uuid7
 
 __all__ = ["GroupCommitWriter", "LogUnavailable", "Pending"]
@@ -94,7 +95,7 @@ class Pending:
 
 
 _APPEND = (
-    "SELECT base, at FROM log.append(%s::log.new_event[], %s::bytea[], %s::uuid[], %s::bigint[], %s::log.new_once[])"
+    "SELECT base, at FROM log.append($1::log.new_event[], $2::bytea[], $3::uuid[], $4::bigint[], $5::log.new_once[])"
 )
 _TYPES = "SELECT 'log.new_event'::regtype::oid, 'log.new_once'::regtype::oid"
 
@@ -110,7 +111,7 @@ def done_of(row: TupleRow) -> Done:
     return Done(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
 
 
-def _arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[pg.Array]:
+def _arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
     """The batch as the parameters of log.append, in order; the types of its arrays by their object ids."""
     rows = [row for pending in batch for row in pending.rows]
     checks = [check for pending in batch for check in pending.checks if check[1] > 0]
@@ -136,6 +137,7 @@ class GroupCommitWriter:
         self._url = url
         self._conn: psycopg.AsyncConnection | None = None
         self._cursor: psycopg.AsyncCursor | None = None
+        self._statement: PreparedStatement | None = None
         self._types: tuple[int, int] = (0, 0)  # object ids of log.new_event and log.new_once, in this database
         self._waiting: list[Pending] = []
         self._wake = asyncio.Event()
@@ -223,7 +225,7 @@ class GroupCommitWriter:
         unexplained = 0
         while batch:
             try:
-                await cursor.execute(_APPEND, _arguments(batch, *self._types), prepare=True)
+                base, at = await self._append(batch)
             except psycopg.errors.UniqueViolation:
                 left = await self._without_losers(cursor, batch)
                 # Nobody lost: the stream that had not come so far has now. More than once, something else is wrong.
@@ -232,13 +234,19 @@ class GroupCommitWriter:
                     raise
                 batch = left
                 continue
-            row = await cursor.fetchone()
-            assert row is not None
-            base, at = row
             for pending in batch:
                 pending.landed(base + 1, at)
                 base += len(pending.rows)
             return
+
+    async def _append(self, batch: list[Pending]) -> tuple[int, datetime]:
+        """The position before the first event, and the time of all. Raises psycopg.Error."""
+        assert self._statement is not None
+        result = await self._statement.call(_arguments(batch, *self._types))
+        base, at = result.get_value(0, 0), result.get_value(0, 1)
+        assert base is not None
+        assert at is not None
+        return int.from_bytes(base), moment(int.from_bytes(at))
 
     async def _without_losers(self, cursor: psycopg.AsyncCursor, batch: list[Pending]) -> list[Pending]:
         """Tell those appends of a refused batch that lost: their stream has moved on, or their key is known."""
@@ -275,12 +283,13 @@ class GroupCommitWriter:
 
     async def _connected(self) -> psycopg.AsyncCursor:
         if self._cursor is None or self._conn is None or self._conn.closed:
+            await self._disconnect()
             conninfo = make_conninfo(self._url, **_CONNECTION)
             self._conn = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
-            pg.register(self._conn)
-            self._cursor = self._conn.cursor(binary=True)
-            await self._cursor.execute(_TYPES)
-            self._types = await self._cursor.fetchone() or (0, 0)
+            self._statement = await PreparedStatement.prepare(self._conn, "append", _APPEND)
+            cursor = self._conn.cursor(binary=True)
+            self._types = await (await cursor.execute(_TYPES)).fetchone() or (0, 0)
+            self._cursor = cursor
         return self._cursor
 
     async def _disconnect(self) -> None:
