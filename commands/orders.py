@@ -256,14 +256,16 @@ async def owned_order(unit: Unit, caller: Caller, order_id: UUID) -> Order:
 async def request_refund(
     bus: CommandBus, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, once: Once | None
 ) -> Landed[UUID]:
-    """Ask for money to go back, in whole or in part. Free payments need no provider. Returns the refund's id."""
+    """Ask for money to go back: without an amount, all that is left, which is a cent at least unless the payment was
+    free, so that nothing left is refused as too much. Free payments need no provider. Returns the refund's id."""
     refund_id = uuid7() if once is None else once.key
 
     async def decision(unit: Unit) -> UUID:
         payment = await unit.load(PAYMENT, payment_id)
         if payment is None:
             raise NotFound("payment_not_found", "there is no such payment")
-        amount = payment.refundable_cents if amount_cents is None else amount_cents
+        left = max(payment.refundable_cents, min(1, payment.amount_cents))
+        amount = left if amount_cents is None else amount_cents
         unit.emit(payment_id, payments.request_refund(payment, refund_id, amount, reason))
         unit.refer(refund_id=refund_id, payment_id=payment_id)
         return refund_id

@@ -340,8 +340,10 @@ async def test_a_paid_order_cannot_be_called_off_but_refunded_by_an_admin(
         return (await buyer.get(path, headers=await shop.reached())).json()["status"] == "REFUNDED"
 
     await shop.eventually(seen)
-    more = await admin.post(f"/api/v1/payments/{placed['payment_id']}/refund", json={"amount_cents": 1, "reason": "x"})
-    assert (more.status_code, more.json()["code"]) == (409, "refund_exceeds_capture")
+    for asked in ({"amount_cents": 1, "reason": "x"}, {"reason": "all of it, again"}):
+        more = await admin.post(f"/api/v1/payments/{placed['payment_id']}/refund", json=asked)
+        assert (more.status_code, more.json()["code"]) == (409, "refund_exceeds_capture")
+        assert more.json()["refundable_cents"] == 0
 
 
 async def test_orders_and_payments_are_their_buyers_and_the_admins(
