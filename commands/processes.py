@@ -18,7 +18,7 @@ from commands.ports import PersonKeys, WorkQueue
 from commands.reactors import React, Reactor, caused, job_for, once_for
 from domain import library, notices, orders, payments
 from domain.errors import Conflict
-from domain.identity import UserForgotten, UserRegistered
+from domain.identity import ProfileChanged, UserForgotten, UserRegistered
 from domain.ids import derived, library_id
 from domain.money import format_amount
 from domain.notices import NotificationRequested
@@ -174,7 +174,7 @@ def library_grants(bus: CommandBus) -> Reactor:
 
 
 def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
-    """Asks for a notice of what a person should know: welcome, purchase, failed payment, refund."""
+    """Asks for a notice of what a person should know: welcome, a new address, purchase, failed payment, refund."""
     name = "people_told"
 
     async def notify(user_id: UUID, template: str, params: dict[str, str], env: Envelope) -> None:
@@ -185,7 +185,7 @@ def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
             if user is None or not user.may_act or user.email.endswith(UNREACHABLE):
                 return
             full = {"name": user.name, **params}
-            if template == "welcome":
+            if template in {"welcome", "verification"}:
                 full["token"] = tokens.make("verify-email", user_id, user.email_digest, bus.clock.now())
             wanted = notices.request(
                 await unit.load(NOTICE, notice_id),
@@ -201,6 +201,10 @@ def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
 
     async def registered(event: UserRegistered, env: Envelope) -> None:
         await notify(event.user_id, "welcome", {}, env)
+
+    async def profile_changed(event: ProfileChanged, env: Envelope) -> None:
+        if event.email_digest is not None:
+            await notify(env.stream_id, "verification", {}, env)
 
     async def completed(event: OrderCompleted, env: Envelope) -> None:
         order = await bus.repository.seen(ORDER, env.stream_id)
@@ -222,6 +226,7 @@ def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
 
     reactions: dict[type[msgspec.Struct], React] = {
         UserRegistered: registered,
+        ProfileChanged: profile_changed,
         OrderCompleted: completed,
         PaymentFailed: failed,
         PaymentRefunded: refunded,
