@@ -19,18 +19,21 @@ from queries.positions import ReadModelBehind
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token, by login or registration.")
 
 
-async def _optional_caller(
+async def _proved(
     request: Request,
     services: ServicesOf,
     _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-) -> Caller:
-    """Whoever asks, anonymous without a token. Raises Unauthorized (invalid_token, user_inactive)."""
+) -> Caller | Unauthorized:
+    """Whom the token speaks for, or why nobody (unauthorized, invalid_token, user_inactive)."""
     context = context_of(request.scope)
-    access = access_of(request.scope, services.tokens)
+    try:
+        access = access_of(request.scope, services.tokens)
+    except Unauthorized as refusal:
+        return refusal
     if access is None:
-        return Caller("anonymous", correlation_id=context.correlation_id, traceparent=context.traceparent)
+        return Unauthorized("unauthorized", "this needs an access token")
     if await _is_closed(services, access.user_id):
-        raise Unauthorized("user_inactive", "the account is closed")
+        return Unauthorized("user_inactive", "the account is closed")
     return Caller(
         f"user:{access.user_id}", access.user_id, access.account_type, context.correlation_id, None, context.traceparent
     )
@@ -45,13 +48,24 @@ async def _is_closed(services: Services, user_id: UUID) -> bool:
     return user is not None and user.status in {"DEACTIVATED", "FORGOTTEN"}
 
 
+Proved = Annotated[Caller | Unauthorized, Depends(_proved)]
+
+
+async def _optional_caller(request: Request, proved: Proved) -> Caller:
+    if isinstance(proved, Caller):
+        return proved
+    context = context_of(request.scope)
+    return Caller("anonymous", correlation_id=context.correlation_id, traceparent=context.traceparent)
+
+
 OptionalCaller = Annotated[Caller, Depends(_optional_caller)]
+"""Whoever asks. Anonymous without a token, and with one that is worth nothing (any more): who needs none is served."""
 
 
-async def _caller(caller: OptionalCaller) -> Caller:
-    if caller.user_id is None:
-        raise Unauthorized("unauthorized", "this needs an access token")
-    return caller
+async def _caller(proved: Proved) -> Caller:
+    if isinstance(proved, Unauthorized):
+        raise proved
+    return proved
 
 
 SignedIn = Annotated[Caller, Depends(_caller)]
