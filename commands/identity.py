@@ -70,8 +70,8 @@ class Accounts:
         region: str = identity.DEFAULT_REGION,
         once: Once | None = None,
         user_id: UUID | None = None,
-    ) -> Landed[Login]:
-        """Open an account and a session. Without a password (an import) nobody can log in until it is reset.
+    ) -> Landed[User]:
+        """Open an account, without a session. Without a password (an import) nobody can log in until it is reset.
 
         Raises Conflict("email_taken"), and as `domain.identity.register` and `check_password`.
         """
@@ -105,12 +105,24 @@ class Accounts:
             raise
         user = USER.fold(None, events)
         assert user is not None
-        return Landed(await self._open_session(user), landed.position)
+        return Landed(user, landed.position)
 
     # -- sessions ------------------------------------------------------------------------------------------------------
 
-    async def log_in(self, caller: Caller, *, email: str, password: str) -> Landed[Login]:
-        """Raises Unauthorized("invalid_credentials") alike for an unknown e-mail; Forbidden("user_inactive")."""
+    async def log_in(
+        self,
+        caller: Caller,
+        *,
+        email: str,
+        password: str,
+        only: AccountType | None = None,
+        once: Once | None = None,
+    ) -> Landed[Login]:
+        """Open a session; with `only`, for accounts of that type.
+
+        Raises Unauthorized("invalid_credentials") alike for an unknown e-mail; Forbidden("user_inactive" |
+        "role_required") only to who knows the password.
+        """
         claim = await self._bus.repository.state(CLAIM, claim_id("email", self.email_digest(email)))
         user_id = claim.holder_id if claim is not None and claim.held else None
         user = None if user_id is None else await self._bus.repository.state(USER, user_id)
@@ -121,17 +133,46 @@ class Accounts:
 
         async def decision(unit: Unit) -> User:
             found = await unit.load(USER, _known(user_id))
-            unit.emit(_known(user_id), identity.log_in(found, password_matches=True, session_id=session_id))
+            opened = identity.log_in(found, password_matches=True, session_id=session_id)
             assert found is not None
+            if only is not None and found.account_type != only:
+                raise Forbidden("role_required", f"this needs the role {only}")
+            unit.emit(found.user_id, opened)
+            unit.refer(user_id=found.user_id, session_id=session_id)
             return found
 
         as_user = msgspec.structs.replace(caller, actor=f"user:{user_id}", user_id=user_id)
-        landed = await self._bus.run(decision, as_user)
-        return Landed(await self._open_session(landed.value, session_id), landed.position)
+        landed = await self._bus.run(decision, as_user, once)
+        return Landed(await self.open_session(landed.value, session_id), landed.position)
 
-    async def login_again(self, user_id: UUID) -> Landed[Login]:
-        """A new session for an account just registered: a replay of the registration gets tokens of its own."""
-        return Landed(await self._open_session(await self._user(user_id)), None)
+    async def login_again(self, user_id: UUID, session_id: UUID, password: str) -> Login:
+        """The session that a login opened, for a replay of it. Raises as `proven`; Unauthorized("invalid_token")."""
+        user = await self.proven(user_id, password)
+        session = await self._sessions.find(session_id)
+        if session is None:  # the login died before it could open it
+            return await self.open_session(user, session_id)
+        if session.revoked or session.expires_at <= self._bus.clock.now():
+            raise Unauthorized("invalid_token", "the session is over")
+        return Login(user, session_id, session.generation, session.expires_at)
+
+    async def proven(self, user_id: UUID, password: str) -> User:
+        """The account, for who knows its password as it is now.
+
+        Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive"); NotFound.
+        """
+        user = await self._user(user_id)
+        if not await self._hasher.matches(user.password_hash, password):
+            raise Unauthorized("invalid_credentials", "the e-mail or the password is wrong")
+        if not user.may_act:
+            raise Forbidden("user_inactive", "the account is closed")
+        return user
+
+    async def open_session(self, user: User, session_id: UUID | None = None) -> Login:
+        """Open a session for an account whose owner has proved who they are."""
+        expires_at = self._bus.clock.now() + SESSION_LIFETIME
+        session = Session(session_id or uuid7(), user.user_id, 0, expires_at)
+        await self._sessions.open(session)
+        return Login(user, session.session_id, 0, expires_at)
 
     async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> Landed[Login]:
         """Spend a refresh token; a spent one revokes the session. Raises refresh_reused, invalid_token."""
@@ -161,15 +202,9 @@ class Accounts:
         """End a session."""
         await self._sessions.revoke(session_id)
 
-    async def _open_session(self, user: User, session_id: UUID | None = None) -> Login:
-        expires_at = self._bus.clock.now() + SESSION_LIFETIME
-        session = Session(session_id or uuid7(), user.user_id, 0, expires_at)
-        await self._sessions.open(session)
-        return Login(user, session.session_id, 0, expires_at)
-
     # -- proofs by mail ------------------------------------------------------------------------------------------------
 
-    async def verify_email(self, caller: Caller, token: str) -> Landed[None]:
+    async def verify_email(self, caller: Caller, token: str, *, once: Once | None = None) -> Landed[None]:
         """Raises Invalid("invalid_token")."""
         user_id, bound = self._tokens.read("verify-email", token, self._bus.clock.now())
 
@@ -179,9 +214,9 @@ class Accounts:
                 raise Invalid("invalid_token", "the token is for another e-mail address")
             unit.emit(user_id, identity.verify_email(user, user.email_digest))
 
-        return await self._bus.run(decision, caller)
+        return await self._bus.run(decision, caller, once)
 
-    async def forgot_password(self, caller: Caller, email: str) -> Landed[None]:
+    async def forgot_password(self, caller: Caller, email: str, *, once: Once | None = None) -> Landed[None]:
         """Mail a token to reset the password, if there is such an account; the answer tells nobody whether there is."""
         claim = await self._bus.repository.state(CLAIM, claim_id("email", self.email_digest(email)))
         user = await self._bus.repository.state(USER, claim.holder_id) if claim is not None and claim.held else None
@@ -205,9 +240,11 @@ class Accounts:
                 ),
             )
 
-        return await self._bus.run(decision, caller)
+        return await self._bus.run(decision, caller, once)
 
-    async def reset_password(self, caller: Caller, token: str, password: str) -> Landed[None]:
+    async def reset_password(
+        self, caller: Caller, token: str, password: str, *, once: Once | None = None
+    ) -> Landed[None]:
         """Set a password by a mailed token, which works once; ends all sessions. Raises Invalid."""
         identity.check_password(password)
         user_id, bound = self._tokens.read("reset-password", token, self._bus.clock.now())
@@ -219,7 +256,7 @@ class Accounts:
                 raise Invalid("invalid_token", "the token was used already")
             unit.emit(user_id, identity.change_password(user, password_hash))
 
-        landed = await self._bus.run(decision, caller)
+        landed = await self._bus.run(decision, caller, once)
         await self._sessions.revoke_all(user_id)
         return landed
 
@@ -237,7 +274,11 @@ class Accounts:
         expected_version: int | None = None,
         once: Once | None = None,
     ) -> Landed[Versioned]:
-        """Change what is given. Raises Conflict("email_taken"), Stale, Forbidden, NotFound, Invalid."""
+        """Change what is given. A new password ends all sessions, the caller's too: whoever knew the old one is out
+        once their access token is (15 minutes), and the person logs in anew.
+
+        Raises Conflict("email_taken"), Stale, Forbidden, NotFound, Invalid.
+        """
         self._must_be_allowed(caller, user_id)
         if password is not None:
             identity.check_password(password)
@@ -262,7 +303,10 @@ class Accounts:
             assert changed is not None
             return Versioned(changed, unit.version_after(user_id))
 
-        return await self._bus.run(decision, caller, once)
+        landed = await self._bus.run(decision, caller, once)
+        if password is not None:
+            await self._sessions.revoke_all(user_id)
+        return landed
 
     async def deactivate(
         self, caller: Caller, user_id: UUID, *, forget: bool = False, expected_version: int | None = None

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from commands.aggregates import PAYMENT
 from commands.bus import CommandBus
+from commands.client_secrets import ClientSecrets
 from commands.ports import Delivery, Intent, PaymentProvider, ProviderRefused, ProviderUnavailable, TextLog
 from commands.reactors import on_behalf
 from domain import payments
@@ -25,8 +26,8 @@ Decide = Callable[[Payment], list[Event]]
 class PaymentWorker:
     """Handles the jobs of the payment queue; `body` has payment_id, and refund_id for a refund."""
 
-    def __init__(self, bus: CommandBus, provider: PaymentProvider, text_log: TextLog) -> None:
-        self._bus, self._provider, self._text_log = bus, provider, text_log
+    def __init__(self, bus: CommandBus, provider: PaymentProvider, secrets: ClientSecrets, text_log: TextLog) -> None:
+        self._bus, self._provider, self._secrets, self._text_log = bus, provider, secrets, text_log
 
     async def handle(self, delivery: Delivery) -> None:
         """Do the job. Raises ProviderUnavailable: try again later, or dead after the last attempt."""
@@ -71,33 +72,58 @@ class PaymentWorker:
         try:
             intent = await self._ask_for_money(payment_id, payment, payment.method.token_ref)
         except ProviderRefused as refused:
-            await self._fail(delivery, payment_id, refused.code, refused.detail)
+            await self._look_before_failing(delivery, payment_id, payment, refused.code, refused.detail)
         except ProviderUnavailable:
             if delivery.last:
-                await self._last_look(delivery, payment_id, payment)
+                detail = "the payment provider did not answer"
+                await self._look_before_failing(delivery, payment_id, payment, "provider_unavailable", detail)
             raise
         else:
             await self._apply(delivery, payment_id, intent)
+            await self._give_up_if_closed(payment_id, intent)
 
     async def _ask_for_money(self, payment_id: UUID, payment: Payment, token: str) -> Intent:
-        # The first method goes under the payment's id; another one, after a failure, is another request.
-        key = f"{payment_id}:{payment.failures}" if payment.failures else str(payment_id)
-        if payment.provider_ref is not None:
-            return await self._provider.confirm(payment.provider_ref, method=token, idempotency_key=key)
-        return await self._provider.create(
-            payment_id, payment.amount_cents, payment.currency, method=token, idempotency_key=key
-        )
+        """Create the intent with the method, or try the method on the intent there is. A payment has one intent: its
+        creation goes under the payment's id, so that the provider itself refuses a second one.
+        """
+        asked_before = payment.attempt or payment.provider_ref
+        intent = await self._find(payment_id, payment) if asked_before else None
+        if intent is None:
+            try:
+                return await self._provider.create(
+                    payment_id,
+                    payment.amount_cents,
+                    payment.currency,
+                    method=token,
+                    idempotency_key=str(payment_id),
+                )
+            except ProviderRefused:  # perhaps an intent without a method was made meanwhile
+                intent = await self._find(payment_id, payment)
+                if intent is None:
+                    raise
+        if not _awaits_method(intent, payment):
+            return intent  # what was asked for is under way, or done: asking again would be refused
+        key = f"{payment_id}:confirm:{payment.failures}"
+        return await self._provider.confirm(intent.ref, method=token, idempotency_key=key)
 
-    async def _last_look(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
-        """The last try had no answer either: what does the provider know of it? If nothing good, the payment failed."""
+    async def _look_before_failing(
+        self, delivery: Delivery, payment_id: UUID, payment: Payment, code: str, detail: str
+    ) -> None:
+        """The try came to nothing, as it seems: what does the provider know of it? If nothing good, it failed."""
         try:
             intent = await self._find(payment_id, payment)
         except (ProviderUnavailable, ProviderRefused):
             intent = None
         if intent is not None and intent.status in {"succeeded", "requires_action", "processing"}:
             await self._apply(delivery, payment_id, intent)
-            return
-        await self._fail(delivery, payment_id, "provider_unavailable", "the payment provider did not answer")
+        else:
+            await self._fail(delivery, payment_id, code, detail)
+
+    async def _give_up_if_closed(self, payment_id: UUID, intent: Intent) -> None:
+        """The order was cancelled while the provider was asked: leave nobody an intent that can still be paid."""
+        payment = await self._bus.repository.state(PAYMENT, payment_id)
+        if payment is not None and payment.closed and intent.status in {"requires_action", "requires_payment_method"}:
+            await self._provider.cancel(intent.ref, idempotency_key=f"{payment_id}:cancel:{intent.status}")
 
     async def _reconcile(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
         """The payment is settled here: only take note of what the provider has (money that came after all)."""
@@ -112,7 +138,7 @@ class PaymentWorker:
 
     async def _make_intent(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
         """No method yet: the provider's intent gives the client its secret."""
-        if payment.provider_ref is not None or not payment.is_open:
+        if payment.provider_ref is not None or payment.method is not None or not payment.is_open:
             return
         try:
             intent = await self._provider.create(
@@ -120,9 +146,12 @@ class PaymentWorker:
                 payment.amount_cents,
                 payment.currency,
                 method=None,
-                idempotency_key=f"{payment_id}:intent",
+                idempotency_key=str(payment_id),
             )
         except ProviderRefused as refused:
+            current = await self._bus.repository.state(PAYMENT, payment_id)
+            if current is not None and current.method is not None:
+                return  # a method came meanwhile, and made the intent with it
             await self._fail(delivery, payment_id, refused.code, refused.detail)
         except ProviderUnavailable:
             if delivery.last:
@@ -130,6 +159,7 @@ class PaymentWorker:
             raise
         else:
             await self._apply(delivery, payment_id, intent)
+            await self._give_up_if_closed(payment_id, intent)
 
     # -- giving it back ------------------------------------------------------------------------------------------------
 
@@ -149,6 +179,7 @@ class PaymentWorker:
             raise ProviderUnavailable(f"the intent is still {intent.status}")
 
     async def _refund(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+        """Send money back. Without an answer it stays asked for: it may have gone, and must not be promised again."""
         refund_id = UUID(delivery.job.body["refund_id"])
         refund = payment.refunds.get(refund_id)
         if refund is None or refund.state == "DONE":
@@ -163,12 +194,7 @@ class PaymentWorker:
         except ProviderRefused as refused:
             code = refused.code
             await self._record(delivery, payment_id, lambda p: payments.fail_refund(p, refund_id, code))
-        except ProviderUnavailable:
-            if delivery.last:
-                await self._record(
-                    delivery, payment_id, lambda p: payments.fail_refund(p, refund_id, "provider_unavailable")
-                )
-            raise
+            raise  # an operator must see it: it ends as a dead letter
         else:
             await self._record(delivery, payment_id, lambda p: payments.complete_refund(p, refund_id, ref))
 
@@ -176,7 +202,7 @@ class PaymentWorker:
 
     async def _apply(self, delivery: Delivery, payment_id: UUID, intent: Intent) -> None:
         """Record what the provider's intent has come to."""
-        name = self._provider.name
+        name, secret = self._provider.name, self._secrets.seal(payment_id, intent.client_secret)
 
         def decide(payment: Payment) -> list[Event]:
             match intent.status:
@@ -189,13 +215,13 @@ class PaymentWorker:
                         payment,
                         provider_ref=intent.ref,
                         redirect_url=intent.redirect_url,
-                        client_secret_ref=intent.client_secret,
+                        client_secret_ref=secret,
                     )
                 case "canceled":
                     return payments.cancel_intent(payment, "provider")
                 case "requires_payment_method":
                     return payments.record_intent(
-                        payment, provider=name, provider_ref=intent.ref, client_secret_ref=intent.client_secret
+                        payment, provider=name, provider_ref=intent.ref, client_secret_ref=secret
                     )
             return []  # processing: the webhook will tell
 
@@ -216,3 +242,8 @@ class PaymentWorker:
         self._text_log.write(
             step, kind=delivery.job.kind, payment=payment_id, job=delivery.job.id, attempt=delivery.attempt, **more
         )
+
+
+def _awaits_method(intent: Intent, payment: Payment) -> bool:
+    """Whether the intent waits for this method: it has none, or the one before it failed."""
+    return intent.status == "requires_payment_method" or (intent.status == "failed" and payment.failures > 0)

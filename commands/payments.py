@@ -1,23 +1,32 @@
 """What may change about payments: attach a method, refund, take the provider's notices."""
 
+import logging
 from uuid import UUID
 
 from commands.aggregates import PAYMENT
 from commands.bus import Caller, CommandBus, Landed
+from commands.client_secrets import ClientSecrets
 from commands.orders import owned_order, request_refund
 from commands.ports import Intent, PaymentProvider, ProviderNotice, TextLog
 from domain import payments
-from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused
-from domain.payments import Method, NoticedIntent, Payment
+from domain.errors import Conflict, Invalid, Refused
+from domain.events import Event
+from domain.payments import Method, NoticedIntent, Payment, PaymentNoticeReceived
 from eventstore.log import Once
 from eventstore.repository import Unit
+
+log = logging.getLogger(__name__)
 
 
 class Payments:
     """Commands on payments."""
 
-    def __init__(self, bus: CommandBus, provider: PaymentProvider, text_log: TextLog) -> None:
-        self._bus, self._provider, self._text_log = bus, provider, text_log
+    def __init__(self, bus: CommandBus, provider: PaymentProvider, secrets: ClientSecrets, text_log: TextLog) -> None:
+        self._bus, self._provider, self._secrets, self._text_log = bus, provider, secrets, text_log
+
+    def client_secret(self, payment_id: UUID, ref: str | None) -> str | None:
+        """The provider's client secret behind an event's reference: for the payer alone."""
+        return self._secrets.open(payment_id, ref)
 
     async def attach(
         self, caller: Caller, order_id: UUID, method: Method | None, *, once: Once | None = None
@@ -47,15 +56,6 @@ class Payments:
     ) -> Landed[UUID]:
         """Send money back (ADMIN). Returns the refund's id."""
         return await request_refund(self._bus, caller, payment_id, amount_cents, reason, once)
-
-    async def state(self, caller: Caller, payment_id: UUID) -> Payment:
-        """A payment as it is in the log, for its payer or an ADMIN. Raises NotFound, Forbidden."""
-        payment = await self._bus.repository.state(PAYMENT, payment_id)
-        if payment is None:
-            raise NotFound("payment_not_found", "there is no such payment")
-        if not caller.may_act_for(payment.buyer_id):
-            raise Forbidden("not_yours", "that is another person's payment")
-        return payment
 
     async def receive_notice(self, body: bytes, signature: str) -> int | None:
         """Apply a webhook notice, at most once; returns its position, None when it changed nothing.
@@ -91,11 +91,11 @@ class Payments:
                 amount_cents=intent.amount_cents,
                 currency=intent.currency,
                 redirect_url=intent.redirect_url,
-                client_secret_ref=intent.client_secret,
+                client_secret_ref=self._secrets.seal(intent.payment_id, intent.client_secret),
                 code=intent.code,
                 detail=intent.detail,
             )
-            unit.emit(intent.payment_id, payments.apply_notice(payment, notice.event_id, notice.type, noticed))
+            unit.emit(intent.payment_id, _noticed(payment, notice, noticed))
             after = await unit.load(PAYMENT, intent.payment_id)
             return after.status if after else ""
 
@@ -109,3 +109,14 @@ class Payments:
             correlation_id=first.env.correlation_id if first else None,
             traceparent=first.env.traceparent if first else None,
         )
+
+
+def _noticed(payment: Payment, notice: ProviderNotice, intent: NoticedIntent) -> list[Event]:
+    """What follows from a notice. One that the domain refuses (another amount was captured) stays on record, and is
+    an error for operators: the provider has money that we did not ask for.
+    """
+    try:
+        return payments.apply_notice(payment, notice.event_id, notice.type, intent)
+    except Conflict as refusal:
+        log.error("notice %s of payment intent %s refused: %s", notice.event_id, intent.provider_ref, refusal)
+        return [PaymentNoticeReceived(provider_event_id=notice.event_id, type=notice.type, outcome="ignored")]

@@ -20,6 +20,7 @@ from api.tokens import Tokens, new_private_key
 from commands import processes
 from commands.bus import CommandBus
 from commands.catalog import Catalog
+from commands.client_secrets import ClientSecrets
 from commands.identity import Accounts
 from commands.mail_tokens import MailTokens
 from commands.mail_worker import MailWorker
@@ -60,6 +61,7 @@ class Secrets:
     mail: bytes
     signing_key: bytes
     fingerprints: bytes
+    client_secrets: bytes
     webhook: tuple[str, ...]
 
 
@@ -114,7 +116,8 @@ class Core:
 
     @cached_property
     def payments(self) -> Payments:
-        return Payments(self.bus, self.provider, self.text_log("payment-webhook.txt"))
+        secrets = ClientSecrets(self.secrets.client_secrets)
+        return Payments(self.bus, self.provider, secrets, self.text_log("payment-webhook.txt"))
 
     def text_log(self, name: str) -> FileTextLog:
         log = FileTextLog(self.settings.home / "logs" / name)
@@ -122,7 +125,8 @@ class Core:
         return log
 
     def payment_worker(self) -> PaymentWorker:
-        return PaymentWorker(self.bus, self.provider, self.text_log("payment-worker.txt"))
+        secrets = ClientSecrets(self.secrets.client_secrets)
+        return PaymentWorker(self.bus, self.provider, secrets, self.text_log("payment-worker.txt"))
 
     def mail_worker(self) -> MailWorker:
         return MailWorker(self.bus, MailFiles(self.settings.home / "mail"))
@@ -174,6 +178,7 @@ async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:
         mail=await secret(log.pool, "mail_tokens", lambda: urandom(32)),
         signing_key=await secret(log.pool, "access_tokens", new_private_key),
         fingerprints=await secret(log.pool, "request_fingerprints", lambda: urandom(32)),
+        client_secrets=await secret(log.pool, "client_secrets", lambda: urandom(32)),
         webhook=given or (made.decode(),),
     )
 

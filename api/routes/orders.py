@@ -21,9 +21,10 @@ from api.routes.payments import (
     payment_view,
     refund_again,
     refunded,
+    secret_of,
     settled,
 )
-from api.services import ServicesOf
+from api.services import Services, ServicesOf
 from commands.aggregates import ORDER
 from commands.bus import Caller, Landed
 from commands.orders import OrderAndPayment, Placed
@@ -115,14 +116,16 @@ async def place_order(
         if now.payment.status == "FAILED":
             return declined(request, order_id, now, position)
         headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}
-        return answer(_placed(order_id, now), status=prefer.status, position=position, headers=headers)
+        return answer(
+            _placed(services, caller, order_id, now), status=prefer.status, position=position, headers=headers
+        )
 
     return await idempotency.answer(
         lambda once: services.orders.place(caller, body.game_id, method, once=once), again, reply
     )
 
 
-def _placed(order_id: UUID, now: OrderAndPayment) -> PlacedOrder:
+def _placed(services: Services, caller: Caller, order_id: UUID, now: OrderAndPayment) -> PlacedOrder:
     return PlacedOrder(
         order_id=order_id,
         payment_id=now.order.payment_id,
@@ -132,7 +135,7 @@ def _placed(order_id: UUID, now: OrderAndPayment) -> PlacedOrder:
         amount_cents=now.order.total_cents,
         currency=now.order.currency,
         redirect_url=now.payment.redirect_url,
-        client_secret=now.payment.client_secret_ref,
+        client_secret=secret_of(services, caller, now),
     )
 
 
@@ -144,7 +147,7 @@ async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, i
 
     async def reply(landed: Landed[None]) -> Response:
         now = await services.orders.settled(order_id, 0)
-        return answer(_placed(order_id, now), position=await position_of(landed, services))
+        return answer(_placed(services, caller, order_id, now), position=await position_of(landed, services))
 
     return await idempotency.answer(lambda once: services.orders.cancel(caller, order_id, once=once), again, reply)
 
@@ -173,6 +176,7 @@ async def refund_order(
 @router.get("/orders", response_model=Page[OrderView])
 async def list_orders(
     request: Request,
+    services: ServicesOf,
     reads: Reads,
     caller: SignedIn,
     status: Status | None = None,
@@ -183,13 +187,14 @@ async def list_orders(
     """One's own orders, the newest first; an ADMIN sees everybody's, or those of one person."""
     if user_id is None and not caller.is_admin:
         user_id = caller.user_id
-    return await _orders(request, reads, caller, user_id, status, limit, cursor)
+    return await _orders(request, services, reads, caller, user_id, status, limit, cursor)
 
 
 @router.get("/orders/user/{user_id}", response_model=Page[OrderView])
 async def orders_of_user(
     user_id: UUID,
     request: Request,
+    services: ServicesOf,
     reads: Reads,
     caller: SignedIn,
     status: Status | None = None,
@@ -197,11 +202,12 @@ async def orders_of_user(
     cursor: Cursor = None,
 ) -> Response:
     """A person's orders, the newest first (that person, ADMIN)."""
-    return await _orders(request, reads, caller, user_id, status, limit, cursor)
+    return await _orders(request, services, reads, caller, user_id, status, limit, cursor)
 
 
 async def _orders(
     request: Request,
+    services: Services,
     reads: Reads,
     caller: Caller,
     user_id: UUID | None,
@@ -212,7 +218,7 @@ async def _orders(
     if user_id is not None and not caller.may_act_for(user_id):
         raise Forbidden("not_yours", "these are another person's orders")
     page = await orders_query.orders(reads, user_id=user_id, status=status, limit=limit, cursor=cursor)
-    items = [_view(order, caller) for order in page.value.items]
+    items = [_view(services, order, caller) for order in page.value.items]
     return page_answer(request, Page[OrderView](items=items, next_cursor=page.value.next_cursor), page.position)
 
 
@@ -224,14 +230,14 @@ async def get_order(order_id: UUID, services: ServicesOf, reads: Reads, caller: 
         past = await orders_query.order_as_of(services.log, order_id, position)
         if past is None:
             raise MISSING
-        return answer(_view(past, caller), position=position)
+        return answer(_view(services, past, caller), position=position)
     order, position = await found(services, reads, lambda models: orders_query.order(models, order_id), MISSING)
     if not caller.may_act_for(order.user_id):
         raise Forbidden("not_yours", "that is another person's order")
-    return answer(_view(order, caller), position=position)
+    return answer(_view(services, order, caller), position=position)
 
 
-def _view(order: Order, caller: Caller) -> OrderView:
+def _view(services: Services, order: Order, caller: Caller) -> OrderView:
     view = OrderView.model_validate(order)
-    payment = None if order.payment is None else payment_view(order.payment, caller)
+    payment = None if order.payment is None else payment_view(services, order.payment, caller)
     return view.model_copy(update={"payment": payment})

@@ -130,10 +130,19 @@ class Received(Answer):
     received: bool = True
 
 
-def payment_view(payment: Payment, caller: Caller) -> PaymentView:
+def payment_view(services: Services, payment: Payment, caller: Caller) -> PaymentView:
     """A payment as this caller may see it."""
-    view = PaymentView.model_validate(payment)
-    return view if caller.user_id == payment.buyer_id else view.model_copy(update={"client_secret": None})
+    secret = None
+    if caller.user_id == payment.buyer_id:
+        secret = services.payments.client_secret(payment.payment_id, payment.client_secret)
+    return PaymentView.model_validate(payment).model_copy(update={"client_secret": secret})
+
+
+def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str | None:
+    """The provider's client secret, for the payer alone."""
+    if caller.user_id != now.payment.buyer_id:
+        return None
+    return services.payments.client_secret(now.order.payment_id, now.payment.client_secret_ref)
 
 
 def declined(request: Request, order_id: UUID, now: OrderAndPayment, position: int) -> Response:
@@ -180,7 +189,7 @@ async def pay(
             status=now.payment.status,
             amount_cents=now.payment.amount_cents,
             currency=now.payment.currency,
-            client_secret=now.payment.client_secret_ref,
+            client_secret=secret_of(services, caller, now),
             redirect_url=now.payment.redirect_url,
         )
         return answer(started, status=prefer.status, position=position, headers=prefer.headers)
@@ -252,4 +261,4 @@ async def get_payment(payment_id: UUID, services: ServicesOf, reads: Reads, call
     payment, position = await found(services, reads, lambda models: payments_query.payment(models, payment_id), missing)
     if not caller.may_act_for(payment.buyer_id):
         raise Forbidden("not_yours", "that is another person's payment")
-    return answer(payment_view(payment, caller), position=position)
+    return answer(payment_view(services, payment, caller), position=position)

@@ -12,7 +12,6 @@ from commands.aggregates import ORDER, PAYMENT
 from commands.bus import SYSTEM, Caller
 from commands.deadlines import Deadlines
 from commands.orders import Placed
-from commands.payment_worker import PaymentWorker
 from commands.ports import Delivery, Job
 from domain import payments
 from domain.catalog import Listing, Price
@@ -42,7 +41,7 @@ class Shop:
     async def buyer(self) -> Caller:
         email = f"{uuid7().hex}@example.com"
         made = await self.core.accounts.register(SYSTEM, email=email, password=None, name="Ann")
-        user_id = made.value.user.user_id
+        user_id = made.value.user_id
         return Caller(f"user:{user_id}", user_id, "BUYER")
 
     async def game(self, cents: int = 1999) -> UUID:
@@ -151,8 +150,7 @@ async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_co
     placed = await shop.place(await shop.buyer(), await shop.game(), VISA)
     shop.clock.advance(TTL)
     head = await shop.core.log.head()
-    provider = shop.core.provider  # none listens there: to ask it would raise
-    worker = PaymentWorker(shop.core.bus, provider, shop.core.text_log("payment-worker.txt"))
+    worker = shop.core.payment_worker()  # no provider listens: to ask it would raise
     job = Job(uuid7(), "charge", {"payment_id": str(placed.payment_id)})
     await worker.handle(Delivery(job, attempt=1, last=True))
     assert await shop.core.log.head() == head
