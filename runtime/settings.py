@@ -1,6 +1,7 @@
 """Settings: environment variables LUDOTECA_…, each with its meaning; `ludoteca settings` and docs/settings.md list them."""
 
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -94,22 +95,47 @@ class Settings(BaseSettings):
     @property
     def api_url(self) -> str:
         """Where clients reach the API."""
-        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        return self.public_url.rstrip("/") or self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine's processes reach the API."""
+        return _http(self.host, self.port)
+
+    @property
+    def provider_host(self) -> str:
+        """The address that the simulated provider listens on: only our own processes and browsers here need it, unless
+        the API is to be reached from everywhere."""
+        return self.host if _is_wildcard(self.host) else "127.0.0.1"
 
     @property
     def provider_address(self) -> str:
         """The payment provider's API."""
-        return self.provider_url.rstrip("/") or f"http://127.0.0.1:{self.provider_port or self.port + 1000}"
+        return self.provider_url.rstrip("/") or _http(self.provider_host, self.provider_port or self.port + 1000)
 
     @property
     def webhook_url(self) -> str:
         """Where the simulated provider sends its notices."""
-        return self.payment_webhook_url or f"http://{self.host}:{self.port}/api/v1/payments/webhook"
+        return self.payment_webhook_url or f"{self.local_url}/api/v1/payments/webhook"
 
     @property
     def embedded(self) -> bool:
         """Whether this instance brings its own PostgreSQL."""
         return not self.database_url.get_secret_value()
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return False
+
+
+def _http(host: str, port: int) -> str:
+    """The URL of a server here that listens on this address; one that listens on all of them is reached by loopback."""
+    if _is_wildcard(host):
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def rows(settings: Settings) -> list[tuple[str, str, str, str]]:
