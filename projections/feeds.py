@@ -121,6 +121,13 @@ PARK = (
 )
 
 
+NOTE_REFUSAL = (
+    "INSERT INTO read.refusals (feed, event_id, position, stream_id, code, detail)"
+    " VALUES (%s, %s, %s, %s, %s, left(%s, 2000)) ON CONFLICT DO NOTHING"
+)
+"""A repeat of the same reaction is refused again: once is enough."""
+
+
 def park(conn: psycopg.Connection, feed_name: str, stream_id: UUID, position: int, name: str, error: str) -> None:
     """Put a stream aside; if it is already there, count another try."""
     conn.execute(PARK, (feed_name, stream_id, position, name, error.replace("\0", "")))

@@ -1,31 +1,45 @@
 """Runs reactors: they follow the log as projections do, but act instead of folding.
 
-One read of the log serves all reactors of a process. Events of one stream are handled in order, streams side by side.
-A checkpoint moves when all before it is done; a crash repeats what was under way, which the reactors recognise.
+One read of the log serves all reactors of a process. Each reactor handles the events of one stream in order, streams
+side by side. A checkpoint moves when all before it is done; a crash repeats what was under way, which the reactors
+recognise. A reactor that takes longer than the others over a page lags behind and comes back by pages of its own.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
 import psycopg
 
-from eventstore.log import Recorded
-from eventstore.postgres_log import RUN_AS, PostgresLog
+from eventstore.log import AlreadyDone, Recorded
+from eventstore.postgres_log import RUN_AS, PostgresLog, Raw
 from eventstore.writer import LogUnavailable
 from projections import feeds
+from projections.reading import Unreadable
 
 log = logging.getLogger(__name__)
 
 PAGE = 1_000
 AT_ONCE = 128
+"""Streams that one reactor handles side by side."""
+
 RESCAN_SECONDS = 1.0
 PATIENCE = (0.05, 0.2, 1.0)
 """Seconds between tries of a reaction that failed, before its stream is parked."""
+
+OUTAGE_SECONDS = (0.1, 5.0)
+"""The first and the longest pause between tries while something that a reaction needs is away."""
+
+TOGETHER_SECONDS = 0.25
+"""How long reactors wait for each other at the end of a page."""
+
+LAGGARD_SECONDS = 0.05
+"""How often a reactor that is not done with its page is looked after while the others wait for events."""
 
 
 class Reacts(Protocol):
@@ -43,35 +57,85 @@ class Reacts(Protocol):
     async def react(self, recorded: Recorded) -> None: ...
 
 
-class _Led:
-    """A reactor that this process leads."""
+def register_reactors(url: str, reactors: Iterable[Reacts]) -> None:
+    """Make sure that each reactor has a feed. What is appended from now on is reacted to, once a runner starts."""
+    with _connect(url) as conn:
+        register(conn, reactors)
 
-    def __init__(self, reactor: Reacts, feed: feeds.FeedRow, parked: Iterable[feeds.Parked]) -> None:
-        self.reactor, self.feed, self.types = reactor, feed.feed, frozenset(reactor.reactions)
+
+def register(conn: psycopg.Connection, reactors: Iterable[Reacts]) -> None:
+    """As `register_reactors`, over a connection (autocommit)."""
+    row = conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
+    head = int(row[0]) if row else 0
+    for reactor in reactors:
+        feeds.register(conn, reactor.name, 1, "", head if reactor.starts_from == "now" else 0)
+
+
+def _connect(url: str) -> psycopg.Connection:
+    return psycopg.connect(url, autocommit=True, application_name="ludoteca reactors", options=RUN_AS)
+
+
+class _Led:
+    """A reactor that this process leads, and what it is doing: a page, or a retry."""
+
+    def __init__(
+        self, reactor: Reacts, names: Iterable[str], feed: feeds.FeedRow, parked: Iterable[feeds.Parked]
+    ) -> None:
+        self.reactor, self.names, self.feed = reactor, frozenset(names), feed.feed
         self.position = self.saved = feed.position
         self.parked = {p.stream_id: p.position for p in parked}
+        self.asked: list[feeds.Parked] = []
+        self.places = asyncio.Semaphore(AT_ONCE)
+        self.task: asyncio.Task[None] | None = None
+        self._then = feed.position
+
+    def start(self, work: Coroutine[None, None, None], *, then: int) -> None:
+        """Begin some work, after which the reactor is at position `then`."""
+        self.task, self._then = asyncio.create_task(work, name=f"reactor {self.reactor.name}"), then
+
+    def finish(self) -> None:
+        """Take note when the work is done. Raises what it raised."""
+        if self.task is not None and self.task.done():
+            task, self.task = self.task, None
+            task.result()
+            self.position = self._then
+
+    async def stop(self) -> None:
+        """Drop the work: whoever leads next repeats it."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
 
 
 class ReactorRunner:
     """Leads those of the given reactors that no other process leads.
 
-    `outcomes` are exceptions that a reaction may well end with (a refusal, a repeat): they are noted, not retried.
+    `outcomes` are exceptions that a reaction may well end with (a refusal, a repeat): they are not retried, and
+    refusals are noted in read.refusals. `unavailable` are those that say that something a reaction needs is away, as
+    the log may be: they are waited for, for as long as it takes, while the other reactors go on. After any other
+    exception, a few tries later, the event's stream is parked for that reactor.
     """
 
     def __init__(
-        self, url: str, log_: PostgresLog, reactors: Sequence[Reacts], *, outcomes: tuple[type[Exception], ...]
+        self,
+        url: str,
+        log_: PostgresLog,
+        reactors: Sequence[Reacts],
+        *,
+        outcomes: tuple[type[Exception], ...],
+        unavailable: tuple[type[Exception], ...] = (),
     ) -> None:
         self._url, self._log, self._outcomes = url, log_, outcomes
+        self._unavailable: tuple[type[Exception], ...] = (LogUnavailable, psycopg.OperationalError, *unavailable)
         self._reactors = {r.name: r for r in reactors}
         self._names = log_.codec.names_of({cls for r in reactors for cls in r.reactions})
         self._led: dict[str, _Led] = {}
-        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
         """Run until cancelled; outlives lost connections."""
         while True:
             try:
-                with await asyncio.to_thread(self._connect) as conn:
+                with await asyncio.to_thread(_connect, self._url) as conn:
                     await self._run(conn)
             except (psycopg.OperationalError, LogUnavailable) as error:
                 log.warning("reactors lost their database: %s", error)
@@ -79,94 +143,119 @@ class ReactorRunner:
                 log.warning("another process leads %s now", error)
             except Exception:
                 log.exception("reactors failed; they start again")
-            self._led.clear()
+            finally:
+                await asyncio.gather(*[led.stop() for led in self._led.values()])
+                self._led.clear()
             await asyncio.sleep(RESCAN_SECONDS)
-
-    def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(self._url, autocommit=True, application_name="ludoteca reactors", options=RUN_AS)
 
     async def _run(self, conn: psycopg.Connection) -> None:
         await asyncio.to_thread(conn.execute, "SET synchronous_commit = off")
+        now = asyncio.get_running_loop().time
         while True:
             await self._scan(conn)
-            scan_at = asyncio.get_running_loop().time() + RESCAN_SECONDS
-            while (left := scan_at - asyncio.get_running_loop().time()) > 0:
-                if not self._led:
-                    await asyncio.sleep(left)
-                    continue
-                try:
-                    async with asyncio.timeout(left):
-                        head = await self._log.watcher.beyond(min(led.position for led in self._led.values()))
-                except TimeoutError:
-                    break
-                await self._advance(conn, head)
+            scan_at = now() + RESCAN_SECONDS
+            while (left := scan_at - now()) > 0:
+                await self._step(conn, left)
             await self._save(conn)
 
     async def _scan(self, conn: psycopg.Connection) -> None:
-        """Take the lead of what nobody leads; let go of what is paused; retry what was asked for."""
-        head = await self._log.head()
-        rows = {row.feed: row for row in await asyncio.to_thread(self._registered, conn, head)}
+        """Take the lead of what nobody leads; let go of what is paused; look what is to be retried."""
+        rows = {row.feed: row for row in await asyncio.to_thread(self._registered, conn)}
         for name, row in rows.items():
             if row.paused and name in self._led:
-                del self._led[name]
+                await self._led.pop(name).stop()
                 await asyncio.to_thread(feeds.stop_leading, conn, name)
             elif not row.paused and name not in self._led and await asyncio.to_thread(feeds.try_lead, conn, name):
                 fresh = await asyncio.to_thread(feeds.feed, conn, name)
                 parked = await asyncio.to_thread(feeds.parked, conn, [name])
                 if fresh is not None:
-                    self._led[name] = _Led(self._reactors[row.projection], fresh, parked)
+                    reactor = self._reactors[row.projection]
+                    self._led[name] = _Led(reactor, self._log.codec.names_of(reactor.reactions), fresh, parked)
         for led in self._led.values():
-            if led.parked:
-                await self._retry(conn, led)
+            if led.parked and led.task is None:
+                led.asked = [p for p in await asyncio.to_thread(feeds.parked, conn, [led.feed]) if p.retry]
 
-    def _registered(self, conn: psycopg.Connection, head: int) -> list[feeds.FeedRow]:
-        for reactor in self._reactors.values():
-            start = head if reactor.starts_from == "now" else 0
-            feeds.register(conn, reactor.name, 1, "", start)
+    def _registered(self, conn: psycopg.Connection) -> list[feeds.FeedRow]:
+        register(conn, self._reactors.values())
         return [row for row in feeds.feeds(conn) if row.projection in self._reactors and not row.storage]
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
-    async def _advance(self, conn: psycopg.Connection, head: int) -> None:
-        """One page for whoever is furthest behind; all others at or before its end take part."""
-        start = min(led.position for led in self._led.values())
-        end = min(head, start + PAGE)
-        page = await self._log.read(start, upto=end, names=self._names, limit=PAGE)
-        await self._react(page)
+    async def _step(self, conn: psycopg.Connection, seconds: float) -> None:
+        """Have those react that are free to, if there is anything; takes about so many seconds at most."""
         for led in self._led.values():
-            led.position = max(led.position, end)
-        if page:
-            await self._save(conn)
+            led.finish()
+            if led.task is None and led.asked:
+                led.start(self._retry(conn, led, led.asked), then=led.position)
+                led.asked = []
+        free = [led for led in self._led.values() if led.task is None]
+        if len(free) < len(self._led):
+            seconds = min(seconds, LAGGARD_SECONDS)
+        if not free:
+            await asyncio.sleep(seconds)
+            return
+        start = min(led.position for led in free)
+        try:
+            async with asyncio.timeout(seconds):
+                head = await self._log.watcher.beyond(start)
+        except TimeoutError:
+            return
+        await self._advance(free, start, min(head, start + PAGE))
+        await self._save(conn)
 
-    async def _react(self, page: Sequence[Recorded]) -> None:
+    async def _advance(self, free: Sequence[_Led], start: int, end: int) -> None:
+        """One page for whoever is furthest behind; all others that are free and before its end take part."""
+        page = await self._decoded(await self._log.read_raw(start, upto=end, names=self._names, limit=PAGE))
+        for led in free:
+            events = [r for r in page if r.env.position > led.position and r.env.name in led.names]
+            if events:
+                led.start(self._react(led, events), then=end)
+            else:
+                led.position = max(led.position, end)
+        if tasks := [led.task for led in free if led.task is not None]:
+            await asyncio.wait(tasks, timeout=TOGETHER_SECONDS)
+        for led in free:
+            led.finish()
+
+    async def _decoded(self, rows: Sequence[Raw]) -> list[Recorded]:
+        """Read rows as events, of which some may be Unreadable."""
+        try:
+            return await self._log.decode(rows)
+        except psycopg.Error:
+            raise
+        except Exception as error:  # no JSON, not this shape, an upcaster that fails: find out which it is
+            if len(rows) == 1:
+                return [Recorded(rows[0][0], Unreadable(error))]
+            return [recorded for row in rows for recorded in await self._decoded([row])]
+
+    async def _react(self, led: _Led, events: Sequence[Recorded]) -> None:
         by_stream: dict[UUID, list[Recorded]] = defaultdict(list)
-        for recorded in page:
+        for recorded in events:
             by_stream[recorded.env.stream_id].append(recorded)
-        await asyncio.gather(*[self._react_in_order(events) for events in by_stream.values()])
+        async with asyncio.TaskGroup() as group:
+            for of_stream in by_stream.values():
+                group.create_task(self._react_in_order(led, of_stream))
 
-    async def _react_in_order(self, events: Sequence[Recorded]) -> None:
-        async with self._places:
+    async def _react_in_order(self, led: _Led, events: Sequence[Recorded]) -> None:
+        """React to events of one stream, as far as it goes: behind an event that fails all wait."""
+        async with led.places:
             for recorded in events:
-                for led in list(self._led.values()):
-                    env = recorded.env
-                    if env.position <= led.position or type(recorded.event) not in led.types:
-                        continue
-                    if env.position >= led.parked.get(env.stream_id, env.position + 1):
-                        continue
-                    error = await self._try(led, recorded)
-                    if error is not None:
-                        await self._park(led, recorded, error)
+                if recorded.env.position >= led.parked.get(recorded.env.stream_id, recorded.env.position + 1):
+                    return
+                error = await self._try(led, recorded)
+                if error is not None:
+                    await self._park(led, recorded, error)
 
     async def _try(self, led: _Led, recorded: Recorded) -> Exception | None:
-        """React, a few times if need be; returns the error that remains. A lost database is waited for, not parked."""
+        """React, a few times if need be; returns the error that remains."""
+        if isinstance(recorded.event, Unreadable):
+            return recorded.event.error
         for pause in (*PATIENCE, None):
             try:
-                await led.reactor.react(recorded)
+                await self._outlast(led, partial(led.reactor.react, recorded))
             except self._outcomes as outcome:
-                log.info("reactor %s at position %s: %s", led.reactor.name, recorded.env.position, outcome)
+                await self._note(led, recorded, outcome)
                 return None
-            except (LogUnavailable, psycopg.OperationalError):
-                raise
             except Exception as error:  # whatever a reaction meets, only its stream waits
                 if pause is None:
                     return error
@@ -175,32 +264,52 @@ class ReactorRunner:
                 return None
         return None
 
+    async def _outlast(self, led: _Led, act: Callable[[], Awaitable[None]]) -> None:
+        """Do something that needs others, as often as it takes until none of them is away."""
+        pause, longest = OUTAGE_SECONDS
+        while True:
+            try:
+                return await act()
+            except self._unavailable as error:
+                log.warning("reactor %s waits for what it needs: %r", led.reactor.name, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
+
+    async def _note(self, led: _Led, recorded: Recorded, outcome: Exception) -> None:
+        """Record a refusal; that something was done before is no news."""
+        env = recorded.env
+        log.info("reactor %s at position %s: %s", led.reactor.name, env.position, outcome)
+        if not isinstance(outcome, AlreadyDone):
+            code = str(getattr(outcome, "code", type(outcome).__name__))
+            detail = str(outcome).replace("\0", "")
+            values = (led.feed, env.event_id, env.position, env.stream_id, code, detail)
+            await self._outlast(led, partial(self._write, feeds.NOTE_REFUSAL, values))
+
     async def _park(self, led: _Led, recorded: Recorded, error: Exception) -> None:
         env = recorded.env
         log.warning("reactor %s parks stream %s at %s: %r", led.reactor.name, env.stream_id, env.position, error)
         led.parked[env.stream_id] = env.position
         text = f"{type(error).__name__}: {error}".replace("\0", "")
-        async with self._log.pool.connection() as conn:
-            await conn.execute(feeds.PARK, (led.feed, env.stream_id, env.position, env.name, text))
+        values = (led.feed, env.stream_id, env.position, env.name, text)
+        await self._outlast(led, partial(self._write, feeds.PARK, values))
 
-    async def _retry(self, conn: psycopg.Connection, led: _Led) -> None:
+    async def _write(self, query: str, values: tuple[object, ...]) -> None:
+        async with self._log.pool.connection() as conn:
+            await conn.execute(query.encode(), values)
+
+    async def _retry(self, conn: psycopg.Connection, led: _Led, asked: Sequence[feeds.Parked]) -> None:
         """React again to the held-back events of streams that an operator asked for."""
-        for parked in [p for p in await asyncio.to_thread(feeds.parked, conn, [led.feed]) if p.retry]:
-            events = await self._log.read_stream(parked.stream_id, upto=led.position)
-            del led.parked[parked.stream_id]
-            for recorded in events:
-                if recorded.env.position < parked.position or type(recorded.event) not in led.types:
-                    continue
-                error = await self._try(led, recorded)
-                if error is not None:
-                    await self._park(led, recorded, error)
-                    break
-            else:
+        for parked in asked:
+            rows = await self._log.read_stream_raw(parked.stream_id, upto=led.position)
+            held = [row for row in rows if row[0].position >= parked.position and row[0].name in led.names]
+            led.parked.pop(parked.stream_id, None)
+            await self._react_in_order(led, await self._decoded(held))
+            if parked.stream_id not in led.parked:
                 await asyncio.to_thread(feeds.release, conn, [parked.id])
 
     async def _save(self, conn: psycopg.Connection) -> None:
-        moves = [(led.feed, led.saved, led.position) for led in self._led.values() if led.position > led.saved]
-        if moves:
-            await asyncio.to_thread(feeds.move, conn, moves)
-            for led in self._led.values():
+        moved = [led for led in self._led.values() if led.position > led.saved]
+        if moved:
+            await asyncio.to_thread(feeds.move, conn, [(led.feed, led.saved, led.position) for led in moved])
+            for led in moved:
                 led.saved = led.position

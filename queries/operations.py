@@ -11,7 +11,8 @@ from projections.feeds import WAKE
 
 
 class FeedState(msgspec.Struct, frozen=True):
-    """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many streams it set aside.
+    """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many streams it set aside,
+    `refused` how many of a reactor's commands a rule refused.
 
     Queries read the `active` feed of a projection; another one is being built, or kept to roll back to.
     """
@@ -27,6 +28,7 @@ class FeedState(msgspec.Struct, frozen=True):
     paused: bool
     building: bool
     parked: int
+    refused: int
     updated_at: datetime
 
 
@@ -56,7 +58,7 @@ class Operations:
             await cursor.execute(
                 "SELECT feed, projection, version, storage, position, head, greatest(head - position, 0) AS lag,"
                 " active, paused, building, (SELECT count(*) FROM read.quarantine q WHERE q.feed = f.feed) AS parked,"
-                " updated_at"
+                " (SELECT count(*) FROM read.refusals r WHERE r.feed = f.feed) AS refused, updated_at"
                 " FROM read.feeds f, (SELECT coalesce(max(position), 0) AS head FROM log.events) AS log ORDER BY feed"
             )
             return await cursor.fetchall()
