@@ -117,6 +117,13 @@ class Idempotent:
     def __init__(self, answers: Answers, caller: Caller, once: Once | None) -> None:
         self._answers, self._caller, self._once = answers, caller, once
 
+    @property
+    def untold(self) -> Once | None:
+        """The record for a command whose answer must not tell whether it did anything, not even by refusing the key
+        for another request: each request under the key has a record of its own."""
+        once = self._once
+        return once and msgspec.structs.replace(once, key=uuid5(once.key, once.fingerprint.hex()))
+
     async def answer(self, command: Command[T], recall: Recall[T], reply: Reply[T], *, keep: bool = True) -> Response:
         """Run the command and reply; or, under a known key, reply as the first time.
 

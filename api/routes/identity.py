@@ -1,5 +1,6 @@
 """Accounts and sessions."""
 
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -13,15 +14,15 @@ from api.answers import ExpectedVersion, answer, page_answer, position_of, versi
 from api.auth import Admin, OptionalCaller, SignedIn
 from api.context import context_of
 from api.fields import Answer, Body, Line, Page, Text, Time, Token
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, Idempotent
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.tokens import ACCESS_LIFETIME
-from commands.bus import Landed
+from commands.bus import Caller, Landed
 from commands.identity import Login
 from domain.errors import Forbidden, NotFound
 from domain.identity import DEFAULT_REGION, AccountType, Status, User
-from eventstore.log import Done
+from eventstore.log import AlreadyDone, Done
 from queries import users as users_query
 
 NOT_STORED = {"Cache-Control": "no-store"}
@@ -147,14 +148,15 @@ async def register(
 ) -> Response:
     """Open an account, and a session with it. 409 `email_taken`; 422 `weak_password`."""
 
-    async def again(done: Done) -> Login:
-        return (await services.accounts.login_again(UUID(done.refs["user_id"]))).value
+    async def again(done: Done) -> User:
+        return await services.accounts.proven(UUID(done.refs["user_id"]), body.password)
 
-    async def reply(landed: Landed[Login]) -> Response:
-        account, tokens = _account(landed.value.user), tokens_for(services, landed.value)
-        body = Registered.model_validate({"user_id": account.id, **account.model_dump(), **tokens.model_dump()})
+    async def reply(landed: Landed[User]) -> Response:
+        account = _account(landed.value)
+        tokens = tokens_for(services, await services.accounts.open_session(landed.value))
+        made = Registered.model_validate({"user_id": account.id, **account.model_dump(), **tokens.model_dump()})
         headers = {"Location": f"/api/v1/users/{account.id}", **NOT_STORED}
-        return answer(body, status=201, position=landed.position, headers=headers)
+        return answer(made, status=201, position=landed.position, headers=headers)
 
     return await idempotency.answer(
         lambda once: services.accounts.register(caller, **body.model_dump(), once=once), again, reply, keep=False
@@ -162,26 +164,45 @@ async def register(
 
 
 @router.post("/auth/login", response_model=LoggedIn, dependencies=[attempt])
-async def log_in(body: Credentials, services: ServicesOf, caller: OptionalCaller) -> Response:
+async def log_in(
+    body: Credentials, services: ServicesOf, caller: OptionalCaller, idempotency: IdempotencyKey
+) -> Response:
     """Open a session. 401 `invalid_credentials`, alike for an unknown e-mail; 403 `user_inactive`."""
-    landed = await services.accounts.log_in(caller, email=body.email, password=body.password)
-    return await _logged_in(services, landed)
+    return await _log_in(body, services, caller, idempotency)
 
 
 @router.post("/auth/admin/login", response_model=LoggedIn, dependencies=[attempt])
-async def log_in_as_admin(body: Credentials, services: ServicesOf, caller: OptionalCaller) -> Response:
+async def log_in_as_admin(
+    body: Credentials, services: ServicesOf, caller: OptionalCaller, idempotency: IdempotencyKey
+) -> Response:
     """Open a session of an ADMIN; 403 for others."""
-    landed = await services.accounts.log_in(caller, email=body.email, password=body.password)
-    if landed.value.user.account_type != "ADMIN":
-        await services.accounts.log_out(landed.value.session_id)
-        raise Forbidden("role_required", "this is for an ADMIN")
-    return await _logged_in(services, landed)
+    return await _log_in(body, services, caller, idempotency, only="ADMIN")
 
 
-async def _logged_in(services: Services, landed: Landed[Login]) -> Response:
-    tokens = tokens_for(services, landed.value)
-    body = LoggedIn(**tokens.model_dump(), user=_account(landed.value.user))
-    return answer(body, position=await position_of(landed, services), headers=NOT_STORED)
+async def _log_in(
+    body: Credentials,
+    services: Services,
+    caller: Caller,
+    idempotency: Idempotent,
+    only: AccountType | None = None,
+) -> Response:
+    """Log in; a replay gets the same session, by fresh tokens, and only to who still knows the password."""
+    accounts = services.accounts
+
+    async def again(done: Done) -> Login:
+        return await accounts.login_again(UUID(done.refs["user_id"]), UUID(done.refs["session_id"]), body.password)
+
+    async def reply(landed: Landed[Login]) -> Response:
+        tokens = tokens_for(services, landed.value)
+        opened = LoggedIn(**tokens.model_dump(), user=_account(landed.value.user))
+        return answer(opened, position=await position_of(landed, services), headers=NOT_STORED)
+
+    return await idempotency.answer(
+        lambda once: accounts.log_in(caller, email=body.email, password=body.password, only=only, once=once),
+        again,
+        reply,
+        keep=False,
+    )
 
 
 @router.post("/auth/refresh", response_model=TokenPair)
@@ -212,25 +233,53 @@ async def keys(services: ServicesOf) -> Response:
 
 
 @router.post("/auth/verify-email", status_code=204, dependencies=[attempt])
-async def verify_email(body: MailedToken, services: ServicesOf, caller: OptionalCaller) -> Response:
+async def verify_email(
+    body: MailedToken, services: ServicesOf, caller: OptionalCaller, idempotency: IdempotencyKey
+) -> Response:
     """Confirm an address by the token that was mailed to it. 422 `invalid_token`."""
-    landed = await services.accounts.verify_email(caller, body.token)
+    return await idempotency.answer(
+        lambda once: services.accounts.verify_email(caller, body.token, once=once),
+        _nothing,
+        lambda landed: _no_content(services, landed),
+    )
+
+
+async def _nothing(_: Done) -> None:
+    """What a command without a result made."""
+
+
+async def _no_content(services: Services, landed: Landed[None]) -> Response:
     return answer(None, status=204, position=await position_of(landed, services))
 
 
 @router.post("/auth/password/forgot", status_code=202, dependencies=[attempt])
-async def forgot_password(body: EmailAddress, services: ServicesOf, caller: OptionalCaller) -> Response:
-    """Mail a token to choose a new password with, if there is such an account; the answer does not tell."""
+async def forgot_password(
+    body: EmailAddress, services: ServicesOf, caller: OptionalCaller, idempotency: IdempotencyKey
+) -> Response:
+    """Mail a token to choose a new password with, if there is such an account; the answer does not tell.
+
+    Nor does the answer to a repeat under the same Idempotency-Key, which mails nothing.
+    """
+
+    async def mail() -> None:
+        with suppress(AlreadyDone):
+            await services.accounts.forgot_password(caller, body.email, once=idempotency.untold)
+
     response = answer(None, status=202, position=await services.log.head())
-    response.background = BackgroundTask(services.accounts.forgot_password, caller, body.email)
+    response.background = BackgroundTask(mail)
     return response
 
 
 @router.post("/auth/password/reset", status_code=204, dependencies=[attempt])
-async def reset_password(body: NewPassword, services: ServicesOf, caller: OptionalCaller) -> Response:
+async def reset_password(
+    body: NewPassword, services: ServicesOf, caller: OptionalCaller, idempotency: IdempotencyKey
+) -> Response:
     """Choose a new password by a mailed token; ends all sessions. 422 `invalid_token` | `weak_password`."""
-    landed = await services.accounts.reset_password(caller, body.token, body.password)
-    return answer(None, status=204, position=await position_of(landed, services))
+    return await idempotency.answer(
+        lambda once: services.accounts.reset_password(caller, body.token, body.password, once=once),
+        _nothing,
+        lambda landed: _no_content(services, landed),
+    )
 
 
 # -- accounts ----------------------------------------------------------------------------------------------------------
@@ -268,7 +317,8 @@ async def get_user(user_id: UUID, request: Request, services: ServicesOf, reads:
 async def update_user(
     user_id: UUID, body: Profile, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
 ) -> Response:
-    """Change an account. A new e-mail is to be verified anew. 412 when If-Match is stale."""
+    """Change an account. A new e-mail is to be verified anew; a new password ends all sessions, the caller's too (the
+    access token still serves until it expires). 412 when If-Match is stale."""
     landed = await services.accounts.update(caller, user_id, **body.model_dump(), expected_version=expected_version)
     position = await position_of(landed, services)
     return answer(_account(landed.value.user), position=position, version=landed.value.version)

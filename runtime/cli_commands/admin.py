@@ -55,7 +55,7 @@ def create(
             landed = await core.accounts.register(
                 SYSTEM, email=email, password=chosen, name=name, account_type=account_type
             )
-            return str(landed.value.user.user_id)
+            return str(landed.value.user_id)
 
     user_id = asyncio.run(main())
     if json:

@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from commands.bus import SYSTEM
 from domain.notices import NotificationRequested
 from tests.api.shop import PASSWORD, Person, Shop
 
@@ -91,6 +92,78 @@ async def test_a_registration_repeated_under_its_key_opens_no_second_account(sho
     assert done.status_code == 200
 
 
+async def test_a_repeated_registration_lets_in_only_who_still_knows_the_password(shop: Shop) -> None:
+    wanted, key = registration(), {"Idempotency-Key": uuid4().hex}
+    account = (await shop.client().post("/api/v1/users", json=wanted, headers=key)).json()
+    ann = shop.client(account["access_token"])
+    await ann.put(f"/api/v1/users/{account['id']}", json={"password": "another password"})
+
+    again = await shop.client().post("/api/v1/users", json=wanted, headers=key)
+
+    assert (again.status_code, again.json()["code"]) == (401, "invalid_credentials")
+
+
+async def test_a_repeated_registration_does_not_open_a_closed_account(shop: Shop) -> None:
+    wanted, key = registration(), {"Idempotency-Key": uuid4().hex}
+    account = (await shop.client().post("/api/v1/users", json=wanted, headers=key)).json()
+    await shop.client(account["access_token"]).delete(f"/api/v1/users/{account['id']}")
+
+    again = await shop.client().post("/api/v1/users", json=wanted, headers=key)
+
+    assert (again.status_code, again.json()["code"]) == (403, "user_inactive")
+
+
+@pytest.mark.parametrize("door", ["/api/v1/auth/login", "/api/v1/auth/admin/login"])
+async def test_a_login_repeated_under_its_key_is_the_same_session(shop: Shop, admin: Person, door: str) -> None:
+    body, key = {"email": admin.email, "password": PASSWORD}, {"Idempotency-Key": uuid4().hex}
+    first = await shop.client().post(door, json=body, headers=key)
+
+    again = await shop.client().post(door, json=body, headers=key)
+
+    assert (first.status_code, again.status_code, again.headers["idempotent-replayed"]) == (200, 200, "true")
+    assert again.headers["event-position"] == first.headers["event-position"]
+    read = shop.services.tokens.read_access
+    assert read(again.json()["access_token"]) == read(first.json()["access_token"])
+    spent = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": again.json()["refresh_token"]})
+    assert spent.status_code == 200
+
+
+async def test_a_login_repeated_after_the_password_has_changed_is_refused(shop: Shop) -> None:
+    ann = await shop.register()
+    body, key = {"email": ann.email, "password": PASSWORD}, {"Idempotency-Key": uuid4().hex}
+    await shop.client().post("/api/v1/auth/login", json=body, headers=key)
+    await ann.put(f"/api/v1/users/{ann.id}", json={"password": "another password"})
+
+    again = await shop.client().post("/api/v1/auth/login", json=body, headers=key)
+
+    assert (again.status_code, again.json()["code"]) == (401, "invalid_credentials")
+
+
+async def test_a_login_repeated_after_logging_out_stays_logged_out(shop: Shop) -> None:
+    ann = await shop.register()
+    body, key = {"email": ann.email, "password": PASSWORD}, {"Idempotency-Key": uuid4().hex}
+    opened = (await shop.client().post("/api/v1/auth/login", json=body, headers=key)).json()
+    await shop.client(opened["access_token"]).post("/api/v1/auth/logout")
+
+    again = await shop.client().post("/api/v1/auth/login", json=body, headers=key)
+
+    assert (again.status_code, again.json()["code"]) == (401, "invalid_token")
+
+
+async def test_who_is_registered_by_the_program_itself_has_no_session(shop: Shop) -> None:
+    made = await shop.core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")
+
+    assert await sessions_of(shop, made.value.user_id) == 0
+    assert await sessions_of(shop, (await shop.register()).id) == 1
+
+
+async def sessions_of(shop: Shop, user_id: UUID) -> int:
+    async with shop.core.log.pool.connection() as conn:
+        counted = await conn.execute("SELECT count(*) FROM private.sessions WHERE user_id = %s", (user_id,))
+        (count,) = await counted.fetchone()
+        return count
+
+
 async def test_a_login_tells_who_one_is(shop: Shop) -> None:
     ann = await shop.register()
 
@@ -166,6 +239,32 @@ async def test_without_a_token_or_with_a_bad_one_nobody_gets_in(shop: Shop) -> N
     assert "invalid_token" in bad.headers["www-authenticate"]
 
 
+async def test_a_token_that_is_worth_nothing_keeps_nobody_from_what_needs_none(shop: Shop) -> None:
+    ann, closed = await shop.register(), await shop.register()
+    gone = await closed.delete(f"/api/v1/users/{closed.id}")
+    await shop.services.reads.waiter.wait(["users"], int(gone.headers["event-position"]), 5)
+
+    for stale in (shop.client("not.a.token"), closed):
+        answers = [
+            await stale.post("/api/v1/users", json=registration()),
+            await stale.post("/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD}),
+            await stale.post("/api/v1/auth/password/forgot", json={"email": "nobody@example.com"}),
+            await stale.post("/api/v1/auth/verify-email", json={"token": "wrong"}),
+            await stale.post("/api/v1/auth/password/reset", json={"token": "wrong", "password": PASSWORD}),
+            await stale.get("/api/v1/games"),
+            await stale.get(f"/api/v1/games/{uuid4()}"),
+        ]
+        assert [answer.status_code for answer in answers] == [201, 200, 202, 422, 422, 200, 404]
+    fresh = {"refresh_token": ann.tokens["refresh_token"]}
+    assert (await shop.client("not.a.token").post("/api/v1/auth/refresh", json=fresh)).status_code == 200
+
+
+async def test_a_bad_token_makes_no_auditors(shop: Shop) -> None:
+    answer = await shop.client("not.a.token").post("/api/v1/users", json=registration(account_type="AUDITOR"))
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "account_type_not_allowed")
+
+
 async def mailed(shop: Shop, since: int, person: Person, template: str) -> list[str]:
     """The tokens in the mails to a person."""
     events = [each.event for each in await shop.core.log.read(since)]
@@ -183,6 +282,76 @@ async def test_a_mailed_token_verifies_the_address_once_and_for_all(shop: Shop) 
     assert [answer.status_code for answer in answers] == [204, 204]
     seen = await ann.get(f"/api/v1/users/{ann.id}", headers=await shop.reached())
     assert (seen.json()["status"], seen.json()["email_verified"]) == ("ACTIVE", True)
+
+
+async def test_a_new_address_is_verified_by_a_mail_of_its_own(shop: Shop) -> None:
+    ann = await shop.register()
+    before, path = await shop.core.log.head(), f"/api/v1/users/{ann.id}"
+    await ann.put(path, json={"name": "Anna"})
+    await ann.put(path, json={"email": f"{uuid4().hex}@example.com"})
+    (token,) = await shop.eventually(lambda: mailed(shop, before, ann, "verification"))
+
+    assert (await shop.client().post("/api/v1/auth/verify-email", json={"token": token})).status_code == 204
+    seen = await ann.get(path, headers=await shop.reached())
+    assert seen.json()["email_verified"] is True
+
+
+async def test_a_verification_repeated_under_its_key_is_answered_as_the_first_time(shop: Shop) -> None:
+    before = await shop.core.log.head()
+    ann = await shop.register()
+    (token,) = await shop.eventually(lambda: mailed(shop, before, ann, "welcome"))
+    key, path = {"Idempotency-Key": uuid4().hex}, "/api/v1/auth/verify-email"
+    first = await shop.client().post(path, json={"token": token}, headers=key)
+
+    again = await shop.client().post(path, json={"token": token}, headers=key)
+    other = await shop.client().post(path, json={"token": "wrong"}, headers=key)
+
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (204, "true")
+    assert again.headers["event-position"] == first.headers["event-position"]
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_forgotten_password_asked_for_twice_under_a_key_is_one_mail_and_tells_nobody(shop: Shop) -> None:
+    ann, bob = await shop.register(), await shop.register()
+    before, key = await shop.core.log.head(), {"Idempotency-Key": uuid4().hex}
+
+    async def forgot(email: str):
+        return await shop.client().post("/api/v1/auth/password/forgot", json={"email": email}, headers=key)
+
+    answers = [await forgot(email) for email in (ann.email, ann.email, "nobody@example.com", bob.email)]
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert not any("idempotent-replayed" in answer.headers for answer in answers)
+    await shop.eventually(lambda: mailed(shop, before, bob, "password_reset"))
+    assert len(await mailed(shop, before, ann, "password_reset")) == 1
+
+
+async def test_a_password_reset_repeated_under_its_key_succeeds_again(shop: Shop) -> None:
+    ann = await shop.register()
+    before, key = await shop.core.log.head(), {"Idempotency-Key": uuid4().hex}
+    await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
+    (token,) = await shop.eventually(lambda: mailed(shop, before, ann, "password_reset"))
+    body = {"token": token, "password": "another password"}
+
+    answers = [await shop.client().post("/api/v1/auth/password/reset", json=body, headers=key) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [204, 204]
+    assert answers[1].headers["idempotent-replayed"] == "true"
+
+
+async def test_a_new_password_ends_all_sessions(shop: Shop) -> None:
+    ann = await shop.register()
+    other = (await shop.client().post("/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD})).json()
+    renamed = await ann.put(f"/api/v1/users/{ann.id}", json={"name": "Anna"})
+    kept = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": other["refresh_token"]})
+    assert (renamed.status_code, kept.status_code) == (200, 200)
+
+    changed = await ann.put(f"/api/v1/users/{ann.id}", json={"password": "another password"})
+
+    assert changed.status_code == 200
+    for left in (ann.tokens["refresh_token"], kept.json()["refresh_token"]):
+        refused = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": left})
+        assert (refused.status_code, refused.json()["code"]) == (401, "invalid_token")
 
 
 async def test_a_wrong_mailed_token_is_refused(shop: Shop) -> None:
