@@ -8,12 +8,13 @@ import msgspec
 
 from commands.bus import SYSTEM
 from domain.errors import Conflict
-from eventstore.uuid7 import uuid7  # noqa: F401
+from eventstore.keys import secret
 from runtime.load import load_games
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
 
 SAMPLE = Path(__file__).parent / "sample" / "games.csv"
+SAMPLE_WANTED, SAMPLE_LOADED = "sample_wanted", "sample_loaded"
 PASSWORD_FILE = "admin-password.txt"  # noqa: S105 - a file's name
 
 
@@ -30,11 +31,25 @@ def prepare(settings: Settings, url: str) -> FirstStart:
 
 async def _prepare(settings: Settings) -> FirstStart:
     async with open_core(settings) as core:
-        new = await core.log.head() == 0
+        sample_is_due = await _sample_is_due(core)
         password = await _first_admin(core)
-        if new and settings.sample == "on":
+        if sample_is_due:
             await load_games(core, SAMPLE)
+            await secret(core.log.pool, SAMPLE_LOADED, lambda: b"yes")
         return FirstStart(password)
+
+
+async def _sample_is_due(core: Core) -> bool:
+    """Whether this shop was to have the sample when it was new, and has not got all of it: a start may be killed.
+
+    The database keeps both beside the secrets, since they are its own and not this machine's.
+    """
+    on = core.settings.sample == "on"
+    new = await core.log.head() == 0
+    wanted = await secret(core.log.pool, SAMPLE_WANTED, lambda: b"yes" if new and on else b"no")
+    async with core.log.pool.connection() as conn:
+        loaded = await conn.execute("SELECT FROM private.secrets WHERE name = %s", (SAMPLE_LOADED,))
+        return on and wanted == b"yes" and loaded.rowcount == 0
 
 
 async def _first_admin(core: Core) -> str | None:

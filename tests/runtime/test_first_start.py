@@ -1,0 +1,63 @@
+"""What a shop is given when it is new, though its first start be killed."""
+
+from pathlib import Path
+
+import pytest
+
+import runtime.bootstrap as bootstrap
+from domain.catalog import GameCreated
+from runtime.load import LoadReport, load_games
+from runtime.settings import Settings
+from runtime.wiring import Core, open_core
+
+GAMES = "title,publisher,tags,price_cents,release_date,platforms\n" + "".join(
+    f"{title},Valve,Puzzle,999,2007-10-10,windows\n" for title in ("Portal", "Portal 2")
+)
+
+
+class Killed(Exception):
+    """Stands for kill -9."""
+
+
+@pytest.fixture(autouse=True)
+def _small_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "games.csv").write_text(GAMES)
+    monkeypatch.setattr(bootstrap, "SAMPLE", tmp_path / "games.csv")
+
+
+async def start(url: str, home: Path, sample: str = "on") -> list[str]:
+    """Prepare the shop; returns the titles of the games in its log."""
+    settings = Settings(home=home, database_url=url, sample=sample, admin_password="correct horse battery")
+    await bootstrap._prepare(settings)
+    async with open_core(settings) as core:
+        recorded = await core.log.read()
+    return sorted(each.event.title for each in recorded if isinstance(each.event, GameCreated))
+
+
+async def test_a_first_start_that_was_killed_while_loading_the_sample_is_made_up_for(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed_in_between(core: Core, path: Path) -> LoadReport:
+        await load_games(core, half)
+        raise Killed
+
+    half = tmp_path / "half.csv"
+    half.write_text("".join(GAMES.splitlines(keepends=True)[:2]))
+    with monkeypatch.context() as patched:
+        patched.setattr(bootstrap, "load_games", killed_in_between)
+        with pytest.raises(Killed):
+            await start(database, tmp_path)
+
+    assert await start(database, tmp_path) == ["Portal", "Portal 2"]
+
+
+async def test_the_sample_is_loaded_once(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await start(database, tmp_path)
+    (tmp_path / "games.csv").write_text(GAMES.replace("Portal 2", "Half-Life"))
+
+    assert await start(database, tmp_path) == ["Portal", "Portal 2"]
+
+
+async def test_a_shop_that_began_without_the_sample_does_not_get_it_later(database: str, tmp_path: Path) -> None:
+    assert await start(database, tmp_path, sample="off") == []
+    assert await start(database, tmp_path) == []
