@@ -18,7 +18,15 @@ import aio_pika
 import msgspec
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection, HeadersType
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelPreconditionFailed, PublishError
+from aio_pika.connection import make_url
+from aio_pika.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    ChannelInvalidStateError,
+    ChannelPreconditionFailed,
+    PublishError,
+)
+from aio_pika.robust_connection import RobustConnection
 from pamqp.common import Arguments, FieldValue
 
 from adapters.attempts import BACKOFF, WORKER_LOST, attempt, stop_if_cancelled
@@ -40,6 +48,9 @@ _KEPT_IN_ORDER = 1000
 """How many dead keep their order through a look at some of them: what is put back goes behind what was put back before,
 so all must be taken and put back together."""
 
+ANSWER_SECONDS = 2.0
+"""How long the broker may take to answer a look at a queue, or a job put back to work."""
+
 _PUBLISH_AT_ONCE = 500
 _LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, OSError)
 
@@ -47,10 +58,30 @@ _log = structlog.get_logger(__name__)
 
 
 async def connect(url: str, *, reconnect_seconds: float = 1) -> AbstractRobustConnection:
-    """Connect to the broker; a connection that is lost later comes back by itself. Raises when the first try fails."""
-    return await aio_pika.connect_robust(
-        url, reconnect_interval=reconnect_seconds, client_properties={"connection_name": "ludoteca"}
+    """Connect to the broker. Where it is away, now or later, the connection comes about by itself once it is back."""
+    connection = RobustConnection(
+        make_url(url, reconnect_interval=reconnect_seconds, fail_fast=False),
+        client_properties={"connection_name": "ludoteca"},
     )
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await connection.connect()
+    except TimeoutError:
+        _log.warning("RabbitMQ does not answer yet")
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+@contextlib.asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    """For what somebody waits for. Raises AMQPConnectionError when the broker is away or too slow."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except _LOST_CONNECTION as error:  # a timeout is an OSError
+        raise AMQPConnectionError(f"RabbitMQ does not answer: {error!r}") from error
 
 
 class RabbitQueue:
@@ -105,24 +136,32 @@ class RabbitQueue:
 
     async def depth(self) -> int:
         """Jobs that wait, for work or for a retry, or are being worked on here: the broker does not tell what other
-        processes hold."""
-        channel = await (await self._open()).get_underlay_channel()
-        names = [self.name, *map(self._retry_name, set(self.backoff))]
-        counts = [(await channel.queue_declare(name, passive=True)).message_count or 0 for name in names]
-        return sum(counts) + self._working
+        processes hold. Raises AMQPConnectionError when it does not answer."""
+        async with _answering():
+            channel = await (await self._open()).get_underlay_channel()
+            names = [self.name, *map(self._retry_name, set(self.backoff))]
+            counts = [(await channel.queue_declare(name, passive=True)).message_count or 0 for name in names]
+            return sum(counts) + self._working
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """The dead, the longest dead first. They are put back after the look: until then no other process sees them."""
+        """The dead, the longest dead first. They are put back after the look: until then no other process sees them.
+
+        Raises AMQPConnectionError when the broker does not answer.
+        """
         async with self._look(max(limit, _KEPT_IN_ORDER)) as messages:
             return [self._dead_letter(message) for message in messages[:limit]]
 
     async def redrive(self, job_id: UUID) -> bool:
-        """Put a dead job back to work with fresh attempts. False when there is none of that id."""
+        """Put a dead job back to work with fresh attempts. False when there is none of that id.
+
+        Raises AMQPConnectionError when the broker does not answer: the job is then among the dead, at work, or both.
+        """
         async with self._look() as messages:
             for message in messages:
                 if _job(message).id == job_id:
-                    await self._send([_copy(message, {})], "", self.name)
-                    await message.ack()
+                    async with _answering():
+                        await self._send([_copy(message, {})], "", self.name)
+                        await message.ack()
                     return True
         return False
 
@@ -134,6 +173,7 @@ class RabbitQueue:
         One for each worker would cost more: when they close, a job goes from one to the next and is counted each time.
         """
         await self._open()
+        await self._connection.ready()
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         async with self._connection.channel() as channel:  # closing it gives back what is not acknowledged
             await channel.set_qos(prefetch_count=concurrency)
@@ -222,11 +262,13 @@ class RabbitQueue:
     async def _look(self, limit: int | None = None) -> AsyncIterator[list[AbstractIncomingMessage]]:
         """Take the dead in hand; afterwards all that are not acknowledged go back to the front."""
         async with self._looking:
-            queue = await (await self._open()).get_queue(self._dead_name, ensure=False)
+            async with _answering():
+                queue = await (await self._open()).get_queue(self._dead_name, ensure=False)
             taken: list[AbstractIncomingMessage] = []
             try:
                 while limit is None or len(taken) < limit:
-                    message = await queue.get(fail=False)
+                    async with _answering():
+                        message = await queue.get(fail=False)
                     if message is None:
                         break
                     taken.append(message)
@@ -258,6 +300,7 @@ class RabbitQueue:
         """The channel for all but consuming."""
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
+                await self._connection.ready()
                 channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
                 await self._declare(channel)
                 self._channel = channel

@@ -12,12 +12,13 @@ from api.answers import answer
 from api.fields import Answer
 from api.problems import DATABASE_ERRORS
 from api.services import HealthCheck, Services, ServicesOf
+from commands.ports import WorkQueue
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
-CHECK_SECONDS = 2.0
+CHECK_SECONDS = 2.5
 
 State = Literal["ok", "down"]
 
@@ -64,18 +65,24 @@ async def _state(name: str, check: HealthCheck) -> State:
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request, services: ServicesOf) -> Response:
-    """Prometheus' text format."""
-    head, lags, depths = await _looked_up(services)
-    return Response(request.app.state.metrics.render(head, lags, depths), media_type=CONTENT_TYPE_LATEST)
+    """Prometheus' text format. Of what is down there is nothing: metrics are wanted then most of all."""
+    (head, lags), depths = await asyncio.gather(_positions(services), asyncio.gather(*map(_depth, services.queues)))
+    known = {queue.name: depth for queue, depth in zip(services.queues, depths, strict=True) if depth is not None}
+    return Response(request.app.state.metrics.render(head, lags, known), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _looked_up(services: Services) -> tuple[int, dict[str, int], dict[str, int]]:
-    """Head, lags and queue depths; of what is down, nothing: metrics are wanted then most of all."""
+async def _positions(services: Services) -> tuple[int, dict[str, int]]:
     try:
-        head = await services.log.head()
-        lags = {feed.feed: feed.lag for feed in await services.operations.feeds()}
-        depths = {queue.name: await queue.depth() for queue in services.queues}
-    except DATABASE_ERRORS + services.dependency_errors as error:
-        log.warning("metrics lack the log, projections and queues: %r", error)
-        return 0, {}, {}
-    return head, lags, depths
+        return await services.log.head(), {feed.feed: feed.lag for feed in await services.operations.feeds()}
+    except DATABASE_ERRORS as error:
+        log.warning("metrics lack the log and the projections: %r", error)
+        return 0, {}
+
+
+async def _depth(queue: WorkQueue) -> int | None:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await queue.depth()
+    except Exception as error:  # whatever it is, its queue is not known
+        log.warning("metrics lack the queue %s: %r", queue.name, error)
+        return None

@@ -11,6 +11,7 @@ from uuid import uuid4
 import aio_pika
 import psycopg
 import pytest
+from aio_pika.exceptions import AMQPConnectionError
 from psycopg_pool import AsyncConnectionPool
 from queue_stations import (
     LEASE_SECONDS,
@@ -29,6 +30,7 @@ from yarl import URL
 
 from adapters.attempts import WORKER_LOST
 from adapters.postgres_queue import PostgresQueue
+from adapters.rabbitmq import RabbitQueue, connect
 from commands.ports import Delivery, Job
 
 
@@ -405,3 +407,26 @@ async def test_on_rabbitmq_publishing_to_a_queue_that_was_removed_is_an_error(
         await channel.queue_delete(name)
     with pytest.raises(aio_pika.exceptions.PublishError):
         await queue.publish([a_job()])
+
+
+async def test_rabbitmq_that_is_away_is_told_of_at_once_and_found_when_it_is_back(
+    rabbitmq_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.rabbitmq.ANSWER_SECONDS", 0.2)
+    url = URL(rabbitmq_url)
+    wire = Wire(url.host or "localhost", url.port or 5672)
+    async with wire:
+        pass  # its port is known now, and nobody listens there
+    async with await connect(
+        str(url.with_host("127.0.0.1").with_port(wire.port)), reconnect_seconds=0.05
+    ) as connection:
+        queue = RabbitQueue(connection, name, backoff=())
+        for asked in (queue.depth(), queue.dead_letters(), queue.redrive(uuid4())):
+            with pytest.raises(AMQPConnectionError):
+                await asked
+        async with wire:
+            monkeypatch.undo()
+            job, worker = a_job(), Worker()
+            await queue.publish([job])
+            async with consuming(queue, worker):
+                await until(lambda: [each.job for each in worker.deliveries] == [job])

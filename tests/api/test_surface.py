@@ -138,6 +138,27 @@ async def test_metrics_tell_of_requests_the_log_projections_and_queues(shop: Sho
     assert 'ludoteca_queue_depth{queue="ludoteca.payments"}' in text
 
 
+class Away:
+    """A queue whose broker does not answer."""
+
+    name = "ludoteca.away"
+
+    async def depth(self) -> int:
+        raise ConnectionError("no broker")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_metrics_lack_only_the_queue_that_does_not_answer(shop: Shop) -> None:
+    services = dataclasses.replace(shop.services, queues=(Away(), *shop.services.queues))
+
+    text = (await client_of(create_app(services)).get("/metrics")).text
+
+    assert f"ludoteca_log_head {float(await shop.core.log.head())}" in text
+    assert re.search(r'ludoteca_projection_lag{projection="users\W*1"} \d', text)
+    assert 'ludoteca_queue_depth{queue="ludoteca.payments"}' in text
+    assert "ludoteca.away" not in text
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_who_tries_passwords_is_slowed_down(shop: Shop) -> None:
     limited = dataclasses.replace(shop.services, settings=GatewaySettings())
