@@ -4,26 +4,30 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import psycopg
 import uvicorn
 import uvloop
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from fastapi import FastAPI
 
 from adapters.cloudevents import to_cloudevent
+from adapters.postgres_sessions import PostgresSessions
 from adapters.provider_simulator import create_app as create_provider
 from adapters.rabbitmq_relay import RabbitPublisher
 from commands.deadlines import Deadlines
 from domain.errors import Refused
 from eventstore.log import AlreadyDone
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres_log import RUN_AS, PostgresLog
 from projections import feeds
 from projections.engine import Registered, Runner
 from projections.leading import leading
-from projections.reacting import ReactorRunner
+from projections.reacting import ReactorRunner, register_reactors
 from runtime.models import due_times, search_models, table_models
 from runtime.settings import Settings
 from runtime.wiring import Core, codec, open_core, open_queues
@@ -31,6 +35,14 @@ from runtime.wiring import Core, codec, open_core, open_queues
 log = logging.getLogger(__name__)
 
 RELAY_PAGE = 500
+PAUSED_SECONDS = 0.5
+"""How often a paused relay looks whether it may go on."""
+
+PURGE_SECONDS = 600
+"""How often what has expired is dropped. Nobody reads it meanwhile: every reader looks at the time."""
+
+UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError)
+"""What a reactor meets while the work queues' broker is away."""
 
 
 def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
@@ -76,20 +88,23 @@ def run_projector(settings: Settings, url: str) -> None:
 async def work(settings: Settings) -> None:
     """React to events, handle the queues' jobs, fire deadlines."""
     async with open_core(settings) as core, open_queues(core) as queues, asyncio.TaskGroup() as group:
-        reactors = ReactorRunner(core.url, core.log, core.reactors(queues), outcomes=(Refused, AlreadyDone))
-        group.create_task(reactors.run())
+        outcomes = (Refused, AlreadyDone)
+        reactors = core.reactors(queues)
+        runner = ReactorRunner(core.url, core.log, reactors, outcomes=outcomes, unavailable=UNAVAILABLE)
+        group.create_task(runner.run())
         group.create_task(queues.payments.consume(core.payment_worker().handle, concurrency=settings.workers))
         group.create_task(queues.mail.consume(core.mail_worker().handle, concurrency=8))
-        group.create_task(_fire_deadlines(core))
+        group.create_task(_keep_time(core))
 
 
-async def _fire_deadlines(core: Core) -> None:
-    """One process of all fires deadlines; another takes over when its connection ends."""
+async def _keep_time(core: Core) -> None:
+    """One process of all fires deadlines and drops what has expired; another takes over when its connection ends."""
     deadlines = Deadlines(due_times(core), core.orders, core.clock)
     while True:
         try:
             async with leading(core.url, "deadlines") as conn, asyncio.TaskGroup() as group:
                 group.create_task(deadlines.run())
+                group.create_task(purge_expired(core.log))
                 while True:
                     await asyncio.to_thread(conn.execute, "SELECT 1")
                     await asyncio.sleep(1)
@@ -98,26 +113,49 @@ async def _fire_deadlines(core: Core) -> None:
             await asyncio.sleep(1)
 
 
+async def purge_expired(log_: PostgresLog) -> None:
+    """Drop the idempotency keys and sessions whose time is over, now and then. Raises psycopg.OperationalError."""
+    sessions = PostgresSessions(log_.pool)
+    while True:
+        await log_.purge_expired()
+        await sessions.purge_expired()
+        await asyncio.sleep(PURGE_SECONDS)
+
+
 # -- relay -------------------------------------------------------------------------------------------------------------
+
+
+class Publisher(Protocol):
+    """An event bus. Raises ConnectionError when it is not certain that it has got all: publish them again."""
+
+    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]]) -> None: ...
 
 
 async def relay(settings: Settings) -> None:
     """Publish the log to RabbitMQ, in order, from where it left off."""
     publisher = RabbitPublisher(settings.rabbitmq_url.get_secret_value())
     async with open_core(settings) as core, leading(core.url, "relay.1") as conn:
-        name = feeds.register(conn, "relay", 1, "")
-        feed = feeds.feed(conn, name)
+        await publish_log(core.log, conn, publisher)
+
+
+async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
+    """Publish page after page, and keep the checkpoint over `conn`; stands still between pages while paused."""
+    name = feeds.register(conn, "relay", 1, "")
+    position = 0
+    while True:
+        head = await log_.watcher.beyond(position)
+        feed = await asyncio.to_thread(feeds.feed, conn, name)
         assert feed is not None
         position = feed.position
-        while True:
-            head = await core.log.watcher.beyond(position)
-            rows = await core.log.read_raw(position, upto=head, limit=RELAY_PAGE)
+        if feed.paused:
+            await asyncio.sleep(PAUSED_SECONDS)
+        elif rows := await log_.read_raw(position, upto=head, limit=RELAY_PAGE):
             await _publish(publisher, [(env.name, to_cloudevent(env, payload), env.event_id) for env, payload in rows])
             await asyncio.to_thread(feeds.move, conn, [(name, position, rows[-1][0].position)])
             position = rows[-1][0].position
 
 
-async def _publish(publisher: RabbitPublisher, messages: Sequence[tuple[str, bytes, Any]]) -> None:
+async def _publish(publisher: Publisher, messages: Sequence[tuple[str, bytes, UUID]]) -> None:
     while True:
         try:
             await publisher.publish(messages)
@@ -136,6 +174,8 @@ async def serve_api(settings: Settings) -> None:
     from runtime.gateway import open_app
 
     async with open_core(settings) as core, open_queues(core) as queues, open_app(core, queues) as app:
+        # From the first answer on, whatever happens is reacted to, though the worker may come up later.
+        await asyncio.to_thread(register_reactors, core.url, core.reactors(queues))
         await _serve(_config(app, settings.host, settings.port))
 
 
@@ -165,13 +205,21 @@ def _config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
     )
 
 
+class _Server(uvicorn.Server):
+    """Leaves the signals to `run_until_stopped`: with two handlers of one signal, how it ends is a race."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def _serve(config: uvicorn.Config) -> None:
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    """Serve until cancelled; then finish the requests under way, for as long as the configuration allows."""
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve())
     try:
-        await server.serve()
+        await asyncio.shield(serving)
     except asyncio.CancelledError:
         server.should_exit = True
-        if server.started:
-            await server.shutdown()
+        await serving
         raise

@@ -1,0 +1,138 @@
+"""The program's processes: what the relay and the keeper of time do, and how the servers stop."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from desk import SOON, Desk
+from tallies import Counted
+
+from projections import feeds
+from projections.leading import leading
+from queries.operations import Operations
+from runtime import processes
+
+
+class Bus:
+    """Keeps what is published."""
+
+    def __init__(self) -> None:
+        self.ids: list[UUID] = []
+
+    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]]) -> None:
+        self.ids += [event_id for _, _, event_id in messages]
+
+
+async def test_a_paused_relay_publishes_nothing_until_it_is_resumed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PAUSED_SECONDS", 0.01)
+    bus, stream, operations = Bus(), uuid4(), Operations(desk.log.pool)
+    async with leading(desk.database, "relay.1") as conn:
+        relay = asyncio.create_task(processes.publish_log(desk.log, conn, bus))
+        first = await desk.append(stream, Counted(1))
+        await desk.caught_up("relay.1")
+
+        assert await operations.pause("relay")
+        looked = _looks_at_its_feed(monkeypatch)
+        second = await desk.append(stream, Counted(2))
+        await looked.wait()
+        assert bus.ids == first.event_ids
+        assert not relay.done()
+
+        assert await operations.resume("relay")
+        await desk.caught_up("relay.1")
+        assert bus.ids == [*first.event_ids, *second.event_ids]
+        relay.cancel()
+        with suppress(asyncio.CancelledError):
+            await relay
+
+
+def _looks_at_its_feed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once the relay has looked whether it is paused several times from now on."""
+    looked, loop, left, look = asyncio.Event(), asyncio.get_running_loop(), [5], feeds.feed
+
+    def counting(*arguments: object) -> feeds.FeedRow | None:
+        left[0] -= 1
+        if left[0] == 0:
+            loop.call_soon_threadsafe(looked.set)
+        return look(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(feeds, "feed", counting)
+    return looked
+
+
+async def test_expired_keys_and_sessions_are_dropped_and_the_others_kept(desk: Desk) -> None:
+    for expires in ("-1 s", "1 day"):
+        desk.execute(
+            "INSERT INTO log.once (key, fingerprint, refs, position, expires_at)"
+            " VALUES (%s, '', '{}', 1, clock_timestamp() + %s::interval)",
+            *(uuid4(), expires),
+        )
+        desk.execute(
+            "INSERT INTO private.sessions (session_id, user_id, generation, expires_at)"
+            " VALUES (%s, %s, 1, clock_timestamp() + %s::interval)",
+            *(uuid4(), uuid4(), expires),
+        )
+    purging = asyncio.create_task(processes.purge_expired(desk.log))
+    left = "SELECT (SELECT count(*) FROM log.once), (SELECT count(*) FROM private.sessions)"
+    await desk.until(lambda _conn: desk.execute(left) == [(1, 1)])
+    purging.cancel()
+
+
+@pytest.mark.parametrize("command", ["api", "provider"])
+def test_a_server_stops_promptly_on_sigterm_though_a_client_stays_connected(
+    database: str, tmp_path: Path, command: str
+) -> None:
+    ports = {"LUDOTECA_PORT": str(_free_port()), "LUDOTECA_PROVIDER_PORT": str(_free_port())}
+    settings = {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database, **ports}
+    server = subprocess.Popen([sys.executable, "-m", "runtime.cli", command], env={**os.environ, **settings})
+    try:
+        with _connected(int(ports["LUDOTECA_PORT" if command == "api" else "LUDOTECA_PROVIDER_PORT"])) as client:
+            client.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 404"
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(4) == 0  # less than what requests under way are given
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_the_api_registers_the_reactors_before_it_answers(database: str, tmp_path: Path) -> None:
+    port = _free_port()
+    settings = {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database, "LUDOTECA_PORT": str(port)}
+    api = subprocess.Popen([sys.executable, "-m", "runtime.cli", "api"], env={**os.environ, **settings})
+    try:
+        _connected(port).close()
+        with psycopg.connect(database) as conn:
+            assert {"mail_jobs", "people_told"} <= {feed.projection for feed in feeds.feeds(conn)}
+    finally:
+        api.kill()
+        api.wait()
+
+
+def _connected(port: int) -> socket.socket:
+    """A connection, as soon as somebody listens. Nobody tells when: there is nothing but to try again."""
+    deadline = time.monotonic() + 2 * SOON
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=SOON)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
