@@ -7,6 +7,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+from purgatory import AsyncCircuitBreakerFactory
+from purgatory.domain.model import OpenedState
 
 from adapters.elasticsearch_store import decode_documents
 from projections.game_document import EVERYWHERE, GameDocument, region_key
@@ -30,18 +32,22 @@ from queries.search_port import (
 
 Query = dict[str, Any]
 
+FAILURES_TO_OPEN, OPEN_SECONDS = 3, 5.0
+
 _EVERYTHING: Query = {"match_all": {}}
 _CANDIDATE = ["title", "text", "canonical", "rank"]
 _NO_PRICE = 2**62
 
 
 class ElasticsearchGameIndex:
-    """The port `GameIndex` over the index behind an alias. The client is the caller's."""
+    """The port `GameIndex` over the index behind an alias. The client and its circuit breakers are the caller's."""
 
     name: Literal["elasticsearch", "postgres"] = "elasticsearch"
 
-    def __init__(self, client: AsyncElasticsearch, alias: str) -> None:
-        self._client, self._alias = client, alias
+    def __init__(
+        self, client: AsyncElasticsearch, alias: str, breakers: AsyncCircuitBreakerFactory | None = None
+    ) -> None:
+        self._client, self._alias, self._breakers = client, alias, breakers or circuit_breakers()
 
     async def find(self, lookup: Lookup) -> Found:
         """See `GameIndex`."""
@@ -83,7 +89,7 @@ class ElasticsearchGameIndex:
         if not game_ids:
             return []
         ids = [str(game_id) for game_id in game_ids]
-        async with _answering():
+        async with self._answering():
             found = await self._client.mget(index=self._alias, ids=ids, source_includes=["document"])
         return decode_documents(found["docs"])
 
@@ -102,21 +108,39 @@ class ElasticsearchGameIndex:
         return [Listed(hit["sort"][0], UUID(hit["_id"])) for hit in answer["hits"]["hits"]]
 
     async def _search(self, **body: Any) -> dict[str, Any]:
-        async with _answering():
+        async with self._answering():
             answer = await self._client.search(index=self._alias, track_total_hits=False, **body)
             return dict(answer.body)
 
-
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    try:
-        yield
-    except TransportError as error:
-        raise SearchUnavailable(str(error)) from error
-    except ApiError as error:
-        if error.status_code in (404, 429) or error.status_code >= 500:
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        try:
+            async with await self._breakers.get_breaker("elasticsearch"):
+                yield
+        except (TransportError, OpenedState) as error:
             raise SearchUnavailable(str(error)) from error
-        raise
+        except ApiError as error:
+            if error.status_code == 404 or _is_down(error):
+                raise SearchUnavailable(str(error)) from error
+            raise
+
+
+def circuit_breakers() -> AsyncCircuitBreakerFactory:
+    """After a few failures in a row Elasticsearch is left alone for a moment, and who asks is told at once.
+
+    To be shared by all who ask the same server.
+    """
+    return AsyncCircuitBreakerFactory(
+        default_threshold=FAILURES_TO_OPEN,
+        default_ttl=OPEN_SECONDS,
+        exclude=[(BaseException, lambda error: not _is_down(error))],
+    )
+
+
+def _is_down(error: BaseException) -> bool:
+    if isinstance(error, ApiError):
+        return error.status_code == 429 or error.status_code >= 500
+    return isinstance(error, TransportError)
 
 
 def _candidates(lookup: Lookup) -> dict[str, Any]:

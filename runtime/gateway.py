@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from fastapi import FastAPI
 
 from adapters.elasticsearch_documents import index_name
-from adapters.elasticsearch_search import ElasticsearchGameIndex
+from adapters.elasticsearch_search import ElasticsearchGameIndex, circuit_breakers
 from api.app import create_app
 from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
@@ -45,13 +45,14 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
 
     url = settings.elasticsearch_url.get_secret_value()
     if url:
-        client = AsyncElasticsearch(url, request_timeout=5, max_retries=1)
+        client = AsyncElasticsearch(url, request_timeout=2, max_retries=1)
+        breakers = circuit_breakers()
         core.stack.push_async_callback(client.close)
         search_model, prefix = GamesIndex.name, await asyncio.to_thread(index_prefix, settings)
         health["elasticsearch"] = lambda: _check_elasticsearch(client)
 
         def search(feed: ActiveFeed) -> GameSearch:
-            return GameSearch(ElasticsearchGameIndex(client, index_name(prefix, feed.storage)))
+            return GameSearch(ElasticsearchGameIndex(client, index_name(prefix, feed.storage), breakers))
 
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
