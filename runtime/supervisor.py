@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS = 180.0
 STOP_SECONDS = 15.0
+GAMES, SEARCH = "/api/v1/games?limit=1", "/api/v1/games/search?q=witcher"
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -88,22 +89,19 @@ def run(settings: Settings) -> int:
     with ExitStack() as stack:
         stack.enter_context(_only_instance(settings.home))
         _check_port(settings.host, settings.port, "LUDOTECA_PORT")
-        url = settings.database_url.get_secret_value()
-        if not url:
-            postgres = stack.enter_context(EmbeddedPostgres(settings.home))
-            url = postgres.url
+        postgres = stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
+        url = postgres.url if postgres else settings.database_url.get_secret_value()
         migrate(url)
         settings = settings.model_copy(update={"provider_port": settings.provider_port or _provider_port(settings)})
         environment = _environment(settings, url)
         first = prepare(settings, url)
         children = [Child(command, environment) for command in _commands(settings)]
         try:
-            _await_ready(settings, children, stopping)
+            _await_open(settings, postgres, children, stopping)
             if not stopping.asked:
                 print(_welcome(settings, first), flush=True)
             while not stopping.wait(0.2):
-                for child in children:
-                    child.revive()
+                _revive(postgres, children)
         finally:
             _stop_all(children)
     return 0
@@ -144,8 +142,12 @@ def _check_port(host: str, port: int, variable: str) -> None:
         raise CannotStart(f"port {port} on {host} is taken; set {variable} to another")
 
 
+def _unbound(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
 def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    with _unbound(host) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -158,9 +160,9 @@ def _provider_port(settings: Settings) -> int:
     """The port of the provider's pages: the same at every start, since open 3-D Secure links name it."""
     kept = settings.home / "provider-port.txt"
     wanted = int(kept.read_text()) if kept.exists() else settings.port + 1000
-    if not 0 < wanted < 65536 or not _is_free(settings.host, wanted):
-        with socket.socket() as probe:
-            probe.bind((settings.host, 0))
+    if not 0 < wanted < 65536 or not _is_free(settings.provider_host, wanted):
+        with _unbound(settings.provider_host) as probe:
+            probe.bind((settings.provider_host, 0))
             wanted = probe.getsockname()[1]
     kept.write_text(str(wanted))
     return wanted
@@ -185,19 +187,33 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
     }
 
 
-def _await_ready(settings: Settings, children: list[Child], stopping: _Stopping) -> None:
+def _await_open(
+    settings: Settings, postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping
+) -> None:
+    """Wait until customers can be let in: the API is up, and what it reads from is there."""
     deadline = time.monotonic() + READY_SECONDS
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     while time.monotonic() < deadline and not stopping.wait(0.1):
-        try:
-            if httpx.get(f"http://{host}:{settings.port}/health/ready", timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        for child in children:
-            child.revive()
+        if all(_is_ok(settings.local_url + path) for path in ("/health/ready", GAMES, SEARCH)):
+            return
+        _revive(postgres, children)
     if not stopping.asked:
-        raise CannotStart(f"the API was not ready within {READY_SECONDS:.0f} s; its messages above say why")
+        raise CannotStart(f"the shop was not open within {READY_SECONDS:.0f} s; the messages above say why")
+
+
+def _is_ok(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _revive(postgres: EmbeddedPostgres | None, children: list[Child]) -> None:
+    """Start again what died. The processes wait for their database, so they need not be started again with it."""
+    if postgres and postgres.pid is None:
+        log.warning("PostgreSQL ended; it starts again")
+        postgres.start()
+    for child in children:
+        child.revive()
 
 
 def _stop_all(children: list[Child]) -> None:
@@ -215,7 +231,7 @@ def _welcome(settings: Settings, first: FirstStart) -> str:
         "",
         "  Ludoteca is running.",
         "",
-        f"    shop         {base}/api/v1/games/search?q=witcher",
+        f"    shop         {base}{SEARCH}",
         f"    API docs     {base}/docs",
         f"    health       {base}/health/ready",
         f"    admin login  {settings.admin_email}  {first.admin_password or '(the password set at the first start)'}",
