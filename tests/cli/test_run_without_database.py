@@ -18,6 +18,14 @@ def _answers(url: str) -> bool:
         return False
 
 
+def _pid(pid_file: Path) -> int | None:
+    """The server's; None while the file is being written."""
+    try:
+        return int(pid_file.read_text().split()[0])
+    except (FileNotFoundError, IndexError):
+        return None
+
+
 def test_a_killed_postgresql_is_started_again_and_the_shop_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -35,9 +43,10 @@ def test_a_killed_postgresql_is_started_again_and_the_shop_goes_on(
             if "Stop it with Ctrl-C" in line:
                 break
         assert _answers(search), "the link that was printed"
-        killed = int(pid_file.read_text().split()[0])
+        killed = _pid(pid_file)
+        assert killed
         os.kill(killed, signal.SIGKILL)
-        until(lambda: int(pid_file.read_text().split()[0]) not in (killed, running.pid))
+        until(lambda: _pid(pid_file) not in (None, killed, running.pid))
         until(lambda: _answers(f"http://127.0.0.1:{port}/health/ready") and _answers(search))
         code, errors = stop(running)
 
