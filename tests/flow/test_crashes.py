@@ -99,7 +99,7 @@ def purchases(shop: Instance) -> Purchases:
             each.result()
     for buyer in buyers:
         eventually(lambda buyer=buyer: statuses(buyer), lambda found: "PENDING_PAYMENT" not in found)
-    eventually(lambda: len(shop.events(name="notification.sent.v1")), lambda sent: sent == len(made.orders) + BUYERS)
+    eventually(lambda: shop.count("notification.sent.v1"), lambda sent: sent == len(made.orders) + BUYERS)
     return made
 
 
