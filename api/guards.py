@@ -30,7 +30,7 @@ class Failures:
         self._breakers = AsyncCircuitBreakerFactory(
             default_threshold=FAILURES_TO_OPEN,
             default_ttl=OPEN_SECONDS,
-            exclude=[(Exception, lambda error: not isinstance(error, DATABASE_ERRORS))],
+            exclude=[(BaseException, lambda error: not isinstance(error, DATABASE_ERRORS))],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

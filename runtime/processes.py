@@ -189,7 +189,7 @@ async def serve_provider(settings: Settings) -> None:
             settings.provider_public_url or settings.provider_address,
         )
     port = urlsplit(settings.provider_address).port or settings.port + 1000
-    await _serve(_config(app, settings.host, port))
+    await _serve(_config(app, settings.provider_host, port))
 
 
 def _config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
