@@ -38,6 +38,10 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if not _ours(kept)] + [handler]
     root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # which it may have set up for itself before
+        server = logging.getLogger(name)
+        server.handlers, server.propagate, server.disabled = [], True, False
+        server.setLevel(logging.NOTSET)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(level + 10)
     structlog.configure(
