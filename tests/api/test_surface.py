@@ -155,7 +155,9 @@ class Away:
 async def test_metrics_lack_only_the_queue_that_does_not_answer(shop: Shop) -> None:
     services = dataclasses.replace(shop.services, queues=(Away(), *shop.services.queues))
 
+    before = await shop.core.log.head()
     text = (await client_of(create_app(services)).get("/metrics")).text
+    after = await shop.core.log.head()
 
     shown = re.search(r"^ludoteca_log_head (\S+)$", text, re.MULTILINE)
     assert shown
