@@ -17,7 +17,7 @@ def to_message(mail: Mail) -> EmailMessage:
     message["From"], message["To"], message["Subject"] = SENDER, mail.to, mail.subject.replace("\n", " ")
     message["Message-ID"] = f"<{mail.message_id}@ludoteca.invalid>"
     message["Date"] = formatdate(usegmt=True)
-    message.set_content(mail.text)
+    message.set_content(mail.text, cte="8bit")  # so that a token in it stays in one piece
     return message
 
 
@@ -26,7 +26,7 @@ class MailFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds tokens that reset passwords
 
     async def send(self, mail: Mail) -> str:
         """Write the message; returns the file's name."""

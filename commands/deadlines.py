@@ -46,14 +46,19 @@ class Deadlines:
 
     def __init__(self, due_times: DueTimes, orders: Orders, clock: Clock) -> None:
         self._due_times, self._orders, self._clock = due_times, orders, clock
+        self._trouble = ""
 
     async def run(self) -> None:
         """Fire deadlines as they come due, until cancelled."""
         while True:
             try:
                 await self.fire()
-            except Exception:
-                log.exception("deadlines could not be fired; trying again")
+            except Exception as error:
+                if repr(error) != self._trouble:  # at the first start, for instance: no projector has run yet
+                    log.warning("deadlines could not be fired; trying again: %s", error)
+                self._trouble = repr(error)
+            else:
+                self._trouble = ""
             await asyncio.sleep(POLL_SECONDS)
 
     async def fire(self) -> int:

@@ -21,7 +21,7 @@ def running_database_url(settings: Settings) -> str:
     try:
         with psycopg.connect(url, connect_timeout=3):
             return url
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         if settings.embedded:
             raise NotRunning(
                 f"no instance is running in {settings.home}: start one with `ludoteca run`,"

@@ -1,5 +1,6 @@
 """Payments: attaching a method, following one, refunds, and the provider's webhook."""
 
+import re
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from api.services import Services, ServicesOf
 from commands.aggregates import PAYMENT
 from commands.bus import Caller, Landed
 from commands.orders import OrderAndPayment
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden, Invalid, NotFound
 from domain.payment_facts import MethodType
 from domain.payments import Method
 from eventstore.log import Done
@@ -30,6 +31,9 @@ router = APIRouter(prefix="/api/v1", tags=["payments"])
 # -- what goes in ------------------------------------------------------------------------------------------------------
 
 
+_CARD_NUMBER = re.compile(r"\s*(\d[ -]?){12,19}\s*")
+
+
 class PaymentMethod(Body):
     """What to pay with. `token` names the card at the provider; a card without one is attached later."""
 
@@ -37,7 +41,9 @@ class PaymentMethod(Body):
     token: Token | None = None
 
     def method(self) -> Method | None:
-        """The method, if there is one to pay with yet."""
+        """The method, if there is one to pay with yet. Raises Invalid("card_data_refused")."""
+        if self.token is not None and _CARD_NUMBER.fullmatch(self.token):
+            raise Invalid("card_data_refused", "that looks like a card number: send the provider's token for the card")
         return None if self.type == "card" and self.token is None else Method(self.type, self.token)
 
 

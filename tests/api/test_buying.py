@@ -393,3 +393,15 @@ async def test_a_buyer_is_told_of_a_purchase(shop: Shop, buyer: Person, seller: 
         return {notice["template"] for notice in notices if notice["status"] == "SENT"}
 
     assert await shop.eventually(sent, lambda found: len(found) == 2) == {"welcome", "purchase"}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("number", ["4242424242424242", "4242 4242 4242 4242", "3782-822463-10005"])
+async def test_a_card_number_is_refused_and_not_kept(shop: Shop, buyer: Person, seller: Person, number: str) -> None:
+    game, head = await shop.game(seller), await shop.core.log.head()
+    method = {"type": "card", "token": number}
+    answer = await buyer.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": method})
+    assert (answer.status_code, answer.json()["code"]) == (422, "card_data_refused")
+    assert number not in answer.text
+    stored = b"".join(payload for _, payload in await shop.core.log.read_raw(head))
+    assert number.encode() not in stored
