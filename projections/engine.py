@@ -19,7 +19,7 @@ from eventstore.codec import Codec
 from eventstore.log import Envelope
 from projections import feeds
 from projections.projection import Projection, Rows
-from projections.reading import Page, Reader, Unreadable
+from projections.reading import Page, Reader, Unreadable, collector_paused
 from projections.store import Store
 
 log = logging.getLogger(__name__)
@@ -145,6 +145,7 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+@collector_paused()
 def advance(conn: psycopg.Connection, reader: Reader, group: Sequence[Feed], upto: int) -> None:
     """Fold one page into feeds at the same checkpoint; rows and checkpoints commit together or not at all.
 

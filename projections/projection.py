@@ -12,6 +12,7 @@ and tests.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
@@ -68,9 +69,11 @@ class Rows(Generic[R]):
 
     def get(self, key: Key) -> R | None:
         """The row, or None when there is none. What is done to it is written."""
-        if key not in self._touched:
+        row = self._touched.get(key)
+        if row is None and key not in self._touched:
             self.prefetch([key])
-        return self._touched[key]
+            return self._touched[key]
+        return row
 
     def put(self, row: R) -> None:
         """Insert the row, or replace the one with its key."""
@@ -88,10 +91,8 @@ class Rows(Generic[R]):
         unknown = []
         for key in keys:
             if key not in touched:
-                if key in cache:
-                    touched[key] = cache[key]
-                else:
-                    touched[key] = None
+                touched[key] = row = cache.get(key)
+                if row is None and key not in cache:
                     unknown.append(key)
         if unknown:
             for row in self._fetch(unknown):
@@ -106,8 +107,8 @@ class Rows(Generic[R]):
         """The page is safe: start the next, remembering rows as long as nobody else writes them."""
         if self._cache_size:
             self._cache.update(self._touched)
-            while len(self._cache) > self._cache_size:
-                del self._cache[next(iter(self._cache))]
+            for key in list(islice(self._cache, max(0, len(self._cache) - self._cache_size))):
+                del self._cache[key]
         self._touched = {}
 
     def discard(self) -> None:

@@ -8,10 +8,11 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
+from eventstore.log import Envelope
 from projections import feeds
 from projections.engine import CATCH_UP_PAGE, Feed, Registered, advance_one, fold_page
 from projections.projection import Rows
-from projections.reading import Reader
+from projections.reading import Reader, collector_paused
 from projections.store import Difference
 
 Progress = Callable[[int, int], None]
@@ -65,6 +66,7 @@ class Replay:
     def __init__(self, conn: psycopg.Connection, codec: Codec, registered: Registered, feed: str) -> None:
         self._conn, self._projection = conn, registered.projection
         self.reader = Reader(codec, codec.names_of(registered.projection.folds))
+        self._names = frozenset(self.reader.names)
         self.parked = {p.stream_id: (p.position, p.name, p.error) for p in feeds.parked(conn, [feed])}
         self.position = 0
         self._rows: Rows[Any] = Rows(registered.projection.row)
@@ -73,9 +75,7 @@ class Replay:
         """Fold up to a position. A poison event starts it all again, with its stream set aside."""
         while self.position < upto:
             end = min(upto, self.position + CATCH_UP_PAGE)
-            page = self.reader.page(self._conn, self.position, end)
-            parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
-            poison = fold_page(self._projection, self.reader.names, self._rows, parked, page)
+            poison = self._fold(end)
             if poison is not None:
                 env, error = poison
                 self.parked[env.stream_id] = (env.position, env.name, error)
@@ -83,6 +83,12 @@ class Replay:
                 continue
             self.position = end
             progress(end, upto)
+
+    @collector_paused()
+    def _fold(self, end: int) -> tuple[Envelope, str] | None:
+        page = self.reader.page(self._conn, self.position, end)
+        parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
+        return fold_page(self._projection, self._names, self._rows, parked, page)
 
     @property
     def rows(self) -> list[Any]:
