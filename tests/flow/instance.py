@@ -28,9 +28,9 @@ VISA, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeDeclined", "pm_card_auth
 LOST, DOWN, SLOW = "pm_card_timeout", "pm_card_processorDown", "pm_card_slow"
 
 
-def eventually(look: Callable[[], T], wanted: Callable[[T], object] = bool) -> T:
+def eventually(look: Callable[[], T], wanted: Callable[[T], object] = bool, patience: float = PATIENCE) -> T:
     """What is found once it is as wanted. The processes are others': there is nothing to wait on but to look again."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not wanted(found := look()):
         assert time.monotonic() < deadline, f"still {found!r}"
         time.sleep(0.02)

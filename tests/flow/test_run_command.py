@@ -1,0 +1,130 @@
+"""`ludoteca run`: started, killed, started again, refused, beside another, by root and by an ordinary user."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.flow.instance import PASSWORD, eventually, free_port
+from tests.flow.supervised import ORDINARY, Run, homes, is_alive, ordinary_python, owner, refused, run_in
+
+PROCESSES = {"postgres", "provider", "api", "projector", "worker"}
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with homes() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def ordinary(folder: Path) -> Iterator[Run]:
+    """An instance of an ordinary user's, without the sample; Ctrl-C ends it."""
+    user = _ordinary_user()
+    with run_in(folder, "ordinary", user, LUDOTECA_SAMPLE="off") as run:
+        run.start()
+        yield run
+        assert run.signal(signal.SIGINT) == 0
+
+
+def _ordinary_user() -> str | None:
+    """Whom an ordinary user's instance runs as: ourselves, unless we are root."""
+    if os.geteuid() != 0:
+        return None
+    if not shutil.which("setpriv") or not ordinary_python():
+        pytest.skip("an ordinary user cannot start the program here: no setpriv, or no Python that they may start")
+    return ORDINARY
+
+
+# -- one that runs -----------------------------------------------------------------------------------------------------
+
+
+def test_an_ordinary_user_runs_all_of_it(ordinary: Run) -> None:
+    children = ordinary.children()
+    assert children.keys() == PROCESSES
+    assert {owner(pid) for pid in children.values()} == {ordinary.user or owner(os.getpid())}
+
+
+def test_it_prints_where_to_click_and_a_login_that_works(ordinary: Run) -> None:
+    for path in ("/docs", "/health/ready", "/api/v1/games/search?q=witcher"):
+        assert f"{ordinary.shop.base}{path}" in ordinary.output
+        assert httpx.get(f"{ordinary.shop.base}{path}", timeout=30).status_code == 200
+    email, password = ordinary.login()
+    answer = ordinary.shop.http().post("/api/v1/auth/admin/login", json={"email": email, "password": password})
+    assert answer.status_code == 200, answer.text
+
+
+def test_without_the_sample_the_catalog_is_empty(ordinary: Run) -> None:
+    assert ordinary.shop.http().get("/api/v1/games").json()["items"] == []
+
+
+def test_a_second_run_in_the_same_home_is_refused_in_one_line(ordinary: Run) -> None:
+    done = refused(ordinary, LUDOTECA_PORT=str(free_port()))
+    assert done.returncode == 3
+    (line,) = done.stderr.strip().splitlines()
+    assert str(ordinary.home) in line
+    assert "LUDOTECA_HOME" in line
+    assert done.stdout == ""
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line(ordinary: Run, tmp_path: Path) -> None:
+    with run_in(tmp_path, "another") as another:
+        done = refused(another, LUDOTECA_PORT=str(ordinary.port))
+        assert done.returncode == 3
+        (line,) = done.stderr.strip().splitlines()
+        assert f"port {ordinary.port}" in line
+        assert "LUDOTECA_PORT" in line
+        assert not (another.home / "postgres").exists()
+
+
+def test_what_is_killed_comes_back(ordinary: Run) -> None:
+    before = ordinary.children()
+    for name in ("worker", "api", "postgres"):
+        os.kill(before[name], signal.SIGKILL)
+    after = eventually(ordinary.children, lambda now: now.keys() == PROCESSES and now["api"] != before["api"])
+    assert {name for name in PROCESSES if after[name] != before[name]} >= {"worker", "api", "postgres"}
+    eventually(lambda: registers(ordinary, "back@example.com"), patience=120)
+
+
+# -- one that is killed and started again ------------------------------------------------------------------------------
+
+
+def test_a_second_instance_runs_beside_it_and_outlives_its_own_supervisor(ordinary: Run, folder: Path) -> None:
+    with run_in(folder, "with a space", LUDOTECA_SAMPLE="off") as run:
+        run.start()
+        login, children = run.login(), run.children()
+        assert registers(run, "kept@example.com")
+        assert run.shop.http().get("/health/ready").status_code == 200
+        assert ordinary.shop.http().get("/health/ready").status_code == 200
+
+        run.signal(signal.SIGKILL)
+        eventually(lambda: [pid for pid in children.values() if is_alive(pid)], lambda alive: alive == [])
+
+        run.start()
+        assert run.login() == login
+        assert not registers(run, "kept@example.com")
+        body = {"email": login[0], "password": login[1]}
+        assert run.shop.http().post("/api/v1/auth/login", json=body).status_code == 200
+        assert "intact" in run.shop.cli("audit", "verify")
+
+        children, asked = run.children(), time.monotonic()
+        assert run.signal(signal.SIGTERM) == 0
+        assert time.monotonic() - asked < 15
+        assert [pid for pid in children.values() if is_alive(pid)] == []
+    assert ordinary.shop.http().get("/health/ready").status_code == 200
+
+
+def registers(run: Run, email: str) -> bool:
+    """Whether an account could be opened: not when the address has one, nor while the shop is away."""
+    body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": "BUYER", "region": "US"}
+    try:
+        answer = run.shop.http().post("/api/v1/users", json=body)
+    except httpx.TransportError:
+        return False
+    assert answer.status_code in {201, 409, 500, 503}, answer.text
+    return answer.status_code == 201
