@@ -42,7 +42,7 @@ def markdown() -> str:
     ]
     for prefix, title in CONTEXTS.items():
         lines += ["", f"## {title}", "", "| event | payload | meaning |", "|---|---|---|"]
-        for name, cls in EVENTS.items():
+        for name, cls in sorted(EVENTS.items()):
             if name.split(".")[0] == prefix:
                 lines.append(f"| `{name}` | {_fields(cls)} | {_meaning(cls)} |")
     lines += ["", "## Old shapes", "", "| event | is read as |", "|---|---|"]
@@ -70,9 +70,12 @@ def _meaning(cls: type[Event]) -> str:
 
 def asyncapi() -> dict[str, Any]:
     """docs/asyncapi.json: one channel per event on the exchange, with the CloudEvent's schema."""
-    schemas, components = msgspec.json.schema_components(EVENTS.values(), ref_template="#/components/schemas/{name}")
+    names = sorted(EVENTS)  # whatever order they were imported in
+    schemas, components = msgspec.json.schema_components(
+        [EVENTS[name] for name in names], ref_template="#/components/schemas/{name}"
+    )
     channels, operations = {}, {}
-    for name, schema in zip(EVENTS, schemas, strict=True):
+    for name, schema in zip(names, schemas, strict=True):
         key = name.replace(".", "_")
         channels[key] = {"address": name, "messages": {key: {"$ref": f"#/components/messages/{key}"}}}
         operations[f"receive_{key}"] = {"action": "receive", "channel": {"$ref": f"#/channels/{key}"}}
@@ -89,7 +92,7 @@ def asyncapi() -> dict[str, Any]:
             "contentType": "application/cloudevents+json",
             "payload": {"$ref": f"#/components/schemas/message_{name.replace('.', '_')}"},
         }
-        for name in EVENTS
+        for name in names
     }
     return {
         "asyncapi": "3.0.0",
