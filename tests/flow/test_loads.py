@@ -233,7 +233,7 @@ def test_a_second_load_changes_nothing(shop: Instance, files: Files) -> None:
 
 # -- a load that is killed ---------------------------------------------------------------------------------------------
 
-PEOPLE, TITLES = [f"9{n:03}" for n in range(20)], [f"Crowd {n}" for n in range(400)]
+PEOPLE, TITLES = [f"9{n:03}" for n in range(20)], [f"Crowd {n}" for n in range(600)]
 BOUGHT = [(person, TITLES[(7 * n + m) % 40]) for n, person in enumerate(PEOPLE) for m in range(20)]
 
 
