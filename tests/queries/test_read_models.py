@@ -65,7 +65,7 @@ async def test_a_position_beyond_the_log_is_unknown_at_once(shop: Shop) -> None:
 
 async def test_before_any_projector_ran_read_models_are_behind(idle_shop: Shop) -> None:
     with pytest.raises(ReadModelBehind):
-        await users.user(idle_shop.models, BUYER)
+        await users.user(idle_shop.models.reaching(0, timeout=0.05), BUYER)
 
 
 async def test_many_wait_at_once(shop: Shop) -> None:
