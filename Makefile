@@ -41,6 +41,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python
+	@echo "Installing Ludoteca into .venv: a minute or two, the first time only."
 	$(PIP_INSTALL) --editable .
 	@touch $@
 

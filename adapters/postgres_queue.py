@@ -79,6 +79,8 @@ WHERE queue = %(queue)s AND died_at IS NULL"""
 
 _DEPTH = "SELECT count(*) FROM queue.jobs WHERE queue = %(queue)s AND died_at IS NULL"
 
+_DEAD_COUNT = "SELECT count(*) FROM queue.jobs WHERE queue = %(queue)s AND died_at IS NOT NULL"
+
 _DEAD = """
 SELECT id, kind, body, error, attempts, died_at FROM queue.jobs
 WHERE queue = %(queue)s AND died_at IS NOT NULL
@@ -185,6 +187,11 @@ class PostgresQueue:
     async def depth(self) -> int:
         """Jobs that wait or are being worked on."""
         ((count,),) = await _run(self._pool, _DEPTH, queue=self.name)
+        return int(count)
+
+    async def dead(self) -> int:
+        """How many died and were not redriven."""
+        ((count,),) = await _run(self._pool, _DEAD_COUNT, queue=self.name)
         return int(count)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:

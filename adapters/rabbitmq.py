@@ -138,10 +138,16 @@ class RabbitQueue:
         """Jobs that wait, for work or for a retry, or are being worked on here: the broker does not tell what other
         processes hold. Raises AMQPConnectionError when it does not answer."""
         async with _answering():
-            channel = await (await self._open()).get_underlay_channel()
-            names = [self.name, *map(self._retry_name, set(self.backoff))]
-            counts = [(await channel.queue_declare(name, passive=True)).message_count or 0 for name in names]
-            return sum(counts) + self._working
+            return await self._waiting(self.name, *map(self._retry_name, set(self.backoff))) + self._working
+
+    async def dead(self) -> int:
+        """How many wait among the dead. Raises AMQPConnectionError when the broker does not answer."""
+        async with _answering():
+            return await self._waiting(self._dead_name)
+
+    async def _waiting(self, *queues: str) -> int:
+        channel = await (await self._open()).get_underlay_channel()
+        return sum([(await channel.queue_declare(name, passive=True)).message_count or 0 for name in queues])
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The dead, the longest dead first. They are put back after the look: until then no other process sees them.

@@ -13,12 +13,12 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api.aliases import add_routes
 from api.context import RequestContext
-from api.guards import BodyLimit, Failures
+from api.guards import BodyLimit, Failures, Heads
 from api.idempotency import Answers
 from api.limits import Limiter, RateLimit
 from api.metrics import Metrics, RequestMetrics
@@ -64,6 +64,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
 def _add_middlewares(app: FastAPI, services: Services) -> None:
     """From the innermost to the outermost."""
     settings = services.settings
+    app.add_middleware(Heads)
     app.add_middleware(BodyLimit, max_bytes=settings.body_limit_bytes)
     app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
     app.add_middleware(Failures, unguarded=UNGUARDED, dependency_errors=services.dependency_errors)
@@ -88,6 +89,10 @@ def _add_documentation(app: FastAPI) -> None:
     """/docs: Swagger UI from our own files, so that it works without the Internet."""
     files = Path(fastapi_offline.__file__).parent / "static"
     app.mount(STATIC, StaticFiles(directory=files))
+
+    @app.get("/", include_in_schema=False)
+    async def front_door(request: Request) -> RedirectResponse:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
     @app.get("/docs", include_in_schema=False)
     async def documentation(request: Request) -> HTMLResponse:

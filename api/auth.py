@@ -83,4 +83,3 @@ def _role(*allowed: AccountType) -> Callable[[Caller], Awaitable[Caller]]:
 
 Admin = Annotated[Caller, Depends(_role("ADMIN"))]
 Auditor = Annotated[Caller, Depends(_role("AUDITOR", "ADMIN"))]
-Seller = Annotated[Caller, Depends(_role("SELLER", "ADMIN"))]

@@ -63,6 +63,29 @@ class Failures:
             return await self._app(scope, receive, send)
 
 
+class Heads:
+    """Middleware: answers HEAD as GET would, without the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            return await self._app(scope, receive, send)
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self._app(as_get, receive, send_head)
+        finally:
+            scope["route"] = as_get.get("route")
+        return None
+
+
 class BodyLimit:
     """Refuses a request whose body is larger than so many bytes, declared or not."""
 

@@ -30,9 +30,13 @@ class Metrics:
         )
         self._head = Gauge("ludoteca_log_head", "Position of the log's last event.", registry=self.registry)
         self._lag = Gauge("ludoteca_projection_lag", "Events behind the log.", ("projection",), registry=self.registry)
+        self._parked = Gauge(
+            "ludoteca_quarantined_streams", "Streams set aside.", ("projection",), registry=self.registry
+        )
         self._depth = Gauge(
             "ludoteca_queue_depth", "Jobs that wait or are worked on.", ("queue",), registry=self.registry
         )
+        self._dead = Gauge("ludoteca_dead_letters", "Jobs that failed for good.", ("queue",), registry=self.registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
@@ -40,13 +44,14 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def render(self, head: int, lags: Mapping[str, int], depths: Mapping[str, int]) -> bytes:
-        """All metrics, with what was looked up just now."""
+    def render(self, head: int, feeds: Mapping[str, tuple[int, int]], queues: Mapping[str, tuple[int, int]]) -> bytes:
+        """All metrics, with what was looked up just now: of feeds (lag, streams set aside), of queues (depth, dead)."""
         self._head.set(head)
-        for gauge, values in ((self._lag, lags), (self._depth, depths)):
-            gauge.clear()
-            for name, value in values.items():
-                gauge.labels(name).set(value)
+        for gauges, values in (((self._lag, self._parked), feeds), ((self._depth, self._dead), queues)):
+            for n, gauge in enumerate(gauges):
+                gauge.clear()
+                for name, value in values.items():
+                    gauge.labels(name).set(value[n])
         return generate_latest(self.registry)
 
 

@@ -7,11 +7,11 @@ from commands.aggregates import PAYMENT
 from commands.bus import Caller, CommandBus, Landed
 from commands.client_secrets import ClientSecrets
 from commands.orders import owned_order, request_refund
-from commands.ports import Intent, PaymentProvider, ProviderNotice, TextLog
+from commands.ports import Intent, InvalidSignature, PaymentProvider, ProviderNotice, TextLog
 from domain import payments
 from domain.errors import Conflict, Invalid, Refused
 from domain.events import Event
-from domain.payments import Method, NoticedIntent, Payment, PaymentNoticeReceived
+from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
 from eventstore.log import Once
 from eventstore.repository import Unit
 
@@ -64,7 +64,11 @@ class Payments:
         """
         try:
             notice = self._provider.parse_webhook(body, signature, self._bus.clock.now())
+        except InvalidSignature as error:
+            self._text_log.write("webhook refused", code="invalid_signature", reason=error)
+            raise
         except ValueError as error:
+            self._text_log.write("webhook refused", code="malformed_notice")
             raise Invalid("malformed_notice", "the body is not a notice") from error
         ids = {"event": notice.event_id, "type": notice.type}
         if notice.intent is None:
@@ -76,15 +80,15 @@ class Payments:
         except Refused as refusal:
             self._text_log.write("webhook refused", **ids, code=refusal.code)
             return None
-        outcome = "webhook applied" if landed.position else "webhook repeated"
-        self._text_log.write(outcome, **ids, status=landed.value or "unknown payment")
+        outcome, status = landed.value
+        self._text_log.write(f"webhook {outcome}", **ids, status=status)
         return landed.position
 
-    async def _apply(self, notice: ProviderNotice, intent: Intent) -> Landed[str]:
-        async def decision(unit: Unit) -> str:
+    async def _apply(self, notice: ProviderNotice, intent: Intent) -> Landed[tuple[Outcome, str]]:
+        async def decision(unit: Unit) -> tuple[Outcome, str]:
             payment = await unit.load(PAYMENT, intent.payment_id)
             if payment is None:
-                return ""
+                return "ignored", "unknown payment"
             noticed = NoticedIntent(
                 provider=self._provider.name,
                 provider_ref=intent.ref,
@@ -95,9 +99,11 @@ class Payments:
                 code=intent.code,
                 detail=intent.detail,
             )
-            unit.emit(intent.payment_id, _noticed(payment, notice, noticed))
+            events = _noticed(payment, notice, noticed)
+            unit.emit(intent.payment_id, events)
             after = await unit.load(PAYMENT, intent.payment_id)
-            return after.status if after else ""
+            outcomes = [event.outcome for event in events if isinstance(event, PaymentNoticeReceived)]
+            return next(iter(outcomes), "repeated"), after.status if after else ""
 
         return await self._bus.run(decision, await self._on_behalf(intent.payment_id))
 

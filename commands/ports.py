@@ -138,6 +138,10 @@ class WorkQueue(Protocol):
         """Jobs that wait or are being worked on."""
         ...
 
+    async def dead(self) -> int:
+        """How many dead letters there are."""
+        ...
+
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...
 
     async def redrive(self, job_id: UUID) -> bool:

@@ -172,8 +172,7 @@ class Payment(msgspec.Struct, frozen=True):
     """A payment as it stands.
 
     `attempt` counts the submissions of the present method. `closed`: its intent was cancelled, no further try is
-    allowed (a failed payment stays FAILED then). `captured_late`: the money came after a failure or a cancellation;
-    whether it must go back, the order decides. `failures` and `failure_notices` tell an echo from news.
+    allowed (a failed payment stays FAILED then). `failures` and `failure_notices` tell an echo from news.
     """
 
     buyer_id: UUID
@@ -192,7 +191,6 @@ class Payment(msgspec.Struct, frozen=True):
     failure_code: str | None = None
     failure_detail: str | None = None
     closed: bool = False
-    captured_late: bool = False
     refunds: Mapping[UUID, Refund] = {}
     notices: frozenset[str] = frozenset()
     failures: int = 0
@@ -238,7 +236,6 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
             return replace(
                 state,
                 status="CAPTURED",
-                captured_late=state.closed or state.status == "FAILED",
                 provider=event.provider or state.provider,
                 provider_ref=event.provider_ref or state.provider_ref,
                 redirect_url=None,

@@ -19,10 +19,6 @@ class Deadline(msgspec.Struct, frozen=True):
     version: int
 
 
-class _Next(msgspec.Struct, frozen=True):
-    due_at: datetime
-
-
 class DueTimes:
     """The deadlines that are neither met nor fired, as far as the read model knows."""
 
@@ -36,9 +32,3 @@ class DueTimes:
             " WHERE d.due_at <= %(now)s ORDER BY d.due_at LIMIT %(limit)s"
         )
         return (await self._models.rows(Deadline, query, now=now, limit=limit)).value
-
-    async def next_due(self) -> datetime | None:
-        """When the next thing is due (or was); None when nothing is. Raises ReadModelBehind."""
-        query = "SELECT d.due_at FROM {deadlines} d ORDER BY d.due_at LIMIT 1"
-        found = (await self._models.first(_Next, query)).value
-        return None if found is None else found.due_at

@@ -1,6 +1,11 @@
-"""The instance that a command speaks to: LUDOTECA_DATABASE_URL, or the embedded database of LUDOTECA_HOME."""
+"""The instance that a command speaks to: LUDOTECA_DATABASE_URL, or what runs in LUDOTECA_HOME."""
+
+import json
+import os
+from pathlib import Path
 
 import psycopg
+from pydantic import SecretStr
 
 from adapters.embedded_postgres import EmbeddedPostgres
 from runtime.settings import Settings
@@ -8,6 +13,42 @@ from runtime.settings import Settings
 
 class NotRunning(Exception):
     """There is no database to speak to; the message says what to do."""
+
+
+SERVERS = ("database_url", "rabbitmq_url", "elasticsearch_url")
+"""Settings that say which servers an instance uses."""
+
+
+def remember_servers(settings: Settings) -> None:
+    """Note in HOME which servers this instance uses, so that commands find them without the same environment. The URLs
+    hold passwords: the file is for its owner alone.
+    """
+    path = _servers_file(settings)
+    urls = {name: getattr(settings, name).get_secret_value() for name in SERVERS}
+    descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(urls, file, indent=2)
+    path.with_suffix(".new").replace(path)
+
+
+def with_its_servers(settings: Settings) -> Settings:
+    """The settings of a command, with the servers of the instance in its HOME where its environment names none."""
+    try:
+        noted = json.loads(_servers_file(settings).read_text())
+    except (OSError, ValueError):
+        return settings
+    if not settings.embedded and settings.database_url.get_secret_value() != noted.get("database_url"):
+        return settings  # the command was told of another instance
+    missing = {
+        name: SecretStr(noted[name])
+        for name in SERVERS
+        if noted.get(name) and not getattr(settings, name).get_secret_value()
+    }
+    return settings.model_copy(update=missing)
+
+
+def _servers_file(settings: Settings) -> Path:
+    return settings.home / "servers.json"
 
 
 def database_url(settings: Settings) -> str:

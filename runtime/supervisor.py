@@ -21,12 +21,16 @@ import httpx
 
 from adapters.embedded_postgres import EmbeddedPostgres
 from runtime.bootstrap import FirstStart, prepare
+from runtime.instance import remember_servers
 from runtime.migrate import migrate
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 180.0
+PATIENCE_SECONDS = 30.0
+"""How long the banner waits for servers that are not ours: the shop is open without them, as far as it goes."""
+
 STOP_SECONDS = 15.0
 GAMES, SEARCH = "/api/v1/games?limit=1", "/api/v1/games/search?q=witcher"
 _LIBC = ctypes.CDLL(None)
@@ -89,6 +93,7 @@ def run(settings: Settings) -> int:
     with ExitStack() as stack:
         stack.enter_context(_only_instance(settings.home))
         _check_port(settings.host, settings.port, "LUDOTECA_PORT")
+        remember_servers(settings)
         postgres = stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
         url = postgres.url if postgres else settings.database_url.get_secret_value()
         migrate(url)
@@ -97,9 +102,9 @@ def run(settings: Settings) -> int:
         first = prepare(settings, url)
         children = [Child(command, environment) for command in _commands(settings)]
         try:
-            _await_open(settings, postgres, children, stopping)
+            down = _await_open(settings, postgres, children, stopping)
             if not stopping.asked:
-                print(_welcome(settings, first), flush=True)
+                print(_welcome(settings, first, down), flush=True)
             while not stopping.wait(0.2):
                 _revive(postgres, children)
         finally:
@@ -189,15 +194,22 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
 
 def _await_open(
     settings: Settings, postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping
-) -> None:
-    """Wait until customers can be let in: the API is up, and what it reads from is there."""
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and not stopping.wait(0.1):
-        if all(_is_ok(settings.local_url + path) for path in ("/health/ready", GAMES, SEARCH)):
-            return
+) -> list[str]:
+    """Wait until customers can be let in: the API is up, and what it reads from is there. Returns the servers that are
+    down all the same, after some patience.
+    """
+    start = time.monotonic()
+    while (waited := time.monotonic() - start) < READY_SECONDS and not stopping.wait(0.1):
+        if _is_ok(settings.local_url + GAMES):
+            down = _down(settings.local_url)
+            if not down and _is_ok(settings.local_url + SEARCH):
+                return []
+            if down and waited > PATIENCE_SECONDS:
+                return down
         _revive(postgres, children)
     if not stopping.asked:
         raise CannotStart(f"the shop was not open within {READY_SECONDS:.0f} s; the messages above say why")
+    return []
 
 
 def _is_ok(url: str) -> bool:
@@ -205,6 +217,15 @@ def _is_ok(url: str) -> bool:
         return httpx.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def _down(base: str) -> list[str]:
+    """The servers that do not answer the API."""
+    try:
+        states = httpx.get(f"{base}/health/ready", timeout=5).json()["dependencies"]
+    except (httpx.HTTPError, ValueError, KeyError):
+        return ["api"]
+    return [name for name, state in states.items() if state["status"] != "ok"]
 
 
 def _revive(postgres: EmbeddedPostgres | None, children: list[Child]) -> None:
@@ -225,7 +246,7 @@ def _stop_all(children: list[Child]) -> None:
         child.stop(deadline)
 
 
-def _welcome(settings: Settings, first: FirstStart) -> str:
+def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
     base = settings.api_url
     lines = [
         "",
@@ -236,6 +257,7 @@ def _welcome(settings: Settings, first: FirstStart) -> str:
         f"    health       {base}/health/ready",
         f"    admin login  {settings.admin_email}  {first.admin_password or '(the password set at the first start)'}",
         f"    data         {settings.home}",
+        *([f"    NOT ANSWERING: {', '.join(down)}. What needs it waits, or says so."] if down else []),
         "",
         "  Stop it with Ctrl-C.",
         "",

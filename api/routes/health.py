@@ -66,23 +66,24 @@ async def _state(name: str, check: HealthCheck) -> State:
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request, services: ServicesOf) -> Response:
     """Prometheus' text format. Of what is down there is nothing: metrics are wanted then most of all."""
-    (head, lags), depths = await asyncio.gather(_positions(services), asyncio.gather(*map(_depth, services.queues)))
-    known = {queue.name: depth for queue, depth in zip(services.queues, depths, strict=True) if depth is not None}
-    return Response(request.app.state.metrics.render(head, lags, known), media_type=CONTENT_TYPE_LATEST)
+    (head, feeds), found = await asyncio.gather(_positions(services), asyncio.gather(*map(_jobs, services.queues)))
+    queues = {queue.name: jobs for queue, jobs in zip(services.queues, found, strict=True) if jobs is not None}
+    return Response(request.app.state.metrics.render(head, feeds, queues), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _positions(services: Services) -> tuple[int, dict[str, int]]:
+async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int]]]:
     try:
-        return await services.log.head(), {feed.feed: feed.lag for feed in await services.operations.feeds()}
+        feeds = await services.operations.feeds()
+        return await services.log.head(), {feed.feed: (feed.lag, feed.parked) for feed in feeds}
     except DATABASE_ERRORS as error:
         log.warning("metrics lack the log and the projections: %r", error)
         return 0, {}
 
 
-async def _depth(queue: WorkQueue) -> int | None:
+async def _jobs(queue: WorkQueue) -> tuple[int, int] | None:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return await queue.depth()
+            return await queue.depth(), await queue.dead()
     except Exception as error:  # whatever it is, its queue is not known
         log.warning("metrics lack the queue %s: %r", queue.name, error)
         return None

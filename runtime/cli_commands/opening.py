@@ -18,13 +18,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def quiet_settings() -> "Settings":
-    """The settings, of a command that answers and ends: only errors are logged. Raises pydantic.ValidationError."""
+    """The settings, of a command that answers and ends, and speaks to the servers that the instance in HOME uses: only
+    errors are logged. Raises pydantic.ValidationError."""
     import logging
 
+    from runtime.instance import with_its_servers
     from runtime.logs import configure
     from runtime.settings import Settings
 
-    settings = Settings()
+    settings = with_its_servers(Settings())
     configure(settings, level=logging.ERROR)
     return settings
 

@@ -139,7 +139,9 @@ async def test_metrics_tell_of_requests_the_log_projections_and_queues(shop: Sho
     assert shown
     assert before <= float(shown[1]) <= after
     assert re.search(r'ludoteca_projection_lag{projection="users\W*1"} \d', text)
+    assert re.search(r'ludoteca_quarantined_streams{projection="users\W*1"} 0\.0', text)
     assert 'ludoteca_queue_depth{queue="ludoteca.payments"}' in text
+    assert 'ludoteca_dead_letters{queue="ludoteca.payments"} 0.0' in text
 
 
 class Away:
@@ -148,6 +150,9 @@ class Away:
     name = "ludoteca.away"
 
     async def depth(self) -> int:
+        raise ConnectionError("no broker")
+
+    async def dead(self) -> int:
         raise ConnectionError("no broker")
 
 

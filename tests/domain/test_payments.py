@@ -208,7 +208,7 @@ def test_a_settled_payment_needs_no_action(history: tuple[Event, ...]) -> None:
 def test_an_open_payment_is_captured(history: tuple[Event, ...]) -> None:
     given(evolve, *history).when(capture).then(CAPTURED)
     payment = fold(evolve, *history, CAPTURED)
-    assert (payment.status, payment.captured_late, payment.refundable_cents) == ("CAPTURED", False, 1999)
+    assert (payment.status, payment.refundable_cents) == ("CAPTURED", 1999)
 
 
 @pytest.mark.parametrize("history", [PAID, (*PAID, REFUND_1, REFUNDED_1)])
@@ -219,8 +219,6 @@ def test_a_payment_is_captured_once(history: tuple[Event, ...]) -> None:
 @pytest.mark.parametrize("history", [(REQUESTED, FAILED), (REQUESTED, FAILED, CANCELLED), (BARE, CANCELLED)])
 def test_money_that_comes_late_is_recorded_so_that_it_can_go_back(history: tuple[Event, ...]) -> None:
     given(evolve, *history).when(capture).then(CAPTURED)
-    payment = fold(evolve, *history, CAPTURED)
-    assert (payment.status, payment.captured_late) == ("CAPTURED", True)
     given(evolve, *history, CAPTURED).when(lambda p: payments.request_refund(p, R2, 1999, "late")).then(WHOLE)
 
 
@@ -245,10 +243,9 @@ def test_a_failure_after_the_outcome_is_ignored(history: tuple[Event, ...]) -> N
     given(evolve, *history).when(fail).then_nothing()
 
 
-def test_a_second_try_after_a_failure_can_succeed_and_is_not_late() -> None:
+def test_a_second_try_after_a_failure_can_succeed() -> None:
     history = (REQUESTED, SUBMITTED, FAILED, PaymentMethodAttached(method=OTHER), SUBMITTED)
     given(evolve, *history).when(capture).then(CAPTURED)
-    assert not fold(evolve, *history, CAPTURED).captured_late
 
 
 def test_cancelling_closes_an_open_payment() -> None:
