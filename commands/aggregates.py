@@ -1,6 +1,6 @@
 """Every kind of stream, and how it folds. Snapshots only where streams grow long and hold nothing personal."""
 
-from domain import catalog, claims, identity, library, notices, orders, payments
+from domain import catalog, claims, identity, ledger, library, notices, orders, payments, transactions, wallets
 from eventstore.repository import Aggregate
 
 USER = Aggregate("user", identity.User, identity.evolve)
@@ -10,5 +10,8 @@ ORDER = Aggregate("order", orders.Order, orders.evolve)
 PAYMENT = Aggregate("payment", payments.Payment, payments.evolve)
 LIBRARY = Aggregate("library", library.Library, library.evolve, snapshot_every=100)
 NOTICE = Aggregate("notice", notices.Notice, notices.evolve)
+WALLET = Aggregate("wallet", wallets.Wallet, wallets.evolve, snapshot_every=100)
+TRANSACTION = Aggregate("transaction", transactions.Transaction, transactions.evolve)
+POSTING = Aggregate("posting", ledger.Posted, ledger.evolve)
 
-ALL = (USER, CLAIM, GAME, ORDER, PAYMENT, LIBRARY, NOTICE)
+ALL = (USER, CLAIM, GAME, ORDER, PAYMENT, LIBRARY, NOTICE, WALLET, TRANSACTION, POSTING)

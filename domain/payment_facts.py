@@ -25,7 +25,7 @@ CAPTURED: frozenset[Status] = frozenset({"CAPTURED", "PARTIALLY_REFUNDED", "REFU
 
 
 class Method(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the buyer pays with; `token_ref` names the card at the provider."""
+    """What the buyer pays with; `token_ref` names the card at the provider, or is the wallet's id."""
 
     type: MethodType
     token_ref: str | None = None
@@ -98,6 +98,29 @@ class PaymentFailed(Event, frozen=True):
     """This try came to nothing; `code` is the provider's decline code, or ours."""
 
     order_id: UUID
+    buyer_id: UUID
+    amount_cents: int
+    currency: str
+    code: str
+    detail: str
+
+
+@event("payment.processed.v1")
+class PaymentProcessed(Event, frozen=True):
+    """A deposit's money is ours: what `payment.transaction.completed.v1` is for an order, but nothing that follows a
+    purchase follows it."""
+
+    transaction_id: UUID
+    amount_cents: int
+    currency: str
+    provider_ref: str
+
+
+@event("payment.deposit_failed.v1")
+class DepositFailed(Event, frozen=True):
+    """A deposit's try came to nothing; `code` is the provider's decline code, or ours."""
+
+    transaction_id: UUID
     buyer_id: UUID
     amount_cents: int
     currency: str
@@ -240,7 +263,9 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
                 provider_ref=event.provider_ref or state.provider_ref,
                 redirect_url=None,
             )
-        case Payment(), PaymentFailed(code=code, detail=detail):
+        case Payment(), PaymentProcessed():
+            return replace(state, status="CAPTURED", provider_ref=event.provider_ref, redirect_url=None)
+        case Payment(), PaymentFailed(code=code, detail=detail) | DepositFailed(code=code, detail=detail):
             failures = state.failures + 1
             return replace(state, status="FAILED", failure_code=code, failure_detail=detail, failures=failures)
         case Payment(), PaymentIntentCancelled():

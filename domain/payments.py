@@ -1,4 +1,4 @@
-"""A payment: money for one order, captured at most once, and never refunded beyond what was captured.
+"""A payment: money for one order or one deposit, captured at most once, and never refunded beyond what was captured.
 
 Every notice of the provider is applied at most once, in whatever order they arrive. Money that arrives after a failure
 or a cancellation is recorded all the same, so that it can be sent back.
@@ -11,12 +11,14 @@ import msgspec
 
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event
+from domain.ids import derived
 from domain.money import check_currency
 from domain.payment_facts import (
     CAPTURED,
     OPEN,
     UPCASTERS,
     CaptureType,
+    DepositFailed,
     Method,
     Outcome,
     Payment,
@@ -27,6 +29,7 @@ from domain.payment_facts import (
     PaymentIntentCreated,
     PaymentMethodAttached,
     PaymentNoticeReceived,
+    PaymentProcessed,
     PaymentRefunded,
     PaymentRefundFailed,
     PaymentRefundRequested,
@@ -42,6 +45,7 @@ __all__ = [
     "OPEN",
     "UPCASTERS",
     "CaptureType",
+    "DepositFailed",
     "Method",
     "Outcome",
     "Payment",
@@ -52,6 +56,7 @@ __all__ = [
     "PaymentIntentCreated",
     "PaymentMethodAttached",
     "PaymentNoticeReceived",
+    "PaymentProcessed",
     "PaymentRefundFailed",
     "PaymentRefundRequested",
     "PaymentRefunded",
@@ -67,20 +72,22 @@ __all__ = [
 
 def request(
     *,
-    order_id: UUID,
     buyer_id: UUID,
     amount_cents: int,
     currency: str,
     expires_at: datetime,
+    order_id: UUID | None = None,
+    transaction_id: UUID | None = None,
     method: Method | None = None,
 ) -> list[Event]:
-    """Ask for the money of an order. Raises Invalid("invalid_amount" | "invalid_currency")."""
+    """Ask for the money of an order, or of a deposit. Raises Invalid("invalid_amount" | "invalid_currency")."""
     check_currency(currency)
     if amount_cents < 0:
         raise Invalid("invalid_amount", "nobody pays less than nothing")
     return [
         PaymentRequested(
             order_id=order_id,
+            transaction_id=transaction_id,
             buyer_id=buyer_id,
             amount_cents=amount_cents,
             currency=currency,
@@ -148,6 +155,15 @@ def capture(
         return []
     if method_type == "free" and payment.amount_cents:
         raise Conflict("payment_not_free", "the payment has a price")
+    if payment.transaction_id is not None:
+        return [
+            PaymentProcessed(
+                transaction_id=payment.transaction_id,
+                amount_cents=payment.amount_cents,
+                currency=payment.currency,
+                provider_ref=provider_ref or "",
+            )
+        ]
     return [
         PaymentCaptured(
             order_id=_order_of(payment),
@@ -165,6 +181,17 @@ def fail(payment: Payment, code: str, detail: str) -> list[Event]:
     """The try came to nothing. Says nothing once the payment is settled, by a capture above all."""
     if not payment.is_open:
         return []
+    if payment.transaction_id is not None:
+        return [
+            DepositFailed(
+                transaction_id=payment.transaction_id,
+                buyer_id=payment.buyer_id,
+                amount_cents=payment.amount_cents,
+                currency=payment.currency,
+                code=code,
+                detail=detail,
+            )
+        ]
     return [
         PaymentFailed(
             order_id=_order_of(payment),
@@ -237,7 +264,8 @@ class NoticedIntent(msgspec.Struct, frozen=True, kw_only=True):
     client_secret_ref: str = ""
     code: str = ""
     detail: str = ""
-    refund_id: UUID | None = None
+    refunded_cents: int = 0
+    """All that the provider has given back of it so far."""
 
 
 def apply_notice(payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent) -> list[Event]:
@@ -248,12 +276,12 @@ def apply_notice(payment: Payment, notice_event_id: str, type: str, intent: Noti
     """
     if notice_event_id in payment.notices:
         return []
-    following = _following(payment, type, intent)
+    following = _following(payment, notice_event_id, type, intent)
     outcome: Outcome = "applied" if following else "ignored"
     return [PaymentNoticeReceived(provider_event_id=notice_event_id, type=type, outcome=outcome), *following]
 
 
-def _following(payment: Payment, type: str, intent: NoticedIntent) -> list[Event]:
+def _following(payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent) -> list[Event]:
     match type:
         case "payment_intent.succeeded":
             if (intent.amount_cents, intent.currency.upper()) != (payment.amount_cents, payment.currency):
@@ -270,9 +298,21 @@ def _following(payment: Payment, type: str, intent: NoticedIntent) -> list[Event
             )
         case "payment_intent.canceled":
             return cancel_intent(payment, "provider")
-        case "charge.refunded" if intent.refund_id is not None and intent.refund_id in payment.refunds:
-            return complete_refund(payment, intent.refund_id)
+        case "charge.refunded":
+            return _refunded_elsewhere(payment, notice_event_id, intent)
     return []
+
+
+def _refunded_elsewhere(payment: Payment, notice_event_id: str, intent: NoticedIntent) -> list[Event]:
+    """Money went back that nobody here asked for (by hand, at the provider): as much of it as we do not know of."""
+    amount = min(intent.refunded_cents - (payment.amount_cents - payment.refundable_cents), payment.refundable_cents)
+    if not payment.is_captured or amount < 1:
+        return []
+    refund_id = derived("refund.noticed", notice_event_id)
+    return [
+        PaymentRefundRequested(refund_id=refund_id, amount_cents=amount, reason="refunded_at_provider"),
+        PaymentRefunded(refund_id=refund_id, amount_cents=amount, provider_ref=intent.provider_ref),
+    ]
 
 
 def _is_echo(payment: Payment) -> bool:
@@ -290,7 +330,7 @@ def _must_be_in_time(payment: Payment, now: datetime) -> None:
 
 def _order_of(payment: Payment) -> UUID:
     if payment.order_id is None:
-        raise ValueError("this payment is not an order's: a deposit has events of its own")
+        raise ValueError("this payment is neither an order's nor a deposit's")
     return payment.order_id
 
 

@@ -1,0 +1,178 @@
+"""A transaction: one movement of a person's money, by deposit, transfer or payment, that ends completed or undone.
+
+deposit:  created ─► processing (the provider is asked) ─► completed with the wallet's funds | failed
+transfer: created ─► processing with the source's deduction ─► completed with the target's funds
+                                                            └► failed with the source's money given back
+payment:  created, processing, completed with the wallet's deduction and the payment's capture, in one append
+
+What happens to the wallets and to the payment is appended together with the event here that says so. An unfinished
+transaction is resumed from its status alone.
+"""
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Conflict, Invalid
+from domain.events import Event, event
+from domain.money import check_amount, check_currency
+
+Type = Literal["deposit", "transfer", "payment"]
+Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED"]
+Step = Literal["charge", "deduct", "credit"]
+"""Where it failed: asking the provider, taking from the source, giving to the target."""
+
+
+@event("transaction.created.v1")
+class TransactionCreated(Event, frozen=True):
+    """A deposit names the target and its payment, a transfer both wallets, a payment the source and the order."""
+
+    type: Type
+    amount_cents: int
+    currency: str
+    user_id: UUID
+    from_wallet_id: UUID | None = None
+    to_wallet_id: UUID | None = None
+    order_id: UUID | None = None
+    payment_id: UUID | None = None
+
+
+@event("transaction.processing.v1")
+class TransactionProcessing(Event, frozen=True):
+    """The first step is done: the source's money is taken, or the provider is being asked."""
+
+
+@event("transaction.completed.v1")
+class TransactionCompleted(Event, frozen=True):
+    """The money is where it was to go."""
+
+    amount_cents: int
+    currency: str
+
+
+@event("transaction.failed.v1")
+class TransactionFailed(Event, frozen=True):
+    """It came to nothing at this step; `refunded_cents` is what had been taken, and was given back."""
+
+    step: Step
+    code: str
+    refunded_cents: int
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """A transaction as it stands; `step`, `code` and `refunded_cents` tell of its failure."""
+
+    type: Type
+    amount_cents: int
+    currency: str
+    user_id: UUID
+    from_wallet_id: UUID | None = None
+    to_wallet_id: UUID | None = None
+    order_id: UUID | None = None
+    payment_id: UUID | None = None
+    status: Status = "PENDING"
+    step: Step | None = None
+    code: str | None = None
+    refunded_cents: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in {"COMPLETED", "FAILED"}
+
+
+def evolve(state: Transaction | None, event: Event) -> Transaction | None:
+    """The transaction after one more event."""
+    replace = msgspec.structs.replace
+    match state, event:
+        case _, TransactionCreated():
+            return Transaction(**msgspec.structs.asdict(event))
+        case Transaction(), TransactionProcessing():
+            return replace(state, status="PROCESSING")
+        case Transaction(), TransactionCompleted():
+            return replace(state, status="COMPLETED")
+        case Transaction(), TransactionFailed():
+            return replace(state, status="FAILED", **msgspec.structs.asdict(event))
+    return state
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def deposit(*, user_id: UUID, to_wallet_id: UUID, payment_id: UUID, amount_cents: int, currency: str) -> list[Event]:
+    """Bring money in by a provider's payment. Raises Invalid: invalid_amount, invalid_currency."""
+    _check(amount_cents, currency)
+    return [
+        TransactionCreated(
+            type="deposit",
+            amount_cents=amount_cents,
+            currency=currency,
+            user_id=user_id,
+            to_wallet_id=to_wallet_id,
+            payment_id=payment_id,
+        )
+    ]
+
+
+def transfer(
+    *, user_id: UUID, from_wallet_id: UUID, to_wallet_id: UUID, amount_cents: int, currency: str
+) -> list[Event]:
+    """Move money from one wallet to another. Raises Invalid: invalid_amount, invalid_currency, same_wallet."""
+    _check(amount_cents, currency)
+    if from_wallet_id == to_wallet_id:
+        raise Invalid("same_wallet", "a transfer goes to another wallet")
+    return [
+        TransactionCreated(
+            type="transfer",
+            amount_cents=amount_cents,
+            currency=currency,
+            user_id=user_id,
+            from_wallet_id=from_wallet_id,
+            to_wallet_id=to_wallet_id,
+        )
+    ]
+
+
+def payment(
+    *, user_id: UUID, from_wallet_id: UUID, order_id: UUID, payment_id: UUID, amount_cents: int, currency: str
+) -> list[Event]:
+    """Pay an order from a wallet. Raises Invalid: invalid_amount, invalid_currency."""
+    _check(amount_cents, currency)
+    return [
+        TransactionCreated(
+            type="payment",
+            amount_cents=amount_cents,
+            currency=currency,
+            user_id=user_id,
+            from_wallet_id=from_wallet_id,
+            order_id=order_id,
+            payment_id=payment_id,
+        )
+    ]
+
+
+def process(transaction: Transaction) -> list[Event]:
+    """The first step is done; saying so again changes nothing. Raises Conflict("transaction_settled")."""
+    if transaction.settled:
+        raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
+    return [TransactionProcessing()] if transaction.status == "PENDING" else []
+
+
+def complete(transaction: Transaction) -> list[Event]:
+    """The money arrived. Raises Conflict("transaction_settled")."""
+    if transaction.settled:
+        raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
+    return [TransactionCompleted(amount_cents=transaction.amount_cents, currency=transaction.currency)]
+
+
+def fail(transaction: Transaction, step: Step, code: str, refunded_cents: int = 0) -> list[Event]:
+    """It came to nothing, and what was taken is given back in the same append. Raises Conflict as `complete`."""
+    if transaction.settled:
+        raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
+    return [TransactionFailed(step=step, code=code, refunded_cents=refunded_cents)]
+
+
+def _check(amount_cents: int, currency: str) -> None:
+    check_currency(currency)
+    check_amount(amount_cents, at_least=1)
