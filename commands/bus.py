@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.errors import Refused
+from domain.errors import Forbidden, Refused
 from eventstore.clock import Clock
 from eventstore.log import Metadata, Once
 from eventstore.repository import Repository, Unit
@@ -33,12 +33,21 @@ class Caller(msgspec.Struct, frozen=True):
         """Whether the caller is that person, or an ADMIN."""
         return self.is_admin or self.user_id == user_id
 
+    def person(self) -> UUID:
+        """Who it is. Raises Forbidden("no_account") when it is no person with an account."""
+        if self.user_id is None:
+            raise Forbidden("no_account", "only a person with an account may do this")
+        return self.user_id
+
     def metadata(self) -> Metadata:
         """What the log keeps of it."""
         return Metadata(self.actor, self.correlation_id, self.causation_id, self.traceparent)
 
 
 SYSTEM = Caller("system")
+
+IMPORTER = Caller("import", account_type="ADMIN")
+"""Who loads what happened elsewhere: what this actor ordered is not ours to report to a fiscal operator."""
 
 
 class Landed(msgspec.Struct, Generic[T], frozen=True):

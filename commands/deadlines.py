@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 import msgspec
 
-from commands.bus import SYSTEM
-from commands.orders import Orders
+from commands.bus import SYSTEM, Caller
 from domain.errors import Refused
 from domain.ids import derived
 from eventstore.clock import Clock
@@ -35,6 +34,10 @@ class Deadline(Protocol):
     def version(self) -> int: ...
 
 
+Fire = Callable[[Caller, UUID, Once], Awaitable[object]]
+"""The command of a deadline: who asks, whose deadline it is, and the key under which it is done once."""
+
+
 class DueTimes(Protocol):
     """The projection of due times."""
 
@@ -42,10 +45,12 @@ class DueTimes(Protocol):
 
 
 class Deadlines:
-    """Fires what is due, on the clock it is given. One process leads; a repeat does no harm."""
+    """Fires what is due, on the clock it is given: `commands` has one for each kind of deadline. One process leads; a
+    repeat does no harm.
+    """
 
-    def __init__(self, due_times: DueTimes, orders: Orders, clock: Clock) -> None:
-        self._due_times, self._orders, self._clock = due_times, orders, clock
+    def __init__(self, due_times: DueTimes, commands: Mapping[str, Fire], clock: Clock) -> None:
+        self._due_times, self._commands, self._clock = due_times, commands, clock
         self._trouble = ""
 
     async def run(self) -> None:
@@ -71,4 +76,4 @@ class Deadlines:
         key = derived("deadline", deadline.stream_id, deadline.kind, deadline.version)
         caller = msgspec.structs.replace(SYSTEM, actor="deadline")
         with contextlib.suppress(AlreadyDone, Refused):  # fired before, or moved on: the projection is about to say so
-            await self._orders.expire(caller, deadline.stream_id, once=Once(key))
+            await self._commands[deadline.kind](caller, deadline.stream_id, Once(key))

@@ -8,6 +8,7 @@ import msgspec
 
 from commands.aggregates import CLAIM, GAME, ORDER, PAYMENT, USER
 from commands.bus import Caller, CommandBus, Landed
+from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import catalog, claims, orders, payments
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
@@ -42,10 +43,14 @@ class OrderAndPayment(msgspec.Struct, frozen=True):
     @property
     def needs_action(self) -> bool:
         """Whether the buyer is to act: 3-D Secure, or attach a method (to an intent that exists)."""
-        payment = self.payment
-        if payment.status == "REQUIRES_ACTION":
-            return True
-        return payment.status == "REQUESTED" and payment.method is None and payment.client_secret_ref is not None
+        return payment_awaits_buyer(self.payment)
+
+
+def payment_awaits_buyer(payment: Payment) -> bool:
+    """Whether only the buyer can take a payment further."""
+    if payment.status == "REQUIRES_ACTION":
+        return True
+    return payment.status == "REQUESTED" and payment.method is None and payment.client_secret_ref is not None
 
 
 class Orders:
@@ -67,11 +72,11 @@ class Orders:
     ) -> Landed[Placed]:
         """Order a digital game for the caller. A price of 0 is captured in the same append.
 
-        Raises NotFound("game_not_found"); Conflict("already_owned" | "game_unavailable"); Invalid; Forbidden.
+        From a wallet (the buyer's, in the price's currency) it is paid in the same append, or not ordered at all.
+        Raises NotFound: game_not_found, wallet_not_found; Conflict: already_owned, game_unavailable,
+        insufficient_funds, wallet_inactive; Invalid; Forbidden.
         """
-        buyer_id = _person(caller)
-        if method is not None and method.type != "card":
-            raise Invalid("payment_method_unavailable", "only cards are accepted")
+        buyer_id = caller.person()
         made = Placed(uuid7(), uuid7())
 
         async def decision(unit: Unit) -> Placed:
@@ -88,7 +93,7 @@ class Orders:
             taken = claims.take(await unit.load(CLAIM, ownership), "ownership", made.order_id, owned)
             price = catalog.offer(game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
-            self._emit_payment(unit, made, buyer_id, price, method)
+            await self._emit_payment(unit, made, buyer_id, price, method)
             unit.emit(ownership, taken)
             unit.refer(order_id=made.order_id, payment_id=made.payment_id)
             return made
@@ -131,9 +136,13 @@ class Orders:
         )
         unit.create(ORDER, made.order_id, placed)
 
-    def _emit_payment(
+    async def _emit_payment(
         self, unit: Unit, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None
     ) -> None:
+        wallet_id = None
+        if method is not None and method.type == "wallet" and price.amount_cents:
+            wallet_id = await wallet_of(unit, buyer_id, price.currency)
+            method = Method("wallet", str(wallet_id))
         requested = payments.request(
             order_id=made.order_id,
             buyer_id=buyer_id,
@@ -147,6 +156,8 @@ class Orders:
             payment = PAYMENT.fold(None, requested)
             assert payment is not None
             unit.emit(made.payment_id, payments.capture(payment, "free"))
+        elif wallet_id is not None:
+            await pay_from_wallet(unit, made.payment_id, wallet_id)
 
     # -- calling it off ------------------------------------------------------------------------------------------------
 
@@ -253,6 +264,19 @@ async def owned_order(unit: Unit, caller: Caller, order_id: UUID) -> Order:
     return order
 
 
+async def emit_refund(unit: Unit, payment_id: UUID, refund_id: UUID, amount_cents: int, reason: str) -> None:
+    """Ask for a refund: a provider's is sent by the payment worker, a wallet's is done at once, in the same append.
+
+    Raises as `domain.payments.request_refund`, and Conflict("wallet_inactive").
+    """
+    payment = await unit.load(PAYMENT, payment_id)
+    assert payment is not None
+    requested = payments.request_refund(payment, refund_id, amount_cents, reason)
+    unit.emit(payment_id, requested)
+    if requested and payment.wallet_id is not None:
+        await refund_to_wallet(unit, payment_id, refund_id)
+
+
 async def request_refund(
     bus: CommandBus, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, once: Once | None
 ) -> Landed[UUID]:
@@ -266,14 +290,8 @@ async def request_refund(
             raise NotFound("payment_not_found", "there is no such payment")
         left = max(payment.refundable_cents, min(1, payment.amount_cents))
         amount = left if amount_cents is None else amount_cents
-        unit.emit(payment_id, payments.request_refund(payment, refund_id, amount, reason))
+        await emit_refund(unit, payment_id, refund_id, amount, reason)
         unit.refer(refund_id=refund_id, payment_id=payment_id)
         return refund_id
 
     return await bus.run(decision, caller, once)
-
-
-def _person(caller: Caller) -> UUID:
-    if caller.user_id is None:
-        raise Forbidden("no_account", "only a person with an account buys")
-    return caller.user_id

@@ -8,6 +8,7 @@ from commands.bus import Caller, CommandBus, Landed
 from commands.client_secrets import ClientSecrets
 from commands.orders import owned_order, request_refund
 from commands.ports import Intent, InvalidSignature, PaymentProvider, ProviderNotice, TextLog
+from commands.wallets import pay_from_wallet, wallet_of
 from domain import payments
 from domain.errors import Conflict, Invalid, Refused
 from domain.events import Event
@@ -34,15 +35,20 @@ class Payments:
         """Pay an order by this method; returns the payment's id. Without one, only says which payment it is.
 
         Raises NotFound, Forbidden, Conflict("payment_started" | "payment_expired"), Invalid.
+        From a wallet it is paid at once. Further raises NotFound("wallet_not_found"); Conflict: insufficient_funds,
+        wallet_inactive.
         """
-        if method is not None and method.type != "card":
-            raise Invalid("payment_method_unavailable", "only cards are accepted")
 
         async def decision(unit: Unit) -> UUID:
             order = await owned_order(unit, caller, order_id)
             payment = await unit.load(PAYMENT, order.payment_id)
             assert payment is not None
-            if method is not None:
+            if method is not None and method.type == "wallet":
+                wallet_id = await wallet_of(unit, order.buyer_id, payment.currency)
+                wallet = Method("wallet", str(wallet_id))
+                unit.emit(order.payment_id, payments.attach_method(payment, wallet, self._bus.clock.now()))
+                await pay_from_wallet(unit, order.payment_id, wallet_id)
+            elif method is not None:
                 unit.emit(order.payment_id, payments.attach_method(payment, method, self._bus.clock.now()))
             elif payment.method is not None or not payment.is_open:
                 raise Conflict("payment_started", "the payment runs already, or is settled")

@@ -230,6 +230,13 @@ class Payment(msgspec.Struct, frozen=True):
         return self.status in CAPTURED
 
     @property
+    def wallet_id(self) -> UUID | None:
+        """The wallet that it is paid from, if it is."""
+        if self.method is None or self.method.type != "wallet" or self.method.token_ref is None:
+            return None
+        return UUID(self.method.token_ref)
+
+    @property
     def refunded_cents(self) -> int:
         """What went back."""
         return sum(refund.amount_cents for refund in self.refunds.values() if refund.state == "DONE")

@@ -1,14 +1,24 @@
 """When something is due: whoever fires deadlines asks this table, and decides on the aggregate itself."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated
+from domain.payments import DepositFailed, PaymentIntentCancelled, PaymentProcessed, PaymentRequested
+from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed
 from eventstore.log import Envelope
 from projections.projection import Projection, Row, Rows, on
 
 ORDER_PAYMENT = "order.payment"
 """The kind of deadline by which an order must be paid."""
+
+DEPOSIT_PAYMENT = "deposit.payment"
+"""… by which a deposit must be paid; of the payment's stream."""
+
+TRANSFER = "transfer"
+"""… by which a transfer should have come to its end: whoever drove it is gone, and another goes on."""
+
+TRANSFER_PATIENCE = timedelta(seconds=5)
 
 
 class DeadlineRow(Row):
@@ -27,10 +37,20 @@ def _payment_of(_: object, env: Envelope) -> tuple[UUID, str]:
     return env.stream_id, ORDER_PAYMENT
 
 
-class Deadlines(Projection[DeadlineRow]):
-    """Every deadline that has neither been met nor fired: of orders, as long as they await payment."""
+def _deposit_of(_: object, env: Envelope) -> tuple[UUID, str]:
+    return env.stream_id, DEPOSIT_PAYMENT
 
-    name, version, row = "deadlines", 1, DeadlineRow
+
+def _transfer_of(_: object, env: Envelope) -> tuple[UUID, str]:
+    return env.stream_id, TRANSFER
+
+
+class Deadlines(Projection[DeadlineRow]):
+    """Every deadline that has neither been met nor fired: of orders and deposits, as long as they await payment, and of
+    transfers under way.
+    """
+
+    name, version, row = "deadlines", 2, DeadlineRow
 
     @on(OrderCreated, key=_payment_of)
     def order_created(self, rows: Rows[DeadlineRow], event: OrderCreated, env: Envelope) -> None:
@@ -40,3 +60,28 @@ class Deadlines(Projection[DeadlineRow]):
     @on(OrderCancelled, key=_payment_of)
     def order_settled(self, rows: Rows[DeadlineRow], event: OrderConfirmed | OrderCancelled, env: Envelope) -> None:
         rows.delete(_payment_of(event, env))
+
+    @on(PaymentRequested, key=_deposit_of)
+    def payment_requested(self, rows: Rows[DeadlineRow], event: PaymentRequested, env: Envelope) -> None:
+        if event.transaction_id is not None:
+            rows.put(DeadlineRow(env.stream_id, DEPOSIT_PAYMENT, event.expires_at, env.version))
+
+    @on(PaymentProcessed, key=_deposit_of)
+    @on(DepositFailed, key=_deposit_of)
+    @on(PaymentIntentCancelled, key=_deposit_of)
+    def deposit_settled(
+        self, rows: Rows[DeadlineRow], event: PaymentProcessed | DepositFailed | PaymentIntentCancelled, env: Envelope
+    ) -> None:
+        rows.delete(_deposit_of(event, env))
+
+    @on(TransactionCreated, key=_transfer_of)
+    def transaction_created(self, rows: Rows[DeadlineRow], event: TransactionCreated, env: Envelope) -> None:
+        if event.type == "transfer":
+            rows.put(DeadlineRow(env.stream_id, TRANSFER, env.recorded_at + TRANSFER_PATIENCE, env.version))
+
+    @on(TransactionCompleted, key=_transfer_of)
+    @on(TransactionFailed, key=_transfer_of)
+    def transaction_settled(
+        self, rows: Rows[DeadlineRow], event: TransactionCompleted | TransactionFailed, env: Envelope
+    ) -> None:
+        rows.delete(_transfer_of(event, env))

@@ -99,7 +99,7 @@ async def work(settings: Settings) -> None:
 
 async def _keep_time(core: Core) -> None:
     """One process of all fires deadlines and drops what has expired; another takes over when its connection ends."""
-    deadlines = Deadlines(due_times(core), core.orders, core.clock)
+    deadlines = Deadlines(due_times(core), core.deadline_commands, core.clock)
     while True:
         try:
             async with leading(core.url, "deadlines") as conn, asyncio.TaskGroup() as group:

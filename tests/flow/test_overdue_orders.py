@@ -69,7 +69,7 @@ class Shop:
     async def fire(self) -> int:
         """Fire what is due, with due times that know all that has happened."""
         reads = ReadModels(self.core.log.pool).reaching(await self.core.log.head(), timeout=60)
-        return await Deadlines(DueTimes(reads), self.core.orders, self.clock).fire()
+        return await Deadlines(DueTimes(reads), self.core.deadline_commands, self.clock).fire()
 
     async def events_after(self, position: int) -> list[str]:
         return [recorded.env.name for recorded in await self.core.log.read(position)]
@@ -127,7 +127,7 @@ async def test_a_deadline_that_is_fired_again_by_another_leader_changes_nothing(
         async def due(self, now: datetime, limit: int) -> list["Due"]:
             return [Due(placed.order_id, ORDER_PAYMENT, 1)]
 
-    assert await Deadlines(LateNews(), shop.core.orders, shop.clock).fire() == 1
+    assert await Deadlines(LateNews(), shop.core.deadline_commands, shop.clock).fire() == 1
     assert await shop.core.log.head() == head
 
 

@@ -1,0 +1,136 @@
+"""The ledger follows the log, as a reactor: every event that moves money is posted once, under its own id.
+
+What a payment does to an order's money is posted for the payment's event; what deposits, transfers and adjustments do
+to a wallet, for the wallet's. So a wallet's account always holds its balance once its events are posted.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from commands.aggregates import ORDER, PAYMENT, POSTING
+from commands.bus import CommandBus
+from commands.reactors import Reactor, caused, once_for
+from domain import ledger
+from domain.identity import UserRegistered
+from domain.ids import derived
+from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, TRANSFERS, AccountOpened, Entry, wallet_account
+from domain.payments import Payment, PaymentCaptured, PaymentProcessed, PaymentRefunded
+from domain.wallets import FundsAdded, FundsDeducted
+from eventstore.log import Envelope
+from eventstore.repository import Unit
+
+
+class Ledger:
+    """What each event does to the accounts."""
+
+    NAME = "ledger"
+
+    def __init__(self, bus: CommandBus) -> None:
+        self._bus = bus
+
+    @property
+    def reactor(self) -> Reactor:
+        """Posts all of history, from its beginning."""
+        return Reactor(
+            self.NAME,
+            {
+                UserRegistered: self._registered,
+                PaymentCaptured: self._captured,
+                PaymentProcessed: self._processed,
+                PaymentRefunded: self._refunded,
+                FundsAdded: self._added,
+                FundsDeducted: self._deducted,
+            },
+        )
+
+    async def _registered(self, event: UserRegistered, env: Envelope) -> None:
+        """A seller's account stands from the first day, empty."""
+        if event.account_type != "SELLER":
+            return
+        account_id = ledger.seller_account(event.user_id)
+        stream_id = derived("ledger.account", account_id)
+
+        async def decision(unit: Unit) -> None:
+            unit.create(POSTING, stream_id, [AccountOpened(account_id=account_id, user_id=event.user_id)])
+
+        await self._bus.run(decision, caused(self.NAME, env), once_for(self.NAME, env))
+
+    async def _captured(self, event: PaymentCaptured, env: Envelope) -> None:
+        if event.amount_cents == 0:
+            return
+        order = await self._bus.repository.seen(ORDER, event.order_id)
+        assert order is not None
+        if event.method_type == "wallet":
+            wallet_id = (await self._payment(env.stream_id)).wallet_id
+            assert wallet_id is not None
+            entries = ledger.split(wallet_account(wallet_id), ledger.shares_of(order.lines), event.currency)
+        else:
+            entries = ledger.capture(order.lines, event.currency)
+        await self._post(env, entries, order_id=event.order_id, payment_id=env.stream_id)
+
+    async def _processed(self, event: PaymentProcessed, env: Envelope) -> None:
+        entries = ledger.move(BUYER_EXTERNAL, CLEARING, event.amount_cents, event.currency)
+        await self._post(env, entries, payment_id=env.stream_id, transaction_id=event.transaction_id)
+
+    async def _refunded(self, event: PaymentRefunded, env: Envelope) -> None:
+        """Each share gives back its part, to the wallet, or by the provider to the world outside."""
+        payment = await self._payment(env.stream_id)
+        out = ledger.move(CLEARING, BUYER_EXTERNAL, event.amount_cents, payment.currency)
+        if payment.order_id is None:
+            await self._post(env, out, payment_id=env.stream_id, transaction_id=payment.transaction_id)
+            return
+        order = await self._bus.repository.seen(ORDER, payment.order_id)
+        assert order is not None
+        events = await self._bus.repository.log.read_stream(env.stream_id)
+        refunds = [
+            each.event.amount_cents
+            for each in events
+            if isinstance(each.event, PaymentRefunded) and each.env.version <= env.version
+        ]
+        shares = ledger.refunded_shares(ledger.shares_of(order.lines), refunds)
+        if payment.wallet_id is not None:
+            entries = ledger.gather(wallet_account(payment.wallet_id), shares, payment.currency)
+        else:
+            entries = [*ledger.gather(CLEARING, shares, payment.currency), *out]
+        await self._post(env, entries, order_id=payment.order_id, payment_id=env.stream_id)
+
+    async def _added(self, event: FundsAdded, env: Envelope) -> None:
+        if event.payment_id is not None and event.transaction_id is None:
+            return  # a refund: posted for payment.refunded
+        if event.payment_id is not None:
+            source = CLEARING  # a deposit
+        else:
+            source = ADJUSTMENTS if event.transaction_id is None else TRANSFERS
+        entries = ledger.move(source, wallet_account(env.stream_id), event.amount_cents, event.currency)
+        await self._post(env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id)
+
+    async def _deducted(self, event: FundsDeducted, env: Envelope) -> None:
+        if event.payment_id is not None:
+            return  # an order's payment: posted for payment.transaction.completed
+        target = ADJUSTMENTS if event.transaction_id is None else TRANSFERS
+        entries = ledger.move(wallet_account(env.stream_id), target, event.amount_cents, event.currency)
+        await self._post(env, entries, transaction_id=event.transaction_id)
+
+    async def _payment(self, payment_id: UUID) -> Payment:
+        payment = await self._bus.repository.state(PAYMENT, payment_id)
+        assert payment is not None
+        return payment
+
+    async def _post(
+        self,
+        env: Envelope,
+        entries: Sequence[Entry],
+        *,
+        order_id: UUID | None = None,
+        payment_id: UUID | None = None,
+        transaction_id: UUID | None = None,
+    ) -> None:
+        stream_id = ledger.transaction_id(env.event_id)
+        posted = ledger.post(
+            None, env.event_id, entries, order_id=order_id, payment_id=payment_id, transaction_id=transaction_id
+        )
+
+        async def decision(unit: Unit) -> None:
+            unit.create(POSTING, stream_id, posted)
+
+        await self._bus.run(decision, caused(self.NAME, env), once_for(self.NAME, env))

@@ -1,0 +1,289 @@
+"""What may change about transactions: deposits, transfers, payments from a wallet; and waiting until one is settled.
+
+A transfer is driven here, step by step, right after it was created: each step is one append and needs nothing but what
+the log says, so whoever finds it unfinished (`resume`, fired by a deadline) goes on where it stopped.
+"""
+
+import asyncio
+import contextlib
+import logging
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import PAYMENT, TRANSACTION
+from commands.bus import Caller, CommandBus, Landed
+from commands.orders import owned_order, payment_awaits_buyer
+from commands.wallets import existing_wallet, owned_wallet, pay_from_wallet
+from domain import payments, transactions, wallets
+from domain.errors import Conflict, Invalid, NotFound, Refused
+from domain.payments import Method, Payment
+from domain.transactions import Transaction
+from domain.wallets import Cause
+from eventstore.follower import StreamFollower
+from eventstore.log import Once
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+
+log = logging.getLogger(__name__)
+
+
+class TransactionAndPayment(msgspec.Struct, frozen=True):
+    """A transaction and, of a deposit or an order, its payment, as they stand in the log; the transaction's version."""
+
+    transaction: Transaction
+    payment: Payment | None
+    version: int
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to wait for: decided either way, or the payer must act."""
+        return self.transaction.settled or self.needs_action
+
+    @property
+    def needs_action(self) -> bool:
+        """Whether the payer is to act: 3-D Secure, or name a method to the provider."""
+        return self.payment is not None and payment_awaits_buyer(self.payment)
+
+
+class Transactions:
+    """Commands on transactions. `payment_ttl` is how long a deposit may stay unpaid."""
+
+    def __init__(self, bus: CommandBus, follower: StreamFollower, *, payment_ttl: timedelta) -> None:
+        self._bus, self._follower, self._payment_ttl = bus, follower, payment_ttl
+        self._running: dict[UUID, asyncio.Task[None]] = {}
+
+    # -- asking for one ------------------------------------------------------------------------------------------------
+
+    async def deposit(
+        self,
+        caller: Caller,
+        to_wallet_id: UUID,
+        amount_cents: int,
+        currency: str,
+        method: Method | None,
+        *,
+        once: Once | None = None,
+    ) -> Landed[UUID]:
+        """Bring money into the caller's wallet by card; returns the transaction's id.
+
+        Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: wallet_inactive, currency_mismatch;
+        Invalid: invalid_amount, invalid_currency, payment_method_unavailable.
+        """
+        if method is not None and method.type != "card":
+            raise Invalid("payment_method_unavailable", "a deposit is paid by card")
+        transaction_id, payment_id = uuid7(), uuid7()
+
+        async def decision(unit: Unit) -> UUID:
+            user_id = caller.person()
+            created = transactions.deposit(
+                user_id=user_id,
+                to_wallet_id=to_wallet_id,
+                payment_id=payment_id,
+                amount_cents=amount_cents,
+                currency=currency,
+            )
+            wallet = await owned_wallet(unit, caller, to_wallet_id)
+            wallets.must_be_in(wallet, currency)
+            wallets.must_be_active(wallet)
+            unit.create(TRANSACTION, transaction_id, created)
+            requested = payments.request(
+                transaction_id=transaction_id,
+                buyer_id=user_id,
+                amount_cents=amount_cents,
+                currency=currency,
+                expires_at=self._bus.clock.now() + self._payment_ttl,
+                method=method,
+            )
+            unit.create(PAYMENT, payment_id, requested)
+            unit.refer(transaction_id=transaction_id, payment_id=payment_id)
+            return transaction_id
+
+        return await self._bus.run(decision, caller, once)
+
+    async def transfer(
+        self,
+        caller: Caller,
+        from_wallet_id: UUID,
+        to_wallet_id: UUID,
+        amount_cents: int,
+        currency: str,
+        *,
+        once: Once | None = None,
+    ) -> Landed[UUID]:
+        """Move money from the caller's wallet to another; returns the transaction's id, and goes on with it.
+
+        Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: insufficient_funds, wallet_inactive,
+        currency_mismatch; Invalid: invalid_amount, invalid_currency, same_wallet. That the target takes no money shows
+        only on the way.
+        """
+        transaction_id = uuid7()
+
+        async def decision(unit: Unit) -> UUID:
+            created = transactions.transfer(
+                user_id=caller.person(),
+                from_wallet_id=from_wallet_id,
+                to_wallet_id=to_wallet_id,
+                amount_cents=amount_cents,
+                currency=currency,
+            )
+            source = await owned_wallet(unit, caller, from_wallet_id)
+            wallets.must_be_in(source, currency)
+            wallets.must_be_in(await existing_wallet(unit, to_wallet_id), currency)
+            wallets.must_cover(source, amount_cents)
+            unit.create(TRANSACTION, transaction_id, created)
+            unit.refer(transaction_id=transaction_id)
+            return transaction_id
+
+        landed = await self._bus.run(decision, caller, once)
+        self._go_on(transaction_id, caller)
+        return landed
+
+    async def pay(
+        self,
+        caller: Caller,
+        from_wallet_id: UUID,
+        order_id: UUID,
+        amount_cents: int,
+        currency: str,
+        *,
+        once: Once | None = None,
+    ) -> Landed[UUID]:
+        """Pay the caller's order from their wallet, all in one append; returns the transaction's id.
+
+        Raises NotFound: wallet_not_found, order_not_found; Forbidden("not_yours"); Conflict: insufficient_funds,
+        wallet_inactive, currency_mismatch, amount_mismatch, payment_started, payment_expired; Invalid.
+        """
+        transaction_id = uuid7()
+
+        async def decision(unit: Unit) -> UUID:
+            order = await owned_order(unit, caller, order_id)
+            payment = await unit.load(PAYMENT, order.payment_id)
+            assert payment is not None
+            created = transactions.payment(
+                user_id=caller.person(),
+                from_wallet_id=from_wallet_id,
+                order_id=order_id,
+                payment_id=order.payment_id,
+                amount_cents=amount_cents,
+                currency=currency,
+            )
+            wallet = await owned_wallet(unit, caller, from_wallet_id)
+            wallets.must_be_in(wallet, currency)
+            if (amount_cents, currency) != (payment.amount_cents, payment.currency):
+                raise Conflict("amount_mismatch", "the order costs another amount", amount_cents=payment.amount_cents)
+            method = Method("wallet", str(from_wallet_id))
+            unit.emit(order.payment_id, payments.attach_method(payment, method, self._bus.clock.now()))
+            await pay_from_wallet(unit, order.payment_id, from_wallet_id, transaction_id)
+            unit.create(TRANSACTION, transaction_id, created)
+            for step in (transactions.process, transactions.complete):
+                unit.emit(transaction_id, step(await _existing(unit, transaction_id)))
+            unit.refer(transaction_id=transaction_id, order_id=order_id, payment_id=order.payment_id)
+            return transaction_id
+
+        return await self._bus.run(decision, caller, once)
+
+    # -- the steps of a transfer ---------------------------------------------------------------------------------------
+
+    def _go_on(self, transaction_id: UUID, caller: Caller) -> None:
+        """Drive it in the background of this process, where nobody's hanging up stops it."""
+        task = asyncio.create_task(self._drive(transaction_id, caller), name=f"transfer-{transaction_id}")
+        self._running[transaction_id] = task
+        task.add_done_callback(lambda _: self._running.pop(transaction_id, None))
+
+    async def _drive(self, transaction_id: UUID, caller: Caller) -> None:
+        try:
+            await self.resume(caller, transaction_id)
+        except Exception as error:
+            log.warning("transfer %s stopped half way, and will be resumed: %r", transaction_id, error)
+
+    async def resume(self, caller: Caller, transaction_id: UUID) -> None:
+        """Take a transfer to its end from wherever it is. Of one that has ended, nothing more is done."""
+        await self._bus.run(lambda unit: self._deduct(unit, transaction_id), caller)
+        await self._bus.run(lambda unit: self._credit(unit, transaction_id), caller)
+
+    async def _deduct(self, unit: Unit, transaction_id: UUID) -> None:
+        transaction = await _existing(unit, transaction_id)
+        if transaction.status != "PENDING" or transaction.from_wallet_id is None:
+            return
+        source_id, source = transaction.from_wallet_id, await existing_wallet(unit, transaction.from_wallet_id)
+        try:
+            taken = wallets.deduct_funds(source, transaction.amount_cents, Cause(transaction_id=transaction_id))
+        except Refused as refusal:
+            unit.emit(transaction_id, transactions.fail(transaction, "deduct", refusal.code))
+        else:
+            unit.emit(source_id, taken)
+            unit.emit(transaction_id, transactions.process(transaction))
+
+    async def _credit(self, unit: Unit, transaction_id: UUID) -> None:
+        """Give it to the target or, where that refuses, back to the source."""
+        transaction = await _existing(unit, transaction_id)
+        source_id, target_id = transaction.from_wallet_id, transaction.to_wallet_id
+        if transaction.status != "PROCESSING" or source_id is None or target_id is None:
+            return
+        amount, cause = transaction.amount_cents, Cause(transaction_id=transaction_id)
+        target = await existing_wallet(unit, target_id)
+        try:
+            unit.emit(target_id, wallets.add_funds(target, amount, cause))
+        except Refused as refusal:
+            source = await existing_wallet(unit, source_id)
+            returned = msgspec.structs.replace(cause, reason="transfer_failed")
+            unit.emit(source_id, wallets.give_back(source, amount, returned))
+            unit.emit(transaction_id, transactions.fail(transaction, "credit", refusal.code, amount))
+        else:
+            unit.emit(transaction_id, transactions.complete(transaction))
+
+    # -- deadlines -----------------------------------------------------------------------------------------------------
+
+    async def expire_deposit(self, caller: Caller, payment_id: UUID, *, once: Once | None = None) -> Landed[None]:
+        """The deadline fired: the deposit fails if it is still unpaid."""
+
+        async def decision(unit: Unit) -> None:
+            payment = await unit.load(PAYMENT, payment_id)
+            if payment is None or not payment.is_open or self._bus.clock.now() < payment.expires_at:
+                return
+            unit.emit(payment_id, payments.fail(payment, "expired", "the time to pay is over"))
+
+        return await self._bus.run(decision, caller, once)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def settled(self, transaction_id: UUID, timeout_seconds: float) -> TransactionAndPayment:
+        """The transaction once settled (or the payer must act), or as it is when time is over.
+
+        Raises NotFound("transaction_not_found").
+        """
+        task = self._running.get(transaction_id)
+        if task is not None and timeout_seconds > 0:
+            await asyncio.wait({task}, timeout=timeout_seconds)
+        found = await self._look(transaction_id)
+        if found.settled or timeout_seconds <= 0:
+            return found
+        streams = [each for each in (transaction_id, found.transaction.payment_id) if each is not None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds), self._follower.watching(streams) as news:
+                while not (found := await self._look(transaction_id)).settled:
+                    await news.wait()
+                    news.clear()
+        return await self._look(transaction_id)
+
+    async def _look(self, transaction_id: UUID) -> TransactionAndPayment:
+        repository = self._bus.repository
+        version, transaction, _ = await repository.load(TRANSACTION, transaction_id)
+        if transaction is None:
+            raise NotFound("transaction_not_found", "there is no such transaction")
+        payment_id = transaction.payment_id
+        payment = None if payment_id is None else await repository.state(PAYMENT, payment_id)
+        return TransactionAndPayment(transaction, payment, version)
+
+    async def close(self) -> None:
+        """Let the transfers under way come to their end."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+
+async def _existing(unit: Unit, transaction_id: UUID) -> Transaction:
+    transaction = await unit.load(TRANSACTION, transaction_id)
+    if transaction is None:
+        raise NotFound("transaction_not_found", "there is no such transaction")
+    return transaction

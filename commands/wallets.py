@@ -1,0 +1,137 @@
+"""What may change about wallets: open, deactivate, reactivate, adjust; and taking an order's money out of one."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from commands.aggregates import CLAIM, PAYMENT, USER, WALLET
+from commands.bus import Caller, CommandBus, Landed
+from domain import claims, payments, wallets
+from domain.errors import Conflict, Forbidden, Invalid, NotFound
+from domain.events import Event
+from domain.ids import claim_id
+from domain.wallets import Cause, Wallet
+from eventstore.log import Once
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+
+
+class Wallets:
+    """Commands on wallets."""
+
+    def __init__(self, bus: CommandBus) -> None:
+        self._bus = bus
+
+    async def create(self, caller: Caller, currency: str, *, once: Once | None = None) -> Landed[UUID]:
+        """Open the caller's wallet in a currency; returns its id.
+
+        Raises Conflict("wallet_exists"), Invalid("invalid_currency"), Forbidden.
+        """
+        user_id, wallet_id = caller.person(), uuid7()
+
+        async def decision(unit: Unit) -> UUID:
+            user = await unit.load(USER, user_id)
+            if user is None or not user.may_act:
+                raise Forbidden("user_inactive", "the account is closed")
+            created = wallets.create(user_id, currency)
+            claim = claim_id("wallet", user_id, currency)
+            exists = Conflict("wallet_exists", f"you have a wallet in {currency} already")
+            unit.emit(claim, claims.take(await unit.load(CLAIM, claim), "wallet", wallet_id, exists))
+            unit.create(WALLET, wallet_id, created)
+            unit.refer(wallet_id=wallet_id)
+            return wallet_id
+
+        return await self._bus.run(decision, caller, once)
+
+    async def deactivate(
+        self, caller: Caller, wallet_id: UUID, reason: str, *, once: Once | None = None
+    ) -> Landed[None]:
+        """Let nothing in or out (ADMIN). Raises NotFound("wallet_not_found"), Conflict("wallet_inactive"), Invalid."""
+        return await self._change(caller, wallet_id, lambda wallet: wallets.deactivate(wallet, reason), once)
+
+    async def reactivate(
+        self, caller: Caller, wallet_id: UUID, reason: str, *, once: Once | None = None
+    ) -> Landed[None]:
+        """Let it be used again (ADMIN). Raises NotFound("wallet_not_found"), Conflict("wallet_active"), Invalid."""
+        return await self._change(caller, wallet_id, lambda wallet: wallets.reactivate(wallet, reason), once)
+
+    async def add_funds(
+        self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: Once | None = None
+    ) -> Landed[None]:
+        """Adjust the balance upwards (ADMIN). Raises NotFound, Conflict("wallet_inactive"), Invalid."""
+        cause = Cause(reason=wallets.check_reason(reason))
+        return await self._change(caller, wallet_id, lambda w: wallets.add_funds(w, amount_cents, cause), once)
+
+    async def deduct_funds(
+        self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: Once | None = None
+    ) -> Landed[None]:
+        """Adjust the balance downwards (ADMIN). Raises NotFound, Conflict: wallet_inactive, insufficient_funds."""
+        cause = Cause(reason=wallets.check_reason(reason))
+        return await self._change(caller, wallet_id, lambda w: wallets.deduct_funds(w, amount_cents, cause), once)
+
+    async def _change(
+        self, caller: Caller, wallet_id: UUID, decide: Callable[[Wallet], list[Event]], once: Once | None
+    ) -> Landed[None]:
+        if not caller.is_admin:
+            raise Forbidden("role_required", "this needs the role ADMIN")
+
+        async def decision(unit: Unit) -> None:
+            unit.emit(wallet_id, decide(await existing_wallet(unit, wallet_id)))
+            unit.refer(wallet_id=wallet_id)
+
+        return await self._bus.run(decision, caller, once)
+
+
+# -- shared with orders, payments and transactions ---------------------------------------------------------------------
+
+
+async def existing_wallet(unit: Unit, wallet_id: UUID) -> Wallet:
+    """The wallet. Raises NotFound("wallet_not_found")."""
+    wallet = await unit.load(WALLET, wallet_id)
+    if wallet is None:
+        raise NotFound("wallet_not_found", "there is no such wallet")
+    return wallet
+
+
+async def owned_wallet(unit: Unit, caller: Caller, wallet_id: UUID) -> Wallet:
+    """The wallet, if it is the caller's own: not even an ADMIN spends another's money.
+
+    Raises NotFound("wallet_not_found"), Forbidden("not_yours").
+    """
+    wallet = await existing_wallet(unit, wallet_id)
+    if wallet.user_id != caller.user_id:
+        raise Forbidden("not_yours", "that is another person's wallet")
+    return wallet
+
+
+async def wallet_of(unit: Unit, user_id: UUID, currency: str) -> UUID:
+    """The id of a person's wallet in a currency. Raises NotFound("wallet_not_found")."""
+    claim = await unit.load(CLAIM, claim_id("wallet", user_id, currency))
+    if claim is None:
+        raise NotFound("wallet_not_found", f"you have no wallet in {currency}")
+    return claim.holder_id
+
+
+async def refund_to_wallet(unit: Unit, payment_id: UUID, refund_id: UUID) -> None:
+    """Put a refund that was just asked for back into the wallet that paid. Raises Conflict("wallet_inactive")."""
+    payment = await unit.load(PAYMENT, payment_id)
+    assert payment is not None
+    assert payment.wallet_id is not None
+    wallet = await existing_wallet(unit, payment.wallet_id)
+    cause = Cause(payment_id=payment_id, reason="refund")
+    unit.emit(payment.wallet_id, wallets.add_funds(wallet, payment.refunds[refund_id].amount_cents, cause))
+    unit.emit(payment_id, payments.complete_refund(payment, refund_id))
+
+
+async def pay_from_wallet(unit: Unit, payment_id: UUID, wallet_id: UUID, transaction_id: UUID | None = None) -> None:
+    """Take an order's money out of a wallet, which is its payment's method, and capture the payment: one append.
+
+    Raises Conflict: insufficient_funds, wallet_inactive, currency_mismatch; Invalid("invalid_amount") of a free one.
+    """
+    wallet, payment = await existing_wallet(unit, wallet_id), await unit.load(PAYMENT, payment_id)
+    assert payment is not None
+    wallets.must_be_in(wallet, payment.currency)
+    if payment.amount_cents == 0:
+        raise Invalid("invalid_amount", "what costs nothing needs no wallet")
+    cause = Cause(transaction_id=transaction_id, payment_id=payment_id)
+    unit.emit(wallet_id, wallets.deduct_funds(wallet, payment.amount_cents, cause))
+    unit.emit(payment_id, payments.capture(payment, "wallet"))
