@@ -1,6 +1,18 @@
 """Every kind of stream, and how it folds. Snapshots only where streams grow long and hold nothing personal."""
 
-from domain import catalog, claims, identity, ledger, library, notices, orders, payments, transactions, wallets
+from domain import (
+    catalog,
+    claims,
+    identity,
+    ledger,
+    library,
+    notices,
+    orders,
+    payments,
+    receipts,
+    transactions,
+    wallets,
+)
 from eventstore.repository import Aggregate
 
 USER = Aggregate("user", identity.User, identity.evolve)
@@ -13,5 +25,7 @@ NOTICE = Aggregate("notice", notices.Notice, notices.evolve)
 WALLET = Aggregate("wallet", wallets.Wallet, wallets.evolve, snapshot_every=100)
 TRANSACTION = Aggregate("transaction", transactions.Transaction, transactions.evolve)
 POSTING = Aggregate("posting", ledger.Posted, ledger.evolve)
+BOOK = Aggregate("fiscal_book", receipts.Book, receipts.evolve_book, snapshot_every=100)
+RECEIPT = Aggregate("receipt", receipts.Receipt, receipts.evolve)
 
-ALL = (USER, CLAIM, GAME, ORDER, PAYMENT, LIBRARY, NOTICE, WALLET, TRANSACTION, POSTING)
+ALL = (USER, CLAIM, GAME, ORDER, PAYMENT, LIBRARY, NOTICE, WALLET, TRANSACTION, POSTING, BOOK, RECEIPT)

@@ -6,11 +6,12 @@ from datetime import date
 from pathlib import Path
 from uuid import UUID
 
+from commands.bus import IMPORTER
 from domain.catalog import Listing, Price
 from domain.errors import Invalid, Refused
 from domain.ids import derived
 from eventstore.log import AlreadyDone, Once
-from runtime.load.rows import IMPORTER, BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
+from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
 from runtime.wiring import Core
 
 DEFAULT_PRICE_CENTS = 1999

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from commands.bus import IMPORTER
 from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated
 from domain.errors import Refused
 from domain.ids import derived
@@ -16,7 +17,6 @@ from domain.orders import OrderCancelled
 from domain.payments import Method
 from eventstore.log import AlreadyDone, Once
 from runtime.load.rows import (
-    IMPORTER,
     PAGE,
     BrokenRow,
     LoadReport,

@@ -10,14 +10,11 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from commands.bus import Caller
 from runtime.wiring import Core
 
 AT_ONCE = 128
 PAGE = 2_000
 CSV_FIELD_LIMIT = 1_000_000
-
-IMPORTER = Caller("import", account_type="ADMIN")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
