@@ -18,6 +18,10 @@ class StreamReader(Protocol):
         self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None
     ) -> list[Recorded]: ...
 
+    async def read(
+        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+    ) -> list[Recorded]: ...
+
 
 async def row_as_of(
     log: StreamReader, projection: Projection[Any], key: Key, moment: int | datetime
@@ -28,9 +32,20 @@ async def row_as_of(
     return found
 
 
-async def _events(log: StreamReader, streams: Sequence[UUID], moment: int | datetime) -> list[Recorded]:
+async def _events(log: StreamReader, streams: Sequence[UUID] | None, moment: int | datetime) -> list[Recorded]:
     upto = moment if isinstance(moment, int) else None
-    events = [event for stream_id in dict.fromkeys(streams) for event in await log.read_stream(stream_id, upto=upto)]
+    if streams is None:
+        events = await _all_events(log, upto)
+    else:
+        found = [await log.read_stream(stream_id, upto=upto) for stream_id in dict.fromkeys(streams)]
+        events = [event for stream in found for event in stream]
     if isinstance(moment, datetime):
         events = [event for event in events if event.env.recorded_at <= moment]
     return sorted(events, key=lambda event: event.env.position)
+
+
+async def _all_events(log: StreamReader, upto: int | None) -> list[Recorded]:
+    events: list[Recorded] = []
+    while page := await log.read(events[-1].env.position if events else 0, upto=upto):
+        events += page
+    return events

@@ -18,7 +18,7 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.log import Envelope
 from projections import feeds
-from projections.projection import Projection, Rows
+from projections.projection import Key, Projection, Rows
 from projections.reading import Page, Reader, Unreadable, collector_paused
 from projections.store import Store
 
@@ -118,7 +118,8 @@ def fold_page(
 
     Raises what the store raises: no fault of an event.
     """
-    mine, keys = [], []
+    mine = []
+    keys: list[Key] = []
     for env, event in page:
         if env.name not in names or (parked and env.position >= parked.get(env.stream_id, env.position + 1)):
             continue
@@ -126,9 +127,10 @@ def fold_page(
             return env, _described(event.error)
         handler, key_of = projection.folds[type(event)]
         try:
-            keys.append(key_of(event, env))
+            touched = key_of(event, env)
         except Exception as error:
             return env, _described(error)
+        keys.extend(touched if isinstance(touched, list) else (touched,))
         mine.append((handler, event, env))
     rows.prefetch(keys)
     for handler, event, env in mine:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from domain.payments import (
     OPEN,
+    DepositFailed,
     Method,
     PaymentActionRequired,
     PaymentCaptured,
@@ -13,6 +14,7 @@ from domain.payments import (
     PaymentIntentCreated,
     PaymentMethodAttached,
     PaymentNoticeReceived,
+    PaymentProcessed,
     PaymentRefunded,
     PaymentRefundFailed,
     PaymentRefundRequested,
@@ -123,8 +125,17 @@ class Payments(Projection[PaymentRow]):
         payment.provider_ref = text_or_none(event.provider_ref) or payment.provider_ref
         payment.redirect_url = payment.code = payment.detail = None
 
+    @on(PaymentProcessed)
+    def processed(self, rows: Rows[PaymentRow], event: PaymentProcessed, env: Envelope) -> None:
+        payment = _changed(
+            rows, env, status="CAPTURED", amount_cents=event.amount_cents, provider_ref=event.provider_ref
+        )
+        payment.provider_ref = text(event.provider_ref)
+        payment.redirect_url = payment.code = payment.detail = None
+
     @on(PaymentFailed)
-    def failed(self, rows: Rows[PaymentRow], event: PaymentFailed, env: Envelope) -> None:
+    @on(DepositFailed)
+    def failed(self, rows: Rows[PaymentRow], event: PaymentFailed | DepositFailed, env: Envelope) -> None:
         payment = _changed(rows, env, status="FAILED", code=event.code, detail=event.detail)
         payment.code, payment.detail, payment.redirect_url = text(event.code), text(event.detail), None
 

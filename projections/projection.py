@@ -35,6 +35,8 @@ Key = Any
 Fetch = Callable[[Sequence[Key]], Iterable[R]]
 Handler = Callable[[Any, "Rows[Any]", Any, Envelope], None]
 KeyOf = Callable[[Any, Envelope], Key]
+"""What an event touches: a key, or a list of keys."""
+
 Fold = tuple[Handler, KeyOf]
 
 
@@ -126,7 +128,8 @@ def on(
     """Mark a method as the fold of one event type.
 
     `key` says which row it touches, so that a page's rows are fetched at once: the name of a payload field, or a
-    function of event and envelope; by default the stream. A row not announced is still found, one by one.
+    function of event and envelope, which returns a list of keys where there are several rows; by default the stream.
+    A row not announced is still found, one by one.
     """
 
     def mark(function: Callable[..., None]) -> Callable[..., None]:
@@ -160,8 +163,9 @@ class Projection(Generic[R]):
             for event_type, key in getattr(attribute, "_folds", ()):
                 cls.folds[event_type] = (attribute, key)
 
-    def streams_of(self, key: Key) -> Sequence[UUID]:
-        """The streams that feed a row, so that one row as of a moment costs its own streams and not the whole log."""
+    def streams_of(self, key: Key) -> Sequence[UUID] | None:
+        """The streams that feed a row, so that one row as of a moment costs its own streams and not the whole log;
+        None where the key does not tell."""
         return [key[0] if isinstance(key, tuple) else key]
 
     def apply(self, rows: Rows[R], event: msgspec.Struct, env: Envelope) -> None:

@@ -6,6 +6,7 @@ from projections.deadlines import Deadlines
 from projections.engine import Registered
 from projections.game_documents import GamesText
 from projections.games import Games
+from projections.ledger import LedgerAccounts, LedgerEntries
 from projections.library import OwnedGames
 from projections.notifications import Notifications
 from projections.orders import Orders
@@ -13,9 +14,24 @@ from projections.payments import Payments
 from projections.postgres_documents import PostgresDocuments
 from projections.projection import Projection
 from projections.store import PostgresTable
+from projections.transactions import Transactions
 from projections.users import Users
+from projections.wallets import WalletMovements, Wallets
 
-TABLES: tuple[type[Projection[Any]], ...] = (Users, Games, Orders, Payments, OwnedGames, Notifications, Deadlines)
+TABLES: tuple[type[Projection[Any]], ...] = (
+    Users,
+    Games,
+    Orders,
+    Payments,
+    OwnedGames,
+    Notifications,
+    Deadlines,
+    Wallets,
+    WalletMovements,
+    Transactions,
+    LedgerAccounts,
+    LedgerEntries,
+)
 """The projections whose rows are a table of their own."""
 
 

@@ -1,0 +1,123 @@
+"""The ledger's accounts with what was posted to them, and every entry with the event that caused it."""
+
+from datetime import datetime
+from uuid import UUID
+
+from domain.ledger import AccountOpened, TransactionPosted
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text
+from projections.projection import Key, Projection, Row, Rows, on
+
+NO_CURRENCY = ""
+"""Stands for the currency of an account that was opened: it has one for each currency that is posted to it."""
+
+AccountKey = tuple[str, str]
+
+
+class LedgerAccountRow(Row):
+    """An account in one currency; `balance_cents` is credits minus debits.
+
+    An account that was opened has a row without a currency as well, which holds no money.
+    """
+
+    KEY = ("account_id", "currency")
+
+    account_id: str
+    currency: str
+    debits_cents: int
+    credits_cents: int
+    balance_cents: int
+    opened_at: datetime
+    updated_at: datetime
+
+
+def _opened(event: AccountOpened, _: Envelope) -> AccountKey:
+    return text(event.account_id), NO_CURRENCY
+
+
+def _posted_to(event: TransactionPosted, _: Envelope) -> list[AccountKey]:
+    return [(text(entry.account_id), text(entry.currency)) for entry in event.entries]
+
+
+class LedgerAccounts(Projection[LedgerAccountRow]):
+    """Every account in every currency."""
+
+    name, version, row = "ledger_accounts", 1, LedgerAccountRow
+
+    def streams_of(self, key: Key) -> None:  # noqa: ARG002 - whatever the account
+        """Any posting may touch any account: as of a moment, its entries are better summed up (see the queries)."""
+        return
+
+    @on(AccountOpened, key=_opened)
+    def opened(self, rows: Rows[LedgerAccountRow], event: AccountOpened, env: Envelope) -> None:
+        _account(rows, _opened(event, env), env)
+
+    @on(TransactionPosted, key=_posted_to)
+    def posted(self, rows: Rows[LedgerAccountRow], event: TransactionPosted, env: Envelope) -> None:
+        for entry, key in zip(event.entries, _posted_to(event, env), strict=True):
+            account = _account(rows, key, env)
+            if entry.direction == "credit":
+                account.credits_cents += entry.amount_cents
+            else:
+                account.debits_cents += entry.amount_cents
+            account.balance_cents = account.credits_cents - account.debits_cents
+            account.updated_at = recorded_at(env)
+
+
+def _account(rows: Rows[LedgerAccountRow], key: AccountKey, env: Envelope) -> LedgerAccountRow:
+    account = rows.get(key)
+    if account is None:
+        at = recorded_at(env)
+        account = LedgerAccountRow(*key, 0, 0, 0, opened_at=at, updated_at=at)
+        rows.put(account)
+    return account
+
+
+class LedgerEntryRow(Row):
+    """An entry: the `number`th of its ledger transaction, and the event that caused it."""
+
+    KEY = ("ledger_transaction_id", "number")
+    INDEXES = ("account_id, position, number", "account_id, currency, position, number")
+
+    ledger_transaction_id: UUID
+    number: int
+    account_id: str
+    direction: str
+    amount_cents: int
+    currency: str
+    cause_event_id: UUID
+    order_id: UUID | None
+    payment_id: UUID | None
+    transaction_id: UUID | None
+    position: int
+    at: datetime
+
+
+def _entries_of(event: TransactionPosted, env: Envelope) -> list[tuple[UUID, int]]:
+    return [(env.stream_id, number) for number in range(len(event.entries))]
+
+
+class LedgerEntries(Projection[LedgerEntryRow]):
+    """Every entry of every ledger transaction."""
+
+    name, version, row = "ledger_entries", 1, LedgerEntryRow
+
+    @on(TransactionPosted, key=_entries_of)
+    def posted(self, rows: Rows[LedgerEntryRow], event: TransactionPosted, env: Envelope) -> None:
+        for number, entry in enumerate(event.entries):
+            rows.put(
+                LedgerEntryRow(
+                    ledger_transaction_id=env.stream_id,
+                    number=number,
+                    account_id=text(entry.account_id),
+                    direction=entry.direction,
+                    amount_cents=entry.amount_cents,
+                    currency=text(entry.currency),
+                    cause_event_id=event.cause_event_id,
+                    order_id=event.order_id,
+                    payment_id=event.payment_id,
+                    transaction_id=event.transaction_id,
+                    position=env.position,
+                    at=recorded_at(env),
+                )
+            )

@@ -1,0 +1,118 @@
+"""Wallets as they stand, and their statements: a row for each time money went in or out."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from domain.wallets import FundsAdded, FundsDeducted, WalletCreated, WalletDeactivated, WalletReactivated
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text, text_or_none
+from projections.projection import Projection, Row, Rows, on
+
+
+class WalletRow(Row):
+    """A person's money in one currency. `status` is ACTIVE or INACTIVE; `version` is the stream's."""
+
+    KEY = ("wallet_id",)
+    INDEXES = ("user_id, currency",)
+
+    wallet_id: UUID
+    user_id: UUID
+    currency: str
+    balance_cents: int
+    status: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Wallets(Projection[WalletRow]):
+    """Every wallet by its id."""
+
+    name, version, row = "wallets", 1, WalletRow
+
+    @on(WalletCreated)
+    def created(self, rows: Rows[WalletRow], event: WalletCreated, env: Envelope) -> None:
+        at = recorded_at(env)
+        rows.put(
+            WalletRow(
+                wallet_id=env.stream_id,
+                user_id=event.user_id,
+                currency=text(event.currency),
+                balance_cents=0,
+                status="ACTIVE",
+                version=env.version,
+                created_at=at,
+                updated_at=at,
+            )
+        )
+
+    @on(WalletDeactivated)
+    def deactivated(self, rows: Rows[WalletRow], _: WalletDeactivated, env: Envelope) -> None:
+        _changed(rows, env).status = "INACTIVE"
+
+    @on(WalletReactivated)
+    def reactivated(self, rows: Rows[WalletRow], _: WalletReactivated, env: Envelope) -> None:
+        _changed(rows, env).status = "ACTIVE"
+
+    @on(FundsAdded)
+    @on(FundsDeducted)
+    def moved(self, rows: Rows[WalletRow], event: FundsAdded | FundsDeducted, env: Envelope) -> None:
+        _changed(rows, env).balance_cents = event.balance_cents
+
+
+def _changed(rows: Rows[WalletRow], env: Envelope) -> WalletRow:
+    wallet = rows[env.stream_id]
+    wallet.version, wallet.updated_at = env.version, recorded_at(env)
+    return wallet
+
+
+class WalletMovementRow(Row):
+    """A line of a wallet's statement, at its place in the log. `direction` is credit (in) or debit (out);
+    `balance_cents` is the balance after it."""
+
+    KEY = ("wallet_id", "position")
+
+    wallet_id: UUID
+    position: int
+    direction: str
+    amount_cents: int
+    currency: str
+    balance_cents: int
+    transaction_id: UUID | None
+    payment_id: UUID | None
+    reason: str | None
+    at: datetime
+
+
+def _line_of(_: FundsAdded | FundsDeducted, env: Envelope) -> tuple[UUID, int]:
+    return env.stream_id, env.position
+
+
+class WalletMovements(Projection[WalletMovementRow]):
+    """Every movement of money in every wallet."""
+
+    name, version, row = "wallet_movements", 1, WalletMovementRow
+
+    @on(FundsAdded, key=_line_of)
+    def added(self, rows: Rows[WalletMovementRow], event: FundsAdded, env: Envelope) -> None:
+        rows.put(_line("credit", event, env))
+
+    @on(FundsDeducted, key=_line_of)
+    def deducted(self, rows: Rows[WalletMovementRow], event: FundsDeducted, env: Envelope) -> None:
+        rows.put(_line("debit", event, env))
+
+
+def _line(direction: Literal["credit", "debit"], event: FundsAdded | FundsDeducted, env: Envelope) -> WalletMovementRow:
+    return WalletMovementRow(
+        wallet_id=env.stream_id,
+        position=env.position,
+        direction=direction,
+        amount_cents=event.amount_cents,
+        currency=text(event.currency),
+        balance_cents=event.balance_cents,
+        transaction_id=event.transaction_id,
+        payment_id=event.payment_id,
+        reason=text_or_none(event.reason),
+        at=recorded_at(env),
+    )
