@@ -13,6 +13,8 @@ from projections.orders import Orders
 from projections.payments import Payments
 from projections.postgres_documents import PostgresDocuments
 from projections.projection import Projection
+from projections.receipts import Receipts
+from projections.sales import Sales
 from projections.store import PostgresTable
 from projections.transactions import Transactions
 from projections.users import Users
@@ -31,6 +33,8 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     Transactions,
     LedgerAccounts,
     LedgerEntries,
+    Receipts,
+    Sales,
 )
 """The projections whose rows are a table of their own."""
 

@@ -1,4 +1,4 @@
-"""Orders with their payments."""
+"""Orders with their payments and fiscal receipts."""
 
 from datetime import datetime
 from uuid import UUID
@@ -12,10 +12,13 @@ from projections.orders import OrderLineRow, Orders
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.payments import Payment, payment_as_of
 from queries.read_models import Answer, ReadModels
+from queries.receipts import Receipt, receipts_as_of
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An order; `user_id` is the buyer. `timeline` tells its events and its payment's, in the order of the log."""
+    """An order; `user_id` is the buyer. `timeline` tells its events, its payment's and its receipts', in the order of
+    the log. `receipts` are in the order of their sellers' lines; a seller has none before the operator is to be told.
+    """
 
     order_id: UUID
     user_id: UUID
@@ -35,9 +38,14 @@ class Order(msgspec.Struct, frozen=True):
     created_at: datetime
     updated_at: datetime
     payment: Payment | None = None
+    receipts: list[Receipt] = []
 
 
-_COLUMNS = f"{columns_of(Order, 'o', without=('payment',))}, p AS payment"
+_RECEIPTS = (
+    f"(SELECT coalesce(json_agg(r), '[]') FROM (SELECT {columns_of(Receipt, 'r')}"
+    " FROM {receipts} r WHERE r.order_id = o.order_id) AS r) AS receipts"
+)
+_COLUMNS = f"{columns_of(Order, 'o', without=('payment', 'receipts'))}, p AS payment, {_RECEIPTS}"
 _SOURCE = "{orders} o LEFT JOIN {payments} p ON p.payment_id = o.payment_id"
 _LISTING = Listing(Order, _COLUMNS, _SOURCE)
 _NEWEST = newest_first("o.created_position")
@@ -67,14 +75,20 @@ async def orders(
 
 
 async def order_as_of(log: Log, order_id: UUID, moment: int | datetime) -> Order | None:
-    """The order and its payment as they were at a log position or a time."""
+    """The order, its payment and its receipts as they were at a log position or a time."""
     row = await row_as_of(log, Orders(), order_id, moment)
     if row is None:
         return None
     found = msgspec.convert(row, Order, from_attributes=True)
-    return _told_whole(msgspec.structs.replace(found, payment=await payment_as_of(log, found.payment_id, moment)))
+    payment = await payment_as_of(log, found.payment_id, moment)
+    receipts = await receipts_as_of(log, order_id, [line.seller_id for line in found.lines], moment)
+    return _told_whole(msgspec.structs.replace(found, payment=payment, receipts=receipts))
 
 
 def _told_whole(order: Order) -> Order:
+    sellers = [line.seller_id for line in order.lines]
+    receipts = sorted(order.receipts, key=lambda receipt: sellers.index(receipt.seller_id))
     happened = [*order.timeline, *(order.payment.history if order.payment else [])]
-    return msgspec.structs.replace(order, timeline=sorted(happened, key=lambda each: each.position))
+    happened += [each for receipt in receipts for each in receipt.history]
+    timeline = sorted(happened, key=lambda each: each.position)
+    return msgspec.structs.replace(order, timeline=timeline, receipts=receipts)

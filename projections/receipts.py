@@ -1,0 +1,70 @@
+"""Fiscal receipts: one per order and seller, with its number and what became of it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from domain.receipts import FiscalReceiptCreated, FiscalReceiptFailed, FiscalReceiptRequested, receipt_id
+from eventstore.log import Envelope
+from projections.fields import Happened, happened, recorded_at, text, text_or_none
+from projections.projection import Projection, Row, Rows, on
+
+
+class ReceiptRow(Row):
+    """A receipt; `issued_at` is when the operator had taken it."""
+
+    KEY = ("receipt_id",)
+    INDEXES = ("order_id",)
+
+    receipt_id: UUID
+    order_id: UUID
+    seller_id: UUID
+    number: int
+    year: int
+    amount_cents: int
+    currency: str
+    status: str
+    url: str | None
+    issued_at: datetime | None
+    history: list[Happened]
+
+
+class Receipts(Projection[ReceiptRow]):
+    """Every receipt by its id."""
+
+    name, version, row = "receipts", 1, ReceiptRow
+
+    @on(FiscalReceiptRequested)
+    def requested(self, rows: Rows[ReceiptRow], event: FiscalReceiptRequested, env: Envelope) -> None:
+        rows.put(
+            ReceiptRow(
+                receipt_id=env.stream_id,
+                order_id=event.order_id,
+                seller_id=event.seller_id,
+                number=event.number,
+                year=event.year,
+                amount_cents=event.amount_cents,
+                currency=text(event.currency),
+                status="REQUESTED",
+                url=None,
+                issued_at=None,
+                history=[happened(env, status="REQUESTED", amount_cents=event.amount_cents)],
+            )
+        )
+
+    @on(FiscalReceiptCreated)
+    def created(self, rows: Rows[ReceiptRow], event: FiscalReceiptCreated, env: Envelope) -> None:
+        receipt = rows[env.stream_id]
+        receipt.status, receipt.url, receipt.issued_at = "CREATED", text_or_none(event.url), recorded_at(env)
+        receipt.history.append(happened(env, status="CREATED", amount_cents=event.amount_cents))
+
+    @on(FiscalReceiptFailed)
+    def failed(self, rows: Rows[ReceiptRow], event: FiscalReceiptFailed, env: Envelope) -> None:
+        receipt = rows[env.stream_id]
+        receipt.status = "FAILED"
+        receipt.history.append(happened(env, status="FAILED", code=event.code, attempt=event.attempts))
+
+
+def keys_of_order(order_id: UUID, seller_ids: Iterable[UUID]) -> list[UUID]:
+    """The keys of the receipts that these sellers may give for an order, each once."""
+    return [receipt_id(order_id, seller_id) for seller_id in dict.fromkeys(seller_ids)]

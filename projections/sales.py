@@ -1,0 +1,93 @@
+"""Sales, for analytics: per order what each of its lines brought in, what went back of it, and the platform's fee.
+
+A row is an order, not a day, because only the order's own stream says what its confirmation or its refund is about;
+so every figure follows from one stream, and `queries/sales.py` adds the rows up. What goes back counts on the day of
+the sale that it undoes.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from uuid import UUID
+
+import msgspec
+
+from domain.ids import PLATFORM_ID
+from domain.ledger import REVENUE, refunded_shares, shares_of
+from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderRefunded
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text
+from projections.projection import Projection, Row, Rows, on
+
+
+class SoldLine(msgspec.Struct):
+    """A line of an order. `fee_cents` is what the platform keeps for selling it; its own games bear no fee."""
+
+    seller_id: UUID
+    game_id: UUID
+    units: int
+    gross_cents: int
+    refunded_cents: int
+    fee_cents: int
+
+
+class SaleRow(Row):
+    """An order; `day` is the one (UTC) on which it was paid, None before that."""
+
+    KEY = ("order_id",)
+    INDEXES = ("day",)
+
+    order_id: UUID
+    day: date | None
+    currency: str
+    lines: list[SoldLine]
+
+
+class Sales(Projection[SaleRow]):
+    """Every order that is paid, or may still be."""
+
+    name, version, row = "sales", 1, SaleRow
+
+    @on(OrderCreated)
+    def created(self, rows: Rows[SaleRow], event: OrderCreated, env: Envelope) -> None:
+        fees = _fees(event.lines)
+        lines = [
+            SoldLine(line.seller_id, line.game_id, line.quantity, _gross(line), 0, fee)
+            for line, fee in zip(event.lines, fees, strict=True)
+        ]
+        rows.put(SaleRow(env.stream_id, None, text(event.currency), lines))
+
+    @on(OrderConfirmed)
+    def confirmed(self, rows: Rows[SaleRow], _: OrderConfirmed, env: Envelope) -> None:
+        rows[env.stream_id].day = recorded_at(env).date()
+
+    @on(OrderCancelled)
+    def cancelled(self, rows: Rows[SaleRow], _: OrderCancelled, env: Envelope) -> None:
+        rows.delete(env.stream_id)
+
+    @on(OrderRefunded)
+    def refunded(self, rows: Rows[SaleRow], event: OrderRefunded, env: Envelope) -> None:
+        """Each line gives pro rata to what it has left, seller's part and fee alike, in whole cents."""
+        lines = rows[env.stream_id].lines
+        left: dict[str, int] = {}
+        for number, line in enumerate(lines):
+            left[f"{number} fee"] = line.fee_cents
+            left[f"{number} seller"] = line.gross_cents - line.refunded_cents - line.fee_cents
+        back = refunded_shares(left, [event.amount_cents])
+        for number, line in enumerate(lines):
+            line.fee_cents -= back[f"{number} fee"]
+            line.refunded_cents += back[f"{number} fee"] + back[f"{number} seller"]
+
+
+def _gross(line: OrderLine) -> int:
+    return line.quantity * line.unit_price_cents
+
+
+def _fees(lines: Sequence[OrderLine]) -> list[int]:
+    """The fee of each line: the ledger's, which is rounded per seller, spread over the seller's lines."""
+    fees = dict.fromkeys(range(len(lines)), 0)
+    for seller_id in {line.seller_id for line in lines} - {PLATFORM_ID}:
+        own = {str(number): line for number, line in enumerate(lines) if line.seller_id == seller_id}
+        fee = shares_of(list(own.values())).get(REVENUE, 0)
+        spread = refunded_shares({number: _gross(line) for number, line in own.items()}, [fee])
+        fees |= {int(number): cents for number, cents in spread.items()}
+    return list(fees.values())

@@ -1,0 +1,73 @@
+"""What was sold: figures per day, seller or game, added up from the orders of a period."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from queries.read_models import Answer, ReadModels
+
+GroupBy = Literal["day", "seller", "game"]
+
+_GROUPS: Mapping[GroupBy, tuple[str, str]] = {
+    "day": ("s.day", "day, currency"),
+    "seller": ("line.seller_id", "gross_cents DESC, currency, seller_id"),
+    "game": ("line.game_id", "gross_cents DESC, currency, game_id"),
+}
+"""How rows are grouped, and in which order the groups are listed."""
+
+_NAMES: Mapping[GroupBy, str] = {"day": "day", "seller": "seller_id", "game": "game_id"}
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Sales in one currency, of the day, seller or game that it names (none of them: of all). `orders` have a line
+    among them; `gross_cents` is what was paid, `refunded_cents` what went back of it, by now; `fee_cents` is what the
+    platform kept of the rest for selling others' games.
+    """
+
+    currency: str
+    orders: int
+    units: int
+    gross_cents: int
+    refunded_cents: int
+    fee_cents: int
+    day: date | None = None
+    seller_id: UUID | None = None
+    game_id: UUID | None = None
+
+
+_SUMS = (
+    "s.currency, count(DISTINCT s.order_id) AS orders, sum(line.units) AS units, sum(line.gross_cents) AS gross_cents,"
+    " sum(line.refunded_cents) AS refunded_cents, sum(line.fee_cents) AS fee_cents"
+)
+_SOURCE = (
+    "{sales} s CROSS JOIN LATERAL jsonb_to_recordset(s.lines) AS line (seller_id uuid, game_id uuid, units bigint,"
+    " gross_cents bigint, refunded_cents bigint, fee_cents bigint)"
+    " WHERE s.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR s.currency = %(currency)s)"
+)
+
+
+async def sales(
+    models: ReadModels,
+    *,
+    group_by: GroupBy,
+    first: date,
+    last: date,
+    currency: str | None = None,
+    limit: int = 1000,
+) -> Answer[list[Figures]]:
+    """Figures of what was sold from the first to the last day (UTC), at most `limit`: days in order, of sellers and
+    games those that sold most. One for each currency: amounts of several are never added up.
+    """
+    key, order = _GROUPS[group_by]
+    query = f"SELECT {key} AS {_NAMES[group_by]}, {_SUMS} FROM {_SOURCE} GROUP BY {key}, s.currency"
+    values = {"first": first, "last": last, "currency": currency, "limit": limit}
+    return await models.rows(Figures, f"{query} ORDER BY {order} LIMIT %(limit)s", **values)
+
+
+async def totals(models: ReadModels, *, first: date, last: date, currency: str | None = None) -> Answer[list[Figures]]:
+    """Figures of all that was sold from the first to the last day (UTC), one for each currency."""
+    query = f"SELECT {_SUMS} FROM {_SOURCE} GROUP BY s.currency ORDER BY s.currency"
+    return await models.rows(Figures, query, first=first, last=last, currency=currency)
