@@ -1,0 +1,122 @@
+"""The operator's HTTP server: receipts are reported here, books are looked at, and people see a receipt as a page."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path as FilePath
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from adapters.fiscal_simulator.books import Books, Receipt, Refusal, Sale
+from domain.money import format_amount
+
+IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+Year = Annotated[int, Path(ge=2000, le=9999)]
+
+
+class NewReceipt(BaseModel):
+    """The body of POST /v1/receipts; the amount is in the smallest unit of the currency."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seller_id: UUID
+    year: Annotated[int, Field(strict=True, ge=2000, le=9999)]
+    number: Annotated[int, Field(strict=True, ge=1, le=10**9)]
+    order_id: UUID
+    amount_cents: Annotated[int, Field(strict=True, gt=0, le=10**12)]
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
+
+
+async def _books(request: Request) -> Books:
+    books: Books = request.app.state.books
+    return books
+
+
+TheBooks = Annotated[Books, Depends(_books)]
+router = APIRouter()
+
+
+@router.post("/v1/receipts")
+async def issue(request: Request, books: TheBooks, body: NewReceipt, key: IdempotencyKey) -> dict[str, str]:
+    """Report a sale under its number. The same again under the same key gets the same answer; 409 for a number, an
+    order or a key that was used for another."""
+    receipt = books.issue(Sale(**body.model_dump()), key)
+    return {"reference": receipt.reference, "url": f"{request.app.state.public_url}/receipts/{receipt.reference}"}
+
+
+@router.get("/v1/books/{seller_id}/{year}")
+async def book(books: TheBooks, seller_id: UUID, year: Year) -> dict[str, int | list[int]]:
+    """A seller's year: how many receipts, the highest number, and which numbers below it have not come."""
+    found = books.book(seller_id, year)
+    return {"issued": found.issued, "last_number": found.last_number, "gaps": found.gaps}
+
+
+@router.get("/receipts/{reference}", response_class=HTMLResponse)
+async def show(books: TheBooks, reference: str) -> HTMLResponse:
+    """A receipt as a page."""
+    receipt = books.receipt(reference)
+    if receipt is None:
+        return HTMLResponse(_page("No such receipt", [("Reference", reference)]), 404)
+    return HTMLResponse(_page(f"Receipt {receipt.sale.number}/{receipt.sale.year}", _rows(receipt)))
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Whether it works."""
+    return {"status": "ok"}
+
+
+def create_app(store_path: FilePath, public_url: str) -> FastAPI:
+    """The operator's server, to be run by uvicorn in one process. `store_path` is its SQLite file, which no other
+    process may have open; `public_url` is where people reach it.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with contextlib.closing(Books(store_path)) as app.state.books:
+            yield
+
+    app = FastAPI(title="Simulated fiscal operator", lifespan=lifespan)
+    app.state.public_url = public_url.rstrip("/")
+    app.include_router(router)
+    app.add_exception_handler(Refusal, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)
+    return app
+
+
+async def _refuse(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    return JSONResponse({"code": error.code, "message": error.message}, 409)
+
+
+async def _refuse_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    return JSONResponse({"code": "invalid_receipt", "message": f"{where}: {first['msg']}"}, 422)
+
+
+def _rows(receipt: Receipt) -> list[tuple[str, str]]:
+    sale = receipt.sale
+    return [
+        ("Seller", str(sale.seller_id)),
+        ("Order", str(sale.order_id)),
+        ("Amount", format_amount(sale.amount_cents, sale.currency)),
+        ("Issued", f"{datetime.fromtimestamp(receipt.issued_at, UTC):%Y-%m-%d %H:%M:%S} UTC"),
+        ("Reference", receipt.reference),
+    ]
+
+
+def _page(title: str, rows: list[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        "<style>body{font:16px system-ui;max-width:40rem;margin:3rem auto} th{text-align:left}</style>"
+        f"<h1>{escape(title)}</h1><table>{cells}</table><p>Simulated: of no worth to any tax office.</p></html>"
+    )

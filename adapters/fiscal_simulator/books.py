@@ -1,0 +1,118 @@
+"""The operator's books, in one SQLite file. A number is used once, an order is reported once per seller.
+
+What "no gaps" means here: receipts may come in any order, since whoever numbers them reports them side by side; a gap
+is a number below the last one that has not come, and `gaps` tells of it until it has.
+"""
+
+import sqlite3
+import time
+from importlib.resources import files
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from msgspec import Struct
+
+GAPS_SHOWN = 100
+"""So many gaps of a book are listed at most."""
+
+
+class Sale(Struct, frozen=True):
+    """What is reported."""
+
+    seller_id: UUID
+    year: int
+    number: int
+    order_id: UUID
+    amount_cents: int
+    currency: str
+
+
+class Receipt(Struct, frozen=True):
+    """A sale that was reported, at `issued_at` (unix seconds)."""
+
+    reference: str
+    sale: Sale
+    issued_at: int
+
+
+class Book(Struct, frozen=True):
+    """A seller's year: how many receipts came, the highest number, and the numbers below it that have not come."""
+
+    issued: int
+    last_number: int
+    gaps: list[int]
+
+
+class Refusal(Exception):
+    """The operator's no, in a code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+_COLUMNS = "reference, issued_at, seller_id, year, number, order_id, amount_cents, currency"
+
+
+class Books:
+    """All books. Calls take some microseconds, and are made on the event loop."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        # Exclusive: a second process on the same file is refused.
+        self._db.executescript(
+            "pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = normal;"
+        )
+        self._db.executescript(files(__package__).joinpath("schema.sql").read_text())
+
+    def close(self) -> None:
+        self._db.close()
+
+    def issue(self, sale: Sale, idempotency_key: str) -> Receipt:
+        """Enter a sale; the same under the same key is the receipt of then.
+
+        Raises Refusal: idempotency_key_reused, number_used, order_reported.
+        """
+        known = self._find("idempotency_key = ?", idempotency_key)
+        if known is not None:
+            if known.sale != sale:
+                raise Refusal("idempotency_key_reused", "the key was used for another receipt")
+            return known
+        if self._find("seller_id = ? and year = ? and number = ?", str(sale.seller_id), sale.year, sale.number):
+            raise Refusal("number_used", f"number {sale.number} of {sale.year} is another receipt's")
+        if self._find("seller_id = ? and order_id = ?", str(sale.seller_id), str(sale.order_id)):
+            raise Refusal("order_reported", "this seller has reported this order under another number")
+        receipt = Receipt(f"fr_{uuid4().hex}", sale, int(time.time()))
+        values = (str(sale.seller_id), sale.year, sale.number, str(sale.order_id), sale.amount_cents, sale.currency)
+        self._db.execute(
+            f"insert into receipts (idempotency_key, {_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (idempotency_key, receipt.reference, receipt.issued_at, *values),
+        )
+        return receipt
+
+    def receipt(self, reference: str) -> Receipt | None:
+        """The receipt of a reference."""
+        return self._find("reference = ?", reference)
+
+    def book(self, seller_id: UUID, year: int) -> Book:
+        """What a seller has reported of a year; an empty book when nothing has come."""
+        of_book = (str(seller_id), year)
+        (issued, last), *_ = self._db.execute(
+            "select count(*), coalesce(max(number), 0) from receipts where seller_id = ? and year = ?", of_book
+        ).fetchall()
+        gaps: list[int] = []
+        query = "select number from receipts where seller_id = ? and year = ? order by number"
+        expected = 1
+        for (number,) in self._db.execute(query, of_book) if issued < last else ():
+            gaps += range(expected, min(number, expected + GAPS_SHOWN))
+            expected = number + 1
+        return Book(issued, last, gaps[:GAPS_SHOWN])
+
+    def _find(self, where: str, *values: object) -> Receipt | None:
+        rows = self._db.execute(f"select {_COLUMNS} from receipts where {where}", values).fetchall()
+        if not rows:
+            return None
+        reference, issued_at, seller_id, year, number, order_id, amount_cents, currency = rows[0]
+        sale = Sale(UUID(seller_id), year, number, UUID(order_id), amount_cents, currency)
+        return Receipt(reference, sale, issued_at)
