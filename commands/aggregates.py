@@ -12,6 +12,8 @@ from domain import (
     receipts,
     transactions,
     wallets,
+    webhook_deliveries,
+    webhook_endpoints,
 )
 from eventstore.repository import Aggregate
 
@@ -27,5 +29,24 @@ TRANSACTION = Aggregate("transaction", transactions.Transaction, transactions.ev
 POSTING = Aggregate("posting", ledger.Posted, ledger.evolve)
 BOOK = Aggregate("fiscal_book", receipts.Book, receipts.evolve_book, snapshot_every=100)
 RECEIPT = Aggregate("receipt", receipts.Receipt, receipts.evolve)
+WEBHOOK_ENDPOINT = Aggregate("webhook_endpoint", webhook_endpoints.WebhookEndpoint, webhook_endpoints.evolve)
+WEBHOOK_INDEX = Aggregate("webhook_index", webhook_endpoints.EndpointIndex, webhook_endpoints.evolve_index)
+WEBHOOK_DELIVERY = Aggregate("webhook_delivery", webhook_deliveries.WebhookDelivery, webhook_deliveries.evolve)
 
-ALL = (USER, CLAIM, GAME, ORDER, PAYMENT, LIBRARY, NOTICE, WALLET, TRANSACTION, POSTING, BOOK, RECEIPT)
+ALL = (
+    USER,
+    CLAIM,
+    GAME,
+    ORDER,
+    PAYMENT,
+    LIBRARY,
+    NOTICE,
+    WALLET,
+    TRANSACTION,
+    POSTING,
+    BOOK,
+    RECEIPT,
+    WEBHOOK_ENDPOINT,
+    WEBHOOK_INDEX,
+    WEBHOOK_DELIVERY,
+)

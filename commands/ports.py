@@ -13,17 +13,19 @@ IntentStatus = Literal["requires_payment_method", "requires_action", "processing
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """A provider's payment intent as it stands. `code` and `detail` say why the last attempt failed, if it did."""
+    """A provider's payment intent as it stands. `code` and `detail` say why the last attempt failed, if it did;
+    `payment_id` is None when it names none of ours; `refunded_cents` is all that went back, where a notice tells it."""
 
     ref: str
     status: IntentStatus
     amount_cents: int
     currency: str
-    payment_id: UUID
+    payment_id: UUID | None
     client_secret: str = ""
     redirect_url: str = ""
     code: str = ""
     detail: str = ""
+    refunded_cents: int = 0
 
 
 class ProviderRefund(msgspec.Struct, frozen=True):
@@ -149,22 +151,120 @@ class WorkQueue(Protocol):
         ...
 
 
-# -- mail --------------------------------------------------------------------------------------------------------------
+# -- notices to people -------------------------------------------------------------------------------------------------
 
 
-class Mail(msgspec.Struct, frozen=True):
-    """One message to one person. `message_id` is derived from the notice, so a repeat is the same message."""
+class Message(msgspec.Struct, frozen=True):
+    """A notice as a carrier takes it. A repeat has the same `notice_id`, and is the same message.
 
-    message_id: str
-    to: str
+    `subject` is one line. A carrier looks the person up by `email` or by `user_id`, whichever it knows people by.
+    """
+
+    notice_id: UUID
+    user_id: UUID
+    template: str
+    email: str
+    name: str
     subject: str
     text: str
 
 
-class Mailer(Protocol):
-    """Sends mail; returns the carrier's reference."""
+class NotDelivered(Exception):
+    """The carrier did not take a message, or it is unknown whether it did: send it again later.
 
-    async def send(self, mail: Mail) -> str: ...
+    `code` tells what a person must mend from what passes by itself:
+    `recipient_refused`, `message_refused`, `login_refused`: a permanent no, to the address, to the message or to us;
+    `try_later`: a temporary no; `unreachable`: no connection, or no answer in time.
+    `detail` is for operators, and names nobody.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class Carrier(Protocol):
+    """Carries notices to people: by mail, by push."""
+
+    async def send(self, message: Message) -> str:
+        """Hand a message over; returns the carrier's reference. Raises NotDelivered."""
+        ...
+
+
+# -- fiscal receipts ---------------------------------------------------------------------------------------------------
+
+
+class IssuedReceipt(msgspec.Struct, frozen=True):
+    """A receipt as the fiscal operator has it: its reference there, and where people see it."""
+
+    ref: str
+    url: str | None = None
+
+
+class OperatorUnavailable(Exception):
+    """No answer from the fiscal operator: it may have the receipt or not; ask again under the same idempotency key."""
+
+
+class OperatorRefused(Exception):
+    """The fiscal operator said no to the receipt as it is."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class FiscalOperator(Protocol):
+    """Whoever sales are reported to by law. It may be told of a book's numbers in any order, each once."""
+
+    async def issue(
+        self,
+        *,
+        seller_id: UUID,
+        year: int,
+        number: int,
+        order_id: UUID,
+        amount_cents: int,
+        currency: str,
+        idempotency_key: str,
+    ) -> IssuedReceipt:
+        """Report a sale. Under the key of an earlier call the answer is that call's.
+
+        Raises OperatorUnavailable, OperatorRefused.
+        """
+        ...
+
+
+# -- outgoing webhooks -------------------------------------------------------------------------------------------------
+
+
+class WebhookMessage(msgspec.Struct, frozen=True):
+    """One message to a merchant's server. A repeat has the same `message_id`; each of the secrets signs it."""
+
+    message_id: str
+    url: str
+    body: bytes
+    secrets: Sequence[str]
+    sent_at: datetime
+
+
+class WebhookUnsent(Exception):
+    """The message did not arrive, as far as we know: send it again. `code` says why (timeout, http_500, …)."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class WebhookSender(Protocol):
+    """Calls servers of merchants, but none in our own network."""
+
+    async def check(self, url: str) -> None:
+        """Raises Invalid("webhook_url_refused") when it would not call this."""
+        ...
+
+    async def send(self, message: WebhookMessage) -> int:
+        """Post the message; returns the answer's HTTP status, whatever it is. Raises WebhookUnsent without one."""
+        ...
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------

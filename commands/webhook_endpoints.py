@@ -1,0 +1,201 @@
+"""What may change about webhook endpoints: make, edit, disable, delete; another secret; send a delivery again, or a
+test."""
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from os import urandom
+from uuid import UUID
+
+from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
+from commands.bus import Caller, CommandBus, Landed
+from commands.catalog import seller_of
+from commands.client_secrets import ClientSecrets
+from commands.ports import WebhookSender
+from domain import webhook_deliveries, webhook_endpoints
+from domain.errors import Conflict, NotFound, Stale
+from domain.events import Event
+from domain.merchant_news import NAMES
+from domain.webhook_endpoints import WebhookEndpoint
+from eventstore.log import Once
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+
+SECRET_BYTES = 32
+
+Decide = Callable[[WebhookEndpoint], list[Event]]
+
+
+class WebhookEndpoints:
+    """Commands on webhook endpoints. A SELLER has their own; those that an ADMIN makes are the platform's, and an ADMIN
+    may change everybody's."""
+
+    def __init__(self, bus: CommandBus, sender: WebhookSender, secrets: ClientSecrets) -> None:
+        self._bus, self._sender, self._secrets = bus, sender, secrets
+
+    async def create(
+        self, caller: Caller, url: str, events: Sequence[str], description: str = "", *, once: Once | None = None
+    ) -> Landed[UUID]:
+        """Make an endpoint; returns its id.
+
+        Raises Forbidden("not_a_seller"); Invalid: webhook_url_refused, unknown_event_pattern;
+        Conflict("too_many_webhook_endpoints").
+        """
+        seller_id, endpoint_id = seller_of(caller), uuid7()
+        patterns = webhook_endpoints.check_patterns(events, NAMES)
+        await self._sender.check(url)
+        secret_ref = self._new_secret(endpoint_id)
+
+        async def decision(unit: Unit) -> UUID:
+            index = webhook_endpoints.index_id(seller_id)
+            created, added = webhook_endpoints.create(
+                await unit.load(WEBHOOK_INDEX, index),
+                endpoint_id,
+                seller_id=seller_id,
+                url=url,
+                events=patterns,
+                secret_ref=secret_ref,
+                description=description,
+            )
+            unit.create(WEBHOOK_ENDPOINT, endpoint_id, created)
+            unit.emit(index, added)
+            unit.refer(endpoint_id=endpoint_id)
+            return endpoint_id
+
+        return await self._bus.run(decision, caller, once)
+
+    async def update(
+        self,
+        caller: Caller,
+        endpoint_id: UUID,
+        *,
+        url: str | None = None,
+        events: Sequence[str] | None = None,
+        description: str | None = None,
+        expected_version: int | None = None,
+    ) -> Landed[UUID]:
+        """Edit what is given. Raises NotFound, Stale, and Invalid as `create`."""
+        patterns = None if events is None else webhook_endpoints.check_patterns(events, NAMES)
+        if url is not None:
+            await self._sender.check(url)
+
+        def decide(endpoint: WebhookEndpoint) -> list[Event]:
+            return webhook_endpoints.update(endpoint, url=url, events=patterns, description=description)
+
+        return await self._change(caller, endpoint_id, decide, expected_version=expected_version)
+
+    async def rotate_secret(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+        """Sign with a new secret, and for a day with the one before it, too. Raises NotFound."""
+        secret_ref, now = self._new_secret(endpoint_id), self._bus.clock.now()
+        return await self._change(
+            caller, endpoint_id, lambda _: webhook_endpoints.rotate_secret(secret_ref, now), once=once
+        )
+
+    async def enable(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+        """Send to it again what happens from now on. Raises NotFound, Forbidden("disabled_by_operator")."""
+        return await self._change(
+            caller,
+            endpoint_id,
+            lambda endpoint: webhook_endpoints.enable(endpoint, by_operator=caller.is_admin),
+            once=once,
+        )
+
+    async def disable(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+        """Send nothing more to it. Raises NotFound."""
+
+        def decide(endpoint: WebhookEndpoint) -> list[Event]:
+            is_own = endpoint.seller_id == seller_of(caller)
+            return webhook_endpoints.disable(endpoint, "owner" if is_own else "operator")
+
+        return await self._change(caller, endpoint_id, decide, once=once)
+
+    async def delete(self, caller: Caller, endpoint_id: UUID, *, expected_version: int | None = None) -> Landed[None]:
+        """Remove it for good. Raises NotFound, Stale."""
+
+        async def decision(unit: Unit) -> None:
+            endpoint = await _owned(unit, caller, endpoint_id, expected_version)
+            index = webhook_endpoints.index_id(endpoint.seller_id)
+            await unit.load(WEBHOOK_INDEX, index)
+            deleted, removed = webhook_endpoints.delete(endpoint_id)
+            unit.emit(endpoint_id, deleted)
+            unit.emit(index, removed)
+
+        return await self._bus.run(decision, caller)
+
+    # -- deliveries ----------------------------------------------------------------------------------------------------
+
+    async def test(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+        """Send a test; returns the delivery's id. Raises NotFound, Conflict("webhook_endpoint_disabled")."""
+        event_id = uuid7()
+        delivery_id = webhook_deliveries.delivery_id(endpoint_id, event_id)
+
+        async def decision(unit: Unit) -> UUID:
+            _must_be_enabled(await _owned(unit, caller, endpoint_id))
+            requested = webhook_deliveries.request(
+                None, endpoint_id=endpoint_id, event_id=event_id, event_name=webhook_deliveries.TEST
+            )
+            unit.create(WEBHOOK_DELIVERY, delivery_id, requested)
+            unit.refer(delivery_id=delivery_id)
+            return delivery_id
+
+        return await self._bus.run(decision, caller, once)
+
+    async def redeliver(
+        self, caller: Caller, endpoint_id: UUID, delivery_id: UUID, *, once: Once | None = None
+    ) -> Landed[UUID]:
+        """Send a delivery again, now, whatever came of it; returns its id.
+
+        Raises NotFound: webhook_endpoint_not_found, webhook_delivery_not_found; Conflict("webhook_endpoint_disabled").
+        """
+
+        async def decision(unit: Unit) -> UUID:
+            _must_be_enabled(await _owned(unit, caller, endpoint_id))
+            delivery = await unit.load(WEBHOOK_DELIVERY, delivery_id)
+            if delivery is None or delivery.endpoint_id != endpoint_id:
+                raise NotFound("webhook_delivery_not_found", "there is no such delivery to this endpoint")
+            unit.emit(delivery_id, webhook_deliveries.redeliver(delivery))
+            unit.refer(delivery_id=delivery_id)
+            return delivery_id
+
+        return await self._bus.run(decision, caller, once)
+
+    # -- shared --------------------------------------------------------------------------------------------------------
+
+    def secret(self, endpoint_id: UUID, endpoint: WebhookEndpoint) -> str | None:
+        """The secret that signs, for the answer that shows it."""
+        return self._secrets.open(endpoint_id, endpoint.secret_ref)
+
+    def _new_secret(self, endpoint_id: UUID) -> str:
+        secret = "whsec_" + b64encode(urandom(SECRET_BYTES)).decode()
+        return self._secrets.seal(endpoint_id, secret)
+
+    async def _change(
+        self,
+        caller: Caller,
+        endpoint_id: UUID,
+        decide: Decide,
+        *,
+        expected_version: int | None = None,
+        once: Once | None = None,
+    ) -> Landed[UUID]:
+        async def decision(unit: Unit) -> UUID:
+            unit.emit(endpoint_id, decide(await _owned(unit, caller, endpoint_id, expected_version)))
+            unit.refer(endpoint_id=endpoint_id)
+            return endpoint_id
+
+        return await self._bus.run(decision, caller, once)
+
+
+async def _owned(unit: Unit, caller: Caller, endpoint_id: UUID, expected: int | None = None) -> WebhookEndpoint:
+    """The endpoint, if it is the caller's (or the caller is an ADMIN). Raises NotFound, also of another's; Stale."""
+    seller_id, endpoint = seller_of(caller), await unit.load(WEBHOOK_ENDPOINT, endpoint_id)
+    if endpoint is None or endpoint.deleted or not (caller.is_admin or endpoint.seller_id == seller_id):
+        raise NotFound("webhook_endpoint_not_found", "there is no such endpoint")
+    version = unit.version(endpoint_id)
+    if expected is not None and version != expected:
+        raise Stale("version_mismatch", "the endpoint was changed meanwhile", version=version)
+    return endpoint
+
+
+def _must_be_enabled(endpoint: WebhookEndpoint) -> None:
+    if not endpoint.is_enabled:
+        raise Conflict("webhook_endpoint_disabled", "the endpoint is disabled: enable it first")

@@ -1,0 +1,51 @@
+"""From an event in the log to the news that merchants may have of it, and to the body of a message."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import GAME, ORDER, PAYMENT
+from domain import merchant_news
+from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated
+from domain.events import Event
+from domain.ledger import TransactionPosted
+from domain.merchant_news import News
+from domain.payments import PaymentCaptured, PaymentRefunded
+from eventstore.log import Envelope
+from eventstore.repository import Repository
+
+
+async def news_of(repository: Repository, event: Event, env: Envelope) -> News | None:
+    """The news that an event of merchant_news.FACTS is; None when it is nobody's. The same event is always the same
+    news: what it is told by (a game's seller, an order's lines) never changes.
+    """
+    match event:
+        case TransactionPosted():
+            return merchant_news.of_posting(event, env.stream_id)
+        case GameCreated() | GameUpdated() | GamePublished() | GameRetired():
+            game = await repository.seen(GAME, env.stream_id)
+            return None if game is None else merchant_news.of_game(event, env.stream_id, game)
+    order_id = await _order_of(repository, event, env)
+    order = None if order_id is None else await repository.seen(ORDER, order_id)
+    return None if order_id is None or order is None else merchant_news.of_order(event, order_id, order)
+
+
+async def _order_of(repository: Repository, event: Event, env: Envelope) -> UUID | None:
+    match event:
+        case PaymentCaptured(order_id=order_id):
+            return order_id
+        case PaymentRefunded():
+            payment = await repository.seen(PAYMENT, env.stream_id)
+            return None if payment is None else payment.order_id
+    return env.stream_id
+
+
+def body_of(name: str, news: News, env: Envelope, owner: UUID) -> bytes:
+    """The message by which a seller, or the platform, hears of an event of this name."""
+    return encode(name, env.recorded_at.astimezone(UTC), {"event_id": env.event_id, **news.told(owner)})
+
+
+def encode(name: str, timestamp: datetime, data: dict[str, object]) -> bytes:
+    """A Standard Webhooks payload: type, timestamp, data. The same parts make the same bytes."""
+    return msgspec.json.encode({"type": name, "timestamp": timestamp, "data": data})

@@ -1,0 +1,86 @@
+"""Outgoing webhooks as reactors: whoever subscribed to an event is to hear of it.
+
+event ─► webhook.delivery_requested for each endpoint that wants it ─► webhook queue ─► webhook.delivered | …_failed
+webhook.redelivery_requested ─► webhook queue
+user.deactivated, user.forgotten ─► webhook_endpoint.disabled
+"""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
+from commands.bus import CommandBus
+from commands.ports import WorkQueue
+from commands.reactors import React, Reactor, caused, job_for, once_for
+from commands.webhook_news import news_of
+from domain import webhook_deliveries, webhook_endpoints
+from domain.events import Event
+from domain.identity import UserDeactivated, UserForgotten
+from domain.ids import PLATFORM_ID
+from domain.merchant_news import FACTS
+from domain.webhook_deliveries import DeliveryRequested, RedeliveryRequested
+from domain.webhook_endpoints import WebhookEndpoint
+from eventstore.log import Envelope
+from eventstore.repository import Unit
+
+
+def merchant_webhooks(bus: CommandBus) -> Reactor:
+    """Asks for a delivery to each endpoint that wants an event; all of an event's in one append, so once."""
+    name = "merchant_webhooks"
+
+    async def happened(event: Event, env: Envelope) -> None:
+        news = await news_of(bus.repository, event, env)
+        if news is None:
+            return
+
+        async def decision(unit: Unit) -> None:
+            for endpoint_id, endpoint in await _endpoints_of(unit, {PLATFORM_ID, *news.sellers}):
+                if endpoint.wants(event.NAME):
+                    delivery_id = webhook_deliveries.delivery_id(endpoint_id, env.event_id)
+                    requested = webhook_deliveries.request(
+                        await unit.load(WEBHOOK_DELIVERY, delivery_id),
+                        endpoint_id=endpoint_id,
+                        event_id=env.event_id,
+                        event_name=event.NAME,
+                        position=env.position,
+                    )
+                    unit.emit(delivery_id, requested)
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    async def account_closed(_: UserDeactivated | UserForgotten, env: Envelope) -> None:
+        async def decision(unit: Unit) -> None:
+            for endpoint_id, endpoint in await _endpoints_of(unit, {env.stream_id}):
+                unit.emit(endpoint_id, webhook_endpoints.disable(endpoint, "account_closed"))
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    reactions: dict[type[msgspec.Struct], React] = {
+        **dict.fromkeys(FACTS, happened),
+        UserDeactivated: account_closed,
+        UserForgotten: account_closed,
+    }
+    return Reactor(name, reactions, starts_from="now")
+
+
+async def _endpoints_of(unit: Unit, sellers: set[UUID]) -> list[tuple[UUID, WebhookEndpoint]]:
+    """The endpoints of some sellers, as they are now: the unit checks that what it decided on still holds."""
+    found = []
+    for seller_id in sorted(sellers):
+        index = await unit.load(WEBHOOK_INDEX, webhook_endpoints.index_id(seller_id))
+        for endpoint_id in index.endpoint_ids if index is not None else ():
+            endpoint = await unit.load(WEBHOOK_ENDPOINT, endpoint_id)
+            if endpoint is not None:
+                found.append((endpoint_id, endpoint))
+    return found
+
+
+def webhook_jobs(queue: WorkQueue) -> Reactor:
+    """Puts on the webhook queue what is to be delivered."""
+
+    async def requested(event: Any, env: Envelope) -> None:
+        await queue.publish([job_for(env, "webhook", delivery_id=env.stream_id, endpoint_id=event.endpoint_id)])
+
+    return Reactor("webhook_jobs", {DeliveryRequested: requested, RedeliveryRequested: requested})

@@ -1,0 +1,102 @@
+"""What the webhook worker does with a job: send the message, and record what came of it.
+
+The message is made anew of the log's event at each try, and is the same each time. A repeat has the same id, by which
+the receiver knows it; so a job may run any number of times.
+"""
+
+from collections.abc import Callable
+from datetime import UTC
+from uuid import UUID
+
+from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
+from commands.bus import CommandBus
+from commands.client_secrets import ClientSecrets
+from commands.ports import Delivery, WebhookMessage, WebhookSender, WebhookUnsent
+from commands.reactors import on_behalf
+from commands.webhook_news import body_of, encode, news_of
+from domain import webhook_deliveries, webhook_endpoints
+from domain.events import Event
+from domain.webhook_deliveries import WebhookDelivery
+from domain.webhook_endpoints import WebhookEndpoint
+from eventstore.repository import Unit
+
+GONE = 410
+
+Decide = Callable[[WebhookDelivery, WebhookEndpoint], tuple[list[Event], list[Event]]]
+"""The delivery's events, and its endpoint's."""
+
+
+class WebhookWorker:
+    """Handles the jobs of the webhook queue; `body` has delivery_id."""
+
+    def __init__(self, bus: CommandBus, sender: WebhookSender, secrets: ClientSecrets) -> None:
+        self._bus, self._sender, self._secrets = bus, sender, secrets
+
+    async def handle(self, job: Delivery) -> None:
+        """Deliver. Raises WebhookUnsent: try again later, or dead after the last attempt. Nothing is sent of what was
+        delivered meanwhile, nor to an endpoint that is disabled."""
+        delivery_id = UUID(job.job.body["delivery_id"])
+        delivery = await self._bus.repository.state(WEBHOOK_DELIVERY, delivery_id)
+        if delivery is None or delivery.status == "DELIVERED":
+            return
+        endpoint = await self._bus.repository.state(WEBHOOK_ENDPOINT, delivery.endpoint_id)
+        if endpoint is None or not endpoint.is_enabled:
+            code = "endpoint_deleted" if endpoint is None or endpoint.deleted else "endpoint_disabled"
+            await self._record(job, delivery_id, lambda d, _: (webhook_deliveries.abandon(d, code), []))
+            return
+        body = await self._body(delivery_id, delivery, endpoint)
+        try:
+            status = await self._send(delivery_id, delivery.endpoint_id, endpoint, body)
+            if status != GONE and not 200 <= status < 300:
+                raise WebhookUnsent(f"http_{status}")
+        except WebhookUnsent as unsent:
+            await self._record_failure(job, delivery_id, unsent.code)
+            raise
+        await self._record_answer(job, delivery_id, status)
+
+    async def _body(self, delivery_id: UUID, delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> bytes:
+        repository, position = self._bus.repository, delivery.position
+        if position is None:
+            (requested, *_) = await repository.log.read_stream(delivery_id)
+            data: dict[str, object] = {"event_id": delivery.event_id, "endpoint_id": delivery.endpoint_id}
+            return encode(delivery.event_name, requested.env.recorded_at.astimezone(UTC), data)
+        (recorded,) = await repository.log.read(position - 1, upto=position, limit=1)
+        news = await news_of(repository, recorded.event, recorded.env)
+        assert news is not None
+        return body_of(delivery.event_name, news, recorded.env, endpoint.seller_id)
+
+    async def _send(self, delivery_id: UUID, endpoint_id: UUID, endpoint: WebhookEndpoint, body: bytes) -> int:
+        now = self._bus.clock.now()
+        opened = [self._secrets.open(endpoint_id, ref) for ref in endpoint.secret_refs(now)]
+        secrets = [secret for secret in opened if secret is not None]
+        return await self._sender.send(WebhookMessage(str(delivery_id), endpoint.url, body, secrets, now))
+
+    async def _record_answer(self, job: Delivery, delivery_id: UUID, status: int) -> None:
+        """It arrived; or the endpoint says that it is gone, which no repeat mends."""
+
+        def decide(delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> tuple[list[Event], list[Event]]:
+            if status == GONE:
+                failed = webhook_deliveries.mark_failed(delivery, "gone", last=True)
+                return failed, webhook_endpoints.disable(endpoint, "gone")
+            return webhook_deliveries.mark_delivered(delivery, status), webhook_endpoints.note_success(endpoint)
+
+        await self._record(job, delivery_id, decide)
+
+    async def _record_failure(self, job: Delivery, delivery_id: UUID, code: str) -> None:
+        def decide(delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> tuple[list[Event], list[Event]]:
+            failed = webhook_deliveries.mark_failed(delivery, code, last=job.last)
+            return failed, webhook_endpoints.note_failure(endpoint) if job.last and failed else []
+
+        await self._record(job, delivery_id, decide)
+
+    async def _record(self, job: Delivery, delivery_id: UUID, decide: Decide) -> None:
+        async def decision(unit: Unit) -> None:
+            delivery = await unit.load(WEBHOOK_DELIVERY, delivery_id)
+            assert delivery is not None
+            endpoint = await unit.load(WEBHOOK_ENDPOINT, delivery.endpoint_id)
+            assert endpoint is not None
+            about_delivery, about_endpoint = decide(delivery, endpoint)
+            unit.emit(delivery_id, about_delivery)
+            unit.emit(delivery.endpoint_id, about_endpoint)
+
+        await self._bus.run(decision, on_behalf("worker:webhooks", job.job))

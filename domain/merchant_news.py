@@ -1,0 +1,126 @@
+"""What merchants may hear of: which events, whose they are, and what of them leaves the house.
+
+What is not named here is not told: every field is taken from a whitelist, and nothing personal is on it, nor who the
+buyer is. A seller is told of an order's own lines, and of a posting's own entries; the platform is told everything.
+"""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+import msgspec
+
+from domain.catalog import Game, GameCreated, GamePublished, GameRetired, GameUpdated
+from domain.events import Event
+from domain.ids import PLATFORM_ID
+from domain.ledger import Entry, TransactionPosted, seller_account
+from domain.orders import (
+    Order,
+    OrderCancelled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderCreated,
+    OrderLine,
+    OrderRefunded,
+    OrderStatusChanged,
+)
+from domain.payments import PaymentCaptured, PaymentRefunded
+
+_LISTING = ("sku", "title", "publisher", "category", "genres", "tags", "platforms", "release_date", "prices")
+
+FACTS: Mapping[type[Event], tuple[str, ...]] = {
+    GameCreated: (*_LISTING, "kind", "status"),
+    GameUpdated: _LISTING,
+    GamePublished: (),
+    GameRetired: (),
+    OrderCreated: ("payment_id", "region", "provisional", "expires_at"),
+    OrderConfirmed: ("payment_id",),
+    OrderCompleted: (),
+    OrderStatusChanged: ("status",),
+    OrderCancelled: ("reason",),
+    OrderRefunded: ("payment_id", "full"),
+    PaymentCaptured: ("method_type",),
+    PaymentRefunded: ("refund_id",),
+    TransactionPosted: ("cause_event_id", "order_id", "payment_id"),
+}
+"""The fields of each event that everybody is told whom the event concerns at all."""
+
+WHOLE: Mapping[type[Event], str] = {
+    OrderRefunded: "amount_cents",
+    PaymentCaptured: "amount_cents",
+    PaymentRefunded: "amount_cents",
+}
+"""An amount of the order as a whole: told only to whom the whole order is theirs. Their share of any is in the ledger's
+postings."""
+
+NAMES: Sequence[str] = sorted(cls.NAME for cls in FACTS)
+"""The wire names of what merchants may hear of."""
+
+_LINE = ("line_id", "game_id", "kind", "title", "quantity", "unit_price_cents", "fee_bps", "shipment_id")
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as merchants may be told of it."""
+
+    sellers: frozenset[UUID]
+    facts: Mapping[str, object]
+    whole: Mapping[str, object] = {}
+    order_id: UUID | None = None
+    currency: str = ""
+    lines: tuple[OrderLine, ...] = ()
+    entries: tuple[Entry, ...] = ()
+
+    def told(self, owner: UUID) -> dict[str, object]:
+        """What a seller is told, or the platform."""
+        told = dict(self.facts)
+        if self.order_id is not None:
+            lines = [line for line in self.lines if owner in {PLATFORM_ID, line.seller_id}]
+            if len(lines) == len(self.lines):
+                told |= self.whole
+            told["order"] = {
+                "order_id": self.order_id,
+                "currency": self.currency,
+                "amount_cents": sum(line.quantity * line.unit_price_cents for line in lines),
+                "lines": [_line(line, owner) for line in lines],
+            }
+        if self.entries:
+            account = seller_account(owner)
+            told["entries"] = [each for each in self.entries if owner == PLATFORM_ID or each.account_id == account]
+        return told
+
+
+def of_game(event: Event, game_id: UUID, game: Game) -> News:
+    """News of a game: its seller's."""
+    return News(sellers=frozenset({game.seller_id}), facts={"game_id": game_id, **_facts(event)})
+
+
+def of_order(event: Event, order_id: UUID, order: Order) -> News:
+    """News of an order or of its payment: of whoever has a line in it."""
+    field = WHOLE.get(type(event))
+    return News(
+        sellers=frozenset(line.seller_id for line in order.lines),
+        facts=_facts(event),
+        whole={field: getattr(event, field)} if field else {},
+        order_id=order_id,
+        currency=order.currency,
+        lines=order.lines,
+    )
+
+
+def of_posting(event: TransactionPosted, transaction_id: UUID) -> News:
+    """News of a ledger's transaction: of whose account it moves."""
+    accounts = [entry.account_id.partition(":") for entry in event.entries]
+    sellers = frozenset(UUID(owner) for kind, _, owner in accounts if kind == "SELLER_PAYABLE")
+    facts = {"ledger_transaction_id": transaction_id, **_facts(event)}
+    return News(sellers=sellers, facts=facts, entries=event.entries)
+
+
+def _facts(event: Event) -> dict[str, object]:
+    said = {name: getattr(event, name) for name in FACTS[type(event)]}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _line(line: OrderLine, owner: UUID) -> dict[str, object]:
+    said = {name: getattr(line, name) for name in _LINE}
+    if owner == PLATFORM_ID:
+        said["seller_id"] = line.seller_id
+    return {name: value for name, value in said.items() if value is not None}

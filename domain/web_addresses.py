@@ -1,0 +1,79 @@
+"""Addresses on the web that somebody else gives us to call: which of them we do call.
+
+A URL of theirs must not lead us into our own network. What a name resolves to is known only when it is called, so
+`is_public` is asked of the very address that is connected to.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from domain.errors import Invalid
+
+MAX_URL = 2048
+REFUSED = "webhook_url_refused"
+
+_PRINTABLE = re.compile(r"[!-\[\]-~]+")
+"""ASCII without blanks and backslashes: what all parsers of URLs read alike."""
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+
+_GLOBAL_IPV6 = ip_network("2000::/3")
+"""What there is of global unicast; all of NAT64, site-local and IPv4-mapped addresses lies outside."""
+
+_METADATA = {ip_address("168.63.129.16"), ip_address("192.0.0.192")}
+"""Services for virtual machines (Azure, Oracle) under addresses that look public; others' are link-local."""
+
+
+def check_url(url: str, *, private_allowed: bool = False) -> None:
+    """Raises Invalid("webhook_url_refused") unless we may call this, as far as the URL alone tells: https, no
+    credentials, port 443 or above 1023, no address that is not public. `private_allowed`: http and any port, too.
+    """
+    if len(url) > MAX_URL or not _PRINTABLE.fullmatch(url):
+        raise Invalid(REFUSED, f"the URL is of at most {MAX_URL} printable ASCII characters")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Invalid(REFUSED, f"the URL cannot be read: {error}") from error
+    if parts.scheme != "https" and not (private_allowed and parts.scheme == "http"):
+        raise Invalid(REFUSED, "the URL begins with https://")
+    if not host or not _HOST.fullmatch(host):
+        raise Invalid(REFUSED, "the URL names no host")
+    if "@" in parts.netloc:
+        raise Invalid(REFUSED, "the URL holds no user and no password")
+    if parts.fragment:
+        raise Invalid(REFUSED, "the URL has no fragment")
+    if not private_allowed:
+        if port is not None and port != 443 and port < 1024:
+            raise Invalid(REFUSED, "the port is 443, or above 1023")
+        _check_literal(host)
+    elif port == 0:
+        raise Invalid(REFUSED, "there is no port 0")
+
+
+def check_address(address: str) -> None:
+    """Raises Invalid("webhook_url_refused") when the address is not public."""
+    if not is_public(address):
+        raise Invalid(REFUSED, "the URL leads to an address that is not public")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the internet's: not private, loopback, link-local, multicast, reserved, a cloud's
+    metadata service, or an IPv6 address that stands for an IPv4 one."""
+    found = ip_address(address.partition("%")[0])
+    if found in _METADATA or found.is_multicast or found.is_reserved or not found.is_global:
+        return False
+    return isinstance(found, IPv4Address) or _is_plain(found)
+
+
+def _is_plain(address: IPv6Address) -> bool:
+    return address in _GLOBAL_IPV6 and address.sixtofour is None and address.teredo is None
+
+
+def _check_literal(host: str) -> None:
+    try:
+        ip_address(host)
+    except ValueError:  # a name, or a number that only the resolver takes for an address
+        return
+    check_address(host)
