@@ -4,6 +4,7 @@ What it says is rendered from a template and parameters when it is sent, so that
 the parameters, which are encrypted under the person's key.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 from uuid import UUID
@@ -108,9 +109,12 @@ def mark_failed(notice: Notice, code: str, attempts: int) -> list[Event]:
 
 Params = Mapping[str, str]
 
+MAX_SUBJECT = 150
+"""Characters; longer subjects are cut, at a blank where there is one."""
 
-def render(template: str, params: Params) -> tuple[str, str]:
-    """Subject (one line) and text of a notice. Every template also takes `name`, the person's, for the greeting.
+
+def render(template: str, params: Params, channel: Channel = "email") -> tuple[str, str]:
+    """Subject (one line) and text of a notice. Every template also takes `name`, the person's, for a mail's greeting.
 
     Raises Invalid("unknown_template") or Invalid("missing_parameter").
     """
@@ -121,8 +125,11 @@ def render(template: str, params: Params) -> tuple[str, str]:
         subject, text = write(params)
     except KeyError as missing:
         raise Invalid("missing_parameter", f"template {template} needs {missing}") from missing
+    subject = textwrap.shorten(subject, MAX_SUBJECT, placeholder=" …")
+    if channel == "push":
+        return subject, text
     greeting = f"Hello {params['name']}," if params.get("name") else "Hello,"
-    return " ".join(subject.split()), f"{greeting}\n\n{text}\n\nLudoteca\n"
+    return subject, f"{greeting}\n\n{text}\n\nLudoteca\n"
 
 
 def _welcome(params: Params) -> tuple[str, str]:
@@ -148,15 +155,53 @@ def _purchase(params: Params) -> tuple[str, str]:
 
 
 def _payment_failed(params: Params) -> tuple[str, str]:
-    why = f" ({params['detail']})" if params.get("detail") else ""
     return (
         "Your payment failed",
-        f"The payment of your order {params['order_id']} failed{why}:\n\n{params['titles']}",
+        f"The payment of your order {params['order_id']} failed{_why(params)}:\n\n{params['titles']}",
     )
 
 
 def _refund(params: Params) -> tuple[str, str]:
-    return "Your refund", f"We returned {params['amount']} to you, for your order {params['order_id']}."
+    to = "your wallet" if params.get("to") == "wallet" else "you"
+    about = f", for your order {params['order_id']}" if params.get("order_id") else ""
+    return "Your refund", f"We returned {params['amount']} to {to}{about}."
+
+
+def _deposit_completed(params: Params) -> tuple[str, str]:
+    return "Your deposit", f"{params['amount']} are in your wallet now.\n\nTransaction: {params['transaction_id']}"
+
+
+def _deposit_failed(params: Params) -> tuple[str, str]:
+    return (
+        "Your deposit failed",
+        f"Your deposit of {params['amount']} failed{_why(params)}.\n\nTransaction: {params['transaction_id']}",
+    )
+
+
+def _transfer_sent(params: Params) -> tuple[str, str]:
+    return (
+        f"You sent {params['amount']}",
+        f"{params['amount']} went from your wallet to another.\n\nTransaction: {params['transaction_id']}",
+    )
+
+
+def _transfer_received(params: Params) -> tuple[str, str]:
+    return (
+        f"You received {params['amount']}",
+        f"{params['amount']} came into your wallet from another.\n\nTransaction: {params['transaction_id']}",
+    )
+
+
+def _transfer_failed(params: Params) -> tuple[str, str]:
+    back = f" {params['refunded']} are back in your wallet." if params.get("refunded") else " Nothing was taken."
+    return (
+        "Your transfer failed",
+        f"Your transfer of {params['amount']} failed{_why(params)}.{back}\n\nTransaction: {params['transaction_id']}",
+    )
+
+
+def _why(params: Params) -> str:
+    return f" ({params['detail']})" if params.get("detail") else ""
 
 
 def _with_token(params: Params) -> str:
@@ -173,6 +218,21 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
     "purchase": _purchase,
     "payment_failed": _payment_failed,
     "refund": _refund,
+    "deposit_completed": _deposit_completed,
+    "deposit_failed": _deposit_failed,
+    "transfer_sent": _transfer_sent,
+    "transfer_received": _transfer_received,
+    "transfer_failed": _transfer_failed,
 }
 """Parameters: welcome, verification, password_reset: token or link; purchase: titles, total, order_id;
-payment_failed: titles, order_id, detail?; refund: amount, order_id."""
+payment_failed: titles, order_id, detail?; refund: amount, order_id?, to? (`wallet`); deposit_completed, transfer_sent,
+transfer_received: amount, transaction_id; deposit_failed: the same, detail?; transfer_failed: the same, detail?,
+refunded?. Of the other side of a transfer nothing is told: its name would outlive its owner's being forgotten."""
+
+PUSHED = frozenset({"purchase", "transfer_sent", "transfer_received"})
+"""Templates that go by push too."""
+
+
+def channels_of(template: str) -> tuple[Channel, ...]:
+    """By which channels a notice goes: all by mail, some by push too."""
+    return ("email", "push") if template in PUSHED else ("email",)

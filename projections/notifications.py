@@ -5,12 +5,13 @@ from uuid import UUID
 
 from domain.notices import NotificationFailed, NotificationRequested, NotificationSent
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text
+from projections.fields import recorded_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
 
 
 class NotificationRow(Row):
-    """A notice. `status` is REQUESTED, SENT or FAILED (with `code`); `attempts` are those that the log tells of."""
+    """A notice. `status` is REQUESTED, SENT (with the carrier's `provider_ref`) or FAILED (with `code`); `attempts` are
+    those that the log tells of."""
 
     KEY = ("notification_id",)
     INDEXES = ("user_id, created_position",)
@@ -23,6 +24,7 @@ class NotificationRow(Row):
     status: str
     attempts: int
     code: str | None
+    provider_ref: str | None
     at: datetime
     settled_at: datetime | None
     created_position: int
@@ -31,7 +33,7 @@ class NotificationRow(Row):
 class Notifications(Projection[NotificationRow]):
     """Every notice by its id. `at` is when it was asked for, `settled_at` when it was sent or given up."""
 
-    name, version, row = "notifications", 1, NotificationRow
+    name, version, row = "notifications", 2, NotificationRow
 
     @on(NotificationRequested)
     def requested(self, rows: Rows[NotificationRow], event: NotificationRequested, env: Envelope) -> None:
@@ -45,6 +47,7 @@ class Notifications(Projection[NotificationRow]):
                 status="REQUESTED",
                 attempts=0,
                 code=None,
+                provider_ref=None,
                 at=recorded_at(env),
                 settled_at=None,
                 created_position=env.position,
@@ -52,9 +55,10 @@ class Notifications(Projection[NotificationRow]):
         )
 
     @on(NotificationSent)
-    def sent(self, rows: Rows[NotificationRow], _: NotificationSent, env: Envelope) -> None:
+    def sent(self, rows: Rows[NotificationRow], event: NotificationSent, env: Envelope) -> None:
         notice = rows[env.stream_id]
         notice.status, notice.code, notice.settled_at = "SENT", None, recorded_at(env)
+        notice.provider_ref = text_or_none(event.provider_ref)
         notice.attempts += 1
 
     @on(NotificationFailed)

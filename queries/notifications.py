@@ -10,8 +10,8 @@ from queries.read_models import Answer, ReadModels
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """A notice. `status` is REQUESTED, SENT or FAILED (with `code`); `at` is when it was asked for, `settled_at` when
-    it was sent or given up."""
+    """A notice. `status` is REQUESTED, SENT (with the carrier's `provider_ref`) or FAILED (with `code`); `at` is when
+    it was asked for, `settled_at` when it was sent or given up."""
 
     notification_id: UUID
     channel: str
@@ -20,6 +20,7 @@ class Notification(msgspec.Struct, frozen=True):
     status: str
     attempts: int
     code: str | None
+    provider_ref: str | None
     at: datetime
     settled_at: datetime | None
 
@@ -28,9 +29,25 @@ _LISTING = Listing(Notification, columns_of(Notification, "n"), "{notifications}
 _NEWEST = newest_first("n.created_position")
 
 
+_OF_SOMEBODY = (
+    "n.user_id = %(user)s",
+    "NOT EXISTS (SELECT FROM {users} u WHERE u.user_id = n.user_id AND u.status = 'FORGOTTEN')",
+)
+
+
 async def notifications(
-    models: ReadModels, user_id: UUID, *, limit: int = 50, cursor: str | None = None
+    models: ReadModels,
+    user_id: UUID,
+    *,
+    status: str | None = None,
+    channel: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Answer[Page[Notification]]:
-    """A person's notices, the newest first. Raises BadCursor."""
-    values: dict[str, object] = {"user": user_id}
-    return await page(models, _LISTING, _NEWEST, ["n.user_id = %(user)s"], values, limit=limit, cursor=cursor)
+    """A person's notices, the newest first; of a forgotten person none. Raises BadCursor."""
+    conditions, values = [*_OF_SOMEBODY], {"user": user_id}  # type: list[str], dict[str, object]
+    for column, wanted in (("status", status), ("channel", channel)):
+        if wanted is not None:
+            conditions.append(f"n.{column} = %({column})s")
+            values[column] = wanted
+    return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)

@@ -17,6 +17,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from fastapi import FastAPI
 
 from adapters.cloudevents import to_cloudevent
+from adapters.fiscal_simulator import create_app as create_fiscal_operator
 from adapters.postgres_sessions import PostgresSessions
 from adapters.provider_simulator import create_app as create_provider
 from adapters.rabbitmq_relay import RabbitPublisher
@@ -93,7 +94,8 @@ async def work(settings: Settings) -> None:
         runner = ReactorRunner(core.url, core.log, reactors, outcomes=outcomes, unavailable=UNAVAILABLE)
         group.create_task(runner.run())
         group.create_task(queues.payments.consume(core.payment_worker().handle, concurrency=settings.workers))
-        group.create_task(queues.mail.consume(core.mail_worker().handle, concurrency=8))
+        group.create_task(queues.mail.consume(core.notice_worker().handle, concurrency=8))
+        group.create_task(queues.fiscal.consume(core.receipt_worker().handle, concurrency=8))
         group.create_task(_keep_time(core))
 
 
@@ -189,6 +191,15 @@ async def serve_provider(settings: Settings) -> None:
             settings.provider_public_url or settings.provider_address,
         )
     port = urlsplit(settings.provider_address).port or settings.port + 1000
+    await _serve(_config(app, settings.provider_host, port))
+
+
+async def serve_fiscal(settings: Settings) -> None:
+    """The simulated fiscal operator."""
+    app = create_fiscal_operator(
+        settings.home / "fiscal.sqlite3", settings.fiscal_public_url or settings.fiscal_address
+    )
+    port = urlsplit(settings.fiscal_address).port or settings.port + 2000
     await _serve(_config(app, settings.provider_host, port))
 
 

@@ -1,12 +1,13 @@
 """Settings: environment variables LUDOTECA_…, each with its meaning; `ludoteca settings` and docs/settings.md list them."""
 
+from email.utils import parseaddr
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Strings = Annotated[tuple[str, ...], NoDecode]
@@ -16,7 +17,9 @@ Seconds = Annotated[tuple[float, ...], NoDecode]
 class Settings(BaseSettings):
     """All that can be set from outside. An empty variable is as good as none."""
 
-    model_config = SettingsConfigDict(env_prefix="LUDOTECA_", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="LUDOTECA_", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
 
     home: Path = Field(
         Path("~/.ludoteca"),
@@ -60,10 +63,33 @@ class Settings(BaseSettings):
         (),
         description="Secrets of the provider's webhook, comma separated (several while rotating). Empty: one is made.",
     )
-    payment_timeout_seconds: float = Field(5.0, gt=0, description="How long the provider may take to answer a call.")
+    fiscal_url: str = Field("", description="The fiscal operator's API. Empty: the simulated one that `run` starts.")
+    fiscal_port: int = Field(
+        0, ge=0, le=65535, description="Port of the simulated fiscal operator. 0: PORT + 2000, or a free one."
+    )
+    fiscal_public_url: str = Field(
+        "", description="Where people reach the simulated fiscal operator's receipts, if elsewhere."
+    )
+    payment_timeout_seconds: float = Field(
+        5.0, gt=0, description="How long the provider, or the fiscal operator, may take to answer a call."
+    )
     payment_retry_seconds: Seconds = Field(
         (0.5, 2.0, 8.0, 30.0),
-        description="Pauses between tries of a payment, comma separated; then it is a dead letter.",
+        description="Pauses between tries of a payment or a fiscal receipt, comma separated; then it is a dead letter.",
+    )
+    smtp_url: SecretStr = Field(
+        SecretStr(""),
+        description="SMTP server for mail: smtp://user:password@host:port (TLS where offered), smtp+starttls://… or smtps://…. Empty: files in HOME/mail.",
+    )
+    mail_from: str = Field(
+        "", description="Who mail comes from, as `Shop <shop@example.com>`; needed with LUDOTECA_SMTP_URL."
+    )
+    push_url: SecretStr = Field(
+        SecretStr(""), description="Gateway that push notices are posted to. Empty: files in HOME/push."
+    )
+    notice_retry_seconds: Seconds = Field(
+        (2.0, 30.0, 300.0, 1800.0),
+        description="Pauses between tries of a mail or push notice, comma separated; then it is a dead letter.",
     )
     payment_ttl_seconds: float = Field(1800, gt=0, description="How long an order may stay unpaid.")
     cart_ttl_seconds: float = Field(900, gt=0, description="How long a cart keeps its reservations (with carts).")
@@ -75,7 +101,9 @@ class Settings(BaseSettings):
     workers: int = Field(16, ge=1, le=256, description="Payments that one worker process handles at once.")
     pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
 
-    @field_validator("trusted_proxies", "payment_webhook_secrets", "payment_retry_seconds", mode="before")
+    @field_validator(
+        "trusted_proxies", "payment_webhook_secrets", "payment_retry_seconds", "notice_retry_seconds", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -92,6 +120,22 @@ class Settings(BaseSettings):
             raise ValueError("the log on KurrentDB is not supported yet; leave LUDOTECA_KURRENTDB_URL empty")
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _smtp(cls, value: SecretStr) -> SecretStr:
+        url = urlsplit(value.get_secret_value())
+        if url.geturl() and (url.scheme not in {"smtp", "smtp+starttls", "smtps"} or not url.hostname):
+            raise ValueError("it is smtp://, smtp+starttls:// or smtps://, and a host")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, value: str, info: ValidationInfo) -> str:
+        smtp_url = info.data.get("smtp_url")
+        if smtp_url is not None and smtp_url.get_secret_value() and not parseaddr(value)[1].rpartition("@")[0]:
+            raise ValueError("an e-mail address is needed with LUDOTECA_SMTP_URL")
+        return value
+
     @property
     def api_url(self) -> str:
         """Where clients reach the API."""
@@ -104,14 +148,19 @@ class Settings(BaseSettings):
 
     @property
     def provider_host(self) -> str:
-        """The address that the simulated provider listens on: only our own processes and browsers here need it, unless
-        the API is to be reached from everywhere."""
+        """The address that the simulated provider and fiscal operator listen on: only our own processes and browsers
+        here need them, unless the API is to be reached from everywhere."""
         return self.host if _is_wildcard(self.host) else "127.0.0.1"
 
     @property
     def provider_address(self) -> str:
         """The payment provider's API."""
         return self.provider_url.rstrip("/") or _http(self.provider_host, self.provider_port or self.port + 1000)
+
+    @property
+    def fiscal_address(self) -> str:
+        """The fiscal operator's API."""
+        return self.fiscal_url.rstrip("/") or _http(self.provider_host, self.fiscal_port or self.port + 2000)
 
     @property
     def webhook_url(self) -> str:

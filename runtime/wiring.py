@@ -10,25 +10,34 @@ from os import urandom
 import aio_pika.abc
 
 from adapters import rabbitmq
+from adapters.fiscal_operator import HttpFiscalOperator
 from adapters.mail_files import MailFiles
 from adapters.passwords import Argon2Hasher
 from adapters.postgres_queue import PostgresQueue
 from adapters.postgres_sessions import PostgresSessions
+from adapters.push import PushFiles, PushGateway
 from adapters.simulated_provider import SimulatedProvider
+from adapters.smtp_mailer import SmtpMailer
 from adapters.text_log import FileTextLog
 from api.tokens import Tokens, new_private_key
-from commands import processes
+from commands import notice_processes, processes
 from commands.bus import CommandBus
 from commands.catalog import Catalog
 from commands.client_secrets import ClientSecrets
+from commands.deadlines import Fire
+from commands.deposits import deposits
 from commands.identity import Accounts
+from commands.ledger import Ledger
 from commands.mail_tokens import MailTokens
-from commands.mail_worker import MailWorker
+from commands.notice_worker import NoticeWorker
 from commands.orders import Orders
 from commands.payment_worker import PaymentWorker
 from commands.payments import Payments
-from commands.ports import PasswordHasher, WorkQueue
+from commands.ports import Carrier, PasswordHasher, WorkQueue
 from commands.reactors import Reactor
+from commands.receipt_worker import ReceiptWorker, fiscal_receipts
+from commands.transactions import Transactions
+from commands.wallets import Wallets
 from domain import payments as payment_events
 from domain.events import EVENTS
 from eventstore.clock import Clock, SystemClock
@@ -38,10 +47,11 @@ from eventstore.keys import secret
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
+from projections.deadlines import DEPOSIT_PAYMENT, ORDER_PAYMENT, TRANSFER
 from runtime.instance import database_url
 from runtime.settings import Settings
 
-PAYMENTS, MAIL = "ludoteca.payments", "ludoteca.mail"
+PAYMENTS, MAIL, FISCAL = "ludoteca.payments", "ludoteca.mail", "ludoteca.fiscal"
 ISSUER = AUDIENCE = "ludoteca"
 
 LEASE_SECONDS = 10
@@ -107,6 +117,28 @@ class Core:
         )
 
     @cached_property
+    def wallets(self) -> Wallets:
+        return Wallets(self.bus)
+
+    @cached_property
+    def transactions(self) -> Transactions:
+        ttl = timedelta(seconds=self.settings.payment_ttl_seconds)
+        transactions = Transactions(self.bus, self.follower, payment_ttl=ttl)
+        self.stack.push_async_callback(transactions.close)
+        return transactions
+
+    @property
+    def deadline_commands(self) -> dict[str, Fire]:
+        """What is done about each kind of deadline that is due."""
+        return {
+            ORDER_PAYMENT: lambda caller, order_id, once: self.orders.expire(caller, order_id, once=once),
+            DEPOSIT_PAYMENT: lambda caller, payment_id, once: self.transactions.expire_deposit(
+                caller, payment_id, once=once
+            ),
+            TRANSFER: lambda caller, transaction_id, _: self.transactions.resume(caller, transaction_id),
+        }
+
+    @cached_property
     def provider(self) -> SimulatedProvider:
         provider = SimulatedProvider(
             self.settings.provider_address, self.secrets.webhook, self.settings.payment_timeout_seconds
@@ -128,16 +160,36 @@ class Core:
         secrets = ClientSecrets(self.secrets.client_secrets)
         return PaymentWorker(self.bus, self.provider, secrets, self.text_log("payment-worker.txt"))
 
-    def mail_worker(self) -> MailWorker:
-        return MailWorker(self.bus, MailFiles(self.settings.home / "mail"))
+    def notice_worker(self) -> NoticeWorker:
+        return NoticeWorker(self.bus, {"email": self._mailer(), "push": self._pusher()})
+
+    def _mailer(self) -> Carrier:
+        url = self.settings.smtp_url.get_secret_value()
+        return SmtpMailer(url, self.settings.mail_from) if url else MailFiles(self.settings.home / "mail")
+
+    def _pusher(self) -> Carrier:
+        url = self.settings.push_url.get_secret_value()
+        if not url:
+            return PushFiles(self.settings.home / "push")
+        gateway = PushGateway(url)
+        self.stack.push_async_callback(gateway.aclose)
+        return gateway
+
+    def receipt_worker(self) -> ReceiptWorker:
+        operator = HttpFiscalOperator(self.settings.fiscal_address, self.settings.payment_timeout_seconds)
+        self.stack.push_async_callback(operator.aclose)
+        return ReceiptWorker(self.bus, operator)
 
     def reactors(self, queues: "Queues") -> list[Reactor]:
         return [
             processes.payment_jobs(self.bus, queues.payments),
             processes.settlement(self.bus),
+            deposits(self.bus),
+            Ledger(self.bus).reactor,
             processes.library_grants(self.bus),
-            processes.people_told(self.bus, self.mail_tokens),
-            processes.mail_jobs(queues.mail),
+            notice_processes.people_told(self.bus, self.mail_tokens),
+            notice_processes.notice_jobs(queues.mail),
+            fiscal_receipts(self.bus, queues.fiscal),
             processes.forgetting(self.log.keys),
         ]
 
@@ -148,10 +200,11 @@ class Queues:
 
     payments: WorkQueue
     mail: WorkQueue
+    fiscal: WorkQueue
 
     @property
     def all(self) -> tuple[WorkQueue, ...]:
-        return (self.payments, self.mail)
+        return (self.payments, self.mail, self.fiscal)
 
 
 @asynccontextmanager
@@ -186,17 +239,20 @@ async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:
 @asynccontextmanager
 async def open_queues(core: Core) -> AsyncIterator[Queues]:
     """The work queues of this process."""
-    backoff = core.settings.payment_retry_seconds
+    backoff, notice_backoff = core.settings.payment_retry_seconds, core.settings.notice_retry_seconds
     rabbit = core.settings.rabbitmq_url.get_secret_value()
     if not rabbit:
         pool = core.log.pool
         yield Queues(
             PostgresQueue(pool, PAYMENTS, backoff=backoff, lease_seconds=LEASE_SECONDS),
-            PostgresQueue(pool, MAIL, lease_seconds=LEASE_SECONDS),
+            PostgresQueue(pool, MAIL, backoff=notice_backoff, lease_seconds=LEASE_SECONDS),
+            PostgresQueue(pool, FISCAL, backoff=backoff, lease_seconds=LEASE_SECONDS),
         )
         return
     connection: aio_pika.abc.AbstractRobustConnection = await rabbitmq.connect(rabbit)
     async with connection:
         yield Queues(
-            rabbitmq.RabbitQueue(connection, PAYMENTS, backoff=backoff), rabbitmq.RabbitQueue(connection, MAIL)
+            rabbitmq.RabbitQueue(connection, PAYMENTS, backoff=backoff),
+            rabbitmq.RabbitQueue(connection, MAIL, backoff=notice_backoff),
+            rabbitmq.RabbitQueue(connection, FISCAL, backoff=backoff),
         )

@@ -4,7 +4,20 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from api.routes import audit, catalog, health, identity, library, operations, orders, payments
+from api.routes import (
+    audit,
+    catalog,
+    health,
+    identity,
+    ledger,
+    library,
+    notifications,
+    operations,
+    orders,
+    payments,
+    transactions,
+    wallets,
+)
 
 ROUTERS: Sequence[APIRouter] = (
     identity.router,
@@ -12,7 +25,11 @@ ROUTERS: Sequence[APIRouter] = (
     catalog.router,
     orders.router,
     payments.router,
+    wallets.router,
+    transactions.router,
+    ledger.router,
     library.router,
+    notifications.router,
     audit.router,
     operations.router,
     health.router,

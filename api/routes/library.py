@@ -1,4 +1,4 @@
-"""What somebody owns, and the notices they got."""
+"""What somebody owns."""
 
 from typing import Annotated
 from uuid import UUID
@@ -13,7 +13,6 @@ from api.reading import AsOf, Cursor, Limit, Reads
 from api.services import Services, ServicesOf
 from domain.errors import Forbidden
 from queries import library as library_query
-from queries import notifications as notifications_query
 from queries.library import OwnedGame
 from queries.paging import Page as FoundPage
 from queries.read_models import Answer as FoundAnswer
@@ -32,20 +31,6 @@ class OwnedGameView(Answer):
     title: str
     purchase_date: Time
     order_id: UUID
-
-
-class NotificationView(Answer):
-    """A notice and its delivery: REQUESTED, SENT or FAILED."""
-
-    notification_id: UUID
-    channel: str
-    template: str
-    cause_event_id: UUID
-    status: str
-    attempts: int
-    code: str | None
-    at: Time
-    settled_at: Time | None
 
 
 @router.get("/library", response_model=Page[OwnedGameView])
@@ -85,13 +70,3 @@ async def _owned(
     found = [item.document.game_id for item in result.value.items]
     page = await library_query.library(reads, owner, genre=genre, game_ids=found, limit=limit, cursor=cursor)
     return FoundAnswer(page.value, min(page.position, result.position))
-
-
-@router.get("/notifications", response_model=Page[NotificationView])
-async def list_notifications(
-    request: Request, reads: Reads, caller: SignedIn, limit: Limit = 50, cursor: Cursor = None
-) -> Response:
-    """The caller's notices, the newest first."""
-    assert caller.user_id is not None
-    page = await notifications_query.notifications(reads, caller.user_id, limit=limit, cursor=cursor)
-    return page_answer(request, Page[NotificationView].model_validate(page.value), page.position)

@@ -155,6 +155,8 @@ def services_of(core: Core, queues: Queues, search: Any, rebuilt: list[str]) -> 
         catalog=core.catalog,
         orders=core.orders,
         payments=core.payments,
+        wallets=core.wallets,
+        transactions=core.transactions,
         reads=ReadModels(core.log.pool),
         search=search,
         search_model="games_text",
@@ -194,7 +196,7 @@ async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
         for work in (
             reactors.run(),
             queues.payments.consume(core.payment_worker().handle),
-            queues.mail.consume(core.mail_worker().handle),
+            queues.mail.consume(core.notice_worker().handle),
         )
     ]
     try:

@@ -21,6 +21,8 @@ EVERY_PARAMETER = {
     "amount": "5.00 USD",
     "order_id": "order 7",
     "detail": "card declined",
+    "transaction_id": "transaction 8",
+    "refunded": "5.00 USD",
 }
 
 
@@ -95,11 +97,44 @@ def test_a_token_is_told_and_a_link_takes_its_place(template: str) -> None:
         ("purchase", ["Chess", "19.99 USD", "order 7"]),
         ("payment_failed", ["Chess", "order 7", "card declined"]),
         ("refund", ["5.00 USD", "order 7"]),
+        ("deposit_completed", ["5.00 USD", "transaction 8"]),
+        ("deposit_failed", ["5.00 USD", "transaction 8", "card declined"]),
+        ("transfer_sent", ["5.00 USD", "transaction 8"]),
+        ("transfer_received", ["5.00 USD", "transaction 8"]),
+        ("transfer_failed", ["5.00 USD", "transaction 8", "card declined", "back in your wallet"]),
     ],
 )
 def test_a_text_says_what_it_is_about(template: str, facts: list[str]) -> None:
     text = render(template, EVERY_PARAMETER)[1]
     assert [fact for fact in facts if fact not in text] == []
+
+
+def test_a_refund_says_where_it_went_and_needs_no_order() -> None:
+    assert "to you." in render("refund", {"amount": "5.00 USD"})[1]
+    assert "to your wallet, for your order 7." in render("refund", {"amount": "1", "to": "wallet", "order_id": "7"})[1]
+
+
+def test_a_transfer_that_took_nothing_says_so() -> None:
+    assert "Nothing was taken" in render("transfer_failed", {"amount": "5.00 USD", "transaction_id": "8"})[1]
+
+
+@pytest.mark.parametrize("template", sorted(notices.PUSHED))
+def test_what_is_pushed_is_not_a_letter(template: str) -> None:
+    assert notices.channels_of(template) == ("email", "push")
+    text = render(template, EVERY_PARAMETER, "push")[1]
+    assert "Ana" not in text
+    assert text in render(template, EVERY_PARAMETER)[1]
+
+
+def test_what_proves_an_address_goes_to_that_address_alone() -> None:
+    assert {notices.channels_of(each) for each in ("welcome", "verification", "password_reset")} == {("email",)}
+
+
+def test_a_subject_is_cut_at_a_blank() -> None:
+    subject, text = render("purchase", {**EVERY_PARAMETER, "titles": ", ".join(["Disco Elysium"] * 30)})
+    assert len(subject) <= notices.MAX_SUBJECT
+    assert subject.endswith(" …")
+    assert text.count("Disco Elysium") == 30
 
 
 def test_a_parameter_is_never_read_as_a_template() -> None:

@@ -5,6 +5,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from email.message import Message
+from email.utils import parseaddr
 
 import httpx
 
@@ -208,4 +209,4 @@ def test_all_read_models_equal_their_replay(shop: Instance) -> None:
 
 def mails_to(shop: Instance, person: Person) -> list[Message]:
     found = [message_from_bytes(path.read_bytes()) for path in (shop.home / "mail").glob("*.eml")]
-    return [mail for mail in found if mail["To"] == person.email]
+    return [mail for mail in found if parseaddr(str(mail["To"]))[1] == person.email]

@@ -45,10 +45,13 @@ def notice_after(*events: msgspec.Struct) -> NotificationRow:
 def test_a_notice_shows_its_delivery() -> None:
     asked = notice_after(notice_requested())
     assert (asked.status, asked.user_id, asked.template, asked.attempts) == ("REQUESTED", BUYER, "welcome", 0)
-    sent = notice_after(notice_requested(), NotificationSent())
+    sent = notice_after(notice_requested(), NotificationSent(provider_ref="queued as 7"))
     assert (sent.status, sent.attempts, sent.at, sent.settled_at) == ("SENT", 1, at(1), at(2))
+    assert sent.provider_ref == "queued as 7"
     failed = notice_after(notice_requested(), NotificationFailed(code="mailbox_full", attempts=5))
     assert (failed.status, failed.code, failed.attempts) == ("FAILED", "mailbox_full", 5)
+    after_all = notice_after(notice_requested(), NotificationFailed(code="unreachable", attempts=5), NotificationSent())
+    assert (after_all.status, after_all.code, after_all.attempts) == ("SENT", None, 6)
 
 
 def test_what_a_notice_says_is_not_in_the_read_model() -> None:

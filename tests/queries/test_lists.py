@@ -9,7 +9,9 @@ from uuid import UUID
 import pytest
 
 from domain.catalog import GameRetired, GameUpdated, Price
+from domain.identity import UserForgotten
 from domain.ids import library_id
+from domain.notices import NotificationSent
 from domain.orders import OrderCancelled
 from queries import games, library, notifications, orders, users
 from queries.games import Browse
@@ -211,12 +213,27 @@ async def test_a_library_is_listed_by_genre_and_by_what_a_search_found(shop: Sho
 
 
 async def test_notices_are_listed_the_newest_first(shop: Shop) -> None:
-    for n in range(3):
-        await shop.happened(some_id(f"notice {n}"), notice_requested(template=f"t{n}"))
+    for n, channel in enumerate(("email", "push", "email")):
+        await shop.happened(some_id(f"notice {n}"), notice_requested(template=f"t{n}", channel=channel))
+    await shop.happened(some_id("notice 0"), NotificationSent())
     models = await shop.projected()
-    found = await everything(lambda **paging: notifications.notifications(models, BUYER, **paging))
-    assert [notice.template for notice in found] == ["t2", "t1", "t0"]
+
+    async def listed(**wanted: Any) -> list[str]:
+        found = await everything(lambda **paging: notifications.notifications(models, BUYER, **wanted, **paging))
+        return [notice.template for notice in found]
+
+    assert await listed() == ["t2", "t1", "t0"]
+    assert await listed(status="SENT") == ["t0"]
+    assert await listed(channel="email", status="REQUESTED") == ["t2"]
     assert (await notifications.notifications(models, SELLER)).value == Page([], None)
+
+
+async def test_the_notices_of_a_forgotten_person_are_not_listed(shop: Shop) -> None:
+    await shop.happened(BUYER, registered())
+    await shop.happened(some_id("notice"), notice_requested())
+    assert len((await notifications.notifications(await shop.projected(), BUYER)).value.items) == 1
+    await shop.happened(BUYER, UserForgotten())
+    assert (await notifications.notifications(await shop.projected(), BUYER)).value.items == []
 
 
 def forged(text: bytes) -> str:

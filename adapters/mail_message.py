@@ -1,0 +1,50 @@
+"""A notice as a mail (RFC 5322): what it looks like whichever way it goes."""
+
+import re
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import formatdate, parseaddr
+
+from commands.ports import Message
+
+SENDER = "Ludoteca <no-reply@ludoteca.invalid>"
+"""Who mails come from as long as none of them leaves the machine."""
+
+MAX_LINE = 998
+"""Octets that a line of a mail may have (RFC 5322, 2.1.1)."""
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
+    """The message as RFC 5322 has it. The same notice has the same Message-ID, so that a repeat is known as such.
+
+    Raises ValueError when the address cannot be written in a header.
+    """
+    name, address = parseaddr(sender)
+    mail = EmailMessage()
+    mail["From"], mail["To"] = _address(name, address), _address(message.name, message.email)
+    mail["Subject"] = _one_line(message.subject)
+    mail["Message-ID"] = f"<{message.notice_id}@{mail['From'].addresses[0].domain}>"
+    mail["Date"] = formatdate(usegmt=True)
+    mail["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday replies to it (RFC 3834)
+    mail.set_content(message.text, cte=_encoding(message.text))
+    return mail
+
+
+def _address(name: str, address: str) -> Address:
+    """A mailbox; its domain in ASCII, which every server takes."""
+    local, _, domain = address.rpartition("@")
+    return Address(_one_line(name), local, domain.encode("idna").decode())
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks, which would begin another header, and other control characters."""
+    return " ".join(_CONTROLS.sub(" ", text).split())
+
+
+def _encoding(text: str) -> str:
+    """As it is where the lines are short enough, so that a token in it stays in one piece."""
+    if max(map(len, text.encode().splitlines()), default=0) > MAX_LINE:
+        return "quoted-printable"
+    return "7bit" if text.isascii() else "8bit"

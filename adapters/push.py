@@ -1,0 +1,105 @@
+"""Push notices: posted to a gateway that knows people's devices, or written as files where there is none.
+
+What is posted is JSON under the header `Idempotency-Key: <id>`, once or, after a failure, several times:
+
+    {"id": "<notice id>", "user_id": "<user id>", "template": "purchase", "title": "Your purchase: …", "body": "…"}
+
+Any 2xx takes it; an answer like `{"id": "…"}` names the gateway's own reference. 404 and 410 say that the person has no
+device, 408, 429 and 5xx ask for another try, any other status refuses the message.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from commands.ports import Message, NotDelivered
+
+_NO_DEVICE = frozenset({404, 410})
+_LATER = frozenset({408, 429})
+_ANSWER_BYTES = 10_000
+
+
+class PushMessage(msgspec.Struct, frozen=True):
+    """What is posted."""
+
+    id: str
+    user_id: str
+    template: str
+    title: str
+    body: str
+
+
+class _Taken(msgspec.Struct):
+    id: str
+
+
+def to_json(message: Message) -> bytes:
+    """The message as it is posted."""
+    return msgspec.json.encode(
+        PushMessage(str(message.notice_id), str(message.user_id), message.template, message.subject, message.text)
+    )
+
+
+class PushGateway:
+    """Fulfils `Carrier` by the gateway at a URL (which may hold user:password). Close it with `aclose`.
+
+    `timeout_seconds` bounds the whole call.
+    """
+
+    def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
+        self._url, self._timeout = url, aiohttp.ClientTimeout(total=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, message: Message) -> str:
+        """Post the message; returns the gateway's reference, or else the notice's id. Raises NotDelivered."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": str(message.notice_id)}
+        try:
+            async with self._session.post(
+                self._url, data=to_json(message), headers=headers, allow_redirects=False
+            ) as response:
+                status, answer = response.status, await response.content.read(_ANSWER_BYTES)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise NotDelivered("unreachable", type(error).__name__) from error
+        if not 200 <= status < 300:
+            raise NotDelivered(_code(status), f"the push gateway answered {status}")
+        try:
+            return msgspec.json.decode(answer, type=_Taken).id
+        except msgspec.MsgspecError:
+            return str(message.notice_id)
+
+
+def _code(status: int) -> str:
+    if status in _LATER or status >= 500:
+        return "try_later"
+    if status in {401, 403}:
+        return "login_refused"
+    return "recipient_refused" if status in _NO_DEVICE else "message_refused"
+
+
+class PushFiles:
+    """Fulfils `Carrier` by a folder; the same message twice is one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what people bought is nobody else's business
+
+    async def send(self, message: Message) -> str:
+        """Write the message; returns the file's name."""
+        return await asyncio.to_thread(self._write, message)
+
+    def _write(self, message: Message) -> str:
+        path = self._folder / f"{message.notice_id}.json"
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(to_json(message))
+        part.replace(path)  # whole or absent
+        return path.name

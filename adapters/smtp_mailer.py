@@ -1,0 +1,82 @@
+"""Mail by SMTP, one connection a message."""
+
+import re
+import ssl
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+from aiosmtplib import (
+    SMTPAuthenticationError,
+    SMTPException,
+    SMTPNotSupported,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+)
+
+from adapters.mail_message import to_mail
+from commands.ports import Message, NotDelivered
+
+START_TLS: dict[str, bool | None] = {"smtp": None, "smtp+starttls": True, "smtps": False}
+"""By the URL's scheme: `smtp` encrypts where the server offers it, `smtp+starttls` must, `smtps` speaks TLS at once."""
+
+_ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+")
+_REFERENCE_LENGTH = 200
+
+
+class SmtpMailer:
+    """Fulfils `Carrier` by the SMTP server of a URL: `smtp://user:password@host:port`, `smtp+starttls://…`, `smtps://…`.
+
+    `timeout_seconds` bounds each step of a session; a server that looks at a mail before it takes it needs its time.
+    """
+
+    def __init__(
+        self, url: str, sender: str, *, timeout_seconds: float = 30.0, tls_context: ssl.SSLContext | None = None
+    ) -> None:
+        self._url, self._sender = urlsplit(url), sender
+        self._timeout, self._tls_context = timeout_seconds, tls_context
+
+    async def send(self, message: Message) -> str:
+        """Hand the mail to the server; returns what it said. Raises NotDelivered."""
+        try:
+            mail = to_mail(message, self._sender)
+        except ValueError as error:
+            raise NotDelivered("recipient_refused", "the address cannot be written in a mail") from error
+        url = self._url
+        try:
+            _, answer = await aiosmtplib.send(
+                mail,
+                hostname=url.hostname,
+                port=url.port,
+                username=unquote(url.username) if url.username else None,
+                password=unquote(url.password) if url.password else None,
+                use_tls=url.scheme == "smtps",
+                start_tls=START_TLS[url.scheme],
+                tls_context=self._tls_context,
+                timeout=self._timeout,
+            )
+        except (SMTPException, OSError, ValueError) as error:
+            raise _not_delivered(error) from error
+        return _nameless(answer)
+
+
+def _not_delivered(error: Exception) -> NotDelivered:
+    """What went wrong, told apart by the server's reply code: 5xx is for good, 4xx for now."""
+    if isinstance(error, SMTPRecipientsRefused):
+        refusal = error.recipients[0]
+        return _refused("recipient_refused", refusal.code, refusal.message)
+    if isinstance(error, SMTPAuthenticationError):
+        return _refused("login_refused", error.code, error.message)
+    if isinstance(error, SMTPResponseException):
+        return _refused("message_refused", error.code, error.message)
+    if isinstance(error, SMTPNotSupported | ValueError) and not isinstance(error, OSError):
+        return NotDelivered("message_refused", _nameless(str(error)))
+    return NotDelivered("unreachable", _nameless(f"{type(error).__name__}: {error}"))
+
+
+def _refused(code: str, reply: int, text: str) -> NotDelivered:
+    return NotDelivered(code if reply >= 500 else "try_later", _nameless(f"{reply} {text}"))
+
+
+def _nameless(text: str) -> str:
+    """A server's words without addresses: they go where a person's data must not, to dead letters and the log."""
+    return _ADDRESS.sub("…", " ".join(text.split()))[:_REFERENCE_LENGTH]

@@ -1,0 +1,55 @@
+"""The notices that somebody got, and what became of them."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api.answers import page_answer
+from api.auth import SignedIn
+from api.fields import Answer, Page, Time
+from api.reading import Cursor, Limit, Reads
+from domain.errors import Forbidden
+from domain.notices import Channel, Status
+from queries import notifications as query
+
+router = APIRouter(prefix="/api/v1", tags=["notifications"])
+
+
+class NotificationView(Answer):
+    """A notice and its delivery: REQUESTED, SENT (under the carrier's `provider_ref`), or FAILED (with `code`).
+
+    `attempts` is how often it was tried until it failed for good. A failed one may still be sent later.
+    """
+
+    notification_id: UUID
+    channel: str
+    template: str
+    cause_event_id: UUID
+    status: str
+    attempts: int
+    code: str | None
+    provider_ref: str | None
+    at: Time
+    settled_at: Time | None
+
+
+@router.get("/notifications", response_model=Page[NotificationView])
+async def list_notifications(
+    request: Request,
+    reads: Reads,
+    caller: SignedIn,
+    status: Annotated[Status | None, Query()] = None,
+    channel: Annotated[Channel | None, Query()] = None,
+    user_id: Annotated[UUID | None, Query(description="Another person's notices: ADMIN only.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """The caller's notices, the newest first. What they say is told to nobody but by their carrier."""
+    owner = user_id or caller.user_id
+    assert owner is not None
+    if not caller.may_act_for(owner):
+        raise Forbidden("not_yours", "those are another person's notices")
+    page = await query.notifications(reads, owner, status=status, channel=channel, limit=limit, cursor=cursor)
+    return page_answer(request, Page[NotificationView].model_validate(page.value), page.position)

@@ -1,0 +1,191 @@
+"""What people are told, as reactors: ask for a notice where something happened to somebody, and queue its sending.
+
+user.registered, user.profile_changed (a new address)                      ─► welcome, verification
+order.completed, payment.transaction.failed, payment.refunded              ─► purchase, payment_failed, refund
+transaction.completed, transaction.failed, payment.deposit_failed          ─► both sides of a transfer, the depositor
+notification.requested ─► notice queue ─► worker ─► carrier ─► notification.sent | failed
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import NOTICE, ORDER, PAYMENT, TRANSACTION, USER, WALLET
+from commands.bus import CommandBus
+from commands.mail_tokens import MailTokens
+from commands.ports import WorkQueue
+from commands.reactors import React, Reactor, caused, job_for, once_for
+from domain import notices, orders
+from domain.identity import ProfileChanged, User, UserRegistered
+from domain.ids import derived
+from domain.money import format_amount
+from domain.notices import Channel, NotificationRequested
+from domain.orders import OrderCompleted
+from domain.payments import DepositFailed, PaymentFailed, PaymentRefunded
+from domain.transactions import TransactionCompleted, TransactionFailed
+from eventstore.log import Envelope
+from eventstore.repository import Aggregate, Unit
+
+S = TypeVar("S")
+
+NAME = "people_told"
+
+UNREACHABLE = ".invalid"
+"""Addresses of this top-level domain (RFC 2606) reach nobody: imported people are told nothing."""
+
+JOB_KINDS: dict[Channel, str] = {"email": "mail", "push": "push"}
+
+
+class Telling(msgspec.Struct, frozen=True):
+    """Somebody is to be told something: which template, and what fills it beside their name."""
+
+    user_id: UUID
+    template: str
+    params: dict[str, str]
+
+
+def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
+    """Asks for a notice of what a person should know: one per event, template, channel and person."""
+    about = _Tellings(bus)
+    desk = _Desk(bus, tokens)
+    tellings: dict[type[msgspec.Struct], Callable[[Any, Envelope], Awaitable[list[Telling]]]] = {
+        UserRegistered: about.registered,
+        ProfileChanged: about.profile_changed,
+        OrderCompleted: about.order_completed,
+        PaymentFailed: about.payment_failed,
+        PaymentRefunded: about.refunded,
+        DepositFailed: about.deposit_failed,
+        TransactionCompleted: about.transaction_completed,
+        TransactionFailed: about.transaction_failed,
+    }
+
+    def reaction(event_type: type[msgspec.Struct]) -> React:
+        async def react(event: msgspec.Struct, env: Envelope) -> None:
+            await desk.tell(await tellings[event_type](event, env), env)
+
+        return react
+
+    return Reactor(NAME, {event_type: reaction(event_type) for event_type in tellings}, starts_from="now")
+
+
+def notice_jobs(queue: WorkQueue) -> Reactor:
+    """Puts notices on the queue from which they are sent."""
+
+    async def requested(event: NotificationRequested, env: Envelope) -> None:
+        await queue.publish([job_for(env, JOB_KINDS[event.channel], notice_id=env.stream_id)])
+
+    return Reactor("mail_jobs", {NotificationRequested: requested})
+
+
+class _Desk:
+    """Asks for the notices."""
+
+    def __init__(self, bus: CommandBus, tokens: MailTokens) -> None:
+        self._bus, self._tokens = bus, tokens
+
+    async def tell(self, tellings: Sequence[Telling], env: Envelope) -> None:
+        """Ask for all notices of one event, in one append; of those to closed accounts and imported people, none."""
+
+        async def decision(unit: Unit) -> None:
+            for telling in tellings:
+                user = await unit.load(USER, telling.user_id)
+                if user is not None and user.may_act and not user.email.endswith(UNREACHABLE):
+                    await self._request(unit, env, user, telling)
+
+        if tellings:
+            await self._bus.run(decision, caused(NAME, env), once_for(NAME, env))
+
+    async def _request(self, unit: Unit, env: Envelope, user: User, telling: Telling) -> None:
+        template, params = telling.template, {"name": user.name, **telling.params}
+        if template in {"welcome", "verification"}:
+            now = self._bus.clock.now()
+            params["token"] = self._tokens.make("verify-email", user.user_id, user.email_digest, now)
+        for channel in notices.channels_of(template):
+            notice_id = derived("notice", env.event_id, template, channel, user.user_id)
+            wanted = notices.request(
+                await unit.load(NOTICE, notice_id),
+                user_id=user.user_id,
+                channel=channel,
+                template=template,
+                cause_event_id=env.event_id,
+                params=params,
+            )
+            unit.emit(notice_id, wanted)
+
+
+class _Tellings:
+    """Who is to be told what when something happened."""
+
+    def __init__(self, bus: CommandBus) -> None:
+        self._bus = bus
+
+    async def _seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S:
+        """What the event is about: being older than the event, it is there."""
+        state = await self._bus.repository.seen(aggregate, stream_id)
+        assert state is not None
+        return state
+
+    async def registered(self, event: UserRegistered, _env: Envelope) -> list[Telling]:
+        return [Telling(event.user_id, "welcome", {})]
+
+    async def profile_changed(self, event: ProfileChanged, env: Envelope) -> list[Telling]:
+        return [] if event.email_digest is None else [Telling(env.stream_id, "verification", {})]
+
+    async def order_completed(self, _event: OrderCompleted, env: Envelope) -> list[Telling]:
+        order = await self._seen(ORDER, env.stream_id)
+        about = {**_about_order(env.stream_id, order), "total": format_amount(order.total_cents, order.currency)}
+        return [Telling(order.buyer_id, "purchase", about)]
+
+    async def payment_failed(self, event: PaymentFailed, _env: Envelope) -> list[Telling]:
+        order = await self._seen(ORDER, event.order_id)
+        about = {**_about_order(event.order_id, order), "detail": event.detail or event.code}
+        return [Telling(event.buyer_id, "payment_failed", about)]
+
+    async def refunded(self, event: PaymentRefunded, env: Envelope) -> list[Telling]:
+        payment = await self._seen(PAYMENT, env.stream_id)
+        about = {"amount": format_amount(event.amount_cents, payment.currency)}
+        if payment.order_id is not None:
+            about["order_id"] = str(payment.order_id)
+        if payment.method is not None and payment.method.type == "wallet":
+            about["to"] = "wallet"
+        return [Telling(payment.buyer_id, "refund", about)]
+
+    async def deposit_failed(self, event: DepositFailed, _env: Envelope) -> list[Telling]:
+        about = _about_movement(event.transaction_id, event.amount_cents, event.currency)
+        return [Telling(event.buyer_id, "deposit_failed", {**about, "detail": event.detail or event.code})]
+
+    async def transaction_completed(self, event: TransactionCompleted, env: Envelope) -> list[Telling]:
+        """A payment from a wallet is told of as the purchase that it is."""
+        transaction = await self._seen(TRANSACTION, env.stream_id)
+        about = _about_movement(env.stream_id, event.amount_cents, event.currency)
+        if transaction.type == "deposit":
+            return [Telling(transaction.user_id, "deposit_completed", about)]
+        if transaction.from_wallet_id is None or transaction.to_wallet_id is None:
+            return []
+        source = await self._seen(WALLET, transaction.from_wallet_id)
+        target = await self._seen(WALLET, transaction.to_wallet_id)
+        return [
+            Telling(source.user_id, "transfer_sent", about),
+            Telling(target.user_id, "transfer_received", about),
+        ]
+
+    async def transaction_failed(self, event: TransactionFailed, env: Envelope) -> list[Telling]:
+        """A failed deposit is told of by its payment."""
+        transaction = await self._seen(TRANSACTION, env.stream_id)
+        if transaction.type != "transfer":
+            return []
+        about = _about_movement(env.stream_id, transaction.amount_cents, transaction.currency)
+        about["detail"] = event.code.replace("_", " ")
+        if event.refunded_cents:
+            about["refunded"] = format_amount(event.refunded_cents, transaction.currency)
+        return [Telling(transaction.user_id, "transfer_failed", about)]
+
+
+def _about_order(order_id: UUID, order: orders.Order) -> dict[str, str]:
+    return {"order_id": str(order_id), "titles": ", ".join(line.title for line in order.lines)}
+
+
+def _about_movement(transaction_id: UUID, amount_cents: int, currency: str) -> dict[str, str]:
+    return {"transaction_id": str(transaction_id), "amount": format_amount(amount_cents, currency)}

@@ -1,0 +1,67 @@
+"""What the notice worker does with a job: render the notice, hand it to its carrier, record what became of it."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from commands.aggregates import NOTICE, USER
+from commands.bus import CommandBus
+from commands.notice_processes import UNREACHABLE
+from commands.ports import Carrier, Delivery, Message, NotDelivered
+from commands.reactors import on_behalf
+from domain import identity, notices
+from domain.notices import Channel, Notice
+from eventstore.repository import Unit
+
+
+class NoticeWorker:
+    """Handles the jobs of the notice queue; `body` has notice_id."""
+
+    def __init__(self, bus: CommandBus, carriers: Mapping[Channel, Carrier]) -> None:
+        self._bus, self._carriers = bus, carriers
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Send a notice unless it went already. Whatever is raised is tried again, and after the last try recorded as a
+        failure; a job redriven later sends it all the same.
+
+        Should the worker die between the sending and the recording, it is sent again, as the same message.
+        """
+        notice_id = UUID(delivery.job.body["notice_id"])
+        notice = await self._bus.repository.state(NOTICE, notice_id)
+        if notice is None or notice.status == "SENT":
+            return
+        user = await self._bus.repository.state(USER, notice.user_id)
+        if user is None or user.status == "FORGOTTEN" or notice.params is None:
+            await self._record_failure(notice_id, "recipient_unknown", delivery)
+            return
+        if user.email.endswith(UNREACHABLE):
+            await self._record_failure(notice_id, "recipient_unreachable", delivery)
+            return
+        try:
+            reference = await self._carriers[notice.channel].send(_message(notice_id, notice, notice.params, user))
+        except Exception as error:
+            if delivery.last:
+                code = error.code if isinstance(error, NotDelivered) else "internal_error"
+                await self._record_failure(notice_id, code, delivery)
+            raise
+        await self._record_sent(notice_id, reference, delivery)
+
+    async def _record_sent(self, notice_id: UUID, reference: str, delivery: Delivery) -> None:
+        async def decision(unit: Unit) -> None:
+            current = await unit.load(NOTICE, notice_id)
+            assert current is not None
+            unit.emit(notice_id, notices.mark_sent(current, reference))
+
+        await self._bus.run(decision, on_behalf("worker:mail", delivery.job))
+
+    async def _record_failure(self, notice_id: UUID, code: str, delivery: Delivery) -> None:
+        async def decision(unit: Unit) -> None:
+            current = await unit.load(NOTICE, notice_id)
+            assert current is not None
+            unit.emit(notice_id, notices.mark_failed(current, code, delivery.attempt))
+
+        await self._bus.run(decision, on_behalf("worker:mail", delivery.job))
+
+
+def _message(notice_id: UUID, notice: Notice, params: Mapping[str, str], user: identity.User) -> Message:
+    subject, text = notices.render(notice.template, params, notice.channel)
+    return Message(notice_id, notice.user_id, notice.template, user.email, user.name, subject, text)
