@@ -35,6 +35,13 @@ ALIASES: Sequence[tuple[str, str, str]] = (
     ("GET", "/api/v1/payments/{payment_id}", "/pagamento/{payment_id}"),
     ("POST", "/api/v1/payments/{payment_id}", "/pagamento/{payment_id}"),
     ("POST", "/api/v1/payments/webhook", "/pagamento/webhook"),
+    # wallets and transactions
+    ("POST", "/api/v1/wallets", "/wallets/create"),
+    ("POST", "/api/v1/wallets/{wallet_id}/deactivate", "/wallets/{wallet_id}/deactivate"),
+    ("POST", "/api/v1/wallets/{wallet_id}/reactivate", "/wallets/{wallet_id}/reactivate"),
+    ("POST", "/api/v1/wallets/{wallet_id}/add-funds", "/wallets/{wallet_id}/add-funds"),
+    ("POST", "/api/v1/wallets/{wallet_id}/deduct-funds", "/wallets/{wallet_id}/deduct-funds"),
+    ("POST", "/api/v1/transactions", "/transactions/create"),
 )
 """(method, canonical path, alias). A POST of a canonical path that only reads stands for its GET."""
 

@@ -6,7 +6,8 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from domain.money import MAX_AMOUNT_CENTS
+from domain.errors import Invalid
+from domain.money import MAX_AMOUNT_CENTS, check_amount, check_currency
 
 T = TypeVar("T")
 
@@ -47,6 +48,18 @@ def _only_text(value: object) -> object:
     return value
 
 
+def _must_be_amount(value: object) -> object:
+    if type(value) is not int:  # neither 1.0 nor true
+        raise Invalid("invalid_amount", "an amount is a whole number of the currency's smallest unit")
+    check_amount(value, at_least=1)
+    return value
+
+
+def _must_be_currency(value: str) -> str:
+    check_currency(value[:16])  # a longer text is none either, and need not be told back whole
+    return value
+
+
 def _in_utc(at: datetime) -> datetime:
     return at.astimezone(UTC)
 
@@ -70,6 +83,15 @@ Prose = Annotated[str, Field(max_length=20_000), AfterValidator(_without_control
 
 Cents = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT_CENTS)]
 """An amount in the currency's smallest unit: an integer, nothing that could become one."""
+
+Amount = Annotated[int, Field(strict=True, ge=1, le=MAX_AMOUNT_CENTS), BeforeValidator(_must_be_amount)]
+"""As `Cents`, of money that moves: above zero. Anything else is refused as `invalid_amount`."""
+
+Currency = Annotated[str, AfterValidator(_must_be_currency)]
+"""An ISO 4217 code in capitals; another text is refused as `invalid_currency`."""
+
+Reason = Annotated[Line, Field(min_length=1)]
+"""Why an operator does what they do."""
 
 Day = Annotated[date, BeforeValidator(_only_text)]
 """A day, as in 2026-03-01."""

@@ -13,6 +13,8 @@ from commands.identity import Accounts
 from commands.orders import Orders
 from commands.payments import Payments
 from commands.ports import WorkQueue
+from commands.transactions import Transactions
+from commands.wallets import Wallets
 from eventstore.clock import Clock
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
@@ -55,6 +57,8 @@ class Services:
     catalog: Catalog
     orders: Orders
     payments: Payments
+    wallets: Wallets
+    transactions: Transactions
     reads: ReadModels
     search: SearchIn
     search_model: str

@@ -62,6 +62,8 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             catalog=core.catalog,
             orders=core.orders,
             payments=core.payments,
+            wallets=core.wallets,
+            transactions=core.transactions,
             reads=ReadModels(core.log.pool),
             search=search,
             search_model=search_model,

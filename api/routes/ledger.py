@@ -1,0 +1,186 @@
+"""The ledger: accounts and their entries, ledger transactions, the trial balance."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AliasPath, Field
+from starlette.responses import Response
+
+from api.answers import answer, page_answer
+from api.auth import Admin, Auditor, SignedIn
+from api.fields import Answer, Currency, Page, Time
+from api.reading import AsOf, Cursor, Limit, Reads, found
+from api.services import ServicesOf
+from commands.bus import Caller
+from domain.errors import Forbidden, NotFound
+from domain.ledger import seller_account
+from queries import ledger as ledger_query
+from queries.ledger import Account
+from queries.paging import Page as FoundPage
+from queries.read_models import Answer as FoundAnswer
+from queries.read_models import ReadModels
+
+router = APIRouter(prefix="/api/v1", tags=["ledger"])
+
+NO_ACCOUNT = NotFound("account_not_found", "there is no such account, or not in this currency")
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+class BalanceView(Answer):
+    """What an account holds in a currency: credits minus debits."""
+
+    currency: str | None
+    debits_cents: int
+    credits_cents: int
+    balance_cents: int
+
+
+class AccountView(BalanceView):
+    """An account in one currency; null until something is posted to it."""
+
+    id: str = Field(validation_alias=AliasPath("account_id"))
+    opened_at: Time
+    updated_at: Time
+
+
+class EntryView(Answer):
+    """An entry of a ledger transaction. `cause_event_id` is the event that caused it, `position` its place in the log;
+    `transaction_id` is the wallets' transaction that it belongs to."""
+
+    ledger_transaction_id: UUID
+    account_id: str
+    direction: str
+    amount_cents: int
+    currency: str
+    cause_event_id: UUID
+    order_id: UUID | None
+    payment_id: UUID | None
+    transaction_id: UUID | None
+    position: int
+    at: Time
+
+
+class AccountPage(Page[EntryView], AccountView):
+    """An account in one of its currencies, `balances` in all of them, and its entries, page by page."""
+
+    balances: list[BalanceView]
+
+
+class PostedEntry(Answer):
+    account_id: str
+    direction: str
+    amount_cents: int
+    currency: str
+
+
+class LedgerTransactionView(Answer):
+    """What an event did to the accounts: debits equal credits in each currency."""
+
+    id: UUID = Field(validation_alias=AliasPath("ledger_transaction_id"))
+    cause_event_id: UUID
+    order_id: UUID | None
+    payment_id: UUID | None
+    transaction_id: UUID | None
+    position: int
+    at: Time
+    entries: list[PostedEntry]
+
+
+class TrialBalance(Answer):
+    """All that was posted, by currency; `balanced`: every balance is 0."""
+
+    balanced: bool
+    items: list[BalanceView]
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/ledger/accounts", response_model=Page[AccountView])
+async def list_accounts(
+    request: Request, reads: Reads, caller: SignedIn, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """All accounts, one item for each currency (ADMIN); a seller's own payable account (SELLER)."""
+    if not caller.is_admin:
+        own = await ledger_query.account(reads, _own_account(caller))
+        page = own.map(lambda rows: FoundPage(rows, None))
+    else:
+        page = await ledger_query.accounts(reads, limit=limit, cursor=cursor)
+    return page_answer(request, Page[AccountView].model_validate(page.value), page.position)
+
+
+@router.get("/ledger/accounts/{account_id}", response_model=AccountPage)
+async def get_account(
+    account_id: str,
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    caller: SignedIn,
+    currency: Annotated[Currency | None, Query(description="The balance and the entries in this one alone.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """An account and its entries, the latest first (ADMIN; a seller's own payable account, SELLER). Without a currency:
+    the balance in the first one, and the entries in all."""
+    if not caller.is_admin and account_id != _own_account(caller):
+        raise Forbidden("not_yours", "that is not your account")
+
+    async def ask(models: ReadModels) -> FoundAnswer[tuple[Account, list[Account]] | None]:
+        found = await ledger_query.account(models, account_id)
+        return found.map(lambda rows: next(((each, rows) for each in rows if currency in {None, each.currency}), None))
+
+    (account, all_of_it), position = await found(services, reads, ask, NO_ACCOUNT)
+    page = await ledger_query.entries(reads, account_id, currency=currency, limit=limit, cursor=cursor)
+    view = AccountPage(
+        **AccountView.model_validate(account).model_dump(exclude={"id"}),
+        account_id=account_id,
+        balances=[BalanceView.model_validate(each) for each in all_of_it if each.currency is not None],
+        items=[EntryView.model_validate(each) for each in page.value.items],
+        next_cursor=page.value.next_cursor,
+    )
+    return page_answer(request, view, min(position, page.position))
+
+
+def _own_account(caller: Caller) -> str:
+    """The account of a seller. Raises Forbidden("role_required") when the caller is none."""
+    if caller.account_type != "SELLER":
+        raise Forbidden("role_required", "this needs the role ADMIN or SELLER")
+    return seller_account(caller.person())
+
+
+@router.get("/ledger/transactions/{ledger_transaction_id}", response_model=LedgerTransactionView)
+async def get_ledger_transaction(ledger_transaction_id: UUID, services: ServicesOf, reads: Reads, _: Admin) -> Response:
+    """What one event did to the accounts (ADMIN)."""
+
+    async def ask(models: ReadModels) -> FoundAnswer[list[ledger_query.Entry] | None]:
+        return (await ledger_query.ledger_transaction(models, ledger_transaction_id)).map(lambda rows: rows or None)
+
+    missing = NotFound("ledger_transaction_not_found", "there is no such ledger transaction")
+    entries, position = await found(services, reads, ask, missing)
+    first = entries[0]
+    view = LedgerTransactionView(
+        ledger_transaction_id=ledger_transaction_id,
+        cause_event_id=first.cause_event_id,
+        order_id=first.order_id,
+        payment_id=first.payment_id,
+        transaction_id=first.transaction_id,
+        position=first.position,
+        at=first.at,
+        entries=[PostedEntry.model_validate(each) for each in entries],
+    )
+    return answer(view, position=position)
+
+
+@router.get("/ledger/trial-balance", response_model=TrialBalance)
+async def get_trial_balance(services: ServicesOf, reads: Reads, _: Auditor, as_of: AsOf) -> Response:
+    """Whether debits equal credits in every currency (AUDITOR, ADMIN), now or at a moment."""
+    if as_of is None:
+        totals = await ledger_query.trial_balance(reads)
+    else:
+        totals = await ledger_query.trial_balance_as_of(reads, await services.audit.position_at(as_of))
+    balanced = not any(total.balance_cents for total in totals.value)
+    items = [BalanceView.model_validate(total) for total in totals.value]
+    return answer(TrialBalance(balanced=balanced, items=items), position=totals.position)

@@ -1,0 +1,234 @@
+"""Transactions: deposits into wallets, transfers between them, payments of orders out of them."""
+
+from typing import Any, get_args
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import AliasPath, Field
+from starlette.responses import Response
+
+from api.answers import Prefer, answer, page_answer, position_of
+from api.auth import SignedIn
+from api.fields import Amount, Answer, Body, Currency, Page, Time
+from api.idempotency import IdempotencyKey
+from api.problems import Problem, problem_response
+from api.reading import Cursor, Limit, Reads, found
+from api.routes.payments import PaymentMethod
+from api.services import Services, ServicesOf
+from commands.bus import Caller, Landed
+from commands.transactions import TransactionAndPayment
+from domain.errors import Forbidden, NotFound
+from domain.payments import Method
+from domain.transactions import Status, Transaction, Type
+from eventstore.log import Done, Once
+from queries import transactions as transactions_query
+
+router = APIRouter(prefix="/api/v1", tags=["transactions"])
+
+FIELDS: dict[Type, tuple[set[str], set[str]]] = {
+    "deposit": ({"to_wallet_id"}, {"payment_method"}),
+    "transfer": ({"from_wallet_id", "to_wallet_id"}, set()),
+    "payment": ({"from_wallet_id", "order_id"}, set()),
+}
+"""What each type has to name, and what it may."""
+
+assert FIELDS.keys() == set(get_args(Type))
+
+
+# -- what goes in ------------------------------------------------------------------------------------------------------
+
+
+class NewTransaction(Body):
+    """A deposit names the wallet it goes to and what is paid with (later, if not now: see `client_secret`); a transfer
+    both wallets; a payment the wallet and the order."""
+
+    type: Type
+    amount_cents: Amount
+    currency: Currency
+    from_wallet_id: UUID | None = None
+    to_wallet_id: UUID | None = None
+    order_id: UUID | None = None
+    payment_method: PaymentMethod | None = None
+
+    def method(self) -> Method | None:
+        """What a deposit is paid with. Raises Invalid("card_data_refused")."""
+        return self.payment_method.method() if self.payment_method else None
+
+    def check_fields(self) -> None:
+        """Raises RequestValidationError unless it names what its type needs, and nothing else."""
+        needed, possible = FIELDS[self.type]
+        named = {name for required, more in FIELDS.values() for name in required | more if getattr(self, name)}
+        errors = [
+            *(_error(name, "missing", f"a {self.type} needs it") for name in sorted(needed - named)),
+            *(_error(name, "unexpected", f"a {self.type} has none") for name in sorted(named - needed - possible)),
+        ]
+        if errors:
+            raise RequestValidationError(errors)
+
+
+def _error(field: str, code: str, message: str) -> dict[str, Any]:
+    return {"type": code, "loc": ("body", field), "msg": message}
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+class TransactionView(Answer):
+    """A transaction. `status` is PENDING, PROCESSING, COMPLETED or FAILED: then `step` is where (charge, deduct or
+    credit), `code` why, and `refunded_cents` what had been taken and was given back."""
+
+    id: UUID = Field(validation_alias=AliasPath("transaction_id"))
+    transaction_id: UUID
+    user_id: UUID
+    type: str
+    status: str
+    amount_cents: int
+    currency: str
+    from_wallet_id: UUID | None
+    to_wallet_id: UUID | None
+    order_id: UUID | None
+    payment_id: UUID | None
+    step: str | None
+    code: str | None
+    refunded_cents: int
+
+
+class StartedTransaction(TransactionView):
+    """How a transaction stands; a deposit's payer goes on at `redirect_url`, or with `client_secret`."""
+
+    redirect_url: str | None
+    client_secret: str | None
+
+
+class DatedTransaction(TransactionView):
+    """A transaction, and since when."""
+
+    created_at: Time
+    updated_at: Time
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@router.post("/transactions", status_code=201, response_model=StartedTransaction)
+async def create_transaction(
+    body: NewTransaction,
+    request: Request,
+    services: ServicesOf,
+    caller: SignedIn,
+    idempotency: IdempotencyKey,
+    prefer: Prefer,
+) -> Response:
+    """Move money. 409 `insufficient_funds`, `currency_mismatch`; 400 `transaction_failed`, with what was given back,
+    when that is known in time."""
+    body.check_fields()
+    method = body.method()
+
+    async def again(done: Done) -> UUID:
+        return UUID(done.refs["transaction_id"])
+
+    async def reply(landed: Landed[UUID]) -> Response:
+        transaction_id = landed.value
+        now = await services.transactions.settled(transaction_id, prefer.wait_seconds)
+        position = await position_of(landed, services) if prefer.asynchronous else await services.log.head()
+        if now.transaction.status == "FAILED":
+            return _failed(request, transaction_id, now.transaction, position)
+        headers = {"Location": f"/api/v1/transactions/{transaction_id}", **prefer.headers}
+        view = _started(services, caller, transaction_id, now)
+        return answer(view, status=prefer.status, position=position, headers=headers)
+
+    return await idempotency.answer(lambda once: _start(services, caller, body, method, once), again, reply)
+
+
+async def _start(
+    services: Services, caller: Caller, body: NewTransaction, method: Method | None, once: Once | None
+) -> Landed[UUID]:
+    transactions, source, target, order = services.transactions, body.from_wallet_id, body.to_wallet_id, body.order_id
+    amount = (body.amount_cents, body.currency)
+    if body.type == "deposit" and target is not None:
+        return await transactions.deposit(caller, target, *amount, method, once=once)
+    if body.type == "transfer" and source is not None and target is not None:
+        return await transactions.transfer(caller, source, target, *amount, once=once)
+    assert source is not None
+    assert order is not None
+    return await transactions.pay(caller, source, order, *amount, once=once)
+
+
+def _started(
+    services: Services, caller: Caller, transaction_id: UUID, now: TransactionAndPayment
+) -> StartedTransaction:
+    transaction, payment = now.transaction, now.payment
+    redirect_url = client_secret = None
+    if payment is not None and transaction.payment_id is not None and caller.user_id == payment.buyer_id:
+        redirect_url = payment.redirect_url
+        client_secret = services.payments.client_secret(transaction.payment_id, payment.client_secret_ref)
+    return StartedTransaction(
+        transaction_id=transaction_id,
+        user_id=transaction.user_id,
+        type=transaction.type,
+        status=transaction.status,
+        amount_cents=transaction.amount_cents,
+        currency=transaction.currency,
+        from_wallet_id=transaction.from_wallet_id,
+        to_wallet_id=transaction.to_wallet_id,
+        order_id=transaction.order_id,
+        payment_id=transaction.payment_id,
+        step=transaction.step,
+        code=transaction.code,
+        refunded_cents=transaction.refunded_cents,
+        redirect_url=redirect_url,
+        client_secret=client_secret,
+    )
+
+
+def _failed(request: Request, transaction_id: UUID, transaction: Transaction, position: int) -> Response:
+    """400: the transaction came to nothing; where, why, and what was given back."""
+    problem = Problem(
+        400,
+        "transaction_failed",
+        f"the {transaction.type} failed at the step {transaction.step}: {transaction.code}",
+        headers={"Event-Position": str(position)},
+        transaction_id=transaction_id,
+        payment_id=transaction.payment_id,
+        step=transaction.step,
+        failure_code=transaction.code,
+        amount_cents=transaction.amount_cents,
+        refunded_cents=transaction.refunded_cents,
+        currency=transaction.currency,
+    )
+    return problem_response(problem, request.scope)
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/transactions", response_model=Page[DatedTransaction])
+async def list_transactions(
+    request: Request,
+    reads: Reads,
+    caller: SignedIn,
+    status: Status | None = None,
+    user_id: UUID | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """One's own transactions, the newest first; an ADMIN sees everybody's, or those of one person."""
+    if user_id is None and not caller.is_admin:
+        user_id = caller.user_id
+    if user_id is not None and not caller.may_act_for(user_id):
+        raise Forbidden("not_yours", "these are another person's transactions")
+    page = await transactions_query.transactions(reads, user_id=user_id, status=status, limit=limit, cursor=cursor)
+    return page_answer(request, Page[DatedTransaction].model_validate(page.value), page.position)
+
+
+@router.get("/transactions/{transaction_id}", response_model=DatedTransaction)
+async def get_transaction(transaction_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
+    """A transaction: one's own, or any for an ADMIN."""
+    missing = NotFound("transaction_not_found", "there is no such transaction")
+    transaction, position = await found(
+        services, reads, lambda models: transactions_query.transaction(models, transaction_id), missing
+    )
+    if not caller.may_act_for(transaction.user_id):
+        raise Forbidden("not_yours", "that is another person's transaction")
+    return answer(DatedTransaction.model_validate(transaction), position=position)

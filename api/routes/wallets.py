@@ -1,0 +1,249 @@
+"""Wallets: opening one, looking at it and its statement, and what an ADMIN may do to it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AliasPath, Field
+from starlette.responses import Response
+
+from api.answers import answer, page_answer, position_of, versioned
+from api.auth import Admin, SignedIn
+from api.fields import Amount, Answer, Body, Currency, Page, Reason, Time
+from api.idempotency import IdempotencyKey, Idempotent
+from api.reading import AsOf, Cursor, Limit, Reads, found
+from api.services import Services, ServicesOf
+from commands.aggregates import WALLET
+from commands.bus import Landed
+from domain.errors import Forbidden, NotFound
+from eventstore.log import Done, Once
+from queries import wallets as wallets_query
+from queries.read_models import ReadModels
+from queries.wallets import Wallet
+
+router = APIRouter(prefix="/api/v1", tags=["wallets"])
+
+MISSING = NotFound("wallet_not_found", "there is no such wallet")
+
+
+# -- what goes in ------------------------------------------------------------------------------------------------------
+
+
+class NewWallet(Body):
+    """The currency of the wallet to open: a person has one wallet in each."""
+
+    currency: Currency
+
+
+class Explained(Body):
+    """Why an operator does it."""
+
+    reason: Reason
+
+
+class Adjustment(Body):
+    """How much an operator puts in or takes out, and why."""
+
+    amount_cents: Amount
+    reason: Reason
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+class WalletView(Answer):
+    """A wallet; `wallet_id` is its `id`, by the name that other resources refer to it. `status`: ACTIVE or INACTIVE."""
+
+    id: UUID = Field(validation_alias=AliasPath("wallet_id"))
+    wallet_id: UUID
+    user_id: UUID
+    currency: str
+    balance_cents: int
+    status: str
+    version: int
+
+
+class DatedWallet(WalletView):
+    """A wallet, and since when."""
+
+    created_at: Time
+    updated_at: Time
+
+
+class MovementView(Answer):
+    """A line of a statement. `direction` is credit (in) or debit (out); `balance_cents` is the balance after it;
+    `position` is its place in the log."""
+
+    position: int
+    direction: str
+    amount_cents: int
+    currency: str
+    balance_cents: int
+    transaction_id: UUID | None
+    payment_id: UUID | None
+    reason: str | None
+    at: Time
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@router.post("/wallets", status_code=201, response_model=WalletView)
+async def create_wallet(
+    body: NewWallet, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey
+) -> Response:
+    """Open one's wallet in a currency. 409 `wallet_exists`."""
+
+    async def again(done: Done) -> UUID:
+        return UUID(done.refs["wallet_id"])
+
+    async def reply(landed: Landed[UUID]) -> Response:
+        position = await position_of(landed, services)
+        return await _wallet_now(services, landed.value, position, status=201)
+
+    return await idempotency.answer(
+        lambda once: services.wallets.create(caller, body.currency, once=once), again, reply
+    )
+
+
+@router.post("/wallets/{wallet_id}/deactivate", response_model=WalletView)
+async def deactivate_wallet(
+    wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+) -> Response:
+    """Let nothing in or out (ADMIN). 409 `wallet_inactive`."""
+    wallets = services.wallets
+    return await _changed(
+        services, wallet_id, idempotency, lambda once: wallets.deactivate(caller, wallet_id, body.reason, once=once)
+    )
+
+
+@router.post("/wallets/{wallet_id}/reactivate", response_model=WalletView)
+async def reactivate_wallet(
+    wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+) -> Response:
+    """Let it be used again (ADMIN). 409 `wallet_active`."""
+    wallets = services.wallets
+    return await _changed(
+        services, wallet_id, idempotency, lambda once: wallets.reactivate(caller, wallet_id, body.reason, once=once)
+    )
+
+
+@router.post("/wallets/{wallet_id}/add-funds", response_model=WalletView)
+async def add_funds(
+    wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+) -> Response:
+    """Adjust the balance upwards (ADMIN). 409 `wallet_inactive`."""
+    wallets = services.wallets
+    return await _changed(
+        services,
+        wallet_id,
+        idempotency,
+        lambda once: wallets.add_funds(caller, wallet_id, body.amount_cents, body.reason, once=once),
+    )
+
+
+@router.post("/wallets/{wallet_id}/deduct-funds", response_model=WalletView)
+async def deduct_funds(
+    wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+) -> Response:
+    """Adjust the balance downwards (ADMIN). 409 `insufficient_funds` with `balance_cents`, `wallet_inactive`."""
+    wallets = services.wallets
+    return await _changed(
+        services,
+        wallet_id,
+        idempotency,
+        lambda once: wallets.deduct_funds(caller, wallet_id, body.amount_cents, body.reason, once=once),
+    )
+
+
+async def _changed(
+    services: Services,
+    wallet_id: UUID,
+    idempotency: Idempotent,
+    command: Callable[[Once | None], Awaitable[Landed[None]]],
+) -> Response:
+    async def again(_: Done) -> None: ...
+
+    async def reply(landed: Landed[None]) -> Response:
+        return await _wallet_now(services, wallet_id, await position_of(landed, services))
+
+    return await idempotency.answer(command, again, reply)
+
+
+async def _wallet_now(services: Services, wallet_id: UUID, position: int, status: int = 200) -> Response:
+    """The wallet as a command left it: from the log, which the read model may not have reached."""
+    version, wallet, _ = await services.repository.load(WALLET, wallet_id)
+    assert wallet is not None
+    view = WalletView(
+        wallet_id=wallet_id,
+        user_id=wallet.user_id,
+        currency=wallet.currency,
+        balance_cents=wallet.balance_cents,
+        status="ACTIVE" if wallet.active else "INACTIVE",
+        version=version,
+    )
+    headers = {"Location": f"/api/v1/wallets/{wallet_id}"} if status == 201 else None
+    return answer(view, status=status, position=position, version=version, headers=headers)
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/wallets/me", response_model=DatedWallet | Page[DatedWallet])
+async def my_wallets(
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    caller: SignedIn,
+    currency: Annotated[Currency | None, Query(description="The wallet in this currency alone.")] = None,
+) -> Response:
+    """One's own wallets; or, with a currency, the one in it, not in a list. 404 `wallet_not_found`."""
+    owner = caller.person()
+    if currency is None:
+        mine = await wallets_query.wallets_of(reads, owner)
+        return answer(Page[DatedWallet].model_validate({"items": mine.value}), position=mine.position)
+    wallet, position = await found(
+        services, reads, lambda models: wallets_query.wallet_in(models, owner, currency), MISSING
+    )
+    return versioned(request, DatedWallet.model_validate(wallet), position=position, version=wallet.version)
+
+
+@router.get("/wallets/{wallet_id}", response_model=DatedWallet)
+async def get_wallet(
+    wallet_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf
+) -> Response:
+    """A wallet: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an ADMIN."""
+    if as_of is not None:
+        position = await services.audit.position_at(as_of)
+        past = await wallets_query.wallet_as_of(services.log, wallet_id, position)
+        if past is None:
+            raise MISSING
+        return answer(DatedWallet.model_validate(past), position=position)
+    wallet, position = await _owned(services, reads, caller.may_act_for, wallet_id)
+    return versioned(request, DatedWallet.model_validate(wallet), position=position, version=wallet.version)
+
+
+@router.get("/wallets/{wallet_id}/statement", response_model=Page[MovementView])
+async def get_statement(
+    wallet_id: UUID,
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    caller: SignedIn,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """What went in and out of a wallet, the latest first (its owner, ADMIN)."""
+    await _owned(services, reads, caller.may_act_for, wallet_id)
+    page = await wallets_query.statement(reads, wallet_id, limit=limit, cursor=cursor)
+    return page_answer(request, Page[MovementView].model_validate(page.value), page.position)
+
+
+async def _owned(
+    services: Services, reads: ReadModels, may_act_for: Callable[[UUID], bool], wallet_id: UUID
+) -> tuple[Wallet, int]:
+    wallet, position = await found(services, reads, lambda models: wallets_query.wallet(models, wallet_id), MISSING)
+    if not may_act_for(wallet.user_id):
+        raise Forbidden("not_yours", "that is another person's wallet")
+    return wallet, position
