@@ -92,7 +92,14 @@ def root(
 RUN, TEND, FILL = "Run", "Look after what runs", "Set up and fill"
 
 app.command(rich_help_panel=RUN)(processes.run)
-for command in (processes.api, processes.projector, processes.worker, processes.provider, processes.relay):
+for command in (
+    processes.api,
+    processes.projector,
+    processes.worker,
+    processes.provider,
+    processes.fiscal,
+    processes.relay,
+):
     app.command(rich_help_panel=RUN)(command)
 app.add_typer(projections.app, name="projections", rich_help_panel=TEND)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=TEND)

@@ -97,7 +97,12 @@ def run(settings: Settings) -> int:
         postgres = stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
         url = postgres.url if postgres else settings.database_url.get_secret_value()
         migrate(url)
-        settings = settings.model_copy(update={"provider_port": settings.provider_port or _provider_port(settings)})
+        settings = settings.model_copy(
+            update={
+                "provider_port": settings.provider_port or _kept_port(settings, "provider", settings.port + 1000),
+                "fiscal_port": settings.fiscal_port or _kept_port(settings, "fiscal", settings.port + 2000),
+            }
+        )
         environment = _environment(settings, url)
         first = prepare(settings, url)
         children = [Child(command, environment) for command in _commands(settings)]
@@ -161,10 +166,10 @@ def _is_free(host: str, port: int) -> bool:
         return True
 
 
-def _provider_port(settings: Settings) -> int:
-    """The port of the provider's pages: the same at every start, since open 3-D Secure links name it."""
-    kept = settings.home / "provider-port.txt"
-    wanted = int(kept.read_text()) if kept.exists() else settings.port + 1000
+def _kept_port(settings: Settings, server: str, usual: int) -> int:
+    """The port of a simulator's pages: the same at every start, since open 3-D Secure links and receipts name it."""
+    kept = settings.home / f"{server}-port.txt"
+    wanted = int(kept.read_text()) if kept.exists() else usual
     if not 0 < wanted < 65536 or not _is_free(settings.provider_host, wanted):
         with _unbound(settings.provider_host) as probe:
             probe.bind((settings.provider_host, 0))
@@ -177,6 +182,8 @@ def _commands(settings: Settings) -> list[str]:
     commands = ["api", "projector", "worker"]
     if not settings.provider_url:
         commands.insert(0, "provider")
+    if not settings.fiscal_url:
+        commands.insert(0, "fiscal")
     if settings.rabbitmq_url.get_secret_value():
         commands.append("relay")
     return commands
@@ -188,6 +195,7 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "LUDOTECA_HOME": str(settings.home),
         "LUDOTECA_DATABASE_URL": url,
         "LUDOTECA_PROVIDER_PORT": str(settings.provider_port),
+        "LUDOTECA_FISCAL_PORT": str(settings.fiscal_port),
         "PYTHONUNBUFFERED": "1",
     }
 

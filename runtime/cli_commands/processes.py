@@ -15,8 +15,8 @@ def run() -> None:
     """Run the whole shop on this machine until Ctrl-C.
 
     Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and the api, the
-    projector, the worker and the simulated payment provider as processes of their own; with LUDOTECA_RABBITMQ_URL
-    also the relay. Prints where to click when all is ready.
+    projector, the worker, the simulated payment provider and the simulated fiscal operator as processes of their own;
+    with LUDOTECA_RABBITMQ_URL also the relay. Prints where to click when all is ready.
 
     [bold]Examples[/bold]
       ludoteca run
@@ -60,7 +60,7 @@ def projector() -> None:
 
 
 def worker() -> None:
-    """React to events, take payments, send mail, fire deadlines.
+    """React to events, take payments, send notices, get fiscal receipts, fire deadlines.
 
     Several may run: the queues' jobs are shared out, each reactor and the deadlines have one leader.
 
@@ -83,6 +83,21 @@ def provider() -> None:
     from runtime.processes import run_until_stopped, serve_provider
 
     run_until_stopped(serve_provider(settings))
+
+
+def fiscal() -> None:
+    """Serve the simulated fiscal operator, which keeps the books of sellers' receipts.
+
+    [bold]Example[/bold]
+      LUDOTECA_FISCAL_PORT=10000 ludoteca fiscal
+    """
+    from runtime.logs import configure
+    from runtime.processes import run_until_stopped, serve_fiscal
+    from runtime.settings import Settings
+
+    settings = Settings()
+    configure(settings, process="fiscal")
+    run_until_stopped(serve_fiscal(settings))
 
 
 def relay() -> None:
