@@ -62,6 +62,14 @@ def database(postgres_url: str, postgres_template: str) -> Iterator[str]:
     services.drop_database(url)
 
 
+@pytest.fixture(scope="module")
+def module_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
+    """A database that a module's tests share."""
+    url = services.create_database(postgres_url, template=postgres_template)
+    yield url
+    services.drop_database(url)
+
+
 @pytest.fixture(scope="session")
 def rabbitmq_virtual_host() -> Iterator[str]:
     """The name of this process' virtual host: the program's queue names are fixed, so tests are kept apart by it."""

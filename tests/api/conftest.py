@@ -1,19 +1,10 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests import services
 from tests.api.shop import Person, Shop, open_shop
-
-
-@pytest.fixture(scope="module")
-def module_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
-    """A database that a module's tests share."""
-    url = services.create_database(postgres_url, template=postgres_template)
-    yield url
-    services.drop_database(url)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -1,0 +1,189 @@
+"""A shop whose money moves only when the test says so: reactors, jobs and deadlines are run by hand, in one process."""
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from adapters import webhook_signature
+from commands import processes
+from commands.aggregates import ORDER, PAYMENT, TRANSACTION, WALLET
+from commands.bus import SYSTEM, Caller
+from commands.deposits import deposits
+from commands.ledger import Ledger
+from commands.ports import DeadLetter, Delivery, Job, JobHandler
+from domain.catalog import Listing, Price
+from domain.errors import Refused
+from domain.ledger import TransactionPosted, balances
+from domain.orders import Order
+from domain.payments import Method, Payment
+from domain.transactions import Transaction
+from domain.wallets import Wallet
+from eventstore.clock import ManualClock
+from eventstore.log import AlreadyDone
+from eventstore.uuid7 import uuid7
+from runtime.settings import Settings
+from runtime.wiring import Core, open_core
+from tests.adapters.provider_servers import SECRET, running_provider, running_receiver
+
+T = TypeVar("T")
+
+ADMIN = Caller("user:admin", uuid7(), "ADMIN")
+VISA = Method("card", "pm_card_visa")
+BY_WALLET = Method("wallet")
+
+
+class KeptJobs:
+    """A queue whose jobs wait until the test has them done."""
+
+    name = "kept"
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    async def publish(self, jobs: Sequence[Job]) -> None:
+        self.jobs.extend(jobs)
+
+    async def consume(self, handler: JobHandler, *, concurrency: int = 4) -> None:
+        raise NotImplementedError("the test does the jobs")
+
+    async def depth(self) -> int:
+        return len(self.jobs)
+
+    async def dead(self) -> int:
+        return 0
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        return []
+
+    async def redrive(self, job_id: UUID) -> bool:
+        return False
+
+
+class Till:
+    """The commands over one log, the reactors that follow money, and a payment provider on HTTP."""
+
+    def __init__(self, core: Core, clock: ManualClock) -> None:
+        self.core, self.clock = core, clock
+        self.queue = KeptJobs()
+        self.reactors = [
+            processes.payment_jobs(core.bus, self.queue),
+            processes.settlement(core.bus),
+            processes.library_grants(core.bus),
+            deposits(core.bus),
+            Ledger(core.bus).reactor,
+        ]
+        self._position = 0
+        self._notices = itertools.count()
+
+    # -- people and things ---------------------------------------------------------------------------------------------
+
+    async def person(self, account_type: str = "BUYER") -> Caller:
+        email = f"{uuid7().hex}@example.com"
+        made = await self.core.accounts.register(
+            SYSTEM, email=email, password=None, name="Ann", account_type=account_type
+        )
+        return Caller(f"user:{made.value.user_id}", made.value.user_id, account_type)
+
+    async def wallet(self, owner: Caller, cents: int = 0, currency: str = "USD") -> UUID:
+        wallet_id = (await self.core.wallets.create(owner, currency)).value
+        if cents:
+            await self.core.wallets.add_funds(ADMIN, wallet_id, cents, "a gift")
+        return wallet_id
+
+    async def game(self, cents: int = 1999, seller: Caller = SYSTEM) -> UUID:
+        listing = Listing(sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),))
+        return (await self.core.catalog.create(seller, listing, "ACTIVE")).value
+
+    # -- what happens next ---------------------------------------------------------------------------------------------
+
+    async def react(self) -> None:
+        """Let the reactors see what is new, once."""
+        for recorded in await self.core.log.read(self._position):
+            for reactor in self.reactors:
+                with suppress(Refused, AlreadyDone):
+                    await reactor.react(recorded)
+            self._position = recorded.env.position
+
+    async def work(self) -> None:
+        """Do the jobs that wait."""
+        jobs, self.queue.jobs[:] = list(self.queue.jobs), []
+        worker = self.core.payment_worker()
+        for job in jobs:
+            await worker.handle(Delivery(job, 1, last=False))
+
+    async def settle(self) -> None:
+        """React and work until nothing more happens."""
+        while self._position < await self.core.log.head() or self.queue.jobs:
+            await self.react()
+            await self.work()
+
+    async def notice(self, payment_id: UUID, type: str, *, event_id: str = "", **about: Any) -> int | None:
+        """The provider's signed notice, as if by its webhook."""
+        payment = await self.payment(payment_id)
+        intent = {
+            "id": payment.provider_ref or f"pi_{payment_id.hex}",
+            "amount": payment.amount_cents,
+            "currency": payment.currency.lower(),
+            "status": "",
+            "metadata": {"payment_id": str(payment_id)},
+        }
+        now = int(self.clock.now().timestamp())
+        event_id = event_id or f"evt_{payment_id.hex}_{next(self._notices)}"
+        event = {"id": event_id, "type": type, "created": now, "data": {"object": {**intent, **about}}}
+        body = json.dumps(event).encode()
+        return await self.core.payments.receive_notice(body, webhook_signature.sign(body, SECRET, now))
+
+    # -- what is -------------------------------------------------------------------------------------------------------
+
+    async def balance(self, wallet_id: UUID) -> int:
+        return (await self.wallet_state(wallet_id)).balance_cents
+
+    async def wallet_state(self, wallet_id: UUID) -> Wallet:
+        return _there(await self.core.repository.state(WALLET, wallet_id))
+
+    async def transaction(self, transaction_id: UUID) -> Transaction:
+        return _there(await self.core.repository.state(TRANSACTION, transaction_id))
+
+    async def order(self, order_id: UUID) -> Order:
+        return _there(await self.core.repository.state(ORDER, order_id))
+
+    async def payment(self, payment_id: UUID) -> Payment:
+        return _there(await self.core.repository.state(PAYMENT, payment_id))
+
+    async def accounts(self) -> dict[str, int]:
+        """Every account's balance in the ledger; fails where a posting does not balance, at whatever position."""
+        return accounts_of(
+            each.event
+            for each in await self.core.log.read(0, limit=1_000_000)
+            if isinstance(each.event, TransactionPosted)
+        )
+
+
+def accounts_of(postings: Iterable[TransactionPosted]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for posting in postings:
+        assert not any(balances(posting.entries).values()), posting
+        for entry in posting.entries:
+            amount = entry.amount_cents if entry.direction == "credit" else -entry.amount_cents
+            sums[entry.account_id] = sums.get(entry.account_id, 0) + amount
+    return sums
+
+
+def _there(found: T | None) -> T:
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def open_till(url: str, home: Path) -> AsyncIterator[Till]:
+    """A till over a database, with a provider whose own notices go nowhere."""
+    with running_receiver() as receiver, running_provider(home / "provider.sqlite3", receiver.url) as provider_url:
+        settings = Settings(home=home, database_url=url, provider_url=provider_url, payment_webhook_secrets=SECRET)
+        clock = ManualClock(datetime.now(UTC))
+        async with open_core(settings, clock=clock) as core:
+            yield Till(core, clock)
