@@ -31,6 +31,7 @@ from queries.read_models import ReadModels
 from queries.search import GameSearch
 from runtime.settings import Settings
 from runtime.wiring import Core, Queues, codec, open_core, open_queues
+from tests.adapters.fiscal_servers import running_operator
 from tests.adapters.provider_servers import SECRET, running_provider, running_receiver
 from tests.api.tiny import client_of
 
@@ -119,11 +120,16 @@ def a_game(**fields: object) -> dict[str, Any]:
 @asynccontextmanager
 async def open_shop(url: str, home: Path) -> AsyncIterator[Shop]:
     """Everything, running."""
-    with running_receiver() as receiver, running_provider(home / "provider.sqlite3", receiver.url) as provider_url:
+    with (
+        running_receiver() as receiver,
+        running_provider(home / "provider.sqlite3", receiver.url) as provider_url,
+        running_operator(home / "fiscal.sqlite3") as fiscal_url,
+    ):
         settings = Settings(
             home=home,
             database_url=url,
             provider_url=provider_url,
+            fiscal_url=fiscal_url,
             payment_webhook_secrets=SECRET,
             payment_retry_seconds="0.05",
         )
@@ -157,6 +163,7 @@ def services_of(core: Core, queues: Queues, search: Any, rebuilt: list[str]) -> 
         payments=core.payments,
         wallets=core.wallets,
         transactions=core.transactions,
+        webhook_endpoints=core.webhook_endpoints,
         reads=ReadModels(core.log.pool),
         search=search,
         search_model="games_text",
@@ -197,6 +204,7 @@ async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
             reactors.run(),
             queues.payments.consume(core.payment_worker().handle),
             queues.mail.consume(core.notice_worker().handle),
+            queues.fiscal.consume(core.receipt_worker().handle),
         )
     ]
     try:

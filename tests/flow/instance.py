@@ -166,13 +166,14 @@ class Instance:
 @contextmanager
 def running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[Instance]:
     """A shop with an ADMIN, without games, all its processes running."""
-    port, provider_port = free_port(), free_port()
+    port, provider_port, fiscal_port = free_port(), free_port(), free_port()
     environment = {
         **os.environ,
         "LUDOTECA_HOME": str(home),
         "LUDOTECA_DATABASE_URL": database,
         "LUDOTECA_PORT": str(port),
         "LUDOTECA_PROVIDER_PORT": str(provider_port),
+        "LUDOTECA_FISCAL_PORT": str(fiscal_port),
         "LUDOTECA_RATE_LIMIT": "off",
         "LUDOTECA_PAYMENT_RETRY_SECONDS": "0.2,0.4",
         "LUDOTECA_PAYMENT_TIMEOUT_SECONDS": "1",
@@ -181,7 +182,7 @@ def running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[
     migrate(database)
     instance = Instance(home, environment, port)
     try:
-        commands = ["provider", "projector", "worker", "api"]
+        commands = ["provider", "fiscal", "projector", "worker", "api"]
         instance.start(*commands, *(["relay"] if settings.get("LUDOTECA_RABBITMQ_URL") else []))
         instance.cli("admin", "create", "--email", ADMIN, "--name", "Admin", "--password", PASSWORD)
         instance.await_ready()

@@ -13,7 +13,7 @@ import pytest
 from tests.flow.instance import PASSWORD, eventually, free_port
 from tests.flow.supervised import ORDINARY, Run, homes, is_alive, ordinary_python, owner, refused, run_in
 
-PROCESSES = {"postgres", "provider", "api", "projector", "worker"}
+PROCESSES = {"postgres", "provider", "fiscal", "api", "projector", "worker"}
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def ours(compose: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_process_of_the_program_has_a_service(ours: dict[str, Any]) -> None:
     commands = {service["command"][0] for service in ours.values()}
-    assert commands >= {"api", "projector", "worker", "provider", "relay"}
+    assert commands >= {"api", "projector", "worker", "provider", "fiscal", "relay"}
 
 
 def test_every_service_of_ours_runs_a_command_that_there_is(ours: dict[str, Any]) -> None:
@@ -61,7 +61,14 @@ def test_the_settings_make_sense(ours: dict[str, Any], monkeypatch: pytest.Monke
 
 def test_servers_are_reached_where_they_are(compose: dict[str, Any], ours: dict[str, Any]) -> None:
     for service in ours.values():
-        for variable in ("DATABASE_URL", "RABBITMQ_URL", "ELASTICSEARCH_URL", "PROVIDER_URL", "PAYMENT_WEBHOOK_URL"):
+        for variable in (
+            "DATABASE_URL",
+            "RABBITMQ_URL",
+            "ELASTICSEARCH_URL",
+            "PROVIDER_URL",
+            "PAYMENT_WEBHOOK_URL",
+            "FISCAL_URL",
+        ):
             value = _filled_in(service["environment"][f"LUDOTECA_{variable}"])
             assert re.search(r"[@/]([a-z]+):\d+", value).group(1) in compose["services"]  # type: ignore[union-attr]
 
