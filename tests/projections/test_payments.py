@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from domain.payments import (
+    DepositFailed,
     Method,
     PaymentActionRequired,
     PaymentCaptured,
@@ -10,6 +11,7 @@ from domain.payments import (
     PaymentIntentCreated,
     PaymentMethodAttached,
     PaymentNoticeReceived,
+    PaymentProcessed,
     PaymentRefunded,
     PaymentRefundFailed,
     PaymentRefundRequested,
@@ -104,3 +106,18 @@ def test_a_refund_that_failed_changes_nothing_but_the_history() -> None:
     )
     assert (after.status, after.refunded_cents) == (before.status, 0) == ("CAPTURED", 0)
     assert after.history[-1].code == "x"
+
+
+def test_a_deposit_is_captured_or_failed_as_an_orders_payment_is() -> None:
+    deposit = payment_requested(order_id=None, transaction_id=some_id("transaction"))
+    processed = PaymentProcessed(
+        transaction_id=some_id("transaction"), amount_cents=1499, currency="USD", provider_ref="pi_1"
+    )
+    failed = DepositFailed(
+        transaction_id=some_id("transaction"), buyer_id=BUYER, amount_cents=1499, currency="USD",
+        code="card_declined", detail="no funds",
+    )  # fmt: skip
+    captured, refused = payment_after(deposit, SUBMITTED, processed), payment_after(deposit, SUBMITTED, failed)
+    assert (captured.status, captured.provider_ref, captured.code) == ("CAPTURED", "pi_1", None)
+    assert (refused.status, refused.code, refused.detail) == ("FAILED", "card_declined", "no funds")
+    assert captured.transaction_id == some_id("transaction")
