@@ -15,6 +15,7 @@ from commands.payments import Payments
 from commands.ports import WorkQueue
 from commands.transactions import Transactions
 from commands.wallets import Wallets
+from commands.webhook_endpoints import WebhookEndpoints
 from eventstore.clock import Clock
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
@@ -59,6 +60,7 @@ class Services:
     payments: Payments
     wallets: Wallets
     transactions: Transactions
+    webhook_endpoints: WebhookEndpoints
     reads: ReadModels
     search: SearchIn
     search_model: str

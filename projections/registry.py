@@ -19,6 +19,7 @@ from projections.store import PostgresTable
 from projections.transactions import Transactions
 from projections.users import Users
 from projections.wallets import WalletMovements, Wallets
+from projections.webhook_endpoints import WebhookDeliveries, WebhookEndpoints
 
 TABLES: tuple[type[Projection[Any]], ...] = (
     Users,
@@ -35,6 +36,8 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     LedgerEntries,
     Receipts,
     Sales,
+    WebhookEndpoints,
+    WebhookDeliveries,
 )
 """The projections whose rows are a table of their own."""
 

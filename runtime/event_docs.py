@@ -23,6 +23,9 @@ CONTEXTS = {
     "payment": "Payments",
     "library": "Libraries",
     "notification": "Notices",
+    "webhook_endpoint": "Webhook endpoints",
+    "webhook_index": "Webhook endpoints of a seller",
+    "webhook": "Webhook deliveries",
 }
 _LOCK = "🔒"
 

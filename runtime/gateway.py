@@ -64,6 +64,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             payments=core.payments,
             wallets=core.wallets,
             transactions=core.transactions,
+            webhook_endpoints=core.webhook_endpoints,
             reads=ReadModels(core.log.pool),
             search=search,
             search_model=search_model,

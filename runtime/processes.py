@@ -96,6 +96,7 @@ async def work(settings: Settings) -> None:
         group.create_task(queues.payments.consume(core.payment_worker().handle, concurrency=settings.workers))
         group.create_task(queues.mail.consume(core.notice_worker().handle, concurrency=8))
         group.create_task(queues.fiscal.consume(core.receipt_worker().handle, concurrency=8))
+        group.create_task(queues.webhooks.consume(core.webhook_worker().handle, concurrency=32))
         group.create_task(_keep_time(core))
 
 

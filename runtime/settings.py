@@ -49,7 +49,14 @@ class Settings(BaseSettings):
     sample: Literal["on", "off"] = Field("on", description="Whether a new shop starts with a sample of real games.")
     rate_limit: Literal["on", "off"] = Field("on", description="Whether requests are limited per client and user.")
     log_format: Literal["console", "json"] = Field("console", description="How the processes log.")
-    provider_url: str = Field("", description="The payment provider's API. Empty: the simulated one that `run` starts.")
+    payment_provider: Literal["simulated", "stripe"] = Field("simulated", description="Who takes the money of cards.")
+    stripe_api_key: SecretStr = Field(SecretStr(""), description="Stripe's secret key (sk_…), needed to use Stripe.")
+    stripe_api_base: str = Field("", description="Stripe's API, if elsewhere: stripe-mock, for instance.")
+    payment_return_url: str = Field(
+        "",
+        description="Where Stripe sends buyers back to after 3-D Secure. Empty: the client goes on with Stripe.js.",
+    )
+    provider_url: str = Field("", description="The simulated payment provider's API. Empty: the one that `run` starts.")
     provider_port: int = Field(
         0, ge=0, le=65535, description="Port of the simulated provider. 0: PORT + 1000, or a free one."
     )
@@ -61,7 +68,7 @@ class Settings(BaseSettings):
     )
     payment_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Secrets of the provider's webhook, comma separated (several while rotating). Empty: one is made.",
+        description="Secrets of the provider's webhook (Stripe's: whsec_…), comma separated (several while rotating). Empty: one is made.",
     )
     fiscal_url: str = Field("", description="The fiscal operator's API. Empty: the simulated one that `run` starts.")
     fiscal_port: int = Field(
@@ -91,6 +98,14 @@ class Settings(BaseSettings):
         (2.0, 30.0, 300.0, 1800.0),
         description="Pauses between tries of a mail or push notice, comma separated; then it is a dead letter.",
     )
+    webhook_retry_seconds: Seconds = Field(
+        (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0),
+        description="Pauses between tries of a webhook to a merchant, comma separated; then it is a dead letter.",
+    )
+    webhook_private: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="Whether merchants' webhooks may be http, or lead to addresses that are not public: for development.",
+    )
     payment_ttl_seconds: float = Field(1800, gt=0, description="How long an order may stay unpaid.")
     cart_ttl_seconds: float = Field(900, gt=0, description="How long a cart keeps its reservations (with carts).")
     allocation_ttl_seconds: float = Field(1800, gt=0, description="How long checked-out stock is held (with carts).")
@@ -102,7 +117,12 @@ class Settings(BaseSettings):
     pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
 
     @field_validator(
-        "trusted_proxies", "payment_webhook_secrets", "payment_retry_seconds", "notice_retry_seconds", mode="before"
+        "trusted_proxies",
+        "payment_webhook_secrets",
+        "payment_retry_seconds",
+        "notice_retry_seconds",
+        "webhook_retry_seconds",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -118,6 +138,13 @@ class Settings(BaseSettings):
     def _not_yet(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
             raise ValueError("the log on KurrentDB is not supported yet; leave LUDOTECA_KURRENTDB_URL empty")
+        return value
+
+    @field_validator("stripe_api_key")
+    @classmethod
+    def _key_of_stripe(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if info.data.get("payment_provider") == "stripe" and not value.get_secret_value():
+            raise ValueError("Stripe's secret key is needed with LUDOTECA_PAYMENT_PROVIDER=stripe")
         return value
 
     @field_validator("smtp_url")
@@ -154,7 +181,7 @@ class Settings(BaseSettings):
 
     @property
     def provider_address(self) -> str:
-        """The payment provider's API."""
+        """The simulated payment provider's API."""
         return self.provider_url.rstrip("/") or _http(self.provider_host, self.provider_port or self.port + 1000)
 
     @property

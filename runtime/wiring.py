@@ -19,6 +19,7 @@ from adapters.push import PushFiles, PushGateway
 from adapters.simulated_provider import SimulatedProvider
 from adapters.smtp_mailer import SmtpMailer
 from adapters.text_log import FileTextLog
+from adapters.webhook_sender import HttpWebhookSender
 from api.tokens import Tokens, new_private_key
 from commands import notice_processes, processes
 from commands.bus import CommandBus
@@ -33,11 +34,14 @@ from commands.notice_worker import NoticeWorker
 from commands.orders import Orders
 from commands.payment_worker import PaymentWorker
 from commands.payments import Payments
-from commands.ports import Carrier, PasswordHasher, WorkQueue
+from commands.ports import Carrier, PasswordHasher, PaymentProvider, WorkQueue
 from commands.reactors import Reactor
 from commands.receipt_worker import ReceiptWorker, fiscal_receipts
 from commands.transactions import Transactions
 from commands.wallets import Wallets
+from commands.webhook_endpoints import WebhookEndpoints
+from commands.webhook_reactors import merchant_webhooks, webhook_jobs
+from commands.webhook_worker import WebhookWorker
 from domain import payments as payment_events
 from domain.events import EVENTS
 from eventstore.clock import Clock, SystemClock
@@ -52,6 +56,7 @@ from runtime.instance import database_url
 from runtime.settings import Settings
 
 PAYMENTS, MAIL, FISCAL = "ludoteca.payments", "ludoteca.mail", "ludoteca.fiscal"
+WEBHOOKS = "ludoteca.webhooks"
 ISSUER = AUDIENCE = "ludoteca"
 
 LEASE_SECONDS = 10
@@ -139,12 +144,23 @@ class Core:
         }
 
     @cached_property
-    def provider(self) -> SimulatedProvider:
-        provider = SimulatedProvider(
-            self.settings.provider_address, self.secrets.webhook, self.settings.payment_timeout_seconds
-        )
-        self.stack.push_async_callback(provider.aclose)
-        return provider
+    def provider(self) -> PaymentProvider:
+        settings, secrets = self.settings, self.secrets.webhook
+        if settings.payment_provider == "stripe":
+            from adapters.stripe_provider import StripeProvider  # slow to import
+
+            stripe = StripeProvider(
+                settings.stripe_api_key.get_secret_value(),
+                secrets,
+                api_base=settings.stripe_api_base,
+                return_url=settings.payment_return_url,
+                timeout_seconds=settings.payment_timeout_seconds,
+            )
+            self.stack.push_async_callback(stripe.aclose)
+            return stripe
+        simulated = SimulatedProvider(settings.provider_address, secrets, settings.payment_timeout_seconds)
+        self.stack.push_async_callback(simulated.aclose)
+        return simulated
 
     @cached_property
     def payments(self) -> Payments:
@@ -180,6 +196,21 @@ class Core:
         self.stack.push_async_callback(operator.aclose)
         return ReceiptWorker(self.bus, operator)
 
+    @cached_property
+    def webhook_sender(self) -> HttpWebhookSender:
+        sender = HttpWebhookSender(private=self.settings.webhook_private)
+        self.stack.push_async_callback(sender.aclose)
+        return sender
+
+    @cached_property
+    def webhook_endpoints(self) -> WebhookEndpoints:
+        secrets = ClientSecrets(self.secrets.client_secrets)
+        return WebhookEndpoints(self.bus, self.webhook_sender, secrets)
+
+    def webhook_worker(self) -> WebhookWorker:
+        secrets = ClientSecrets(self.secrets.client_secrets)
+        return WebhookWorker(self.bus, self.webhook_sender, secrets)
+
     def reactors(self, queues: "Queues") -> list[Reactor]:
         return [
             processes.payment_jobs(self.bus, queues.payments),
@@ -190,6 +221,8 @@ class Core:
             notice_processes.people_told(self.bus, self.mail_tokens),
             notice_processes.notice_jobs(queues.mail),
             fiscal_receipts(self.bus, queues.fiscal),
+            merchant_webhooks(self.bus),
+            webhook_jobs(queues.webhooks),
             processes.forgetting(self.log.keys),
         ]
 
@@ -201,10 +234,11 @@ class Queues:
     payments: WorkQueue
     mail: WorkQueue
     fiscal: WorkQueue
+    webhooks: WorkQueue
 
     @property
     def all(self) -> tuple[WorkQueue, ...]:
-        return (self.payments, self.mail, self.fiscal)
+        return (self.payments, self.mail, self.fiscal, self.webhooks)
 
 
 @asynccontextmanager
@@ -240,6 +274,7 @@ async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:
 async def open_queues(core: Core) -> AsyncIterator[Queues]:
     """The work queues of this process."""
     backoff, notice_backoff = core.settings.payment_retry_seconds, core.settings.notice_retry_seconds
+    webhook_backoff = core.settings.webhook_retry_seconds
     rabbit = core.settings.rabbitmq_url.get_secret_value()
     if not rabbit:
         pool = core.log.pool
@@ -247,6 +282,7 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
             PostgresQueue(pool, PAYMENTS, backoff=backoff, lease_seconds=LEASE_SECONDS),
             PostgresQueue(pool, MAIL, backoff=notice_backoff, lease_seconds=LEASE_SECONDS),
             PostgresQueue(pool, FISCAL, backoff=backoff, lease_seconds=LEASE_SECONDS),
+            PostgresQueue(pool, WEBHOOKS, backoff=webhook_backoff, lease_seconds=LEASE_SECONDS),
         )
         return
     connection: aio_pika.abc.AbstractRobustConnection = await rabbitmq.connect(rabbit)
@@ -255,4 +291,5 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
             rabbitmq.RabbitQueue(connection, PAYMENTS, backoff=backoff),
             rabbitmq.RabbitQueue(connection, MAIL, backoff=notice_backoff),
             rabbitmq.RabbitQueue(connection, FISCAL, backoff=backoff),
+            rabbitmq.RabbitQueue(connection, WEBHOOKS, backoff=webhook_backoff),
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 
 from api.routes import (
+    analytics,
     audit,
     catalog,
     health,
@@ -15,8 +16,10 @@ from api.routes import (
     operations,
     orders,
     payments,
+    receipts,
     transactions,
     wallets,
+    webhook_endpoints,
 )
 
 ROUTERS: Sequence[APIRouter] = (
@@ -24,12 +27,15 @@ ROUTERS: Sequence[APIRouter] = (
     identity.well_known,
     catalog.router,
     orders.router,
+    receipts.router,
     payments.router,
     wallets.router,
     transactions.router,
     ledger.router,
+    webhook_endpoints.router,
     library.router,
     notifications.router,
+    analytics.router,
     audit.router,
     operations.router,
     health.router,

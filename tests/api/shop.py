@@ -132,6 +132,8 @@ async def open_shop(url: str, home: Path) -> AsyncIterator[Shop]:
             fiscal_url=fiscal_url,
             payment_webhook_secrets=SECRET,
             payment_retry_seconds="0.05",
+            webhook_retry_seconds="0.01,0.02",
+            webhook_private="allow",
         )
         hasher = Argon2Hasher(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         async with (
@@ -205,6 +207,7 @@ async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
             queues.payments.consume(core.payment_worker().handle),
             queues.mail.consume(core.notice_worker().handle),
             queues.fiscal.consume(core.receipt_worker().handle),
+            queues.webhooks.consume(core.webhook_worker().handle),
         )
     ]
     try:

@@ -1,0 +1,183 @@
+"""Webhook endpoints as their owners see them, and what became of each delivery. Secrets are not kept here."""
+
+from datetime import datetime
+from uuid import UUID
+
+from domain.webhook_deliveries import (
+    AttemptFailed,
+    Delivered,
+    DeliveryFailed,
+    DeliveryRequested,
+    RedeliveryRequested,
+)
+from domain.webhook_endpoints import (
+    EndpointCreated,
+    EndpointDeleted,
+    EndpointDisabled,
+    EndpointEnabled,
+    EndpointFailing,
+    EndpointRecovered,
+    EndpointUpdated,
+    SecretRotated,
+)
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text, texts
+from projections.projection import Projection, Row, Rows, on
+
+
+class WebhookEndpointRow(Row):
+    """An endpoint that was not deleted. `status` is ENABLED or DISABLED (with `disabled_reason`); `failures` are
+    deliveries given up in a row; `version` is the stream's."""
+
+    KEY = ("endpoint_id",)
+    INDEXES = ("seller_id, created_position",)
+
+    endpoint_id: UUID
+    seller_id: UUID
+    url: str
+    events: list[str]
+    description: str
+    status: str
+    disabled_reason: str | None
+    failures: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    created_position: int
+
+
+class WebhookEndpoints(Projection[WebhookEndpointRow]):
+    """Every endpoint by its id, until it is deleted."""
+
+    name, version, row = "webhook_endpoints", 1, WebhookEndpointRow
+
+    @on(EndpointCreated)
+    def created(self, rows: Rows[WebhookEndpointRow], event: EndpointCreated, env: Envelope) -> None:
+        rows.put(
+            WebhookEndpointRow(
+                endpoint_id=env.stream_id,
+                seller_id=event.seller_id,
+                url=text(event.url),
+                events=texts(event.events),
+                description=text(event.description),
+                status="ENABLED",
+                disabled_reason=None,
+                failures=0,
+                version=env.version,
+                created_at=recorded_at(env),
+                updated_at=recorded_at(env),
+                created_position=env.position,
+            )
+        )
+
+    @on(EndpointUpdated)
+    def updated(self, rows: Rows[WebhookEndpointRow], event: EndpointUpdated, env: Envelope) -> None:
+        endpoint = _changed(rows, env)
+        if event.url is not None:
+            endpoint.url = text(event.url)
+        if event.events is not None:
+            endpoint.events = texts(event.events)
+        if event.description is not None:
+            endpoint.description = text(event.description)
+
+    @on(SecretRotated)
+    def secret_rotated(self, rows: Rows[WebhookEndpointRow], _: SecretRotated, env: Envelope) -> None:
+        _changed(rows, env)
+
+    @on(EndpointFailing)
+    def failing(self, rows: Rows[WebhookEndpointRow], event: EndpointFailing, env: Envelope) -> None:
+        _changed(rows, env).failures = event.failures
+
+    @on(EndpointRecovered)
+    def recovered(self, rows: Rows[WebhookEndpointRow], _: EndpointRecovered, env: Envelope) -> None:
+        _changed(rows, env).failures = 0
+
+    @on(EndpointDisabled)
+    def disabled(self, rows: Rows[WebhookEndpointRow], event: EndpointDisabled, env: Envelope) -> None:
+        endpoint = _changed(rows, env)
+        endpoint.status, endpoint.disabled_reason = "DISABLED", event.reason
+
+    @on(EndpointEnabled)
+    def enabled(self, rows: Rows[WebhookEndpointRow], _: EndpointEnabled, env: Envelope) -> None:
+        endpoint = _changed(rows, env)
+        endpoint.status, endpoint.disabled_reason, endpoint.failures = "ENABLED", None, 0
+
+    @on(EndpointDeleted)
+    def deleted(self, rows: Rows[WebhookEndpointRow], _: EndpointDeleted, env: Envelope) -> None:
+        rows.delete(env.stream_id)
+
+
+def _changed(rows: Rows[WebhookEndpointRow], env: Envelope) -> WebhookEndpointRow:
+    endpoint = rows[env.stream_id]
+    endpoint.version, endpoint.updated_at = env.version, recorded_at(env)
+    return endpoint
+
+
+class WebhookDeliveryRow(Row):
+    """A delivery. `status` is PENDING, DELIVERED or FAILED; `code` tells why the last attempt failed, `http_status`
+    what the endpoint answered to the one that succeeded; `settled_at` is when it was delivered or given up."""
+
+    KEY = ("delivery_id",)
+    INDEXES = ("endpoint_id, created_position",)
+
+    delivery_id: UUID
+    endpoint_id: UUID
+    event_id: UUID
+    event_name: str
+    status: str
+    attempts: int
+    code: str | None
+    http_status: int | None
+    requested_at: datetime
+    attempted_at: datetime | None
+    settled_at: datetime | None
+    created_position: int
+
+
+class WebhookDeliveries(Projection[WebhookDeliveryRow]):
+    """Every delivery by its id."""
+
+    name, version, row = "webhook_deliveries", 1, WebhookDeliveryRow
+
+    @on(DeliveryRequested)
+    def requested(self, rows: Rows[WebhookDeliveryRow], event: DeliveryRequested, env: Envelope) -> None:
+        rows.put(
+            WebhookDeliveryRow(
+                delivery_id=env.stream_id,
+                endpoint_id=event.endpoint_id,
+                event_id=event.event_id,
+                event_name=text(event.event_name),
+                status="PENDING",
+                attempts=0,
+                code=None,
+                http_status=None,
+                requested_at=recorded_at(env),
+                attempted_at=None,
+                settled_at=None,
+                created_position=env.position,
+            )
+        )
+
+    @on(RedeliveryRequested)
+    def requested_again(self, rows: Rows[WebhookDeliveryRow], _: RedeliveryRequested, env: Envelope) -> None:
+        delivery = rows[env.stream_id]
+        delivery.status, delivery.settled_at = "PENDING", None
+
+    @on(AttemptFailed)
+    def attempt_failed(self, rows: Rows[WebhookDeliveryRow], event: AttemptFailed, env: Envelope) -> None:
+        delivery = rows[env.stream_id]
+        delivery.attempts, delivery.code, delivery.attempted_at = event.attempt, text(event.code), recorded_at(env)
+
+    @on(Delivered)
+    def delivered(self, rows: Rows[WebhookDeliveryRow], event: Delivered, env: Envelope) -> None:
+        delivery = rows[env.stream_id]
+        delivery.status, delivery.code, delivery.http_status = "DELIVERED", None, event.status
+        delivery.attempts, delivery.attempted_at = event.attempt, recorded_at(env)
+        delivery.settled_at = recorded_at(env)
+
+    @on(DeliveryFailed)
+    def failed(self, rows: Rows[WebhookDeliveryRow], event: DeliveryFailed, env: Envelope) -> None:
+        delivery = rows[env.stream_id]
+        delivery.status, delivery.code, delivery.settled_at = "FAILED", text(event.code), recorded_at(env)
+        if event.attempts > delivery.attempts:  # none was made where the endpoint was disabled meanwhile
+            delivery.attempts, delivery.attempted_at = event.attempts, recorded_at(env)

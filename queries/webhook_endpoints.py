@@ -1,0 +1,75 @@
+"""Webhook endpoints, and what became of their deliveries."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.read_models import Answer, ReadModels
+
+
+class WebhookEndpoint(msgspec.Struct, frozen=True):
+    """An endpoint. `status` is ENABLED or DISABLED (with `disabled_reason`); `failures` are deliveries given up in a
+    row."""
+
+    endpoint_id: UUID
+    seller_id: UUID
+    url: str
+    events: list[str]
+    description: str
+    status: str
+    disabled_reason: str | None
+    failures: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class WebhookDelivery(msgspec.Struct, frozen=True):
+    """A delivery. `status` is PENDING, DELIVERED or FAILED; `code` tells why the last attempt failed, `http_status`
+    what the endpoint answered to the one that succeeded."""
+
+    delivery_id: UUID
+    endpoint_id: UUID
+    event_id: UUID
+    event_name: str
+    status: str
+    attempts: int
+    code: str | None
+    http_status: int | None
+    requested_at: datetime
+    attempted_at: datetime | None
+    settled_at: datetime | None
+
+
+_ENDPOINT = columns_of(WebhookEndpoint, "e")
+_ENDPOINTS = Listing(WebhookEndpoint, _ENDPOINT, "{webhook_endpoints} e")
+_NEWEST_ENDPOINTS = newest_first("e.created_position")
+_DELIVERIES = Listing(WebhookDelivery, columns_of(WebhookDelivery, "d"), "{webhook_deliveries} d")
+_NEWEST_DELIVERIES = newest_first("d.created_position")
+
+
+async def endpoint(models: ReadModels, endpoint_id: UUID) -> Answer[WebhookEndpoint | None]:
+    """One endpoint; None also when it was deleted."""
+    query = f"SELECT {_ENDPOINT} FROM {{webhook_endpoints}} e WHERE e.endpoint_id = %(id)s"
+    return await models.first(WebhookEndpoint, query, id=endpoint_id)
+
+
+async def endpoints(
+    models: ReadModels, *, seller_id: UUID | None = None, limit: int = 50, cursor: str | None = None
+) -> Answer[Page[WebhookEndpoint]]:
+    """Endpoints, a seller's or everybody's, the newest first. Raises BadCursor."""
+    conditions = [] if seller_id is None else ["e.seller_id = %(seller)s"]
+    values: dict[str, object] = {} if seller_id is None else {"seller": seller_id}
+    return await page(models, _ENDPOINTS, _NEWEST_ENDPOINTS, conditions, values, limit=limit, cursor=cursor)
+
+
+async def deliveries(
+    models: ReadModels, endpoint_id: UUID, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+) -> Answer[Page[WebhookDelivery]]:
+    """The deliveries to an endpoint, the newest first. Raises BadCursor."""
+    wanted: dict[str, object | None] = {"endpoint_id": endpoint_id, "status": status}
+    values = {name: value for name, value in wanted.items() if value is not None}
+    conditions = [f"d.{name} = %({name})s" for name in values]
+    return await page(models, _DELIVERIES, _NEWEST_DELIVERIES, conditions, values, limit=limit, cursor=cursor)
