@@ -12,17 +12,15 @@ from queries.read_models import Answer, ReadModels
 GroupBy = Literal["day", "seller", "game"]
 
 _GROUPS: Mapping[GroupBy, tuple[str, str]] = {
-    "day": ("s.day", "day, currency"),
-    "seller": ("line.seller_id", "gross_cents DESC, currency, seller_id"),
-    "game": ("line.game_id", "gross_cents DESC, currency, game_id"),
+    "day": ("s.day AS day", "day, currency"),
+    "seller": ("line.seller_id AS seller_id", "gross_cents DESC, currency, seller_id"),
+    "game": ("line.game_id AS game_id", "gross_cents DESC, currency, game_id"),
 }
-"""How rows are grouped, and in which order the groups are listed."""
-
-_NAMES: Mapping[GroupBy, str] = {"day": "day", "seller": "seller_id", "game": "game_id"}
+"""By what the rows are grouped, and in which order the groups are listed."""
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Sales in one currency, of the day, seller or game that it names (none of them: of all). `orders` have a line
+    """Sales in one currency, of the day, seller or game that it names (none: of all). `orders` have a line
     among them; `gross_cents` is what was paid, `refunded_cents` what went back of it, by now; `fee_cents` is what the
     platform kept of the rest for selling others' games.
     """
@@ -38,6 +36,13 @@ class Figures(msgspec.Struct, frozen=True):
     game_id: UUID | None = None
 
 
+class Report(msgspec.Struct, frozen=True):
+    """The figures of each group, and those of all, one for each currency: amounts of several are never added up."""
+
+    items: list[Figures]
+    totals: list[Figures]
+
+
 _SUMS = (
     "s.currency, count(DISTINCT s.order_id) AS orders, sum(line.units) AS units, sum(line.gross_cents) AS gross_cents,"
     " sum(line.refunded_cents) AS refunded_cents, sum(line.fee_cents) AS fee_cents"
@@ -50,24 +55,19 @@ _SOURCE = (
 
 
 async def sales(
-    models: ReadModels,
-    *,
-    group_by: GroupBy,
-    first: date,
-    last: date,
-    currency: str | None = None,
-    limit: int = 1000,
-) -> Answer[list[Figures]]:
-    """Figures of what was sold from the first to the last day (UTC), at most `limit`: days in order, of sellers and
-    games those that sold most. One for each currency: amounts of several are never added up.
-    """
-    key, order = _GROUPS[group_by]
-    query = f"SELECT {key} AS {_NAMES[group_by]}, {_SUMS} FROM {_SOURCE} GROUP BY {key}, s.currency"
-    values = {"first": first, "last": last, "currency": currency, "limit": limit}
-    return await models.rows(Figures, f"{query} ORDER BY {order} LIMIT %(limit)s", **values)
+    models: ReadModels, *, group_by: GroupBy, first: date, last: date, currency: str | None = None
+) -> Answer[Report]:
+    """What was sold from the first to the last day (UTC): days in order, of sellers and games those that sold most."""
+    group, order = _GROUPS[group_by]
+    key, _, name = group.partition(" AS ")
+    query = (
+        f"SELECT {group}, {_SUMS} FROM {_SOURCE} GROUP BY GROUPING SETS (({key}, s.currency), (s.currency))"
+        f" ORDER BY {order}"
+    )
+    found = await models.rows(Figures, query, first=first, last=last, currency=currency)
+    return found.map(lambda rows: _report(rows, name))
 
 
-async def totals(models: ReadModels, *, first: date, last: date, currency: str | None = None) -> Answer[list[Figures]]:
-    """Figures of all that was sold from the first to the last day (UTC), one for each currency."""
-    query = f"SELECT {_SUMS} FROM {_SOURCE} GROUP BY s.currency ORDER BY s.currency"
-    return await models.rows(Figures, query, first=first, last=last, currency=currency)
+def _report(rows: list[Figures], group: str) -> Report:
+    items = [row for row in rows if getattr(row, group) is not None]
+    return Report(items, [row for row in rows if getattr(row, group) is None])

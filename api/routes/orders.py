@@ -24,6 +24,7 @@ from api.routes.payments import (
     secret_of,
     settled,
 )
+from api.routes.receipts import ReceiptView, first_issued
 from api.services import Services, ServicesOf
 from commands.aggregates import ORDER
 from commands.bus import Caller, Landed
@@ -71,7 +72,8 @@ class LineView(Answer):
 
 
 class OrderView(Answer):
-    """An order with its lines, its payment, and a timeline of what happened to both."""
+    """An order with its lines, its payment, its sellers' fiscal receipts (`receipt` is the first that is issued), and a
+    timeline of what happened to all of them."""
 
     id: UUID = Field(validation_alias=AliasPath("order_id"))
     order_id: UUID
@@ -86,6 +88,8 @@ class OrderView(Answer):
     payment_id: UUID
     lines: list[LineView]
     payment: PaymentView | None
+    receipt: ReceiptView | None = None
+    receipts: list[ReceiptView]
     timeline: list[HappenedView]
     expires_at: Time
     created_at: Time
@@ -240,4 +244,6 @@ async def get_order(order_id: UUID, services: ServicesOf, reads: Reads, caller: 
 def _view(services: Services, order: Order, caller: Caller) -> OrderView:
     view = OrderView.model_validate(order)
     payment = None if order.payment is None else payment_view(services, order.payment, caller)
-    return view.model_copy(update={"payment": payment})
+    issued = first_issued(order.receipts)
+    receipt = None if issued is None else ReceiptView.model_validate(issued)
+    return view.model_copy(update={"payment": payment, "receipt": receipt})

@@ -1,0 +1,65 @@
+"""Fiscal receipts of orders."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.answers import answer
+from api.auth import SignedIn
+from api.fields import Answer, Time
+from api.reading import Reads, found
+from api.services import ServicesOf
+from domain.errors import Forbidden, NotFound
+from queries import orders as orders_query
+from queries.read_models import Answer as Found
+from queries.read_models import ReadModels
+from queries.receipts import Receipt
+
+router = APIRouter(prefix="/api/v1", tags=["orders"])
+
+
+class ReceiptView(Answer):
+    """A seller's receipt for an order: REQUESTED, CREATED (issued) or FAILED; `url` is where the fiscal operator shows
+    it, once issued."""
+
+    order_id: UUID
+    seller_id: UUID
+    number: int
+    year: int
+    amount_cents: int
+    currency: str
+    status: str
+    url: str | None
+    issued_at: Time | None
+
+
+class OrderReceipts(ReceiptView):
+    """The first seller's issued receipt, and what there is of all sellers."""
+
+    receipts: list[ReceiptView]
+
+
+def first_issued(receipts: Sequence[Receipt]) -> Receipt | None:
+    """The first receipt that the operator has, in the order of the sellers' lines."""
+    return next((receipt for receipt in receipts if receipt.status == "CREATED"), None)
+
+
+@router.get("/orders/{order_id}/receipt", response_model=OrderReceipts)
+async def get_receipt(order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
+    """The fiscal receipt of one's own order, or of any for an ADMIN. 404 `receipt_not_found` until one is issued: a
+    free order gets none."""
+
+    async def ask(models: ReadModels) -> Found[orders_query.Order | None]:
+        return await orders_query.order(models, order_id)
+
+    order, position = await found(services, reads, ask, NotFound("order_not_found", "there is no such order"))
+    if not caller.may_act_for(order.user_id):
+        raise Forbidden("not_yours", "that is another person's order")
+    receipt = first_issued(order.receipts)
+    if receipt is None:
+        raise NotFound("receipt_not_found", "the order has no fiscal receipt, or none yet")
+    receipts = [ReceiptView.model_validate(each) for each in order.receipts]
+    view = OrderReceipts(**ReceiptView.model_validate(receipt).model_dump(), receipts=receipts)
+    return answer(view, position=position)
