@@ -1,0 +1,216 @@
+"""Money in random interleavings, against a plain model: none is made or lost, no balance is below zero, a payment is
+captured once and refunded at most what was captured, and the ledger agrees with all of it.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from commands.bus import Caller
+from domain.errors import Refused
+from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, REVENUE, TRANSFERS, seller_account, wallet_account
+from domain.payments import PaymentCaptured, PaymentProcessed
+from tests.flow.till import ADMIN, BY_WALLET, Till, open_till
+
+T = TypeVar("T")
+
+amounts = st.integers(1, 1500)
+NOTICES = [
+    "payment_intent.succeeded",
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "payment_intent.canceled",
+    "payment_intent.requires_action",
+    "customer.created",
+]
+
+
+class Money(RuleBasedStateMachine):
+    """Two people with a wallet each, a seller, and a provider whose notices come in any order, late and repeated."""
+
+    till: ClassVar[Till]
+    loop: ClassVar[asyncio.AbstractEventLoop]
+
+    payments = Bundle("payments")
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    @initialize()
+    def open_shop(self) -> None:
+        till = self.till
+        self.people: list[Caller] = [self.run(till.person()) for _ in range(2)]
+        self.seller = self.run(till.person("SELLER"))
+        self.wallets = [self.run(till.wallet(person, 1000)) for person in self.people]
+        self.adjusted = dict.fromkeys(self.wallets, 1000)
+        self.transactions: list[UUID] = []
+        self.order_payments: list[UUID] = []
+        self.refunds: list[tuple[UUID, int]] = []
+        self.start = self.run(self._settled_accounts())
+
+    async def _settled_accounts(self) -> dict[str, int]:
+        await self.till.settle()
+        return await self.till.accounts()
+
+    # -- what people do ------------------------------------------------------------------------------------------------
+
+    @rule(target=payments, person=st.sampled_from([0, 1]), cents=amounts)
+    def deposit(self, person: int, cents: int) -> UUID | None:
+        with suppress(Refused):
+            asked = self.till.core.transactions.deposit(self.people[person], self.wallets[person], cents, "USD", None)
+            self.transactions.append(self.run(asked).value)
+            return self.run(self.till.transaction(self.transactions[-1])).payment_id
+        return None
+
+    @rule(person=st.sampled_from([0, 1]), cents=amounts, waited=st.booleans())
+    def transfer(self, person: int, cents: int, waited: bool) -> None:
+        source, target = self.wallets[person], self.wallets[1 - person]
+        with suppress(Refused):
+            asked = self.till.core.transactions.transfer(self.people[person], source, target, cents, "USD")
+            self.transactions.append(self.run(asked).value)
+            if waited:
+                self.run(self.till.core.transactions.settled(self.transactions[-1], 10))
+
+    @rule(target=payments, person=st.sampled_from([0, 1]), cents=amounts, by_wallet=st.booleans())
+    def buy(self, person: int, cents: int, by_wallet: bool) -> UUID | None:
+        game = self.run(self.till.game(cents, self.seller))
+        with suppress(Refused):
+            method = BY_WALLET if by_wallet else None
+            placed = self.run(self.till.core.orders.place(self.people[person], game, method)).value
+            self.order_payments.append(placed.payment_id)
+            return placed.payment_id
+        return None
+
+    @rule(payment=payments, person=st.sampled_from([0, 1]))
+    def pay_an_open_order(self, payment: UUID | None, person: int) -> None:
+        if payment not in self.order_payments or payment is None:
+            return
+        state = self.run(self.till.payment(payment))
+        assert state.order_id is not None
+        with suppress(Refused):
+            wallet, amount = self.wallets[person], state.amount_cents
+            paid = self.till.core.transactions.pay(self.people[person], wallet, state.order_id, amount, "USD")
+            self.transactions.append(self.run(paid).value)
+
+    @rule(payment=payments)
+    def cancel(self, payment: UUID | None) -> None:
+        if payment in self.order_payments and payment is not None:
+            state = self.run(self.till.payment(payment))
+            assert state.order_id is not None
+            with suppress(Refused):
+                self.run(self.till.core.orders.cancel(ADMIN, state.order_id))
+
+    @rule(payment=payments, type=st.sampled_from(NOTICES), number=st.integers(0, 3), times=st.integers(1, 2))
+    def notice(self, payment: UUID | None, type: str, number: int, times: int) -> None:
+        for _ in range(times if payment else 0):
+            assert payment is not None
+            self.run(self.till.notice(payment, type, event_id=f"evt_{payment.hex}_{type}_{number}"))
+
+    @rule(payment=payments, cents=st.none() | amounts)
+    def refund(self, payment: UUID | None, cents: int | None) -> None:
+        if payment in self.order_payments and payment is not None:
+            with suppress(Refused):
+                self.run(self.till.core.payments.refund(ADMIN, payment, cents, "asked for"))
+
+    @rule(wallet=st.sampled_from([0, 1]), active=st.booleans())
+    def switch(self, wallet: int, active: bool) -> None:
+        change = self.till.core.wallets.reactivate if active else self.till.core.wallets.deactivate
+        with suppress(Refused):
+            self.run(change(ADMIN, self.wallets[wallet], "as asked"))
+
+    @rule(wallet=st.sampled_from([0, 1]), cents=st.integers(-500, 500))
+    def adjust(self, wallet: int, cents: int) -> None:
+        change = self.till.core.wallets.add_funds if cents > 0 else self.till.core.wallets.deduct_funds
+        with suppress(Refused):
+            self.run(change(ADMIN, self.wallets[wallet], abs(cents), "as asked"))
+            self.adjusted[self.wallets[wallet]] += cents
+
+    @rule()
+    def react(self) -> None:
+        self.run(self.till.react())
+
+    @rule()
+    def work(self) -> None:
+        self.run(self.till.work())
+
+    # -- what must hold ------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def no_balance_is_below_zero(self) -> None:
+        for wallet in self.wallets:
+            assert self.run(self.till.balance(wallet)) >= 0
+
+    @invariant()
+    def a_payment_gives_back_at_most_what_it_took(self) -> None:
+        for payment_id in self.order_payments:
+            payment = self.run(self.till.payment(payment_id))
+            promised = sum(refund.amount_cents for refund in payment.refunds.values() if refund.state != "FAILED")
+            assert 0 <= payment.refunded_cents <= promised <= (payment.amount_cents if payment.is_captured else 0)
+
+    def teardown(self) -> None:
+        if hasattr(self, "start"):
+            self.run(self._check_the_end())
+
+    async def _check_the_end(self) -> None:
+        till = self.till
+        for transaction_id in self.transactions:
+            await till.core.transactions.resume(ADMIN, transaction_id)
+        await till.settle()
+        accounts, expected = await till.accounts(), dict(self.adjusted)
+        for transaction_id in self.transactions:
+            transaction = await till.transaction(transaction_id)
+            if transaction.status == "COMPLETED" and transaction.type != "payment":
+                if transaction.from_wallet_id is not None:
+                    expected[transaction.from_wallet_id] -= transaction.amount_cents
+                if transaction.to_wallet_id is not None:
+                    expected[transaction.to_wallet_id] += transaction.amount_cents
+            assert transaction.settled or transaction.type == "deposit"
+        earned = 0
+        for payment_id in self.order_payments:
+            payment = await till.payment(payment_id)
+            if payment.is_captured:
+                kept = payment.amount_cents - payment.refunded_cents
+                earned += kept
+                if payment.wallet_id is not None:
+                    expected[payment.wallet_id] -= kept
+            await self._captured_once(payment_id)
+        for wallet in self.wallets:
+            assert await till.balance(wallet) == accounts.get(wallet_account(wallet), 0) == expected[wallet]
+        assert accounts.get(CLEARING, 0) == self.start.get(CLEARING, 0)
+        assert accounts.get(TRANSFERS, 0) == 0
+        assert sum(accounts.values()) == 0
+        revenue = accounts.get(REVENUE, 0) - self.start.get(REVENUE, 0)
+        assert revenue + accounts.get(seller_account(self.seller.person()), 0) == earned
+        held = sum(expected.values())
+        outside = sum(accounts.get(each, 0) - self.start.get(each, 0) for each in (BUYER_EXTERNAL, ADJUSTMENTS))
+        assert held - 2000 + earned == -outside
+
+    async def _captured_once(self, payment_id: UUID) -> None:
+        events = [each.event for each in await self.till.core.log.read_stream(payment_id)]
+        assert sum(isinstance(event, PaymentCaptured | PaymentProcessed) for event in events) <= 1
+
+
+@pytest.fixture
+def money(database: str, tmp_path: Path) -> Iterator[type[Money]]:
+    loop, stack = asyncio.new_event_loop(), AsyncExitStack()
+    Money.loop, Money.till = loop, loop.run_until_complete(stack.enter_async_context(open_till(database, tmp_path)))
+    yield Money
+    loop.run_until_complete(stack.aclose())
+    loop.close()
+
+
+def test_no_money_is_made_or_lost_in_whatever_order_things_happen(money: type[Money]) -> None:
+    from hypothesis.stateful import run_state_machine_as_test
+
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        money, settings=settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=checks)
+    )
