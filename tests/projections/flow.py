@@ -1,4 +1,6 @@
-"""Histories of the flow: people register, sell, buy, pay, get refunds, and are forgotten, as the domain allows."""
+"""Histories of the flow: people register, sell, buy, pay, get refunds, move money between wallets, and are forgotten,
+as the domain allows.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
@@ -8,8 +10,8 @@ from uuid import UUID, uuid4
 import msgspec
 from hypothesis import strategies as st
 
-from commands.aggregates import GAME, LIBRARY, NOTICE, ORDER, PAYMENT, USER
-from domain import catalog, identity, library, notices, orders, payments
+from commands.aggregates import GAME, LIBRARY, NOTICE, ORDER, PAYMENT, POSTING, TRANSACTION, USER, WALLET
+from domain import catalog, identity, ledger, library, notices, orders, payments, transactions, wallets
 from domain.errors import Refused
 from domain.ids import library_id
 from eventstore.repository import Aggregate
@@ -23,7 +25,8 @@ STEPS = st.lists(
     st.tuples(
         st.sampled_from(
             ["register", "verify", "rename", "log_in", "forget", "list", "edit", "publish", "retire", "order", "order",
-             "submit", "redirect", "capture", "decline", "expire", "refund", "notify", "deliver"]
+             "submit", "redirect", "capture", "decline", "expire", "refund", "notify", "deliver",
+             "open", "adjust", "adjust", "transfer"]
         ),
         st.integers(0, 3),
         TEXTS,
@@ -38,7 +41,9 @@ class Flow:
 
     def __init__(self) -> None:
         self.states: dict[UUID, Any] = {}
-        self.people, self.games, self.orders, self.notices = ([uuid4() for _ in range(4)] for _ in range(4))
+        self.people, self.games, self.orders, self.notices, self.wallets = (
+            [uuid4() for _ in range(4)] for _ in range(5)
+        )
         self.forgotten: list[UUID] = []
 
     def steps(self, steps: Sequence[Step]) -> list[Batch]:
@@ -64,6 +69,9 @@ class Flow:
             "capture": self._capture,
             "refund": self._refund,
             "notify": self._notify,
+            "open": self._open,
+            "adjust": self._adjust,
+            "transfer": self._transfer,
         }
         if what in steps:
             return steps[what](n, text)
@@ -192,3 +200,51 @@ class Flow:
             cause_event_id=uuid4(), params={"name": text, "token": "t"},
         )  # fmt: skip
         return [self._did(NOTICE, self.notices[n], asked)]
+
+    def _open(self, n: int, text: str) -> Batch:
+        if self.wallets[n] in self.states:
+            return []
+        account = ledger.AccountOpened(account_id=ledger.seller_account(self.people[n]), user_id=self.people[n])
+        return [
+            self._did(WALLET, self.wallets[n], wallets.create(self.people[n], "USD")),
+            self._did(POSTING, uuid4(), [account]),
+        ]
+
+    def _adjust(self, n: int, text: str) -> Batch:
+        wallet_id, wallet = self.wallets[n], self.states.get(self.wallets[n])
+        if wallet is None:
+            return []
+        added = wallets.add_funds(wallet, 100 + len(text), wallets.Cause(reason=text or "x"))
+        return [self._did(WALLET, wallet_id, added), self._posted("ADJUSTMENTS", self._account(n), 100 + len(text))]
+
+    def _transfer(self, n: int, text: str) -> Batch:
+        """To the next wallet; with a long text that refuses, and what was taken is given back."""
+        source, target, amount = self.wallets[n], self.wallets[(n + 1) % 4], 10 + len(text)
+        if source not in self.states or target not in self.states:
+            return []
+        transaction_id = uuid4()
+        cause = wallets.Cause(transaction_id=transaction_id)
+        asked = transactions.transfer(
+            user_id=self.people[n], from_wallet_id=source, to_wallet_id=target, amount_cents=amount, currency="USD"
+        )
+        taken = self._did(WALLET, source, wallets.deduct_funds(self.states[source], amount, cause))[1]
+        started = TRANSACTION.fold(None, asked)
+        assert started is not None
+        if len(text) > 6:
+            failed = transactions.fail(started, "credit", "wallet_inactive", amount)
+            given = self._did(WALLET, source, wallets.give_back(self.states[source], amount, cause))[1]
+            return [self._did(TRANSACTION, transaction_id, asked + failed), (source, taken + given)]
+        ended = [*transactions.process(started), *transactions.complete(started)]
+        return [
+            self._did(TRANSACTION, transaction_id, asked + ended),
+            (source, taken),
+            self._did(WALLET, target, wallets.add_funds(self.states[target], amount, cause)),
+            self._posted(self._account(n), self._account((n + 1) % 4), amount),
+        ]
+
+    def _account(self, n: int) -> str:
+        return ledger.wallet_account(self.wallets[n])
+
+    def _posted(self, source: str, target: str, amount: int) -> tuple[UUID, list[msgspec.Struct]]:
+        entries = ledger.move(source, target, amount, "USD")
+        return self._did(POSTING, uuid4(), ledger.post(None, uuid4(), entries))
