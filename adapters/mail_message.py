@@ -3,7 +3,7 @@
 import re
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import formatdate, parseaddr
+from email.utils import formatdate, parseaddr, unquote
 
 from commands.ports import Message
 
@@ -35,7 +35,7 @@ def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
 def _address(name: str, address: str) -> Address:
     """A mailbox; its domain in ASCII, which every server takes."""
     local, _, domain = address.rpartition("@")
-    return Address(_one_line(name), local, domain.encode("idna").decode())
+    return Address(_one_line(name), unquote(local) if local.startswith('"') else local, domain.encode("idna").decode())
 
 
 def _one_line(text: str) -> str:
