@@ -20,6 +20,9 @@ from domain.payments import Payment
 from eventstore.repository import Unit
 
 JobKind = Literal["charge", "intent", "cancel", "refund"]
+ALL_GONE_BACK = "charge_already_refunded"
+"""The provider gave back all that it captured, this refund's share with it: by hand, or when it was asked before."""
+
 Decide = Callable[[Payment], list[Event]]
 
 
@@ -184,8 +187,8 @@ class PaymentWorker:
         refund = payment.refunds.get(refund_id)
         if refund is None or refund.state == "DONE":
             return
+        ref = None
         try:
-            ref = None
             if payment.provider_ref is not None and refund.amount_cents:
                 done = await self._provider.refund(
                     payment.provider_ref, amount_cents=refund.amount_cents, idempotency_key=str(refund_id)
@@ -193,10 +196,10 @@ class PaymentWorker:
                 ref = done.ref
         except ProviderRefused as refused:
             code = refused.code
-            await self._record(delivery, payment_id, lambda p: payments.fail_refund(p, refund_id, code))
-            raise  # an operator must see it: it ends as a dead letter
-        else:
-            await self._record(delivery, payment_id, lambda p: payments.complete_refund(p, refund_id, ref))
+            if code != ALL_GONE_BACK:
+                await self._record(delivery, payment_id, lambda p: payments.fail_refund(p, refund_id, code))
+                raise  # an operator must see it: it ends as a dead letter
+        await self._record(delivery, payment_id, lambda p: payments.complete_refund(p, refund_id, ref))
 
     # -- recording -----------------------------------------------------------------------------------------------------
 

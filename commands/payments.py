@@ -77,41 +77,46 @@ class Payments:
             self._text_log.write("webhook refused", code="malformed_notice")
             raise Invalid("malformed_notice", "the body is not a notice") from error
         ids = {"event": notice.event_id, "type": notice.type}
-        if notice.intent is None:
+        if notice.intent is None or notice.intent.payment_id is None:
             self._text_log.write("webhook ignored", **ids, reason="it speaks of no payment of ours")
             return None
         ids |= {"payment": str(notice.intent.payment_id), "intent": notice.intent.ref}
         try:
-            landed = await self._apply(notice, notice.intent)
+            landed = await self._apply(notice, notice.intent, notice.intent.payment_id)
         except Refused as refusal:
             self._text_log.write("webhook refused", **ids, code=refusal.code)
             return None
-        outcome, status = landed.value
-        self._text_log.write(f"webhook {outcome}", **ids, status=status)
+        outcome, status, code = landed.value
+        self._text_log.write(f"webhook {outcome}", **ids, status=status, **({"code": code} if code else {}))
         return landed.position
 
-    async def _apply(self, notice: ProviderNotice, intent: Intent) -> Landed[tuple[Outcome, str]]:
-        async def decision(unit: Unit) -> tuple[Outcome, str]:
-            payment = await unit.load(PAYMENT, intent.payment_id)
+    async def _apply(
+        self, notice: ProviderNotice, intent: Intent, payment_id: UUID
+    ) -> Landed[tuple[Outcome, str, str]]:
+        """What came of it: the outcome, the payment's status after it, and why it was refused, if it was."""
+
+        async def decision(unit: Unit) -> tuple[Outcome, str, str]:
+            payment = await unit.load(PAYMENT, payment_id)
             if payment is None:
-                return "ignored", "unknown payment"
+                return "ignored", "", "unknown_payment"
             noticed = NoticedIntent(
                 provider=self._provider.name,
                 provider_ref=intent.ref,
                 amount_cents=intent.amount_cents,
                 currency=intent.currency,
                 redirect_url=intent.redirect_url,
-                client_secret_ref=self._secrets.seal(intent.payment_id, intent.client_secret),
+                client_secret_ref=self._secrets.seal(payment_id, intent.client_secret),
                 code=intent.code,
                 detail=intent.detail,
+                refunded_cents=intent.refunded_cents,
             )
-            events = _noticed(payment, notice, noticed)
-            unit.emit(intent.payment_id, events)
-            after = await unit.load(PAYMENT, intent.payment_id)
+            events, code = _noticed(payment, notice, noticed)
+            unit.emit(payment_id, events)
+            after = await unit.load(PAYMENT, payment_id)
             outcomes = [event.outcome for event in events if isinstance(event, PaymentNoticeReceived)]
-            return next(iter(outcomes), "repeated"), after.status if after else ""
+            return next(iter(outcomes), "repeated"), after.status if after else "", code
 
-        return await self._bus.run(decision, await self._on_behalf(intent.payment_id))
+        return await self._bus.run(decision, await self._on_behalf(payment_id))
 
     async def _on_behalf(self, payment_id: UUID) -> Caller:
         """The provider as the one who acts, in what the request for the payment set in motion."""
@@ -123,12 +128,13 @@ class Payments:
         )
 
 
-def _noticed(payment: Payment, notice: ProviderNotice, intent: NoticedIntent) -> list[Event]:
-    """What follows from a notice. One that the domain refuses (another amount was captured) stays on record, and is
-    an error for operators: the provider has money that we did not ask for.
+def _noticed(payment: Payment, notice: ProviderNotice, intent: NoticedIntent) -> tuple[list[Event], str]:
+    """What follows from a notice, and the code of a refusal. One that the domain refuses (another amount was captured)
+    stays on record, and is an error for operators: the provider has money that we did not ask for.
     """
     try:
-        return payments.apply_notice(payment, notice.event_id, notice.type, intent)
+        return payments.apply_notice(payment, notice.event_id, notice.type, intent), ""
     except Conflict as refusal:
         log.error("notice %s of payment intent %s refused: %s", notice.event_id, intent.provider_ref, refusal)
-        return [PaymentNoticeReceived(provider_event_id=notice.event_id, type=notice.type, outcome="ignored")]
+        noted = PaymentNoticeReceived(provider_event_id=notice.event_id, type=notice.type, outcome="ignored")
+        return [noted], refusal.code

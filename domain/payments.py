@@ -5,6 +5,7 @@ or a cancellation is recorded all the same, so that it can be sent back.
 """
 
 from datetime import datetime
+from functools import reduce
 from uuid import UUID
 
 import msgspec
@@ -284,9 +285,7 @@ def apply_notice(payment: Payment, notice_event_id: str, type: str, intent: Noti
 def _following(payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent) -> list[Event]:
     match type:
         case "payment_intent.succeeded":
-            if (intent.amount_cents, intent.currency.upper()) != (payment.amount_cents, payment.currency):
-                raise Conflict("amount_mismatch", "the provider captured another amount than was asked for")
-            return capture(payment, "card", provider=intent.provider, provider_ref=intent.provider_ref)
+            return _captured(payment, intent)
         case "payment_intent.payment_failed" if not _is_echo(payment):
             return fail(payment, intent.code or "payment_failed", intent.detail)
         case "payment_intent.requires_action":
@@ -298,21 +297,33 @@ def _following(payment: Payment, notice_event_id: str, type: str, intent: Notice
             )
         case "payment_intent.canceled":
             return cancel_intent(payment, "provider")
-        case "charge.refunded":
-            return _refunded_elsewhere(payment, notice_event_id, intent)
+        case "charge.refunded" if intent.refunded_cents > 0:
+            # What went back has come before, though the notice of it be still under way.
+            captured = [] if payment.is_captured else _captured(payment, intent)
+            return [*captured, *_refunded_elsewhere(reduce(_after, captured, payment), notice_event_id, intent)]
     return []
+
+
+def _captured(payment: Payment, intent: NoticedIntent) -> list[Event]:
+    if (intent.amount_cents, intent.currency.upper()) != (payment.amount_cents, payment.currency):
+        raise Conflict("amount_mismatch", "the provider captured another amount than was asked for")
+    return capture(payment, "card", provider=intent.provider, provider_ref=intent.provider_ref)
 
 
 def _refunded_elsewhere(payment: Payment, notice_event_id: str, intent: NoticedIntent) -> list[Event]:
     """Money went back that nobody here asked for (by hand, at the provider): as much of it as we do not know of."""
     amount = min(intent.refunded_cents - (payment.amount_cents - payment.refundable_cents), payment.refundable_cents)
-    if not payment.is_captured or amount < 1:
+    if amount < 1:
         return []
     refund_id = derived("refund.noticed", notice_event_id)
     return [
         PaymentRefundRequested(refund_id=refund_id, amount_cents=amount, reason="refunded_at_provider"),
-        PaymentRefunded(refund_id=refund_id, amount_cents=amount, provider_ref=intent.provider_ref),
+        PaymentRefunded(refund_id=refund_id, amount_cents=amount),
     ]
+
+
+def _after(payment: Payment, event: Event) -> Payment:
+    return evolve(payment, event) or payment
 
 
 def _is_echo(payment: Payment) -> bool:

@@ -8,7 +8,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from runtime.settings import Settings
 
-_CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq")
+_CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stripe")
 """Loggers that tell of every request and every reconnect: heard from one level above the others."""
 
 

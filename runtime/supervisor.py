@@ -180,7 +180,7 @@ def _kept_port(settings: Settings, server: str, usual: int) -> int:
 
 def _commands(settings: Settings) -> list[str]:
     commands = ["api", "projector", "worker"]
-    if not settings.provider_url:
+    if settings.payment_provider == "simulated" and not settings.provider_url:
         commands.insert(0, "provider")
     if not settings.fiscal_url:
         commands.insert(0, "fiscal")

@@ -81,7 +81,7 @@ class Refund(Struct, frozen=True):
 
     id: str
     amount: int
-    currency: str
+    currency: str | None
     payment_intent: str
     created: int
     object: str = "refund"
@@ -137,8 +137,7 @@ def cancel(intent: PaymentIntent) -> PaymentIntent:
 
 
 def refund(intent: PaymentIntent, amount: int | None) -> PaymentIntent:
-    """Give an amount back, or without one all that is left."""
-    _require(intent, "succeeded", "refunded")
+    """Give an amount of a captured payment back, or without one all that is left."""
     left = intent.amount - intent.amount_refunded
     if left == 0:
         raise ApiError(400, "charge_already_refunded", f"{intent.id} has been refunded in full.")

@@ -135,8 +135,13 @@ def test_money_can_be_refunded_in_parts_until_none_is_left(api: httpx.Client):
     assert api.get(f"/v1/payment_intents/{ref}").json()["amount_refunded"] == 5990
 
 
-def test_what_was_not_paid_cannot_be_refunded(api: httpx.Client):
-    assert code(refund(api, create(api).json()["id"], amount=1)) == "payment_intent_unexpected_state"
+def test_what_was_not_captured_here_can_be_refunded_by_as_much_as_is_said(api: httpx.Client):
+    unpaid = create(api).json()["id"]
+    for ref, currency in ((unpaid, "brl"), ("pi_told_by_hand", None)):
+        given = refund(api, ref, amount=1999).json()
+        assert (given["amount"], given["currency"], given["payment_intent"]) == (1999, currency, ref)
+        assert code(refund(api, ref)) == "parameter_missing"
+    assert api.get(f"/v1/payment_intents/{unpaid}").json()["amount_refunded"] == 0
 
 
 def test_an_unknown_intent_is_404(api: httpx.Client):
@@ -144,7 +149,6 @@ def test_an_unknown_intent_is_404(api: httpx.Client):
         api.get("/v1/payment_intents/pi_nothing"),
         confirm(api, "pi_nothing", "pm_card_visa"),
         cancel(api, "pi_nothing"),
-        refund(api, "pi_nothing", amount=1),
     ):
         assert (answer.status_code, code(answer)) == (404, "resource_missing")
 
@@ -220,11 +224,11 @@ def test_a_refund_repeated_under_its_key_is_given_once(api: httpx.Client):
 
 
 def test_a_refusal_is_repeated_under_its_key_although_it_would_now_be_granted(api: httpx.Client):
-    ref = create(api).json()["id"]
-    body, headers = {"payment_intent": ref, "amount": 100}, {"Idempotency-Key": "refund-early"}
-    early = api.post("/v1/refunds", json=body, headers=headers)
-    confirm(api, ref, "pm_card_visa")
-    again = api.post("/v1/refunds", json=body, headers=headers)
+    ref = create(api, payment_method="pm_card_authenticationRequired").json()["id"]
+    path, body = f"/v1/payment_intents/{ref}/confirm", {"payment_method": "pm_card_visa"}
+    early = api.post(path, json=body, headers={"Idempotency-Key": "too-early"})
+    api.post(f"/3ds/{ref}", data={"decision": "decline"})
+    again = api.post(path, json=body, headers={"Idempotency-Key": "too-early"})
     assert (again.status_code, again.content) == (400, early.content)
 
 

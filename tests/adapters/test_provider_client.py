@@ -244,11 +244,9 @@ async def test_a_refusal_without_an_error_object_is_known_by_its_status():
     assert refused.value.code == "http_403"
 
 
-async def test_an_intent_that_is_no_payment_of_ours_is_refused():
+async def test_an_intent_that_names_no_payment_of_ours_is_no_payments():
     async with server_that(http("200 OK", intent_json(metadata={}))) as (provider, _):
-        with pytest.raises(ProviderRefused) as refused:
-            await provider.get("pi_1")
-    assert refused.value.code == "foreign_intent"
+        assert (await provider.get("pi_1")).payment_id is None
 
 
 # -- notices -----------------------------------------------------------------------------------------------------------
@@ -297,11 +295,26 @@ def test_a_notice_of_a_needed_action_says_where():
     assert (notice.intent.status, notice.intent.redirect_url) == ("requires_action", "https://bank.example/1")
 
 
-@pytest.mark.parametrize("type", ["payment_intent.canceled", "charge.refunded"])
-def test_cancellations_and_refunds_are_read(type: str):
-    notice = parse(notice_json(type))
-    assert notice.type == type
+def test_a_cancellation_is_read():
+    notice = parse(notice_json("payment_intent.canceled", status="canceled"))
     assert notice.intent is not None
+    assert (notice.intent.status, notice.intent.payment_id) == ("canceled", PAYMENT)
+
+
+@pytest.mark.parametrize(
+    ("charge", "ref", "refunded"),
+    [
+        ({"amount_refunded": 30}, "pi_1", 30),
+        ({}, "pi_1", 100),
+        ({"id": "ch_1", "payment_intent": "pi_2", "amount_refunded": 30}, "pi_2", 30),
+        ({"id": "ch_1", "payment_intent": {"id": "pi_2"}, "amount_refunded": 100}, "pi_2", 100),
+        ({"id": "ch_1", "payment_intent": None, "amount_refunded": 100}, "ch_1", 100),
+    ],
+)
+def test_a_refund_says_how_much_went_back_in_all_and_of_which_intent(charge: dict[str, Any], ref: str, refunded: int):
+    notice = parse(notice_json("charge.refunded", **charge))
+    assert notice.intent is not None
+    assert (notice.intent.ref, notice.intent.refunded_cents, notice.intent.amount_cents) == (ref, refunded, 100)
     assert notice.intent.payment_id == PAYMENT
 
 

@@ -35,13 +35,13 @@ refund_ids = st.sampled_from([an_id(f"refund {n}") for n in range(3)])
 moments = st.sampled_from([NOON, NOON + timedelta(hours=1)])
 
 
-def notice_step(id: str, type: str, amount_cents: int = AMOUNT, refund: object = None) -> Step:
+def notice_step(id: str, type: str, amount_cents: int = AMOUNT, refunded_cents: int = 0) -> Step:
     intent = NoticedIntent(
         provider="simulated",
         provider_ref="pi_1",
         amount_cents=amount_cents,
         currency="usd",
-        refund_id=refund,  # type: ignore[arg-type]
+        refunded_cents=refunded_cents,
     )
     return lambda p: payments.apply_notice(p, id, type, intent)
 
@@ -69,7 +69,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
         st.sampled_from([f"evt_{n}" for n in range(6)]),
         st.sampled_from(TYPES),
         st.sampled_from([AMOUNT, AMOUNT, AMOUNT, 1]),
-        st.none() | refund_ids,
+        st.integers(0, AMOUNT),
     ),
 )
 
@@ -126,6 +126,47 @@ def test_money_that_came_is_recorded_in_any_order_of_the_notices_and_with_any_re
     assert payment.status == "CAPTURED"
     assert sum(isinstance(e, PaymentCaptured) for e in log) == 1
     assert payment.notices == {f"evt_{type}" for type in TYPES}
+
+
+REFUND = an_id("our refund")
+
+
+def our_call_returned(payment: Payment) -> list[Event]:
+    return payments.capture(payment, "card", provider="simulated", provider_ref="pi_1")
+
+
+HISTORY: list[Step] = [
+    notice_step("evt_1", "payment_intent.requires_action"),
+    notice_step("evt_2", "payment_intent.payment_failed"),
+    notice_step("evt_3", "payment_intent.succeeded"),
+    notice_step("evt_4", "charge.refunded", refunded_cents=30),
+    notice_step("evt_5", "charge.refunded", refunded_cents=70),
+]
+"""A first card failed, a second paid; then part of the money was sent back by hand, and again a part of it."""
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.permutations([*HISTORY, our_call_returned]), st.lists(st.sampled_from(HISTORY), max_size=10))
+def test_a_history_told_in_any_order_and_with_any_repeats_ends_the_same(told: list[Step], again: list[Step]) -> None:
+    payment, log = play([*told, *again])
+    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == ("PARTIALLY_REFUNDED", 70, 30)
+    assert sum(isinstance(e, PaymentCaptured) for e in log) == 1
+    assert payment.notices == {f"evt_{n}" for n in range(1, 6)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.permutations(range(4)))
+def test_our_own_refund_and_one_by_hand_are_told_apart_in_any_order_of_what_tells_of_them(order: list[int]) -> None:
+    paid = [notice_step("evt_1", "payment_intent.succeeded"), lambda p: payments.request_refund(p, REFUND, 40, "why")]
+    rest: list[Step] = [
+        lambda p: payments.complete_refund(p, REFUND),
+        notice_step("evt_2", "charge.refunded", refunded_cents=40),
+        notice_step("evt_3", "charge.refunded", refunded_cents=60),
+        notice_step("evt_4", "payment_intent.canceled"),
+    ]
+    payment, log = play([*paid, *(rest[n] for n in order)])
+    assert (payment.status, payment.refunded_cents) == ("PARTIALLY_REFUNDED", 60)
+    assert sorted(e.amount_cents for e in log if isinstance(e, PaymentRefunded)) == [20, 40]
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,6 +8,7 @@ from spec import NOON, an_id, fold, given, when
 from domain import payments
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event
+from domain.ids import derived
 from domain.payments import (
     UPCASTERS,
     Method,
@@ -415,11 +416,40 @@ def test_a_capture_of_another_amount_than_asked_for_is_refused_loudly() -> None:
         )
 
 
-def test_a_notice_of_a_refund_completes_the_one_it_names_and_no_other() -> None:
-    type = "charge.refunded"
-    names_it = msgspec.structs.replace(INTENT_SAYS, refund_id=R1)
-    given(evolve, *PAID, REFUND_1).when(notice(type, says=names_it)).then(
-        noted(type, "applied"), PaymentRefunded(refund_id=R1, amount_cents=1000)
+def refunded(cents: int) -> NoticedIntent:
+    """What a notice says once so much went back in all."""
+    return msgspec.structs.replace(INTENT_SAYS, refunded_cents=cents)
+
+
+def by_hand(cents: int) -> tuple[Event, Event]:
+    """The refund that a notice tells of, and nobody here asked for."""
+    refund_id = derived("refund.noticed", "evt_1")
+    return (
+        PaymentRefundRequested(refund_id=refund_id, amount_cents=cents, reason="refunded_at_provider"),
+        PaymentRefunded(refund_id=refund_id, amount_cents=cents),
     )
-    given(evolve, *PAID, REFUND_1).when(notice(type)).then(noted(type, "ignored"))
-    given(evolve, *PAID).when(notice(type, says=names_it)).then(noted(type, "ignored"))
+
+
+def test_a_notice_of_our_own_refund_says_nothing_new_before_our_call_returned_or_after() -> None:
+    type = "charge.refunded"
+    for history in ((*PAID, REFUND_1), (*PAID, REFUND_1, REFUNDED_1)):
+        given(evolve, *history).when(notice(type, says=refunded(1000))).then(noted(type, "ignored"))
+
+
+def test_money_that_was_sent_back_at_the_provider_is_recorded_as_far_as_it_is_news() -> None:
+    type = "charge.refunded"
+    given(evolve, *PAID).when(notice(type, says=refunded(500))).then(noted(type, "applied"), *by_hand(500))
+    given(evolve, *PAID, REFUND_1, REFUNDED_1).when(notice(type, says=refunded(1999))).then(
+        noted(type, "applied"), *by_hand(999)
+    )
+    given(evolve, *PAID).when(notice(type, says=refunded(0))).then(noted(type, "ignored"))
+
+
+def test_who_hears_of_the_refund_before_the_payment_records_both() -> None:
+    type = "charge.refunded"
+    given(evolve, REQUESTED, SUBMITTED).when(notice(type, says=refunded(1999))).then(
+        noted(type, "applied"), CAPTURED, *by_hand(1999)
+    )
+    given(evolve, REQUESTED).when(notice(type, says=msgspec.structs.replace(refunded(1), amount_cents=1))).then_refused(
+        Conflict, "amount_mismatch"
+    )

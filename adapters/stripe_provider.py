@@ -1,0 +1,165 @@
+"""Stripe: fulfils the port `PaymentProvider` by Stripe's own package.
+
+Import it only where it is chosen: the package takes some 0.4 seconds to load.
+"""
+
+from collections.abc import Awaitable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import stripe
+from stripe.params import PaymentIntentConfirmParams, PaymentIntentCreateParams
+
+from adapters import webhook_signature
+from adapters.stripe_shapes import (
+    IntentList,
+    PaymentIntent,
+    Refund,
+    accepted,
+    declined,
+    failure,
+    intent_of,
+    own_intent,
+    read,
+    read_notice,
+)
+from commands.ports import Intent, InvalidSignature, ProviderNotice, ProviderRefund, ProviderUnavailable
+
+_PAGE = 100
+"""The most that Stripe lists at once."""
+
+
+class StripeProvider:
+    """Talks to Stripe under `api_key`. Close it with `aclose`.
+
+    `webhook_secrets` are all that a notice may be signed with; `api_base` is another address of the API (stripe-mock).
+    With a `return_url`, buyers who have to prove who they are get a page of their bank to go to, and come back there;
+    without, the client goes on with Stripe.js and the client secret. `timeout_seconds` bounds each step of a call.
+    """
+
+    name = "stripe"
+
+    def __init__(
+        self,
+        api_key: str,
+        webhook_secrets: Sequence[str],
+        *,
+        api_base: str = "",
+        return_url: str = "",
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        self._webhook_secrets, self._return_url = tuple(webhook_secrets), return_url
+        self._http = stripe.HTTPXClient(timeout=timeout_seconds)
+        # No retries of its own: the payment queue repeats a call, later and later, under the same idempotency key.
+        client = stripe.StripeClient(
+            api_key,
+            http_client=self._http,
+            max_network_retries=0,
+            base_addresses={"api": api_base.rstrip("/") or stripe.DEFAULT_API_BASE},
+        )
+        self._intents, self._refunds = client.v1.payment_intents, client.v1.refunds
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]
+
+    async def create(
+        self, payment_id: UUID, amount_cents: int, currency: str, *, method: str | None, idempotency_key: str
+    ) -> Intent:
+        """Create the payment's intent and, with a method, confirm it. A decline is an Intent with status `failed`.
+
+        Raises ProviderUnavailable, ProviderRefused.
+        """
+        params: PaymentIntentCreateParams = {
+            "amount": amount_cents,
+            "currency": currency.lower(),
+            "metadata": {"payment_id": str(payment_id)},
+            "allowed_payment_method_types": ["card"],
+        }
+        if method is not None:
+            params |= {"payment_method": method, "confirm": True}
+            if self._return_url:
+                params["return_url"] = self._return_url
+        return await _intent("create intent", self._intents.create_async(params, {"idempotency_key": idempotency_key}))
+
+    async def confirm(self, ref: str, *, method: str, idempotency_key: str) -> Intent:
+        """Try a method on an intent that awaits one. Raises ProviderUnavailable, ProviderRefused."""
+        params: PaymentIntentConfirmParams = {"payment_method": method}
+        if self._return_url:
+            params["return_url"] = self._return_url
+        return await _intent(
+            "confirm intent", self._intents.confirm_async(ref, params, {"idempotency_key": idempotency_key})
+        )
+
+    async def get(self, ref: str) -> Intent:
+        """The intent as it stands. Raises ProviderUnavailable, ProviderRefused."""
+        return await _intent("get intent", self._intents.retrieve_async(ref))
+
+    async def find(self, payment_id: UUID) -> Intent | None:
+        """The intent made for a payment. Raises ProviderUnavailable, ProviderRefused.
+
+        Stripe's search knows a new intent only after a minute, so the newest are looked through first. One that slips
+        between the two is found by creating it: under its idempotency key Stripe answers with the one that there is.
+        """
+        newest = await _answer("list intents", self._intents.list_async({"limit": _PAGE}))
+        found = intent_of(payment_id, read(newest, IntentList).data)
+        if found is not None:
+            return found
+        query = f"metadata['payment_id']:'{payment_id}'"
+        older = await _answer("search intents", self._intents.search_async({"query": query, "limit": _PAGE}))
+        return intent_of(payment_id, read(older, IntentList).data)
+
+    async def cancel(self, ref: str, *, idempotency_key: str) -> Intent:
+        """Give the intent up. Raises ProviderUnavailable; ProviderRefused when money has come or is on its way."""
+        return await _intent(
+            "cancel intent", self._intents.cancel_async(ref, options={"idempotency_key": idempotency_key})
+        )
+
+    async def refund(self, ref: str, *, amount_cents: int, idempotency_key: str) -> ProviderRefund:
+        """Give money back. Raises ProviderUnavailable, ProviderRefused."""
+        request = self._refunds.create_async(
+            {"payment_intent": ref, "amount": amount_cents}, {"idempotency_key": idempotency_key}
+        )
+        return ProviderRefund(*accepted(read(await _answer("create refund", request), Refund)))
+
+    def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
+        """Verify and read a notice; its intent is None for a type that we do not know, or a payment not ours.
+
+        Raises InvalidSignature; ValueError when the body is not a notice.
+        """
+        # The package looks at the machine's clock, and lets the future pass: the time is checked here, by our clock.
+        webhook_signature.check_time(signature, now)
+        if not any(_is_signed(body, signature, secret) for secret in self._webhook_secrets):
+            raise InvalidSignature("no signature matches")
+        return read_notice(body)
+
+
+def _is_signed(body: bytes, signature: str, secret: str) -> bool:
+    try:
+        return bool(stripe.WebhookSignature.verify_header(body, signature, secret))
+    except (stripe.SignatureVerificationError, UnicodeDecodeError):
+        return False
+
+
+async def _intent(call: str, request: Awaitable[stripe.PaymentIntent]) -> Intent:
+    try:
+        return own_intent(read(await _answer(call, request), PaymentIntent))
+    except stripe.CardError as refused:
+        intent = declined(refused.http_body or "")
+        if intent is None:
+            raise failure(call, refused.http_status or 402, refused.http_body or "") from refused
+        return intent
+
+
+async def _answer(call: str, request: Awaitable[stripe.StripeObject]) -> str:
+    """The answer as Stripe sent it. Raises ProviderUnavailable, ProviderRefused; stripe.CardError for a decline."""
+    try:
+        answer = await request
+    except stripe.CardError:
+        raise
+    except stripe.APIConnectionError as error:
+        raise ProviderUnavailable(f"{call}: {error.__cause__!r}") from error
+    except stripe.StripeError as error:
+        raise failure(call, error.http_status or 0, error.http_body or "") from error
+    assert answer.last_response is not None
+    return answer.last_response.body

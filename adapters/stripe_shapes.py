@@ -1,0 +1,228 @@
+"""Stripe's objects, as far as they are used here, read into the terms of `commands.ports`.
+
+Both providers speak them, Stripe itself and the simulated one: answers, refusals and the notices of webhooks.
+Stripe's reference: https://docs.stripe.com/api/payment_intents/object, …/charges/object, …/events/object, …/errors.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
+
+from commands.ports import Intent, IntentStatus, ProviderNotice, ProviderRefused, ProviderUnavailable
+
+_STATUS_OF_EVENT: Mapping[str, IntentStatus] = {
+    "payment_intent.succeeded": "succeeded",
+    "payment_intent.payment_failed": "failed",
+    "payment_intent.requires_action": "requires_action",
+    "payment_intent.canceled": "canceled",
+    "charge.refunded": "succeeded",
+}
+"""The events we know, and how they leave the intent. They may arrive in any order; each speaks of its own moment."""
+
+_Status = Literal[
+    "requires_payment_method",
+    "requires_confirmation",
+    "requires_action",
+    "processing",
+    "requires_capture",
+    "succeeded",
+    "canceled",
+]
+_STATUS: Mapping[_Status, IntentStatus] = {
+    "requires_payment_method": "requires_payment_method",
+    "requires_confirmation": "requires_payment_method",
+    "requires_action": "requires_action",
+    "processing": "processing",
+    "requires_capture": "processing",
+    "succeeded": "succeeded",
+    "canceled": "canceled",
+}
+
+_MENDED_BY_A_REPEAT = frozenset({408, 409, 429})
+"""The refusals that a later repeat mends: too slow, another call with this key is under way, too many calls."""
+
+_Id = Annotated[str, Meta(min_length=1)]
+_Cents = Annotated[int, Meta(ge=0)]
+_T = TypeVar("_T")
+
+
+class Error(Struct):
+    """Why a call, or a try to pay, came to nothing. A decline carries the intent that it leaves behind."""
+
+    type: str = ""
+    code: str | None = None
+    message: str | None = None
+    payment_intent: "PaymentIntent | None" = None
+
+
+class _RedirectToUrl(Struct):
+    url: str | None = None
+
+
+class _NextAction(Struct):
+    redirect_to_url: _RedirectToUrl | None = None
+
+
+class _Reference(Struct):
+    id: _Id
+
+
+class _NoticeObject(Struct, kw_only=True):
+    """What a notice speaks of: an intent, or a charge, which names its intent. Its type already says the status."""
+
+    id: _Id
+    amount: _Cents
+    currency: Annotated[str, Meta(pattern="^[A-Za-z]{3}$")]
+    client_secret: str | None = None
+    metadata: dict[str, object] | None = None
+    last_payment_error: Error | None = None
+    next_action: _NextAction | None = None
+    payment_intent: _Id | _Reference | None = None
+    amount_refunded: _Cents | None = None
+
+
+class PaymentIntent(_NoticeObject, kw_only=True):
+    """An intent as an answer has it."""
+
+    status: _Status
+
+
+class IntentList(Struct):
+    """A page of intents."""
+
+    data: list[PaymentIntent]
+
+
+class Refund(Struct):
+    """Money on its way back, or not: `status` is pending, requires_action, succeeded, failed or canceled."""
+
+    id: _Id
+    amount: int
+    status: str | None = None
+    failure_reason: str | None = None
+
+
+class _Refusal(Struct):
+    error: Error
+
+
+class _EventData(Struct):
+    object: msgspec.Raw = msgspec.Raw(b"null")  # read only where the type is one that we know
+
+
+class _Event(Struct):
+    id: _Id
+    type: _Id
+    created: int
+    data: _EventData = field(default_factory=_EventData)
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+def read(body: bytes | str, shape: type[_T]) -> _T:
+    """Read an answer. Raises ProviderUnavailable: one without sense leaves the outcome as unknown as none at all."""
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.MsgspecError as error:
+        raise ProviderUnavailable(f"unreadable answer: {error}") from error
+
+
+def own_intent(found: PaymentIntent) -> Intent:
+    """An intent that we asked for, in our terms."""
+    error = found.last_payment_error
+    # Without a code it was not a card that failed, but a call (an "idempotency_error").
+    failed = found.status == "requires_payment_method" and error is not None and bool(error.code)
+    return _intent(found, "failed" if failed else _STATUS[found.status])
+
+
+def intent_of(payment_id: UUID, found: Iterable[PaymentIntent]) -> Intent | None:
+    """Of intents, newest first, the payment's own: of several, the one that was paid, or else the newest."""
+    intents = [intent for intent in map(own_intent, found) if intent.payment_id == payment_id]
+    return next((intent for intent in intents if intent.status == "succeeded"), next(iter(intents), None))
+
+
+def accepted(refund: Refund) -> tuple[str, int]:
+    """A refund's reference and amount. Raises ProviderRefused when it came to nothing at once."""
+    if refund.status in {"failed", "canceled"}:
+        raise ProviderRefused(refund.failure_reason or f"refund_{refund.status}", "the money could not be sent back")
+    return refund.id, refund.amount
+
+
+def declined(body: bytes | str) -> Intent | None:
+    """The intent behind a refusal that tells of a declined card; None for any other refusal."""
+    error = _error(body)
+    if error.type != "card_error" or error.payment_intent is None:
+        return None
+    return own_intent(replace(error.payment_intent, last_payment_error=error))
+
+
+def failure(call: str, status: int, body: bytes | str) -> ProviderRefused | ProviderUnavailable:
+    """What an answer with an HTTP status that is not 2xx means."""
+    if not 400 <= status < 500 or status in _MENDED_BY_A_REPEAT:
+        return ProviderUnavailable(f"{call}: HTTP {status}")
+    error = _error(body)
+    return ProviderRefused(error.code or f"http_{status}", error.message or f"{call}: HTTP {status}")
+
+
+def _error(body: bytes | str) -> Error:
+    try:
+        return msgspec.json.decode(body, type=_Refusal).error
+    except msgspec.MsgspecError:
+        return Error()
+
+
+# -- notices -----------------------------------------------------------------------------------------------------------
+
+
+def read_notice(body: bytes) -> ProviderNotice:
+    """Read the body of a webhook; its intent is None for a type that we do not know, or a payment not ours.
+
+    Raises ValueError when the body is not a notice.
+    """
+    try:
+        event = msgspec.json.decode(body, type=_Event)
+        created = datetime.fromtimestamp(event.created, UTC)
+        intent = _noticed(event) if event.type in _STATUS_OF_EVENT else None
+    except (msgspec.MsgspecError, OverflowError, OSError) as error:
+        raise ValueError(f"not a notice: {error}") from error
+    ours = intent is not None and intent.payment_id is not None
+    return ProviderNotice(event_id=event.id, type=event.type, created=created, intent=intent if ours else None)
+
+
+def _noticed(event: _Event) -> Intent:
+    found = msgspec.json.decode(event.data.object, type=_NoticeObject)
+    intent = _intent(found, _STATUS_OF_EVENT[event.type])
+    if event.type != "charge.refunded":
+        return intent
+    refunded = found.amount if found.amount_refunded is None else found.amount_refunded
+    return replace(intent, refunded_cents=refunded)
+
+
+def _intent(found: _NoticeObject, status: IntentStatus) -> Intent:
+    of_charge = found.payment_intent
+    redirect = found.next_action.redirect_to_url if found.next_action else None
+    error = found.last_payment_error or Error()
+    return Intent(
+        ref=of_charge.id if isinstance(of_charge, _Reference) else of_charge or found.id,
+        status=status,
+        amount_cents=found.amount,
+        currency=found.currency.upper(),
+        payment_id=_payment_id(found.metadata),
+        client_secret=found.client_secret or "",
+        redirect_url=(redirect and redirect.url) or "",
+        code=error.code or "",
+        detail=error.message or "",
+    )
+
+
+def _payment_id(metadata: Mapping[str, object] | None) -> UUID | None:
+    try:
+        return UUID(str((metadata or {}).get("payment_id")))
+    except ValueError:
+        return None
