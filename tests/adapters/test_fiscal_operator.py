@@ -1,0 +1,120 @@
+"""The fiscal operator over HTTP, by the client that the program uses."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from adapters.fiscal_operator import HttpFiscalOperator
+from commands.ports import IssuedReceipt, OperatorRefused, OperatorUnavailable
+from tests.adapters.fiscal_servers import running_operator
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_operator(tmp_path_factory.mktemp("fiscal") / "fiscal.sqlite3") as url:
+        yield url
+
+
+@pytest.fixture
+async def operator(url: str) -> AsyncIterator[HttpFiscalOperator]:
+    operator = HttpFiscalOperator(url)
+    yield operator
+    await operator.aclose()
+
+
+async def issue(
+    operator: HttpFiscalOperator,
+    seller_id: UUID,
+    number: int,
+    *,
+    order_id: UUID | None = None,
+    amount_cents: int = 1999,
+    key: str | None = None,
+) -> IssuedReceipt:
+    return await operator.issue(
+        seller_id=seller_id,
+        year=2026,
+        number=number,
+        order_id=order_id or uuid4(),
+        amount_cents=amount_cents,
+        currency="USD",
+        idempotency_key=key or f"{seller_id}/2026/{number}",
+    )
+
+
+def book(url: str, seller_id: UUID) -> dict[str, object]:
+    return dict(httpx.get(f"{url}/v1/books/{seller_id}/2026").json())
+
+
+async def test_a_receipt_can_be_seen_by_people(operator: HttpFiscalOperator) -> None:
+    order_id = uuid4()
+    issued = await issue(operator, uuid4(), 1, order_id=order_id)
+    assert issued.url is not None
+    page = await asyncio.to_thread(httpx.get, issued.url)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "Receipt 1/2026" in page.text
+    assert str(order_id) in page.text
+    assert "19.99 USD" in page.text
+    assert (await asyncio.to_thread(httpx.get, issued.url + "x")).status_code == 404
+
+
+async def test_the_same_receipt_reported_again_is_the_receipt_of_then(operator: HttpFiscalOperator, url: str) -> None:
+    seller_id, order_id = uuid4(), uuid4()
+    first = await issue(operator, seller_id, 1, order_id=order_id)
+    assert await issue(operator, seller_id, 1, order_id=order_id) == first
+    assert book(url, seller_id) == {"issued": 1, "last_number": 1, "gaps": []}
+
+
+async def test_a_number_an_order_and_a_key_are_good_for_one_receipt(operator: HttpFiscalOperator, url: str) -> None:
+    seller_id, order_id = uuid4(), uuid4()
+    await issue(operator, seller_id, 1, order_id=order_id)
+    for code, other in {
+        "number_used": {"number": 1, "key": "another"},
+        "order_reported": {"number": 2, "order_id": order_id},
+        "idempotency_key_reused": {"number": 1, "order_id": order_id, "amount_cents": 5},
+    }.items():
+        with pytest.raises(OperatorRefused) as refused:
+            await issue(operator, seller_id, **other)  # type: ignore[arg-type]
+        assert refused.value.code == code
+    assert book(url, seller_id) == {"issued": 1, "last_number": 1, "gaps": []}
+
+
+async def test_receipts_may_come_in_any_order_and_what_is_missing_is_told(
+    operator: HttpFiscalOperator, url: str
+) -> None:
+    seller_id = uuid4()
+    for number in (5, 2):
+        await issue(operator, seller_id, number)
+    assert book(url, seller_id) == {"issued": 2, "last_number": 5, "gaps": [1, 3, 4]}
+    for number in (4, 1, 3):
+        await issue(operator, seller_id, number)
+    assert book(url, seller_id) == {"issued": 5, "last_number": 5, "gaps": []}
+
+
+async def test_a_far_number_does_not_cost_a_list_of_all_below_it(operator: HttpFiscalOperator, url: str) -> None:
+    seller_id = uuid4()
+    await issue(operator, seller_id, 10**9)
+    assert book(url, seller_id)["gaps"] == list(range(1, 101))
+
+
+async def test_what_makes_no_sense_is_refused(operator: HttpFiscalOperator) -> None:
+    for nonsense in ({"number": 0}, {"number": 1, "amount_cents": 0}):
+        with pytest.raises(OperatorRefused) as refused:
+            await issue(operator, uuid4(), **nonsense)  # type: ignore[arg-type]
+        assert refused.value.code == "invalid_receipt"
+
+
+async def test_an_operator_that_is_away_is_unavailable_and_knows_its_books_when_it_is_back(tmp_path: Path) -> None:
+    seller_id, order_id = uuid4(), uuid4()
+    with running_operator(tmp_path / "fiscal.sqlite3") as url:
+        operator = HttpFiscalOperator(url)
+        first = await issue(operator, seller_id, 1, order_id=order_id)
+    with pytest.raises(OperatorUnavailable):
+        await issue(operator, seller_id, 2)
+    with running_operator(tmp_path / "fiscal.sqlite3", int(url.rpartition(":")[2])):
+        assert await issue(operator, seller_id, 1, order_id=order_id) == first
+    await operator.aclose()
