@@ -196,6 +196,11 @@ class Repository:
                 appends = unit.appends()
                 if not appends:
                     return result, None
+                if not queued and (contended := [each.stream_id for each in appends if each.stream_id in self._locks]):
+                    # Others are in line: out of turn it would only lose. In its turn, the cache is as they left it.
+                    await self._queue_up(locks, contended)
+                    queued = True
+                    continue
                 key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
                 try:
                     appended = await self.log.append(appends, unit.metadata, key)
