@@ -21,11 +21,12 @@ SENDER = "Ludoteca <no-reply@shop.example>"
 @dataclass
 class Postbox:
     """What the server took. The next answers to a recipient or a message are `recipients` and `messages`, while any are
-    left; then it takes all."""
+    left; then it takes all, unless it refuses everybody with `refusal`."""
 
     port: int = 0
     recipients: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    refusal: str = ""
     envelopes: list[Envelope] = field(default_factory=list)
 
     @property
@@ -42,6 +43,8 @@ class Postbox:
     async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _: object) -> str:
         if self.recipients:
             return self.recipients.pop(0)
+        if self.refusal:
+            return self.refusal
         envelope.rcpt_tos.append(address)
         return "250 fine"
 

@@ -118,8 +118,8 @@ def a_game(**fields: object) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_shop(url: str, home: Path) -> AsyncIterator[Shop]:
-    """Everything, running."""
+async def open_shop(url: str, home: Path, **more: object) -> AsyncIterator[Shop]:
+    """Everything, running; `more` are further settings."""
     with (
         running_receiver() as receiver,
         running_provider(home / "provider.sqlite3", receiver.url) as provider_url,
@@ -134,6 +134,7 @@ async def open_shop(url: str, home: Path) -> AsyncIterator[Shop]:
             payment_retry_seconds="0.05",
             webhook_retry_seconds="0.01,0.02",
             webhook_private="allow",
+            **more,
         )
         hasher = Argon2Hasher(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         async with (

@@ -1,0 +1,145 @@
+"""The notice worker over a real log, with a carrier that does as it is told."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+
+from commands.aggregates import NOTICE
+from commands.bus import SYSTEM
+from commands.notice_worker import NoticeWorker
+from commands.ports import Delivery, Job, Message, NotDelivered
+from domain import notices
+from domain.notices import Channel, NotificationFailed, NotificationRequested, NotificationSent
+from eventstore.repository import Unit
+from runtime.settings import Settings
+from runtime.wiring import Core, open_core
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ATTEMPTS = 3
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def core(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Core]:
+    home: Path = tmp_path_factory.mktemp("home")
+    async with open_core(Settings(home=home, database_url=module_database)) as core:
+        yield core
+
+
+class FakeCarrier:
+    """Takes everything, unless there are errors left to raise."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.taken = list(errors), list[Message]()
+
+    async def send(self, message: Message) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.taken.append(message)
+        return f"ref-{len(self.taken)}"
+
+
+class Desk:
+    """A notice that was asked for, and a worker that tries to send it."""
+
+    def __init__(self, core: Core, carrier: FakeCarrier, notice_id: UUID) -> None:
+        self._core, self.notice_id = core, notice_id
+        self._worker = NoticeWorker(core.bus, {"email": carrier, "push": carrier})
+
+    async def attempt(self, number: int) -> None:
+        job = Job(uuid4(), "mail", {"notice_id": str(self.notice_id)})
+        await self._worker.handle(Delivery(job, number, last=number == ATTEMPTS))
+
+    async def fail_all(self, error: type[Exception]) -> None:
+        for number in range(1, ATTEMPTS + 1):
+            with pytest.raises(error):
+                await self.attempt(number)
+
+    async def outcome(self) -> list[object]:
+        return [recorded.event for recorded in await self._core.log.read_stream(self.notice_id)][1:]
+
+
+async def asked(core: Core, carrier: FakeCarrier, channel: Channel = "email", email: str = "") -> Desk:
+    """Ann has been asked to be told something."""
+    email = email or f"{uuid4().hex}@example.com"
+    ann = await core.accounts.register(SYSTEM, email=email, password=None, name="Ann")
+    notice_id, user_id = uuid4(), ann.value.user_id
+    wanted = NotificationRequested(
+        user_id=user_id,
+        channel=channel,
+        template="transfer_sent",
+        cause_event_id=uuid4(),
+        params={"name": "Ann", "amount": "5.00 USD", "transaction_id": "7"},
+    )
+
+    async def decision(unit: Unit) -> None:
+        unit.create(NOTICE, notice_id, [wanted])
+
+    await core.bus.run(decision, SYSTEM)
+    return Desk(core, carrier, notice_id)
+
+
+async def test_a_notice_is_sent_once_under_its_own_id(core: Core) -> None:
+    carrier = FakeCarrier()
+    desk = await asked(core, carrier)
+    await desk.attempt(1)
+    await desk.attempt(1)
+    assert await desk.outcome() == [NotificationSent(provider_ref="ref-1")]
+    (message,) = carrier.taken
+    assert (message.template, message.name, message.subject) == ("transfer_sent", "Ann", "You sent 5.00 USD")
+    assert message.text.startswith("Hello Ann,")
+
+
+async def test_a_push_notice_is_no_letter(core: Core) -> None:
+    carrier = FakeCarrier()
+    await (await asked(core, carrier, "push")).attempt(1)
+    assert "Hello" not in carrier.taken[0].text
+
+
+async def test_a_notice_that_a_retry_sends_never_failed(core: Core) -> None:
+    carrier = FakeCarrier(NotDelivered("try_later", "451"), NotDelivered("unreachable", ""))
+    desk = await asked(core, carrier)
+    for number in (1, 2):
+        with pytest.raises(NotDelivered):
+            await desk.attempt(number)
+    await desk.attempt(3)
+    assert await desk.outcome() == [NotificationSent(provider_ref="ref-1")]
+
+
+async def test_after_the_last_attempt_the_failure_is_recorded_and_a_redrive_may_mend_it(core: Core) -> None:
+    refused = [NotDelivered("recipient_refused", "550 unknown")] * (2 * ATTEMPTS)
+    desk = await asked(core, FakeCarrier(*refused))
+    failed = NotificationFailed(code="recipient_refused", attempts=ATTEMPTS)
+    for _ in ("the first time", "redriven in vain"):
+        await desk.fail_all(NotDelivered)
+        assert await desk.outcome() == [failed]
+    await desk.attempt(1)
+    assert await desk.outcome() == [failed, NotificationSent(provider_ref="ref-1")]
+
+
+async def test_what_is_wrong_with_the_carrier_itself_is_a_failure_too(core: Core) -> None:
+    desk = await asked(core, FakeCarrier(*[OSError("disk full")] * ATTEMPTS))
+    await desk.fail_all(OSError)
+    assert await desk.outcome() == [NotificationFailed(code="internal_error", attempts=ATTEMPTS)]
+
+
+async def test_imported_people_are_written_to_by_nobody(core: Core) -> None:
+    carrier = FakeCarrier()
+    desk = await asked(core, carrier, email=f"{uuid4().hex}@import.invalid")
+    await desk.attempt(1)
+    assert await desk.outcome() == [NotificationFailed(code="recipient_unreachable", attempts=1)]
+    assert carrier.taken == []
+
+
+async def test_a_person_who_was_forgotten_meanwhile_is_not_written_to(core: Core) -> None:
+    carrier = FakeCarrier()
+    desk = await asked(core, carrier)
+    notice = await core.repository.state(NOTICE, desk.notice_id)
+    assert isinstance(notice, notices.Notice)
+    await core.accounts.deactivate(SYSTEM, notice.user_id, forget=True)
+    await desk.attempt(1)
+    assert await desk.outcome() == [NotificationFailed(code="recipient_unknown", attempts=1)]
+    assert carrier.taken == []
