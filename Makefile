@@ -21,7 +21,7 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# RabbitMQ and Elasticsearch, as far as they can be had: the tests say what they miss.
+# RabbitMQ, Elasticsearch and stripe-mock, as far as they can be had: the tests say what they miss.
 services: .venv/installed-dev
 	@$(BIN)/python deploy/services.py up || true
 

@@ -1,4 +1,4 @@
-"""What every test may ask for: databases, RabbitMQ, Elasticsearch.
+"""What every test may ask for: databases, RabbitMQ, Elasticsearch, stripe-mock.
 
 One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it and tells the workers where; without,
 the first test that needs it does.
@@ -99,6 +99,12 @@ def elasticsearch_prefix(elasticsearch_url: str) -> Iterator[str]:
     services.drop_indices(elasticsearch_url, prefix)
 
 
+@pytest.fixture(scope="session")
+def stripe_mock_url() -> str:
+    """The URL of stripe-mock."""
+    return services.require_stripe_mock()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Say last what was not tested for want of a server, lest a green line be taken for more than it is."""
@@ -111,5 +117,5 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
 def _missing_services(terminal: pytest.TerminalReporter) -> str:
     reasons = [str(report.longrepr) for kind in ("skipped", "error") for report in terminal.getreports(kind)]
-    names = {name for reason in reasons for name in re.findall(f"{services.MISSING}(\\w+)", reason)}
+    names = {name for reason in reasons for name in re.findall(f"{services.MISSING}([\\w-]+)", reason)}
     return " and ".join(sorted(names))

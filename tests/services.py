@@ -1,4 +1,6 @@
-"""The servers that tests talk to: one PostgreSQL of the run's own, and RabbitMQ and Elasticsearch where they are up."""
+"""The servers that tests talk to: one PostgreSQL of the run's own, and RabbitMQ, Elasticsearch and stripe-mock where they
+are up.
+"""
 
 import os
 import shutil
@@ -105,6 +107,12 @@ def drop_indices(url: str, prefix: str) -> None:
     found = deploy.http("GET", f"{url}/{prefix}*/_alias")
     for index in found:
         deploy.http("DELETE", f"{url}/{index}")
+
+
+def require_stripe_mock() -> str:
+    """The server's URL. Skip the test, or fail it where services are required, unless it is up."""
+    _require("stripe-mock", deploy.check_stripe_mock)
+    return deploy.stripe_mock_url()
 
 
 def _require(service: str, check: Callable[[], None]) -> None:

@@ -24,6 +24,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
         "LUDOTECA_TEST_RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{free_port()}/",
         "LUDOTECA_TEST_RABBITMQ_MANAGEMENT_URL": f"http://guest:guest@127.0.0.1:{free_port()}",
         "LUDOTECA_TEST_ELASTICSEARCH_URL": f"http://127.0.0.1:{free_port()}",
+        "LUDOTECA_TEST_STRIPE_MOCK_URL": f"http://127.0.0.1:{free_port()}",
     }
 
 
@@ -45,15 +46,24 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
 ) -> None:
     done = services(command, nowhere)
     assert done.returncode == 1, done.stderr
-    rabbitmq, elasticsearch = done.stdout.splitlines()[:2]
+    rabbitmq, elasticsearch, stripe_mock = done.stdout.splitlines()
     assert rabbitmq.startswith("RabbitMQ: missing: nothing answers on port")
     assert elasticsearch.startswith("Elasticsearch: missing: nothing usable answers at http://127.0.0.1:")
+    assert stripe_mock.startswith("stripe-mock: missing: nothing usable answers at http://127.0.0.1:")
     assert "Traceback" not in done.stderr
 
 
 def test_what_it_did_not_start_it_does_not_stop(nowhere: dict[str, str]) -> None:
     done = services("down", nowhere)
-    assert done.stdout.count("left alone") == 2
+    assert done.stdout.count("left alone") == 3
+
+
+def test_without_go_it_says_how_to_get_stripe_mock(nowhere: dict[str, str], tmp_path: Path) -> None:
+    free = {name: value for name, value in nowhere.items() if name != "LUDOTECA_TEST_STRIPE_MOCK_URL"}
+    free["PATH"] = str(tmp_path)
+    (tmp_path / "services.json").write_text(f'{{"stripe_mock_url": "http://127.0.0.1:{free_port()}"}}')
+    done = services("up", free)
+    assert "stripe-mock: missing: Go builds it: install Go (https://go.dev/dl)" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["", "restart", "up down"])
