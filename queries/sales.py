@@ -13,8 +13,8 @@ GroupBy = Literal["day", "seller", "game"]
 
 _GROUPS: Mapping[GroupBy, tuple[str, str]] = {
     "day": ("s.day AS day", "day, currency"),
-    "seller": ("line.seller_id AS seller_id", "gross_cents DESC, currency, seller_id"),
-    "game": ("line.game_id AS game_id", "gross_cents DESC, currency, game_id"),
+    "seller": ("line.seller_id AS seller_id", "currency, gross_cents DESC, seller_id"),
+    "game": ("line.game_id AS game_id", "currency, gross_cents DESC, game_id"),
 }
 """By what the rows are grouped, and in which order the groups are listed."""
 
@@ -57,7 +57,9 @@ _SOURCE = (
 async def sales(
     models: ReadModels, *, group_by: GroupBy, first: date, last: date, currency: str | None = None
 ) -> Answer[Report]:
-    """What was sold from the first to the last day (UTC): days in order, of sellers and games those that sold most."""
+    """What was sold from the first to the last day (UTC): days in order, sellers and games by
+    what they sold in each currency, the most first.
+    """
     group, order = _GROUPS[group_by]
     key, _, name = group.partition(" AS ")
     query = (

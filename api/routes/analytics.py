@@ -80,8 +80,8 @@ async def sales(
     currency: Annotated[str | None, Query(pattern="^[A-Z]{3}$")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_ITEMS)] = MOST_ITEMS,
 ) -> Response:
-    """What was sold (ADMIN): per day, or per seller or game, what sold most first; in the last 30 days unless told
-    otherwise. `totals` are of all, however many items are listed."""
+    """What was sold (ADMIN): per day, or per seller or game, the most in each currency first; in the last 30 days
+    unless told otherwise. `totals` are of all, however many items are listed."""
     if currency is not None:
         check_currency(currency)
     last = last or services.clock.now().date()
