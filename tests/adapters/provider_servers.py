@@ -1,9 +1,13 @@
-"""Real servers for the provider's tests: the provider itself under uvicorn, and a receiver of its webhooks."""
+"""Real servers for the providers' tests: the simulated one under uvicorn, a receiver of its webhooks, and servers that
+answer as they are told.
+"""
 
+import asyncio
+import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -114,6 +118,30 @@ def running_provider(store: Path, webhook_url: str, **settings: Any) -> Iterator
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+@asynccontextmanager
+async def server_that_answers(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that gives each connection the next answer (none: hangs up); yields its URL and the requests it got."""
+    left, requests = list(answers), list[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        requests.append(head + (await reader.readexactly(int(length[1])) if length else b""))
+        writer.write(left.pop(0) if left else b"")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
+    finally:
+        server.close()
+
+
+def http(status: str, body: bytes = b"") -> bytes:
+    """An answer of HTTP."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
 
 def unused_port() -> int:

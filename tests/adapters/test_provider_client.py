@@ -10,7 +10,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from provider_servers import SECRET, Receiver, running_provider, running_receiver, unused_port
+from provider_servers import (
+    SECRET,
+    Receiver,
+    http,
+    running_provider,
+    running_receiver,
+    server_that_answers,
+    unused_port,
+)
 
 from adapters.simulated_provider import SimulatedProvider
 from adapters.webhook_signature import sign
@@ -168,25 +176,11 @@ async def test_a_slow_payment_is_processing_until_its_notice_comes(provider: Pay
 
 @asynccontextmanager
 async def server_that(*answers: bytes) -> AsyncIterator[tuple[SimulatedProvider, list[bytes]]]:
-    """A client of a server that gives each connection the next answer (none: hangs up); and the requests it got."""
-    left, requests = list(answers), list[bytes]()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        requests.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(left.pop(0) if left else b"")
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    provider = SimulatedProvider(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", [SECRET])
-    try:
+    """A client of a server that gives each connection the next answer; and the requests it got."""
+    async with server_that_answers(*answers) as (url, requests):
+        provider = SimulatedProvider(url, [SECRET])
         yield provider, requests
-    finally:
         await provider.aclose()
-        server.close()
-
-
-def http(status: str, body: bytes = b"") -> bytes:
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
 
 def intent_json(**changes: Any) -> bytes:
