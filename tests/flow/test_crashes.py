@@ -99,7 +99,7 @@ def purchases(shop: Instance) -> Purchases:
             each.result()
     for buyer in buyers:
         eventually(lambda buyer=buyer: statuses(buyer), lambda found: "PENDING_PAYMENT" not in found)
-    wanted = len(made.orders) + BUYERS  # of each purchase, and a welcome to everybody
+    wanted = 2 * len(made.orders) + BUYERS  # of each purchase by mail and push, and a welcome to everybody
     eventually(lambda: (shop.count("notification.sent.v1"), wanted), lambda told: told[0] >= told[1])
     return made
 
@@ -150,11 +150,13 @@ def test_every_buyer_was_granted_each_game_once(purchases: Purchases, history: H
 
 def test_every_buyer_was_told_once_of_each_purchase(shop: Instance, purchases: Purchases, history: History) -> None:
     asked = history.of("notification.requested.v1")
-    told = Counter(notice["user_id"] for notice in asked if notice["template"] == "purchase")
-    assert told == Counter(buyer.id for buyer, _ in purchases.orders.values())
-    assert set(Counter(notice["cause_event_id"] for notice in asked).values()) == {1}
+    for channel, files in (("email", "mail/*.eml"), ("push", "push/*.json")):
+        here = [notice for notice in asked if notice["channel"] == channel]
+        told = Counter(notice["user_id"] for notice in here if notice["template"] == "purchase")
+        assert told == Counter(buyer.id for buyer, _ in purchases.orders.values())
+        assert set(Counter(notice["cause_event_id"] for notice in here).values()) == {1}
+        assert len(list(shop.home.glob(files))) == len(here)
     assert set(history.streams("notification.sent.v1").values()) == {1}
-    assert len(list((shop.home / "mail").glob("*.eml"))) == len(asked)
 
 
 def test_nothing_waits_in_quarantine_or_among_the_dead(shop: Instance, purchases: Purchases) -> None:
