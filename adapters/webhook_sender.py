@@ -14,6 +14,7 @@ import aiohttp
 from standardwebhooks import Webhook
 
 from commands.ports import WebhookMessage, WebhookUnsent
+from domain.errors import Invalid
 from domain.web_addresses import check_address, check_url, is_public
 
 TIMEOUT_SECONDS = 15.0
@@ -69,11 +70,14 @@ class HttpWebhookSender:
         """Post the message; returns the answer's status. Raises WebhookUnsent: address_refused, unreachable,
         tls_failed, timeout, malformed_answer."""
         try:
+            check_url(message.url, private_allowed=self._private_allowed)  # what is allowed may have changed since
             async with self._http.post(
                 message.url, data=message.body, headers=_headers(message), allow_redirects=False
             ) as response:
                 await _drain(response)
                 return response.status
+        except Invalid as error:
+            raise WebhookUnsent("address_refused") from error
         except TimeoutError as error:
             raise WebhookUnsent("timeout") from error
         except (ssl.SSLError, aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError) as error:

@@ -209,7 +209,7 @@ async def test_an_endpoint_in_our_own_network_is_refused_when_it_is_made(careful
 async def test_nothing_is_sent_into_our_own_network(careful: HttpWebhookSender, merchant: Merchant, form: str) -> None:
     port = merchant.url.rpartition(":")[2]
     with pytest.raises(WebhookUnsent, match=r"address_refused|unreachable"):
-        await careful.send(message(f"http://{form}:{port}"))
+        await careful.send(message(f"https://{form}:{port}"))
     assert merchant.arrived == []
 
 
@@ -232,12 +232,20 @@ async def test_a_name_that_turns_private_after_it_was_checked_is_not_called(
     resolving(monkeypatch, "merchant.example", "127.0.0.1")
     port = merchant.url.rpartition(":")[2]
     with pytest.raises(WebhookUnsent, match="address_refused"):
-        await careful.send(message(f"http://merchant.example:{port}"))
+        await careful.send(message(f"https://merchant.example:{port}"))
     assert merchant.arrived == []
 
 
 async def test_a_name_that_cannot_be_resolved_now_may_be_so_later(careful: HttpWebhookSender) -> None:
     await careful.check("https://nowhere.invalid/hook")
+
+
+async def test_an_endpoint_made_during_development_is_not_called_in_production(
+    careful: HttpWebhookSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolving(monkeypatch, "merchant.example", "93.184.215.14")
+    with pytest.raises(WebhookUnsent, match="address_refused"):
+        await careful.send(message("http://merchant.example/hook"))
 
 
 async def test_for_development_this_machine_may_be_called(sender: HttpWebhookSender, merchant: Merchant) -> None:
