@@ -26,6 +26,7 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _u32 = Struct(">I").pack
 _u64 = Struct(">q").pack
+_head = Struct(">16s 16s 16s q I").pack
 
 
 def digest(
@@ -40,27 +41,24 @@ def digest(
     traceparent: str | None,
 ) -> bytes:
     """The digest of an event as stored; see the module's text for the encoding."""
-    n, a = name.encode(), actor.encode()
-    trace = b"\0" if traceparent is None else b"\1" + _text(traceparent.encode())
-    return sha256(
-        b"".join(
-            (
-                b"ludoteca.event.1",
-                event_id.bytes,
-                stream_id.bytes,
-                _u64(version),
-                _u32(len(n)),
-                n,
-                _u32(len(payload)),
-                payload,
-                _u32(len(a)),
-                a,
-                b"\0" if correlation_id is None else b"\1" + correlation_id.bytes,
-                b"\0" if causation_id is None else b"\1" + causation_id.bytes,
-                trace,
-            )
-        )
-    ).digest()
+    cause = encoded_cause(actor, correlation_id, causation_id, traceparent)
+    return digest_of(event_id.bytes, stream_id.bytes, version, name.encode(), payload, cause)
+
+
+def digest_of(event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes) -> bytes:
+    """As `digest`, of what is encoded already."""
+    head = _head(b"ludoteca.event.1", event_id, stream_id, version, len(name))
+    return sha256(b"".join((head, name, _u32(len(payload)), payload, cause))).digest()
+
+
+def encoded_cause(actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None) -> bytes:
+    """The end of what is hashed: who and why."""
+    return (
+        _text(actor.encode())
+        + (b"\0" if correlation_id is None else b"\1" + correlation_id.bytes)
+        + (b"\0" if causation_id is None else b"\1" + causation_id.bytes)
+        + (b"\0" if traceparent is None else b"\1" + _text(traceparent.encode()))
+    )
 
 
 def link(previous: bytes, position: int, recorded_at: datetime, event_digest: bytes) -> bytes:

@@ -128,14 +128,14 @@ class Codec:
     def person_of(self, event: msgspec.Struct, stream_id: UUID) -> UUID | None:
         """Whose key the event's personal fields need; None when it has none."""
         kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
-        if not kind.has_personal(event):
+        if not kind.personal or not kind.has_personal(event):
             return None
         return getattr(event, kind.person) if kind.person else stream_id
 
     def encode(self, event: msgspec.Struct, stream_id: UUID, key: bytes | None = None) -> bytes:
         """The payload as stored. Raises MissingKey when it has personal fields and there is no key."""
         kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
-        if not kind.has_personal(event):
+        if not kind.personal or not kind.has_personal(event):
             return self._encode(event)
         if key is None:
             raise MissingKey(f"no key for {kind.name} of stream {stream_id}")

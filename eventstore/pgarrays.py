@@ -15,69 +15,75 @@ from eventstore.chain import microseconds
 _UUID, _BYTEA, _BIGINT, _TEXT, _TIMESTAMPTZ = 2950, 17, 20, 25, 1184
 """Object ids of built-in types: the same in every PostgreSQL."""
 
+_DIGEST_BYTES = 32
+
 _header = Struct(">iiIii").pack
 _size = Struct(">I").pack
 _typed_size = Struct(">II").pack
 _typed_bigint = Struct(">IIq").pack
-_new_event = Struct(">I II16s II16s IIq II").pack
+_new_event = Struct(">I I II16s II16s IIq II").pack
+_NEW_EVENT_FIXED = Struct(">I II16s II16s IIq II II").size  # all but name, payload and cause
 _UUID_NULL, _TEXT_NULL, _TIME_NULL = (_size(oid) + b"\xff\xff\xff\xff" for oid in (_UUID, _TEXT, _TIMESTAMPTZ))
-_UUID_SIZE, _SIXTEEN = _typed_size(_UUID, 16), _size(16)
+_UUID_SIZE = _typed_size(_UUID, 16)
 
 
 def array(element_type: int, elements: Sequence[bytes]) -> bytes:
-    """An array of elements in wire format, none of them null; `element_type` is the type's object id."""
+    """An array of none but present elements, each behind its size; `element_type` is the type's object id."""
     if not elements:
         return _header(0, 0, element_type, 0, 0)[:12]
-    return _header(1, 0, element_type, len(elements), 1) + b"".join([_sized(e) for e in elements])
+    return _header(1, 0, element_type, len(elements), 1) + b"".join(elements)
 
 
-def byteas(values: Sequence[bytes]) -> bytes:
-    """bytea[]"""
-    return array(_BYTEA, values)
+def digests(values: Sequence[bytes]) -> bytes:
+    """bytea[] of SHA-256 digests."""
+    return _of_size(_BYTEA, _DIGEST_BYTES, values)
 
 
 def uuids(values: Sequence[UUID]) -> bytes:
     """uuid[]"""
-    return array(_UUID, [value.bytes for value in values])
+    return _of_size(_UUID, 16, [value.bytes for value in values])
 
 
 def bigints(values: Sequence[int]) -> bytes:
     """bigint[]"""
-    return array(_BIGINT, [value.to_bytes(8, signed=True) for value in values])
+    return _of_size(_BIGINT, 8, [value.to_bytes(8, signed=True) for value in values])
 
 
-def new_event(
-    event_id: UUID,
-    stream_id: UUID,
-    version: int,
-    name: str,
-    payload: bytes,
-    actor: str,
-    correlation_id: UUID | None,
-    causation_id: UUID | None,
-    traceparent: str | None,
-) -> bytes:
-    """A value of type log.new_event."""
-    wire_name = name.encode()
+def _of_size(element_type: int, size: int, values: Sequence[bytes]) -> bytes:
+    """An array of elements of one size: that size stands before each."""
+    if not values:
+        return array(element_type, values)
+    between = _size(size)
+    return _header(1, 0, element_type, len(values), 1) + between + between.join(values)
+
+
+def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes) -> bytes:
+    """A value of type log.new_event, as an element of an array; its last four fields as `cause` makes them."""
+    size = _NEW_EVENT_FIXED + len(name) + len(payload) + len(cause)
     return b"".join(
         (
-            _new_event(
-                9, _UUID, 16, event_id.bytes, _UUID, 16, stream_id.bytes, _BIGINT, 8, version, _TEXT, len(wire_name)
-            ),
-            wire_name,
+            _new_event(size, 9, _UUID, 16, event_id, _UUID, 16, stream_id, _BIGINT, 8, version, _TEXT, len(name)),
+            name,
             _typed_size(_BYTEA, len(payload)),
             payload,
-            _text(actor),
-            _UUID_NULL if correlation_id is None else _UUID_SIZE + correlation_id.bytes,
-            _UUID_NULL if causation_id is None else _UUID_SIZE + causation_id.bytes,
-            _TEXT_NULL if traceparent is None else _text(traceparent),
+            cause,
         )
     )
 
 
+def cause(actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None) -> bytes:
+    """The last four fields of a log.new_event."""
+    return (
+        _text(actor)
+        + (_UUID_NULL if correlation_id is None else _UUID_SIZE + correlation_id.bytes)
+        + (_UUID_NULL if causation_id is None else _UUID_SIZE + causation_id.bytes)
+        + (_TEXT_NULL if traceparent is None else _text(traceparent))
+    )
+
+
 def new_once(key: UUID, fingerprint: bytes, refs: str, expires_at: datetime | None, last_event: int) -> bytes:
-    """A value of type log.new_once."""
-    return b"".join(
+    """A value of type log.new_once, as an element of an array."""
+    value = b"".join(
         (
             _size(5),
             _UUID_SIZE + key.bytes,
@@ -87,9 +93,6 @@ def new_once(key: UUID, fingerprint: bytes, refs: str, expires_at: datetime | No
             _typed_bigint(_BIGINT, 8, last_event),
         )
     )
-
-
-def _sized(value: bytes) -> bytes:
     return _size(len(value)) + value
 
 

@@ -62,28 +62,24 @@ class PostgresLog:
         cannot be reached (then nothing was appended, or `once` will tell on the next try); psycopg.DataError when it
         refuses a text; ValueError for an append without events.
         """
-        check_appends(streams)
-        keys = await self._keys_for_writing(streams)
-        encode = self.codec.encode
-        pending = Pending(metadata, once)
-        for stream in streams:
-            pending.expect(stream.stream_id, stream.expected_version)
-            version = stream.expected_version
-            for event in stream.events:
-                version += 1
-                name: str = event.NAME  # type: ignore[attr-defined]
-                key = keys.get(self.codec.person_of(event, stream.stream_id)) if keys else None  # type: ignore[arg-type]
-                pending.add(stream.stream_id, version, name, encode(event, stream.stream_id, key))
-        return await self._writer.append(pending)
-
-    async def _keys_for_writing(self, streams: Sequence[StreamAppend]) -> dict[UUID, bytes]:
+        if len(streams) != 1 or not streams[0].events or streams[0].expected_version < 0:
+            check_appends(streams)  # the most frequent append, to one stream, is right at a glance
+        codec = self.codec
         persons = {
             person
             for stream in streams
             for event in stream.events
-            if (person := self.codec.person_of(event, stream.stream_id)) is not None
+            if (person := codec.person_of(event, stream.stream_id)) is not None
         }
-        return await self.keys.get(persons) if persons else {}
+        keys = await self.keys.get(persons) if persons else {}
+        pending = Pending(metadata, once)
+        for stream in streams:
+            events: list[tuple[str, bytes]] = []
+            for event in stream.events:
+                key = keys.get(codec.person_of(event, stream.stream_id)) if keys else None  # type: ignore[arg-type]
+                events.append((event.NAME, codec.encode(event, stream.stream_id, key)))  # type: ignore[attr-defined]
+            pending.add(stream.stream_id, stream.expected_version, events)
+        return await self._writer.append(pending)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

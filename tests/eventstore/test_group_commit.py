@@ -108,6 +108,37 @@ async def test_appends_to_one_stream_keep_the_order_in_which_they_were_made(
     assert texts_of(await postgres_log.read_stream(stream)) == ["0", "1", "2", "3"]
 
 
+async def test_a_batch_that_is_sent_behind_another_does_not_share_its_fate(
+    postgres_log: PostgresLog, database: str
+) -> None:
+    taken, stream = new_stream("taken"), uuid4()
+    await postgres_log.append([taken])
+    with _tail_held(database):
+        late = asyncio.create_task(postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))]))
+        first = asyncio.create_task(postgres_log.append([StreamAppend(stream, 0, noted("first"))]))
+        await _until_waiting(database)  # with the batch of these two; many more are sent behind it
+        many = [asyncio.create_task(postgres_log.append([new_stream("many")])) for _ in range(writer.OVERLAP)]
+        second = asyncio.create_task(postgres_log.append([StreamAppend(stream, 1, noted("second"))]))
+        await asyncio.sleep(0)
+    with pytest.raises(VersionConflict):
+        await late
+    await asyncio.gather(*many, first, second)
+    assert texts_of(await postgres_log.read_stream(stream)) == ["first", "second"]
+    assert [e.env.position for e in await postgres_log.read()] == list(range(1, writer.OVERLAP + 4))
+
+
+async def test_two_batches_on_their_way_outlive_a_lost_connection(postgres_log: PostgresLog, database: str) -> None:
+    await postgres_log.append([new_stream("before")])
+    with _tail_held(database):
+        streams = [new_stream(str(n)) for n in range(4 * writer.OVERLAP)]
+        appends = [asyncio.create_task(postgres_log.append([stream])) for stream in streams]
+        await _until_waiting(database)
+        _hang_up(postgres_log)
+    appended = await asyncio.wait_for(asyncio.gather(*appends), SOON)
+    assert {e.env.event_id for e in await postgres_log.read(1)} == {a.event_ids[0] for a in appended}
+    assert sorted(a.position for a in appended) == list(range(2, 4 * writer.OVERLAP + 2))
+
+
 @pytest.mark.parametrize("actor", ["user:\0", "user:\ud800"])
 async def test_what_the_database_refuses_fails_alone(postgres_log: PostgresLog, database: str, actor: str) -> None:
     async with _one_batch(postgres_log, database):
@@ -257,9 +288,9 @@ async def test_an_append_whose_answer_was_lost_is_told_as_what_it_was(postgres_l
 
 def _hang_up(log: PostgresLog) -> None:
     """Cut the writer's connection on our side, as a network does."""
-    conn = log._writer._conn
-    if conn is not None and not conn.closed:
-        line = socket.socket(fileno=conn.fileno())
+    pipeline = log._writer._sender._pipeline
+    if pipeline is not None and not pipeline.lost:
+        line = socket.socket(fileno=pipeline._socket)
         line.shutdown(socket.SHUT_RDWR)
         line.detach()
 

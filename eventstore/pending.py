@@ -1,0 +1,93 @@
+"""An append on its way to the database: its events in wire format, what it expects, and who waits for it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from eventstore import pgarrays as pg
+from eventstore.chain import digest_of, encoded_cause
+from eventstore.log import Appended, Metadata, Once
+from eventstore.uuid7 import uuid7
+
+
+class Pending:
+    """One append on its way: its events, what it expects, and the future its caller waits for."""
+
+    __slots__ = (
+        "_cause",
+        "_wire_cause",
+        "checks",
+        "claims",
+        "deadline",
+        "digests",
+        "event_ids",
+        "future",
+        "once",
+        "uncertain",
+        "wires",
+    )
+
+    def __init__(self, metadata: Metadata, once: Once | None) -> None:
+        self.once = once
+        self.event_ids: list[UUID] = []
+        self.wires: list[bytes] = []  # each event as an element of an array of log.new_event
+        self.digests: list[bytes] = []
+        self.checks: list[tuple[UUID, int]] = []
+        self.claims: list[bytes] = [] if once is None else [once.key.bytes]
+        """What no other append of the same batch may touch; bytes, since a UUID's own hash is slow."""
+        self.uncertain = False  # an earlier try may have committed: its connection was lost
+        # All events of an append have the same cause: it is encoded once.
+        m = metadata
+        self._cause = encoded_cause(m.actor, m.correlation_id, m.causation_id, m.traceparent)
+        self._wire_cause = pg.cause(m.actor, m.correlation_id, m.causation_id, m.traceparent)
+        self.future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self.deadline = 0.0  # the loop's time at which the caller's patience ends; the writer sets it
+
+    def add(self, stream_id: UUID, expected_version: int, events: Sequence[tuple[str, bytes]]) -> None:
+        """Events for one stream: their names and payloads."""
+        stream = stream_id.bytes
+        self.checks.append((stream_id, expected_version))
+        self.claims.append(stream)
+        for version, (name, payload) in enumerate(events, expected_version + 1):
+            event_id, wire_name = uuid7(), name.encode()
+            head = (event_id.bytes, stream, version, wire_name, payload)
+            self.event_ids.append(event_id)
+            self.digests.append(digest_of(*head, self._cause))
+            self.wires.append(pg.new_event(*head, self._wire_cause))
+
+    @property
+    def first(self) -> tuple[UUID, int]:
+        """Where its first event goes: stream and version."""
+        stream_id, expected_version = self.checks[0]
+        return stream_id, expected_version + 1
+
+    def landed(self, first: int, at: datetime) -> None:
+        """Tell the caller that it was appended, from this position on."""
+        if not self.future.done():
+            self.future.set_result(Appended(first, first + len(self.event_ids) - 1, at, self.event_ids))
+
+    def failed(self, error: Exception) -> None:
+        """Tell the caller that it was not."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
+    """A batch as the parameters of log.append, in order; the types of its arrays by their object ids."""
+    checks = [check for pending in batch for check in pending.checks if check[1] > 0]
+    onces, last = [], 0
+    for pending in batch:
+        last += len(pending.wires)
+        if (once := pending.once) is not None:
+            refs = msgspec.json.encode(once.refs).decode()
+            onces.append(pg.new_once(once.key, once.fingerprint, refs, once.expires_at, last))
+    return [
+        pg.array(new_event, [wire for pending in batch for wire in pending.wires]),
+        pg.digests([digest for pending in batch for digest in pending.digests]),
+        pg.uuids([stream_id for stream_id, _ in checks]),
+        pg.bigints([version for _, version in checks]),
+        pg.array(new_once, onces),
+    ]

@@ -1,0 +1,119 @@
+"""One prepared statement on a connection of its own, called at libpq's level in pipeline mode.
+
+It is for the one statement that every append waits for. A cursor's `execute` looks up how to send each argument, and
+builds a generator and an event loop registration for every step: for a statement of a few bytes that costs several
+times as much as the sending itself. In pipeline mode the next call is at the server when it ends with this one.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Self
+
+import psycopg
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq.abc import PGresult
+
+_NAME = b"pipelined"
+_FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)
+
+
+class Pipeline:
+    """Calls are answered in order; each is a transaction of its own, so that one's failure is not another's."""
+
+    def __init__(self, conn: psycopg.AsyncConnection) -> None:
+        self.lost = False
+        """Whether the connection broke: calls on their way have failed, and further ones will."""
+        self._conn, self._pgconn = conn, conn.pgconn
+        self._loop = asyncio.get_running_loop()
+        self._socket = conn.fileno()
+        self._calls: deque[asyncio.Future[PGresult]] = deque()
+        self._result: PGresult | None = None  # of the first call, until the server is done with it
+
+    @classmethod
+    async def open(cls, conn: psycopg.AsyncConnection, sql: str) -> Self:
+        """Have the server parse the statement. The connection is the pipeline's from now on. Raises psycopg.Error."""
+        self = cls(conn)
+        self._pgconn.enter_pipeline_mode()
+        # Registered once, not for every call: that would be two system calls more for each.
+        self._loop.add_reader(self._socket, self._read)
+        try:
+            self._pgconn.send_prepare(_NAME, sql.encode())
+            await self._sent()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Let go of the connection. Calls on their way fail."""
+        self._lose(psycopg.OperationalError("the connection was closed"))
+        await self._conn.close()
+
+    def call(self, arguments: Sequence[bytes]) -> asyncio.Future[PGresult]:
+        """Run it; arguments and result are in binary wire format. Raises psycopg.Error, now or from the future."""
+        if self.lost:
+            raise psycopg.OperationalError("the connection is lost")
+        formats = [Format.BINARY] * len(arguments)
+        self._pgconn.send_query_prepared(_NAME, arguments, param_formats=formats, result_format=Format.BINARY)
+        return self._sent()
+
+    def _sent(self) -> asyncio.Future[PGresult]:
+        """End a call, send it, and expect its answer."""
+        self._pgconn.pipeline_sync()
+        answer: asyncio.Future[PGresult] = self._loop.create_future()
+        self._calls.append(answer)
+        if self._pgconn.flush() != 0:  # more than the socket takes at once
+            self._loop.add_writer(self._socket, self._write)
+        return answer
+
+    def _write(self) -> None:
+        try:
+            if self._pgconn.flush() == 0:
+                self._loop.remove_writer(self._socket)
+        except psycopg.Error as error:
+            self._lose(error)
+
+    def _read(self) -> None:
+        pgconn = self._pgconn
+        try:
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:  # the end of a command's results, or of all
+                    if pgconn.status == ConnStatus.BAD or not self._calls:
+                        break
+                elif result.status == ExecStatus.PIPELINE_SYNC:
+                    self._answer()
+                    if not self._calls:
+                        break
+                elif self._result is None:
+                    self._result = result
+        except psycopg.Error as error:
+            self._lose(error)
+        else:
+            if pgconn.status == ConnStatus.BAD:
+                self._lose(psycopg.OperationalError("the server closed the connection"))
+
+    def _answer(self) -> None:
+        """The server is done with the first call."""
+        answer, result, self._result = self._calls.popleft(), self._result, None
+        if answer.done():  # nobody waits for it any more
+            return
+        if result is None or result.status in _FAILED:
+            answer.set_exception(error_from_result(result) if result else psycopg.InternalError("no result"))
+        else:
+            answer.set_result(result)
+
+    def _lose(self, error: psycopg.Error) -> None:
+        """The connection is of no use any more."""
+        if self.lost:
+            return
+        self.lost = True
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        for answer in self._calls:
+            if not answer.done():
+                answer.set_exception(psycopg.OperationalError(str(error)))
+        self._calls.clear()

@@ -1,0 +1,174 @@
+"""Sends batches of appends to log.append, and finds out how each append ended, whatever happens on the way."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from struct import Struct
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+
+from eventstore.chain import moment
+from eventstore.log import AlreadyDone, Done, LogUnavailable, VersionConflict
+from eventstore.pending import Pending, arguments
+from eventstore.pipeline import Pipeline
+
+UNEXPLAINED_REFUSALS = 5
+"""How often a refused batch is sent again though none of its appends is found to have lost."""
+
+_CONNECTION = {
+    "application_name": "ludoteca writer",
+    # Statements are planned once per connection, perhaps while the log is tiny: none may be one that reads all of it.
+    "options": "-c role=ludoteca_app -c plan_cache_mode=force_generic_plan -c enable_seqscan=off",
+    "connect_timeout": "2",
+    # Over a network: a server that vanished without a word is noticed in seconds, not in hours.
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+# As one value, a record: SELECT … FROM would have the server keep it in a table for a moment.
+_APPEND = "SELECT log.append($1::log.new_event[], $2::bytea[], $3::uuid[], $4::bigint[], $5::log.new_once[])"
+_answer = Struct(">I IIq IIq").unpack  # number of fields; of each (bigint, timestamptz) its type, size and value
+_TYPES = "SELECT 'log.new_event'::regtype::oid, 'log.new_once'::regtype::oid"
+
+_FOUND = """
+SELECT e.event_id, e.position, e.recorded_at FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
+JOIN log.events e ON e.stream_id = u.s AND e.version = u.v"""
+_CONFLICTS = """
+SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::int[]) AS c(stream_id, version, n)
+WHERE c.version <> coalesce(
+    (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id ORDER BY e.version DESC LIMIT 1), 0)"""
+DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = ANY (%s)"
+
+
+def done_of(row: TupleRow) -> Done:
+    """A row of DONE."""
+    return Done(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
+
+
+class Sender:
+    """Batches go by one connection, in order; questions about those that failed go by another, opened when needed.
+
+    Several batches may be on their way as long as no two of them touch the same stream or key.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._conninfo = make_conninfo(url, **_CONNECTION)
+        self._connecting = asyncio.Lock()
+        self._pipeline: Pipeline | None = None
+        self._inquiries: psycopg.AsyncConnection | None = None
+        self._types: tuple[int, int] = (0, 0)  # object ids of log.new_event and log.new_once, in this database
+
+    async def send(self, batch: list[Pending]) -> None:
+        """Send a batch until its outcome is known. Raises LogUnavailable when patience ends."""
+        deadline = min([pending.deadline for pending in batch])
+        while batch := [pending for pending in batch if not pending.future.done()]:  # some callers may have gone
+            try:
+                await self._execute(await self._settle(batch))
+                return
+            except psycopg.OperationalError as error:
+                for pending in batch:
+                    pending.uncertain = True
+                if asyncio.get_running_loop().time() > deadline:
+                    raise LogUnavailable("the log's database cannot be reached") from error
+                await asyncio.sleep(0.05)
+            except Exception as error:
+                if len(batch) == 1:
+                    batch[0].failed(error)
+                    return
+                # One append holds what the database refuses (a NUL in a text, say): find it, keep the others.
+                for pending in batch:
+                    pending.uncertain = True
+                for pending in batch:
+                    await self.send([pending])
+                return
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._pipeline is not None:
+            await self._pipeline.close()
+        if self._inquiries is not None:
+            await self._inquiries.close()
+
+    async def _execute(self, batch: list[Pending]) -> None:
+        unexplained = 0
+        while batch:
+            try:
+                base, at = await self._append(batch)
+            except psycopg.errors.UniqueViolation:
+                left = await self._without_losers(batch)
+                # Nobody lost: the stream that had not come so far has now. More than once, something else is wrong.
+                unexplained = unexplained + 1 if len(left) == len(batch) else 0
+                if unexplained > UNEXPLAINED_REFUSALS:
+                    raise
+                batch = left
+                continue
+            for pending in batch:
+                pending.landed(base + 1, at)
+                base += len(pending.event_ids)
+            return
+
+    async def _append(self, batch: list[Pending]) -> tuple[int, datetime]:
+        """The position before the first event, and the time of all. Raises psycopg.Error."""
+        pipeline = self._pipeline
+        if pipeline is None or pipeline.lost:
+            pipeline = await self._connected()
+        result = await pipeline.call(arguments(batch, *self._types))
+        record = result.get_value(0, 0)
+        assert record is not None
+        _, _, _, base, _, _, at = _answer(record)
+        return base, moment(at)
+
+    async def _without_losers(self, batch: list[Pending]) -> list[Pending]:
+        """Tell those appends of a refused batch that lost: their stream has moved on, or their key is known."""
+        # Unless it is their own earlier try that won, whose connection was lost: it did commit after all.
+        batch = await self._settle(batch)
+        keys = [pending.once.key for pending in batch if pending.once is not None]
+        checks = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
+        known = {row[0]: done_of(row) for row in await self._ask(DONE, keys)}
+        rows = await self._ask(_CONFLICTS, [c[0] for c in checks], [c[1] for c in checks], [c[2] for c in checks])
+        conflicts = {n for (n,) in rows}
+        for n, pending in enumerate(batch):
+            if pending.once is not None and pending.once.key in known:
+                pending.failed(AlreadyDone(known[pending.once.key]))
+            elif n in conflicts:
+                pending.failed(VersionConflict([stream_id for stream_id, _ in pending.checks]))
+        return [pending for pending in batch if not pending.future.done()]
+
+    async def _settle(self, batch: list[Pending]) -> list[Pending]:
+        """Tell those that committed before the connection was lost, by their event ids; returns the others."""
+        if not any(pending.uncertain for pending in batch):
+            return batch
+        firsts = [pending.first for pending in batch]
+        rows = await self._ask(_FOUND, [stream for stream, _ in firsts], [version for _, version in firsts])
+        found = {event_id: (position, at) for event_id, position, at in rows}
+        for pending in batch:
+            if pending.event_ids[0] in found:
+                pending.landed(*found[pending.event_ids[0]])
+        return [pending for pending in batch if pending.event_ids[0] not in found]
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    async def _connected(self) -> Pipeline:
+        async with self._connecting:
+            if self._pipeline is not None and not self._pipeline.lost:  # another batch was first
+                return self._pipeline
+            if self._pipeline is not None:
+                await self._pipeline.close()
+            conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
+            self._pipeline = await Pipeline.open(conn, _APPEND)
+            return self._pipeline
+
+    async def _ask(self, query: str, *values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Rows of a query about what is committed."""
+        async with self._connecting:
+            if self._inquiries is None or self._inquiries.closed:
+                self._inquiries = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            conn = self._inquiries
+            return await (await conn.cursor(binary=True).execute(query, values)).fetchall()
