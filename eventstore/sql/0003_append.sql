@@ -7,6 +7,9 @@
 --
 -- The advisory lock makes this the only writer until commit; every statement of a volatile function sees what was
 -- committed before the lock was granted, so position order is commit order and the last row is the true tail.
+--
+-- Lock and notification are called in assignments, which PL/pgSQL evaluates by itself: PERFORM would start the executor
+-- for each, which a lone append would feel.
 CREATE TYPE log.new_event AS (
     event_id       uuid,
     stream_id      uuid,
@@ -35,8 +38,9 @@ DECLARE
     h      bytea;
     stamp  bytea;
     hashes bytea[] := digests;   -- of the right length; every element is overwritten
+    void   text;
 BEGIN
-    PERFORM pg_advisory_xact_lock(4910, 1);
+    void := pg_advisory_xact_lock(4910, 1);
     IF cardinality(from_streams) > 0 THEN
         PERFORM FROM unnest(from_streams, from_versions) AS f(stream_id, version)
         WHERE (SELECT true FROM log.events e WHERE e.stream_id = f.stream_id AND e.version = f.version) IS NULL;
@@ -67,7 +71,7 @@ BEGIN
         SELECT key, fingerprint, refs, base + last_event, expires_at FROM unnest(onces);
     END IF;
 
-    PERFORM pg_notify('ludoteca_log', (base + cardinality(digests))::text);
+    void := pg_notify('ludoteca_log', (base + cardinality(digests))::text);
 END $$;
 
 REVOKE ALL ON FUNCTION log.append FROM PUBLIC;
