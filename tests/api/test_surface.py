@@ -33,6 +33,15 @@ GET /api/v1/library  GET /jogos/biblioteca
 POST /api/v1/payments  POST /pagamento  POST /api/v1/payments/intents  GET /api/v1/payments/{payment_id}
 GET /pagamento/{payment_id}  POST /pagamento/{payment_id}  POST /api/v1/payments/webhook  POST /pagamento/webhook
 POST /api/v1/payments/{payment_id}/refund  POST /api/payments/webhook
+POST /api/v1/wallets  POST /wallets/create  GET /api/v1/wallets/me  GET /api/v1/wallets/{wallet_id}
+GET /api/v1/wallets/{wallet_id}/statement  POST /api/v1/wallets/{wallet_id}/deactivate
+POST /api/v1/wallets/{wallet_id}/reactivate  POST /api/v1/wallets/{wallet_id}/add-funds
+POST /api/v1/wallets/{wallet_id}/deduct-funds  POST /wallets/{wallet_id}/deactivate
+POST /wallets/{wallet_id}/reactivate  POST /wallets/{wallet_id}/add-funds  POST /wallets/{wallet_id}/deduct-funds
+POST /api/v1/transactions  POST /transactions/create  GET /api/v1/transactions
+GET /api/v1/transactions/{transaction_id}
+GET /api/v1/ledger/accounts  GET /api/v1/ledger/accounts/{account_id}  GET /api/v1/ledger/trial-balance
+GET /api/v1/ledger/transactions/{ledger_transaction_id}
 GET /api/v1/notifications
 GET /api/v1/audit/events  GET /api/v1/audit/streams/{stream_id}  GET /api/v1/audit/streams/{stream_id}/state
 GET /api/v1/audit/verify

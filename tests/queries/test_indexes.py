@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from queries import games, library, notifications, orders, users
+from queries import games, ledger, library, notifications, orders, transactions, users, wallets
 from queries.deadlines import DueTimes
 from queries.games import Browse
 from queries.read_models import Answer
@@ -49,6 +49,15 @@ LISTS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "library": lambda m: library.library(m, BUYER),
     "notices": lambda m: notifications.notifications(m, BUYER),
     "due": lambda m: DueTimes(m).due(DUE, 10),
+    "my wallets": lambda m: wallets.wallets_of(m, BUYER),
+    "a statement": lambda m: wallets.statement(m, GAME),
+    "my transactions": lambda m: transactions.transactions(m, user_id=BUYER),
+    "all transactions": transactions.transactions,
+    "transactions by status": lambda m: transactions.transactions(m, status="FAILED"),
+    "ledger accounts": ledger.accounts,
+    "an account's entries": lambda m: ledger.entries(m, "PLATFORM_REVENUE"),
+    "an account's entries in a currency": lambda m: ledger.entries(m, "PLATFORM_REVENUE", currency="USD"),
+    "a ledger transaction": lambda m: ledger.ledger_transaction(m, GAME),
 }
 LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "a game": lambda m: games.game(m, GAME),
@@ -56,6 +65,10 @@ LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "a user by e-mail": lambda m: users.users(m, email="ana@example.com"),
     "titles": lambda m: games.ids_of_titles(m, ["A", "B"]),
     "owned games": lambda m: library.owned_ids(m, BUYER),
+    "a wallet": lambda m: wallets.wallet(m, GAME),
+    "a wallet in a currency": lambda m: wallets.wallet_in(m, BUYER, "USD"),
+    "a transaction": lambda m: transactions.transaction(m, GAME),
+    "a ledger account": lambda m: ledger.account(m, "PLATFORM_REVENUE"),
 }
 
 
