@@ -227,8 +227,8 @@ async def test_what_is_not_on_offer_is_not_bought(shop: Shop, buyer: Person, sel
 
     assert (await buy(buyer, {"id": str(uuid4())})).status_code == 404
     assert (await buy(buyer, elsewhere)).json()["code"] == "game_unavailable"
-    wallet = {"game_id": elsewhere["id"], "payment_method": {"type": "wallet"}}
-    assert (await buyer.post("/api/v1/orders", json=wallet)).status_code == 422
+    wallet = {"game_id": (await shop.game(seller))["id"], "payment_method": {"type": "wallet"}}
+    assert (await buyer.post("/api/v1/orders", json=wallet)).json()["code"] == "wallet_not_found"
 
 
 async def test_an_order_without_a_method_awaits_one(shop: Shop, buyer: Person, seller: Person) -> None:
