@@ -88,7 +88,7 @@ class Replay:
     def _fold(self, end: int) -> tuple[Envelope, str] | None:
         page = self.reader.page(self._conn, self.position, end)
         parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
-        return fold_page(self._projection, self._names, self._rows, parked, page)
+        return fold_page(self._projection, self._names, self._rows, parked, page, prefetch=False)
 
     @property
     def rows(self) -> list[Any]:
@@ -143,9 +143,10 @@ def rebuild(
         shadow = _shadow(conn, registered, replay)
         try:
             _catch_up(conn, replay.reader, shadow, live(conn, registered).position)
+            compared = None
             if registered.store.transactional and not replace:
-                _compare_in_snapshot(conn, replay.reader, registered, shadow)
-            return _switch(conn, replay.reader, registered, shadow, replace)
+                compared = _compare_in_snapshot(conn, replay.reader, registered, shadow)
+            return _switch(conn, replay.reader, registered, shadow, replace, compared)
         except BaseException:
             with suppress(psycopg.OperationalError):  # connection lost: the next rebuild drops it
                 drop(conn, registered, shadow.name)
@@ -227,14 +228,21 @@ def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Feed, upto: int)
         advance_one(conn, reader, shadow, upto)
 
 
-def _compare_in_snapshot(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed) -> None:
-    """Live rows and their checkpoint in one snapshot, which blocks nobody; the shadow is brought to the same point."""
+def _compare_in_snapshot(
+    conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed
+) -> tuple[int, str]:
+    """Live rows and their checkpoint in one snapshot, which blocks nobody; the shadow is brought to the same point.
+
+    Returns the count and hash of its rows there. Raises Unequal.
+    """
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         row = live(conn, registered)
-        count, digest = registered.store.digest(conn, row.storage)
+        stored = registered.store.digest(conn, row.storage)
     _catch_up(conn, reader, shadow, row.position)
-    _check(registered, (count, digest), registered.store.digest(conn, shadow.storage))
+    rebuilt = registered.store.digest(conn, shadow.storage)
+    _check(registered, stored, rebuilt)
+    return rebuilt
 
 
 def _check(registered: Registered, stored: tuple[int, str], rebuilt: tuple[int, str]) -> None:
@@ -242,13 +250,26 @@ def _check(registered: Registered, stored: tuple[int, str], rebuilt: tuple[int, 
         raise Unequal(registered.projection.name, Difference(stored[0], rebuilt[0], stored[1], rebuilt[1]))
 
 
-def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed, replace: bool) -> Rebuilt:
-    """One short transaction: the live feed stands still, the shadow takes its last steps, queries change over."""
+def _switch(
+    conn: psycopg.Connection,
+    reader: Reader,
+    registered: Registered,
+    shadow: Feed,
+    replace: bool,
+    compared: tuple[int, str] | None,
+) -> Rebuilt:
+    """One short transaction: the live feed stands still, the shadow takes its last steps, queries change over.
+
+    `compared` are count and hash of the shadow's rows as it is now: where it need not move, they are not read again.
+    """
     with conn.transaction():
         conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         row = live(conn, registered, lock=True)
+        before = shadow.position
         _catch_up(conn, reader, shadow, row.position)
-        count, digest = registered.store.digest(conn, shadow.storage)
+        if compared is None or shadow.position != before:
+            compared = registered.store.digest(conn, shadow.storage)
+        count, digest = compared
         if not registered.store.transactional and not replace:
             _check(registered, registered.store.digest(conn, row.storage), (count, digest))
         _activate(conn, row.feed, shadow.name)
