@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api.aliases import add_routes
+from api.card_numbers import CardNumbers
 from api.context import RequestContext
 from api.guards import BodyLimit, Failures, Heads
 from api.idempotency import Answers
@@ -65,6 +66,7 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
     """From the innermost to the outermost."""
     settings = services.settings
     app.add_middleware(Heads)
+    app.add_middleware(CardNumbers)
     app.add_middleware(BodyLimit, max_bytes=settings.body_limit_bytes)
     app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
     app.add_middleware(Failures, unguarded=UNGUARDED, dependency_errors=services.dependency_errors)
