@@ -20,6 +20,9 @@ from domain.payments import Payment
 from eventstore.repository import Unit
 
 JobKind = Literal["charge", "intent", "cancel", "refund"]
+UNKNOWN = "resource_missing"
+"""The provider has no such intent."""
+
 ALL_GONE_BACK = "charge_already_refunded"
 """The provider gave back all that it captured, this refund's share with it: by hand, or when it was asked before."""
 
@@ -136,7 +139,11 @@ class PaymentWorker:
 
     async def _find(self, payment_id: UUID, payment: Payment) -> Intent | None:
         if payment.provider_ref is not None:
-            return await self._provider.get(payment.provider_ref)
+            try:
+                return await self._provider.get(payment.provider_ref)
+            except ProviderRefused as refused:
+                if refused.code != UNKNOWN:  # a notice told of an intent that there is not: who has the secret may
+                    raise
         return await self._provider.find(payment_id)
 
     async def _make_intent(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:

@@ -130,7 +130,7 @@ async def open_shop(url: str, home: Path, **more: object) -> AsyncIterator[Shop]
             database_url=url,
             provider_url=provider_url,
             fiscal_url=fiscal_url,
-            payment_webhook_secrets=SECRET,
+            payment_webhook_secrets=more.pop("payment_webhook_secrets", SECRET),
             payment_retry_seconds="0.05",
             webhook_retry_seconds="0.01,0.02",
             webhook_private="allow",
