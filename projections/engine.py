@@ -225,8 +225,10 @@ class Runner:
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """Ask the runner to end after the page at hand."""
+        """Ask the runner to end after the page at hand, and wake it, should it wait for events."""
         self._stop.set()
+        with contextlib.suppress(psycopg.Error), self._connect("ludoteca projector stop") as conn:
+            conn.execute(f"NOTIFY {feeds.WAKE}".encode())
 
     def run(self) -> None:
         """Run until stopped; outlives lost connections."""
