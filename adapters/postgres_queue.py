@@ -7,6 +7,7 @@ so that a job whose worker dies each time ends among the dead too.
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import LiteralString
 from uuid import UUID, uuid4
 
@@ -18,8 +19,8 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from adapters.attempts import BACKOFF, WORKER_LOST, attempt, stop_if_cancelled
-from commands.ports import DeadLetter, Delivery, Job, JobHandler
+from adapters.attempts import BACKOFF, MakeAttempt, attempt, stop_if_cancelled
+from commands.ports import DeadLetter, Job, JobHandler
 
 _LISTEN = "LISTEN ludoteca_queue"
 """Notified once per publishing, with the queue's name."""
@@ -177,12 +178,13 @@ class PostgresQueue:
             bodies=[msgspec.json.encode(job.body).decode() for job in jobs],
         )
 
-    async def consume(self, handler: JobHandler, *, concurrency: int = 4) -> None:
+    async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
         """Hand jobs to the handler until cancelled, `concurrency` at a time. Then lets go of what it was working on.
 
         A lost database is waited for.
         """
-        await _Consumer(self, self._pool, handler, concurrency).run()
+        make_attempt = partial(attempt, most=self.max_attempts, handler=handler, lost=lost)
+        await _Consumer(self, self._pool, make_attempt, concurrency).run()
 
     async def depth(self) -> int:
         """Jobs that wait or are being worked on."""
@@ -222,8 +224,10 @@ class _Claim(msgspec.Struct, frozen=True):
 class _Consumer:
     """One running `consume`: claims as many jobs as it has hands free, and tells how they went in batches."""
 
-    def __init__(self, queue: PostgresQueue, pool: AsyncConnectionPool, handler: JobHandler, concurrency: int) -> None:
-        self._queue, self._pool, self._handler, self._concurrency = queue, pool, handler, concurrency
+    def __init__(
+        self, queue: PostgresQueue, pool: AsyncConnectionPool, make_attempt: MakeAttempt, concurrency: int
+    ) -> None:
+        self._queue, self._pool, self._make_attempt, self._concurrency = queue, pool, make_attempt, concurrency
         self._holder = uuid4()
         self._working: dict[_Claim, asyncio.Task[None]] = {}
         self._outcomes: dict[_Claim, str | None] = {}  # the error, None when done; kept until the database knows
@@ -249,19 +253,14 @@ class _Consumer:
         claimed, seconds = await self._exchange(free)
         for job, number in claimed:
             claim = _Claim(job.id, number)
-            if number > self._queue.max_attempts:
-                self._outcomes[claim] = WORKER_LOST
-                self._wake.set()
-            else:
-                delivery = Delivery(job, number, last=number == self._queue.max_attempts)
-                self._working[claim] = asyncio.create_task(self._work(claim, delivery))
+            self._working[claim] = asyncio.create_task(self._work(claim, job))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds if len(claimed) < free else None):
                 await self._wake.wait()  # not wait_for, which can swallow a cancellation
 
-    async def _work(self, claim: _Claim, delivery: Delivery) -> None:
+    async def _work(self, claim: _Claim, job: Job) -> None:
         try:
-            self._outcomes[claim] = await attempt(self._handler, delivery)
+            self._outcomes[claim] = await self._make_attempt(job, claim.attempt)
         finally:
             self._working.pop(claim, None)
             self._wake.set()

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import aio_pika
@@ -29,8 +30,8 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 from pamqp.common import Arguments, FieldValue
 
-from adapters.attempts import BACKOFF, WORKER_LOST, attempt, stop_if_cancelled
-from commands.ports import DeadLetter, Delivery, Job, JobHandler
+from adapters.attempts import BACKOFF, MakeAttempt, attempt, stop_if_cancelled
+from commands.ports import DeadLetter, Job, JobHandler
 
 DEAD_LETTER_EXCHANGE = "ludoteca.dlx"
 ATTEMPT_HEADER = "x-ludoteca-attempt"
@@ -122,14 +123,15 @@ class RabbitQueue:
         for start in range(0, len(jobs), _PUBLISH_AT_ONCE):
             await self._send([_message(job) for job in jobs[start : start + _PUBLISH_AT_ONCE]], "", self.name)
 
-    async def consume(self, handler: JobHandler, *, concurrency: int = 4) -> None:
+    async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
         """Hand jobs to the handler until cancelled, `concurrency` at a time; what is not done then goes back.
 
         A lost connection is waited for; what was being worked on is then delivered again.
         """
+        make_attempt = partial(attempt, most=self.max_attempts, handler=handler, lost=lost)
         while True:
             try:
-                await self._serve(handler, concurrency)
+                await self._serve(make_attempt, concurrency)
             except _LOST_CONNECTION as error:
                 _log.warning("work queue lost its broker", queue=self.name, error=str(error))
                 await asyncio.sleep(1)
@@ -173,7 +175,7 @@ class RabbitQueue:
 
     # -- working -------------------------------------------------------------------------------------------------------
 
-    async def _serve(self, handler: JobHandler, concurrency: int) -> None:
+    async def _serve(self, make_attempt: MakeAttempt, concurrency: int) -> None:
         """Consume on one channel, which is sent no more than is worked on: being lost costs each message an attempt.
 
         One for each worker would cost more: when they close, a job goes from one to the next and is counted each time.
@@ -188,33 +190,31 @@ class RabbitQueue:
             stop_if_cancelled()
             async with asyncio.TaskGroup() as workers:
                 for _ in range(concurrency):
-                    workers.create_task(self._worker(inbox, handler))
+                    workers.create_task(self._worker(inbox, make_attempt))
 
-    async def _worker(self, inbox: asyncio.Queue[AbstractIncomingMessage], handler: JobHandler) -> None:
+    async def _worker(self, inbox: asyncio.Queue[AbstractIncomingMessage], make_attempt: MakeAttempt) -> None:
         while True:
             stop_if_cancelled()
             message = await inbox.get()
             try:
                 if not message.channel.is_closed:  # else the broker has taken it back already
-                    await self._work(message, handler)
+                    await self._work(message, make_attempt)
             except _LOST_CONNECTION as error:
                 _log.warning("a job goes back to the broker", queue=self.name, error=str(error))
                 with contextlib.suppress(*_LOST_CONNECTION):
                     await message.nack(requeue=True)
 
-    async def _work(self, message: AbstractIncomingMessage, handler: JobHandler) -> None:
+    async def _work(self, message: AbstractIncomingMessage, make_attempt: MakeAttempt) -> None:
         job = _job(message)
         if job.kind == _UNREADABLE:
             await message.reject(requeue=False)
             return
         number = _integer(message, ATTEMPT_HEADER, 1) + _integer(message, "x-delivery-count", 0)
-        error: str | None = WORKER_LOST
-        if number <= self.max_attempts:
-            self._working += 1
-            try:
-                error = await attempt(handler, Delivery(job, number, last=number == self.max_attempts))
-            finally:
-                self._working -= 1
+        self._working += 1
+        try:
+            error = await make_attempt(job, number)
+        finally:
+            self._working -= 1
         if message.channel.is_closed:
             return  # it is being delivered again, and this attempt is counted there
         if error is not None:

@@ -57,6 +57,15 @@ class PaymentWorker:
         after = await self._bus.repository.seen(PAYMENT, payment_id)
         self._note("worker done", delivery, payment_id, status=after.status if after else "")
 
+    async def lost(self, delivery: Delivery) -> None:
+        """The worker of the last attempt was lost: the payment ends now, by what the provider has, not by its deadline."""
+        payment_id = UUID(delivery.job.body["payment_id"])
+        self._note("worker lost", delivery, payment_id)
+        payment = await self._bus.repository.state(PAYMENT, payment_id)
+        if delivery.job.kind == "charge" and payment is not None and payment.is_open:
+            detail = "the payment was interrupted again and again"
+            await self._look_before_failing(delivery, payment_id, payment, "payment_interrupted", detail)
+
     # -- taking the money ----------------------------------------------------------------------------------------------
 
     async def _charge(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:

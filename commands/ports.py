@@ -132,8 +132,11 @@ class WorkQueue(Protocol):
         """Returns when the jobs are safe."""
         ...
 
-    async def consume(self, handler: JobHandler, *, concurrency: int = 4) -> None:
-        """Hand jobs to the handler until cancelled. An exception means: again later, or dead after the last attempt."""
+    async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
+        """Hand jobs to the handler until cancelled. An exception means: again later, or dead after the last attempt.
+
+        `lost` is told of a job whose worker was lost in the last attempt; whatever it does, the job is dead then.
+        """
         ...
 
     async def depth(self) -> int:

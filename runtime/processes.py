@@ -16,6 +16,7 @@ import uvloop
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from fastapi import FastAPI
 
+from adapters.attempts import patient
 from adapters.cloudevents import to_cloudevent
 from adapters.fiscal_simulator import create_app as create_fiscal_operator
 from adapters.postgres_sessions import PostgresSessions
@@ -23,7 +24,7 @@ from adapters.provider_simulator import create_app as create_provider
 from adapters.rabbitmq_relay import RabbitPublisher
 from commands.deadlines import Deadlines
 from domain.errors import Refused
-from eventstore.log import AlreadyDone
+from eventstore.log import AlreadyDone, LogUnavailable
 from eventstore.postgres_log import RUN_AS, PostgresLog
 from projections import feeds
 from projections.engine import Registered, Runner
@@ -41,6 +42,9 @@ PAUSED_SECONDS = 0.5
 
 PURGE_SECONDS = 600
 """How often what has expired is dropped. Nobody reads it meanwhile: every reader looks at the time."""
+
+DATABASE_AWAY = (LogUnavailable, psycopg.OperationalError, psycopg.InterfaceError)
+"""What a payment's worker meets while our own database is away: not the provider's fault, and no attempt of its own."""
 
 UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError)
 """What a reactor meets while the work queues' broker is away."""
@@ -93,7 +97,9 @@ async def work(settings: Settings) -> None:
         reactors = core.reactors(queues)
         runner = ReactorRunner(core.url, core.log, reactors, outcomes=outcomes, unavailable=UNAVAILABLE)
         group.create_task(runner.run())
-        group.create_task(queues.payments.consume(core.payment_worker().handle, concurrency=settings.workers))
+        payments = core.payment_worker()
+        take, lost = patient(payments.handle, DATABASE_AWAY), patient(payments.lost, DATABASE_AWAY)
+        group.create_task(queues.payments.consume(take, concurrency=settings.workers, lost=lost))
         group.create_task(queues.mail.consume(core.notice_worker().handle, concurrency=8))
         group.create_task(queues.fiscal.consume(core.receipt_worker().handle, concurrency=8))
         group.create_task(queues.webhooks.consume(core.webhook_worker().handle, concurrency=32))

@@ -97,9 +97,11 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def consuming(queue: WorkQueue, handler: JobHandler, concurrency: int = 4) -> AsyncIterator[None]:
+async def consuming(
+    queue: WorkQueue, handler: JobHandler, concurrency: int = 4, lost: JobHandler | None = None
+) -> AsyncIterator[None]:
     """Consume while the block runs."""
-    task = asyncio.create_task(queue.consume(handler, concurrency=concurrency))
+    task = asyncio.create_task(queue.consume(handler, concurrency=concurrency, lost=lost))
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ from queue_stations import (
 from wire import Wire
 from yarl import URL
 
-from adapters.attempts import WORKER_LOST
+from adapters.attempts import WORKER_LOST, patient
 from adapters.postgres_queue import PostgresQueue
 from adapters.rabbitmq import RabbitQueue, connect
 from commands.ports import Delivery, Job
@@ -309,6 +309,43 @@ async def test_a_job_whose_worker_dies_every_time_is_dead_in_the_end(station: St
     assert worker.deliveries == []
     (dead,) = await queue.dead_letters()
     assert (dead.job, dead.error, dead.attempts) == (job, WORKER_LOST, 2)
+
+
+async def test_of_a_worker_lost_in_the_last_attempt_is_told_once_and_then_the_job_is_dead(
+    station: Station, name: str
+) -> None:
+    queue, worker, told, job = await station.queue(name, backoff=()), Worker(), Worker(ValueError("x")), a_job()
+    await queue.publish([job])
+    stuck = Stuck()
+    async with consuming(queue, stuck):
+        await stuck.began.wait()
+    async with consuming(queue, worker, lost=told):
+        await until_dead(queue, 1)
+    assert (worker.deliveries, told.deliveries) == ([], [Delivery(job, attempt=1, last=True)])
+    (dead,) = await queue.dead_letters()
+    assert (dead.error, dead.attempts) == (f"{WORKER_LOST}; then ValueError: x", 1)
+
+
+async def test_who_dies_of_being_told_is_not_told_again(station: Station, name: str) -> None:
+    queue, worker, job = await station.queue(name, backoff=()), Worker(), a_job()
+    await queue.publish([job])
+    stuck, dying = Stuck(), Stuck()
+    async with consuming(queue, stuck):
+        await stuck.began.wait()
+    async with consuming(queue, worker, lost=dying):
+        await dying.began.wait()
+    async with consuming(queue, worker, lost=worker):
+        await until_dead(queue, 1)
+    assert worker.deliveries == []
+
+
+async def test_waiting_for_what_is_away_is_one_attempt() -> None:
+    away, delivery = ConnectionError("away"), Delivery(a_job(), attempt=1, last=True)
+    worker = Worker(away, away)
+    await patient(worker, (ConnectionError,))(delivery)
+    assert worker.deliveries == [delivery] * 3
+    with pytest.raises(ValueError):
+        await patient(Worker(ValueError()), (ConnectionError,))(delivery)
 
 
 async def test_a_connection_lost_while_working_costs_no_job_and_the_worker_goes_on(station: Station, name: str) -> None:

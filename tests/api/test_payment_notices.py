@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from adapters.webhook_signature import sign
 from commands.orders import OrderAndPayment
+from commands.ports import Delivery, Job
 from tests.adapters.provider_servers import SECRET
 from tests.api.shop import CARD, Person, Shop, open_shop
 
@@ -257,6 +258,24 @@ async def test_money_sent_back_by_hand_at_the_provider_is_recorded_and_the_order
     await send(shop, unpaid.notice(REFUNDED, amount_refunded=PRICE))
     end = await unpaid.ends_as("REFUNDED", "REFUNDED")
     assert (end.order.refunded_cents, end.payment.refunded_cents) == (PRICE, PRICE)
+    await work_is_done(shop)
+
+
+async def test_a_payment_whose_worker_was_lost_for_good_ends_at_once_as_the_provider_has_it(
+    shop: Shop, buyer: Person, seller: Person, hold: Callable[[str], Held]
+) -> None:
+    held = hold("create")
+    charged = await order(shop, buyer, seller, CARD, Prefer="respond-async")
+    await held.made.wait()
+    never = await order(shop, buyer, seller)
+    worker = shop.core.payment_worker()
+    for unpaid in (charged, never):
+        job = Job(uuid4(), "charge", {"payment_id": str(unpaid.payment_id)})
+        await worker.lost(Delivery(job, attempt=5, last=True))
+    await charged.ends_as("COMPLETED", "CAPTURED")
+    end = await never.ends_as("CANCELLED", "FAILED")
+    assert end.payment.failure_code == "payment_interrupted"
+    held.answer.set()
     await work_is_done(shop)
 
 
