@@ -1,4 +1,4 @@
-"""The servers that tests talk to: one PostgreSQL of the run's own, and RabbitMQ, Elasticsearch and stripe-mock where they
+"""The servers that tests talk to: one PostgreSQL of the run's own; RabbitMQ, Elasticsearch and stripe-mock where they
 are up.
 """
 
