@@ -17,6 +17,7 @@ from tests.flow.instance import SLOW, VISA, Instance, Person, eventually
 
 BUYERS, GAMES, ROUNDS = 6, 30, 2
 VICTIMS = ("worker", "projector", "api", "provider")
+RECEIPT_CREATED = "payment.fiscal.receipt.created.v1"
 SETTINGS = {
     # More patience than any process is gone for: here no payment may fail.
     "LUDOTECA_PAYMENT_RETRY_SECONDS": ",".join(["0.2", "0.5", "1", "2", *["4"] * 12]),
@@ -101,6 +102,7 @@ def purchases(shop: Instance) -> Purchases:
         eventually(lambda buyer=buyer: statuses(buyer), lambda found: "PENDING_PAYMENT" not in found)
     wanted = 2 * len(made.orders) + BUYERS  # of each purchase by mail and push, and a welcome to everybody
     eventually(lambda: (shop.count("notification.sent.v1"), wanted), lambda told: told[0] >= told[1])
+    eventually(lambda: shop.count(RECEIPT_CREATED), lambda count: count >= len(made.orders))
     return made
 
 
@@ -157,6 +159,18 @@ def test_every_buyer_was_told_once_of_each_purchase(shop: Instance, purchases: P
         assert set(Counter(notice["cause_event_id"] for notice in here).values()) == {1}
         assert len(list(shop.home.glob(files))) == len(here)
     assert set(history.streams("notification.sent.v1").values()) == {1}
+
+
+def test_every_order_has_one_receipt_and_the_operator_misses_no_number(
+    shop: Instance, purchases: Purchases, history: History
+) -> None:
+    receipts = history.of(RECEIPT_CREATED)
+    assert Counter(receipt["order_id"] for receipt in receipts) == Counter(dict.fromkeys(purchases.orders, 1))
+    assert set(history.streams("payment.fiscal.receipt.requested.v1").values()) == {1}
+    books = Counter((receipt["seller_id"], receipt["year"]) for receipt in receipts)
+    for (seller, year), issued in books.items():
+        address = f"http://127.0.0.1:{shop.environment['LUDOTECA_FISCAL_PORT']}/v1/books/{seller}/{year}"
+        assert httpx.get(address, timeout=30).json() == {"issued": issued, "last_number": issued, "gaps": []}
 
 
 def test_nothing_waits_in_quarantine_or_among_the_dead(shop: Instance, purchases: Purchases) -> None:
