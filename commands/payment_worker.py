@@ -58,7 +58,7 @@ class PaymentWorker:
         self._note("worker done", delivery, payment_id, status=after.status if after else "")
 
     async def lost(self, delivery: Delivery) -> None:
-        """The worker of the last attempt was lost: the payment ends now, by what the provider has, not by its deadline."""
+        """The worker of the last attempt was lost: end the payment now, as the provider has it, not by its deadline."""
         payment_id = UUID(delivery.job.body["payment_id"])
         self._note("worker lost", delivery, payment_id)
         payment = await self._bus.repository.state(PAYMENT, payment_id)

@@ -1,0 +1,18 @@
+"""Which provider takes the money, by settings."""
+
+import pytest
+from pydantic import ValidationError
+
+from runtime.settings import Settings
+from runtime.supervisor import _commands
+
+
+def test_stripe_needs_its_key() -> None:
+    with pytest.raises(ValidationError, match="Stripe's secret key is needed with LUDOTECA_PAYMENT_PROVIDER=stripe"):
+        Settings(payment_provider="stripe")
+
+
+def test_the_simulated_provider_runs_only_where_it_takes_the_money() -> None:
+    assert "provider" in _commands(Settings())
+    assert "provider" not in _commands(Settings(provider_url="http://elsewhere"))
+    assert "provider" not in _commands(Settings(payment_provider="stripe", stripe_api_key="sk_test_123"))
