@@ -219,6 +219,11 @@ def test_imported_people_get_no_mail_and_no_password(shop: Instance, files: File
     assert shop.http().post("/api/v1/auth/login", json=body).status_code in {401, 422}
 
 
+def test_what_was_sold_elsewhere_gets_no_fiscal_receipt(shop: Instance, files: Files) -> None:
+    quiet_head(shop)
+    assert shop.count("payment.fiscal.receipt.requested.v1") == 0
+
+
 def test_a_second_load_changes_nothing(shop: Instance, files: Files) -> None:
     head = quiet_head(shop)
     games, purchases = (

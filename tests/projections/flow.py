@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import msgspec
 from hypothesis import strategies as st
 
-from commands.aggregates import GAME, LIBRARY, NOTICE, ORDER, PAYMENT, POSTING, TRANSACTION, USER, WALLET
-from domain import catalog, identity, ledger, library, notices, orders, payments, transactions, wallets
+from commands.aggregates import BOOK, GAME, LIBRARY, NOTICE, ORDER, PAYMENT, POSTING, RECEIPT, TRANSACTION, USER, WALLET
+from domain import catalog, identity, ledger, library, notices, orders, payments, receipts, transactions, wallets
 from domain.errors import Refused
 from domain.ids import library_id
 from eventstore.repository import Aggregate
@@ -173,8 +173,23 @@ class Flow:
         )  # fmt: skip
         return [
             self._did(PAYMENT, payment_id, captured), self._did(ORDER, order_id, confirmed),
-            self._did(LIBRARY, shelf, added),
+            self._did(LIBRARY, shelf, added), *self._reported(order_id, text),
         ]  # fmt: skip
+
+    def _reported(self, order_id: UUID, text: str) -> Batch:
+        """The seller's fiscal receipt: one that fails first, where the text is long."""
+        order = self.states[order_id]
+        seller_id = order.lines[0].seller_id
+        receipt, book = receipts.receipt_id(order_id, seller_id), receipts.book_id(seller_id, START.year)
+        if receipt in self.states or not order.total_cents:
+            return []
+        given = receipts.give_number(self.states.get(book), order_id, seller_id, START.year)
+        requested = receipts.request(given, order.total_cents, order.currency)
+        asked = RECEIPT.fold(None, [requested])
+        assert asked is not None
+        failed = receipts.mark_failed(asked, text, 5) if len(text) > 5 else []
+        created = receipts.mark_created(asked, text or None)
+        return [self._did(BOOK, book, [given]), self._did(RECEIPT, receipt, [requested, *failed, *created])]
 
     def _refund(self, n: int, text: str) -> Batch:
         order_id, payment_id = self.orders[n], UUID(int=self.orders[n].int ^ 1)
