@@ -24,7 +24,7 @@ MANY = 1_000_000
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Dead letters: jobs of the payment and mail queues that failed for good. List, show, redrive.",
+    help="Dead letters: jobs of the work queues that failed for good. List, show, redrive.",
 )
 
 JobId = Annotated[UUID, typer.Argument(help="The job's id, as `list` shows it.", metavar="ID")]
@@ -34,7 +34,7 @@ JobId = Annotated[UUID, typer.Argument(help="The job's id, as `list` shows it.",
 def list_(
     limit: Annotated[int, typer.Option(min=1, help="How many of each queue, at most.")] = 100, json: Json = False
 ) -> None:
-    """List dead letters of both queues, the longest dead first.
+    """List dead letters of all queues, the longest dead of each first.
 
     [bold]Examples[/bold]
       ludoteca dlq list
