@@ -12,13 +12,23 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from commands.bus import Caller
 from domain.errors import Refused
 from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, REVENUE, TRANSFERS, seller_account, wallet_account
 from domain.payments import PaymentCaptured, PaymentProcessed
+from queries.ledger import trial_balance_as_of
+from queries.read_models import ReadModels
 from tests.flow.till import ADMIN, BY_WALLET, Till, open_till
+from tests.queries.shop import model, projecting
 
 T = TypeVar("T")
 
@@ -208,9 +218,20 @@ def money(database: str, tmp_path: Path) -> Iterator[type[Money]]:
 
 
 def test_no_money_is_made_or_lost_in_whatever_order_things_happen(money: type[Money]) -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         money, settings=settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=checks)
     )
+    money.loop.run_until_complete(the_books_balance_at_every_position(money.till))
+
+
+async def the_books_balance_at_every_position(till: Till) -> None:
+    """What an auditor sees who asks for the trial balance as of any moment of all that."""
+    head, models = await till.core.log.head(), [model("ledger_accounts"), model("ledger_entries")]
+    async with projecting(till.core.url, models):
+        reads = ReadModels(till.core.log.pool).reaching(head, timeout=60)
+        positions = [*range(0, head, 7), head]
+        for position in positions:
+            found = (await trial_balance_as_of(reads, position)).value
+            assert [line.balance_cents for line in found] == [0] * len(found)
+        assert {line.currency for line in found} == {"USD"}
