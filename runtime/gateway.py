@@ -27,8 +27,9 @@ from queries.postgres_search import PostgresGameIndex
 from queries.read_models import ReadModels
 from queries.search import GameSearch
 from queries.search_port import SearchUnavailable
+from runtime.codec import codec
 from runtime.models import all_models, index_prefix
-from runtime.wiring import Core, Queues, codec
+from runtime.wiring import Core, Queues
 
 log = logging.getLogger(__name__)
 

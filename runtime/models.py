@@ -1,17 +1,19 @@
 """Which read models this program runs, and on which stores: what the settings choose of it."""
 
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from projections.engine import Registered
 from projections.game_documents import GamesIndex
 from projections.registry import read_models
-from queries.deadlines import DueTimes
-from queries.read_models import ReadModels
 from runtime.instance import database_url
 from runtime.settings import Settings
-from runtime.wiring import Core
+
+if TYPE_CHECKING:
+    from queries.deadlines import DueTimes
+    from runtime.wiring import Core
 
 
 def table_models() -> list[Registered]:
@@ -51,6 +53,9 @@ def all_models(settings: Settings) -> list[Registered]:
     return [*table_models(), *search_models(settings)]
 
 
-def due_times(core: Core) -> DueTimes:
+def due_times(core: "Core") -> "DueTimes":
     """The deadlines, as the read model has them."""
+    from queries.deadlines import DueTimes
+    from queries.read_models import ReadModels
+
     return DueTimes(ReadModels(core.log.pool))

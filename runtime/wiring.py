@@ -42,16 +42,14 @@ from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
 from commands.webhook_reactors import merchant_webhooks, webhook_jobs
 from commands.webhook_worker import WebhookWorker
-from domain import payments as payment_events
-from domain.events import EVENTS
 from eventstore.clock import Clock, SystemClock
-from eventstore.codec import Codec
 from eventstore.follower import StreamFollower
 from eventstore.keys import secret
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
 from projections.deadlines import DEPOSIT_PAYMENT, ORDER_PAYMENT, TRANSFER
+from runtime.codec import codec
 from runtime.instance import database_url
 from runtime.settings import Settings
 
@@ -61,11 +59,6 @@ ISSUER = AUDIENCE = "ludoteca"
 
 LEASE_SECONDS = 10
 """How long the jobs of a worker that was killed wait for another. A job done twice does no harm."""
-
-
-def codec() -> Codec:
-    """Reads and writes every event of the program."""
-    return Codec(EVENTS, payment_events.UPCASTERS)
 
 
 @dataclass(frozen=True)

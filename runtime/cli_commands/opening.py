@@ -69,7 +69,7 @@ async def pool(settings: "Settings") -> AsyncIterator["AsyncConnectionPool"]:
 async def log(settings: "Settings") -> AsyncIterator["PostgresLog"]:
     """The log. Raises NotRunning."""
     from eventstore.postgres_log import PostgresLog
-    from runtime.wiring import codec
+    from runtime.codec import codec
 
     async with PostgresLog.open(running_url(settings), codec(), pool_size=2) as opened:
         yield opened

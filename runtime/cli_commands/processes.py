@@ -40,7 +40,8 @@ def api() -> None:
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_HOST=0.0.0.0 ludoteca api
     """
     settings, _ = _prepared("api")
-    from runtime.processes import run_until_stopped, serve_api
+    from runtime.processes.running import run_until_stopped
+    from runtime.processes.servers import serve_api
 
     run_until_stopped(serve_api(settings))
 
@@ -54,7 +55,7 @@ def projector() -> None:
       LUDOTECA_DATABASE_URL=postgresql://… ludoteca projector
     """
     settings, url = _prepared("projector")
-    from runtime.processes import run_projector
+    from runtime.processes.projector import run_projector
 
     run_projector(settings, url)
 
@@ -68,7 +69,8 @@ def worker() -> None:
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_WORKERS=32 ludoteca worker
     """
     settings, _ = _prepared("worker")
-    from runtime.processes import run_until_stopped, work
+    from runtime.processes.running import run_until_stopped
+    from runtime.processes.worker import work
 
     run_until_stopped(work(settings))
 
@@ -80,7 +82,8 @@ def provider() -> None:
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_PROVIDER_PORT=9000 ludoteca provider
     """
     settings, _ = _prepared("provider")
-    from runtime.processes import run_until_stopped, serve_provider
+    from runtime.processes.running import run_until_stopped
+    from runtime.processes.servers import serve_provider
 
     run_until_stopped(serve_provider(settings))
 
@@ -92,7 +95,8 @@ def fiscal() -> None:
       LUDOTECA_FISCAL_PORT=10000 ludoteca fiscal
     """
     from runtime.logs import configure
-    from runtime.processes import run_until_stopped, serve_fiscal
+    from runtime.processes.running import run_until_stopped
+    from runtime.processes.servers import serve_fiscal
     from runtime.settings import Settings
 
     settings = Settings()
@@ -111,7 +115,8 @@ def relay() -> None:
     if not Settings().rabbitmq_url.get_secret_value():
         raise Failure("the relay publishes to RabbitMQ: set LUDOTECA_RABBITMQ_URL to say which", Code.USAGE)
     settings, _ = _prepared("relay")
-    from runtime.processes import relay, run_until_stopped
+    from runtime.processes.relay import relay
+    from runtime.processes.running import run_until_stopped
 
     run_until_stopped(relay(settings))
 

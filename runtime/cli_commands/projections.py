@@ -217,7 +217,7 @@ def _each(
     settings: "Settings", chosen: "Iterable[Registered]", doing: str, work: Callable[..., T]
 ) -> tuple[list[T], list[tuple[str, Failure]]]:
     """Rebuild or verify one after another; one that fails does not keep the others from it."""
-    from runtime.wiring import codec
+    from runtime.codec import codec
 
     events = codec()
     done: list[T] = []

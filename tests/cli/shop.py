@@ -24,8 +24,8 @@ from eventstore.log import Metadata, StreamAppend
 from eventstore.postgres_log import RUN_AS, PostgresLog
 from projections.engine import Runner
 from runtime.cli import app
+from runtime.codec import codec
 from runtime.models import table_models
-from runtime.wiring import codec
 
 PATIENCE = 20.0
 

@@ -131,22 +131,3 @@ def test_a_file_without_the_columns_is_refused(ludoteca: Ludoteca, shop: Shop, t
         result = ludoteca("load", kind, file)
         assert result.exit_code == 2
         assert "title" in result.stderr
-
-
-def test_the_whole_shop_runs_by_one_command_and_others_find_it(
-    ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = _free_port()
-    monkeypatch.setenv("LUDOTECA_PORT", port)
-    monkeypatch.setenv("LUDOTECA_SAMPLE", "off")
-    with process("run") as running:
-        assert running.stdout is not None
-        for line in running.stdout:
-            if "Stop it with Ctrl-C" in line:
-                break
-        assert _answers(f"http://127.0.0.1:{port}/health/ready")
-        assert ludoteca.json("audit", "verify")["position"] > 0
-        verified = ludoteca("projections", "verify")
-        assert verified.exit_code == 0, verified.output
-        assert stop(running)[0] == 0
-    assert ludoteca("audit", "verify").exit_code == 3

@@ -20,7 +20,8 @@ from tallies import Counted
 from projections import feeds
 from projections.leading import leading
 from queries.operations import Operations
-from runtime import processes
+from runtime.processes import relay as relaying
+from runtime.processes.worker import purge_expired
 
 
 class Bus:
@@ -36,10 +37,10 @@ class Bus:
 async def test_a_paused_relay_publishes_nothing_until_it_is_resumed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "PAUSED_SECONDS", 0.01)
+    monkeypatch.setattr(relaying, "PAUSED_SECONDS", 0.01)
     bus, stream, operations = Bus(), uuid4(), Operations(desk.log.pool)
     async with leading(desk.database, "relay.1") as conn:
-        relay = asyncio.create_task(processes.publish_log(desk.log, conn, bus))
+        relay = asyncio.create_task(relaying.publish_log(desk.log, conn, bus))
         first = await desk.append(stream, Counted(1))
         await desk.caught_up("relay.1")
 
@@ -84,7 +85,7 @@ async def test_expired_keys_and_sessions_are_dropped_and_the_others_kept(desk: D
             " VALUES (%s, %s, 1, clock_timestamp() + %s::interval)",
             *(uuid4(), uuid4(), expires),
         )
-    purging = asyncio.create_task(processes.purge_expired(desk.log))
+    purging = asyncio.create_task(purge_expired(desk.log))
     left = "SELECT (SELECT count(*) FROM log.once), (SELECT count(*) FROM private.sessions)"
     await desk.until(lambda _conn: desk.execute(left) == [(1, 1)])
     purging.cancel()

@@ -123,8 +123,16 @@ def test_one_card_is_declined_and_the_other_leads_to_a_page_on_which_to_decide(p
     assert all(f'value="{decision}"' in page.text for decision in ("approve", "decline"))
 
 
+def test_a_deposit_pays_for_a_game_and_the_statement_tells_of_both(printed: list[str]) -> None:
+    deposit, order, statement = printed[6].strip().split("\n", 2)
+    assert json.loads(deposit)["status"] == "COMPLETED"
+    assert json.loads(order)["status"] == "COMPLETED"
+    movements = json.loads(statement)["items"]
+    assert {each["direction"] for each in movements} == {"credit", "debit"}
+
+
 def test_the_operators_side_shows_equal_models_an_intact_log_and_payments(printed: list[str]) -> None:
-    shown = printed[6]
+    shown = printed[7]
     assert re.search(r"^projection +", shown, re.MULTILINE)
     assert not re.search(r"\bNO\b", shown)
     assert re.search(r"^intact: positions 1 to \d+", shown, re.MULTILINE)

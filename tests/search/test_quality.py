@@ -12,7 +12,7 @@ from queries.search import GameSearch, SearchQuery
 from tests.search.cases import Case, cases
 
 FIRST = 5
-TITLES = 300
+TITLES = 200
 WANTED = {"as it is": 1.0, "one typo": 0.99, "two typos": 0.95, "prefix": 0.92, "lost space": 0.98}
 
 

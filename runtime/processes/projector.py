@@ -1,0 +1,29 @@
+"""The projector: keeps the read models in step with the log."""
+
+import signal
+import threading
+from collections.abc import Sequence
+
+from eventstore.postgres_log import RUN_AS
+from projections.engine import Registered, Runner
+from runtime.codec import codec
+from runtime.models import search_models, table_models
+from runtime.settings import Settings
+
+
+def run_projector(settings: Settings, url: str) -> None:
+    """Keep the read models in step: one thread for the tables, one for each search index."""
+    groups: list[Sequence[Registered]] = [table_models(), *([model] for model in search_models(settings))]
+    runners = [Runner(url, codec(), group, RUN_AS) for group in groups]
+    threads = [threading.Thread(target=runner.run, name=f"projector-{n}") for n, runner in enumerate(runners)]
+    stopping = threading.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stopping.set())
+    for thread in threads:
+        thread.start()
+    while not stopping.wait(1.0) and all(thread.is_alive() for thread in threads):
+        pass
+    for runner in runners:
+        runner.stop()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,27 @@
+"""How a process runs until it is told to stop."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import uvloop
+
+log = logging.getLogger(__name__)
+
+
+def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process's main task until it ends or SIGTERM or SIGINT asks it to."""
+
+    async def supervised() -> None:
+        task = asyncio.create_task(main)
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            log.info("stopped")
+
+    uvloop.run(supervised())

@@ -1,0 +1,80 @@
+"""The HTTP servers: the gateway, the simulated payment provider, the simulated fiscal operator."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+
+from projections.reacting import register_reactors
+from runtime.settings import Settings
+from runtime.wiring import open_core, open_queues
+
+
+async def serve_api(settings: Settings) -> None:
+    """The gateway."""
+    from runtime.gateway import open_app
+
+    async with open_core(settings) as core, open_queues(core) as queues, open_app(core, queues) as app:
+        # From the first answer on, whatever happens is reacted to, though the worker may come up later.
+        await asyncio.to_thread(register_reactors, core.url, core.reactors(queues))
+        await _serve(_config(app, settings.host, settings.port))
+
+
+async def serve_provider(settings: Settings) -> None:
+    """The simulated payment provider."""
+    from adapters.provider_simulator import create_app
+
+    async with open_core(settings) as core:
+        app = create_app(
+            settings.home / "provider.sqlite3",
+            settings.webhook_url,
+            core.secrets.webhook[0],
+            settings.provider_public_url or settings.provider_address,
+        )
+    port = urlsplit(settings.provider_address).port or settings.port + 1000
+    await _serve(_config(app, settings.provider_host, port))
+
+
+async def serve_fiscal(settings: Settings) -> None:
+    """The simulated fiscal operator."""
+    from adapters.fiscal_simulator import create_app
+
+    app = create_app(settings.home / "fiscal.sqlite3", settings.fiscal_public_url or settings.fiscal_address)
+    port = urlsplit(settings.fiscal_address).port or settings.port + 2000
+    await _serve(_config(app, settings.provider_host, port))
+
+
+def _config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    # Whose X-Forwarded-For is believed is the gateway's to decide (LUDOTECA_TRUSTED_PROXIES), not the server's.
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to `run_until_stopped`: with two handlers of one signal, how it ends is a race."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(config: uvicorn.Config) -> None:
+    """Serve until cancelled; then finish the requests under way, for as long as the configuration allows."""
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise

@@ -1,0 +1,71 @@
+"""The worker: reacts to events, does the queues' jobs, fires deadlines."""
+
+import asyncio
+import logging
+
+import psycopg
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+
+from adapters.attempts import patient
+from adapters.postgres_sessions import PostgresSessions
+from commands.deadlines import Deadlines
+from domain.errors import Refused
+from eventstore.log import AlreadyDone, LogUnavailable
+from eventstore.postgres_log import PostgresLog
+from projections.leading import leading
+from projections.reacting import ReactorRunner
+from runtime.models import due_times
+from runtime.settings import Settings
+from runtime.wiring import Core, open_core, open_queues
+
+log = logging.getLogger(__name__)
+
+PURGE_SECONDS = 600
+"""How often what has expired is dropped. Nobody reads it meanwhile: every reader looks at the time."""
+
+UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError)
+"""What a reactor meets while the work queues' broker is away."""
+
+DATABASE_AWAY = (LogUnavailable, psycopg.OperationalError, psycopg.InterfaceError)
+"""What a payment's worker meets while our own database is away: not the provider's fault, and no attempt of its own."""
+
+
+async def work(settings: Settings) -> None:
+    """React to events, handle the queues' jobs, fire deadlines."""
+    async with open_core(settings) as core, open_queues(core) as queues, asyncio.TaskGroup() as group:
+        outcomes = (Refused, AlreadyDone)
+        reactors = core.reactors(queues)
+        runner = ReactorRunner(core.url, core.log, reactors, outcomes=outcomes, unavailable=UNAVAILABLE)
+        group.create_task(runner.run())
+        payments = core.payment_worker()
+        take, lost = patient(payments.handle, DATABASE_AWAY), patient(payments.lost, DATABASE_AWAY)
+        group.create_task(queues.payments.consume(take, concurrency=settings.workers, lost=lost))
+        group.create_task(queues.mail.consume(core.notice_worker().handle, concurrency=8))
+        group.create_task(queues.fiscal.consume(core.receipt_worker().handle, concurrency=8))
+        group.create_task(queues.webhooks.consume(core.webhook_worker().handle, concurrency=32))
+        group.create_task(_keep_time(core))
+
+
+async def _keep_time(core: Core) -> None:
+    """One process of all fires deadlines and drops what has expired; another takes over when its connection ends."""
+    deadlines = Deadlines(due_times(core), core.deadline_commands, core.clock)
+    while True:
+        try:
+            async with leading(core.url, "deadlines") as conn, asyncio.TaskGroup() as group:
+                group.create_task(deadlines.run())
+                group.create_task(purge_expired(core.log))
+                while True:
+                    await asyncio.to_thread(conn.execute, "SELECT 1")
+                    await asyncio.sleep(1)
+        except* psycopg.OperationalError as errors:
+            log.warning("deadlines lost their database: %s", errors.exceptions[0])
+            await asyncio.sleep(1)
+
+
+async def purge_expired(log_: PostgresLog) -> None:
+    """Drop the idempotency keys and sessions whose time is over, now and then. Raises psycopg.OperationalError."""
+    sessions = PostgresSessions(log_.pool)
+    while True:
+        await log_.purge_expired()
+        await sessions.purge_expired()
+        await asyncio.sleep(PURGE_SECONDS)
