@@ -23,10 +23,21 @@ from adapters.stripe_shapes import (
     read,
     read_notice,
 )
-from commands.ports import Intent, InvalidSignature, ProviderNotice, ProviderRefund, ProviderUnavailable
+from commands.ports import (
+    Intent,
+    InvalidSignature,
+    ProviderNotice,
+    ProviderRefund,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 
 _PAGE = 100
 """The most that Stripe lists at once."""
+
+_OTHER_UNITS = frozenset({"BHD", "IQD", "ISK", "JOD", "KWD", "LYD", "MGA", "OMR", "TND", "UGX"})
+"""Currencies whose smallest unit is another to Stripe than to ISO 4217, or is rounded there: 1500 of them would not be
+what the buyer was shown (https://docs.stripe.com/currencies)."""
 
 
 class StripeProvider:
@@ -70,6 +81,8 @@ class StripeProvider:
 
         Raises ProviderUnavailable, ProviderRefused.
         """
+        if currency in _OTHER_UNITS:
+            raise ProviderRefused("currency_unsupported", f"cards are not charged in {currency}")
         params: PaymentIntentCreateParams = {
             "amount": amount_cents,
             "currency": currency.lower(),

@@ -43,8 +43,9 @@ _STATUS: Mapping[_Status, IntentStatus] = {
     "canceled": "canceled",
 }
 
-_MENDED_BY_A_REPEAT = frozenset({408, 409, 429})
-"""The refusals that a later repeat mends: too slow, another call with this key is under way, too many calls."""
+_MENDED_BY_A_REPEAT = frozenset({401, 403, 408, 409, 429})
+"""The refusals that a later repeat mends: our key is wrong (operators mend that; no buyer is declined for it), too
+slow, another call with this idempotency key is under way, too many calls."""
 
 _Id = Annotated[str, Meta(min_length=1)]
 _Cents = Annotated[int, Meta(ge=0)]
@@ -167,7 +168,9 @@ def failure(call: str, status: int, body: bytes | str) -> ProviderRefused | Prov
     if not 400 <= status < 500 or status in _MENDED_BY_A_REPEAT:
         return ProviderUnavailable(f"{call}: HTTP {status}")
     error = _error(body)
-    return ProviderRefused(error.code or f"http_{status}", error.message or f"{call}: HTTP {status}")
+    # What is said of anything but a card is for operators, and may hold our own key: it is not told to buyers.
+    detail = error.message if error.type == "card_error" else None
+    return ProviderRefused(error.code or f"http_{status}", detail or "the payment provider refused the request")
 
 
 def _error(body: bytes | str) -> Error:

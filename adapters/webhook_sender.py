@@ -7,10 +7,13 @@ resolved, so that a name which resolves to something else the next time is of no
 import asyncio
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook
 
 from commands.ports import WebhookMessage, WebhookUnsent
@@ -21,6 +24,8 @@ TIMEOUT_SECONDS = 15.0
 RESOLVE_SECONDS = 3.0
 MAX_ANSWER_BYTES = 64 * 1024
 CONNECTIONS_PER_HOST = 8
+RESOLVERS = 8
+"""Threads that look names up."""
 USER_AGENT = "Ludoteca-Webhooks/1.0"
 
 
@@ -31,6 +36,31 @@ class AddressRefused(OSError):
         super().__init__("the address is not public")
 
 
+class _OwnResolver(AbstractResolver):
+    """Looks names up in threads of its own: a merchant's name server that never answers holds up no payment, whose
+    look-ups go through the loop's few threads."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(RESOLVERS, "webhook-resolver")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of a host. Raises OSError."""
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=int(address[1]), family=kind, proto=protocol, flags=0
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Let go of the threads; those that still wait end by themselves."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class HttpWebhookSender:
     """Fulfils `WebhookSender`. `private`: whether addresses that are not public, and http, are called (for development
     and tests). To be made and closed within a running event loop."""
@@ -39,8 +69,11 @@ class HttpWebhookSender:
         self, *, private: Literal["refuse", "allow"] = "refuse", timeout_seconds: float = TIMEOUT_SECONDS
     ) -> None:
         self._private_allowed = private == "allow"
+        self._resolver = _OwnResolver()
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit_per_host=CONNECTIONS_PER_HOST, socket_factory=self._socket),
+            connector=aiohttp.TCPConnector(
+                limit_per_host=CONNECTIONS_PER_HOST, socket_factory=self._socket, resolver=self._resolver
+            ),
             timeout=aiohttp.ClientTimeout(total=timeout_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -50,6 +83,7 @@ class HttpWebhookSender:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.close()
+        await self._resolver.close()
 
     async def check(self, url: str) -> None:
         """Raises Invalid("webhook_url_refused") when it would not call this. A name that cannot be resolved now is not
@@ -57,14 +91,13 @@ class HttpWebhookSender:
         check_url(url, private_allowed=self._private_allowed)
         if self._private_allowed:
             return
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                found = await loop.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_STREAM)
+                found = await self._resolver.resolve(urlsplit(url).hostname or "", family=socket.AF_UNSPEC)
         except (OSError, UnicodeError):  # a timeout is an OSError
             return
-        for *_, address in found:
-            check_address(str(address[0]))
+        for each in found:
+            check_address(each["host"])
 
     async def send(self, message: WebhookMessage) -> int:
         """Post the message; returns the answer's status. Raises WebhookUnsent: address_refused, unreachable,

@@ -55,8 +55,8 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def _is_card_number(digits: str) -> bool:
-    """Luhn's check; no card number begins with 0."""
-    if digits[0] == "0":
+    """Luhn's check; payment cards begin with 2 to 6 (and what begins with 978 is a book's number)."""
+    if digits[0] not in "23456":
         return False
     return sum(map(int, digits[::-2] + digits[-2::-2].translate(_DOUBLED))) % 10 == 0
 

@@ -3,8 +3,10 @@
 payment.processed ─► wallet.funds_added, transaction.completed
                  └► the wallet is deactivated, or the deposit had failed ─► transaction.failed, the money goes back
 payment.deposit_failed ─► transaction.failed, and the provider's intent is cancelled
+payment.refunded, by hand at the provider ─► wallet.funds_deducted
 """
 
+import logging
 from uuid import UUID
 
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
@@ -14,19 +16,39 @@ from commands.reactors import Reactor, caused, once_for
 from domain import payments, transactions, wallets
 from domain.errors import Refused
 from domain.ids import derived
-from domain.payments import DepositFailed, PaymentIntentCancelled, PaymentProcessed, PaymentSubmitted
+from domain.payments import DepositFailed, PaymentIntentCancelled, PaymentProcessed, PaymentRefunded, PaymentSubmitted
 from domain.transactions import Transaction
 from domain.wallets import Cause
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import Decision, R, Unit
+
+log = logging.getLogger(__name__)
 
 
-def deposits(bus: CommandBus) -> Reactor:
+class Deposits:
     """Lets deposits follow their payments."""
-    name = "deposits"
 
-    async def submitted(event: PaymentSubmitted, env: Envelope) -> None:
-        payment = await bus.repository.seen(PAYMENT, env.stream_id)
+    NAME = "deposits"
+
+    def __init__(self, bus: CommandBus) -> None:
+        self._bus = bus
+
+    @property
+    def reactor(self) -> Reactor:
+        """Follows every deposit from the beginning."""
+        return Reactor(
+            self.NAME,
+            {
+                PaymentSubmitted: self._submitted,
+                PaymentProcessed: self._processed,
+                DepositFailed: self._failed,
+                PaymentIntentCancelled: self._cancelled,
+                PaymentRefunded: self._refunded,
+            },
+        )
+
+    async def _submitted(self, event: PaymentSubmitted, env: Envelope) -> None:
+        payment = await self._bus.repository.seen(PAYMENT, env.stream_id)
         if payment is None or payment.transaction_id is None or event.attempt > 1:
             return
         transaction_id = payment.transaction_id
@@ -36,9 +58,9 @@ def deposits(bus: CommandBus) -> Reactor:
             if not transaction.settled:
                 unit.emit(transaction_id, transactions.process(transaction))
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await self._once(decision, env)
 
-    async def processed(event: PaymentProcessed, env: Envelope) -> None:
+    async def _processed(self, event: PaymentProcessed, env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
             transaction = await _transaction(unit, event.transaction_id)
             wallet_id = transaction.to_wallet_id
@@ -53,17 +75,17 @@ def deposits(bus: CommandBus) -> Reactor:
             except Refused as refusal:
                 await _send_back(unit, event, env, transaction, refusal)
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await self._once(decision, env)
 
-    async def failed(event: DepositFailed, env: Envelope) -> None:
-        await fail(env.stream_id, event.transaction_id, event.code, env)
+    async def _failed(self, event: DepositFailed, env: Envelope) -> None:
+        await self._fail(env.stream_id, event.transaction_id, event.code, env)
 
-    async def cancelled(event: PaymentIntentCancelled, env: Envelope) -> None:
-        payment = await bus.repository.seen(PAYMENT, env.stream_id)
+    async def _cancelled(self, event: PaymentIntentCancelled, env: Envelope) -> None:
+        payment = await self._bus.repository.seen(PAYMENT, env.stream_id)
         if payment is not None and payment.transaction_id is not None and event.reason == "provider":
-            await fail(env.stream_id, payment.transaction_id, "payment_cancelled", env)
+            await self._fail(env.stream_id, payment.transaction_id, "payment_cancelled", env)
 
-    async def fail(payment_id: UUID, transaction_id: UUID, code: str, env: Envelope) -> None:
+    async def _fail(self, payment_id: UUID, transaction_id: UUID, code: str, env: Envelope) -> None:
         """A deposit is tried once: whoever wants to try again asks for another."""
 
         async def decision(unit: Unit) -> None:
@@ -73,17 +95,33 @@ def deposits(bus: CommandBus) -> Reactor:
                 unit.emit(transaction_id, transactions.fail(transaction, "charge", code))
             unit.emit(payment_id, payments.cancel_intent(payment, "deposit_failed"))
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await self._once(decision, env)
 
-    return Reactor(
-        name,
-        {
-            PaymentSubmitted: submitted,
-            PaymentProcessed: processed,
-            DepositFailed: failed,
-            PaymentIntentCancelled: cancelled,
-        },
-    )
+    async def _refunded(self, event: PaymentRefunded, env: Envelope) -> None:
+        """The provider gave a deposit back by hand: the wallet had it already, and gives up what it still holds."""
+        payment = await self._bus.repository.state(PAYMENT, env.stream_id)
+        if payment is None or payment.transaction_id is None:
+            return
+        transaction_id = payment.transaction_id
+
+        async def decision(unit: Unit) -> int:
+            transaction = await _transaction(unit, transaction_id)
+            if transaction.status != "COMPLETED" or transaction.to_wallet_id is None:
+                return 0
+            wallet = await unit.load(WALLET, transaction.to_wallet_id)
+            assert wallet is not None
+            amount = min(event.amount_cents, wallet.balance_cents if wallet.active else 0)
+            cause = Cause(transaction_id=transaction_id, payment_id=env.stream_id, reason="deposit refunded")
+            if amount:
+                unit.emit(transaction.to_wallet_id, wallets.deduct_funds(wallet, amount, cause))
+            return event.amount_cents - amount
+
+        missing = await self._once(decision, env)
+        if missing:
+            log.error("deposit %s was refunded, but its wallet lacks %s cents of it", transaction_id, missing)
+
+    async def _once(self, decision: Decision[R], env: Envelope) -> R:
+        return (await self._bus.run(decision, caused(self.NAME, env), once_for(self.NAME, env))).value
 
 
 async def _send_back(

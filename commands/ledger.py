@@ -7,7 +7,7 @@ to a wallet, for the wallet's. So a wallet's account always holds its balance on
 from collections.abc import Sequence
 from uuid import UUID
 
-from commands.aggregates import ORDER, PAYMENT, POSTING
+from commands.aggregates import ORDER, PAYMENT, POSTING, TRANSACTION
 from commands.bus import CommandBus
 from commands.reactors import Reactor, caused, once_for
 from domain import ledger
@@ -105,11 +105,20 @@ class Ledger:
         await self._post(env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id)
 
     async def _deducted(self, event: FundsDeducted, env: Envelope) -> None:
-        if event.payment_id is not None:
+        if event.payment_id is None:
+            target = ADJUSTMENTS if event.transaction_id is None else TRANSFERS
+        elif await self._is_deposit(event.transaction_id):
+            target = CLEARING  # given back by the provider
+        else:
             return  # an order's payment: posted for payment.transaction.completed
-        target = ADJUSTMENTS if event.transaction_id is None else TRANSFERS
         entries = ledger.move(wallet_account(env.stream_id), target, event.amount_cents, event.currency)
-        await self._post(env, entries, transaction_id=event.transaction_id)
+        await self._post(env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id)
+
+    async def _is_deposit(self, transaction_id: UUID | None) -> bool:
+        if transaction_id is None:
+            return False
+        transaction = await self._bus.repository.seen(TRANSACTION, transaction_id)
+        return transaction is not None and transaction.type == "deposit"
 
     async def _payment(self, payment_id: UUID) -> Payment:
         payment = await self._bus.repository.state(PAYMENT, payment_id)

@@ -2,7 +2,7 @@
 
 user.registered, user.profile_changed (a new address)                      ─► welcome, verification
 order.completed, payment.transaction.failed, payment.refunded              ─► purchase, payment_failed, refund
-transaction.completed, transaction.failed, payment.deposit_failed          ─► both sides of a transfer, the depositor
+transaction.completed, transaction.failed                                  ─► both sides of a transfer, the depositor
 notification.requested ─► notice queue ─► worker ─► carrier ─► notification.sent | failed
 """
 
@@ -23,7 +23,7 @@ from domain.ids import derived
 from domain.money import format_amount
 from domain.notices import Channel, NotificationRequested
 from domain.orders import OrderCompleted
-from domain.payments import DepositFailed, PaymentFailed, PaymentRefunded
+from domain.payments import PaymentFailed, PaymentRefunded
 from domain.transactions import TransactionCompleted, TransactionFailed
 from eventstore.log import Envelope
 from eventstore.repository import Aggregate, Unit
@@ -56,7 +56,6 @@ def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
         OrderCompleted: about.order_completed,
         PaymentFailed: about.payment_failed,
         PaymentRefunded: about.refunded,
-        DepositFailed: about.deposit_failed,
         TransactionCompleted: about.transaction_completed,
         TransactionFailed: about.transaction_failed,
     }
@@ -152,10 +151,6 @@ class _Tellings:
             about["to"] = "wallet"
         return [Telling(payment.buyer_id, "refund", about)]
 
-    async def deposit_failed(self, event: DepositFailed, _env: Envelope) -> list[Telling]:
-        about = _about_movement(event.transaction_id, event.amount_cents, event.currency)
-        return [Telling(event.buyer_id, "deposit_failed", {**about, "detail": event.detail or event.code})]
-
     async def transaction_completed(self, event: TransactionCompleted, env: Envelope) -> list[Telling]:
         """A payment from a wallet is told of as the purchase that it is."""
         transaction = await self._seen(TRANSACTION, env.stream_id)
@@ -172,12 +167,11 @@ class _Tellings:
         ]
 
     async def transaction_failed(self, event: TransactionFailed, env: Envelope) -> list[Telling]:
-        """A failed deposit is told of by its payment."""
         transaction = await self._seen(TRANSACTION, env.stream_id)
-        if transaction.type != "transfer":
-            return []
         about = _about_movement(env.stream_id, transaction.amount_cents, transaction.currency)
         about["detail"] = event.code.replace("_", " ")
+        if transaction.type == "deposit":
+            return [Telling(transaction.user_id, "deposit_failed", about)]
         if event.refunded_cents:
             about["refunded"] = format_amount(event.refunded_cents, transaction.currency)
         return [Telling(transaction.user_id, "transfer_failed", about)]

@@ -143,6 +143,8 @@ class Orders:
         if method is not None and method.type == "wallet" and price.amount_cents:
             wallet_id = await wallet_of(unit, buyer_id, price.currency)
             method = Method("wallet", str(wallet_id))
+        elif price.amount_cents == 0:
+            method = None
         requested = payments.request(
             order_id=made.order_id,
             buyer_id=buyer_id,
@@ -166,6 +168,9 @@ class Orders:
 
         async def decision(unit: Unit) -> None:
             order = await owned_order(unit, caller, order_id)
+            payment = await unit.load(PAYMENT, order.payment_id)
+            if payment is not None and payment.is_captured:
+                raise Conflict("order_not_cancellable", "a paid order cannot be cancelled, only refunded")
             await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"))
             unit.refer(order_id=order_id)
 
@@ -264,8 +269,11 @@ async def owned_order(unit: Unit, caller: Caller, order_id: UUID) -> Order:
     return order
 
 
-async def emit_refund(unit: Unit, payment_id: UUID, refund_id: UUID, amount_cents: int, reason: str) -> None:
+async def emit_refund(
+    unit: Unit, payment_id: UUID, refund_id: UUID, amount_cents: int, reason: str, *, owed: bool = False
+) -> None:
     """Ask for a refund: a provider's is sent by the payment worker, a wallet's is done at once, in the same append.
+    What is `owed`, for nothing was bought with it, goes back even to a deactivated wallet.
 
     Raises as `domain.payments.request_refund`, and Conflict("wallet_inactive").
     """
@@ -274,7 +282,7 @@ async def emit_refund(unit: Unit, payment_id: UUID, refund_id: UUID, amount_cent
     requested = payments.request_refund(payment, refund_id, amount_cents, reason)
     unit.emit(payment_id, requested)
     if requested and payment.wallet_id is not None:
-        await refund_to_wallet(unit, payment_id, refund_id)
+        await refund_to_wallet(unit, payment_id, refund_id, owed=owed)
 
 
 async def request_refund(
@@ -283,11 +291,15 @@ async def request_refund(
     """Ask for money to go back: without an amount, all that is left, which is a cent at least unless the payment was
     free, so that nothing left is refused as too much. Free payments need no provider. Returns the refund's id."""
     refund_id = uuid7() if once is None else once.key
+    if not caller.is_admin:
+        raise Forbidden("role_required", "this needs the role ADMIN")
 
     async def decision(unit: Unit) -> UUID:
         payment = await unit.load(PAYMENT, payment_id)
         if payment is None:
             raise NotFound("payment_not_found", "there is no such payment")
+        if payment.transaction_id is not None:
+            raise Conflict("deposit_not_refundable", "a deposit is the wallet's now: deduct it there")
         left = max(payment.refundable_cents, min(1, payment.amount_cents))
         amount = left if amount_cents is None else amount_cents
         await emit_refund(unit, payment_id, refund_id, amount, reason)

@@ -135,9 +135,11 @@ class PaymentWorker:
             await self._fail(delivery, payment_id, code, detail)
 
     async def _give_up_if_closed(self, payment_id: UUID, intent: Intent) -> None:
-        """The order was cancelled while the provider was asked: leave nobody an intent that can still be paid."""
+        """The order was cancelled, or paid by a wallet, while the provider was asked: leave nobody an intent that can
+        still be paid."""
         payment = await self._bus.repository.state(PAYMENT, payment_id)
-        if payment is not None and payment.closed and intent.status in {"requires_action", "requires_payment_method"}:
+        done = payment is not None and (payment.closed or payment.wallet_id is not None)
+        if done and intent.status in {"requires_action", "requires_payment_method"}:
             await self._provider.cancel(intent.ref, idempotency_key=f"{payment_id}:cancel:{intent.status}")
 
     async def _reconcile(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
@@ -183,7 +185,9 @@ class PaymentWorker:
     # -- giving it back ------------------------------------------------------------------------------------------------
 
     async def _cancel(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
-        """The order was cancelled: see that no money comes; if it has come, it is captured here, and sent back."""
+        """The order was cancelled, or a wallet paid: see that no money comes from here. If it has come, it is captured
+        and sent back, or sent back at once where the wallet's was captured.
+        """
         intent = await self._find(payment_id, payment)
         if intent is None or intent.status == "canceled":
             return
@@ -192,16 +196,32 @@ class PaymentWorker:
                 intent = await self._provider.cancel(intent.ref, idempotency_key=f"{payment_id}:cancel:{intent.status}")
             except ProviderRefused:
                 intent = await self._provider.get(intent.ref)
-        if intent.status == "succeeded":
+        if intent.status == "succeeded" and payment.is_captured and payment.wallet_id is not None:
+            await self._return_surplus(delivery, payment_id, payment, intent)
+        elif intent.status == "succeeded":
             await self._apply(delivery, payment_id, intent)
         elif intent.status != "canceled":
             raise ProviderUnavailable(f"the intent is still {intent.status}")
+
+    async def _return_surplus(self, delivery: Delivery, payment_id: UUID, payment: Payment, intent: Intent) -> None:
+        if payment.surplus_returned:
+            return
+        try:
+            key = f"{payment_id}:surplus"
+            await self._provider.refund(intent.ref, amount_cents=payment.amount_cents, idempotency_key=key)
+        except ProviderRefused as refused:
+            if refused.code != ALL_GONE_BACK:
+                raise
+        await self._record(delivery, payment_id, lambda p: payments.return_surplus(p, intent.ref))
 
     async def _refund(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
         """Send money back. Without an answer it stays asked for: it may have gone, and must not be promised again."""
         refund_id = UUID(delivery.job.body["refund_id"])
         refund = payment.refunds.get(refund_id)
         if refund is None or refund.state == "DONE":
+            return
+        if refund.state == "FAILED" and refund.amount_cents > payment.refundable_cents:
+            self._note("worker dropped", delivery, payment_id, reason="another refund took its place")
             return
         ref = None
         try:
@@ -212,6 +232,8 @@ class PaymentWorker:
                 ref = done.ref
         except ProviderRefused as refused:
             code = refused.code
+            if code != ALL_GONE_BACK and not delivery.last:
+                raise  # it stays asked for while it is tried
             if code != ALL_GONE_BACK:
                 await self._record(delivery, payment_id, lambda p: payments.fail_refund(p, refund_id, code))
                 raise  # an operator must see it: it ends as a dead letter

@@ -10,7 +10,7 @@ from commands.orders import owned_order, request_refund
 from commands.ports import Intent, InvalidSignature, PaymentProvider, ProviderNotice, TextLog
 from commands.wallets import pay_from_wallet, wallet_of
 from domain import payments
-from domain.errors import Conflict, Invalid, Refused
+from domain.errors import Conflict, Forbidden, Invalid, Refused
 from domain.events import Event
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
 from eventstore.log import Once
@@ -44,6 +44,8 @@ class Payments:
             payment = await unit.load(PAYMENT, order.payment_id)
             assert payment is not None
             if method is not None and method.type == "wallet":
+                if caller.user_id != order.buyer_id:
+                    raise Forbidden("not_yours", "only its owner spends a wallet's money")
                 wallet_id = await wallet_of(unit, order.buyer_id, payment.currency)
                 wallet = Method("wallet", str(wallet_id))
                 unit.emit(order.payment_id, payments.attach_method(payment, wallet, self._bus.clock.now()))

@@ -25,6 +25,7 @@ from domain.payments import (
     PaymentFailed,
     PaymentIntentCancelled,
     PaymentMethodAttached,
+    PaymentNoticeReceived,
     PaymentRefunded,
     PaymentRefundRequested,
     PaymentRequested,
@@ -56,7 +57,15 @@ def payment_jobs(bus: CommandBus, queue: WorkQueue) -> Reactor:
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
         """A wallet paid: an intent of the provider, made before, must not be paid as well."""
-        if event.method_type == "wallet":
+        first = (await bus.repository.log.read_stream(env.stream_id, upto=env.position))[0].event
+        if event.method_type == "wallet" and isinstance(first, PaymentRequested) and first.method is None:
+            await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
+
+    async def noticed(event: PaymentNoticeReceived, env: Envelope) -> None:
+        """Somebody paid at the provider what a wallet had paid."""
+        payment = await bus.repository.state(PAYMENT, env.stream_id)
+        paid = event.type == "payment_intent.succeeded" and event.outcome == "ignored"
+        if paid and payment is not None and payment.is_captured and payment.wallet_id is not None:
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def deposit_failed(_event: DepositFailed, env: Envelope) -> None:
@@ -73,6 +82,7 @@ def payment_jobs(bus: CommandBus, queue: WorkQueue) -> Reactor:
             OrderCancelled: cancelled,
             PaymentCaptured: captured,
             DepositFailed: deposit_failed,
+            PaymentNoticeReceived: noticed,
             PaymentRefundRequested: refund_requested,
         },
     )
@@ -92,9 +102,9 @@ def settlement(bus: CommandBus) -> Reactor:
                 await call_off(unit, event.order_id, order, orders.expire(order, env.recorded_at))
                 payment = await unit.load(PAYMENT, env.stream_id)
                 assert payment is not None
-                if payment.refundable_cents:
+                if left := payment.refundable_cents:
                     refund_id = derived("refund.late", env.event_id)
-                    await emit_refund(unit, env.stream_id, refund_id, payment.refundable_cents, "order_cancelled")
+                    await emit_refund(unit, env.stream_id, refund_id, left, "order_cancelled", owed=True)
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 

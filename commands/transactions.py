@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import PAYMENT, TRANSACTION
+from commands.aggregates import PAYMENT, TRANSACTION, USER, WALLET
 from commands.bus import Caller, CommandBus, Landed
 from commands.orders import owned_order, payment_awaits_buyer
 from commands.wallets import existing_wallet, owned_wallet, pay_from_wallet
@@ -128,6 +128,8 @@ class Transactions:
                 amount_cents=amount_cents,
                 currency=currency,
             )
+            for wallet_id in (from_wallet_id, to_wallet_id):
+                await unit.glance(WALLET, wallet_id)  # each step decides for itself
             source = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(source, currency)
             wallets.must_be_in(await existing_wallet(unit, to_wallet_id), currency)
@@ -224,7 +226,10 @@ class Transactions:
             return
         amount, cause = transaction.amount_cents, Cause(transaction_id=transaction_id)
         target = await existing_wallet(unit, target_id)
+        owner = await unit.glance(USER, target.user_id)
         try:
+            if owner is None or not owner.may_act:
+                raise Conflict("recipient_closed", "the account of that wallet is closed")
             unit.emit(target_id, wallets.add_funds(target, amount, cause))
         except Refused as refusal:
             source = await existing_wallet(unit, source_id)
@@ -254,19 +259,25 @@ class Transactions:
 
         Raises NotFound("transaction_not_found").
         """
-        task = self._running.get(transaction_id)
-        if task is not None and timeout_seconds > 0:
-            await asyncio.wait({task}, timeout=timeout_seconds)
+        if timeout_seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    return await self._wait(transaction_id)
+        return await self._look(transaction_id)
+
+    async def _wait(self, transaction_id: UUID) -> TransactionAndPayment:
+        """Until it is settled: where it is driven here, until that is done."""
+        if (task := self._running.get(transaction_id)) is not None:
+            await asyncio.wait({task})
         found = await self._look(transaction_id)
-        if found.settled or timeout_seconds <= 0:
+        if found.settled:
             return found
         streams = [each for each in (transaction_id, found.transaction.payment_id) if each is not None]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds), self._follower.watching(streams) as news:
-                while not (found := await self._look(transaction_id)).settled:
-                    await news.wait()
-                    news.clear()
-        return await self._look(transaction_id)
+        async with self._follower.watching(streams) as news:
+            while not (found := await self._look(transaction_id)).settled:
+                await news.wait()
+                news.clear()
+        return found
 
     async def _look(self, transaction_id: UUID) -> TransactionAndPayment:
         repository = self._bus.repository

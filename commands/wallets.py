@@ -111,14 +111,18 @@ async def wallet_of(unit: Unit, user_id: UUID, currency: str) -> UUID:
     return claim.holder_id
 
 
-async def refund_to_wallet(unit: Unit, payment_id: UUID, refund_id: UUID) -> None:
-    """Put a refund that was just asked for back into the wallet that paid. Raises Conflict("wallet_inactive")."""
+async def refund_to_wallet(unit: Unit, payment_id: UUID, refund_id: UUID, *, owed: bool) -> None:
+    """Put a refund that was just asked for back into the wallet that paid, if it is `owed` be the wallet deactivated.
+
+    Raises Conflict("wallet_inactive").
+    """
     payment = await unit.load(PAYMENT, payment_id)
     assert payment is not None
     assert payment.wallet_id is not None
     wallet = await existing_wallet(unit, payment.wallet_id)
     cause = Cause(payment_id=payment_id, reason="refund")
-    unit.emit(payment.wallet_id, wallets.add_funds(wallet, payment.refunds[refund_id].amount_cents, cause))
+    put_back = wallets.give_back if owed else wallets.add_funds
+    unit.emit(payment.wallet_id, put_back(wallet, payment.refunds[refund_id].amount_cents, cause))
     unit.emit(payment_id, payments.complete_refund(payment, refund_id))
 
 

@@ -162,6 +162,14 @@ class PaymentRefundFailed(Event, frozen=True):
     code: str
 
 
+@event("payment.surplus_returned.v1")
+class SurplusReturned(Event, frozen=True):
+    """A wallet had paid, and the provider's intent was paid as well: the provider gave that money back."""
+
+    provider_ref: str
+    amount_cents: int
+
+
 @event("payment.notice_received.v1")
 class PaymentNoticeReceived(Event, frozen=True):
     """A provider's notice, kept so that it is never applied twice."""
@@ -215,6 +223,7 @@ class Payment(msgspec.Struct, frozen=True):
     failure_detail: str | None = None
     closed: bool = False
     refunds: Mapping[UUID, Refund] = {}
+    surplus_returned: bool = False
     notices: frozenset[str] = frozenset()
     failures: int = 0
     failure_notices: int = 0
@@ -249,7 +258,7 @@ class Payment(msgspec.Struct, frozen=True):
         return self.amount_cents - sum(r.amount_cents for r in self.refunds.values() if r.state != "FAILED")
 
 
-def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0911 - one case a fact
+def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0911, PLR0912 - one case a fact
     """The payment after one more event."""
     replace = msgspec.structs.replace
     match state, event:
@@ -283,6 +292,8 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
             refunded = replace(state, refunds={**state.refunds, refund_id: Refund(amount_cents, "DONE")})
             whole = refunded.refunded_cents >= state.amount_cents
             return replace(refunded, status="REFUNDED" if whole else "PARTIALLY_REFUNDED")
+        case Payment(), SurplusReturned():
+            return replace(state, surplus_returned=True)
         case Payment(), PaymentRefundFailed(refund_id=refund_id):
             return replace(
                 state, refunds={**state.refunds, refund_id: replace(state.refunds[refund_id], state="FAILED")}

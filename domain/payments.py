@@ -38,6 +38,7 @@ from domain.payment_facts import (
     PaymentSubmitted,
     Refund,
     Status,
+    SurplusReturned,
     evolve,
 )
 
@@ -65,6 +66,7 @@ __all__ = [
     "PaymentSubmitted",
     "Refund",
     "Status",
+    "SurplusReturned",
     "evolve",
 ]
 
@@ -251,6 +253,13 @@ def fail_refund(payment: Payment, refund_id: UUID, code: str) -> list[Event]:
     return [PaymentRefundFailed(refund_id=refund_id, code=code)]
 
 
+def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
+    """The provider gave back what was paid there beside a wallet's payment; saying so again changes nothing."""
+    if payment.surplus_returned or payment.wallet_id is None:
+        return []
+    return [SurplusReturned(provider_ref=provider_ref, amount_cents=payment.amount_cents)]
+
+
 # -- decisions: the provider's notices ---------------------------------------------------------------------------------
 
 
@@ -297,7 +306,7 @@ def _following(payment: Payment, notice_event_id: str, type: str, intent: Notice
             )
         case "payment_intent.canceled":
             return cancel_intent(payment, "provider")
-        case "charge.refunded" if intent.refunded_cents > 0:
+        case "charge.refunded" if intent.refunded_cents > 0 and payment.wallet_id is None:
             # What went back has come before, though the notice of it be still under way.
             captured = [] if payment.is_captured else _captured(payment, intent)
             return [*captured, *_refunded_elsewhere(reduce(_after, captured, payment), notice_event_id, intent)]

@@ -1,7 +1,7 @@
 """A wallet: one person's money in one currency, kept with the shop.
 
-Its balance is never below zero, and while it is inactive nothing goes in or out, except what a failed transfer took:
-that always comes back.
+Its balance is never below zero, and while it is inactive nothing goes in or out, except what was taken for nothing, by
+a transfer or an order that came to nothing: that always comes back.
 """
 
 from uuid import UUID
@@ -57,7 +57,8 @@ class FundsAdded(Event, frozen=True):
 class FundsDeducted(Event, frozen=True):
     """Money went out; `balance_cents` is the balance after it.
 
-    Why: an order's payment (payment_id), a transfer (transaction_id alone), or an adjustment by an ADMIN (neither).
+    Why: an order's payment (payment_id), a transfer (transaction_id alone), a deposit that the provider gave back
+    (both, as of an order paid by a transaction), or an adjustment by an ADMIN (neither).
     """
 
     amount_cents: int
@@ -131,7 +132,7 @@ def add_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
 
 
 def give_back(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
-    """Put back what a transfer took and could not deliver, though the wallet may have been deactivated since.
+    """Put back what was taken for nothing, though the wallet may have been deactivated since.
 
     Raises Invalid("invalid_amount").
     """

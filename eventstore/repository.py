@@ -58,6 +58,7 @@ class _Stream(msgspec.Struct):
     state: Any
     cached: bool
     events: list[msgspec.Struct]
+    glanced: bool = False
 
 
 class Unit:
@@ -76,6 +77,12 @@ class Unit:
         if stream is None:
             stream = self._streams[stream_id] = await self._first_load(aggregate, stream_id)
         state: S | None = stream.state
+        return state
+
+    async def glance(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
+        """As `load`, of a state that a later step decides on again: that it has not moved on since is not checked."""
+        state = await self.load(aggregate, stream_id)
+        self._streams[stream_id].glanced = True
         return state
 
     async def _first_load(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
@@ -113,7 +120,7 @@ class Unit:
 
     async def is_stale(self) -> bool:
         """Whether a cached stream has moved on that no version check covers, for nothing is appended to it."""
-        unchecked = [(i, s) for i, s in self._streams.items() if s.cached and not s.events]
+        unchecked = [(i, s) for i, s in self._streams.items() if s.cached and not s.events and not s.glanced]
         loads = [self._repository.load(s.aggregate, i) for i, s in unchecked]
         versions = [version for version, _, _ in await asyncio.gather(*loads)]
         return versions != [s.version for _, s in unchecked]

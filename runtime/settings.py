@@ -147,6 +147,13 @@ class Settings(BaseSettings):
             raise ValueError("Stripe's secret key is needed with LUDOTECA_PAYMENT_PROVIDER=stripe")
         return value
 
+    @field_validator("payment_webhook_secrets")
+    @classmethod
+    def _secrets_of_stripe(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        if info.data.get("payment_provider") == "stripe" and not value:
+            raise ValueError("the webhook's signing secret is needed with LUDOTECA_PAYMENT_PROVIDER=stripe")
+        return value
+
     @field_validator("smtp_url")
     @classmethod
     def _smtp(cls, value: SecretStr) -> SecretStr:

@@ -26,7 +26,7 @@ from commands.bus import CommandBus
 from commands.catalog import Catalog
 from commands.client_secrets import ClientSecrets
 from commands.deadlines import Fire
-from commands.deposits import deposits
+from commands.deposits import Deposits
 from commands.identity import Accounts
 from commands.ledger import Ledger
 from commands.mail_tokens import MailTokens
@@ -208,7 +208,7 @@ class Core:
         return [
             processes.payment_jobs(self.bus, queues.payments),
             processes.settlement(self.bus),
-            deposits(self.bus),
+            Deposits(self.bus).reactor,
             Ledger(self.bus).reactor,
             processes.library_grants(self.bus),
             notice_processes.people_told(self.bus, self.mail_tokens),
@@ -274,7 +274,7 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
         yield Queues(
             PostgresQueue(pool, PAYMENTS, backoff=backoff, lease_seconds=LEASE_SECONDS),
             PostgresQueue(pool, MAIL, backoff=notice_backoff, lease_seconds=LEASE_SECONDS),
-            PostgresQueue(pool, FISCAL, backoff=backoff, lease_seconds=LEASE_SECONDS),
+            PostgresQueue(pool, FISCAL, backoff=notice_backoff, lease_seconds=LEASE_SECONDS),
             PostgresQueue(pool, WEBHOOKS, backoff=webhook_backoff, lease_seconds=LEASE_SECONDS),
         )
         return
@@ -283,6 +283,6 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
         yield Queues(
             rabbitmq.RabbitQueue(connection, PAYMENTS, backoff=backoff),
             rabbitmq.RabbitQueue(connection, MAIL, backoff=notice_backoff),
-            rabbitmq.RabbitQueue(connection, FISCAL, backoff=backoff),
+            rabbitmq.RabbitQueue(connection, FISCAL, backoff=notice_backoff),
             rabbitmq.RabbitQueue(connection, WEBHOOKS, backoff=webhook_backoff),
         )

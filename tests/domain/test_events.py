@@ -83,6 +83,7 @@ WIRE = {
     "payment.refund_requested.v1": "refund_id amount_cents reason",
     "payment.refunded.v1": "refund_id amount_cents provider_ref?",
     "payment.refund_failed.v1": "refund_id code",
+    "payment.surplus_returned.v1": "provider_ref amount_cents",
     "payment.notice_received.v1": "provider_event_id type outcome",
     "payment.fiscal.number.given.v1": "order_id seller_id number year",
     "payment.fiscal.receipt.requested.v1": "order_id seller_id number year amount_cents currency",

@@ -187,6 +187,9 @@ class Money(RuleBasedStateMachine):
         for payment_id in self.order_payments:
             payment = await till.payment(payment_id)
             if payment.is_captured:
+                assert payment.order_id is not None
+                if (await till.order(payment.order_id)).status == "CANCELLED":
+                    assert payment.status == "REFUNDED"
                 kept = payment.amount_cents - payment.refunded_cents
                 earned += kept
                 if payment.wallet_id is not None:

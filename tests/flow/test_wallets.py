@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from commands.bus import SYSTEM, Caller
+from commands.ports import ProviderRefused
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, REVENUE, TRANSFERS, seller_account, wallet_account
 from domain.payments import Method
@@ -179,6 +180,22 @@ async def test_an_unpaid_deposit_expires_and_late_money_goes_back(till: Till) ->
     assert await till.balance(wallet) == 0
 
 
+async def test_a_deposit_is_not_refunded_here_but_follows_what_the_provider_gave_back(till: Till) -> None:
+    ann = await till.person()
+    wallet = await till.wallet(ann, 100)
+    payment_id = (await till.transaction(await deposited(till, ann, wallet, VISA))).payment_id
+    assert payment_id is not None
+    await till.settle()
+    with pytest.raises(Conflict, match="deposit_not_refundable"):
+        await till.core.payments.refund(ADMIN, payment_id, None, "please")
+    before = await till.accounts()
+    await till.notice(payment_id, "charge.refunded", amount_refunded=500)
+    await till.settle()
+    accounts = await till.accounts()
+    assert await till.balance(wallet) == accounts[wallet_account(wallet)] == 100
+    assert accounts[CLEARING] == before[CLEARING]
+
+
 # -- orders ------------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +238,42 @@ async def test_an_open_order_is_paid_by_a_transaction_and_its_intent_is_given_up
     with pytest.raises(Conflict, match="payment_started"):
         await till.core.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     assert await till.balance(wallet) == 3001
+
+
+async def test_what_is_paid_by_card_beside_the_wallet_goes_back_to_the_card(till: Till) -> None:
+    ann = await till.person()
+    wallet, game = await till.wallet(ann, 5000), await till.game()
+    placed = (await till.core.orders.place(ann, game, None)).value
+    await till.settle()
+    ref = (await till.payment(placed.payment_id)).provider_ref
+    assert ref is not None
+    await till.core.provider.confirm(ref, method="pm_card_visa", idempotency_key="by the buyer")
+    await till.core.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
+    await till.notice(placed.payment_id, "payment_intent.succeeded")
+    await till.settle()
+    events = [each.env.name for each in await till.core.log.read_stream(placed.payment_id)]
+    assert events.count("payment.surplus_returned.v1") == 1
+    assert (await till.payment(placed.payment_id)).status == "CAPTURED"
+    assert await till.balance(wallet) == 3001
+    with pytest.raises(ProviderRefused, match="already"):
+        await till.core.provider.refund(ref, amount_cents=1, idempotency_key="what is left")
+
+
+async def test_a_paid_order_is_not_cancelled_before_its_settlement(till: Till) -> None:
+    ann = await till.person()
+    await till.wallet(ann, 5000)
+    placed = (await till.core.orders.place(ann, await till.game(), BY_WALLET)).value
+    with pytest.raises(Conflict, match="order_not_cancellable"):
+        await till.core.orders.cancel(ann, placed.order_id)
+
+
+async def test_nobody_but_its_owner_spends_a_wallets_money(till: Till) -> None:
+    ann = await till.person()
+    wallet = await till.wallet(ann, 5000)
+    placed = (await till.core.orders.place(ann, await till.game(), None)).value
+    with pytest.raises(Forbidden, match="not_yours"):
+        await till.core.payments.attach(ADMIN, placed.order_id, BY_WALLET)
+    assert await till.balance(wallet) == 5000
 
 
 async def test_refunds_go_back_to_the_wallet_in_parts_with_the_fee_pro_rata(till: Till) -> None:

@@ -13,7 +13,7 @@ from adapters import webhook_signature
 from commands import processes
 from commands.aggregates import ORDER, PAYMENT, TRANSACTION, WALLET
 from commands.bus import SYSTEM, Caller
-from commands.deposits import deposits
+from commands.deposits import Deposits
 from commands.ledger import Ledger
 from commands.ports import DeadLetter, Delivery, Job, JobHandler
 from domain.catalog import Listing, Price
@@ -74,7 +74,7 @@ class Till:
             processes.payment_jobs(core.bus, self.queue),
             processes.settlement(core.bus),
             processes.library_grants(core.bus),
-            deposits(core.bus),
+            Deposits(core.bus).reactor,
             Ledger(core.bus).reactor,
         ]
         self._position = 0
