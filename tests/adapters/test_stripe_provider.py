@@ -61,9 +61,9 @@ async def test_stripe_understands_every_call(provider: PaymentProvider) -> None:
     assert await provider.find(uuid4()) is None
 
 
-async def test_a_key_that_is_none_is_refused(stripe_mock_url: str) -> None:
+async def test_a_key_that_is_none_declines_no_buyer(stripe_mock_url: str) -> None:
     provider = StripeProvider("nonsense", [NEW], api_base=stripe_mock_url)
-    with pytest.raises(ProviderRefused, match="http_401"):
+    with pytest.raises(ProviderUnavailable, match="401"):
         await provider.get("pi_1")
     await provider.aclose()
 
@@ -207,9 +207,7 @@ async def test_a_server_that_is_not_there_or_silent_is_unavailable() -> None:
     [
         (error("400 Bad Request", code="amount_too_small", payment_intent=intent_json()), "amount_too_small"),
         (error("400 Bad Request", type="idempotency_error"), "http_400"),
-        (error("401 Unauthorized"), "http_401"),
         (error("402 Payment Required", type="card_error", code="expired_card"), "expired_card"),
-        (error("403 Forbidden"), "http_403"),
         (error("404 Not Found", code="resource_missing"), "resource_missing"),
     ],
 )  # fmt: skip

@@ -12,7 +12,13 @@ def test_stripe_needs_its_key() -> None:
         Settings(payment_provider="stripe")
 
 
+def test_stripe_needs_the_secret_of_its_webhook() -> None:
+    with pytest.raises(ValidationError, match="the webhook's signing secret is needed"):
+        Settings(payment_provider="stripe", stripe_api_key="sk_test_123")
+
+
 def test_the_simulated_provider_runs_only_where_it_takes_the_money() -> None:
     assert "provider" in _commands(Settings())
     assert "provider" not in _commands(Settings(provider_url="http://elsewhere"))
-    assert "provider" not in _commands(Settings(payment_provider="stripe", stripe_api_key="sk_test_123"))
+    stripe = Settings(payment_provider="stripe", stripe_api_key="sk_test_123", payment_webhook_secrets="whsec_1")
+    assert "provider" not in _commands(stripe)
