@@ -1,9 +1,12 @@
 """Every kind of stream, and how it folds. Snapshots only where streams grow long and hold nothing personal."""
 
 from domain import (
+    cart,
     catalog,
     claims,
+    fulfilment,
     identity,
+    inventory,
     ledger,
     library,
     notices,
@@ -32,8 +35,14 @@ RECEIPT = Aggregate("receipt", receipts.Receipt, receipts.evolve)
 WEBHOOK_ENDPOINT = Aggregate("webhook_endpoint", webhook_endpoints.WebhookEndpoint, webhook_endpoints.evolve)
 WEBHOOK_INDEX = Aggregate("webhook_index", webhook_endpoints.EndpointIndex, webhook_endpoints.evolve_index)
 WEBHOOK_DELIVERY = Aggregate("webhook_delivery", webhook_deliveries.WebhookDelivery, webhook_deliveries.evolve)
+STOCK = Aggregate("stock", inventory.Stock, inventory.evolve, snapshot_every=200)
+CART = Aggregate("cart", cart.Cart, cart.evolve)
+SHIPMENT = Aggregate("shipment", fulfilment.Shipment, fulfilment.evolve)
 
 ALL = (
+    STOCK,
+    CART,
+    SHIPMENT,
     USER,
     CLAIM,
     GAME,

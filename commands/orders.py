@@ -1,18 +1,20 @@
 """What may change about orders: place, cancel, expire, refund; and waiting until one is settled."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import CLAIM, GAME, ORDER, PAYMENT, USER
+from commands.aggregates import CART, CLAIM, GAME, ORDER, PAYMENT, SHIPMENT, STOCK, USER
 from commands.bus import Caller, CommandBus, Landed
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
-from domain import catalog, claims, orders, payments
+from domain import cart as carts
+from domain import catalog, claims, fulfilment, inventory, orders, payments
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
 from domain.ids import PLATFORM_ID, claim_id
+from domain.inventory import stock_id
 from domain.orders import Order, OrderLine
 from domain.payments import Method, Payment
 from eventstore.follower import StreamFollower
@@ -88,23 +90,17 @@ class Orders:
             if game.listing.kind == "PHYSICAL":
                 raise Invalid("cart_required", "what is shipped is bought through the cart")
             ownership = claim_id("ownership", buyer_id, game_id)
-            await self._expire_holder(unit, ownership)
+            await free_overdue_ownership(unit, ownership, self._bus.clock.now())
             owned = Conflict("already_owned", "you own this game, or have an unpaid order of it")
             taken = claims.take(await unit.load(CLAIM, ownership), "ownership", made.order_id, owned)
             price = catalog.offer(game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
-            await self._emit_payment(unit, made, buyer_id, price, method)
+            await emit_payment(unit, made, buyer_id, price, method, self._bus.clock.now() + self._payment_ttl)
             unit.emit(ownership, taken)
             unit.refer(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
         return await self._bus.run(decision, caller, once)
-
-    async def _expire_holder(self, unit: Unit, ownership: UUID) -> None:
-        """An overdue order holds nothing, though nobody may have fired its deadline yet."""
-        claim = await unit.load(CLAIM, ownership)
-        if claim is not None and claim.held:
-            await self._expire(unit, claim.holder_id)
 
     def _emit_order(
         self,
@@ -136,31 +132,6 @@ class Orders:
         )
         unit.create(ORDER, made.order_id, placed)
 
-    async def _emit_payment(
-        self, unit: Unit, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None
-    ) -> None:
-        wallet_id = None
-        if method is not None and method.type == "wallet" and price.amount_cents:
-            wallet_id = await wallet_of(unit, buyer_id, price.currency)
-            method = Method("wallet", str(wallet_id))
-        elif price.amount_cents == 0:
-            method = None
-        requested = payments.request(
-            order_id=made.order_id,
-            buyer_id=buyer_id,
-            amount_cents=price.amount_cents,
-            currency=price.currency,
-            expires_at=self._bus.clock.now() + self._payment_ttl,
-            method=method,
-        )
-        unit.create(PAYMENT, made.payment_id, requested)
-        if price.amount_cents == 0:
-            payment = PAYMENT.fold(None, requested)
-            assert payment is not None
-            unit.emit(made.payment_id, payments.capture(payment, "free"))
-        elif wallet_id is not None:
-            await pay_from_wallet(unit, made.payment_id, wallet_id)
-
     # -- calling it off ------------------------------------------------------------------------------------------------
 
     async def cancel(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> Landed[None]:
@@ -171,7 +142,7 @@ class Orders:
             payment = await unit.load(PAYMENT, order.payment_id)
             if payment is not None and payment.is_captured:
                 raise Conflict("order_not_cancellable", "a paid order cannot be cancelled, only refunded")
-            await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"))
+            await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._bus.clock.now())
             unit.refer(order_id=order_id)
 
         return await self._bus.run(decision, caller, once)
@@ -180,16 +151,9 @@ class Orders:
         """The deadline fired: cancel it if it is still unpaid."""
 
         async def decision(unit: Unit) -> None:
-            await self._expire(unit, order_id)
+            await expire_unpaid(unit, order_id, self._bus.clock.now())
 
         return await self._bus.run(decision, caller, once)
-
-    async def _expire(self, unit: Unit, order_id: UUID) -> None:
-        """Cancel an order that is overdue. Where money has come, the settlement decides whether it came in time."""
-        order = await unit.load(ORDER, order_id)
-        payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
-        if order is not None and (payment is None or not payment.is_captured):
-            await call_off(unit, order_id, order, orders.expire(order, self._bus.clock.now()))
 
     async def refund(
         self,
@@ -240,8 +204,53 @@ class Orders:
 # -- shared with the processes that follow payments --------------------------------------------------------------------
 
 
-async def call_off(unit: Unit, order_id: UUID, order: Order, cancelled: list[Event]) -> None:
-    """Emit an order's cancellation with all that goes with it: the payment takes no more tries, claims are released."""
+async def emit_payment(
+    unit: Unit, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None, expires_at: datetime
+) -> None:
+    """Ask for an order's money. What costs nothing is captured at once, and so is what a wallet pays.
+
+    Raises NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive.
+    """
+    wallet_id = None
+    if method is not None and method.type == "wallet" and price.amount_cents:
+        wallet_id = await wallet_of(unit, buyer_id, price.currency)
+        method = Method("wallet", str(wallet_id))
+    requested = payments.request(
+        order_id=made.order_id,
+        buyer_id=buyer_id,
+        amount_cents=price.amount_cents,
+        currency=price.currency,
+        expires_at=expires_at,
+        method=method,
+    )
+    unit.create(PAYMENT, made.payment_id, requested)
+    if price.amount_cents == 0:
+        payment = PAYMENT.fold(None, requested)
+        assert payment is not None
+        unit.emit(made.payment_id, payments.capture(payment, "free"))
+    elif wallet_id is not None:
+        await pay_from_wallet(unit, made.payment_id, wallet_id)
+
+
+async def free_overdue_ownership(unit: Unit, ownership: UUID, now: datetime) -> None:
+    """An overdue order holds nothing, though nobody may have fired its deadline yet."""
+    claim = await unit.load(CLAIM, ownership)
+    if claim is not None and claim.held:
+        await expire_unpaid(unit, claim.holder_id, now)
+
+
+async def expire_unpaid(unit: Unit, order_id: UUID, now: datetime) -> None:
+    """Cancel an order that is overdue. Where money has come, the settlement decides whether it came in time."""
+    order = await unit.load(ORDER, order_id)
+    payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
+    if order is not None and (payment is None or not payment.is_captured):
+        await call_off(unit, order_id, order, orders.expire(order, now), now)
+
+
+async def call_off(unit: Unit, order_id: UUID, order: Order, cancelled: list[Event], now: datetime) -> None:
+    """Emit an order's cancellation with all that goes with it: the payment takes no more tries, claims and stock are
+    released, shipments cancelled, and the cart that it came from is abandoned.
+    """
     if not cancelled:
         return
     unit.emit(order_id, cancelled)
@@ -249,6 +258,35 @@ async def call_off(unit: Unit, order_id: UUID, order: Order, cancelled: list[Eve
     if payment is not None:
         unit.emit(order.payment_id, payments.cancel_intent(payment, "order_cancelled"))
     await release_ownership(unit, order_id, order, "order cancelled")
+    for line in order.lines:
+        if line.reservation_id is not None and (stock := await unit.load(STOCK, stock_id(line.game_id))) is not None:
+            unit.emit(stock_id(line.game_id), inventory.release(stock, line.reservation_id, "order cancelled"))
+    await cancel_shipments(unit, order, now)
+    if order.cart_id is not None and (cart := await unit.load(CART, order.cart_id)) is not None:
+        unit.emit(order.cart_id, carts.abandon(cart))
+
+
+async def cancel_shipments(unit: Unit, order: Order, now: datetime) -> None:
+    """Nothing more is sent for this order."""
+    for shipment_id in order.shipment_ids:
+        shipment = await unit.load(SHIPMENT, shipment_id)
+        assert shipment is not None
+        unit.emit(shipment_id, fulfilment.cancel(shipment, now))
+
+
+async def fulfil(unit: Unit, order: Order) -> None:
+    """The order is confirmed: what it held is sold, its shipments may go, its cart is done."""
+    for line in order.lines:
+        if line.reservation_id is not None:
+            stock = await unit.load(STOCK, stock_id(line.game_id))
+            assert stock is not None
+            unit.emit(stock_id(line.game_id), inventory.confirm_sale(stock, line.reservation_id))
+    for shipment_id in order.shipment_ids:
+        shipment = await unit.load(SHIPMENT, shipment_id)
+        assert shipment is not None
+        unit.emit(shipment_id, fulfilment.confirm(shipment))
+    if order.cart_id is not None and (cart := await unit.load(CART, order.cart_id)) is not None:
+        unit.emit(order.cart_id, carts.complete(cart))
 
 
 async def release_ownership(unit: Unit, order_id: UUID, order: Order, reason: str) -> None:

@@ -10,14 +10,14 @@ from uuid import UUID
 
 from commands.aggregates import LIBRARY, ORDER, PAYMENT
 from commands.bus import CommandBus
-from commands.orders import call_off, emit_refund, release_ownership
+from commands.orders import call_off, emit_refund, fulfil, release_ownership
 from commands.ports import PersonKeys, WorkQueue
 from commands.reactors import Reactor, caused, job_for, once_for
 from domain import library, orders
 from domain.errors import Conflict
 from domain.identity import UserForgotten
 from domain.ids import derived, library_id
-from domain.orders import OrderCancelled, OrderCompleted, OrderRefunded
+from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded
 from domain.payments import (
     DepositFailed,
     Method,
@@ -97,9 +97,13 @@ def settlement(bus: CommandBus) -> Reactor:
             order = await unit.load(ORDER, event.order_id)
             assert order is not None
             try:
-                unit.emit(event.order_id, orders.confirm(order, env.recorded_at))
+                confirmed = orders.confirm(order, env.recorded_at)
+                unit.emit(event.order_id, confirmed)
+                if confirmed:
+                    await fulfil(unit, order)
             except Conflict:
-                await call_off(unit, event.order_id, order, orders.expire(order, env.recorded_at))
+                expired = orders.expire(order, env.recorded_at)
+                await call_off(unit, event.order_id, order, expired, env.recorded_at)
                 payment = await unit.load(PAYMENT, env.stream_id)
                 assert payment is not None
                 if left := payment.refundable_cents:
@@ -121,7 +125,7 @@ def settlement(bus: CommandBus) -> Reactor:
             order = await unit.load(ORDER, order_id)
             assert order is not None
             if order.status == "PENDING_PAYMENT":
-                await call_off(unit, order_id, order, orders.cancel(order, reason))
+                await call_off(unit, order_id, order, orders.cancel(order, reason), env.recorded_at)
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 
@@ -151,7 +155,18 @@ def library_grants(bus: CommandBus) -> Reactor:
     """Grants what was bought; takes it back after a full refund."""
     name = "library_grants"
 
-    async def completed(event: OrderCompleted, env: Envelope) -> None:
+    async def completed(_event: OrderCompleted, env: Envelope) -> None:
+        order = await bus.repository.seen(ORDER, env.stream_id)
+        if order is not None and order.is_digital:
+            await grant(env)
+
+    async def confirmed(_event: OrderConfirmed, env: Envelope) -> None:
+        """Of a mixed order the games are granted when it is paid, not when the rest is delivered."""
+        order = await bus.repository.seen(ORDER, env.stream_id)
+        if order is not None and not order.is_digital and any(line.kind == "DIGITAL" for line in order.lines):
+            await grant(env)
+
+    async def grant(env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
             order = await unit.load(ORDER, env.stream_id)
             assert order is not None
@@ -188,7 +203,7 @@ def library_grants(bus: CommandBus) -> Reactor:
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 
-    return Reactor(name, {OrderCompleted: completed, OrderRefunded: refunded})
+    return Reactor(name, {OrderConfirmed: confirmed, OrderCompleted: completed, OrderRefunded: refunded})
 
 
 def forgetting(keys: PersonKeys) -> Reactor:

@@ -129,6 +129,11 @@ class Order(msgspec.Struct, frozen=True):
         """Whether nothing of it is to be shipped."""
         return all(line.kind == "DIGITAL" for line in self.lines)
 
+    @property
+    def shipment_ids(self) -> list[UUID]:
+        """Its shipments, one per seller who has something to send."""
+        return list(dict.fromkeys(line.shipment_id for line in self.lines if line.shipment_id is not None))
+
     def is_overdue(self, now: datetime) -> bool:
         """Whether it is unpaid past its deadline: expired, though perhaps nobody has fired the deadline yet."""
         return self.status == "PENDING_PAYMENT" and now >= self.expires_at
@@ -141,7 +146,7 @@ def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 
             return Order(**msgspec.structs.asdict(event))
         case Order(), OrderConfirmed():
             return msgspec.structs.replace(state, status="CONFIRMED", provisional=False)
-        case Order(), OrderCompleted():
+        case Order(), OrderCompleted() if state.is_digital:
             return msgspec.structs.replace(state, status="COMPLETED")
         case Order(), OrderStatusChanged():
             return msgspec.structs.replace(state, status=event.status)
@@ -220,6 +225,15 @@ def confirm(order: Order, paid_at: datetime) -> list[Event]:
         return []
     confirmed = OrderConfirmed(payment_id=order.payment_id)
     return [confirmed, OrderCompleted()] if order.is_digital else [confirmed]
+
+
+def follow(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> list[Event]:
+    """Come as far as the shipments have; delivered, it is complete. An order that was refunded meanwhile stays so."""
+    steps = ["CONFIRMED", "PROCESSING", "SHIPPED", "DELIVERED"]
+    if status is None or order.status not in steps or steps.index(status) <= steps.index(order.status):
+        return []
+    changed = OrderStatusChanged(status=status, shipment_id=shipment_id)
+    return [changed, OrderCompleted()] if status == "DELIVERED" else [changed]
 
 
 def cancel(order: Order, reason: str) -> list[Event]:

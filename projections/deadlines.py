@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from domain.cart import CartAbandoned, CartCreated, CheckoutInitiated, ItemAdded, ItemChanged, ItemRemoved
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated
 from domain.payments import DepositFailed, PaymentIntentCancelled, PaymentProcessed, PaymentRequested
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed
@@ -17,6 +18,9 @@ DEPOSIT_PAYMENT = "deposit.payment"
 
 TRANSFER = "transfer"
 """… by which a transfer should have come to its end: whoever drove it is gone, and another goes on."""
+
+CART = "cart"
+"""… by which a cart must have been changed again, or checked out."""
 
 TRANSFER_PATIENCE = timedelta(seconds=5)
 
@@ -45,12 +49,16 @@ def _transfer_of(_: object, env: Envelope) -> tuple[UUID, str]:
     return env.stream_id, TRANSFER
 
 
+def _cart_of(_: object, env: Envelope) -> tuple[UUID, str]:
+    return env.stream_id, CART
+
+
 class Deadlines(Projection[DeadlineRow]):
-    """Every deadline that has neither been met nor fired: of orders and deposits, as long as they await payment, and of
-    transfers under way.
+    """Every deadline that has neither been met nor fired: of carts, of orders and deposits as long as they await
+    payment, and of transfers under way.
     """
 
-    name, version, row = "deadlines", 2, DeadlineRow
+    name, version, row = "deadlines", 3, DeadlineRow
 
     @on(OrderCreated, key=_payment_of)
     def order_created(self, rows: Rows[DeadlineRow], event: OrderCreated, env: Envelope) -> None:
@@ -85,3 +93,17 @@ class Deadlines(Projection[DeadlineRow]):
         self, rows: Rows[DeadlineRow], event: TransactionCompleted | TransactionFailed, env: Envelope
     ) -> None:
         rows.delete(_transfer_of(event, env))
+
+    @on(CartCreated, key=_cart_of)
+    @on(ItemAdded, key=_cart_of)
+    @on(ItemChanged, key=_cart_of)
+    @on(ItemRemoved, key=_cart_of)
+    def cart_changed(
+        self, rows: Rows[DeadlineRow], event: CartCreated | ItemAdded | ItemChanged | ItemRemoved, env: Envelope
+    ) -> None:
+        rows.put(DeadlineRow(env.stream_id, CART, event.expires_at, env.version))
+
+    @on(CheckoutInitiated, key=_cart_of)
+    @on(CartAbandoned, key=_cart_of)
+    def cart_left(self, rows: Rows[DeadlineRow], event: CheckoutInitiated | CartAbandoned, env: Envelope) -> None:
+        rows.delete(_cart_of(event, env))

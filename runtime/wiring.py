@@ -23,11 +23,13 @@ from adapters.webhook_sender import HttpWebhookSender
 from api.tokens import Tokens, new_private_key
 from commands import notice_processes, processes
 from commands.bus import CommandBus
+from commands.carts import Carts
 from commands.catalog import Catalog
 from commands.client_secrets import ClientSecrets
 from commands.deadlines import Fire
 from commands.deposits import Deposits
 from commands.identity import Accounts
+from commands.inventory import Inventory, stock_opened
 from commands.ledger import Ledger
 from commands.mail_tokens import MailTokens
 from commands.notice_worker import NoticeWorker
@@ -37,6 +39,7 @@ from commands.payments import Payments
 from commands.ports import Carrier, PasswordHasher, PaymentProvider, WorkQueue
 from commands.reactors import Reactor
 from commands.receipt_worker import ReceiptWorker, fiscal_receipts
+from commands.shipments import Shipments, fulfilment_follows
 from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
@@ -48,7 +51,7 @@ from eventstore.keys import secret
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
-from projections.deadlines import DEPOSIT_PAYMENT, ORDER_PAYMENT, TRANSFER
+from projections.deadlines import CART, DEPOSIT_PAYMENT, ORDER_PAYMENT, TRANSFER
 from runtime.codec import codec
 from runtime.instance import database_url
 from runtime.settings import Settings
@@ -125,6 +128,32 @@ class Core:
         self.stack.push_async_callback(transactions.close)
         return transactions
 
+    @cached_property
+    def inventory(self) -> Inventory:
+        settings = self.settings
+        return Inventory(
+            self.bus,
+            low_stock=settings.low_stock,
+            cart_ttl=timedelta(seconds=settings.cart_ttl_seconds),
+            allocation_ttl=timedelta(seconds=settings.allocation_ttl_seconds),
+        )
+
+    @cached_property
+    def carts(self) -> Carts:
+        settings = self.settings
+        return Carts(
+            self.bus,
+            cart_ttl=timedelta(seconds=settings.cart_ttl_seconds),
+            payment_ttl=timedelta(seconds=settings.payment_ttl_seconds),
+            allocation_ttl=timedelta(seconds=settings.allocation_ttl_seconds),
+            low_stock=settings.low_stock,
+            fee_bps=settings.platform_fee_bps,
+        )
+
+    @cached_property
+    def shipments(self) -> Shipments:
+        return Shipments(self.bus)
+
     @property
     def deadline_commands(self) -> dict[str, Fire]:
         """What is done about each kind of deadline that is due."""
@@ -133,6 +162,7 @@ class Core:
             DEPOSIT_PAYMENT: lambda caller, payment_id, once: self.transactions.expire_deposit(
                 caller, payment_id, once=once
             ),
+            CART: lambda caller, cart_id, once: self.carts.expire(caller, cart_id, once=once),
             TRANSFER: lambda caller, transaction_id, _: self.transactions.resume(caller, transaction_id),
         }
 
@@ -209,6 +239,8 @@ class Core:
             processes.payment_jobs(self.bus, queues.payments),
             processes.settlement(self.bus),
             Deposits(self.bus).reactor,
+            stock_opened(self.bus),
+            fulfilment_follows(self.bus),
             Ledger(self.bus).reactor,
             processes.library_grants(self.bus),
             notice_processes.people_told(self.bus, self.mail_tokens),

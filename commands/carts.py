@@ -1,0 +1,292 @@
+"""What may change about carts: put in, change, take out, check out, expire.
+
+A cart, the stock that its lines hold, and on checkout the order, its payment and its shipments, change in one append:
+all of it, or nothing.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, STOCK, USER
+from commands.bus import Caller, CommandBus, Landed
+from commands.inventory import stock_of
+from commands.orders import Placed, emit_payment, free_overdue_ownership
+from domain import cart as carts
+from domain import catalog, claims, fulfilment, inventory, orders
+from domain.cart import Cart, Item
+from domain.errors import Conflict, Forbidden, NotFound
+from domain.fulfilment import ShipmentLine
+from domain.ids import PLATFORM_ID, claim_id
+from domain.inventory import stock_id
+from domain.orders import OrderLine
+from domain.payments import Method
+from eventstore.log import Once
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+
+
+class Carts:
+    """Commands on carts. `cart_ttl` is how long a cart lives after its last change, `payment_ttl` how long its order
+    may stay unpaid, `allocation_ttl` how long that order holds stock; `low_stock` and `fee_bps` as elsewhere.
+    """
+
+    def __init__(
+        self,
+        bus: CommandBus,
+        *,
+        cart_ttl: timedelta,
+        payment_ttl: timedelta,
+        allocation_ttl: timedelta,
+        low_stock: int,
+        fee_bps: int,
+    ) -> None:
+        self._bus = bus
+        self._cart_ttl, self._order_ttl = cart_ttl, min(payment_ttl, allocation_ttl)
+        self._low_stock, self._fee_bps = low_stock, fee_bps
+
+    async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
+        """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
+
+        Raises NotFound("product_not_found"); Conflict: product_unavailable, insufficient_stock (with `available`),
+        already_owned, already_in_cart, currency_mismatch, cart_full, amount_too_large; Invalid("invalid_quantity").
+        """
+        new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
+
+        async def decision(unit: Unit) -> UUID:
+            now, buyer_id = self._bus.clock.now(), caller.person()
+            buyer, game = await unit.load(USER, buyer_id), await unit.load(GAME, game_id)
+            if buyer is None or not buyer.may_act:
+                raise Forbidden("user_inactive", "the account is closed")
+            if game is None or game.status == "DRAFT":
+                raise NotFound("product_not_found", "there is no such product")
+            inventory.check_quantity(quantity)
+            price, digital = catalog.offer(game, buyer.region), game.listing.kind == "DIGITAL"
+            if digital:
+                await _must_not_own(unit, buyer_id, game_id)
+            cart_id = await self._open_cart(unit, buyer_id, new_cart_id, price.currency)
+            item = Item(
+                item_id=item_id,
+                game_id=game_id,
+                seller_id=game.seller_id,
+                sku=game.listing.sku,
+                title=game.listing.title,
+                quantity=quantity,
+                unit_price_cents=price.amount_cents,
+                reservation_id=None if digital else reservation_id,
+            )
+            until = now + self._cart_ttl
+            cart = await _existing(unit, cart_id)
+            added = carts.add(cart, item, price.currency, until, digital=digital, now=now)
+            await self._extend(unit, cart)
+            if not digital:
+                stock = await stock_of(unit, game_id)
+                reserved = inventory.reserve(
+                    stock, reservation_id, cart_id, quantity, until, now=now, threshold=self._low_stock
+                )
+                unit.emit(stock_id(game_id), reserved)
+            unit.emit(cart_id, added)
+            unit.refer(cart_id=cart_id, item_id=item_id)
+            return cart_id
+
+        return await self._bus.run(decision, caller, once)
+
+    async def change(self, caller: Caller, item_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
+        """Want another quantity of a line of the caller's cart; returns the cart's id.
+
+        Raises NotFound: cart_not_found, item_not_found; Conflict: insufficient_stock, cart_closed, amount_too_large;
+        Invalid("invalid_quantity").
+        """
+
+        async def decision(unit: Unit) -> UUID:
+            cart_id, cart = await self._own_cart(unit, caller)
+            until = self._bus.clock.now() + self._cart_ttl
+            changed = carts.change(cart, item_id, quantity, until, now=self._bus.clock.now())
+            await self._extend(unit, cart, {item_id: quantity})
+            unit.emit(cart_id, changed)
+            unit.refer(cart_id=cart_id)
+            return cart_id
+
+        return await self._bus.run(decision, caller, once)
+
+    async def remove(self, caller: Caller, item_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+        """Take a line out of the caller's cart; returns the cart's id.
+
+        Raises NotFound: cart_not_found, item_not_found; Conflict("cart_closed").
+        """
+
+        async def decision(unit: Unit) -> UUID:
+            cart_id, cart = await self._own_cart(unit, caller)
+            until = self._bus.clock.now() + self._cart_ttl
+            removed = carts.remove(cart, item_id, until, now=self._bus.clock.now())
+            await self._extend(unit, cart, {item_id: 0})
+            unit.emit(cart_id, removed)
+            unit.refer(cart_id=cart_id)
+            return cart_id
+
+        return await self._bus.run(decision, caller, once)
+
+    async def check_out(
+        self,
+        caller: Caller,
+        method: Method | None,
+        shipping_address: dict[str, str] | None,
+        *,
+        once: Once | None = None,
+    ) -> Landed[Placed]:
+        """Order what is in the caller's cart: order, payment, shipments and holds in one append.
+
+        Raises NotFound("cart_not_found" | "wallet_not_found"); Conflict: cart_empty, cart_closed, reservation_expired,
+        product_unavailable, already_owned, insufficient_funds, wallet_inactive; Invalid("shipping_address_required").
+        """
+        made = Placed(uuid7(), uuid7())
+
+        async def decision(unit: Unit) -> Placed:
+            now = self._bus.clock.now()
+            cart_id, cart = await self._own_cart(unit, caller)
+            unit.emit(cart_id, carts.check_out(cart, made.order_id, made.payment_id, now=now))
+            buyer = await unit.load(USER, cart.buyer_id)
+            assert buyer is not None
+            shipments: dict[UUID, UUID] = {}
+            lines = [await self._line(unit, cart, item, made.order_id, shipments) for item in cart.items.values()]
+            placed = orders.place(
+                buyer_id=cart.buyer_id,
+                region=buyer.region,
+                currency=cart.currency,
+                lines=lines,
+                payment_id=made.payment_id,
+                expires_at=now + self._order_ttl,
+                cart_id=cart_id,
+                shipping_address=shipping_address if shipments else None,
+            )
+            unit.create(ORDER, made.order_id, placed)
+            _emit_shipments(unit, made.order_id, lines, shipments)
+            price = catalog.Price("*", cart.total_cents, cart.currency)
+            await emit_payment(unit, made, cart.buyer_id, price, method, now + self._order_ttl)
+            claim = claim_id("cart", cart.buyer_id)
+            unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "checked out"))
+            unit.refer(order_id=made.order_id, payment_id=made.payment_id)
+            return made
+
+        return await self._bus.run(decision, caller, once)
+
+    async def expire(self, caller: Caller, cart_id: UUID, *, once: Once | None = None) -> Landed[None]:
+        """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past its time."""
+
+        async def decision(unit: Unit) -> None:
+            await self._expire(unit, cart_id, await _existing(unit, cart_id))
+
+        return await self._bus.run(decision, caller, once)
+
+    # -- the caller's cart ---------------------------------------------------------------------------------------------
+
+    async def _own_cart(self, unit: Unit, caller: Caller) -> tuple[UUID, Cart]:
+        claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
+        if claim is None or not claim.held:
+            raise NotFound("cart_not_found", "you have no cart")
+        return claim.holder_id, await _existing(unit, claim.holder_id)
+
+    async def _open_cart(self, unit: Unit, buyer_id: UUID, new_cart_id: UUID, currency: str) -> UUID:
+        """The buyer's cart; a new one when there is none, or its time is over."""
+        now, claim_stream = self._bus.clock.now(), claim_id("cart", buyer_id)
+        claim = await unit.load(CLAIM, claim_stream)
+        if claim is not None and claim.held:
+            cart = await _existing(unit, claim.holder_id)
+            if cart.is_open(now) and (cart.items or cart.currency == currency):
+                return claim.holder_id
+            await self._expire(unit, claim.holder_id, cart)
+            claim = await unit.load(CLAIM, claim_stream)
+            if claim is not None and claim.held:  # empty, in another currency
+                unit.emit(claim_stream, claims.release(claim, claim.holder_id, "another currency"))
+        taken = Conflict("cart_exists", "you have a cart already")
+        unit.emit(claim_stream, claims.take(await unit.load(CLAIM, claim_stream), "cart", new_cart_id, taken))
+        unit.create(CART, new_cart_id, carts.create(buyer_id, currency, now + self._cart_ttl))
+        return new_cart_id
+
+    async def _expire(self, unit: Unit, cart_id: UUID, cart: Cart) -> None:
+        now = self._bus.clock.now()
+        expired = carts.expire(cart, now)
+        if not expired:
+            return
+        unit.emit(cart_id, expired)
+        for item in cart.items.values():
+            if item.reservation_id is not None:
+                stock = await unit.load(STOCK, stock_id(item.game_id))
+                assert stock is not None
+                if item.reservation_id in stock.reservations:
+                    gone = [inventory.ReservationExpired(reservation_id=item.reservation_id)]
+                    unit.emit(stock_id(item.game_id), gone)
+        claim = claim_id("cart", cart.buyer_id)
+        unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "expired"))
+
+    async def _extend(self, unit: Unit, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
+        """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none."""
+        now = self._bus.clock.now()
+        for item in cart.items.values():
+            if item.reservation_id is None:
+                continue
+            stream_id, quantity = stock_id(item.game_id), changed.get(item.item_id, item.quantity)
+            stock = await unit.load(STOCK, stream_id)
+            assert stock is not None
+            if quantity == 0:
+                unit.emit(stream_id, inventory.release(stock, item.reservation_id, "removed from the cart"))
+                continue
+            until = now + self._cart_ttl
+            kept = inventory.change(stock, item.reservation_id, quantity, until, now=now, threshold=self._low_stock)
+            unit.emit(stream_id, kept)
+
+    # -- the order that a cart becomes ---------------------------------------------------------------------------------
+
+    async def _line(self, unit: Unit, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]) -> OrderLine:
+        """The order's line of an item, with its hold turned hard, or its ownership claimed."""
+        now, game = self._bus.clock.now(), await unit.load(GAME, item.game_id)
+        if game is None or game.status != "ACTIVE":
+            raise Conflict("product_unavailable", f"{item.title} is no longer sold", product_id=str(item.game_id))
+        if item.reservation_id is not None:
+            stock = await stock_of(unit, item.game_id)
+            until = now + self._order_ttl
+            allocated = inventory.allocate(stock, item.reservation_id, order_id, until, now=now)
+            unit.emit(stock_id(item.game_id), allocated)
+            shipments.setdefault(item.seller_id, uuid7())
+        else:
+            ownership = claim_id("ownership", cart.buyer_id, item.game_id)
+            await free_overdue_ownership(unit, ownership, now)
+            owned = Conflict("already_owned", f"you own {item.title}, or have an unpaid order of it")
+            taken = claims.take(await unit.load(CLAIM, ownership), "ownership", order_id, owned)
+            unit.emit(ownership, taken)
+        return OrderLine(
+            line_id=uuid7(),
+            game_id=item.game_id,
+            seller_id=item.seller_id,
+            kind=game.listing.kind,
+            title=item.title,
+            quantity=item.quantity,
+            unit_price_cents=item.unit_price_cents,
+            fee_bps=0 if item.seller_id == PLATFORM_ID else self._fee_bps,
+            shipment_id=None if item.reservation_id is None else shipments[item.seller_id],
+            reservation_id=item.reservation_id,
+        )
+
+
+def _emit_shipments(unit: Unit, order_id: UUID, lines: list[OrderLine], shipments: Mapping[UUID, UUID]) -> None:
+    """One for each seller who has something to send."""
+    for seller_id, shipment_id in shipments.items():
+        sent = [
+            ShipmentLine(line.line_id, line.game_id, line.title, line.quantity)
+            for line in lines
+            if line.shipment_id == shipment_id
+        ]
+        unit.create(SHIPMENT, shipment_id, fulfilment.create(order_id, seller_id, sent))
+
+
+async def _existing(unit: Unit, cart_id: UUID) -> Cart:
+    cart = await unit.load(CART, cart_id)
+    if cart is None:
+        raise NotFound("cart_not_found", "there is no such cart")
+    return cart
+
+
+async def _must_not_own(unit: Unit, buyer_id: UUID, game_id: UUID) -> None:
+    claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id))
+    if claim is not None and claim.held:
+        raise Conflict("already_owned", "you own this game, or have an unpaid order of it")

@@ -1,0 +1,174 @@
+"""What may change about stock: count it, and hold, allocate, release or sell some of it."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import GAME, STOCK
+from commands.bus import Caller, CommandBus, Landed
+from commands.reactors import Reactor, caused, once_for
+from domain import inventory
+from domain.catalog import GameCreated
+from domain.errors import Conflict, Forbidden, Invalid, NotFound
+from domain.events import Event
+from domain.inventory import Stock, stock_id
+from eventstore.log import Envelope, Once
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+
+Decide = Callable[[Stock, datetime], list[Event]]
+
+
+class StockNow(msgspec.Struct, frozen=True):
+    """A stock item after a command, and its version."""
+
+    stock: Stock
+    version: int
+
+
+class Inventory:
+    """Commands on stock. `low_stock` is the threshold at or below which stock is low; `cart_ttl` and `allocation_ttl`
+    how long a hold lasts that no cart or order looks after.
+    """
+
+    def __init__(self, bus: CommandBus, *, low_stock: int, cart_ttl: timedelta, allocation_ttl: timedelta) -> None:
+        self._bus, self.low_stock = bus, low_stock
+        self._cart_ttl, self._allocation_ttl = cart_ttl, allocation_ttl
+
+    async def set_total(
+        self,
+        caller: Caller,
+        game_id: UUID,
+        total: int,
+        expected_version: int | None = None,
+        *,
+        once: Once | None = None,
+    ) -> Landed[StockNow]:
+        """Say how many there are, held ones included (the seller, or an ADMIN).
+
+        Raises NotFound("product_not_found"); Forbidden("not_yours"); Conflict: version_conflict (with `version`),
+        stock_below_commitments; Invalid: invalid_quantity, not_physical.
+        """
+
+        async def decision(unit: Unit) -> StockNow:
+            stock = await stock_of(unit, game_id)
+            if not caller.may_act_for(stock.seller_id):
+                raise Forbidden("not_yours", "that is another seller's product")
+            version = unit.version_after(stock_id(game_id))
+            if expected_version is not None and expected_version != version:
+                raise Conflict("version_conflict", f"the stock is at version {version}", version=version)
+            unit.emit(stock_id(game_id), inventory.set_total(stock, total, self.low_stock))
+            unit.refer(product_id=game_id)
+            return await _now(unit, game_id)
+
+        return await self._bus.run(decision, caller, once)
+
+    async def reserve(
+        self, caller: Caller, game_id: UUID, quantity: int, cart_id: UUID, *, once: Once | None = None
+    ) -> Landed[UUID]:
+        """Hold some softly, for a cart of another system (ADMIN, SERVICE). Returns the reservation's id.
+
+        Raises NotFound("product_not_found"); Conflict("insufficient_stock"); Invalid; Forbidden.
+        """
+        reservation_id = uuid7()
+
+        def decide(stock: Stock, now: datetime) -> list[Event]:
+            until = now + self._cart_ttl
+            return inventory.reserve(stock, reservation_id, cart_id, quantity, until, now=now, threshold=self.low_stock)
+
+        _must_serve(caller)
+        return await self._change(caller, game_id, reservation_id, decide, once)
+
+    async def allocate(
+        self, caller: Caller, game_id: UUID, reservation_id: UUID, order_id: UUID, *, once: Once | None = None
+    ) -> Landed[UUID]:
+        """Turn a soft hold into a hard one (ADMIN, SERVICE). Raises NotFound; Conflict; Forbidden."""
+
+        def decide(stock: Stock, now: datetime) -> list[Event]:
+            return inventory.allocate(stock, reservation_id, order_id, now + self._allocation_ttl, now=now)
+
+        _must_serve(caller)
+        return await self._change(caller, game_id, reservation_id, decide, once)
+
+    async def release(
+        self, caller: Caller, game_id: UUID, reservation_id: UUID, reason: str, *, once: Once | None = None
+    ) -> Landed[UUID]:
+        """Give a hold up (ADMIN, SERVICE). Raises NotFound("reservation_not_found"), Forbidden."""
+
+        def decide(stock: Stock, _now: datetime) -> list[Event]:
+            released = inventory.release(stock, reservation_id, reason)
+            if not released:
+                raise NotFound("reservation_not_found", "there is no such reservation (any more)")
+            return released
+
+        _must_serve(caller)
+        return await self._change(caller, game_id, reservation_id, decide, once)
+
+    async def confirm_sale(
+        self, caller: Caller, game_id: UUID, reservation_id: UUID, *, once: Once | None = None
+    ) -> Landed[UUID]:
+        """What an order holds is sold (ADMIN, SERVICE). Raises NotFound; Conflict("not_allocated"); Forbidden."""
+        _must_serve(caller)
+        return await self._change(
+            caller, game_id, reservation_id, lambda stock, _: inventory.confirm_sale(stock, reservation_id), once
+        )
+
+    async def _change(
+        self, caller: Caller, game_id: UUID, reservation_id: UUID, decide: Decide, once: Once | None
+    ) -> Landed[UUID]:
+        async def decision(unit: Unit) -> UUID:
+            stock = await stock_of(unit, game_id)
+            unit.emit(stock_id(game_id), decide(stock, self._bus.clock.now()))
+            unit.refer(reservation_id=reservation_id, product_id=game_id)
+            return reservation_id
+
+        return await self._bus.run(decision, caller, once)
+
+
+async def stock_of(unit: Unit, game_id: UUID) -> Stock:
+    """A physical game's stock; put on the books here, should that not have been done yet.
+
+    Raises NotFound("product_not_found"); Invalid("not_physical").
+    """
+    stream_id = stock_id(game_id)
+    stock = await unit.load(STOCK, stream_id)
+    if stock is not None:
+        return stock
+    game = await unit.load(GAME, game_id)
+    if game is None:
+        raise NotFound("product_not_found", "there is no such product")
+    if game.listing.kind != "PHYSICAL":
+        raise Invalid("not_physical", "only what is shipped has stock")
+    unit.emit(stream_id, inventory.create(None, game_id, game.seller_id, game.listing.sku))
+    created = await unit.load(STOCK, stream_id)
+    assert created is not None
+    return created
+
+
+async def _now(unit: Unit, game_id: UUID) -> StockNow:
+    stock = await unit.load(STOCK, stock_id(game_id))
+    assert stock is not None
+    return StockNow(stock, unit.version_after(stock_id(game_id)))
+
+
+def _must_serve(caller: Caller) -> None:
+    if caller.account_type not in {"ADMIN", "SERVICE"}:
+        raise Forbidden("role_required", "this needs the role ADMIN or SERVICE")
+
+
+def stock_opened(bus: CommandBus) -> Reactor:
+    """Puts every new physical game on the books, with none in stock."""
+    name = "stock_opened"
+
+    async def created(event: GameCreated, env: Envelope) -> None:
+        if event.kind != "PHYSICAL":
+            return
+
+        async def decision(unit: Unit) -> None:
+            await stock_of(unit, env.stream_id)
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    return Reactor(name, {GameCreated: created})

@@ -1,0 +1,146 @@
+"""A shipment: what one seller sends to one buyer for one order; only that seller moves it.
+
+It is provisional until the order is paid, then goes PENDING → PROCESSING → SHIPPED → DELIVERED. The order's status
+follows its shipments.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Conflict, Invalid
+from domain.events import Event, event
+from domain.orders import FulfilmentStatus
+
+Status = Literal["PENDING", "PROCESSING", "SHIPPED", "DELIVERED", "CANCELLED"]
+_STEPS: Sequence[Status] = ("PENDING", "PROCESSING", "SHIPPED", "DELIVERED")
+
+
+class ShipmentLine(msgspec.Struct, frozen=True):
+    """So many of one game."""
+
+    line_id: UUID
+    game_id: UUID
+    title: str
+    quantity: int
+
+
+@event("shipment.created.v1")
+class ShipmentCreated(Event, frozen=True):
+    """To be sent once the order is paid."""
+
+    order_id: UUID
+    seller_id: UUID
+    lines: tuple[ShipmentLine, ...]
+
+
+@event("shipment.confirmed.v1")
+class ShipmentConfirmed(Event, frozen=True):
+    """The order is paid: the seller may begin."""
+
+
+@event("shipment.status_updated.v1")
+class ShipmentStatusUpdated(Event, frozen=True):
+    """It has come this far, at the time that whoever reports it names."""
+
+    status: Status
+    at: datetime
+    carrier: str | None = None
+    tracking_number: str | None = None
+
+
+class Shipment(msgspec.Struct, frozen=True):
+    """A shipment as it stands."""
+
+    order_id: UUID
+    seller_id: UUID
+    lines: tuple[ShipmentLine, ...]
+    provisional: bool = True
+    status: Status = "PENDING"
+    carrier: str | None = None
+    tracking_number: str | None = None
+
+
+def evolve(state: Shipment | None, event: Event) -> Shipment | None:
+    """The shipment after one more event."""
+    match state, event:
+        case _, ShipmentCreated():
+            return Shipment(event.order_id, event.seller_id, event.lines)
+        case Shipment(), ShipmentConfirmed():
+            return msgspec.structs.replace(state, provisional=False)
+        case Shipment(), ShipmentStatusUpdated():
+            return msgspec.structs.replace(
+                state,
+                status=event.status,
+                carrier=event.carrier or state.carrier,
+                tracking_number=event.tracking_number or state.tracking_number,
+            )
+    return state
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def create(order_id: UUID, seller_id: UUID, lines: Sequence[ShipmentLine]) -> list[Event]:
+    """What a seller is to send, once the order is paid."""
+    return [ShipmentCreated(order_id=order_id, seller_id=seller_id, lines=tuple(lines))]
+
+
+def confirm(shipment: Shipment) -> list[Event]:
+    """The order is paid; saying so again changes nothing."""
+    return [ShipmentConfirmed()] if shipment.provisional and shipment.status == "PENDING" else []
+
+
+def cancel(shipment: Shipment, now: datetime) -> list[Event]:
+    """The order was called off, or refunded before anything was sent; of what is on its way this says nothing."""
+    if shipment.status not in {"PENDING", "PROCESSING"}:
+        return []
+    return [ShipmentStatusUpdated(status="CANCELLED", at=now)]
+
+
+def process(shipment: Shipment, now: datetime) -> list[Event]:
+    """The seller begins. Raises Conflict: shipment_provisional, shipment_not_pending."""
+    _must_be(shipment, "PENDING")
+    return [ShipmentStatusUpdated(status="PROCESSING", at=now)]
+
+
+def ship(shipment: Shipment, carrier: str, tracking_number: str, now: datetime) -> list[Event]:
+    """The carrier has it.
+
+    Raises Conflict: shipment_provisional, shipment_not_processing; Invalid("invalid_tracking").
+    """
+    _must_be(shipment, "PROCESSING")
+    if not carrier.strip() or not tracking_number.strip():
+        raise Invalid("invalid_tracking", "name the carrier and its tracking number")
+    return [ShipmentStatusUpdated(status="SHIPPED", at=now, carrier=carrier, tracking_number=tracking_number)]
+
+
+def deliver(shipment: Shipment, at: datetime) -> list[Event]:
+    """The carrier has delivered it; carriers repeat themselves, which changes nothing.
+
+    Raises Conflict("shipment_not_shipped").
+    """
+    if shipment.status == "DELIVERED":
+        return []
+    _must_be(shipment, "SHIPPED")
+    return [ShipmentStatusUpdated(status="DELIVERED", at=at)]
+
+
+def order_status(shipments: Sequence[Status]) -> FulfilmentStatus | None:
+    """What an order's shipments amount to; None while nothing has begun. Those that were cancelled do not count."""
+    steps = [_STEPS.index(status) for status in shipments if status != "CANCELLED"]
+    if not steps or max(steps) == 0:
+        return None
+    if min(steps) == _STEPS.index("DELIVERED"):
+        return "DELIVERED"
+    return "SHIPPED" if min(steps) >= _STEPS.index("SHIPPED") else "PROCESSING"
+
+
+def _must_be(shipment: Shipment, status: Status) -> None:
+    if shipment.provisional:
+        raise Conflict("shipment_provisional", "the order is not paid yet")
+    if shipment.status != status:
+        raise Conflict(f"shipment_not_{status.lower()}", f"the shipment is {shipment.status}")

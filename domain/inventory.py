@@ -1,0 +1,316 @@
+"""A stock item: how many of a physical game there are, and who has a hold on which of them.
+
+available + reserved + allocated = total, each at least zero, always. A cart holds softly for some minutes; its checkout
+turns that into a hard hold for an order, which ends sold, or released when the order is cancelled. A soft hold past its
+time is as good as gone, whether or not anybody has said so yet; a hard one ends with its order.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Conflict, Invalid, NotFound
+from domain.events import Event, event
+from domain.ids import derived
+
+MAX_QUANTITY = 1_000_000
+"""More of one thing than any shop has on its shelves."""
+
+
+def stock_id(game_id: UUID) -> UUID:
+    """The stream of a game's stock."""
+    return derived("stock", game_id)
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@event("inventory.stock_created.v1")
+class StockCreated(Event, frozen=True):
+    """A physical game is on the books, as yet with none on the shelf."""
+
+    game_id: UUID
+    seller_id: UUID
+    sku: str
+
+
+@event("inventory.stock_updated.v1")
+class StockUpdated(Event, frozen=True):
+    """Counted anew: so many in all, of which so many are free to be reserved."""
+
+    total: int
+    available: int
+
+
+@event("inventory.reserved.v1")
+class Reserved(Event, frozen=True):
+    """A cart holds some, softly, until `expires_at`."""
+
+    reservation_id: UUID
+    cart_id: UUID
+    quantity: int
+    expires_at: datetime
+
+
+@event("inventory.reservation_changed.v1")
+class ReservationChanged(Event, frozen=True):
+    """The cart holds another quantity, or for longer."""
+
+    reservation_id: UUID
+    quantity: int
+    expires_at: datetime
+
+
+@event("inventory.reservation_released.v1")
+class ReservationReleased(Event, frozen=True):
+    """A hold was given up, soft or hard."""
+
+    reservation_id: UUID
+    reason: str
+
+
+@event("inventory.reservation_expired.v1")
+class ReservationExpired(Event, frozen=True):
+    """A soft hold outlived its time."""
+
+    reservation_id: UUID
+
+
+@event("inventory.allocated.v1")
+class Allocated(Event, frozen=True):
+    """An order holds them, until it is paid or cancelled."""
+
+    reservation_id: UUID
+    order_id: UUID
+    quantity: int
+    expires_at: datetime
+
+
+@event("inventory.reservation_fulfilled.v1")
+class ReservationFulfilled(Event, frozen=True):
+    """Sold: they are no longer in stock."""
+
+    reservation_id: UUID
+    order_id: UUID
+    quantity: int
+
+
+@event("inventory.low_stock.v1")
+class LowStock(Event, frozen=True):
+    """What is available has just fallen to the threshold or below it."""
+
+    available: int
+    threshold: int
+
+
+# -- state -------------------------------------------------------------------------------------------------------------
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """A hold on some: SOFT by a cart, HARD by an order."""
+
+    kind: Literal["SOFT", "HARD"]
+    quantity: int
+    expires_at: datetime
+    cart_id: UUID | None = None
+    order_id: UUID | None = None
+
+
+class Stock(msgspec.Struct, frozen=True):
+    """A stock item as it stands."""
+
+    game_id: UUID
+    seller_id: UUID
+    sku: str
+    total: int = 0
+    reservations: Mapping[UUID, Reservation] = {}
+    reserved: int = 0
+    allocated: int = 0
+
+    @property
+    def available(self) -> int:
+        """Free to be reserved."""
+        return self.total - self.reserved - self.allocated
+
+
+def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 - one case a fact
+    """The stock after one more event."""
+    replace = msgspec.structs.replace
+    match state, event:
+        case _, StockCreated():
+            return Stock(event.game_id, event.seller_id, event.sku)
+        case Stock(), StockUpdated(total=total):
+            return replace(state, total=total)
+        case Stock(), Reserved():
+            held = Reservation("SOFT", event.quantity, event.expires_at, event.cart_id)
+            return _with(state, event.reservation_id, held)
+        case Stock(), ReservationChanged():
+            held = state.reservations[event.reservation_id]
+            return _with(
+                state, event.reservation_id, replace(held, quantity=event.quantity, expires_at=event.expires_at)
+            )
+        case Stock(), ReservationReleased() | ReservationExpired():
+            return _with(state, event.reservation_id, None)
+        case Stock(), Allocated():
+            before = state.reservations.get(event.reservation_id)
+            cart_id = None if before is None else before.cart_id
+            held = Reservation("HARD", event.quantity, event.expires_at, cart_id, event.order_id)
+            return _with(state, event.reservation_id, held)
+        case Stock(), ReservationFulfilled():
+            return replace(_with(state, event.reservation_id, None), total=state.total - event.quantity)
+    return state
+
+
+def _with(stock: Stock, reservation_id: UUID, after: Reservation | None) -> Stock:
+    """The stock with one hold set, or gone, and the sums kept in step: a best-seller has very many holds."""
+    before = stock.reservations.get(reservation_id)
+    sums = {"SOFT": stock.reserved, "HARD": stock.allocated}
+    for held, sign in ((before, -1), (after, 1)):
+        if held is not None:
+            sums[held.kind] += sign * held.quantity
+    reservations = {key: held for key, held in stock.reservations.items() if key != reservation_id}
+    if after is not None:
+        reservations[reservation_id] = after
+    return msgspec.structs.replace(stock, reservations=reservations, reserved=sums["SOFT"], allocated=sums["HARD"])
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def create(stock: Stock | None, game_id: UUID, seller_id: UUID, sku: str) -> list[Event]:
+    """Put a physical game on the books; once."""
+    return [StockCreated(game_id=game_id, seller_id=seller_id, sku=sku)] if stock is None else []
+
+
+def set_total(stock: Stock, total: int, threshold: int) -> list[Event]:
+    """Say how many there are in all, held ones included.
+
+    Raises Invalid("invalid_quantity"); Conflict("stock_below_commitments") when more than that are held.
+    """
+    if not 0 <= total <= MAX_QUANTITY:
+        raise Invalid("invalid_quantity", f"a quantity lies between 0 and {MAX_QUANTITY}")
+    held = stock.reserved + stock.allocated
+    if total < held:
+        raise Conflict("stock_below_commitments", "carts and orders hold more than that", committed=held)
+    if total == stock.total:
+        return []
+    return [StockUpdated(total=total, available=total - held), *_low(stock, total - held, threshold)]
+
+
+def reserve(
+    stock: Stock,
+    reservation_id: UUID,
+    cart_id: UUID,
+    quantity: int,
+    expires_at: datetime,
+    *,
+    now: datetime,
+    threshold: int,
+) -> list[Event]:
+    """Hold some for a cart; what others held past their time is free again.
+
+    Raises Invalid("invalid_quantity"); Conflict("insufficient_stock") with `available`.
+    """
+    check_quantity(quantity)
+    expired = expire(stock, now)
+    freed = _folded(stock, expired)
+    if quantity > freed.available:
+        raise _insufficient(freed)
+    reserved = Reserved(reservation_id=reservation_id, cart_id=cart_id, quantity=quantity, expires_at=expires_at)
+    return [*expired, reserved, *_low(freed, freed.available - quantity, threshold)]
+
+
+def change(
+    stock: Stock, reservation_id: UUID, quantity: int, expires_at: datetime, *, now: datetime, threshold: int
+) -> list[Event]:
+    """Hold another quantity, or the same for longer.
+
+    Raises Invalid("invalid_quantity"); NotFound("reservation_not_found"); Conflict: insufficient_stock (with
+    `available`), reservation_expired, reservation_allocated.
+    """
+    check_quantity(quantity)
+    held = _soft(stock, reservation_id, now)
+    expired = expire(stock, now)
+    freed = _folded(stock, expired)
+    if quantity - held.quantity > freed.available:
+        raise _insufficient(freed)
+    changed = ReservationChanged(reservation_id=reservation_id, quantity=quantity, expires_at=expires_at)
+    return [*expired, changed, *_low(freed, freed.available - (quantity - held.quantity), threshold)]
+
+
+def allocate(stock: Stock, reservation_id: UUID, order_id: UUID, expires_at: datetime, *, now: datetime) -> list[Event]:
+    """Turn a cart's hold into an order's.
+
+    Raises NotFound("reservation_not_found"); Conflict: reservation_expired, reservation_allocated.
+    """
+    held = _soft(stock, reservation_id, now)
+    return [Allocated(reservation_id=reservation_id, order_id=order_id, quantity=held.quantity, expires_at=expires_at)]
+
+
+def release(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
+    """Give a hold up, soft or hard; of one that is gone this says nothing."""
+    if reservation_id not in stock.reservations:
+        return []
+    return [ReservationReleased(reservation_id=reservation_id, reason=reason)]
+
+
+def expire(stock: Stock, now: datetime) -> list[Event]:
+    """End the soft holds that have outlived their time."""
+    return [
+        ReservationExpired(reservation_id=reservation_id)
+        for reservation_id, held in stock.reservations.items()
+        if held.kind == "SOFT" and now >= held.expires_at
+    ]
+
+
+def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
+    """The order is paid: what it held is sold. Raises NotFound("reservation_not_found"), Conflict("not_allocated")."""
+    held = _held(stock, reservation_id)
+    if held.kind != "HARD" or held.order_id is None:
+        raise Conflict("not_allocated", "only what an order holds can be sold")
+    return [ReservationFulfilled(reservation_id=reservation_id, order_id=held.order_id, quantity=held.quantity)]
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def check_quantity(quantity: int) -> None:
+    """Raises Invalid("invalid_quantity")."""
+    if not 1 <= quantity <= MAX_QUANTITY:
+        raise Invalid("invalid_quantity", f"a quantity lies between 1 and {MAX_QUANTITY}")
+
+
+def _held(stock: Stock, reservation_id: UUID) -> Reservation:
+    held = stock.reservations.get(reservation_id)
+    if held is None:
+        raise NotFound("reservation_not_found", "there is no such reservation (any more)")
+    return held
+
+
+def _soft(stock: Stock, reservation_id: UUID, now: datetime) -> Reservation:
+    held = _held(stock, reservation_id)
+    if held.kind == "HARD":
+        raise Conflict("reservation_allocated", "an order holds it")
+    if now >= held.expires_at:
+        raise Conflict("reservation_expired", "the reservation is past its time")
+    return held
+
+
+def _low(stock: Stock, available: int, threshold: int) -> list[Event]:
+    """Once per crossing: what was above the threshold no longer is."""
+    if stock.available > threshold >= available:
+        return [LowStock(available=available, threshold=threshold)]
+    return []
+
+
+def _folded(stock: Stock, events: list[Event]) -> Stock:
+    for each in events:
+        stock = evolve(stock, each) or stock
+    return stock
+
+
+def _insufficient(stock: Stock) -> Conflict:
+    return Conflict("insufficient_stock", f"only {stock.available} are available", available=stock.available)
