@@ -12,6 +12,7 @@ from domain.errors import Invalid
 
 MAX_URL = 2048
 REFUSED = "webhook_url_refused"
+"""The code of a refusal, unless another is wanted."""
 
 _PRINTABLE = re.compile(r"[!-\[\]-~]+")
 """ASCII without blanks and backslashes: what all parsers of URLs read alike."""
@@ -25,37 +26,37 @@ _METADATA = {ip_address("168.63.129.16"), ip_address("192.0.0.192")}
 """Services for virtual machines (Azure, Oracle) under addresses that look public; others' are link-local."""
 
 
-def check_url(url: str, *, private_allowed: bool = False) -> None:
-    """Raises Invalid("webhook_url_refused") unless we may call this, as far as the URL alone tells: https, no
-    credentials, port 443 or above 1023, no address that is not public. `private_allowed`: http and any port, too.
+def check_url(url: str, *, private_allowed: bool = False, code: str = REFUSED) -> None:
+    """Raises Invalid with the code unless we may call this, as far as the URL alone tells: https, no credentials, port
+    443 or above 1023, no address that is not public. `private_allowed`: http and any port, too.
     """
     if len(url) > MAX_URL or not _PRINTABLE.fullmatch(url):
-        raise Invalid(REFUSED, f"the URL is of at most {MAX_URL} printable ASCII characters")
+        raise Invalid(code, f"the URL is of at most {MAX_URL} printable ASCII characters")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise Invalid(REFUSED, f"the URL cannot be read: {error}") from error
+        raise Invalid(code, f"the URL cannot be read: {error}") from error
     if parts.scheme != "https" and not (private_allowed and parts.scheme == "http"):
-        raise Invalid(REFUSED, "the URL begins with https://")
+        raise Invalid(code, "the URL begins with https://")
     if not host or not _HOST.fullmatch(host):
-        raise Invalid(REFUSED, "the URL names no host")
+        raise Invalid(code, "the URL names no host")
     if "@" in parts.netloc:
-        raise Invalid(REFUSED, "the URL holds no user and no password")
+        raise Invalid(code, "the URL holds no user and no password")
     if parts.fragment:
-        raise Invalid(REFUSED, "the URL has no fragment")
+        raise Invalid(code, "the URL has no fragment")
     if not private_allowed:
         if port is not None and port != 443 and port < 1024:
-            raise Invalid(REFUSED, "the port is 443, or above 1023")
-        _check_literal(host)
+            raise Invalid(code, "the port is 443, or above 1023")
+        _check_literal(host, code)
     elif port == 0:
-        raise Invalid(REFUSED, "there is no port 0")
+        raise Invalid(code, "there is no port 0")
 
 
-def check_address(address: str) -> None:
-    """Raises Invalid("webhook_url_refused") when the address is not public."""
+def check_address(address: str, *, code: str = REFUSED) -> None:
+    """Raises Invalid with the code when the address is not public."""
     if not is_public(address):
-        raise Invalid(REFUSED, "the URL leads to an address that is not public")
+        raise Invalid(code, "the URL leads to an address that is not public")
 
 
 def is_public(address: str) -> bool:
@@ -71,9 +72,9 @@ def _is_plain(address: IPv6Address) -> bool:
     return address in _GLOBAL_IPV6 and address.sixtofour is None and address.teredo is None
 
 
-def _check_literal(host: str) -> None:
+def _check_literal(host: str, code: str) -> None:
     try:
         ip_address(host)
     except ValueError:  # a name, or a number that only the resolver takes for an address
         return
-    check_address(host)
+    check_address(host, code=code)

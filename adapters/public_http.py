@@ -1,0 +1,91 @@
+"""Calls to addresses that others gave us, none of which leads into our own network.
+
+Each address is looked at when a socket for it is made, after the name was resolved, so that a name which resolves to
+something else the next time is of no use.
+"""
+
+import asyncio
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Literal
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from domain.web_addresses import is_public
+
+CONNECTIONS_PER_HOST = 8
+RESOLVERS = 8
+"""Threads that look names up."""
+
+Private = Literal["refuse", "allow"]
+"""Whether addresses that are not public are called: for development and tests."""
+
+
+class AddressRefused(OSError):
+    """An address that is not called. The text is the same for all, so that of several the first stands for them."""
+
+    def __init__(self) -> None:
+        super().__init__("the address is not public")
+
+
+class OwnResolver(AbstractResolver):
+    """Looks names up in threads of its own: somebody's name server that never answers holds up no payment, whose
+    look-ups go through the loop's few threads."""
+
+    def __init__(self, name: str) -> None:
+        self._threads = ThreadPoolExecutor(RESOLVERS, name)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of a host. Raises OSError."""
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=int(address[1]), family=kind, proto=protocol, flags=0
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Let go of the threads; those that still wait end by themselves."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def open_session(
+    resolver: OwnResolver,
+    *,
+    private: Private,
+    timeout_seconds: float,
+    tls: ssl.SSLContext | Literal[True] = True,
+) -> aiohttp.ClientSession:
+    """A session that connects to public addresses only, keeps no cookie and asks no proxy; its requests raise
+    ClientConnectorError over AddressRefused for any other. To be made and closed within a running event loop, and the
+    resolver closed after it."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit_per_host=CONNECTIONS_PER_HOST,
+            socket_factory=_any_socket if private == "allow" else _public_socket,
+            resolver=resolver,
+            ssl=tls,
+        ),
+        timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    if not is_public(str(info[4][0])):
+        raise AddressRefused
+    return _any_socket(info)
+
+
+def _any_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = info
+    return socket.socket(family, kind, protocol)
