@@ -81,5 +81,6 @@ def _role(*allowed: AccountType) -> Callable[[Caller], Awaitable[Caller]]:
     return check
 
 
+Seller = Annotated[Caller, Depends(_role("SELLER", "ADMIN"))]
 Admin = Annotated[Caller, Depends(_role("ADMIN"))]
 Auditor = Annotated[Caller, Depends(_role("AUDITOR", "ADMIN"))]

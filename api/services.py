@@ -13,6 +13,7 @@ from commands.identity import Accounts
 from commands.orders import Orders
 from commands.payments import Payments
 from commands.ports import WorkQueue
+from commands.shipments import Shipments
 from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
@@ -61,6 +62,7 @@ class Services:
     wallets: Wallets
     transactions: Transactions
     webhook_endpoints: WebhookEndpoints
+    shipments: Shipments
     reads: ReadModels
     search: SearchIn
     search_model: str

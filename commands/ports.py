@@ -90,6 +90,14 @@ class PaymentProvider(Protocol):
         ...
 
 
+class CarrierSignatures(Protocol):
+    """Knows the parcel carrier's notices by their signatures."""
+
+    def check(self, body: bytes, signature: str, now: datetime) -> None:
+        """Return when the carrier signed this body within the last minutes. Raises InvalidSignature."""
+        ...
+
+
 # -- work queues -------------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +276,47 @@ class WebhookSender(Protocol):
     async def send(self, message: WebhookMessage) -> int:
         """Post the message; returns the answer's HTTP status, whatever it is. Raises WebhookUnsent without one."""
         ...
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """An image made safe to serve, and its thumbnail: bytes of the same format, PNG, JPEG or WebP."""
+
+    full: bytes
+    thumbnail: bytes
+
+
+class ImageMaker(Protocol):
+    """Makes images of what people send, off the event loop."""
+
+    async def make(self, content: bytes) -> Picture:
+        """Raises Invalid: image_unsupported, image_broken, image_too_large."""
+        ...
+
+
+class ImageFetcher(Protocol):
+    """Gets images from addresses that people give us."""
+
+    async def fetch(self, url: str, max_bytes: int) -> bytes:
+        """Raises Invalid: image_url_refused, image_unreachable, image_too_large."""
+        ...
+
+
+class ImageStoreUnavailable(Exception):
+    """The store gave no answer, or none that helps: try again later."""
+
+
+class ImageStore(Protocol):
+    """Keeps bytes under keys of letters, digits and dashes. What is under a key never changes. Both may raise
+    ImageStoreUnavailable."""
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Returns when the bytes are safe."""
+        ...
+
+    async def get(self, key: str) -> bytes | None: ...
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------

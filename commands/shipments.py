@@ -3,40 +3,86 @@ order that follows them.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Annotated
 from uuid import UUID
+
+import msgspec
 
 from commands.aggregates import ORDER, SHIPMENT
 from commands.bus import Caller, CommandBus, Landed
+from commands.ports import CarrierSignatures
 from commands.reactors import Reactor, caused, once_for
 from domain import fulfilment, orders
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
 from domain.fulfilment import Shipment, ShipmentStatusUpdated
 from eventstore.log import Envelope, Once
 from eventstore.repository import Unit
 
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far a carrier's clock may be ahead of ours."""
+
+
+class DeliveryNotice(msgspec.Struct, frozen=True):
+    """What a carrier says of a parcel; without a time, it was delivered just now."""
+
+    delivered_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
 
 class Shipments:
     """Commands on shipments."""
 
-    def __init__(self, bus: CommandBus) -> None:
-        self._bus = bus
+    def __init__(self, bus: CommandBus, signatures: CarrierSignatures) -> None:
+        self._bus, self._signatures = bus, signatures
 
-    async def process(self, caller: Caller, shipment_id: UUID, *, once: Once | None = None) -> Landed[None]:
-        """The seller begins. Raises NotFound; Forbidden("not_yours"); Conflict: shipment_provisional, …not_pending."""
-        return await self._change(caller, shipment_id, fulfilment.process, once)
+    async def process(
+        self, caller: Caller, shipment_id: UUID, *, expected_version: int | None = None, once: Once | None = None
+    ) -> Landed[None]:
+        """The seller begins.
+
+        Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional, shipment_not_pending.
+        """
+        return await self._change(caller, shipment_id, fulfilment.process, expected_version, once)
 
     async def ship(
-        self, caller: Caller, shipment_id: UUID, carrier: str, tracking_number: str, *, once: Once | None = None
+        self,
+        caller: Caller,
+        shipment_id: UUID,
+        carrier: str,
+        tracking_number: str,
+        *,
+        expected_version: int | None = None,
+        once: Once | None = None,
     ) -> Landed[None]:
-        """The carrier has it. Raises NotFound; Forbidden("not_yours"); Conflict; Invalid("invalid_tracking")."""
-        return await self._change(
-            caller, shipment_id, lambda s, now: fulfilment.ship(s, carrier, tracking_number, now), once
-        )
+        """The carrier has it.
+
+        Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional, shipment_not_processing;
+        Invalid("invalid_tracking").
+        """
+
+        def decide(shipment: Shipment, now: datetime) -> list[Event]:
+            return fulfilment.ship(shipment, carrier, tracking_number, now)
+
+        return await self._change(caller, shipment_id, decide, expected_version, once)
+
+    async def receive_notice(self, caller: Caller, shipment_id: UUID, body: bytes, signature: str) -> Landed[None]:
+        """The carrier's signed notice that it has delivered; a repeat changes nothing.
+
+        Raises InvalidSignature; Invalid: malformed_notice, invalid_delivered_at (of the future); and as `deliver`.
+        """
+        now = self._bus.clock.now()
+        self._signatures.check(body, signature, now)
+        try:
+            notice = msgspec.json.decode(body or b"{}", type=DeliveryNotice)
+        except msgspec.DecodeError as error:
+            raise Invalid("malformed_notice", "the body is not a notice") from error
+        if notice.delivered_at is not None and notice.delivered_at > now + CLOCK_SKEW:
+            raise Invalid("invalid_delivered_at", "nothing is delivered in the future")
+        return await self.deliver(caller, shipment_id, notice.delivered_at)
 
     async def deliver(self, caller: Caller, shipment_id: UUID, at: datetime | None = None) -> Landed[None]:
-        """The carrier has delivered it; saying so again changes nothing. The gateway has checked who says so.
+        """The carrier has delivered it; saying so again changes nothing. Whoever calls has checked who says so.
 
         Raises NotFound("shipment_not_found"); Conflict("shipment_not_shipped").
         """
@@ -52,12 +98,16 @@ class Shipments:
         caller: Caller,
         shipment_id: UUID,
         decide: Callable[[Shipment, datetime], list[Event]],
+        expected_version: int | None,
         once: Once | None,
     ) -> Landed[None]:
         async def decision(unit: Unit) -> None:
             shipment = await _existing(unit, shipment_id)
             if not caller.may_act_for(shipment.seller_id):
                 raise Forbidden("not_yours", "that is another seller's shipment")
+            version = unit.version(shipment_id)
+            if expected_version is not None and version != expected_version:
+                raise Stale("version_mismatch", "the shipment was changed meanwhile", version=version)
             unit.emit(shipment_id, decide(shipment, self._bus.clock.now()))
             unit.refer(shipment_id=shipment_id)
 

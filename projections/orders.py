@@ -100,7 +100,10 @@ class Orders(Projection[OrderRow]):
 
     @on(OrderCompleted)
     def completed(self, rows: Rows[OrderRow], _: OrderCompleted, env: Envelope) -> None:
-        _moved(rows, env, "COMPLETED")
+        """What was shipped stays DELIVERED."""
+        order = rows[env.stream_id]
+        digital = all(line.kind == "DIGITAL" for line in order.lines)
+        _moved(rows, env, "COMPLETED" if digital else order.status)
 
     @on(OrderStatusChanged)
     def status_changed(self, rows: Rows[OrderRow], event: OrderStatusChanged, env: Envelope) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from projections.carts import Carts
 from projections.deadlines import Deadlines
 from projections.engine import Registered
 from projections.game_documents import GamesText
@@ -15,6 +16,8 @@ from projections.postgres_documents import PostgresDocuments
 from projections.projection import Projection
 from projections.receipts import Receipts
 from projections.sales import Sales
+from projections.shipments import Shipments
+from projections.stock import Stock
 from projections.store import PostgresTable
 from projections.transactions import Transactions
 from projections.users import Users
@@ -36,8 +39,11 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     LedgerEntries,
     Receipts,
     Sales,
+    Shipments,
     WebhookEndpoints,
     WebhookDeliveries,
+    Stock,
+    Carts,
 )
 """The projections whose rows are a table of their own."""
 

@@ -1,4 +1,4 @@
-"""Orders with their payments and fiscal receipts."""
+"""Orders with their payments, shipments and fiscal receipts."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,11 +13,13 @@ from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.payments import Payment, payment_as_of
 from queries.read_models import Answer, ReadModels
 from queries.receipts import Receipt, receipts_as_of
+from queries.shipments import Shipment, shipments_as_of
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An order; `user_id` is the buyer. `timeline` tells its events, its payment's and its receipts', in the order of
-    the log. `receipts` are in the order of their sellers' lines; a seller has none before the operator is to be told.
+    """An order; `user_id` is the buyer. `timeline` tells its events and those of its payment, its shipments and its
+    receipts, in the order of the log. `shipments` and `receipts` are in the order of their sellers' lines; a seller has
+    no receipt before the operator is to be told.
     """
 
     order_id: UUID
@@ -39,13 +41,24 @@ class Order(msgspec.Struct, frozen=True):
     updated_at: datetime
     payment: Payment | None = None
     receipts: list[Receipt] = []
+    shipments: list[Shipment] = []
+
+    @property
+    def shipment_ids(self) -> list[UUID]:
+        """Its shipments, one per seller who has something to send."""
+        return list(dict.fromkeys(line.shipment_id for line in self.lines if line.shipment_id is not None))
 
 
 _RECEIPTS = (
     f"(SELECT coalesce(json_agg(r), '[]') FROM (SELECT {columns_of(Receipt, 'r')}"
     " FROM {receipts} r WHERE r.order_id = o.order_id) AS r) AS receipts"
 )
-_COLUMNS = f"{columns_of(Order, 'o', without=('payment', 'receipts'))}, p AS payment, {_RECEIPTS}"
+_SHIPMENTS = (
+    f"(SELECT coalesce(json_agg(s), '[]') FROM (SELECT {columns_of(Shipment, 's')}"
+    " FROM {shipments} s WHERE s.order_id = o.order_id) AS s) AS shipments"
+)
+_OWN = columns_of(Order, "o", without=("payment", "receipts", "shipments"))
+_COLUMNS = f"{_OWN}, p AS payment, {_RECEIPTS}, {_SHIPMENTS}"
 _SOURCE = "{orders} o LEFT JOIN {payments} p ON p.payment_id = o.payment_id"
 _LISTING = Listing(Order, _COLUMNS, _SOURCE)
 _NEWEST = newest_first("o.created_position")
@@ -75,20 +88,24 @@ async def orders(
 
 
 async def order_as_of(log: Log, order_id: UUID, moment: int | datetime) -> Order | None:
-    """The order, its payment and its receipts as they were at a log position or a time."""
+    """The order, its payment, its shipments and its receipts as they were at a log position or a time."""
     row = await row_as_of(log, Orders(), order_id, moment)
     if row is None:
         return None
     found = msgspec.convert(row, Order, from_attributes=True)
     payment = await payment_as_of(log, found.payment_id, moment)
     receipts = await receipts_as_of(log, order_id, [line.seller_id for line in found.lines], moment)
-    return _told_whole(msgspec.structs.replace(found, payment=payment, receipts=receipts))
+    shipments = await shipments_as_of(log, found.shipment_ids, moment)
+    return _told_whole(msgspec.structs.replace(found, payment=payment, receipts=receipts, shipments=shipments))
 
 
 def _told_whole(order: Order) -> Order:
     sellers = [line.seller_id for line in order.lines]
     receipts = sorted(order.receipts, key=lambda receipt: sellers.index(receipt.seller_id))
+    numbers = {shipment_id: number for number, shipment_id in enumerate(order.shipment_ids)}
+    shipments = sorted(order.shipments, key=lambda shipment: numbers[shipment.shipment_id])
     happened = [*order.timeline, *(order.payment.history if order.payment else [])]
     happened += [each for receipt in receipts for each in receipt.history]
+    happened += [each for shipment in shipments for each in shipment.history]
     timeline = sorted(happened, key=lambda each: each.position)
-    return msgspec.structs.replace(order, timeline=timeline, receipts=receipts)
+    return msgspec.structs.replace(order, timeline=timeline, receipts=receipts, shipments=shipments)

@@ -66,6 +66,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             wallets=core.wallets,
             transactions=core.transactions,
             webhook_endpoints=core.webhook_endpoints,
+            shipments=core.shipments,
             reads=ReadModels(core.log.pool),
             search=search,
             search_model=search_model,

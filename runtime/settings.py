@@ -70,6 +70,10 @@ class Settings(BaseSettings):
         (),
         description="Secrets of the provider's webhook (Stripe's: whsec_…), comma separated (several while rotating). Empty: one is made.",
     )
+    carrier_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Secrets of the parcel carrier's webhook, comma separated (several while rotating). Empty: one is made.",
+    )
     fiscal_url: str = Field("", description="The fiscal operator's API. Empty: the simulated one that `run` starts.")
     fiscal_port: int = Field(
         0, ge=0, le=65535, description="Port of the simulated fiscal operator. 0: PORT + 2000, or a free one."
@@ -119,6 +123,7 @@ class Settings(BaseSettings):
     @field_validator(
         "trusted_proxies",
         "payment_webhook_secrets",
+        "carrier_webhook_secrets",
         "payment_retry_seconds",
         "notice_retry_seconds",
         "webhook_retry_seconds",

@@ -8,8 +8,10 @@ from functools import cached_property
 from os import urandom
 
 import aio_pika.abc
+from pydantic import SecretStr
 
 from adapters import rabbitmq
+from adapters.carrier_signatures import SharedSecrets
 from adapters.fiscal_operator import HttpFiscalOperator
 from adapters.mail_files import MailFiles
 from adapters.passwords import Argon2Hasher
@@ -74,6 +76,7 @@ class Secrets:
     fingerprints: bytes
     client_secrets: bytes
     webhook: tuple[str, ...]
+    carrier: tuple[str, ...]
 
 
 @dataclass
@@ -152,7 +155,7 @@ class Core:
 
     @cached_property
     def shipments(self) -> Shipments:
-        return Shipments(self.bus)
+        return Shipments(self.bus, SharedSecrets(self.secrets.carrier))
 
     @property
     def deadline_commands(self) -> dict[str, Fire]:
@@ -283,16 +286,21 @@ async def open_core(
 
 
 async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:
-    made = await secret(log.pool, "payment_webhook", lambda: b"whsec_" + urandom(24).hex().encode())
-    given = tuple(each.get_secret_value() for each in settings.payment_webhook_secrets)
     return Secrets(
         pepper=await secret(log.pool, "email_pepper", lambda: urandom(32)),
         mail=await secret(log.pool, "mail_tokens", lambda: urandom(32)),
         signing_key=await secret(log.pool, "access_tokens", new_private_key),
         fingerprints=await secret(log.pool, "request_fingerprints", lambda: urandom(32)),
         client_secrets=await secret(log.pool, "client_secrets", lambda: urandom(32)),
-        webhook=given or (made.decode(),),
+        webhook=await _shared(log, "payment_webhook", settings.payment_webhook_secrets),
+        carrier=await _shared(log, "carrier_webhook", settings.carrier_webhook_secrets),
     )
+
+
+async def _shared(log: PostgresLog, name: str, given: tuple[SecretStr, ...]) -> tuple[str, ...]:
+    """The secrets shared with whoever calls a webhook of ours: those that were set, or one that is made and kept."""
+    made = await secret(log.pool, name, lambda: b"whsec_" + urandom(24).hex().encode())
+    return tuple(each.get_secret_value() for each in given) or (made.decode(),)
 
 
 @asynccontextmanager

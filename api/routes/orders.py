@@ -25,6 +25,7 @@ from api.routes.payments import (
     settled,
 )
 from api.routes.receipts import ReceiptView, first_issued
+from api.routes.shipments import ShipmentView
 from api.services import Services, ServicesOf
 from commands.aggregates import ORDER
 from commands.bus import Caller, Landed
@@ -69,11 +70,12 @@ class LineView(Answer):
     title: str
     quantity: int
     unit_price_cents: int
+    shipment_id: UUID | None
 
 
 class OrderView(Answer):
-    """An order with its lines, its payment, its sellers' fiscal receipts (`receipt` is the first that is issued), and a
-    timeline of what happened to all of them."""
+    """An order with its lines, its payment, its shipments (one per seller who has something to send), its sellers'
+    fiscal receipts (`receipt` is the first that is issued), and a timeline of what happened to all of them."""
 
     id: UUID = Field(validation_alias=AliasPath("order_id"))
     order_id: UUID
@@ -90,10 +92,18 @@ class OrderView(Answer):
     payment: PaymentView | None
     receipt: ReceiptView | None = None
     receipts: list[ReceiptView]
+    shipments: list[ShipmentView]
     timeline: list[HappenedView]
     expires_at: Time
     created_at: Time
     updated_at: Time
+
+
+class AddressedOrder(OrderView):
+    """An order, and where it goes: told to its buyer and to an ADMIN; null when nothing is shipped, or the buyer was
+    forgotten."""
+
+    shipping_address: dict[str, str] | None = None
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -226,7 +236,7 @@ async def _orders(
     return page_answer(request, Page[OrderView](items=items, next_cursor=page.value.next_cursor), page.position)
 
 
-@router.get("/orders/{order_id}", response_model=OrderView)
+@router.get("/orders/{order_id}", response_model=AddressedOrder)
 async def get_order(order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf) -> Response:
     """An order: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an ADMIN."""
     if as_of is not None:
@@ -234,11 +244,20 @@ async def get_order(order_id: UUID, services: ServicesOf, reads: Reads, caller: 
         past = await orders_query.order_as_of(services.log, order_id, position)
         if past is None:
             raise MISSING
-        return answer(_view(services, past, caller), position=position)
+        return answer(await _addressed(services, past, caller), position=position)
     order, position = await found(services, reads, lambda models: orders_query.order(models, order_id), MISSING)
     if not caller.may_act_for(order.user_id):
         raise Forbidden("not_yours", "that is another person's order")
-    return answer(_view(services, order, caller), position=position)
+    return answer(await _addressed(services, order, caller), position=position)
+
+
+async def _addressed(services: Services, order: Order, caller: Caller) -> AddressedOrder:
+    """The address is in no read model: it is opened by its buyer's key, from the log."""
+    view = AddressedOrder.model_validate(_view(services, order, caller), from_attributes=True)
+    if order.shipment_ids and caller.may_act_for(order.user_id):
+        placed = await services.repository.state(ORDER, order.order_id)
+        view.shipping_address = None if placed is None else placed.shipping_address
+    return view
 
 
 def _view(services: Services, order: Order, caller: Caller) -> OrderView:

@@ -168,6 +168,7 @@ def services_of(core: Core, queues: Queues, search: Any, rebuilt: list[str]) -> 
         wallets=core.wallets,
         transactions=core.transactions,
         webhook_endpoints=core.webhook_endpoints,
+        shipments=core.shipments,
         reads=ReadModels(core.log.pool),
         search=search,
         search_model="games_text",

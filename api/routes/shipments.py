@@ -1,0 +1,153 @@
+"""Shipments: what sellers have to send, how they move it, and the carrier's webhook."""
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Header, Request
+from pydantic import AliasPath, Field
+from starlette.responses import Response
+
+from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
+from api.auth import OptionalCaller, Seller, SignedIn
+from api.fields import Answer, Body, Page, Time, Word
+from api.reading import Cursor, Limit, Reads, found
+from api.services import Services, ServicesOf
+from commands.aggregates import SHIPMENT
+from commands.bus import Caller, Landed
+from domain.errors import Forbidden, NotFound
+from domain.fulfilment import Status
+from queries import shipments as shipments_query
+from queries.shipments import ShipmentOfBuyer
+
+router = APIRouter(prefix="/api/v1", tags=["shipments"])
+
+MISSING = NotFound("shipment_not_found", "there is no such shipment")
+
+
+class Dispatch(Body):
+    """Who carries it, and by which number it can be followed there."""
+
+    tracking_number: Word
+    carrier: Word
+
+
+class ShipmentLineView(Answer):
+    """So many of one game."""
+
+    line_id: UUID
+    game_id: UUID
+    title: str
+    quantity: int
+
+
+class MovedShipment(Answer):
+    """How a shipment stands: PENDING (`provisional` until the order is paid), PROCESSING, SHIPPED, DELIVERED or
+    CANCELLED."""
+
+    id: UUID = Field(validation_alias=AliasPath("shipment_id"))
+    shipment_id: UUID
+    order_id: UUID
+    seller_id: UUID
+    lines: list[ShipmentLineView]
+    provisional: bool
+    status: str
+    carrier: str | None
+    tracking_number: str | None
+    version: int
+
+
+class ShipmentView(MovedShipment):
+    """A shipment, and when it came how far, by those who reported it."""
+
+    processing_at: Time | None
+    shipped_at: Time | None
+    delivered_at: Time | None
+    cancelled_at: Time | None
+    created_at: Time
+    updated_at: Time
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@router.put("/shipments/{shipment_id}/process", response_model=MovedShipment)
+async def process_shipment(
+    shipment_id: UUID, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+) -> Response:
+    """Begin to make it ready (its seller, ADMIN). 409 `shipment_provisional`, `shipment_not_pending`."""
+    landed = await services.shipments.process(caller, shipment_id, expected_version=expected_version)
+    return await _now(services, landed, shipment_id)
+
+
+@router.put("/shipments/{shipment_id}/ship", response_model=MovedShipment)
+async def ship_shipment(
+    shipment_id: UUID, body: Dispatch, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+) -> Response:
+    """The carrier has it (its seller, ADMIN). 409 `shipment_not_processing`."""
+    landed = await services.shipments.ship(
+        caller, shipment_id, body.carrier, body.tracking_number, expected_version=expected_version
+    )
+    return await _now(services, landed, shipment_id)
+
+
+@router.post("/shipments/{shipment_id}/delivered", response_model=MovedShipment)
+async def receive_delivery(
+    shipment_id: UUID,
+    request: Request,
+    services: ServicesOf,
+    caller: OptionalCaller,
+    carrier_signature: Annotated[str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")] = "",
+) -> Response:
+    """The carrier's signed notice `{delivered_at?}`. 400 on a bad, stale or future signature; a repeat changes nothing;
+    409 `shipment_not_shipped` for what it cannot have."""
+    carrier = Caller("webhook:carrier", correlation_id=caller.correlation_id, traceparent=caller.traceparent)
+    body = await request.body()
+    landed = await services.shipments.receive_notice(carrier, shipment_id, body, carrier_signature)
+    return await _now(services, landed, shipment_id)
+
+
+async def _now(services: Services, landed: Landed[None], shipment_id: UUID) -> Response:
+    """The shipment as a command left it: from the log, which the read model may not have reached."""
+    version, shipment, _ = await services.repository.load(SHIPMENT, shipment_id)
+    assert shipment is not None
+    said = {"shipment_id": shipment_id, "version": version, **msgspec.structs.asdict(shipment)}
+    body = MovedShipment.model_validate(said)
+    return answer(body, position=await position_of(landed, services), version=version)
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/shipments", response_model=Page[ShipmentView])
+async def list_shipments(
+    request: Request,
+    reads: Reads,
+    caller: Seller,
+    status: Status | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """What a seller has to send, or has sent, the newest first: paid orders' only. An ADMIN sees all there is."""
+    seller_id = None if caller.is_admin else caller.person()
+    page = await shipments_query.shipments(reads, seller_id=seller_id, status=status, limit=limit, cursor=cursor)
+    items = [ShipmentView.model_validate(each) for each in page.value.items]
+    return page_answer(request, Page[ShipmentView](items=items, next_cursor=page.value.next_cursor), page.position)
+
+
+@router.get("/shipments/{shipment_id}", response_model=ShipmentView)
+async def get_shipment(
+    shipment_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: SignedIn
+) -> Response:
+    """A shipment: its seller's, its buyer's, or any for an ADMIN."""
+    shipment, position = await found(
+        services, reads, lambda models: shipments_query.shipment(models, shipment_id), MISSING
+    )
+    _must_concern(caller, shipment)
+    view = ShipmentView.model_validate(shipment)
+    return versioned(request, view, position=position, version=shipment.version)
+
+
+def _must_concern(caller: Caller, shipment: ShipmentOfBuyer) -> None:
+    if not (caller.may_act_for(shipment.seller_id) or caller.may_act_for(shipment.buyer_id)):
+        raise Forbidden("not_yours", "that is another seller's shipment")

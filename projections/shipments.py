@@ -1,0 +1,111 @@
+"""Shipments: what each seller has to send for an order, and how far it has come.
+
+Where it goes is not kept here: an address is personal, and stays under its person's key in the order's stream.
+"""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentLine, ShipmentStatusUpdated
+from eventstore.log import Envelope
+from projections.fields import Happened, happened, recorded_at, text, text_or_none
+from projections.projection import Projection, Row, Rows, on
+
+
+class ShipmentLineRow(msgspec.Struct, frozen=True):
+    """So many of one game."""
+
+    line_id: UUID
+    game_id: UUID
+    title: str
+    quantity: int
+
+
+class ShipmentRow(Row):
+    """A shipment, `provisional` until its order is paid. The times of its steps are those that were reported; `history`
+    tells its events."""
+
+    KEY = ("shipment_id",)
+    INDEXES = ("order_id", "seller_id, created_position", "status, created_position", "created_position")
+
+    shipment_id: UUID
+    order_id: UUID
+    seller_id: UUID
+    lines: list[ShipmentLineRow]
+    provisional: bool
+    status: str
+    carrier: str | None
+    tracking_number: str | None
+    processing_at: datetime | None
+    shipped_at: datetime | None
+    delivered_at: datetime | None
+    cancelled_at: datetime | None
+    history: list[Happened]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    created_position: int
+
+
+class Shipments(Projection[ShipmentRow]):
+    """Every shipment by its id."""
+
+    name, version, row = "shipments", 1, ShipmentRow
+
+    @on(ShipmentCreated)
+    def created(self, rows: Rows[ShipmentRow], event: ShipmentCreated, env: Envelope) -> None:
+        at = recorded_at(env)
+        rows.put(
+            ShipmentRow(
+                shipment_id=env.stream_id,
+                order_id=event.order_id,
+                seller_id=event.seller_id,
+                lines=[_line(line) for line in event.lines],
+                provisional=True,
+                status="PENDING",
+                carrier=None,
+                tracking_number=None,
+                processing_at=None,
+                shipped_at=None,
+                delivered_at=None,
+                cancelled_at=None,
+                history=[happened(env, status="PENDING")],
+                version=env.version,
+                created_at=at,
+                updated_at=at,
+                created_position=env.position,
+            )
+        )
+
+    @on(ShipmentConfirmed)
+    def confirmed(self, rows: Rows[ShipmentRow], _: ShipmentConfirmed, env: Envelope) -> None:
+        _changed(rows, env).provisional = False
+
+    @on(ShipmentStatusUpdated)
+    def status_updated(self, rows: Rows[ShipmentRow], event: ShipmentStatusUpdated, env: Envelope) -> None:
+        shipment, at = _changed(rows, env, event.status), event.at.astimezone(UTC)
+        shipment.status = event.status
+        shipment.carrier = text_or_none(event.carrier) or shipment.carrier
+        shipment.tracking_number = text_or_none(event.tracking_number) or shipment.tracking_number
+        match event.status:
+            case "PROCESSING":
+                shipment.processing_at = at
+            case "SHIPPED":
+                shipment.shipped_at = at
+            case "DELIVERED":
+                shipment.delivered_at = at
+            case "CANCELLED":
+                shipment.cancelled_at = at
+
+
+def _changed(rows: Rows[ShipmentRow], env: Envelope, status: str | None = None) -> ShipmentRow:
+    shipment = rows[env.stream_id]
+    shipment.version, shipment.updated_at = env.version, recorded_at(env)
+    shipment.history.append(happened(env, status=status))
+    return shipment
+
+
+def _line(line: ShipmentLine) -> ShipmentLineRow:
+    return ShipmentLineRow(line.line_id, line.game_id, text(line.title), line.quantity)

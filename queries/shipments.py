@@ -1,0 +1,77 @@
+"""Shipments: whose they are, and how far they have come."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from eventstore.log import Log
+from projections.as_of import row_as_of
+from projections.fields import Happened
+from projections.shipments import ShipmentLineRow, Shipments
+from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.read_models import Answer, ReadModels
+
+
+class Shipment(msgspec.Struct, frozen=True):
+    """What one seller sends for an order; `provisional` until that is paid. `history` tells its events."""
+
+    shipment_id: UUID
+    order_id: UUID
+    seller_id: UUID
+    lines: list[ShipmentLineRow]
+    provisional: bool
+    status: str
+    carrier: str | None
+    tracking_number: str | None
+    processing_at: datetime | None
+    shipped_at: datetime | None
+    delivered_at: datetime | None
+    cancelled_at: datetime | None
+    history: list[Happened]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class ShipmentOfBuyer(Shipment, frozen=True, kw_only=True):
+    """A shipment, and whom it is for."""
+
+    buyer_id: UUID
+
+
+_LISTING = Listing(Shipment, columns_of(Shipment, "s"), "{shipments} s")
+_NEWEST = newest_first("s.created_position")
+
+
+async def shipment(models: ReadModels, shipment_id: UUID) -> Answer[ShipmentOfBuyer | None]:
+    """One shipment."""
+    query = (
+        f"SELECT {columns_of(Shipment, 's')}, o.user_id AS buyer_id"
+        " FROM {shipments} s JOIN {orders} o ON o.order_id = s.order_id WHERE s.shipment_id = %(id)s"
+    )
+    return await models.first(ShipmentOfBuyer, query, id=shipment_id)
+
+
+async def shipments(
+    models: ReadModels,
+    *,
+    seller_id: UUID | None = None,
+    status: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Answer[Page[Shipment]]:
+    """Everybody's shipments, or what a seller may begin to send; the newest first. Raises BadCursor."""
+    wanted: dict[str, object | None] = {"seller_id": seller_id, "status": status}
+    values = {name: value for name, value in wanted.items() if value is not None}
+    conditions = [f"s.{name} = %({name})s" for name in values]
+    if seller_id is not None:
+        conditions.append("NOT s.provisional")
+    return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
+
+
+async def shipments_as_of(log: Log, shipment_ids: Iterable[UUID], moment: int | datetime) -> list[Shipment]:
+    """Shipments as they were at a log position or a time."""
+    rows = [await row_as_of(log, Shipments(), shipment_id, moment) for shipment_id in shipment_ids]
+    return [msgspec.convert(row, Shipment, from_attributes=True) for row in rows if row is not None]
