@@ -1,7 +1,10 @@
 """What people are told, as reactors: ask for a notice where something happened to somebody, and queue its sending.
 
 user.registered, user.profile_changed (a new address)                      ─► welcome, verification
-order.completed, payment.transaction.failed, payment.refunded              ─► purchase, payment_failed, refund
+order.confirmed, order.completed, payment.transaction.failed, payment.refunded ─► purchase, payment_failed, refund
+order.cancelled                                                            ─► order_cancelled
+shipment.status_updated                                                    ─► the buyer: processing, shipped, delivered
+shipment.confirmed, inventory.low_stock                                    ─► the seller: to_process, low_stock
 transaction.completed, transaction.failed                                  ─► both sides of a transfer, the depositor
 notification.requested ─► notice queue ─► worker ─► carrier ─► notification.sent | failed
 """
@@ -12,17 +15,19 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import NOTICE, ORDER, PAYMENT, TRANSACTION, USER, WALLET
+from commands.aggregates import GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER, WALLET
 from commands.bus import CommandBus
 from commands.mail_tokens import MailTokens
 from commands.ports import WorkQueue
 from commands.reactors import React, Reactor, caused, job_for, once_for
 from domain import notices, orders
+from domain.fulfilment import Shipment, ShipmentConfirmed, ShipmentStatusUpdated
 from domain.identity import ProfileChanged, User, UserRegistered
 from domain.ids import derived
+from domain.inventory import LowStock
 from domain.money import format_amount
 from domain.notices import Channel, NotificationRequested
-from domain.orders import OrderCompleted
+from domain.orders import EXPIRED, OrderCancelled, OrderCompleted, OrderConfirmed
 from domain.payments import PaymentFailed, PaymentRefunded
 from domain.transactions import TransactionCompleted, TransactionFailed
 from eventstore.log import Envelope
@@ -53,7 +58,12 @@ def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
     tellings: dict[type[msgspec.Struct], Callable[[Any, Envelope], Awaitable[list[Telling]]]] = {
         UserRegistered: about.registered,
         ProfileChanged: about.profile_changed,
+        OrderConfirmed: about.order_confirmed,
         OrderCompleted: about.order_completed,
+        OrderCancelled: about.order_cancelled,
+        ShipmentConfirmed: about.shipment_confirmed,
+        ShipmentStatusUpdated: about.shipment_moved,
+        LowStock: about.low_stock,
         PaymentFailed: about.payment_failed,
         PaymentRefunded: about.refunded,
         TransactionCompleted: about.transaction_completed,
@@ -134,8 +144,43 @@ class _Tellings:
 
     async def order_completed(self, _event: OrderCompleted, env: Envelope) -> list[Telling]:
         order = await self._seen(ORDER, env.stream_id)
-        about = {**_about_order(env.stream_id, order), "total": format_amount(order.total_cents, order.currency)}
-        return [Telling(order.buyer_id, "purchase", about)]
+        return [_purchase(env.stream_id, order)] if order.is_digital else []
+
+    async def order_confirmed(self, _event: OrderConfirmed, env: Envelope) -> list[Telling]:
+        """What is shipped is complete only when delivered, of which is told then."""
+        order = await self._seen(ORDER, env.stream_id)
+        return [] if order.is_digital else [_purchase(env.stream_id, order)]
+
+    async def order_cancelled(self, event: OrderCancelled, env: Envelope) -> list[Telling]:
+        """Of a payment that failed its buyer is told already."""
+        if event.reason == "payment_failed":
+            return []
+        order = await self._seen(ORDER, env.stream_id)
+        why = {EXPIRED: "it was not paid in time", "payment_cancelled": "its payment was cancelled"}
+        about = {**_about_order(env.stream_id, order), "detail": why.get(event.reason, "")}
+        return [Telling(order.buyer_id, "order_cancelled", about)]
+
+    async def shipment_confirmed(self, _event: ShipmentConfirmed, env: Envelope) -> list[Telling]:
+        shipment = await self._seen(SHIPMENT, env.stream_id)
+        return [Telling(shipment.seller_id, "shipment_to_process", _about_parcel(env.stream_id, shipment))]
+
+    async def shipment_moved(self, event: ShipmentStatusUpdated, env: Envelope) -> list[Telling]:
+        """The buyer is told how far it has come; a seller who may have begun, that it is not wanted any more."""
+        shipment = await self._bus.repository.state(SHIPMENT, env.stream_id)
+        assert shipment is not None
+        about = _about_parcel(env.stream_id, shipment)
+        if event.status == "CANCELLED":
+            return [] if shipment.provisional else [Telling(shipment.seller_id, "shipment_cancelled", about)]
+        if event.status == "SHIPPED":
+            about |= {"carrier": event.carrier or "", "tracking_number": event.tracking_number or ""}
+        order = await self._seen(ORDER, shipment.order_id)
+        return [Telling(order.buyer_id, f"shipment_{event.status.lower()}", about)]
+
+    async def low_stock(self, event: LowStock, env: Envelope) -> list[Telling]:
+        stock = await self._seen(STOCK, env.stream_id)
+        game = await self._seen(GAME, stock.game_id)
+        about = {"title": game.listing.title, "sku": stock.sku, "available": str(event.available)}
+        return [Telling(stock.seller_id, "low_stock", about)]
 
     async def payment_failed(self, event: PaymentFailed, _env: Envelope) -> list[Telling]:
         order = await self._seen(ORDER, event.order_id)
@@ -179,6 +224,16 @@ class _Tellings:
 
 def _about_order(order_id: UUID, order: orders.Order) -> dict[str, str]:
     return {"order_id": str(order_id), "titles": ", ".join(line.title for line in order.lines)}
+
+
+def _purchase(order_id: UUID, order: orders.Order) -> Telling:
+    total = format_amount(order.total_cents, order.currency)
+    return Telling(order.buyer_id, "purchase", {**_about_order(order_id, order), "total": total})
+
+
+def _about_parcel(shipment_id: UUID, shipment: Shipment) -> dict[str, str]:
+    titles = [line.title if line.quantity == 1 else f"{line.quantity} × {line.title}" for line in shipment.lines]
+    return {"order_id": str(shipment.order_id), "shipment_id": str(shipment_id), "titles": ", ".join(titles)}
 
 
 def _about_movement(transaction_id: UUID, amount_cents: int, currency: str) -> dict[str, str]:

@@ -5,10 +5,11 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import GAME, ORDER, PAYMENT
+from commands.aggregates import GAME, ORDER, PAYMENT, SHIPMENT, STOCK
 from domain import merchant_news
 from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated
 from domain.events import Event
+from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentStatusUpdated
 from domain.ledger import TransactionPosted
 from domain.merchant_news import News
 from domain.payments import PaymentCaptured, PaymentRefunded
@@ -26,6 +27,12 @@ async def news_of(repository: Repository, event: Event, env: Envelope) -> News |
         case GameCreated() | GameUpdated() | GamePublished() | GameRetired():
             game = await repository.seen(GAME, env.stream_id)
             return None if game is None else merchant_news.of_game(event, env.stream_id, game)
+        case ShipmentCreated() | ShipmentConfirmed() | ShipmentStatusUpdated():
+            shipment = await repository.seen(SHIPMENT, env.stream_id)
+            return None if shipment is None else merchant_news.of_shipment(event, env.stream_id, shipment)
+    if event.NAME.startswith("inventory."):
+        stock = await repository.seen(STOCK, env.stream_id)
+        return None if stock is None else merchant_news.of_stock(event, stock)
     order_id = await _order_of(repository, event, env)
     order = None if order_id is None else await repository.seen(ORDER, order_id)
     return None if order_id is None or order is None else merchant_news.of_order(event, order_id, order)

@@ -11,7 +11,20 @@ import msgspec
 
 from domain.catalog import Game, GameCreated, GamePublished, GameRetired, GameUpdated
 from domain.events import Event
+from domain.fulfilment import Shipment, ShipmentConfirmed, ShipmentCreated, ShipmentStatusUpdated
 from domain.ids import PLATFORM_ID
+from domain.inventory import (
+    Allocated,
+    LowStock,
+    ReservationChanged,
+    ReservationExpired,
+    ReservationFulfilled,
+    ReservationReleased,
+    Reserved,
+    Stock,
+    StockCreated,
+    StockUpdated,
+)
 from domain.ledger import Entry, TransactionPosted, seller_account
 from domain.orders import (
     Order,
@@ -41,6 +54,18 @@ FACTS: Mapping[type[Event], tuple[str, ...]] = {
     PaymentCaptured: ("method_type",),
     PaymentRefunded: ("refund_id",),
     TransactionPosted: ("cause_event_id", "order_id", "payment_id"),
+    ShipmentCreated: ("lines",),
+    ShipmentConfirmed: (),
+    ShipmentStatusUpdated: ("status", "at", "carrier", "tracking_number"),
+    StockCreated: ("sku",),
+    StockUpdated: ("total", "available"),
+    Reserved: ("reservation_id", "quantity", "expires_at"),
+    ReservationChanged: ("reservation_id", "quantity", "expires_at"),
+    ReservationReleased: ("reservation_id", "reason"),
+    ReservationExpired: ("reservation_id",),
+    Allocated: ("reservation_id", "order_id", "quantity", "expires_at"),
+    ReservationFulfilled: ("reservation_id", "order_id", "quantity"),
+    LowStock: ("available", "threshold"),
 }
 """The fields of each event that everybody is told whom the event concerns at all."""
 
@@ -104,6 +129,17 @@ def of_order(event: Event, order_id: UUID, order: Order) -> News:
         currency=order.currency,
         lines=order.lines,
     )
+
+
+def of_shipment(event: Event, shipment_id: UUID, shipment: Shipment) -> News:
+    """News of a shipment: of who sends it."""
+    facts = {"shipment_id": shipment_id, "order_id": shipment.order_id, **_facts(event)}
+    return News(sellers=frozenset({shipment.seller_id}), facts=facts)
+
+
+def of_stock(event: Event, stock: Stock) -> News:
+    """News of a game's stock: its seller's. Whose cart holds some of it is nobody's business."""
+    return News(sellers=frozenset({stock.seller_id}), facts={"game_id": stock.game_id, **_facts(event)})
 
 
 def of_posting(event: TransactionPosted, transaction_id: UUID) -> News:

@@ -154,6 +154,58 @@ def _purchase(params: Params) -> tuple[str, str]:
     )
 
 
+def _order_cancelled(params: Params) -> tuple[str, str]:
+    return (
+        "Your order was cancelled",
+        f"Your order {params['order_id']} was cancelled{_why(params)}; nothing of it is owed:\n\n{params['titles']}",
+    )
+
+
+def _shipment_processing(params: Params) -> tuple[str, str]:
+    return (
+        "Your order is being made ready",
+        f"The seller is making ready, for your order {params['order_id']}:\n\n{params['titles']}",
+    )
+
+
+def _shipment_shipped(params: Params) -> tuple[str, str]:
+    return (
+        "Your order is on its way",
+        f"On its way to you, of your order {params['order_id']}:\n\n{params['titles']}\n\n"
+        f"Carrier: {params['carrier']}\nTracking number: {params['tracking_number']}",
+    )
+
+
+def _shipment_delivered(params: Params) -> tuple[str, str]:
+    return (
+        "Your order was delivered",
+        f"The carrier has delivered, of your order {params['order_id']}:\n\n{params['titles']}",
+    )
+
+
+def _shipment_to_process(params: Params) -> tuple[str, str]:
+    return (
+        f"To be sent: {params['titles']}",
+        f"A paid order awaits you:\n\n{params['titles']}\n\n"
+        f"Order: {params['order_id']}\nShipment: {params['shipment_id']}",
+    )
+
+
+def _shipment_cancelled(params: Params) -> tuple[str, str]:
+    return (
+        "Not to be sent any more",
+        f"Do not send this: its order was refunded.\n\n{params['titles']}\n\n"
+        f"Order: {params['order_id']}\nShipment: {params['shipment_id']}",
+    )
+
+
+def _low_stock(params: Params) -> tuple[str, str]:
+    return (
+        f"Low stock: {params['title']}",
+        f"Of {params['title']} (SKU {params['sku']}) there are {params['available']} left to be sold.",
+    )
+
+
 def _payment_failed(params: Params) -> tuple[str, str]:
     return (
         "Your payment failed",
@@ -216,6 +268,13 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
     "verification": _verification,
     "password_reset": _password_reset,
     "purchase": _purchase,
+    "order_cancelled": _order_cancelled,
+    "shipment_processing": _shipment_processing,
+    "shipment_shipped": _shipment_shipped,
+    "shipment_delivered": _shipment_delivered,
+    "shipment_to_process": _shipment_to_process,
+    "shipment_cancelled": _shipment_cancelled,
+    "low_stock": _low_stock,
     "payment_failed": _payment_failed,
     "refund": _refund,
     "deposit_completed": _deposit_completed,
@@ -225,9 +284,12 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
     "transfer_failed": _transfer_failed,
 }
 """Parameters: welcome, verification, password_reset: token or link; purchase: titles, total, order_id;
-payment_failed: titles, order_id, detail?; refund: amount, order_id?, to? (`wallet`); deposit_completed, transfer_sent,
-transfer_received: amount, transaction_id; deposit_failed: the same, detail?; transfer_failed: the same, detail?,
-refunded?. Of the other side of a transfer nothing is told: its name would outlive its owner's being forgotten."""
+payment_failed, order_cancelled: titles, order_id, detail?; shipment_processing, shipment_delivered: titles, order_id;
+shipment_shipped: the same, carrier, tracking_number; shipment_to_process, shipment_cancelled (to the seller): titles,
+order_id, shipment_id; low_stock: title, sku, available; refund: amount, order_id?, to? (`wallet`);
+deposit_completed, transfer_sent, transfer_received: amount, transaction_id; deposit_failed: the same, detail?;
+transfer_failed: the same, detail?, refunded?. Of the other side of a transfer nothing is told: its name would outlive
+its owner's being forgotten."""
 
 PUSHED = frozenset({"purchase", "transfer_sent", "transfer_received"})
 """Templates that go by push too."""

@@ -13,6 +13,7 @@ from spec import events_of
 from domain import (
     catalog,
     claims,
+    fulfilment,
     identity,
     ledger,
     library,
@@ -31,6 +32,7 @@ from domain.events import PERSONAL, Event
 CONTEXTS = [
     catalog,
     claims,
+    fulfilment,
     identity,
     ledger,
     library,
@@ -115,6 +117,9 @@ WIRE = {
     "webhook.attempt_failed.v1": "endpoint_id event_id code attempt",
     "webhook.delivered.v1": "endpoint_id event_id status attempt",
     "webhook.delivery_failed.v1": "endpoint_id event_id code attempts",
+    "shipment.created.v1": "order_id seller_id lines",
+    "shipment.confirmed.v1": "",
+    "shipment.status_updated.v1": "status at carrier? tracking_number?",
     "library.game.added.v1": "user_id game_id order_id title purchase_date",
     "library.game.removed.v1": "game_id order_id reason",
     "notification.requested.v1": "user_id channel template cause_event_id params?!",
@@ -125,6 +130,7 @@ PARTS = {
     catalog.Price: "region amount_cents currency",
     orders.OrderLine: "line_id game_id seller_id kind title quantity unit_price_cents fee_bps shipment_id? "
     "reservation_id?",
+    fulfilment.ShipmentLine: "line_id game_id title quantity",
     payments.Method: "type token_ref?",
 }
 WHOSE = {"order.created.v1": "buyer_id", "notification.requested.v1": "user_id"}

@@ -7,9 +7,11 @@ import msgspec
 import pytest
 from spec import NOON, an_id, fold
 
-from domain import catalog, merchant_news, orders
+from domain import catalog, fulfilment, inventory, merchant_news, orders
 from domain.catalog import GameCreated, GameUpdated, Price
+from domain.fulfilment import ShipmentCreated, ShipmentStatusUpdated
 from domain.ids import PLATFORM_ID
+from domain.inventory import Reserved, StockCreated
 from domain.ledger import Entry, TransactionPosted, seller_account
 from domain.orders import OrderCompleted, OrderCreated, OrderLine, OrderRefunded
 from domain.payments import PaymentCaptured
@@ -108,6 +110,29 @@ def test_a_game_is_news_for_its_seller_and_an_edit_says_what_changed() -> None:
     news = merchant_news.of_game(GameUpdated(title="Go"), game_id, game)
     assert (news.sellers, news.told(ANN)) == ({ANN}, {"game_id": game_id, "title": "Go"})
     assert merchant_news.of_game(created, game_id, game).told(ANN)["prices"] == (Price("*", 999, "USD"),)
+
+
+def test_a_shipment_is_news_for_who_sends_it() -> None:
+    created = ShipmentCreated(order_id=ORDER, seller_id=ANN, lines=())
+    shipped = ShipmentStatusUpdated(status="SHIPPED", at=NOON, carrier="Correios", tracking_number="BR1")
+    news = merchant_news.of_shipment(shipped, an_id("shipment"), fold(fulfilment.evolve, created))
+    assert news.sellers == {ANN}
+    assert news.told(ANN) == {
+        "shipment_id": an_id("shipment"),
+        "order_id": ORDER,
+        "status": "SHIPPED",
+        "at": NOON,
+        "carrier": "Correios",
+        "tracking_number": "BR1",
+    }
+
+
+def test_stock_is_news_for_its_seller_but_not_whose_cart_holds_it() -> None:
+    stock = fold(inventory.evolve, StockCreated(game_id=an_id("game"), seller_id=ANN, sku="S-1"))
+    held = Reserved(reservation_id=an_id("hold"), cart_id=an_id("cart"), quantity=2, expires_at=NOON)
+    news = merchant_news.of_stock(held, stock)
+    told = {"game_id": an_id("game"), "reservation_id": an_id("hold"), "quantity": 2, "expires_at": NOON}
+    assert (news.sellers, news.told(ANN)) == ({ANN}, told)
 
 
 def test_every_field_on_a_whitelist_is_there_and_none_is_personal_or_names_a_person() -> None:

@@ -23,6 +23,12 @@ EVERY_PARAMETER = {
     "detail": "card declined",
     "transaction_id": "transaction 8",
     "refunded": "5.00 USD",
+    "shipment_id": "shipment 9",
+    "carrier": "Correios",
+    "tracking_number": "BR123",
+    "title": "Chess",
+    "sku": "CH-1",
+    "available": "3",
 }
 
 
@@ -95,6 +101,13 @@ def test_a_token_is_told_and_a_link_takes_its_place(template: str) -> None:
     ("template", "facts"),
     [
         ("purchase", ["Chess", "19.99 USD", "order 7"]),
+        ("order_cancelled", ["Chess", "order 7"]),
+        ("shipment_processing", ["Chess", "order 7"]),
+        ("shipment_shipped", ["Chess", "order 7", "Correios", "BR123"]),
+        ("shipment_delivered", ["Chess", "order 7"]),
+        ("shipment_to_process", ["Chess", "order 7", "shipment 9"]),
+        ("shipment_cancelled", ["Chess", "order 7", "shipment 9"]),
+        ("low_stock", ["Chess", "CH-1", "3"]),
         ("payment_failed", ["Chess", "order 7", "card declined"]),
         ("refund", ["5.00 USD", "order 7"]),
         ("deposit_completed", ["5.00 USD", "transaction 8"]),
