@@ -26,6 +26,8 @@ ALIASES: Sequence[tuple[str, str, str]] = (
     # catalog
     ("GET", "/api/v1/games", "/api/catalog/products/browse"),
     ("GET", "/api/v1/games/search", "/jogos/busca"),
+    ("POST", "/api/v1/catalog/images", "/api/v1/catalog/images/upload"),
+    ("POST", "/api/v1/catalog/images/from-url", "/api/v1/catalog/images/upload-url"),
     # orders and library
     ("POST", "/api/v1/orders", "/jogos/compra"),
     ("GET", "/api/v1/library", "/jogos/biblioteca"),

@@ -73,11 +73,16 @@ def _expected_version(
 ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
 
 
-def is_known(request: Request, version: int) -> bool:
-    """Whether the client says, by If-None-Match, that it has this version already."""
+def has_tag(request: Request, tag: str) -> bool:
+    """Whether the client says, by If-None-Match, that it has what this entity tag stands for."""
     header = request.headers.get("if-none-match", "")
-    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
-    return "*" in tags or etag(version) in tags
+    tags = {each.strip().removeprefix("W/") for each in header.split(",")}
+    return "*" in tags or tag in tags
+
+
+def is_known(request: Request, version: int) -> bool:
+    """As `has_tag`, of a version."""
+    return has_tag(request, etag(version))
 
 
 def versioned(request: Request, body: BaseModel, *, position: int, version: int) -> Response:

@@ -19,7 +19,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from api.aliases import add_routes
 from api.card_numbers import CardNumbers
 from api.context import RequestContext
-from api.guards import BodyLimit, Failures, Heads
+from api.guards import IMAGE_UPLOADS, BodyLimit, Failures, Heads
 from api.idempotency import Answers
 from api.limits import Limiter, RateLimit
 from api.metrics import Metrics, RequestMetrics
@@ -67,7 +67,8 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
     settings = services.settings
     app.add_middleware(Heads)
     app.add_middleware(CardNumbers)
-    app.add_middleware(BodyLimit, max_bytes=settings.body_limit_bytes)
+    uploads = dict.fromkeys(IMAGE_UPLOADS, settings.upload_limit_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.body_limit_bytes, special=uploads)
     app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
     app.add_middleware(Failures, unguarded=UNGUARDED, dependency_errors=services.dependency_errors)
     if settings.cors_origins:

@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.guards import IMAGE_UPLOADS
 from api.limits import WRITES
 from api.problems import Problem, problem_response
 
@@ -19,6 +20,8 @@ SHORTEST, LONGEST = 13, 19
 
 LARGE_BYTES = 16 * 1024
 """A body above this is looked through in a thread: others' requests must not wait for it."""
+
+_LET_THROUGH = ("/webhook", *IMAGE_UPLOADS)
 
 _UUID = re.compile(r"(?<![^\W_])[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![^\W_])", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\u([0-9a-f]{4})", re.IGNORECASE)
@@ -65,13 +68,14 @@ class CardNumbers:
     """Middleware: answers 422 `card_data_refused` to a request with a card number in its path, query or body.
 
     Webhooks are let through: they are signed, the provider's own numbers are in them, and no body of theirs is kept.
+    So are uploaded images: their bytes are no text, and are not kept as they came.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].endswith("/webhook"):
+        if scope["type"] != "http" or scope["path"].endswith(_LET_THROUGH):
             return await self._app(scope, receive, send)
         query = unquote_plus(scope["query_string"].decode("latin-1"))
         if has_card_number(scope["path"]) or has_card_number(query):

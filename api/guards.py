@@ -5,7 +5,7 @@ trial a moment later succeeds (a circuit breaker).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import HTTPException
 from purgatory import AsyncCircuitBreakerFactory
@@ -18,6 +18,9 @@ from api.problems import DATABASE_ERRORS, Problem, dependency_unavailable, error
 log = logging.getLogger(__name__)
 
 FAILURES_TO_OPEN, OPEN_SECONDS = 5, 1.0
+
+IMAGE_UPLOADS = ("/catalog/images", "/catalog/images/upload")
+"""How the paths end that take an image's bytes."""
 
 
 class Failures:
@@ -87,29 +90,34 @@ class Heads:
 
 
 class BodyLimit:
-    """Refuses a request whose body is larger than so many bytes, declared or not."""
+    """Refuses a request whose body is larger than so many bytes, declared or not; `special` has other limits, by how a
+    path ends."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, special: Mapping[str, int] | None = None) -> None:
+        self._app, self._max_bytes, self._special = app, max_bytes, dict(special or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        limit = self._limit(scope["path"])
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
-            raise Problem(413, "body_too_large", self._too_large)
+        if declared.isdecimal() and int(declared) > limit:
+            raise Problem(413, "body_too_large", _too_large(limit))
         received = 0
 
         async def limited_receive() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise HTTPException(413, self._too_large)  # the one kind that FastAPI's body reader lets through
+            if received > limit:
+                raise HTTPException(413, _too_large(limit))  # the one kind that FastAPI's body reader lets through
             return message
 
         return await self._app(scope, limited_receive, send)
 
-    @property
-    def _too_large(self) -> str:
-        return f"a body has at most {self._max_bytes} bytes"
+    def _limit(self, path: str) -> int:
+        return next((limit for end, limit in self._special.items() if path.endswith(end)), self._max_bytes)
+
+
+def _too_large(limit: int) -> str:
+    return f"a body has at most {limit} bytes"

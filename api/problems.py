@@ -145,8 +145,10 @@ def _refused(refusal: Refused) -> Problem:
 
 
 def _http(error: HTTPException) -> Problem:
-    if error.status_code == 400:  # what FastAPI says of a body that cannot be read
-        return Problem(400, "malformed_json", "the body is not JSON")
+    if error.status_code == 400:  # what FastAPI says of a body that cannot be read; a form's faults it tells
+        if error.detail == "There was an error parsing the body":
+            return Problem(400, "malformed_json", "the body is not JSON")
+        return Problem(400, "malformed_form", str(error.detail))
     known = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
     code = known.get(error.status_code) or HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     return Problem(error.status_code, code, str(error.detail), headers=error.headers)

@@ -8,8 +8,11 @@ from fastapi import Depends, Request
 
 from api.limits import Rates
 from api.tokens import Tokens
+from commands.carts import Carts
 from commands.catalog import Catalog
 from commands.identity import Accounts
+from commands.images import MAX_IMAGE_BYTES, Images
+from commands.inventory import Inventory
 from commands.orders import Orders
 from commands.payments import Payments
 from commands.ports import WorkQueue
@@ -45,6 +48,7 @@ class GatewaySettings:
     trusted_proxies: Sequence[str] = ()
     cors_origins: Sequence[str] = ()
     body_limit_bytes: int = 1024 * 1024
+    upload_limit_bytes: int = MAX_IMAGE_BYTES + 64 * 1024  # an image, and the form around it
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ class Services:
 
     accounts: Accounts
     catalog: Catalog
+    images: Images
+    inventory: Inventory
+    carts: Carts
     orders: Orders
     payments: Payments
     wallets: Wallets

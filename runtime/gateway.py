@@ -15,6 +15,7 @@ from adapters.elasticsearch_search import ElasticsearchGameIndex, circuit_breake
 from api.app import create_app
 from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
+from commands.ports import ImageStoreUnavailable
 from domain.errors import Conflict
 from eventstore.postgres_log import RUN_AS
 from projections import rebuild
@@ -61,6 +62,9 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
         Services(
             accounts=core.accounts,
             catalog=core.catalog,
+            images=core.images,
+            inventory=core.inventory,
+            carts=core.carts,
             orders=core.orders,
             payments=core.payments,
             wallets=core.wallets,
@@ -80,7 +84,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             secret=core.secrets.fingerprints,
             queues=queues.all,
             health=health,
-            dependency_errors=(SearchUnavailable, AMQPError, ConnectionError),
+            dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
             settings=GatewaySettings(rate_limit=settings.rate_limit == "on", trusted_proxies=settings.trusted_proxies),
         )
     )

@@ -2,6 +2,7 @@
 
 from email.utils import parseaddr
 from functools import lru_cache
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -102,6 +103,10 @@ class Settings(BaseSettings):
         (2.0, 30.0, 300.0, 1800.0),
         description="Pauses between tries of a mail or push notice, comma separated; then it is a dead letter.",
     )
+    images_url: str = Field(
+        "",
+        description="Bucket for images of games: s3://BUCKET/PREFIX?endpoint=URL&region=NAME (needs the extra `s3`). Empty: files in HOME/images.",
+    )
     webhook_retry_seconds: Seconds = Field(
         (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0),
         description="Pauses between tries of a webhook to a merchant, comma separated; then it is a dead letter.",
@@ -157,6 +162,16 @@ class Settings(BaseSettings):
     def _secrets_of_stripe(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         if info.data.get("payment_provider") == "stripe" and not value:
             raise ValueError("the webhook's signing secret is needed with LUDOTECA_PAYMENT_PROVIDER=stripe")
+        return value
+
+    @field_validator("images_url")
+    @classmethod
+    def _bucket(cls, value: str) -> str:
+        url = urlsplit(value)
+        if value and (url.scheme != "s3" or not url.hostname):
+            raise ValueError("it is s3://, and a bucket")
+        if value and find_spec("boto3") is None:
+            raise ValueError("it needs the extra `s3`: pip install 'ludoteca[s3]'")
         return value
 
     @field_validator("smtp_url")

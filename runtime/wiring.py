@@ -13,6 +13,8 @@ from pydantic import SecretStr
 from adapters import rabbitmq
 from adapters.carrier_signatures import SharedSecrets
 from adapters.fiscal_operator import HttpFiscalOperator
+from adapters.image_fetcher import HttpImageFetcher
+from adapters.image_folder import ImageFolder
 from adapters.mail_files import MailFiles
 from adapters.passwords import Argon2Hasher
 from adapters.postgres_queue import PostgresQueue
@@ -31,6 +33,7 @@ from commands.client_secrets import ClientSecrets
 from commands.deadlines import Fire
 from commands.deposits import Deposits
 from commands.identity import Accounts
+from commands.images import Images
 from commands.inventory import Inventory, stock_opened
 from commands.ledger import Ledger
 from commands.mail_tokens import MailTokens
@@ -38,7 +41,7 @@ from commands.notice_worker import NoticeWorker
 from commands.orders import Orders
 from commands.payment_worker import PaymentWorker
 from commands.payments import Payments
-from commands.ports import Carrier, PasswordHasher, PaymentProvider, WorkQueue
+from commands.ports import Carrier, ImageStore, PasswordHasher, PaymentProvider, WorkQueue
 from commands.reactors import Reactor
 from commands.receipt_worker import ReceiptWorker, fiscal_receipts
 from commands.shipments import Shipments, fulfilment_follows
@@ -110,6 +113,25 @@ class Core:
     @cached_property
     def catalog(self) -> Catalog:
         return Catalog(self.bus)
+
+    @cached_property
+    def images(self) -> Images:
+        from adapters.images import PillowImages  # slow to import, and only the API needs it
+
+        maker, fetcher = PillowImages(), HttpImageFetcher()
+        self.stack.callback(maker.close)
+        self.stack.push_async_callback(fetcher.aclose)
+        return Images(self._image_store(), maker, fetcher)
+
+    def _image_store(self) -> ImageStore:
+        url = self.settings.images_url
+        if not url:
+            return ImageFolder(self.settings.home / "images")
+        from adapters.image_s3 import ImageBucket  # of the extra `s3`
+
+        bucket = ImageBucket(url)
+        self.stack.callback(bucket.close)
+        return bucket
 
     @cached_property
     def orders(self) -> Orders:

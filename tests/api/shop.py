@@ -163,6 +163,9 @@ def services_of(core: Core, queues: Queues, search: Any, rebuilt: list[str]) -> 
     return Services(
         accounts=core.accounts,
         catalog=core.catalog,
+        images=core.images,
+        inventory=core.inventory,
+        carts=core.carts,
         orders=core.orders,
         payments=core.payments,
         wallets=core.wallets,

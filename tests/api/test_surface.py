@@ -25,6 +25,8 @@ POST /api/v1/auth/password/forgot  POST /api/v1/auth/password/reset  GET /.well-
 POST /api/v1/games  PUT /api/v1/games/{game_id}  DELETE /api/v1/games/{game_id}  GET /api/v1/games/{game_id}
 GET /api/v1/games  GET /api/catalog/products/browse  GET /api/v1/games/search  GET /jogos/busca
 GET /api/v1/games/suggest  GET /api/v1/catalog/products/by-seller/{seller_id}
+POST /api/v1/catalog/images  POST /api/v1/catalog/images/upload  GET /api/v1/images/{image_id}
+POST /api/v1/catalog/images/from-url  POST /api/v1/catalog/images/upload-url
 GET /jogos  POST /jogos  GET /jogos/{game_id}  POST /api/v1/products  GET /api/v1/catalog/products/{game_id}
 POST /api/v1/admin/products  PUT /api/v1/admin/products/{game_id}  DELETE /api/admin/products/{game_id}
 POST /api/v1/orders  POST /jogos/compra  POST /api/orders  GET /api/v1/orders/{order_id}  GET /api/v1/orders

@@ -1,0 +1,77 @@
+"""Images in a bucket of S3, or of what speaks like it. Who we are comes from where boto3 looks for it:
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the machine's role.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from purgatory import AsyncCircuitBreakerFactory
+from purgatory.domain.model import OpenedState
+
+from commands.ports import ImageStoreUnavailable
+
+T = TypeVar("T")
+
+CONNECT_SECONDS, READ_SECONDS = 2, 10
+THREADS = 8
+FAILURES_TO_OPEN, OPEN_SECONDS = 3, 2.0
+
+_ABSENT = {"NoSuchKey", "404"}
+
+
+class ImageBucket:
+    """Fulfils `ImageStore` by a bucket that exists. After a few failures in a row S3 is left alone for a moment."""
+
+    def __init__(self, url: str) -> None:
+        """`url`: s3://BUCKET/PREFIX?endpoint=URL&region=NAME, of which only the bucket is needed."""
+        parts = urlsplit(url)
+        options = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self._bucket, self._prefix = parts.netloc, parts.path.lstrip("/")
+        self._s3 = boto3.client(
+            "s3",
+            endpoint_url=options.get("endpoint"),
+            region_name=options.get("region"),
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                max_pool_connections=THREADS,
+                retries={"mode": "standard", "max_attempts": 2},
+            ),
+        )
+        self._threads = ThreadPoolExecutor(THREADS, "s3")
+        self._breakers = AsyncCircuitBreakerFactory(default_threshold=FAILURES_TO_OPEN, default_ttl=OPEN_SECONDS)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._s3.close()
+
+    async def put(self, key: str, content: bytes) -> None:
+        """See `ImageStore`."""
+        await self._ask(lambda: self._s3.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=content))
+
+    async def get(self, key: str) -> bytes | None:
+        """See `ImageStore`."""
+        return await self._ask(lambda: self._get(key))
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            with self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"] as body:
+                return bytes(body.read())
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _ABSENT:
+                return None
+            raise
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        try:
+            async with await self._breakers.get_breaker("s3"):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, question)
+        except (BotoCoreError, ClientError, OpenedState) as error:
+            raise ImageStoreUnavailable(str(error)) from error

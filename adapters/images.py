@@ -1,0 +1,99 @@
+"""Images by Pillow: told by their content, whatever their name says, and drawn anew, so that nothing but the picture is
+kept: no EXIF (where it was taken), no second file hidden behind the first, no further frames.
+"""
+
+import asyncio
+import io
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from PIL import Image, ImageOps
+
+from commands.ports import Picture
+from domain.errors import Invalid
+
+MAX_PIXELS = 25_000_000
+"""What is drawn at all: a small file may say that it holds gigabytes."""
+
+MAX_SIDE, THUMBNAIL_SIDE = 2048, 320
+"""Pixels of the longer side."""
+
+THREADS = 2
+"""Images drawn at once; each may take a few hundred megabytes for a moment."""
+
+Format = Literal["PNG", "JPEG", "WEBP"]
+
+_OPTIONS: Mapping[Format, Mapping[str, object]] = {
+    "PNG": {"optimize": False},
+    "JPEG": {"quality": 85, "progressive": True},
+    "WEBP": {"quality": 85, "method": 4},
+}
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
+"""What Pillow raises when the content is not what its head says."""
+
+
+class PillowImages:
+    """Fulfils `ImageMaker`."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, "images")
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def make(self, content: bytes) -> Picture:
+        """See `ImageMaker`."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, picture_of, content)
+
+
+def picture_of(content: bytes) -> Picture:
+    """The image, drawn anew. Raises Invalid: image_unsupported, image_broken, image_too_large."""
+    format = format_of(content)
+    if format is None:
+        raise Invalid("image_unsupported", "an image is a PNG, a JPEG or a WebP")
+    try:
+        image = _drawn(content, format)
+        return Picture(_encoded(image, MAX_SIDE, format), _encoded(image, THUMBNAIL_SIDE, format))
+    except Image.DecompressionBombError as error:
+        raise _too_large() from error
+    except _BROKEN as error:
+        raise Invalid("image_broken", f"this {format} cannot be read") from error
+
+
+def format_of(content: bytes) -> Format | None:
+    """What the first bytes say."""
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if content.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "WEBP"
+    return None
+
+
+def _drawn(content: bytes, format: Format) -> Image.Image:
+    """The first frame, upright, in plain colours."""
+    with Image.open(io.BytesIO(content), formats=[format]) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large()
+        image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a JPEG is decoded no larger than is needed
+        upright = ImageOps.exif_transpose(image)
+        plain = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        plain.info.clear()
+        return plain
+
+
+def _encoded(image: Image.Image, side: int, format: Format) -> bytes:
+    """The image, no larger than this, as a file."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    file = io.BytesIO()
+    small.save(file, format, **_OPTIONS[format])
+    return file.getvalue()
+
+
+def _too_large() -> Invalid:
+    return Invalid("image_too_large", f"an image has at most {MAX_PIXELS:,} pixels")

@@ -1,0 +1,83 @@
+"""Pictures of games: taken from sellers, by upload or from a URL, and given to everybody."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, UploadFile
+from pydantic import Field
+from starlette.responses import Response
+
+from api.answers import answer, has_tag
+from api.auth import SignedIn
+from api.fields import Answer, Body, Line
+from api.problems import Problem
+from api.services import Services, ServicesOf
+from commands.images import MAX_IMAGE_BYTES, Size
+
+router = APIRouter(prefix="/api/v1", tags=["catalog"])
+
+_FOREVER = "public, max-age=31536000, immutable"
+_MEDIA_TYPES = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"RIFF", "image/webp"))
+
+
+class ImageAddress(Body):
+    """Where the image is: a public https URL."""
+
+    url: Annotated[Line, Field(min_length=1, max_length=2048)]
+
+
+class ImageView(Answer):
+    """An image that was taken; `url` is where we serve it, with `?size=thumb` its thumbnail."""
+
+    image_id: UUID
+    url: str
+
+
+@router.post("/catalog/images", status_code=201, response_model=ImageView)
+async def upload_image(file: UploadFile, services: ServicesOf, caller: SignedIn) -> Response:
+    """Upload a PNG, JPEG or WebP of at most 5 MiB (SELLER, ADMIN). Its metadata are dropped. 422 `image_unsupported`,
+    `image_broken`, `image_too_large` (too many pixels)."""
+    content = await file.read(MAX_IMAGE_BYTES + 1)
+    if len(content) > MAX_IMAGE_BYTES:
+        raise Problem(413, "body_too_large", f"an image has at most {MAX_IMAGE_BYTES} bytes")
+    return await _taken(services, await services.images.upload(caller, content))
+
+
+@router.post("/catalog/images/from-url", status_code=201, response_model=ImageView)
+async def image_from_url(body: ImageAddress, services: ServicesOf, caller: SignedIn) -> Response:
+    """As an upload, of what is at a URL. 422 `image_url_refused` for addresses that are not public, also after a
+    redirect; `image_unreachable`."""
+    return await _taken(services, await services.images.upload_from(caller, body.url))
+
+
+async def _taken(services: Services, image_id: UUID) -> Response:
+    url = f"/api/v1/images/{image_id}"
+    view = ImageView(image_id=image_id, url=url)
+    return answer(view, status=201, position=await services.log.head(), headers={"Location": url})
+
+
+@router.get(
+    "/images/{image_id}",
+    response_class=Response,
+    responses={200: {"content": {media_type: {} for _, media_type in _MEDIA_TYPES}, "description": "The image."}},
+)
+async def get_image(
+    image_id: UUID,
+    request: Request,
+    services: ServicesOf,
+    size: Annotated[Size, Query(description="`thumb`: at most 320 pixels wide and high.")] = "full",
+) -> Response:
+    """An image. What is under an id never changes: it may be kept for ever."""
+    headers = {
+        "ETag": f'"{image_id}-{size}"',
+        "Cache-Control": _FOREVER,
+        "X-Content-Type-Options": "nosniff",
+    }
+    content = await services.images.read(image_id, size)
+    if has_tag(request, headers["ETag"]):
+        return Response(None, 304, headers)
+    return Response(content, 200, headers, _media_type(content))
+
+
+def _media_type(content: bytes) -> str:
+    return next(media_type for head, media_type in _MEDIA_TYPES if content.startswith(head))

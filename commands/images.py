@@ -1,0 +1,64 @@
+"""Pictures of games. Each is checked and drawn anew before it is kept, and its id is made of the bytes that came in:
+the same picture twice is one image, and what is under an id never changes. Nothing of this is in the log; games refer
+to images by their ids.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Literal
+from uuid import UUID
+
+from commands.bus import Caller
+from commands.catalog import seller_of
+from commands.ports import ImageFetcher, ImageMaker, ImageStore
+from domain.errors import Invalid, NotFound
+
+MAX_IMAGE_BYTES = 5 * 1024 * 1024
+
+Size = Literal["full", "thumb"]
+
+
+class Images:
+    """Takes images from SELLERs and ADMINs, and gives them to everybody. The store may raise ImageStoreUnavailable."""
+
+    def __init__(self, store: ImageStore, maker: ImageMaker, fetcher: ImageFetcher) -> None:
+        self._store, self._maker, self._fetcher = store, maker, fetcher
+
+    async def upload(self, caller: Caller, content: bytes) -> UUID:
+        """Keep an image; returns its id. Raises Forbidden("not_a_seller"); Invalid: image_unsupported, image_broken,
+        image_too_large."""
+        seller_of(caller)
+        return await self._keep(content)
+
+    async def upload_from(self, caller: Caller, url: str) -> UUID:
+        """As `upload`, of what is at a URL. Raises Invalid: image_url_refused, image_unreachable, too."""
+        seller_of(caller)
+        return await self._keep(await self._fetcher.fetch(url, MAX_IMAGE_BYTES))
+
+    async def read(self, image_id: UUID, size: Size = "full") -> bytes:
+        """An image. Raises NotFound("image_not_found")."""
+        content = await self._store.get(_key(image_id, size))
+        if content is None:
+            raise NotFound("image_not_found", "there is no such image")
+        return content
+
+    async def check(self, image_ids: Iterable[UUID]) -> None:
+        """Raises Invalid("image_not_found") unless all these are there."""
+        for image_id in set(image_ids):
+            if await self._store.get(_key(image_id, "thumb")) is None:
+                raise Invalid("image_not_found", f"there is no image {image_id}: upload it first")
+
+    async def _keep(self, content: bytes) -> UUID:
+        image_id = _id_of(content)
+        picture = await self._maker.make(content)
+        await self._store.put(_key(image_id, "full"), picture.full)
+        await self._store.put(_key(image_id, "thumb"), picture.thumbnail)  # last: whoever sees it sees both
+        return image_id
+
+
+def _id_of(content: bytes) -> UUID:
+    return UUID(bytes=hashlib.sha256(content).digest()[:16], version=5)
+
+
+def _key(image_id: UUID, size: Size) -> str:
+    return f"{image_id}-{size}"
