@@ -10,8 +10,33 @@ from uuid import UUID, uuid4
 import msgspec
 from hypothesis import strategies as st
 
-from commands.aggregates import BOOK, GAME, LIBRARY, NOTICE, ORDER, PAYMENT, POSTING, RECEIPT, TRANSACTION, USER, WALLET
-from domain import catalog, identity, ledger, library, notices, orders, payments, receipts, transactions, wallets
+from commands.aggregates import (
+    BOOK,
+    GAME,
+    LIBRARY,
+    NOTICE,
+    ORDER,
+    PAYMENT,
+    POSTING,
+    RECEIPT,
+    SHIPMENT,
+    TRANSACTION,
+    USER,
+    WALLET,
+)
+from domain import (
+    catalog,
+    fulfilment,
+    identity,
+    ledger,
+    library,
+    notices,
+    orders,
+    payments,
+    receipts,
+    transactions,
+    wallets,
+)
 from domain.errors import Refused
 from domain.ids import library_id
 from eventstore.repository import Aggregate
@@ -26,7 +51,8 @@ STEPS = st.lists(
         st.sampled_from(
             ["register", "verify", "rename", "log_in", "forget", "list", "edit", "publish", "retire", "order", "order",
              "submit", "redirect", "capture", "decline", "expire", "refund", "notify", "deliver",
-             "open", "adjust", "adjust", "transfer"]
+             "open", "adjust", "adjust", "transfer",
+             "send", "send", "send"]
         ),
         st.integers(0, 3),
         TEXTS,
@@ -72,6 +98,7 @@ class Flow:
             "open": self._open,
             "adjust": self._adjust,
             "transfer": self._transfer,
+            "send": self._send,
         }
         if what in steps:
             return steps[what](n, text)
@@ -208,6 +235,24 @@ class Flow:
             self._did(ORDER, order_id, orders.record_refund(self.states[order_id], amount)),
             self._did(LIBRARY, shelf, removed),
         ]
+
+    def _send(self, n: int, text: str) -> Batch:
+        """The next step of an order's shipment; where the text is long, the last that it will take."""
+        shipment_id = UUID(int=self.orders[n].int ^ 2)
+        parcel: fulfilment.Shipment | None = self.states.get(shipment_id)
+        if parcel is None:
+            line = fulfilment.ShipmentLine(uuid4(), self.games[n], text, n + 1)
+            return [self._did(SHIPMENT, shipment_id, fulfilment.create(self.orders[n], self.people[0], [line]))]
+        if len(text) > 8:
+            return [self._did(SHIPMENT, shipment_id, fulfilment.cancel(parcel, START))]
+        if parcel.provisional:
+            return [self._did(SHIPMENT, shipment_id, fulfilment.confirm(parcel))]
+        decided = {
+            "PENDING": lambda: fulfilment.process(parcel, START),
+            "PROCESSING": lambda: fulfilment.ship(parcel, text or "x", text or "x", START),
+            "SHIPPED": lambda: fulfilment.deliver(parcel, DUE),
+        }.get(parcel.status, list)()
+        return [self._did(SHIPMENT, shipment_id, decided)]
 
     def _notify(self, n: int, text: str) -> Batch:
         asked = notices.request(
