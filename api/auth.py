@@ -84,3 +84,5 @@ def _role(*allowed: AccountType) -> Callable[[Caller], Awaitable[Caller]]:
 Seller = Annotated[Caller, Depends(_role("SELLER", "ADMIN"))]
 Admin = Annotated[Caller, Depends(_role("ADMIN"))]
 Auditor = Annotated[Caller, Depends(_role("AUDITOR", "ADMIN"))]
+Buyer = Annotated[Caller, Depends(_role("BUYER", "ADMIN"))]
+Service = Annotated[Caller, Depends(_role("SERVICE", "ADMIN"))]

@@ -4,9 +4,10 @@ import unicodedata
 from datetime import UTC, date, datetime
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from domain.errors import Invalid
+from domain.inventory import MAX_QUANTITY, check_quantity
 from domain.money import MAX_AMOUNT_CENTS, check_amount, check_currency
 
 T = TypeVar("T")
@@ -55,6 +56,19 @@ def _must_be_amount(value: object) -> object:
     return value
 
 
+def _must_be_count(value: object) -> object:
+    if type(value) is not int or not 0 <= value <= MAX_QUANTITY:
+        raise Invalid("invalid_quantity", f"a quantity is a whole number between 0 and {MAX_QUANTITY}")
+    return value
+
+
+def _must_be_quantity(value: object) -> object:
+    if type(value) is not int:
+        raise Invalid("invalid_quantity", "a quantity is a whole number")
+    check_quantity(value)
+    return value
+
+
 def _must_be_currency(value: str) -> str:
     check_currency(value[:16])  # a longer text is none either, and need not be told back whole
     return value
@@ -72,6 +86,9 @@ Word = Annotated[str, Field(min_length=1, max_length=64), _line]
 Line = Annotated[str, Field(max_length=300), _line]
 """One line of text."""
 
+Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line]
+"""One line with something on it; blanks around it are dropped."""
+
 Text = Annotated[str, Field(max_length=4096)]
 """Any text: a password."""
 
@@ -86,6 +103,12 @@ Cents = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT_CENTS)]
 
 Amount = Annotated[int, Field(strict=True, ge=1, le=MAX_AMOUNT_CENTS), BeforeValidator(_must_be_amount)]
 """As `Cents`, of money that moves: above zero. Anything else is refused as `invalid_amount`."""
+
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY), BeforeValidator(_must_be_count)]
+"""How many there are, perhaps none. Anything else is refused as `invalid_quantity`."""
+
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY), BeforeValidator(_must_be_quantity)]
+"""How many are wanted: one at least. Anything else is refused as `invalid_quantity`."""
 
 Currency = Annotated[str, AfterValidator(_must_be_currency)]
 """An ISO 4217 code in capitals; another text is refused as `invalid_currency`."""

@@ -14,8 +14,8 @@ from commands.inventory import stock_of
 from commands.orders import Placed, emit_payment, free_overdue_ownership
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders
-from domain.cart import Cart, Item
-from domain.errors import Conflict, Forbidden, NotFound
+from domain.cart import Cart, Item, item_of
+from domain.errors import Conflict, Forbidden, NotFound, Refused, Stale
 from domain.fulfilment import ShipmentLine
 from domain.ids import PLATFORM_ID, claim_id
 from domain.inventory import stock_id
@@ -24,6 +24,9 @@ from domain.payments import Method
 from eventstore.log import Once
 from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
+
+NO_ITEM = NotFound("item_not_found", "your cart has no such line")
+EMPTY = Conflict("cart_empty", "there is nothing in the cart")
 
 
 class Carts:
@@ -48,7 +51,7 @@ class Carts:
     async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
 
-        Raises NotFound("product_not_found"); Conflict: product_unavailable, insufficient_stock (with `available`),
+        Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with `available`),
         already_owned, already_in_cart, currency_mismatch, cart_full, amount_too_large; Invalid("invalid_quantity").
         """
         new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
@@ -77,49 +80,51 @@ class Carts:
             )
             until = now + self._cart_ttl
             cart = await _existing(unit, cart_id)
-            added = carts.add(cart, item, price.currency, until, digital=digital, now=now)
-            await self._extend(unit, cart)
-            if not digital:
-                stock = await stock_of(unit, game_id)
-                reserved = inventory.reserve(
-                    stock, reservation_id, cart_id, quantity, until, now=now, threshold=self._low_stock
-                )
-                unit.emit(stock_id(game_id), reserved)
-            unit.emit(cart_id, added)
+            await self._hold(unit, cart_id, item, quantity)
+            await self._extend(unit, cart_id, cart)
+            unit.emit(cart_id, carts.add(cart, item, price.currency, until, digital=digital, now=now))
             unit.refer(cart_id=cart_id, item_id=item_id)
             return cart_id
 
         return await self._bus.run(decision, caller, once)
 
-    async def change(self, caller: Caller, item_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
+    async def change(
+        self,
+        caller: Caller,
+        item_id: UUID,
+        quantity: int,
+        *,
+        if_match: int | None = None,
+        once: Once | None = None,
+    ) -> Landed[UUID]:
         """Want another quantity of a line of the caller's cart; returns the cart's id.
 
-        Raises NotFound: cart_not_found, item_not_found; Conflict: insufficient_stock, cart_closed, amount_too_large;
-        Invalid("invalid_quantity").
+        Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available`), amount_too_large;
+        Invalid("invalid_quantity"); Stale, when the cart is at another version than `if_match`.
         """
 
         async def decision(unit: Unit) -> UUID:
-            cart_id, cart = await self._own_cart(unit, caller)
-            until = self._bus.clock.now() + self._cart_ttl
-            changed = carts.change(cart, item_id, quantity, until, now=self._bus.clock.now())
-            await self._extend(unit, cart, {item_id: quantity})
-            unit.emit(cart_id, changed)
+            cart_id, cart = await self._own_cart(unit, caller, NO_ITEM, if_match)
+            now = self._bus.clock.now()
+            item_of(cart, item_id)
+            inventory.check_quantity(quantity)
+            await self._extend(unit, cart_id, cart, {item_id: quantity})
+            unit.emit(cart_id, carts.change(cart, item_id, quantity, now + self._cart_ttl, now=now))
             unit.refer(cart_id=cart_id)
             return cart_id
 
         return await self._bus.run(decision, caller, once)
 
-    async def remove(self, caller: Caller, item_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
-        """Take a line out of the caller's cart; returns the cart's id.
-
-        Raises NotFound: cart_not_found, item_not_found; Conflict("cart_closed").
-        """
+    async def remove(
+        self, caller: Caller, item_id: UUID, *, if_match: int | None = None, once: Once | None = None
+    ) -> Landed[UUID]:
+        """Take a line out of the caller's cart; returns the cart's id. Raises NotFound("item_not_found"), Stale."""
 
         async def decision(unit: Unit) -> UUID:
-            cart_id, cart = await self._own_cart(unit, caller)
-            until = self._bus.clock.now() + self._cart_ttl
-            removed = carts.remove(cart, item_id, until, now=self._bus.clock.now())
-            await self._extend(unit, cart, {item_id: 0})
+            cart_id, cart = await self._own_cart(unit, caller, NO_ITEM, if_match)
+            now = self._bus.clock.now()
+            removed = carts.remove(cart, item_id, now + self._cart_ttl, now=now)
+            await self._extend(unit, cart_id, cart, {item_id: 0})
             unit.emit(cart_id, removed)
             unit.refer(cart_id=cart_id)
             return cart_id
@@ -136,19 +141,21 @@ class Carts:
     ) -> Landed[Placed]:
         """Order what is in the caller's cart: order, payment, shipments and holds in one append.
 
-        Raises NotFound("cart_not_found" | "wallet_not_found"); Conflict: cart_empty, cart_closed, reservation_expired,
-        product_unavailable, already_owned, insufficient_funds, wallet_inactive; Invalid("shipping_address_required").
+        Raises NotFound("wallet_not_found"); Conflict: cart_empty (also when there is no cart), game_unavailable,
+        insufficient_stock, already_owned, insufficient_funds, wallet_inactive; Invalid("shipping_address_required").
         """
         made = Placed(uuid7(), uuid7())
 
         async def decision(unit: Unit) -> Placed:
             now = self._bus.clock.now()
-            cart_id, cart = await self._own_cart(unit, caller)
+            cart_id, cart = await self._own_cart(unit, caller, EMPTY)
             unit.emit(cart_id, carts.check_out(cart, made.order_id, made.payment_id, now=now))
             buyer = await unit.load(USER, cart.buyer_id)
             assert buyer is not None
             shipments: dict[UUID, UUID] = {}
-            lines = [await self._line(unit, cart, item, made.order_id, shipments) for item in cart.items.values()]
+            lines = [
+                await self._line(unit, cart_id, cart, item, made.order_id, shipments) for item in cart.items.values()
+            ]
             placed = orders.place(
                 buyer_id=cart.buyer_id,
                 region=buyer.region,
@@ -180,11 +187,20 @@ class Carts:
 
     # -- the caller's cart ---------------------------------------------------------------------------------------------
 
-    async def _own_cart(self, unit: Unit, caller: Caller) -> tuple[UUID, Cart]:
+    async def _own_cart(
+        self, unit: Unit, caller: Caller, missing: Refused, if_match: int | None = None
+    ) -> tuple[UUID, Cart]:
+        """The caller's cart; one past its time is as good as none, fired or not. Raises `missing`, Stale."""
         claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
         if claim is None or not claim.held:
-            raise NotFound("cart_not_found", "you have no cart")
-        return claim.holder_id, await _existing(unit, claim.holder_id)
+            raise missing
+        cart = await _existing(unit, claim.holder_id)
+        if not cart.is_open(self._bus.clock.now()):
+            raise missing
+        version = unit.version(claim.holder_id)
+        if if_match is not None and if_match != version:
+            raise Stale("version_mismatch", "the cart was changed meanwhile", version=version)
+        return claim.holder_id, cart
 
     async def _open_cart(self, unit: Unit, buyer_id: UUID, new_cart_id: UUID, currency: str) -> UUID:
         """The buyer's cart; a new one when there is none, or its time is over."""
@@ -219,31 +235,46 @@ class Carts:
         claim = claim_id("cart", cart.buyer_id)
         unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "expired"))
 
-    async def _extend(self, unit: Unit, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
+    async def _extend(self, unit: Unit, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
         """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none."""
-        now = self._bus.clock.now()
         for item in cart.items.values():
-            if item.reservation_id is None:
-                continue
-            stream_id, quantity = stock_id(item.game_id), changed.get(item.item_id, item.quantity)
-            stock = await unit.load(STOCK, stream_id)
-            assert stock is not None
-            if quantity == 0:
-                unit.emit(stream_id, inventory.release(stock, item.reservation_id, "removed from the cart"))
-                continue
-            until = now + self._cart_ttl
-            kept = inventory.change(stock, item.reservation_id, quantity, until, now=now, threshold=self._low_stock)
-            unit.emit(stream_id, kept)
+            quantity = changed.get(item.item_id, item.quantity)
+            if quantity:
+                await self._hold(unit, cart_id, item, quantity)
+            elif item.reservation_id is not None:
+                stock = await stock_of(unit, item.game_id)
+                released = inventory.release(stock, item.reservation_id, "removed from the cart")
+                unit.emit(stock_id(item.game_id), released)
+
+    async def _hold(self, unit: Unit, cart_id: UUID, item: Item, quantity: int) -> None:
+        """Hold so many of a line, for as long as the cart lives from now on; digital games need no hold.
+
+        One that was lost (an operator gave it up, another process's clock is ahead) is taken anew.
+        """
+        if item.reservation_id is None:
+            return
+        now, stock = self._bus.clock.now(), await stock_of(unit, item.game_id)
+        until, low = now + self._cart_ttl, self._low_stock
+        if item.reservation_id in stock.reservations:
+            held = inventory.change(stock, item.reservation_id, quantity, until, now=now, threshold=low)
+        else:
+            held = inventory.reserve(stock, item.reservation_id, cart_id, quantity, until, now=now, threshold=low)
+        unit.emit(stock_id(item.game_id), held)
 
     # -- the order that a cart becomes ---------------------------------------------------------------------------------
 
-    async def _line(self, unit: Unit, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]) -> OrderLine:
+    async def _line(
+        self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]
+    ) -> OrderLine:
         """The order's line of an item, with its hold turned hard, or its ownership claimed."""
         now, game = self._bus.clock.now(), await unit.load(GAME, item.game_id)
         if game is None or game.status != "ACTIVE":
-            raise Conflict("product_unavailable", f"{item.title} is no longer sold", product_id=str(item.game_id))
+            raise Conflict("game_unavailable", f"{item.title} is no longer sold", product_id=str(item.game_id))
         if item.reservation_id is not None:
             stock = await stock_of(unit, item.game_id)
+            if item.reservation_id not in stock.reservations:
+                await self._hold(unit, cart_id, item, item.quantity)
+                stock = await stock_of(unit, item.game_id)
             until = now + self._order_ttl
             allocated = inventory.allocate(stock, item.reservation_id, order_id, until, now=now)
             unit.emit(stock_id(item.game_id), allocated)

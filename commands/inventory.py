@@ -6,12 +6,12 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import GAME, STOCK
+from commands.aggregates import CART, GAME, ORDER, STOCK
 from commands.bus import Caller, CommandBus, Landed
 from commands.reactors import Reactor, caused, once_for
 from domain import inventory
 from domain.catalog import GameCreated
-from domain.errors import Conflict, Forbidden, Invalid, NotFound
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
 from domain.inventory import Stock, stock_id
 from eventstore.log import Envelope, Once
@@ -44,22 +44,28 @@ class Inventory:
         total: int,
         expected_version: int | None = None,
         *,
+        if_match: int | None = None,
         once: Once | None = None,
     ) -> Landed[StockNow]:
         """Say how many there are, held ones included (the seller, or an ADMIN).
 
-        Raises NotFound("product_not_found"); Forbidden("not_yours"); Conflict: version_conflict (with `version`),
-        stock_below_commitments; Invalid: invalid_quantity, not_physical.
+        A version that it is not at is refused: as `expected_version` by Conflict("version_conflict"), as `if_match` by
+        Stale("version_mismatch"), both with `version`. Raises also NotFound("product_not_found");
+        Forbidden("not_yours"); Conflict("stock_below_commitments"); Invalid: invalid_quantity, not_physical.
         """
 
         async def decision(unit: Unit) -> StockNow:
             stock = await stock_of(unit, game_id)
             if not caller.may_act_for(stock.seller_id):
                 raise Forbidden("not_yours", "that is another seller's product")
-            version = unit.version_after(stock_id(game_id))
+            version = unit.version(stock_id(game_id))
             if expected_version is not None and expected_version != version:
                 raise Conflict("version_conflict", f"the stock is at version {version}", version=version)
-            unit.emit(stock_id(game_id), inventory.set_total(stock, total, self.low_stock))
+            if if_match is not None and if_match != version:
+                raise Stale("version_mismatch", "the stock was changed meanwhile", version=version)
+            unit.emit(stock_id(game_id), inventory.expire(stock, self._bus.clock.now()))
+            freed = (await _now(unit, game_id)).stock
+            unit.emit(stock_id(game_id), inventory.set_total(freed, total, self.low_stock))
             unit.refer(product_id=game_id)
             return await _now(unit, game_id)
 
@@ -84,18 +90,23 @@ class Inventory:
     async def allocate(
         self, caller: Caller, game_id: UUID, reservation_id: UUID, order_id: UUID, *, once: Once | None = None
     ) -> Landed[UUID]:
-        """Turn a soft hold into a hard one (ADMIN, SERVICE). Raises NotFound; Conflict; Forbidden."""
+        """Turn a soft hold into a hard one (ADMIN, SERVICE). Raises NotFound; Conflict, as `reservation_in_use` when
+        it is a cart's of ours; Forbidden.
+        """
 
         def decide(stock: Stock, now: datetime) -> list[Event]:
             return inventory.allocate(stock, reservation_id, order_id, now + self._allocation_ttl, now=now)
 
         _must_serve(caller)
-        return await self._change(caller, game_id, reservation_id, decide, once)
+        return await self._change(caller, game_id, reservation_id, decide, once, checks_cart=True)
 
     async def release(
         self, caller: Caller, game_id: UUID, reservation_id: UUID, reason: str, *, once: Once | None = None
     ) -> Landed[UUID]:
-        """Give a hold up (ADMIN, SERVICE). Raises NotFound("reservation_not_found"), Forbidden."""
+        """Give a hold up (ADMIN, SERVICE); a cart of ours that goes on takes another, if it can.
+
+        Raises NotFound("reservation_not_found"); Conflict("reservation_in_use"), when it is an order's; Forbidden.
+        """
 
         def decide(stock: Stock, _now: datetime) -> list[Event]:
             released = inventory.release(stock, reservation_id, reason)
@@ -109,17 +120,28 @@ class Inventory:
     async def confirm_sale(
         self, caller: Caller, game_id: UUID, reservation_id: UUID, *, once: Once | None = None
     ) -> Landed[UUID]:
-        """What an order holds is sold (ADMIN, SERVICE). Raises NotFound; Conflict("not_allocated"); Forbidden."""
+        """What an order of another system holds is sold (ADMIN, SERVICE).
+
+        Raises NotFound; Conflict: not_allocated, reservation_in_use; Forbidden.
+        """
         _must_serve(caller)
         return await self._change(
             caller, game_id, reservation_id, lambda stock, _: inventory.confirm_sale(stock, reservation_id), once
         )
 
     async def _change(
-        self, caller: Caller, game_id: UUID, reservation_id: UUID, decide: Decide, once: Once | None
+        self,
+        caller: Caller,
+        game_id: UUID,
+        reservation_id: UUID,
+        decide: Decide,
+        once: Once | None,
+        *,
+        checks_cart: bool = False,
     ) -> Landed[UUID]:
         async def decision(unit: Unit) -> UUID:
             stock = await stock_of(unit, game_id)
+            await _must_not_be_ours(unit, stock, reservation_id, checks_cart=checks_cart)
             unit.emit(stock_id(game_id), decide(stock, self._bus.clock.now()))
             unit.refer(reservation_id=reservation_id, product_id=game_id)
             return reservation_id
@@ -151,6 +173,18 @@ async def _now(unit: Unit, game_id: UUID) -> StockNow:
     stock = await unit.load(STOCK, stock_id(game_id))
     assert stock is not None
     return StockNow(stock, unit.version_after(stock_id(game_id)))
+
+
+async def _must_not_be_ours(unit: Unit, stock: Stock, reservation_id: UUID, *, checks_cart: bool) -> None:
+    """What a cart or an order of ours holds, it counts on: whoever would end that, ends the cart or the order."""
+    held = stock.reservations.get(reservation_id)
+    if held is None:
+        return
+    if held.order_id is not None and await unit.load(ORDER, held.order_id) is not None:
+        raise Conflict("reservation_in_use", "an order holds it: cancel that", order_id=str(held.order_id))
+    cart = await unit.load(CART, held.cart_id) if checks_cart and held.cart_id is not None else None
+    if cart is not None and any(item.reservation_id == reservation_id for item in cart.items.values()):
+        raise Conflict("reservation_in_use", "a cart holds it: its checkout allocates it", cart_id=str(held.cart_id))
 
 
 def _must_serve(caller: Caller) -> None:

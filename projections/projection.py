@@ -22,10 +22,12 @@ from eventstore.log import Envelope, Recorded
 
 
 class Row(msgspec.Struct):
-    """A row of a read model; its table comes from its fields. `KEY` names the key's fields, `INDEXES` further ones."""
+    """A row of a read model; its table comes from its fields. `KEY` names the key's fields, `INDEXES` further
+    ones; `CHECKS` are conditions in SQL that every row meets."""
 
     KEY: ClassVar[tuple[str, ...]] = ()
     INDEXES: ClassVar[tuple[str, ...]] = ()
+    CHECKS: ClassVar[tuple[str, ...]] = ()
 
 
 R = TypeVar("R", bound=msgspec.Struct)

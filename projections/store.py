@@ -127,6 +127,7 @@ class PostgresTable(Generic[R]):
         self.columns = columns_of(row_type)
         self._key_names: tuple[str, ...] = row_type.KEY  # type: ignore[attr-defined]
         self._indexes: tuple[str, ...] = row_type.INDEXES  # type: ignore[attr-defined]
+        self._checks: tuple[str, ...] = row_type.CHECKS  # type: ignore[attr-defined]
         self._key = key_of(row_type)
         self._types = {c.name: c.type for c in self.columns}
         self._json = [c.name for c in self.columns if c.json]
@@ -142,15 +143,17 @@ class PostgresTable(Generic[R]):
     def _create(
         self, conn: psycopg.Connection, storage: str, kind: sql.SQL, where: sql.Composable | None = None
     ) -> None:
-        columns = sql.SQL(", ").join(
+        columns = [
             sql.SQL("{} {}{}").format(
                 sql.Identifier(c.name),
                 sql.SQL(c.type),
                 sql.SQL("" if c.nullable else " NOT NULL"),
             )
             for c in self.columns
-        )
-        conn.execute(sql.SQL("CREATE {} {} ({})").format(kind, where or _table(storage), columns))
+        ]
+        checks = [sql.SQL(f"CHECK ({check})") for check in self._checks]
+        body = sql.SQL(", ").join([*columns, *checks])
+        conn.execute(sql.SQL("CREATE {} {} ({})").format(kind, where or _table(storage), body))
 
     def _constrain(self, conn: psycopg.Connection, storage: str) -> None:
         key = sql.SQL(", ").join(map(sql.Identifier, self._key_names))

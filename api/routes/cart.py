@@ -1,0 +1,294 @@
+"""The cart that a buyer is filling, and its checkout."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import Field, StringConstraints
+from starlette.responses import Response
+
+from api.answers import ExpectedVersion, Prefer, answer, position_of, versioned
+from api.auth import Buyer
+from api.fields import Answer, Body, Filled, Quantity, Time
+from api.idempotency import IdempotencyKey
+from api.reading import Reads
+from api.routes.payments import PaymentMethod, declined, secret_of, settled
+from api.services import Services, ServicesOf
+from commands.aggregates import CART
+from commands.bus import Caller, Landed
+from commands.orders import OrderAndPayment, Placed
+from domain.cart import Cart, Item
+from eventstore.log import Done
+from projections.carts import CartItemRow
+from queries import carts as carts_query
+
+router = APIRouter(prefix="/api/v1/cart", tags=["cart"])
+
+
+# -- what goes in ------------------------------------------------------------------------------------------------------
+
+
+class NewItem(Body):
+    """What to put into the cart, and how many of it."""
+
+    product_id: UUID
+    quantity: Quantity
+
+
+class ItemQuantity(Body):
+    """How many it shall be."""
+
+    quantity: Quantity
+
+
+class ShippingAddress(Body):
+    """Where what is physical is sent. `country` is a code of ISO 3166-1 alpha-2."""
+
+    name: Filled
+    line1: Filled
+    line2: Filled | None = None
+    city: Filled
+    postal_code: Annotated[Filled, Field(max_length=20)]
+    country: Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]
+
+
+class Checkout(Body):
+    """How to pay, and where to send it: needed when something is physical. Without a method the payment awaits one:
+    see POST /payments."""
+
+    payment_method: PaymentMethod | None = None
+    shipping_address: ShippingAddress | None = None
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+class ItemView(Answer):
+    """A line of the cart; `reservation_id` is its hold on the stock, which a digital game has none of."""
+
+    id: UUID
+    product_id: UUID
+    sku: str
+    seller_id: UUID
+    title: str
+    quantity: int
+    unit_price_cents: int
+    currency: str
+    reservation_id: UUID | None
+
+
+class CartView(Answer):
+    """A cart, open until `expires_at`, which every change puts off. Who has none sees an empty one without an id."""
+
+    id: UUID | None = None
+    status: str = "ACTIVE"
+    items: list[ItemView] = Field(default_factory=list)
+    total_cents: int = 0
+    currency: str | None = None
+    expires_at: Time | None = None
+
+
+class SummaryLine(ItemView):
+    """A line, and what it costs."""
+
+    subtotal_cents: int
+
+
+class SellerSubtotal(Answer):
+    """What comes from one seller: how many things, and what they cost together."""
+
+    seller_id: UUID
+    quantity: int
+    subtotal_cents: int
+
+
+class CartSummary(Answer):
+    """A cart added up, by lines and by sellers."""
+
+    id: UUID | None
+    status: str
+    lines: list[SummaryLine]
+    sellers: list[SellerSubtotal]
+    quantity: int
+    total_cents: int
+    currency: str | None
+    expires_at: Time | None
+
+
+class CheckedOut(Answer):
+    """The order that the cart became. `checkout_url` is where the buyer goes on: at the provider, as `redirect_url`
+    says, or else the order."""
+
+    order_id: UUID
+    payment_id: UUID
+    client_secret: str | None
+    checkout_url: str
+    redirect_url: str | None
+    status: str
+    payment_status: str
+    amount_cents: int
+    currency: str
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@router.post("/items", status_code=201, response_model=CartView)
+async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempotency: IdempotencyKey) -> Response:
+    """Put a product into one's cart. 409 `insufficient_stock` with `available`, `currency_mismatch`,
+    `game_unavailable`, `already_owned`, `already_in_cart`."""
+
+    async def again(done: Done) -> UUID:
+        return UUID(done.refs["cart_id"])
+
+    async def reply(landed: Landed[UUID]) -> Response:
+        return await _cart_now(services, landed, status=201)
+
+    return await idempotency.answer(
+        lambda once: services.carts.add(caller, body.product_id, body.quantity, once=once), again, reply
+    )
+
+
+@router.put("/items/{item_id}", response_model=CartView)
+async def change_item(
+    item_id: UUID, body: ItemQuantity, services: ServicesOf, caller: Buyer, if_match: ExpectedVersion
+) -> Response:
+    """Want another quantity of a line. 409 `insufficient_stock` with `available`."""
+    return await _cart_now(services, await services.carts.change(caller, item_id, body.quantity, if_match=if_match))
+
+
+@router.delete("/items/{item_id}", response_model=CartView)
+async def remove_item(item_id: UUID, services: ServicesOf, caller: Buyer, if_match: ExpectedVersion) -> Response:
+    """Take a line out of one's cart."""
+    return await _cart_now(services, await services.carts.remove(caller, item_id, if_match=if_match))
+
+
+@router.post("/checkout", status_code=201, response_model=CheckedOut)
+async def check_out(
+    body: Checkout,
+    request: Request,
+    services: ServicesOf,
+    caller: Buyer,
+    idempotency: IdempotencyKey,
+    prefer: Prefer,
+) -> Response:
+    """Order what is in one's cart. 409 `cart_empty`, `insufficient_stock`, `game_unavailable`; 402 `payment_failed`
+    when that is known in time: the order is cancelled then, and nothing is held any more."""
+    method = body.payment_method.method() if body.payment_method else None
+    address = body.shipping_address.model_dump(exclude_none=True) if body.shipping_address else None
+
+    async def again(done: Done) -> Placed:
+        return Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
+
+    async def reply(landed: Landed[Placed]) -> Response:
+        order_id = landed.value.order_id
+        now, position = await settled(services, order_id, landed, prefer)
+        if now.payment.status == "FAILED":
+            return declined(request, order_id, now, position)
+        headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}
+        checked_out = _checked_out(services, caller, order_id, now)
+        return answer(checked_out, status=prefer.status, position=position, headers=headers)
+
+    return await idempotency.answer(
+        lambda once: services.carts.check_out(caller, method, address, once=once), again, reply
+    )
+
+
+def _checked_out(services: Services, caller: Caller, order_id: UUID, now: OrderAndPayment) -> CheckedOut:
+    return CheckedOut(
+        order_id=order_id,
+        payment_id=now.order.payment_id,
+        client_secret=secret_of(services, caller, now),
+        checkout_url=now.payment.redirect_url or f"/api/v1/orders/{order_id}",
+        redirect_url=now.payment.redirect_url,
+        status=now.order.status,
+        payment_status=now.payment.status,
+        amount_cents=now.order.total_cents,
+        currency=now.order.currency,
+    )
+
+
+async def _cart_now(services: Services, landed: Landed[UUID], status: int = 200) -> Response:
+    """The cart as a command left it: from the log, which the read model may not have reached."""
+    version, cart, _ = await services.repository.load(CART, landed.value)
+    assert cart is not None
+    return answer(
+        _of_state(landed.value, cart), status=status, position=await position_of(landed, services), version=version
+    )
+
+
+def _of_state(cart_id: UUID, cart: Cart) -> CartView:
+    return _view(cart_id, cart, [_item(item, item.game_id, cart.currency) for item in cart.items.values()])
+
+
+def _of_row(cart: carts_query.Cart) -> CartView:
+    return _view(cart.cart_id, cart, [_item(item, item.product_id, cart.currency) for item in cart.items])
+
+
+def _view(cart_id: UUID, cart: Cart | carts_query.Cart, items: list[ItemView]) -> CartView:
+    return CartView(
+        id=cart_id,
+        status=cart.status,
+        items=items,
+        total_cents=cart.total_cents,
+        currency=cart.currency,
+        expires_at=cart.expires_at,
+    )
+
+
+def _item(item: Item | CartItemRow, product_id: UUID, currency: str) -> ItemView:
+    return ItemView(
+        id=item.item_id,
+        product_id=product_id,
+        sku=item.sku,
+        seller_id=item.seller_id,
+        title=item.title,
+        quantity=item.quantity,
+        unit_price_cents=item.unit_price_cents,
+        currency=currency,
+        reservation_id=item.reservation_id,
+    )
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("", response_model=CartView)
+async def get_cart(request: Request, services: ServicesOf, reads: Reads, caller: Buyer) -> Response:
+    """One's cart; an empty one when there is none, or its time is over."""
+    cart = await carts_query.open_cart(reads, caller.person(), services.clock.now())
+    if cart.value is None:
+        return answer(CartView(), position=cart.position)
+    return versioned(request, _of_row(cart.value), position=cart.position, version=cart.value.version)
+
+
+@router.get("/summary", response_model=CartSummary)
+async def get_summary(services: ServicesOf, reads: Reads, caller: Buyer) -> Response:
+    """One's cart added up: lines, what comes from each seller, and the total."""
+    cart = await carts_query.open_cart(reads, caller.person(), services.clock.now())
+    view = CartView() if cart.value is None else _of_row(cart.value)
+    lines = [
+        SummaryLine(**item.model_dump(), subtotal_cents=item.quantity * item.unit_price_cents) for item in view.items
+    ]
+    summary = CartSummary(
+        id=view.id,
+        status=view.status,
+        lines=lines,
+        sellers=_by_seller(lines),
+        quantity=sum(line.quantity for line in lines),
+        total_cents=view.total_cents,
+        currency=view.currency,
+        expires_at=view.expires_at,
+    )
+    return answer(summary, position=cart.position)
+
+
+def _by_seller(lines: Sequence[SummaryLine]) -> list[SellerSubtotal]:
+    """In the order of their first lines."""
+    sums: dict[UUID, SellerSubtotal] = {}
+    for line in lines:
+        seller = sums.setdefault(line.seller_id, SellerSubtotal(seller_id=line.seller_id, quantity=0, subtotal_cents=0))
+        seller.quantity += line.quantity
+        seller.subtotal_cents += line.subtotal_cents
+    return list(sums.values())

@@ -1,0 +1,229 @@
+"""Stock: how many there are, for its seller; whether there are any, for everybody; holds, for other systems."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from api.answers import ExpectedVersion, answer, position_of, versioned
+from api.auth import Service, SignedIn
+from api.fields import Answer, Body, Count, Quantity, Time
+from api.idempotency import IdempotencyKey, Idempotent
+from api.reading import AsOf, Reads, found
+from api.services import Services, ServicesOf
+from commands.aggregates import STOCK
+from commands.bus import Landed
+from domain.errors import Forbidden, NotFound
+from domain.inventory import Stock, stock_id
+from eventstore.log import Done, Once
+from queries import stock as stock_query
+
+router = APIRouter(prefix="/api/v1/inventory", tags=["inventory"])
+
+MISSING = NotFound("product_not_found", "there is no such product")
+
+
+# -- what goes in ------------------------------------------------------------------------------------------------------
+
+
+class StockCount(Body):
+    """How many there are in all, those included that carts and orders hold. With an `expected_version`, only if the
+    stock is still at that version."""
+
+    product_id: UUID
+    total_quantity: Count
+    expected_version: int | None = Field(default=None, strict=True, ge=0, lt=2**63)
+
+
+class NewReservation(Body):
+    """How many to hold softly, for a cart of another system."""
+
+    product_id: UUID
+    quantity: Quantity
+    cart_id: UUID
+
+
+class Allocation(Body):
+    """Which soft hold is an order's from now on."""
+
+    product_id: UUID
+    reservation_id: UUID
+    order_id: UUID
+
+
+class HoldRef(Body):
+    """Which hold."""
+
+    product_id: UUID
+    reservation_id: UUID
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+class StockView(Answer):
+    """The stock of a game: available + reserved (by carts) + allocated (to orders) = total."""
+
+    product_id: UUID
+    total: int
+    available: int
+    reserved: int
+    allocated: int
+    version: int
+
+
+class SellersStock(StockView):
+    """Stock, whose it is and since when."""
+
+    seller_id: UUID
+    sku: str
+    created_at: Time
+    updated_at: Time
+
+
+class AvailabilityView(Answer):
+    """How many can be had now; null of a digital game, of which there is no end."""
+
+    product_id: UUID
+    available: int | None
+    in_stock: bool
+
+
+class ReservationView(StockView):
+    """A hold, and the stock after what was done to it. `status`: SOFT or HARD, while it lasts until `expires_at`, or
+    RELEASED or SOLD."""
+
+    reservation_id: UUID
+    status: str
+    quantity: int | None
+    expires_at: Time | None
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@router.put("/stock", response_model=StockView)
+async def set_stock(body: StockCount, services: ServicesOf, caller: SignedIn, if_match: ExpectedVersion) -> Response:
+    """Say how many there are (the product's seller, ADMIN). 409 `version_conflict`, `stock_below_commitments`."""
+    landed = await services.inventory.set_total(
+        caller, body.product_id, body.total_quantity, body.expected_version, if_match=if_match
+    )
+    now = landed.value
+    view = _stock(body.product_id, now.stock, now.version)
+    return answer(view, position=await position_of(landed, services), version=now.version)
+
+
+@router.post("/reserve", status_code=201, response_model=ReservationView)
+async def reserve(body: NewReservation, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
+    """Hold some softly (SERVICE, ADMIN). 409 `insufficient_stock` with `available`."""
+
+    async def command(once: Once | None) -> Landed[UUID]:
+        return await services.inventory.reserve(caller, body.product_id, body.quantity, body.cart_id, once=once)
+
+    return await _changed(services, idempotency, body.product_id, command, ended="RELEASED", status=201)
+
+
+@router.post("/allocate", response_model=ReservationView)
+async def allocate(body: Allocation, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
+    """Make a soft hold an order's (SERVICE, ADMIN). 409 `reservation_expired`, `reservation_allocated`."""
+
+    async def command(once: Once | None) -> Landed[UUID]:
+        return await services.inventory.allocate(caller, body.product_id, body.reservation_id, body.order_id, once=once)
+
+    return await _changed(services, idempotency, body.product_id, command, ended="RELEASED")
+
+
+@router.post("/release", response_model=ReservationView)
+async def release(body: HoldRef, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
+    """Give a hold up (SERVICE, ADMIN). 404 `reservation_not_found`; 409 `reservation_in_use` when an order of ours has
+    it."""
+
+    async def command(once: Once | None) -> Landed[UUID]:
+        return await services.inventory.release(
+            caller, body.product_id, body.reservation_id, "released by an operator", once=once
+        )
+
+    return await _changed(services, idempotency, body.product_id, command, ended="RELEASED")
+
+
+@router.post("/confirm-sale", response_model=ReservationView)
+async def confirm_sale(body: HoldRef, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
+    """What an order holds is sold (SERVICE, ADMIN). 409 `not_allocated`; `reservation_in_use` when it is ours."""
+
+    async def command(once: Once | None) -> Landed[UUID]:
+        return await services.inventory.confirm_sale(caller, body.product_id, body.reservation_id, once=once)
+
+    return await _changed(services, idempotency, body.product_id, command, ended="SOLD")
+
+
+async def _changed(
+    services: Services,
+    idempotency: Idempotent,
+    product_id: UUID,
+    command: Callable[[Once | None], Awaitable[Landed[UUID]]],
+    *,
+    ended: str,
+    status: int = 200,
+) -> Response:
+    """Do something about a hold. `ended` is what became of it, if it is gone."""
+
+    async def again(done: Done) -> UUID:
+        return UUID(done.refs["reservation_id"])
+
+    async def reply(landed: Landed[UUID]) -> Response:
+        version, stock, _ = await services.repository.load(STOCK, stock_id(product_id))
+        assert stock is not None
+        held = stock.reservations.get(landed.value)
+        view = ReservationView(
+            reservation_id=landed.value,
+            status=ended if held is None else held.kind,
+            quantity=None if held is None else held.quantity,
+            expires_at=None if held is None else held.expires_at,
+            **_stock(product_id, stock, version).model_dump(),
+        )
+        return answer(view, status=status, position=await position_of(landed, services), version=version)
+
+    return await idempotency.answer(command, again, reply)
+
+
+def _stock(product_id: UUID, stock: Stock, version: int) -> StockView:
+    return StockView(
+        product_id=product_id,
+        total=stock.total,
+        available=stock.available,
+        reserved=stock.reserved,
+        allocated=stock.allocated,
+        version=version,
+    )
+
+
+# -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/stock/{product_id}", response_model=SellersStock)
+async def get_stock(
+    product_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf
+) -> Response:
+    """The stock of a product (its seller, ADMIN); as it was at a moment, for an AUDITOR or an ADMIN."""
+    if as_of is not None:
+        position = await services.audit.position_at(as_of)
+        past = await stock_query.stock_as_of(services.log, product_id, position)
+        if past is None:
+            raise MISSING
+        return answer(SellersStock.model_validate(past), position=position)
+    stock, position = await found(services, reads, lambda models: stock_query.stock(models, product_id), MISSING)
+    if not caller.may_act_for(stock.seller_id):
+        raise Forbidden("not_yours", "that is another seller's product")
+    return versioned(request, SellersStock.model_validate(stock), position=position, version=stock.version)
+
+
+@router.get("/availability/{product_id}", response_model=AvailabilityView)
+async def get_availability(product_id: UUID, services: ServicesOf, reads: Reads) -> Response:
+    """Whether a product can be had now, and how many; a digital one always can."""
+    now = services.clock.now()
+    seen, position = await found(
+        services, reads, lambda models: stock_query.availability(models, product_id, now), MISSING
+    )
+    return answer(AvailabilityView.model_validate(seen), position=position)

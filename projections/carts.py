@@ -1,0 +1,130 @@
+"""Carts as they stand, with their lines."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from domain.cart import (
+    CartAbandoned,
+    CartCompleted,
+    CartCreated,
+    CheckoutInitiated,
+    ItemAdded,
+    ItemChanged,
+    ItemRemoved,
+)
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text
+from projections.projection import Projection, Row, Rows, on
+
+
+class CartItemRow(msgspec.Struct, frozen=True):
+    """A line of a cart; `reservation_id` is its hold on the stock, which a digital game has none of."""
+
+    item_id: UUID
+    product_id: UUID
+    seller_id: UUID
+    sku: str
+    title: str
+    quantity: int
+    unit_price_cents: int
+    reservation_id: UUID | None
+
+
+class CartRow(Row):
+    """A cart. A buyer's newest is the one in use, as long as it is ACTIVE and `expires_at` lies ahead."""
+
+    KEY = ("cart_id",)
+    INDEXES = ("buyer_id, created_position",)
+
+    cart_id: UUID
+    buyer_id: UUID
+    status: str
+    currency: str
+    items: list[CartItemRow]
+    total_cents: int
+    expires_at: datetime
+    order_id: UUID | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    created_position: int
+
+
+class Carts(Projection[CartRow]):
+    """Every cart by its id."""
+
+    name, version, row = "carts", 1, CartRow
+
+    @on(CartCreated)
+    def created(self, rows: Rows[CartRow], event: CartCreated, env: Envelope) -> None:
+        at = recorded_at(env)
+        rows.put(
+            CartRow(
+                cart_id=env.stream_id,
+                buyer_id=event.buyer_id,
+                status="ACTIVE",
+                currency=text(event.currency),
+                items=[],
+                total_cents=0,
+                expires_at=event.expires_at,
+                order_id=None,
+                version=env.version,
+                created_at=at,
+                updated_at=at,
+                created_position=env.position,
+            )
+        )
+
+    @on(ItemAdded)
+    def added(self, rows: Rows[CartRow], event: ItemAdded, env: Envelope) -> None:
+        item = CartItemRow(
+            item_id=event.item_id,
+            product_id=event.game_id,
+            seller_id=event.seller_id,
+            sku=text(event.sku),
+            title=text(event.title),
+            quantity=event.quantity,
+            unit_price_cents=event.unit_price_cents,
+            reservation_id=event.reservation_id,
+        )
+        _filled(rows, env, [*rows[env.stream_id].items, item], event.expires_at)
+
+    @on(ItemChanged)
+    def changed(self, rows: Rows[CartRow], event: ItemChanged, env: Envelope) -> None:
+        items = [
+            msgspec.structs.replace(item, quantity=event.quantity) if item.item_id == event.item_id else item
+            for item in rows[env.stream_id].items
+        ]
+        _filled(rows, env, items, event.expires_at)
+
+    @on(ItemRemoved)
+    def removed(self, rows: Rows[CartRow], event: ItemRemoved, env: Envelope) -> None:
+        items = [item for item in rows[env.stream_id].items if item.item_id != event.item_id]
+        _filled(rows, env, items, event.expires_at)
+
+    @on(CheckoutInitiated)
+    def checked_out(self, rows: Rows[CartRow], event: CheckoutInitiated, env: Envelope) -> None:
+        cart = _became(rows, env, "CHECKOUT")
+        cart.order_id = event.order_id
+
+    @on(CartCompleted)
+    def completed(self, rows: Rows[CartRow], _: CartCompleted, env: Envelope) -> None:
+        _became(rows, env, "COMPLETED")
+
+    @on(CartAbandoned)
+    def abandoned(self, rows: Rows[CartRow], event: CartAbandoned, env: Envelope) -> None:
+        _became(rows, env, "EXPIRED" if event.reason == "expired" else "ABANDONED")
+
+
+def _became(rows: Rows[CartRow], env: Envelope, status: str) -> CartRow:
+    cart = rows[env.stream_id]
+    cart.status, cart.version, cart.updated_at = status, env.version, recorded_at(env)
+    return cart
+
+
+def _filled(rows: Rows[CartRow], env: Envelope, items: list[CartItemRow], expires_at: datetime) -> None:
+    cart = _became(rows, env, "ACTIVE")
+    cart.items, cart.expires_at = items, expires_at
+    cart.total_cents = sum(item.quantity * item.unit_price_cents for item in items)

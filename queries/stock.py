@@ -1,0 +1,83 @@
+"""Stock, for those whose it is; and whether there is any, for those who would buy."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from eventstore.log import Log
+from projections.as_of import row_as_of
+from projections.stock import Stock as StockItems
+from projections.stock import stock_id
+from queries.read_models import Answer, ReadModels
+
+
+class Stock(msgspec.Struct, frozen=True):
+    """The stock of a physical game. `version` is the stream's: 0 of a game that is not on the books yet."""
+
+    product_id: UUID
+    seller_id: UUID
+    sku: str
+    total: int
+    available: int
+    reserved: int
+    allocated: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Availability(msgspec.Struct, frozen=True):
+    """How many of a game can be had right now; None when there is no end of them, for it is digital."""
+
+    product_id: UUID
+    available: int | None
+
+    @property
+    def in_stock(self) -> bool:
+        """Whether it can be had at all."""
+        return self.available is None or self.available > 0
+
+
+_NUMBERS = ", ".join(f"coalesce(s.{name}, 0) AS {name}" for name in ("total", "available", "reserved", "allocated"))
+_TIMES = ", ".join(f"coalesce(s.{name}, g.{name}) AS {name}" for name in ("created_at", "updated_at"))
+_STOCK = f"g.game_id AS product_id, g.seller_id, g.sku, {_NUMBERS}, coalesce(s.version, 0) AS version, {_TIMES}"
+_SOURCE = "{games} g LEFT JOIN {stock} s ON s.product_id = g.game_id"
+
+# A soft hold past its time is free to be reserved, though nobody may have said so yet.
+_OVERDUE = (
+    "(SELECT coalesce(sum((hold.value ->> 'quantity')::bigint), 0) FROM jsonb_each(s.holds) AS hold"
+    " WHERE hold.value ->> 'kind' = 'SOFT' AND (hold.value ->> 'expires_at')::timestamptz <= %(now)s)"
+)
+_AVAILABLE = (
+    "CASE WHEN g.status <> 'ACTIVE' THEN 0 WHEN g.kind = 'DIGITAL' THEN NULL"
+    f" ELSE coalesce(s.available + {_OVERDUE}, 0)::bigint END AS available"
+)
+
+
+async def stock(models: ReadModels, product_id: UUID) -> Answer[Stock | None]:
+    """What is on the books about a physical game."""
+    query = f"SELECT {_STOCK} FROM {_SOURCE} WHERE g.game_id = %(id)s AND g.kind = 'PHYSICAL'"
+    return await models.first(Stock, query, id=product_id)
+
+
+async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Stock | None:
+    """The stock as it was at a log position or a time."""
+    row = await row_as_of(log, StockItems(), stock_id(product_id), moment)
+    return None if row is None else msgspec.convert(row, Stock, from_attributes=True)
+
+
+async def availability(models: ReadModels, product_id: UUID, now: datetime) -> Answer[Availability | None]:
+    """How many of a game can be had; of a retired one none, and of a draft nothing is told."""
+    query = f"SELECT g.game_id AS product_id, {_AVAILABLE} FROM {_SOURCE} WHERE g.game_id = %(id)s"
+    return await models.first(Availability, query + " AND g.status <> 'DRAFT'", id=product_id, now=now)
+
+
+async def availabilities(
+    models: ReadModels, product_ids: Sequence[UUID], now: datetime
+) -> Answer[dict[UUID, int | None]]:
+    """How many of each of these games can be had: None without end. Drafts are left out."""
+    query = f"SELECT g.game_id AS product_id, {_AVAILABLE} FROM {_SOURCE} WHERE g.game_id = ANY (%(ids)s)"
+    found = await models.rows(Availability, query + " AND g.status <> 'DRAFT'", ids=list(product_ids), now=now)
+    return found.map(lambda rows: {row.product_id: row.available for row in rows})
