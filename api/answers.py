@@ -1,5 +1,6 @@
 """Answers and the header fields that go with them: positions, entity tags, links to next pages, preferences."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,12 +45,16 @@ async def position_of(landed: Landed[Any], services: Services) -> int:
 
 
 def page_answer(request: Request, page: Page[Any], position: int) -> Response:
-    """A page of a list, with a link to the next one (RFC 8288)."""
-    headers = {}
+    """A page of a list, with a link to the next one (RFC 8288), or 304 when the client has it already. Its entity tag
+    is made of what it says: a list has no version."""
+    body = page.model_dump_json().encode()
+    headers = {POSITION_HEADER: str(position), "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    return answer(page, position=position, headers=headers)
+    if has_tag(request, headers["ETag"]):
+        return Response(None, 304, headers)
+    return Response(body, 200, headers, "application/json")
 
 
 # -- entity tags -------------------------------------------------------------------------------------------------------

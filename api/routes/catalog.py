@@ -23,6 +23,10 @@ from domain.errors import Forbidden, NotFound
 from domain.money import ANY_REGION
 from eventstore.log import Done
 from queries import games as games_query
+from queries import paging
+from queries import stock as stock_query
+from queries.read_models import Answer as Found
+from queries.read_models import ReadModels
 from queries.search import SearchItem, SearchQuery
 from queries.search_port import Sort as SearchSort
 
@@ -118,6 +122,13 @@ class DatedGame(GameView):
 
     created_at: Time
     updated_at: Time
+
+
+class OfferedGame(DatedGame):
+    """A game in a list: `available` tells how many of a PHYSICAL one can be had now; null for what has no end, or is
+    not on offer yet."""
+
+    available: int | None = None
 
 
 class FoundGame(Answer):
@@ -242,9 +253,10 @@ Region = Annotated[str, Query(max_length=32, description="Whose prices count; `*
 PriceLimit = Annotated[int | None, Query(ge=0, lt=2**53, description="In cents, inclusive.")]
 
 
-@router.get("/games", response_model=Page[DatedGame])
+@router.get("/games", response_model=Page[OfferedGame])
 async def browse_games(
     request: Request,
+    services: ServicesOf,
     reads: Reads,
     category: Filter = None,
     genre: Filter = None,
@@ -272,8 +284,7 @@ async def browse_games(
         limit=limit,
         cursor=cursor,
     )
-    page = await games_query.browse(reads, wanted)
-    return page_answer(request, Page[DatedGame].model_validate(page.value), page.position)
+    return await _offered(request, services, reads, await games_query.browse(reads, wanted))
 
 
 @router.get("/games/search", response_model=SearchPage)
@@ -353,10 +364,11 @@ async def get_game(
     return versioned(request, DatedGame.model_validate(game), position=position, version=game.version)
 
 
-@router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[DatedGame])
+@router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[OfferedGame])
 async def games_by_seller(
     seller_id: UUID,
     request: Request,
+    services: ServicesOf,
     reads: Reads,
     caller: SignedIn,
     status: GameStatus | None = None,
@@ -367,7 +379,21 @@ async def games_by_seller(
     if not _sells(caller, seller_id):
         raise Forbidden("not_yours", "these are another seller's games")
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
-    return page_answer(request, Page[DatedGame].model_validate(page.value), page.position)
+    return await _offered(request, services, reads, page)
+
+
+async def _offered(
+    request: Request, services: Services, reads: ReadModels, found: Found[paging.Page[games_query.Game]]
+) -> Response:
+    """A list of games, with how many there are of those that can run out."""
+    page, position = Page[OfferedGame].model_validate(found.value), found.position
+    physical = [game.game_id for game in page.items if game.kind == "PHYSICAL"]
+    if physical:
+        available = await stock_query.availabilities(reads, physical, services.clock.now())
+        position = min(position, available.position)
+        for game in page.items:
+            game.available = available.value.get(game.game_id)
+    return page_answer(request, page, position)
 
 
 def _sells(caller: Caller, seller_id: UUID) -> bool:

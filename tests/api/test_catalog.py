@@ -1,9 +1,10 @@
 """Listing, editing, browsing and searching games, over HTTP."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from commands.bus import Caller
 from tests.api.shop import Person, Shop, a_game
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -199,3 +200,28 @@ async def test_a_refusal_is_not_remembered_under_its_key(shop: Shop, seller: Per
     await seller.delete(f"/api/v1/games/{game['id']}")
 
     assert (await seller.post("/api/v1/games", json=wanted, headers=key)).status_code == 201
+
+
+async def test_who_has_a_page_is_not_sent_it_again_until_a_game_on_it_changes(shop: Shop, seller: Person) -> None:
+    game, path = await shop.game(seller), f"/api/v1/games?seller_id={seller.id}"
+    first = await shop.client().get(path, headers=await shop.reached())
+    known = {"If-None-Match": first.headers["etag"]}
+
+    again = await shop.client().get(path, headers=known)
+    edited = await seller.put(f"/api/v1/games/{game['id']}", json={"title": "Celeste 64"})
+    changed = await shop.client().get(path, headers={**known, "Min-Position": edited.headers["event-position"]})
+
+    assert (again.status_code, again.content) == (304, b"")
+    assert int(again.headers["event-position"]) >= int(first.headers["event-position"])
+    assert (changed.status_code, changed.json()["items"][0]["title"]) == (200, "Celeste 64")
+
+
+async def test_a_list_tells_how_many_there_are_of_games_that_can_run_out(shop: Shop, seller: Person) -> None:
+    boxed, uncounted = await shop.game(seller, kind="PHYSICAL"), await shop.game(seller, kind="PHYSICAL")
+    digital = await shop.game(seller)
+    await shop.core.inventory.set_total(Caller(f"user:{seller.id}", seller.id, "SELLER"), UUID(boxed["id"]), 7)
+
+    for path in (f"/api/v1/games?seller_id={seller.id}", f"/api/v1/catalog/products/by-seller/{seller.id}"):
+        listed = await seller.get(path, headers=await shop.reached())
+        available = {game["id"]: game["available"] for game in listed.json()["items"]}
+        assert available == {boxed["id"]: 7, uncounted["id"]: 0, digital["id"]: None}
