@@ -24,7 +24,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         Path("~/.ludoteca"),
-        description="Folder of this instance: embedded database, logs, mail. One instance, one home.",
+        description="Folder of this instance: embedded database, logs, mail, images. One instance, one home.",
     )
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
