@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from spec import events_of
 
 from domain import (
+    cart,
     catalog,
     claims,
     fulfilment,
     identity,
+    inventory,
     ledger,
     library,
     notices,
@@ -30,10 +32,12 @@ from domain import (
 from domain.events import PERSONAL, Event
 
 CONTEXTS = [
+    cart,
     catalog,
     claims,
     fulfilment,
     identity,
+    inventory,
     ledger,
     library,
     notices,
@@ -117,6 +121,22 @@ WIRE = {
     "webhook.attempt_failed.v1": "endpoint_id event_id code attempt",
     "webhook.delivered.v1": "endpoint_id event_id status attempt",
     "webhook.delivery_failed.v1": "endpoint_id event_id code attempts",
+    "inventory.stock_created.v1": "game_id seller_id sku",
+    "inventory.stock_updated.v1": "total available",
+    "inventory.reserved.v1": "reservation_id cart_id quantity expires_at",
+    "inventory.reservation_changed.v1": "reservation_id quantity expires_at",
+    "inventory.reservation_released.v1": "reservation_id reason",
+    "inventory.reservation_expired.v1": "reservation_id",
+    "inventory.allocated.v1": "reservation_id order_id quantity expires_at",
+    "inventory.reservation_fulfilled.v1": "reservation_id order_id quantity",
+    "inventory.low_stock.v1": "available threshold",
+    "cart.created.v1": "buyer_id currency expires_at",
+    "cart.item_added.v1": "item_id game_id seller_id sku title quantity unit_price_cents reservation_id? expires_at",
+    "cart.item_changed.v1": "item_id quantity expires_at",
+    "cart.item_removed.v1": "item_id expires_at",
+    "cart.checkout_initiated.v1": "order_id payment_id",
+    "cart.completed.v1": "order_id",
+    "cart.abandoned.v1": "reason",
     "shipment.created.v1": "order_id seller_id lines",
     "shipment.confirmed.v1": "",
     "shipment.status_updated.v1": "status at carrier? tracking_number?",

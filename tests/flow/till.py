@@ -11,13 +11,17 @@ from uuid import UUID
 
 from adapters import webhook_signature
 from commands import processes
-from commands.aggregates import ORDER, PAYMENT, TRANSACTION, WALLET
+from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
 from commands.bus import SYSTEM, Caller
 from commands.deposits import Deposits
+from commands.inventory import stock_opened
 from commands.ledger import Ledger
 from commands.ports import DeadLetter, Delivery, Job, JobHandler
+from commands.shipments import fulfilment_follows
+from domain.cart import Cart
 from domain.catalog import Listing, Price
 from domain.errors import Refused
+from domain.inventory import stock_id
 from domain.ledger import TransactionPosted, balances
 from domain.orders import Order
 from domain.payments import Method, Payment
@@ -75,6 +79,8 @@ class Till:
             processes.settlement(core.bus),
             processes.library_grants(core.bus),
             Deposits(core.bus).reactor,
+            stock_opened(core.bus),
+            fulfilment_follows(core.bus),
             Ledger(core.bus).reactor,
         ]
         self._position = 0
@@ -98,6 +104,13 @@ class Till:
     async def game(self, cents: int = 1999, seller: Caller = SYSTEM) -> UUID:
         listing = Listing(sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),))
         return (await self.core.catalog.create(seller, listing, "ACTIVE")).value
+
+    async def physical_game(self, units: int, cents: int = 1999, seller: Caller = SYSTEM) -> UUID:
+        """A game that is shipped, and so many of it."""
+        listing = Listing(sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", cents, "USD"),))
+        game_id = (await self.core.catalog.create(seller, listing, "ACTIVE")).value
+        await self.core.inventory.set_total(ADMIN, game_id, units)
+        return game_id
 
     # -- what happens next ---------------------------------------------------------------------------------------------
 
@@ -154,6 +167,14 @@ class Till:
 
     async def payment(self, payment_id: UUID) -> Payment:
         return _there(await self.core.repository.state(PAYMENT, payment_id))
+
+    async def cart(self, cart_id: UUID) -> Cart:
+        return _there(await self.core.repository.state(CART, cart_id))
+
+    async def stock(self, game_id: UUID) -> tuple[int, int, int, int]:
+        """Total, available, reserved, allocated."""
+        stock = _there(await self.core.repository.state(STOCK, stock_id(game_id)))
+        return stock.total, stock.available, stock.reserved, stock.allocated
 
     async def accounts(self) -> dict[str, int]:
         """Every account's balance in the ledger; fails where a posting does not balance, at whatever position."""

@@ -1,0 +1,121 @@
+"""Carts and the stock that they hold, on a clock that the test moves."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+
+from commands.bus import SYSTEM
+from domain.errors import Conflict, NotFound
+from domain.inventory import LowStock, stock_id
+from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+MINUTE = timedelta(minutes=1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+    async with open_till(module_database, tmp_path_factory.mktemp("till")) as opened:
+        yield opened
+
+
+async def test_a_cart_past_its_time_is_none_and_what_it_held_is_free_before_anybody_says_so(till: Till) -> None:
+    ann, bob = await till.person(), await till.person()
+    game = await till.physical_game(3)
+    cart_id = (await till.core.carts.add(ann, game, 3)).value
+    (item_id,) = (await till.cart(cart_id)).items
+    till.clock.advance(15 * MINUTE)
+
+    with pytest.raises(NotFound, match="item_not_found"):
+        await till.core.carts.change(ann, item_id, 1)
+    with pytest.raises(Conflict, match="cart_empty"):
+        await till.core.carts.check_out(ann, VISA, ADDRESS)
+    await till.core.carts.add(bob, game, 2)
+    assert await till.stock(game) == (3, 1, 2, 0)
+
+    await till.core.carts.expire(SYSTEM, cart_id)
+    assert (await till.cart(cart_id)).status == "EXPIRED"
+    assert await till.stock(game) == (3, 1, 2, 0)
+    assert (await till.core.carts.add(ann, game, 1)).value != cart_id
+
+
+async def test_a_deadline_that_was_put_off_expires_nothing(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(3)
+    cart_id = (await till.core.carts.add(ann, game, 1)).value
+    till.clock.advance(14 * MINUTE)
+    await till.core.carts.add(ann, game, 1)
+    till.clock.advance(2 * MINUTE)
+
+    await till.core.carts.expire(SYSTEM, cart_id)
+
+    assert (await till.cart(cart_id)).status == "ACTIVE"
+    assert await till.stock(game) == (3, 1, 2, 0)
+    till.clock.advance(13 * MINUTE)
+    await till.core.carts.expire(SYSTEM, cart_id)
+    assert await till.stock(game) == (3, 3, 0, 0)
+
+
+async def test_stock_is_counted_anew_without_the_holds_that_are_past_their_time(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(3)
+    await till.core.carts.add(ann, game, 3)
+    with pytest.raises(Conflict, match="stock_below_commitments"):
+        await till.core.inventory.set_total(ADMIN, game, 1)
+    till.clock.advance(15 * MINUTE)
+
+    await till.core.inventory.set_total(ADMIN, game, 1)
+
+    assert await till.stock(game) == (1, 1, 0, 0)
+
+
+async def test_an_order_that_nobody_paid_gives_its_stock_back(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(2)
+    cart_id = (await till.core.carts.add(ann, game, 2)).value
+    placed = (await till.core.carts.check_out(ann, None, ADDRESS)).value
+    assert await till.stock(game) == (2, 0, 0, 2)
+    till.clock.advance(30 * MINUTE)
+
+    await till.core.orders.expire(SYSTEM, placed.order_id)
+
+    assert (await till.order(placed.order_id)).status == "CANCELLED"
+    assert (await till.cart(cart_id)).status == "ABANDONED"
+    assert await till.stock(game) == (2, 2, 0, 0)
+
+
+async def test_a_wallet_without_the_money_leaves_the_cart_as_it_was(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(2)
+    wallet = await till.wallet(ann, 1999)
+    cart_id = (await till.core.carts.add(ann, game, 2)).value
+
+    with pytest.raises(Conflict, match="insufficient_funds"):
+        await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)
+
+    assert (await till.cart(cart_id)).status == "ACTIVE"
+    assert await till.stock(game) == (2, 0, 2, 0)
+    await till.core.wallets.add_funds(ADMIN, wallet, 1999, "a gift")
+    placed = (await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)).value
+    await till.settle()
+    assert (await till.order(placed.order_id)).status == "CONFIRMED"
+    assert (await till.cart(cart_id)).status == "COMPLETED"
+    assert await till.stock(game) == (0, 0, 0, 0)
+    assert await till.balance(wallet) == 0
+
+
+async def test_low_stock_is_told_once_per_crossing(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(7)
+
+    async def told() -> list[int]:
+        events = await till.core.log.read_stream(stock_id(game))
+        return [each.event.available for each in events if isinstance(each.event, LowStock)]
+
+    for _ in range(4):
+        cart_id = (await till.core.carts.add(ann, game, 1)).value
+    assert await told() == [5]
+    for item_id in list((await till.cart(cart_id)).items)[1:]:
+        await till.core.carts.remove(ann, item_id)
+    assert await till.stock(game) == (7, 6, 1, 0)
+    await till.core.carts.add(ann, game, 4)
+    assert await told() == [5, 2]

@@ -1,0 +1,137 @@
+"""Stock and the carts that hold it."""
+
+import psycopg
+import pytest
+
+from domain.cart import (
+    CartAbandoned,
+    CartCompleted,
+    CartCreated,
+    CheckoutInitiated,
+    ItemAdded,
+    ItemChanged,
+    ItemRemoved,
+)
+from domain.inventory import (
+    Allocated,
+    ReservationChanged,
+    ReservationExpired,
+    ReservationFulfilled,
+    ReservationReleased,
+    Reserved,
+    StockCreated,
+    StockUpdated,
+)
+from projections.carts import CartItemRow, CartRow, Carts
+from projections.stock import Hold, Stock, StockRow, stock_id
+from projections.store import PostgresTable
+from tests.projections.history import BUYER, DUE, GAME, ORDER, PAYMENT, SELLER, START, History, at, some_id
+
+STOCK, CART, ONE, TWO = stock_id(GAME), some_id("cart"), some_id("one"), some_id("two")
+COUNTED = (StockCreated(game_id=GAME, seller_id=SELLER, sku="C-1"), StockUpdated(total=10, available=10))
+
+
+def held(reservation_id: object = ONE, quantity: int = 3) -> Reserved:
+    return Reserved(reservation_id=reservation_id, cart_id=CART, quantity=quantity, expires_at=DUE)
+
+
+def allocated(reservation_id: object = ONE, quantity: int = 3) -> Allocated:
+    return Allocated(reservation_id=reservation_id, order_id=ORDER, quantity=quantity, expires_at=DUE)
+
+
+def stock(*events: object) -> StockRow:
+    row = History().happened(STOCK, *COUNTED, *events).row(Stock(), STOCK)
+    assert isinstance(row, StockRow)
+    assert row.available + row.reserved + row.allocated == row.total
+    return row
+
+
+def test_a_new_stock_item_is_empty() -> None:
+    assert History().happened(STOCK, COUNTED[0]).row(Stock(), STOCK) == StockRow(
+        STOCK, GAME, SELLER, "C-1", 0, 0, 0, 0, holds={}, version=1, created_at=at(1), updated_at=at(1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("events", "numbers"),
+    [
+        ([], (10, 10, 0, 0)),
+        ([held()], (10, 7, 3, 0)),
+        ([held(), held(TWO, 4)], (10, 3, 7, 0)),
+        ([held(), ReservationChanged(reservation_id=ONE, quantity=5, expires_at=DUE)], (10, 5, 5, 0)),
+        ([held(), allocated()], (10, 7, 0, 3)),
+        ([held(), ReservationReleased(reservation_id=ONE, reason="x")], (10, 10, 0, 0)),
+        ([held(), ReservationExpired(reservation_id=ONE)], (10, 10, 0, 0)),
+        ([held(), allocated(), ReservationReleased(reservation_id=ONE, reason="x")], (10, 10, 0, 0)),
+        ([held(), allocated(), ReservationFulfilled(reservation_id=ONE, order_id=ORDER, quantity=3)], (7, 7, 0, 0)),
+        ([held(), StockUpdated(total=3, available=0)], (3, 0, 3, 0)),
+    ],
+)
+def test_stock_is_available_reserved_or_allocated(events: list[object], numbers: tuple[int, ...]) -> None:
+    row = stock(*events)
+
+    assert (row.total, row.available, row.reserved, row.allocated) == numbers
+    assert (row.version, row.updated_at) == (2 + len(events), at(2 + len(events)))
+
+
+def test_stock_knows_its_holds() -> None:
+    assert stock(held(), held(TWO, 2), allocated(TWO, 2)).holds == {
+        ONE: Hold("SOFT", 3, DUE),
+        TWO: Hold("HARD", 2, DUE),
+    }
+
+
+def test_the_table_takes_no_stock_that_does_not_add_up(database: str) -> None:
+    table = PostgresTable(StockRow)
+    with psycopg.connect(database, autocommit=True) as conn:
+        table.prepare(conn, "stock_9")
+        table.write(conn, "stock_9", [stock(held())], [])
+        wrong = stock(held())
+        wrong.available = 8
+        below = stock(held())
+        below.available, below.total = -1, 2
+        for row in (wrong, below):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                table.write(conn, "stock_9", [row], [])
+        assert table.fetch(conn, "stock_9", [STOCK]) == [stock(held())]
+
+
+# -- carts -------------------------------------------------------------------------------------------------------------
+
+CREATED = CartCreated(buyer_id=BUYER, currency="USD", expires_at=START)
+
+
+def added(item_id: object = ONE, quantity: int = 2) -> ItemAdded:
+    return ItemAdded(
+        item_id=item_id, game_id=GAME, seller_id=SELLER, sku="C-1", title="Chess", quantity=quantity,
+        unit_price_cents=500, expires_at=DUE, reservation_id=TWO,
+    )  # fmt: skip
+
+
+def cart(*events: object) -> CartRow:
+    row = History().happened(CART, CREATED, *events).row(Carts(), CART)
+    assert isinstance(row, CartRow)
+    return row
+
+
+def test_a_cart_has_its_lines_and_what_they_cost() -> None:
+    assert cart(added()) == CartRow(
+        CART, BUYER, "ACTIVE", "USD", [CartItemRow(ONE, GAME, SELLER, "C-1", "Chess", 2, 500, TWO)], total_cents=1000,
+        expires_at=DUE, order_id=None, version=2, created_at=at(1), updated_at=at(2), created_position=1,
+    )  # fmt: skip
+
+
+def test_every_change_of_a_cart_counts_and_puts_its_end_off() -> None:
+    changed = cart(added(), added(TWO, 1), ItemChanged(item_id=ONE, quantity=5, expires_at=at(500)))
+    assert ([item.quantity for item in changed.items], changed.total_cents) == ([5, 1], 3000)
+    assert changed.expires_at == at(500)
+    left = cart(added(), added(TWO, 1), ItemRemoved(item_id=ONE, expires_at=at(500)))
+    assert ([item.item_id for item in left.items], left.total_cents, left.expires_at) == ([TWO], 500, at(500))
+
+
+def test_a_cart_ends_completed_abandoned_or_expired() -> None:
+    out = CheckoutInitiated(order_id=ORDER, payment_id=PAYMENT)
+    assert (cart(added(), out).status, cart(added(), out).order_id) == ("CHECKOUT", ORDER)
+    assert cart(added(), out, CartCompleted(order_id=ORDER)).status == "COMPLETED"
+    assert cart(added(), out, CartAbandoned(reason="payment_failed")).status == "ABANDONED"
+    assert cart(added(), CartAbandoned(reason="expired")).status == "EXPIRED"
