@@ -29,6 +29,11 @@ POST /api/v1/catalog/images  POST /api/v1/catalog/images/upload  GET /api/v1/ima
 POST /api/v1/catalog/images/from-url  POST /api/v1/catalog/images/upload-url
 GET /jogos  POST /jogos  GET /jogos/{game_id}  POST /api/v1/products  GET /api/v1/catalog/products/{game_id}
 POST /api/v1/admin/products  PUT /api/v1/admin/products/{game_id}  DELETE /api/admin/products/{game_id}
+PUT /api/v1/inventory/stock  GET /api/v1/inventory/stock/{product_id}  GET /api/v1/inventory/availability/{product_id}
+POST /api/v1/inventory/reserve  POST /api/v1/inventory/allocate  POST /api/v1/inventory/release
+POST /api/v1/inventory/confirm-sale  GET /api/inventory/stock/{product_id}  PUT /api/inventory/stock
+GET /api/v1/cart  GET /api/v1/cart/summary  POST /api/v1/cart/items  PUT /api/v1/cart/items/{item_id}
+DELETE /api/v1/cart/items/{item_id}  POST /api/v1/cart/checkout  POST /api/cart/checkout
 POST /api/v1/orders  POST /jogos/compra  POST /api/orders  GET /api/v1/orders/{order_id}  GET /api/v1/orders
 GET /api/v1/orders/user/{user_id}  POST /api/v1/orders/{order_id}/cancel  POST /api/v1/orders/{order_id}/refund
 GET /api/v1/library  GET /jogos/biblioteca

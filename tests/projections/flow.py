@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from commands.aggregates import (
     BOOK,
+    CART,
     GAME,
     LIBRARY,
     NOTICE,
@@ -20,14 +21,17 @@ from commands.aggregates import (
     POSTING,
     RECEIPT,
     SHIPMENT,
+    STOCK,
     TRANSACTION,
     USER,
     WALLET,
 )
 from domain import (
+    cart,
     catalog,
     fulfilment,
     identity,
+    inventory,
     ledger,
     library,
     notices,
@@ -52,7 +56,7 @@ STEPS = st.lists(
             ["register", "verify", "rename", "log_in", "forget", "list", "edit", "publish", "retire", "order", "order",
              "submit", "redirect", "capture", "decline", "expire", "refund", "notify", "deliver",
              "open", "adjust", "adjust", "transfer",
-             "send", "send", "send"]
+             "send", "send", "send", "count", "fill", "fill", "fill", "fill"]
         ),
         st.integers(0, 3),
         TEXTS,
@@ -99,6 +103,8 @@ class Flow:
             "adjust": self._adjust,
             "transfer": self._transfer,
             "send": self._send,
+            "count": self._count,
+            "fill": self._fill,
         }
         if what in steps:
             return steps[what](n, text)
@@ -301,6 +307,41 @@ class Flow:
             self._did(WALLET, target, wallets.add_funds(self.states[target], amount, cause)),
             self._posted(self._account(n), self._account((n + 1) % 4), amount),
         ]
+
+    def _count(self, n: int, text: str) -> Batch:
+        stream_id = inventory.stock_id(self.games[n])
+        if stream_id not in self.states:
+            return [self._did(STOCK, stream_id, inventory.create(None, self.games[n], self.people[0], text))]
+        return [self._did(STOCK, stream_id, inventory.set_total(self.states[stream_id], 3 + len(text), 5))]
+
+    def _fill(self, n: int, text: str) -> Batch:
+        """The next step of a cart with one line, and of what that holds; how long the text is says which."""
+        cart_id, stream_id = UUID(int=self.orders[n].int ^ 3), inventory.stock_id(self.games[n])
+        found, stock = self.states.get(cart_id), self.states.get(stream_id)
+        if stock is None:
+            return []
+        if found is None:
+            return [self._did(CART, cart_id, cart.create(self.people[0], "USD", DUE))]
+        item = next(iter(found.items.values()), None)
+        hold, many, at = (item.reservation_id if item else uuid4()), 1 + len(text) % 3, {"now": START}
+        if item is None:
+            line = cart.Item(uuid4(), self.games[n], self.people[0], text, text, many, 100, hold)
+            held = inventory.reserve(stock, hold, cart_id, many, DUE, **at, threshold=5)
+            filled = cart.add(found, line, "USD", DUE, digital=False, **at)
+        elif found.status == "CHECKOUT":
+            held = inventory.confirm_sale(stock, hold) if len(text) % 2 else inventory.release(stock, hold, text)
+            filled = cart.complete(found) if len(text) % 2 else cart.abandon(found)
+        elif len(text) > 8:
+            held = inventory.allocate(stock, hold, self.orders[n], DUE, **at)
+            filled = cart.check_out(found, self.orders[n], uuid4(), **at)
+        elif len(text) > 6:
+            held, filled = inventory.expire(stock, DUE), cart.expire(found, DUE)
+        elif len(text) > 4:
+            held, filled = inventory.release(stock, hold, text), cart.remove(found, item.item_id, DUE, **at)
+        else:
+            held = inventory.change(stock, hold, many, DUE, **at, threshold=5)
+            filled = cart.change(found, item.item_id, many, DUE, **at)
+        return [self._did(CART, cart_id, filled), self._did(STOCK, stream_id, held)]
 
     def _account(self, n: int) -> str:
         return ledger.wallet_account(self.wallets[n])

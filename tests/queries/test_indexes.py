@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from queries import games, ledger, library, notifications, orders, transactions, users, wallets
+from queries import carts, games, ledger, library, notifications, orders, stock, transactions, users, wallets
 from queries.deadlines import DueTimes
 from queries.games import Browse
 from queries.read_models import Answer
@@ -51,6 +51,7 @@ LISTS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "due": lambda m: DueTimes(m).due(DUE, 10),
     "my wallets": lambda m: wallets.wallets_of(m, BUYER),
     "a statement": lambda m: wallets.statement(m, GAME),
+    "my cart": lambda m: carts.open_cart(m, BUYER, DUE),
     "my transactions": lambda m: transactions.transactions(m, user_id=BUYER),
     "all transactions": transactions.transactions,
     "transactions by status": lambda m: transactions.transactions(m, status="FAILED"),
@@ -68,6 +69,8 @@ LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "a wallet": lambda m: wallets.wallet(m, GAME),
     "a wallet in a currency": lambda m: wallets.wallet_in(m, BUYER, "USD"),
     "a transaction": lambda m: transactions.transaction(m, GAME),
+    "stock": lambda m: stock.stock(m, GAME),
+    "availability": lambda m: stock.availability(m, GAME, DUE),
     "a ledger account": lambda m: ledger.account(m, "PLATFORM_REVENUE"),
 }
 
