@@ -24,6 +24,7 @@ from eventstore.clock import Clock
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from queries.audit import Audit
+from queries.game_pages import GamePages
 from queries.operations import Operations
 from queries.positions import ActiveFeed
 from queries.read_models import ReadModels
@@ -85,6 +86,7 @@ class Services:
     health: Mapping[str, HealthCheck] = field(default_factory=dict)
     dependency_errors: tuple[type[Exception], ...] = ()
     settings: GatewaySettings = field(default_factory=GatewaySettings)
+    game_pages: GamePages = field(default_factory=GamePages)
 
 
 async def _services(request: Request) -> Services:

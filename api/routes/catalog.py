@@ -284,7 +284,7 @@ async def browse_games(
         limit=limit,
         cursor=cursor,
     )
-    return await _offered(request, services, reads, await games_query.browse(reads, wanted))
+    return await _offered(request, services, reads, await services.game_pages.browse(reads, wanted))
 
 
 @router.get("/games/search", response_model=SearchPage)
