@@ -246,6 +246,21 @@ async def test_what_cannot_be_had_is_refused_by_its_own_code_and_nothing_changes
     assert await numbers(shop, seller, game) == (5, 3, 2, 0)
 
 
+async def test_an_emptied_cart_gives_way_to_one_in_another_currency(shop: Shop, buyer: Person, seller: Person) -> None:
+    dollars = await stocked(shop, seller, 5)
+    euros = await stocked(shop, seller, 5, prices=[{"region": "*", "amount_cents": 100, "currency": "EUR"}])
+    first = (await put_in(buyer, dollars)).json()
+    await buyer.delete(f"{CART}/items/{first['items'][0]['id']}")
+
+    second = (await put_in(buyer, euros)).json()
+
+    assert second["id"] != first["id"]
+    assert second["currency"] == "EUR"
+    assert await cart_of(shop, buyer) == second
+    assert (await check_out(buyer)).json()["status"] == "CONFIRMED"
+    assert (await cart_of(shop, buyer))["id"] is None
+
+
 async def test_a_game_that_is_owned_is_not_put_into_a_cart(shop: Shop, buyer: Person, seller: Person) -> None:
     ebook = await shop.game(seller)
     await put_in(buyer, ebook)

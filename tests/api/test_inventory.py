@@ -1,10 +1,12 @@
 """Stock over HTTP: counting it, looking at it, and holds for other systems."""
 
+from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from queries import stock
 from tests.api.market import availability, cart_of, check_out, code_of, count, numbers, put_in, reserve, stocked
 from tests.api.shop import Person, Shop
 
@@ -168,3 +170,16 @@ async def test_holds_are_for_other_systems_alone(shop: Shop, seller: Person, buy
     assert code_of(await reserve(admin, {"id": str(uuid4())}, 1)) == (404, "product_not_found")
     assert code_of(await admin.post("/api/v1/inventory/release", json=hold)) == (404, "reservation_not_found")
     assert code_of(await admin.post("/api/v1/inventory/release", json={})) == (422, "invalid_request")
+
+
+async def test_what_is_held_past_its_time_can_be_had_though_nobody_has_said_so(shop: Shop, seller: Person) -> None:
+    service = await shop.register("SERVICE")
+    game = await stocked(shop, seller, 5)
+    await reserve(service, game, 3)
+    assert (await availability(shop, game))["available"] == 2
+
+    later = shop.core.clock.now() + timedelta(hours=1)
+    seen = (await stock.availability(shop.services.reads, UUID(game["id"]), later)).value
+
+    assert seen is not None
+    assert seen.available == 5
