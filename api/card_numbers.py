@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from urllib.parse import unquote_plus
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.guards import IMAGE_UPLOADS
@@ -25,8 +26,9 @@ _LET_THROUGH = ("/webhook", *IMAGE_UPLOADS)
 
 _UUID = re.compile(r"(?<![^\W_])[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![^\W_])", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\u([0-9a-f]{4})", re.IGNORECASE)
+_BETWEEN = "[ ._/\u2010-\u2015-]{1,3}"
 _GROUPS = re.compile(
-    r"(?<![^\W_])(?<!\d\.)(?<!\+)\d{4,19}(?:[ -]{1,3}\d{4,19})*(?:[ -]{1,3}\d{3})?(?![^\W_])", re.ASCII
+    rf"(?<![^\W_])(?<!\d\.)(?<!\+)\d{{4,19}}(?:{_BETWEEN}\d{{4,19}})*(?:{_BETWEEN}\d{{3}})?(?![^\W_])", re.ASCII
 )
 """Digits, whole or in groups of four and more (of nineteen the last three), as cards have them. What has letters next
 to it is another name, what has a + before it a telephone's.
@@ -64,6 +66,12 @@ def _is_card_number(digits: str) -> bool:
     return sum(map(int, digits[::-2] + digits[-2::-2].translate(_DOUBLED))) % 10 == 0
 
 
+def is_card_token(token: str) -> bool:
+    """Whether the digits of a payment method's token, whatever stands between them, are a card number."""
+    digits = re.sub(r"\D", "", unicodedata.normalize("NFKC", token))
+    return SHORTEST <= len(digits) <= LONGEST and _is_card_number(digits)
+
+
 class CardNumbers:
     """Middleware: answers 422 `card_data_refused` to a request with a card number in its path, query or body.
 
@@ -78,7 +86,10 @@ class CardNumbers:
         if scope["type"] != "http" or scope["path"].endswith(_LET_THROUGH):
             return await self._app(scope, receive, send)
         query = unquote_plus(scope["query_string"].decode("latin-1"))
-        if has_card_number(scope["path"]) or has_card_number(query):
+        if has_card_number(scope["path"]):
+            unnamed = {**scope, "path": re.sub(r"\d", "*", scope["path"])}  # the answer tells the path
+            return await _refuse(unnamed, receive, send)
+        if has_card_number(query) or has_card_number(Headers(scope=scope).get("idempotency-key", "")):
             return await _refuse(scope, receive, send)
         if scope["method"] not in WRITES:
             return await self._app(scope, receive, send)
@@ -97,8 +108,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     problem = Problem(
         422, "card_data_refused", "this looks like a card number: send the provider's token for the card instead"
     )
-    unnamed = {**scope, "path": re.sub(r"\d", "*", scope["path"])}  # the answer tells the path
-    await problem_response(problem, unnamed)(scope, receive, send)
+    await problem_response(problem, scope)(scope, receive, send)
 
 
 async def _is_refused(body: bytes) -> bool:

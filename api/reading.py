@@ -78,6 +78,8 @@ async def _moment(
     if as_of.isdecimal() and len(as_of) < 19:
         return int(as_of)
     try:
+        if as_of.lstrip("+-").replace(".", "", 1).isdecimal():  # pydantic would take it for seconds since 1970
+            raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time")
         return _time.validate_strings(as_of.replace(" ", "+"))  # a plus that nobody escaped arrives as a blank
     except ValidationError as error:
         raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time") from error

@@ -92,7 +92,7 @@ def seller_of(caller: Caller) -> UUID:
     if caller.is_admin or caller.actor == "system":
         return PLATFORM_ID
     if caller.account_type != "SELLER" or caller.user_id is None:
-        raise Forbidden("not_a_seller", "only a SELLER or an ADMIN lists games")
+        raise Forbidden("not_a_seller", "this is for SELLERs and ADMINs")
     return caller.user_id
 
 

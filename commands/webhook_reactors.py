@@ -25,18 +25,25 @@ from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import Envelope
 from eventstore.repository import Unit
 
+REMEMBERED = 10_000
+"""Sellers without an endpoint that a process keeps in mind."""
+
 
 def merchant_webhooks(bus: CommandBus) -> Reactor:
     """Asks for a delivery to each endpoint that wants an event; all of an event's in one append, so once."""
-    name = "merchant_webhooks"
+    name, without = "merchant_webhooks", _Without()
 
     async def happened(event: Event, env: Envelope) -> None:
         news = await news_of(bus.repository, event, env)
-        if news is None:
+        sellers = set() if news is None else {PLATFORM_ID, *news.sellers}
+        if without.are(sellers, env.position):
             return
+        head = await bus.repository.log.head()
 
         async def decision(unit: Unit) -> None:
-            for endpoint_id, endpoint in await _endpoints_of(unit, {PLATFORM_ID, *news.sellers}):
+            endpoints = await _endpoints_of(unit, sellers)
+            without.note(sellers - {endpoint.seller_id for _, endpoint in endpoints}, head)
+            for endpoint_id, endpoint in endpoints:
                 if endpoint.wants(event.NAME):
                     delivery_id = webhook_deliveries.delivery_id(endpoint_id, env.event_id)
                     requested = webhook_deliveries.request(
@@ -63,6 +70,24 @@ def merchant_webhooks(bus: CommandBus) -> Reactor:
         UserForgotten: account_closed,
     }
     return Reactor(name, reactions, starts_from="now")
+
+
+class _Without:
+    """Sellers who had no endpoint up to a position of the log: most never have one, and need not be asked about at each
+    of their events. Who gets one later does not hear of what was before."""
+
+    def __init__(self) -> None:
+        self._until: dict[UUID, int] = {}
+
+    def are(self, sellers: set[UUID], position: int) -> bool:
+        """Whether nobody of these is to hear of an event at this position."""
+        return all(self._until.get(seller, -1) >= position for seller in sellers)
+
+    def note(self, sellers: set[UUID], head: int) -> None:
+        """These had none when the log went as far as `head`."""
+        if len(self._until) > REMEMBERED:
+            self._until.clear()
+        self._until.update(dict.fromkeys(sellers, head))
 
 
 async def _endpoints_of(unit: Unit, sellers: set[UUID]) -> list[tuple[UUID, WebhookEndpoint]]:

@@ -234,6 +234,11 @@ class Payment(msgspec.Struct, frozen=True):
         return self.status in OPEN
 
     @property
+    def can_be_tried(self) -> bool:
+        """Whether the buyer may still pay: its outcome is to come, or a failure left it open for another try."""
+        return self.is_open or (self.status == "FAILED" and not self.closed)
+
+    @property
     def is_captured(self) -> bool:
         """Whether the money came, be it that some of it went back since."""
         return self.status in CAPTURED

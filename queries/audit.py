@@ -75,12 +75,17 @@ class Audit:
         after: int = 0,
         limit: int = 100,
     ) -> Trail:
-        """Events after a position, in order, of which all that is given holds. At most MAX_LIMIT."""
+        """Events after a position, in order, of which all that is given holds; `name` may be a pattern such as
+        `payment.*`. At most MAX_LIMIT.
+        """
         limit, head = max(1, min(limit, MAX_LIMIT)), await self._log.head()
         wanted = {"stream_id": stream_id, "name": name, "actor": actor, "correlation_id": correlation_id}
         values: dict[str, object] = {field: value for field, value in wanted.items() if value is not None}
         upto = head if stream_id is not None else min(head, after + SCANNED)
-        conditions = ["position > %(after)s", "position <= %(upto)s", *(f"{field} = %({field})s" for field in values)]
+        conditions = ["position > %(after)s", "position <= %(upto)s"]
+        conditions += [f"{field} {'LIKE' if field == 'name' else '='} %({field})s" for field in values]
+        if name is not None:
+            values["name"] = name.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_").replace("*", "%")
         found = await self._read(
             f"WHERE {' AND '.join(conditions)} ORDER BY position LIMIT %(limit)s",
             {**values, "after": after, "upto": upto, "limit": limit},

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from api.answers import Prefer, Preference, answer, position_of
 from api.auth import Admin, SignedIn
-from api.fields import Answer, Body, Cents, Line, Time, Token
+from api.card_numbers import is_card_token
+from api.fields import Amount, Answer, Body, Line, Time, Token
 from api.idempotency import IdempotencyKey
 from api.problems import Problem, problem_response
 from api.reading import Reads, found
@@ -17,8 +18,8 @@ from api.services import Services, ServicesOf
 from commands.aggregates import PAYMENT
 from commands.bus import Caller, Landed
 from commands.orders import OrderAndPayment
-from domain.errors import Forbidden, NotFound
-from domain.payment_facts import MethodType
+from domain.errors import Forbidden, Invalid, NotFound
+from domain.payment_facts import OPEN, MethodType
 from domain.payments import Method
 from eventstore.log import Done
 from queries import payments as payments_query
@@ -37,7 +38,9 @@ class PaymentMethod(Body):
     token: Token | None = None
 
     def method(self) -> Method | None:
-        """The method, if there is one to pay with yet."""
+        """The method, if there is one to pay with yet. Raises Invalid("card_data_refused")."""
+        if self.token is not None and is_card_token(self.token):
+            raise Invalid("card_data_refused", "that looks like a card number: send the provider's token for the card")
         return None if self.type == "card" and self.token is None else Method(self.type, self.token)
 
 
@@ -51,7 +54,7 @@ class PaymentAttempt(Body):
 class Refund(Body):
     """What to send back; without an amount, all that is left."""
 
-    amount_cents: Cents | None = None
+    amount_cents: Amount | None = None
     reason: Annotated[Line, Field(min_length=1)]
 
 
@@ -133,14 +136,15 @@ class Received(Answer):
 def payment_view(services: Services, payment: Payment, caller: Caller) -> PaymentView:
     """A payment as this caller may see it."""
     secret = None
-    if caller.user_id == payment.buyer_id:
+    open_to_tries = payment.status in OPEN or (payment.status == "FAILED" and not payment.closed)
+    if caller.user_id == payment.buyer_id and open_to_tries:
         secret = services.payments.client_secret(payment.payment_id, payment.client_secret)
     return PaymentView.model_validate(payment).model_copy(update={"client_secret": secret})
 
 
 def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str | None:
     """The provider's client secret, for the payer alone."""
-    if caller.user_id != now.payment.buyer_id:
+    if caller.user_id != now.payment.buyer_id or not now.payment.can_be_tried:
         return None
     return services.payments.client_secret(now.order.payment_id, now.payment.client_secret_ref)
 

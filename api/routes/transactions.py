@@ -16,6 +16,7 @@ from api.problems import Problem, problem_response
 from api.reading import Cursor, Limit, Reads, found
 from api.routes.payments import PaymentMethod
 from api.services import Services, ServicesOf
+from commands.aggregates import WALLET
 from commands.bus import Caller, Landed
 from commands.transactions import TransactionAndPayment
 from domain.errors import Forbidden, NotFound
@@ -162,7 +163,8 @@ def _started(
     redirect_url = client_secret = None
     if payment is not None and transaction.payment_id is not None and caller.user_id == payment.buyer_id:
         redirect_url = payment.redirect_url
-        client_secret = services.payments.client_secret(transaction.payment_id, payment.client_secret_ref)
+        if payment.can_be_tried:
+            client_secret = services.payments.client_secret(transaction.payment_id, payment.client_secret_ref)
     return StartedTransaction(
         transaction_id=transaction_id,
         user_id=transaction.user_id,
@@ -224,11 +226,14 @@ async def list_transactions(
 
 @router.get("/transactions/{transaction_id}", response_model=DatedTransaction)
 async def get_transaction(transaction_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
-    """A transaction: one's own, or any for an ADMIN."""
+    """A transaction: one's own, one that came into one's wallet, or any for an ADMIN."""
     missing = NotFound("transaction_not_found", "there is no such transaction")
     transaction, position = await found(
         services, reads, lambda models: transactions_query.transaction(models, transaction_id), missing
     )
     if not caller.may_act_for(transaction.user_id):
-        raise Forbidden("not_yours", "that is another person's transaction")
+        target = transaction.to_wallet_id
+        wallet = None if target is None else await services.repository.seen(WALLET, target)
+        if wallet is None or wallet.user_id != caller.user_id:
+            raise Forbidden("not_yours", "that is another person's transaction")
     return answer(DatedTransaction.model_validate(transaction), position=position)

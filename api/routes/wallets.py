@@ -1,9 +1,10 @@
 """Wallets: opening one, looking at it and its statement, and what an ADMIN may do to it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Query, Request
 from pydantic import AliasPath, Field
 from starlette.responses import Response
@@ -20,7 +21,7 @@ from domain.errors import Forbidden, NotFound
 from eventstore.log import Done, Once
 from queries import wallets as wallets_query
 from queries.read_models import ReadModels
-from queries.wallets import Wallet
+from queries.wallets import Movement, Wallet
 
 router = APIRouter(prefix="/api/v1", tags=["wallets"])
 
@@ -47,6 +48,9 @@ class Adjustment(Body):
 
     amount_cents: Amount
     reason: Reason
+
+
+MovementType = Literal["deposit", "deposit_refund", "transfer", "payment", "refund", "adjustment"]
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -76,6 +80,7 @@ class MovementView(Answer):
     `position` is its place in the log."""
 
     position: int
+    type: MovementType
     direction: str
     amount_cents: int
     currency: str
@@ -237,7 +242,21 @@ async def get_statement(
     """What went in and out of a wallet, the latest first (its owner, ADMIN)."""
     await _owned(services, reads, caller.may_act_for, wallet_id)
     page = await wallets_query.statement(reads, wallet_id, limit=limit, cursor=cursor)
-    return page_answer(request, Page[MovementView].model_validate(page.value), page.position)
+    items = [_shown(movement) for movement in page.value.items]
+    shown = Page[MovementView](items=items, next_cursor=page.value.next_cursor)
+    return page_answer(request, shown, page.position)
+
+
+def _shown(movement: Movement) -> MovementView:
+    """A movement, with what it was: see the events' causes in `domain.wallets`."""
+    kind: MovementType
+    if movement.payment_id is None:
+        kind = "adjustment" if movement.transaction_id is None else "transfer"
+    elif movement.direction == "debit":
+        kind = "deposit_refund" if movement.reason == "deposit refunded" else "payment"
+    else:
+        kind = "refund" if movement.transaction_id is None else "deposit"
+    return MovementView.model_validate({**msgspec.structs.asdict(movement), "type": kind})
 
 
 async def _owned(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CONTEXT = {"causation_id", "correlation_id", "traceparent"}
+"""What a job carries along for the log's sake; `show` prints it."""
+
 MANY = 1_000_000
 """More dead letters than anybody would have."""
 
@@ -51,7 +54,7 @@ def list_(
                 letter.job.id,
                 letter.queue,
                 letter.job.kind,
-                " ".join(f"{name}={value}" for name, value in letter.job.body.items()),
+                " ".join(f"{name}={value}" for name, value in letter.job.body.items() if name not in _CONTEXT),
                 letter.attempts,
                 f"{letter.died_at:%Y-%m-%d %H:%M:%S}" if letter.died_at else None,
                 letter.error,
