@@ -13,7 +13,7 @@ from api.auth import OptionalCaller, Seller, SignedIn
 from api.fields import Answer, Body, Page, Time, Word
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
-from commands.aggregates import SHIPMENT
+from commands.aggregates import ORDER, SHIPMENT
 from commands.bus import Caller, Landed
 from domain.errors import Forbidden, NotFound
 from domain.fulfilment import Status
@@ -66,6 +66,12 @@ class ShipmentView(MovedShipment):
     cancelled_at: Time | None
     created_at: Time
     updated_at: Time
+
+
+class AddressedShipment(ShipmentView):
+    """… and where it goes: told to those who send or get it, once it is paid."""
+
+    shipping_address: dict[str, str] | None = None
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -135,7 +141,7 @@ async def list_shipments(
     return page_answer(request, Page[ShipmentView](items=items, next_cursor=page.value.next_cursor), page.position)
 
 
-@router.get("/shipments/{shipment_id}", response_model=ShipmentView)
+@router.get("/shipments/{shipment_id}", response_model=AddressedShipment)
 async def get_shipment(
     shipment_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: SignedIn
 ) -> Response:
@@ -144,7 +150,10 @@ async def get_shipment(
         services, reads, lambda models: shipments_query.shipment(models, shipment_id), MISSING
     )
     _must_concern(caller, shipment)
-    view = ShipmentView.model_validate(shipment)
+    view = AddressedShipment.model_validate(shipment)
+    if not shipment.provisional:  # in no read model: opened by the buyer's key, from the log
+        order = await services.repository.state(ORDER, shipment.order_id)
+        view.shipping_address = None if order is None else order.shipping_address
     return versioned(request, view, position=position, version=shipment.version)
 
 

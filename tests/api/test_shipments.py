@@ -233,7 +233,7 @@ async def test_a_full_refund_calls_back_what_has_not_gone_yet(
     assert await shop.eventually(lambda: told(shop, other), lambda found: "shipment_cancelled" in found)
 
 
-async def test_the_address_is_told_to_the_buyer_and_an_admin_and_readable_nowhere_else(
+async def test_the_address_is_told_to_the_buyer_whoever_sends_it_and_an_admin_and_readable_nowhere_else(
     shop: Shop, buyer: Person, seller: Person, admin: Person, auditor: Person
 ) -> None:
     parcels = await buy(shop, buyer, [(await stocked(shop, seller), 1)])
@@ -244,6 +244,8 @@ async def test_the_address_is_told_to_the_buyer_and_an_admin_and_readable_nowher
     path, past = f"/api/v1/orders/{parcels.order_id}", {"as_of": str(await shop.core.log.head())}
     assert (await auditor.get(path, params=past)).json()["shipping_address"] is None
     assert (await seller.get(path)).status_code == 403
+    shipment = await seller.get(f"/api/v1/shipments/{await parcels.shipment_of(seller)}")
+    assert shipment.json()["shipping_address"] == HOME
     stored = str(await shop.core.log.read_stream_raw(parcels.order_id))
     assert ("Celeste" in stored, "Augusta" in stored) == (True, False)
 
