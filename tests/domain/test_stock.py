@@ -1,0 +1,227 @@
+"""A stock item: nothing is sold twice, whatever happens."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from spec import NOON, an_id, fold, given, when
+
+from domain import inventory
+from domain.errors import Conflict, Invalid, NotFound, Refused
+from domain.events import Event
+from domain.inventory import (
+    Allocated,
+    LowStock,
+    ReservationChanged,
+    ReservationExpired,
+    ReservationFulfilled,
+    ReservationReleased,
+    Reserved,
+    Stock,
+    StockCreated,
+    StockUpdated,
+    evolve,
+)
+
+GAME, SELLER, CART, ORDER = an_id("game"), an_id("seller"), an_id("cart"), an_id("order")
+R1, R2, R3 = an_id("r1"), an_id("r2"), an_id("r3")
+SOON, LATER = NOON + timedelta(minutes=15), NOON + timedelta(minutes=30)
+CREATED = StockCreated(game_id=GAME, seller_id=SELLER, sku="CEL-1")
+FIVE = StockUpdated(total=5, available=5)
+HELD = Reserved(reservation_id=R1, cart_id=CART, quantity=3, expires_at=SOON)
+HARD = Allocated(reservation_id=R1, order_id=ORDER, quantity=3, expires_at=LATER)
+SOLD = ReservationFulfilled(reservation_id=R1, order_id=ORDER, quantity=3)
+
+
+def reserve(
+    stock: Stock, quantity: int, reservation_id: object = R2, *, now: object = NOON, threshold: int = -1
+) -> list[Event]:
+    return inventory.reserve(
+        stock,
+        reservation_id,
+        CART,
+        quantity,
+        LATER,
+        now=now,
+        threshold=threshold,  # type: ignore[arg-type]
+    )
+
+
+def counts(*events: Event) -> tuple[int, int, int, int]:
+    stock = fold(evolve, *events)
+    return stock.total, stock.available, stock.reserved, stock.allocated
+
+
+def test_a_game_is_put_on_the_books_once() -> None:
+    when(lambda: inventory.create(None, GAME, SELLER, "CEL-1")).then(CREATED)
+    given(evolve, CREATED).when(lambda s: inventory.create(s, GAME, SELLER, "CEL-1")).then_nothing()
+
+
+def test_each_hold_moves_units_from_one_count_to_another() -> None:
+    assert counts(CREATED, FIVE) == (5, 5, 0, 0)
+    assert counts(CREATED, FIVE, HELD) == (5, 2, 3, 0)
+    assert counts(CREATED, FIVE, HELD, HARD) == (5, 2, 0, 3)
+    assert counts(CREATED, FIVE, HELD, HARD, SOLD) == (2, 2, 0, 0)
+    assert counts(CREATED, FIVE, HELD, ReservationReleased(reservation_id=R1, reason="removed")) == (5, 5, 0, 0)
+    assert counts(CREATED, FIVE, HELD, ReservationExpired(reservation_id=R1)) == (5, 5, 0, 0)
+
+
+def test_what_is_there_can_be_held_and_no_more() -> None:
+    held = Reserved(reservation_id=R2, cart_id=CART, quantity=2, expires_at=LATER)
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: reserve(s, 2)).then(held)
+    refusal = (
+        given(evolve, CREATED, FIVE, HELD).when(lambda s: reserve(s, 3)).then_refused(Conflict, "insufficient_stock")
+    )
+    assert refusal.extra == {"available": 2}
+
+
+def test_a_hold_past_its_time_is_free_again_though_nobody_said_so() -> None:
+    held = Reserved(reservation_id=R2, cart_id=CART, quantity=5, expires_at=LATER)
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: reserve(s, 5, now=SOON)).then(
+        ReservationExpired(reservation_id=R1), held
+    )
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.allocate(s, R1, ORDER, LATER, now=SOON)).then_refused(
+        Conflict, "reservation_expired"
+    )
+
+
+@pytest.mark.parametrize("quantity", [0, -1, 1_000_001])
+def test_quantities_make_sense(quantity: int) -> None:
+    given(evolve, CREATED, FIVE).when(lambda s: reserve(s, quantity)).then_refused(Invalid, "invalid_quantity")
+
+
+def test_a_hold_grows_and_shrinks_and_lasts_longer() -> None:
+    def change(quantity: int) -> "object":
+        return given(evolve, CREATED, FIVE, HELD).when(
+            lambda s: inventory.change(s, R1, quantity, LATER, now=NOON, threshold=0)
+        )
+
+    change(5).then(  # type: ignore[attr-defined]
+        ReservationChanged(reservation_id=R1, quantity=5, expires_at=LATER), LowStock(available=0, threshold=0)
+    )
+    change(1).then(ReservationChanged(reservation_id=R1, quantity=1, expires_at=LATER))  # type: ignore[attr-defined]
+    change(6).then_refused(Conflict, "insufficient_stock")  # type: ignore[attr-defined]
+
+
+def test_a_cart_hands_its_hold_to_the_order() -> None:
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.allocate(s, R1, ORDER, LATER, now=NOON)).then(HARD)
+    given(evolve, CREATED, FIVE, HELD, HARD).when(
+        lambda s: inventory.allocate(s, R1, ORDER, LATER, now=NOON)
+    ).then_refused(Conflict, "reservation_allocated")
+
+
+def test_what_an_order_holds_is_sold_or_released() -> None:
+    given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.confirm_sale(s, R1)).then(SOLD)
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.confirm_sale(s, R1)).then_refused(
+        Conflict, "not_allocated"
+    )
+    given(evolve, CREATED, FIVE, HELD, HARD, SOLD).when(lambda s: inventory.confirm_sale(s, R1)).then_refused(
+        NotFound, "reservation_not_found"
+    )
+    given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.release(s, R1, "cancelled")).then(
+        ReservationReleased(reservation_id=R1, reason="cancelled")
+    )
+
+
+def test_a_hard_hold_outlives_its_carts_time() -> None:
+    given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.expire(s, LATER)).then_nothing()
+
+
+def test_stock_is_never_counted_below_what_is_held() -> None:
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.set_total(s, 3, 0)).then(
+        StockUpdated(total=3, available=0), LowStock(available=0, threshold=0)
+    )
+    refusal = (
+        given(evolve, CREATED, FIVE, HELD)
+        .when(lambda s: inventory.set_total(s, 2, 0))
+        .then_refused(Conflict, "stock_below_commitments")
+    )
+    assert refusal.extra == {"committed": 3}
+    given(evolve, CREATED, FIVE).when(lambda s: inventory.set_total(s, -1, 0)).then_refused(Invalid, "invalid_quantity")
+
+
+def test_low_stock_is_told_once_per_crossing() -> None:
+    def low(*events: Event) -> bool:
+        return any(isinstance(e, LowStock) for e in reserve(fold(evolve, *events), 1, R3, threshold=3))
+
+    four = StockUpdated(total=4, available=4)
+    one_held = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
+    assert low(CREATED, four)
+    assert not low(CREATED, FIVE)
+    assert not low(CREATED, four, one_held)
+    assert low(CREATED, four, one_held, ReservationReleased(reservation_id=R2, reason="removed"))
+
+
+class Shelf(RuleBasedStateMachine):
+    """Random carts and orders at one stock item."""
+
+    reservations = st.sampled_from([an_id(f"r{n}") for n in range(5)])
+
+    @initialize(total=st.integers(0, 20))
+    def stock(self, total: int) -> None:
+        self.now, self.sold, self.counted = NOON, 0, total
+        self.stock = fold(evolve, CREATED, StockUpdated(total=total, available=total))
+
+    def happen(self, decide: "object") -> list[Event]:
+        try:
+            events: list[Event] = decide(self.stock)  # type: ignore[operator]
+        except Refused:
+            return []
+        for event in events:
+            self.stock = evolve(self.stock, event) or self.stock
+        return events
+
+    @rule(reservation=reservations, quantity=st.integers(-1, 8))
+    def reserve(self, reservation: object, quantity: int) -> None:
+        if reservation not in self.stock.reservations:
+            until = self.now + timedelta(minutes=15)
+            self.happen(lambda s: inventory.reserve(s, reservation, CART, quantity, until, now=self.now, threshold=3))
+
+    @rule(reservation=reservations, quantity=st.integers(-1, 8))
+    def change(self, reservation: object, quantity: int) -> None:
+        until = self.now + timedelta(minutes=15)
+        self.happen(lambda s: inventory.change(s, reservation, quantity, until, now=self.now, threshold=3))
+
+    @rule(reservation=reservations)
+    def allocate(self, reservation: object) -> None:
+        until = self.now + timedelta(minutes=30)
+        self.happen(lambda s: inventory.allocate(s, reservation, ORDER, until, now=self.now))
+
+    @rule(reservation=reservations)
+    def sell(self, reservation: object) -> None:
+        events = self.happen(lambda s: inventory.confirm_sale(s, reservation))
+        self.sold += sum(e.quantity for e in events if isinstance(e, ReservationFulfilled))
+
+    @rule(reservation=reservations)
+    def release(self, reservation: object) -> None:
+        self.happen(lambda s: inventory.release(s, reservation, "given up"))
+
+    @rule(total=st.integers(-1, 20))
+    def count(self, total: int) -> None:
+        events = self.happen(lambda s: inventory.set_total(s, total, 3))
+        if any(isinstance(event, StockUpdated) for event in events):
+            self.counted = total + self.sold
+
+    @rule(minutes=st.integers(1, 20))
+    def time_passes(self, minutes: int) -> None:
+        self.now += timedelta(minutes=minutes)
+        self.happen(lambda s: inventory.expire(s, self.now))
+
+    @invariant()
+    def nothing_is_held_twice(self) -> None:
+        if not hasattr(self, "sold"):
+            return
+        stock = self.stock
+        assert min(stock.available, stock.reserved, stock.allocated) >= 0
+        assert stock.available + stock.reserved + stock.allocated == stock.total
+        assert stock.total + self.sold == self.counted
+        by_kind = {
+            kind: sum(r.quantity for r in stock.reservations.values() if r.kind == kind) for kind in ("SOFT", "HARD")
+        }
+        assert (stock.reserved, stock.allocated) == (by_kind["SOFT"], by_kind["HARD"])
+
+
+TestShelf = Shelf.TestCase
+TestShelf.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
