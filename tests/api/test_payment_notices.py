@@ -294,10 +294,10 @@ async def test_each_of_two_secrets_may_sign(shop: Shop, unpaid: Unpaid, secret: 
 async def test_a_notice_that_is_not_signed_by_a_secret_and_now_is_refused(
     shop: Shop, unpaid: Unpaid, how: dict[str, Any]
 ) -> None:
-    head = await shop.core.log.head()
+    before = await unpaid.events()
     answer = await send(shop, unpaid.notice(SUCCEEDED), **how)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_signature")
-    assert await shop.core.log.head() == head
+    assert await unpaid.events() == before
     assert "webhook refused code=invalid_signature" in text_log(shop)[-1]
 
 
@@ -310,8 +310,7 @@ async def test_a_body_that_is_no_notice_is_refused(shop: Shop) -> None:
 async def test_notices_of_other_kinds_or_of_payments_not_ours_are_taken_and_left_alone(
     shop: Shop, unpaid: Unpaid
 ) -> None:
-    head = await shop.core.log.head()
-    elsewhere = Unpaid(shop, uuid4(), uuid4())
+    before, elsewhere = await unpaid.events(), Unpaid(shop, uuid4(), uuid4())
     for body, why in (
         (unpaid.notice("customer.created"), "it speaks of no payment of ours"),
         (unpaid.notice(SUCCEEDED, metadata={}), "it speaks of no payment of ours"),
@@ -321,7 +320,8 @@ async def test_notices_of_other_kinds_or_of_payments_not_ours_are_taken_and_left
         assert (answer.status_code, answer.json()) == (200, {"received": True})
         assert "webhook ignored" in text_log(shop)[-1]
         assert why in text_log(shop)[-1]
-    assert await shop.core.log.head() == head
+    assert await unpaid.events() == before
+    assert await elsewhere.events() == []
 
 
 async def test_a_capture_of_another_amount_is_noted_once_and_captures_nothing(shop: Shop, unpaid: Unpaid) -> None:

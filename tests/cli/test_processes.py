@@ -67,6 +67,9 @@ def test_loaded_purchases_are_paid_and_granted(
     assert shop.ask("SELECT count(*) FROM read.library_1") == 3
 
 
+RELAYED = "SELECT position FROM read.feeds WHERE feed = 'relay.1'"
+
+
 def test_the_relay_publishes_the_log_in_order(shop: Shop, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.list_games(3)
     monkeypatch.setenv("LUDOTECA_RABBITMQ_URL", rabbitmq_url)
@@ -80,11 +83,11 @@ def test_the_relay_publishes_the_log_in_order(shop: Shop, rabbitmq_url: str, mon
             with process("relay") as running:
                 async with queue.iterator(timeout=20) as messages:
                     got = [json.loads((await anext(messages)).body)["type"] for _ in range(3)]
+                await asyncio.to_thread(until, lambda: shop.ask(RELAYED) == 3)
                 assert (await asyncio.to_thread(stop, running))[0] == 0
             return got
 
     assert asyncio.run(heard()) == ["game.created.v1"] * 3
-    assert shop.ask("SELECT position FROM read.feeds WHERE feed = 'relay.1'") == 3
 
 
 def test_a_process_whose_port_is_taken_does_not_pretend_to_run(shop: Shop) -> None:

@@ -48,6 +48,11 @@ class Operator:
         self.told: dict[str, tuple[int, UUID]] = {}
         self._before, self._after = list(before), list(after)
 
+    def recover(self) -> None:
+        """Answer from now on."""
+        self._before.clear()
+        self._after.clear()
+
     async def issue(self, *, number: int, order_id: UUID, idempotency_key: str, **_: object) -> IssuedReceipt:
         if self._before:
             raise self._before.pop(0)
@@ -181,6 +186,7 @@ async def _ask_at_once(one: Core, other: Core, sales: list[list[int]], lost: int
         *(handle(ReceiptWorker(core.bus, operator), order_id, seller) for core, order_id, seller in asked),
         return_exceptions=True,
     )
+    operator.recover()
     for order_id, seller in wanted:
         await handle(ReceiptWorker(one.bus, operator), order_id, seller)
     numbers: dict[UUID, list[int]] = {seller: [] for seller in sellers}
