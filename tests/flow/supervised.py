@@ -65,7 +65,7 @@ class Run:
     def children(self) -> dict[str, int]:
         """The process ids of what it runs: its own commands by their names, and `postgres`."""
         assert self.process is not None
-        return {_name(pid): pid for pid in _children_of(self.process.pid)}
+        return {name: pid for pid in _children_of(self.process.pid) if (name := _name(pid))}
 
     def signal(self, number: signal.Signals) -> int:
         """Send a signal and wait for the end; returns the exit code."""
@@ -168,5 +168,9 @@ def _children_of(parent: int) -> list[int]:
 
 
 def _name(pid: int) -> str:
-    words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    """What a process is; empty for one that ended while we looked."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    except OSError:
+        return ""
     return "postgres" if words[0].endswith("postgres") else words[-1]
