@@ -129,6 +129,16 @@ class Inventory:
             caller, game_id, reservation_id, lambda stock, _: inventory.confirm_sale(stock, reservation_id), once
         )
 
+    async def expire(self, caller: Caller, stock_id: UUID, *, once: Once | None = None) -> Landed[None]:
+        """The deadline of a soft hold fired: all those of this stock item that are past their time end."""
+
+        async def decision(unit: Unit) -> None:
+            stock = await unit.load(STOCK, stock_id)
+            if stock is not None:
+                unit.emit(stock_id, inventory.expire(stock, self._bus.clock.now()))
+
+        return await self._bus.run(decision, caller, once)
+
     async def _change(
         self,
         caller: Caller,

@@ -1,9 +1,11 @@
 """When something is due: whoever fires deadlines asks this table, and decides on the aggregate itself."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.cart import CartAbandoned, CartCreated, CheckoutInitiated, ItemAdded, ItemChanged, ItemRemoved
+from domain.inventory import Allocated, ReservationChanged, ReservationExpired, ReservationReleased, Reserved
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated
 from domain.payments import DepositFailed, PaymentIntentCancelled, PaymentProcessed, PaymentRequested
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed
@@ -22,17 +24,23 @@ TRANSFER = "transfer"
 CART = "cart"
 """… by which a cart must have been changed again, or checked out."""
 
+HOLD = "hold"
+"""… until which another system's cart holds some of a stock item; those of our own carts end with them."""
+
 TRANSFER_PATIENCE = timedelta(seconds=5)
 
 
 class DeadlineRow(Row):
-    """A stream's deadline of one kind; `version` is that of the event that set it."""
+    """A stream's deadline of one kind; `version` is that of the event that set it. `subject_id` is what it is about:
+    a reservation of the stock item, elsewhere the stream itself.
+    """
 
-    KEY = ("stream_id", "kind")
+    KEY = ("subject_id", "kind")
     INDEXES = ("due_at",)
 
-    stream_id: UUID
+    subject_id: UUID
     kind: str
+    stream_id: UUID
     due_at: datetime
     version: int
 
@@ -53,16 +61,40 @@ def _cart_of(_: object, env: Envelope) -> tuple[UUID, str]:
     return env.stream_id, CART
 
 
+HoldEvent = Reserved | ReservationChanged | ReservationReleased | ReservationExpired | Allocated
+
+
+def _hold_of(event: HoldEvent, _: Envelope) -> tuple[UUID, str]:
+    return event.reservation_id, HOLD
+
+
+def _reservation_of(event: Reserved, env: Envelope) -> list[tuple[UUID, str]]:
+    return [_hold_of(event, env), (event.cart_id, CART)]
+
+
+def _line_of(event: ItemAdded, env: Envelope) -> list[tuple[UUID, str]]:
+    cart = _cart_of(event, env)
+    return [cart] if event.reservation_id is None else [cart, (event.reservation_id, HOLD)]
+
+
+def _due(env: Envelope, kind: str, at: datetime, subject_id: UUID | None = None) -> DeadlineRow:
+    return DeadlineRow(subject_id or env.stream_id, kind, env.stream_id, at, env.version)
+
+
 class Deadlines(Projection[DeadlineRow]):
     """Every deadline that has neither been met nor fired: of carts, of orders and deposits as long as they await
-    payment, and of transfers under way.
+    payment, of transfers under way, and of what other systems hold.
     """
 
-    name, version, row = "deadlines", 3, DeadlineRow
+    name, version, row = "deadlines", 4, DeadlineRow
+
+    def streams_of(self, key: tuple[UUID, str]) -> Sequence[UUID] | None:
+        subject_id, kind = key
+        return None if kind == HOLD else [subject_id]
 
     @on(OrderCreated, key=_payment_of)
     def order_created(self, rows: Rows[DeadlineRow], event: OrderCreated, env: Envelope) -> None:
-        rows.put(DeadlineRow(env.stream_id, ORDER_PAYMENT, event.expires_at, env.version))
+        rows.put(_due(env, ORDER_PAYMENT, event.expires_at))
 
     @on(OrderConfirmed, key=_payment_of)
     @on(OrderCancelled, key=_payment_of)
@@ -72,7 +104,7 @@ class Deadlines(Projection[DeadlineRow]):
     @on(PaymentRequested, key=_deposit_of)
     def payment_requested(self, rows: Rows[DeadlineRow], event: PaymentRequested, env: Envelope) -> None:
         if event.transaction_id is not None:
-            rows.put(DeadlineRow(env.stream_id, DEPOSIT_PAYMENT, event.expires_at, env.version))
+            rows.put(_due(env, DEPOSIT_PAYMENT, event.expires_at))
 
     @on(PaymentProcessed, key=_deposit_of)
     @on(DepositFailed, key=_deposit_of)
@@ -85,7 +117,7 @@ class Deadlines(Projection[DeadlineRow]):
     @on(TransactionCreated, key=_transfer_of)
     def transaction_created(self, rows: Rows[DeadlineRow], event: TransactionCreated, env: Envelope) -> None:
         if event.type == "transfer":
-            rows.put(DeadlineRow(env.stream_id, TRANSFER, env.recorded_at + TRANSFER_PATIENCE, env.version))
+            rows.put(_due(env, TRANSFER, env.recorded_at + TRANSFER_PATIENCE))
 
     @on(TransactionCompleted, key=_transfer_of)
     @on(TransactionFailed, key=_transfer_of)
@@ -95,15 +127,39 @@ class Deadlines(Projection[DeadlineRow]):
         rows.delete(_transfer_of(event, env))
 
     @on(CartCreated, key=_cart_of)
-    @on(ItemAdded, key=_cart_of)
     @on(ItemChanged, key=_cart_of)
     @on(ItemRemoved, key=_cart_of)
     def cart_changed(
-        self, rows: Rows[DeadlineRow], event: CartCreated | ItemAdded | ItemChanged | ItemRemoved, env: Envelope
+        self, rows: Rows[DeadlineRow], event: CartCreated | ItemChanged | ItemRemoved, env: Envelope
     ) -> None:
-        rows.put(DeadlineRow(env.stream_id, CART, event.expires_at, env.version))
+        rows.put(_due(env, CART, event.expires_at))
+
+    @on(ItemAdded, key=_line_of)
+    def item_added(self, rows: Rows[DeadlineRow], event: ItemAdded, env: Envelope) -> None:
+        """Its hold is a cart's of ours. The append that has both may tell of either first."""
+        rows.put(_due(env, CART, event.expires_at))
+        if event.reservation_id is not None:
+            rows.delete((event.reservation_id, HOLD))
 
     @on(CheckoutInitiated, key=_cart_of)
     @on(CartAbandoned, key=_cart_of)
     def cart_left(self, rows: Rows[DeadlineRow], event: CheckoutInitiated | CartAbandoned, env: Envelope) -> None:
         rows.delete(_cart_of(event, env))
+
+    @on(Reserved, key=_reservation_of)
+    def reserved(self, rows: Rows[DeadlineRow], event: Reserved, env: Envelope) -> None:
+        if rows.get((event.cart_id, CART)) is None:
+            rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
+
+    @on(ReservationChanged, key=_hold_of)
+    def reservation_changed(self, rows: Rows[DeadlineRow], event: ReservationChanged, env: Envelope) -> None:
+        if rows.get(_hold_of(event, env)) is not None:
+            rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
+
+    @on(ReservationReleased, key=_hold_of)
+    @on(ReservationExpired, key=_hold_of)
+    @on(Allocated, key=_hold_of)
+    def hold_ended(
+        self, rows: Rows[DeadlineRow], event: ReservationReleased | ReservationExpired | Allocated, env: Envelope
+    ) -> None:
+        rows.delete(_hold_of(event, env))

@@ -56,7 +56,7 @@ from eventstore.keys import secret
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
-from projections.deadlines import CART, DEPOSIT_PAYMENT, ORDER_PAYMENT, TRANSFER
+from projections.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
 from runtime.codec import codec
 from runtime.instance import database_url
 from runtime.settings import Settings
@@ -188,6 +188,7 @@ class Core:
                 caller, payment_id, once=once
             ),
             CART: lambda caller, cart_id, once: self.carts.expire(caller, cart_id, once=once),
+            HOLD: lambda caller, stock_id, once: self.inventory.expire(caller, stock_id, once=once),
             TRANSFER: lambda caller, transaction_id, _: self.transactions.resume(caller, transaction_id),
         }
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from commands.aggregates import ORDER, PAYMENT
+from commands.aggregates import ORDER, PAYMENT, STOCK
 from commands.bus import SYSTEM, Caller
 from commands.deadlines import Deadlines
 from commands.orders import Placed
@@ -16,6 +16,7 @@ from commands.ports import Delivery, Job
 from domain import payments
 from domain.catalog import Listing, Price
 from domain.errors import Conflict
+from domain.inventory import ReservationExpired, stock_id
 from domain.payments import Method
 from eventstore.clock import ManualClock
 from eventstore.repository import Unit
@@ -28,7 +29,9 @@ from runtime.wiring import Core, open_core
 from tests.queries.shop import model, projecting
 
 VISA = Method("card", "pm_card_visa")
+SERVICE = Caller("user:erp", uuid7(), "ADMIN")
 TTL = timedelta(minutes=30)
+CART_TTL = timedelta(minutes=15)
 INSTANT = timedelta(microseconds=1)
 
 
@@ -47,6 +50,19 @@ class Shop:
     async def game(self, cents: int = 1999) -> UUID:
         listing = Listing(sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),))
         return (await self.core.catalog.create(SYSTEM, listing, "ACTIVE")).value
+
+    async def boxed(self, units: int) -> UUID:
+        """A game that is shipped, and so many of it."""
+        listing = Listing(sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),))
+        game_id = (await self.core.catalog.create(SYSTEM, listing, "ACTIVE")).value
+        await self.core.inventory.set_total(SERVICE, game_id, units)
+        return game_id
+
+    async def held(self, game_id: UUID) -> int:
+        """How many of it carts hold."""
+        stock = await self.core.repository.state(STOCK, stock_id(game_id))
+        assert stock is not None
+        return stock.reserved
 
     async def place(self, buyer: Caller, game_id: UUID, method: Method | None = None) -> Placed:
         return (await self.core.orders.place(buyer, game_id, method)).value
@@ -113,6 +129,35 @@ async def test_expiry_ends_order_payment_and_claim_in_one_append(shop: Shop) -> 
     assert first.env.actor == "deadline"
     assert {each.env.recorded_at for each in others} == {first.env.recorded_at}
     assert first.env.stream_id == placed.order_id
+
+
+async def test_what_another_system_holds_is_given_up_when_its_time_is_over(shop: Shop) -> None:
+    game = await shop.boxed(10)
+    allocated, released, kept = [
+        (await shop.core.inventory.reserve(SERVICE, game, n, uuid7())).value for n in (1, 2, 3)
+    ]
+    await shop.core.inventory.allocate(SERVICE, game, allocated, uuid7())
+    await shop.core.inventory.release(SERVICE, game, released, "not needed")
+
+    shop.clock.advance(CART_TTL - INSTANT)
+    assert (await shop.fire(), await shop.held(game)) == (0, 3)
+    shop.clock.advance(INSTANT)
+    assert (await shop.fire(), await shop.held(game)) == (1, 0)
+    assert await shop.fire() == 0
+    last = (await shop.core.log.read_stream(stock_id(game)))[-1]
+    assert (last.event, last.env.actor) == (ReservationExpired(reservation_id=kept), "deadline")
+
+
+async def test_what_a_cart_holds_has_the_carts_deadline_and_none_of_its_own(shop: Shop) -> None:
+    buyer, game = await shop.buyer(), await shop.boxed(10)
+    await shop.core.carts.add(buyer, game, 2)
+    shop.clock.advance(CART_TTL / 2)
+    await shop.core.carts.add(buyer, game, 1)
+
+    shop.clock.advance(CART_TTL - INSTANT)
+    assert (await shop.fire(), await shop.held(game)) == (0, 3)
+    shop.clock.advance(INSTANT)
+    assert (await shop.fire(), await shop.held(game)) == (1, 0)
 
 
 async def test_a_deadline_that_is_fired_again_by_another_leader_changes_nothing(shop: Shop) -> None:

@@ -61,7 +61,7 @@ def test_what_a_notice_says_is_not_in_the_read_model() -> None:
 def test_an_order_has_a_deadline_as_long_as_it_awaits_payment() -> None:
     key = (ORDER, ORDER_PAYMENT)
     assert History().happened(ORDER, order_created()).row(Deadlines(), key) == DeadlineRow(
-        ORDER, ORDER_PAYMENT, DUE, version=1
+        ORDER, ORDER_PAYMENT, ORDER, DUE, version=1
     )
     paid = History().happened(ORDER, order_created(), OrderConfirmed(payment_id=PAYMENT), OrderCompleted())
     cancelled = History().happened(ORDER, order_created(), OrderCancelled(reason="buyer"))

@@ -23,6 +23,7 @@ from domain.inventory import (
     StockUpdated,
 )
 from projections.carts import CartItemRow, CartRow, Carts
+from projections.deadlines import HOLD, DeadlineRow, Deadlines
 from projections.stock import Hold, Stock, StockRow, stock_id
 from projections.store import PostgresTable
 from tests.projections.history import BUYER, DUE, GAME, ORDER, PAYMENT, SELLER, START, History, at, some_id
@@ -135,3 +136,29 @@ def test_a_cart_ends_completed_abandoned_or_expired() -> None:
     assert cart(added(), out, CartCompleted(order_id=ORDER)).status == "COMPLETED"
     assert cart(added(), out, CartAbandoned(reason="payment_failed")).status == "ABANDONED"
     assert cart(added(), CartAbandoned(reason="expired")).status == "EXPIRED"
+
+
+# -- deadlines of holds ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["cart", "stock"])
+def test_a_hold_of_our_own_cart_has_no_deadline_whichever_is_told_first(first: str) -> None:
+    told = {"cart": (CART, CREATED, added()), "stock": (STOCK, held(TWO))}
+    history = History().happened(*told.pop(first)).happened(*told.popitem()[1])
+    again = ReservationChanged(reservation_id=TWO, quantity=1, expires_at=DUE)
+    assert history.happened(STOCK, again).row(Deadlines(), (TWO, HOLD)) is None
+
+
+def test_a_hold_of_another_systems_cart_has_a_deadline_until_it_ends() -> None:
+    def deadline(*then: object) -> object:
+        return History().happened(STOCK, held(), *then).row(Deadlines(), (ONE, HOLD))
+
+    later = ReservationChanged(reservation_id=ONE, quantity=1, expires_at=at(5000))
+    assert deadline() == DeadlineRow(ONE, HOLD, STOCK, DUE, version=1)
+    assert deadline(later) == DeadlineRow(ONE, HOLD, STOCK, at(5000), version=2)
+    for end in (
+        allocated(),
+        ReservationReleased(reservation_id=ONE, reason="x"),
+        ReservationExpired(reservation_id=ONE),
+    ):
+        assert deadline(end) is None
