@@ -232,6 +232,11 @@ def expire(cart: Cart, now: datetime) -> list[Event]:
     return [CartAbandoned(reason="expired")]
 
 
+def give_way(cart: Cart) -> list[Event]:
+    """It is empty, and its buyer begins another, in another currency: its time is over early."""
+    return [CartAbandoned(reason="expired")] if cart.status == "ACTIVE" and not cart.items else []
+
+
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from commands.aggregates import CART as CARTS
 from commands.aggregates import ORDER
 from tests.api.market import (
     CART,
@@ -256,6 +257,9 @@ async def test_an_emptied_cart_gives_way_to_one_in_another_currency(shop: Shop, 
 
     assert second["id"] != first["id"]
     assert second["currency"] == "EUR"
+    left = await shop.core.repository.state(CARTS, UUID(first["id"]))
+    assert left is not None
+    assert left.status == "EXPIRED"
     assert await cart_of(shop, buyer) == second
     assert (await check_out(buyer)).json()["status"] == "CONFIRMED"
     assert (await cart_of(shop, buyer))["id"] is None
