@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from domain.ids import PLATFORM_ID
-from domain.ledger import REVENUE, refunded_shares, shares_of
+from domain.ledger import REVENUE, refunded_shares, seller_account, shares_of
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderRefunded
 from eventstore.log import Envelope
 from projections.fields import recorded_at, text
@@ -45,7 +45,7 @@ class SaleRow(Row):
 class Sales(Projection[SaleRow]):
     """Every order that is paid, or may still be."""
 
-    name, version, row = "sales", 1, SaleRow
+    name, version, row = "sales", 2, SaleRow
 
     @on(OrderCreated)
     def created(self, rows: Rows[SaleRow], event: OrderCreated, env: Envelope) -> None:
@@ -66,16 +66,25 @@ class Sales(Projection[SaleRow]):
 
     @on(OrderRefunded)
     def refunded(self, rows: Rows[SaleRow], event: OrderRefunded, env: Envelope) -> None:
-        """Each line gives pro rata to what it has left, seller's part and fee alike, in whole cents."""
+        """Each of the ledger's accounts gives what it gives there; of that, each line pro rata to what it has left."""
         lines = rows[env.stream_id].lines
-        left: dict[str, int] = {}
-        for number, line in enumerate(lines):
-            left[f"{number} fee"] = line.fee_cents
-            left[f"{number} seller"] = line.gross_cents - line.refunded_cents - line.fee_cents
-        back = refunded_shares(left, [event.amount_cents])
-        for number, line in enumerate(lines):
-            line.fee_cents -= back[f"{number} fee"]
-            line.refunded_cents += back[f"{number} fee"] + back[f"{number} seller"]
+        left = _left(lines)
+        back = refunded_shares({account: sum(parts.values()) for account, parts in left.items()}, [event.amount_cents])
+        for account, parts in left.items():
+            for part, cents in refunded_shares(parts, [back[account]]).items():
+                number, _, fee = part.partition(" ")
+                lines[int(number)].refunded_cents += cents
+                lines[int(number)].fee_cents -= cents if fee else 0
+
+
+def _left(lines: Sequence[SoldLine]) -> dict[str, dict[str, int]]:
+    """What each account of the ledger has left of the order, by line: "1" is a line's price, "1 fee" its fee."""
+    left: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(lines):
+        account = REVENUE if line.seller_id == PLATFORM_ID else seller_account(line.seller_id)
+        left.setdefault(account, {})[f"{number}"] = line.gross_cents - line.refunded_cents - line.fee_cents
+        left.setdefault(REVENUE, {})[f"{number} fee"] = line.fee_cents
+    return left
 
 
 def _gross(line: OrderLine) -> int:

@@ -81,14 +81,29 @@ def test_refunds_take_whole_cents_from_lines_and_nothing_is_left_after_all_of_th
     assert all((each.refunded_cents, each.fee_cents) == (each.gross_cents, 0) for each in wholly)
 
 
-@given(cents=st.integers(1, 5000), parts=st.lists(st.floats(0, 1), max_size=4))
-def test_the_fee_of_a_single_line_is_what_the_ledger_has_as_revenue(cents: int, parts: list[float]) -> None:
-    shares, left, refunds = shares_of([line(cents)]), cents, []
-    revenue = shares.get(REVENUE, 0)
+@given(
+    lines=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=4),
+    parts=st.lists(st.floats(0, 1), max_size=4),
+)
+def test_sellers_and_the_platform_have_sold_to_the_cent_what_the_ledger_has(
+    lines: list[tuple[int, int, int]], parts: list[float]
+) -> None:
+    sellers = [PLATFORM_ID, SELLER, some_id("other")]
+    sold = [line(cents, sellers[n], quantity, 1000 if n else 0) for cents, quantity, n in lines]
+    left, refunds, shares = sum(cents * quantity for cents, quantity, _ in lines), [], shares_of(sold)
+    kept = dict(shares)
     for part in parts:
         refunds.append(int(left * part))
         left -= refunds[-1]
-        revenue -= refunded_shares(shares, refunds).get(REVENUE, 0)
-    [sold] = sale_of(line(cents), refunds=tuple(refunds)).lines
-    assert sold.fee_cents == revenue
-    assert seller_account(SELLER) in shares
+        kept = {account: kept[account] - cents for account, cents in refunded_shares(shares, refunds).items()}
+    found = dict.fromkeys(kept, 0)
+    for each in sale_of(*sold, refunds=tuple(refunds)).lines:
+        account = REVENUE if each.seller_id == PLATFORM_ID else seller_account(each.seller_id)
+        for name, cents in (
+            (account, each.gross_cents - each.refunded_cents - each.fee_cents),
+            (REVENUE, each.fee_cents),
+        ):
+            found[name] = found.get(name, 0) + cents
+    assert {name: cents for name, cents in found.items() if cents} == {
+        name: cents for name, cents in kept.items() if cents
+    }
