@@ -32,6 +32,13 @@ class StreamAppend(msgspec.Struct, frozen=True):
     events: Sequence[msgspec.Struct]
 
 
+class StreamRead(msgspec.Struct, frozen=True):
+    """A stream that an append rests on without adding to it: it must still be at `version` (0: not exist)."""
+
+    stream_id: UUID
+    version: int
+
+
 class Once(msgspec.Struct, frozen=True):
     """Makes an append happen once: committed with the events, refused with AlreadyDone when the key is known.
 
@@ -97,7 +104,10 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class VersionConflict(Exception):
-    """A stream was not at the expected version: somebody else appended first. Nothing of the append was kept."""
+    """A stream was not at the expected version: somebody else appended first. Nothing of the append was kept.
+
+    `stream_ids` are those of the append; one of them moved on, or one of its reads.
+    """
 
     def __init__(self, stream_ids: Sequence[UUID]) -> None:
         super().__init__(f"stream moved on: {', '.join(map(str, stream_ids))}")
@@ -130,9 +140,13 @@ class Log(Protocol):
     """An append-only log of streams with one order over all of them."""
 
     async def append(
-        self, streams: Sequence[StreamAppend], metadata: Metadata = ..., once: Once | None = None
+        self,
+        streams: Sequence[StreamAppend],
+        metadata: Metadata = ...,
+        once: Once | None = None,
+        reads: Sequence[StreamRead] = (),
     ) -> Appended:
-        """Append to several streams, all or nothing.
+        """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
 
         Raises VersionConflict, AlreadyDone, LogUnavailable; ValueError as `check_appends` does. A caller that is
         cancelled does not learn whether it was appended.

@@ -9,7 +9,7 @@ import msgspec
 
 from eventstore import pgarrays as pg
 from eventstore.chain import digest_of, encoded_cause
-from eventstore.log import Appended, Metadata, Once
+from eventstore.log import Appended, Metadata, Once, StreamRead
 from eventstore.uuid7 import uuid7
 
 
@@ -26,18 +26,23 @@ class Pending:
         "event_ids",
         "future",
         "once",
+        "reads",
+        "rests_on",
         "uncertain",
         "wires",
     )
 
-    def __init__(self, metadata: Metadata, once: Once | None) -> None:
+    def __init__(self, metadata: Metadata, once: Once | None, reads: Sequence[StreamRead] = ()) -> None:
         self.once = once
+        self.reads = reads
         self.event_ids: list[UUID] = []
         self.wires: list[bytes] = []  # each event as an element of an array of log.new_event
         self.digests: list[bytes] = []
         self.checks: list[tuple[UUID, int]] = []
         self.claims: list[bytes] = [] if once is None else [once.key.bytes]
         """What no other append of the same batch may touch; bytes, since a UUID's own hash is slow."""
+        self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads]
+        """What no other append of the same batch may add to; others may rest on it as well."""
         self.uncertain = False  # an earlier try may have committed: its connection was lost
         # All events of an append have the same cause: it is encoded once.
         m = metadata
@@ -78,6 +83,7 @@ class Pending:
 def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
     """A batch as the parameters of log.append, in order; the types of its arrays by their object ids."""
     checks = [check for pending in batch for check in pending.checks if check[1] > 0]
+    reads = [read for pending in batch for read in pending.reads]
     onces, last = [], 0
     for pending in batch:
         last += len(pending.wires)
@@ -89,5 +95,7 @@ def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[b
         pg.digests([digest for pending in batch for digest in pending.digests]),
         pg.uuids([stream_id for stream_id, _ in checks]),
         pg.bigints([version for _, version in checks]),
+        pg.uuids([read.stream_id for read in reads]),
+        pg.bigints([read.version for read in reads]),
         pg.array(new_once, onces),
     ]

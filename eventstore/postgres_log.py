@@ -14,7 +14,7 @@ from eventstore.chain import Fault, Verifier
 from eventstore.codec import Codec
 from eventstore.head import HeadWatcher
 from eventstore.keys import PersonKeys
-from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend, check_appends
+from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend, StreamRead, check_appends
 from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
 
 COLUMNS = (
@@ -54,9 +54,13 @@ class PostgresLog:
     # -- appending -----------------------------------------------------------------------------------------------------
 
     async def append(
-        self, streams: Sequence[StreamAppend], metadata: Metadata = Metadata(), once: Once | None = None
+        self,
+        streams: Sequence[StreamAppend],
+        metadata: Metadata = Metadata(),
+        once: Once | None = None,
+        reads: Sequence[StreamRead] = (),
     ) -> Appended:
-        """Append to several streams, all or nothing.
+        """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
 
         Raises VersionConflict, AlreadyDone; MissingKey when a person was forgotten; LogUnavailable when the database
         cannot be reached (then nothing was appended, or `once` will tell on the next try); psycopg.DataError when it
@@ -72,7 +76,7 @@ class PostgresLog:
             if (person := codec.person_of(event, stream.stream_id)) is not None
         }
         keys = await self.keys.get(persons) if persons else {}
-        pending = Pending(metadata, once)
+        pending = Pending(metadata, once, reads)
         for stream in streams:
             events: list[tuple[str, bytes]] = []
             for event in stream.events:

@@ -2,8 +2,9 @@
 
 A `Unit` is one decision: it loads, collects events and appends them at the versions that it saw. States are cached per
 process; the version check makes that safe where something is appended, and `Repository.decide` makes it true elsewhere:
-a conflict, a refusal decided on cached states, or a decision that rests on a cached stream which it does not append to
-and which has moved on, is decided again on fresh states before anybody is told.
+what a decision read without appending to it is checked with the append; a conflict, a refusal decided on cached
+states, or a decision to do nothing on cached states that have moved on, is decided again on fresh ones before anybody is
+told.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from eventstore.log import AlreadyDone, Appended, Log, Metadata, Once, StreamAppend, VersionConflict
+from eventstore.log import AlreadyDone, Appended, Log, Metadata, Once, StreamAppend, StreamRead, VersionConflict
 from eventstore.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -119,8 +120,8 @@ class Unit:
         return any(stream.cached for stream in self._streams.values())
 
     async def is_stale(self) -> bool:
-        """Whether a cached stream has moved on that no version check covers, for nothing is appended to it."""
-        unchecked = [(i, s) for i, s in self._streams.items() if s.cached and not s.events and not s.glanced]
+        """Whether a cached stream has moved on: what an append would find out by itself, when there is none."""
+        unchecked = [(i, s) for i, s in self._streams.items() if s.cached and not s.glanced]
         loads = [self._repository.load(s.aggregate, i) for i, s in unchecked]
         versions = [version for version, _, _ in await asyncio.gather(*loads)]
         return versions != [s.version for _, s in unchecked]
@@ -128,6 +129,10 @@ class Unit:
     def appends(self) -> list[StreamAppend]:
         """What is to be appended."""
         return [StreamAppend(i, s.version, s.events) for i, s in self._streams.items() if s.events]
+
+    def reads(self) -> list[StreamRead]:
+        """What the decision rests on without appending to it."""
+        return [StreamRead(i, s.version) for i, s in self._streams.items() if not s.events and not s.glanced]
 
     def committed(self) -> None:
         """Remember the states that are now in the log."""
@@ -197,11 +202,11 @@ class Repository:
                         raise
                     fresh = True
                     continue
-                if await unit.is_stale():
-                    fresh = True
-                    continue
                 appends = unit.appends()
                 if not appends:
+                    if await unit.is_stale():
+                        fresh = True
+                        continue
                     return result, None
                 if not queued and (contended := [each.stream_id for each in appends if each.stream_id in self._locks]):
                     # Others are in line: out of turn it would only lose. In its turn, the cache is as they left it.
@@ -210,7 +215,7 @@ class Repository:
                     continue
                 key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
                 try:
-                    appended = await self.log.append(appends, unit.metadata, key)
+                    appended = await self.log.append(appends, unit.metadata, key, unit.reads())
                 except VersionConflict as conflict:
                     if attempt == ATTEMPTS:
                         raise

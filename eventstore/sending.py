@@ -32,7 +32,10 @@ _CONNECTION = {
 }
 
 # As one value, a record: SELECT … FROM would have the server keep it in a table for a moment.
-_APPEND = "SELECT log.append($1::log.new_event[], $2::bytea[], $3::uuid[], $4::bigint[], $5::log.new_once[])"
+_APPEND = (
+    "SELECT log.append($1::log.new_event[], $2::bytea[], $3::uuid[], $4::bigint[], $5::uuid[], $6::bigint[],"
+    " $7::log.new_once[])"
+)
 _answer = Struct(">I IIq IIq").unpack  # number of fields; of each (bigint, timestamptz) its type, size and value
 _TYPES = "SELECT 'log.new_event'::regtype::oid, 'log.new_once'::regtype::oid"
 
@@ -130,6 +133,7 @@ class Sender:
         batch = await self._settle(batch)
         keys = [pending.once.key for pending in batch if pending.once is not None]
         checks = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
+        checks += [(r.stream_id, r.version, n) for n, pending in enumerate(batch) for r in pending.reads]
         known = {row[0]: done_of(row) for row in await self._ask(DONE, keys)}
         rows = await self._ask(_CONFLICTS, [c[0] for c in checks], [c[1] for c in checks], [c[2] for c in checks])
         conflicts = {n for (n,) in rows}

@@ -82,19 +82,27 @@ class GroupCommitWriter:
             del self._sending[task]
 
     def _take(self) -> list[Pending]:
-        """The next batch: the first of those who wait, but no stream and no key twice, nor one that is on its way."""
-        size, taken = MAX_BATCH, set[bytes]()
+        """The next batch: the first of those who wait, but no stream and no key twice, nor one that is on its way.
+
+        One that rests on a stream goes with others that do, but not with one that adds to it.
+        """
+        size, taken, relied_on = MAX_BATCH, set[bytes](), set[bytes]()
         if any(self._sending.values()):
             if len(self._waiting) < OVERLAP:
                 return []
             for pending in chain(*self._sending.values()):
                 taken.update(pending.claims)
+                relied_on.update(pending.rests_on)
         elif len(self._waiting) >= 2 * OVERLAP:  # the other half goes behind it
             size = min(MAX_BATCH, len(self._waiting) // 2)
         batch: list[Pending] = []
         left: list[Pending] = []
         for pending in islice(self._waiting, size):
-            (batch if taken.isdisjoint(pending.claims) else left).append(pending)
+            fits = taken.isdisjoint(pending.claims)
+            if fits and (relied_on or pending.rests_on):
+                fits = relied_on.isdisjoint(pending.claims) and taken.isdisjoint(pending.rests_on)
+            (batch if fits else left).append(pending)
             taken.update(pending.claims)  # also of those left: a stream's appends stay in order
+            relied_on.update(pending.rests_on)
         self._waiting = left + self._waiting[size:]
         return batch

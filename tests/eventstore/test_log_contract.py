@@ -9,7 +9,17 @@ from uuid import uuid4
 import pytest
 from notes import Counted, Noted, new_stream, noted, texts_of
 
-from eventstore.log import AlreadyDone, Log, LogUnavailable, Metadata, Once, Recorded, StreamAppend, VersionConflict
+from eventstore.log import (
+    AlreadyDone,
+    Log,
+    LogUnavailable,
+    Metadata,
+    Once,
+    Recorded,
+    StreamAppend,
+    StreamRead,
+    VersionConflict,
+)
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 SOON = 10
@@ -193,6 +203,48 @@ async def test_a_stream_twice_in_one_append_is_an_error(log: Log) -> None:
     stream = uuid4()
     with pytest.raises(ValueError, match="twice"):
         await log.append([StreamAppend(stream, 0, noted("a")), StreamAppend(stream, 1, noted("b"))])
+
+
+# -- what an append rests on ------------------------------------------------------------------------------------------
+
+
+async def test_an_append_stands_while_what_it_rests_on_has_not_moved(log: Log) -> None:
+    read = new_stream("a", "b")
+    await log.append([read])
+    reads = [StreamRead(read.stream_id, 2), StreamRead(uuid4(), 0)]
+    await log.append([new_stream("c")], reads=reads)
+    await log.append([new_stream("d")], reads=reads)
+    assert texts_of(await log.read()) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("seen", [0, 1])
+async def test_an_append_that_rests_on_what_has_moved_on_is_refused(log: Log, seen: int) -> None:
+    read, added = new_stream("a", "b"), new_stream("c")
+    await log.append([read])
+    with pytest.raises(VersionConflict) as conflict:
+        await log.append([added], reads=[StreamRead(read.stream_id, seen)])
+    assert list(conflict.value.stream_ids) == [added.stream_id]
+    assert texts_of(await log.read()) == ["a", "b"]
+
+
+async def test_of_two_that_rest_on_what_the_other_adds_to_one_is_refused(open_log: OpenLog) -> None:
+    async with open_log() as here, open_log() as there:
+        for log in (here, there):
+            one, other = uuid4(), uuid4()
+            outcomes = await asyncio.gather(
+                here.append([StreamAppend(one, 0, noted("one"))], reads=[StreamRead(other, 0)]),
+                log.append([StreamAppend(other, 0, noted("other"))], reads=[StreamRead(one, 0)]),
+                return_exceptions=True,
+            )
+            assert sorted(isinstance(outcome, VersionConflict) for outcome in outcomes) == [False, True]
+
+
+async def test_those_who_rest_on_the_same_stream_do_not_hinder_each_other(log: Log) -> None:
+    read = new_stream("read")
+    await log.append([read])
+    reads = [StreamRead(read.stream_id, 1)]
+    await asyncio.gather(*(log.append([new_stream(str(n))], reads=reads) for n in range(40)))
+    assert await log.head() == 41
 
 
 # -- once --------------------------------------------------------------------------------------------------------------
