@@ -173,12 +173,15 @@ class Orders:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     async def settled(self, order_id: UUID, timeout_seconds: float) -> OrderAndPayment:
-        """The order and its payment once settled (or an action is needed), or as they are when time is over.
+        """The order and its payment once settled (or an action is needed), or as they are when time is over; without
+        any time, as this process has last seen them.
 
         Raises NotFound("order_not_found").
         """
+        if timeout_seconds <= 0:
+            return await self._look(order_id, fresh=False)
         found = await self._look(order_id)
-        if found.settled or timeout_seconds <= 0:
+        if found.settled:
             return found
         try:
             async with (
@@ -192,10 +195,11 @@ class Orders:
             found = await self._look(order_id)
         return found
 
-    async def _look(self, order_id: UUID) -> OrderAndPayment:
+    async def _look(self, order_id: UUID, *, fresh: bool = True) -> OrderAndPayment:
+        """As they are in the log; or else as this process has last seen them."""
         repository = self._bus.repository
-        version, order, _ = await repository.load(ORDER, order_id)
-        payment = None if order is None else await repository.state(PAYMENT, order.payment_id)
+        version, order, _ = await repository.load(ORDER, order_id, fresh=fresh)
+        payment = None if order is None else (await repository.load(PAYMENT, order.payment_id, fresh=fresh))[1]
         if order is None or payment is None:
             raise NotFound("order_not_found", "there is no such order")
         return OrderAndPayment(order, payment, version)

@@ -171,7 +171,8 @@ def _with(stock: Stock, reservation_id: UUID, after: Reservation | None) -> Stoc
     for held, sign in ((before, -1), (after, 1)):
         if held is not None:
             sums[held.kind] += sign * held.quantity
-    reservations = {key: held for key, held in stock.reservations.items() if key != reservation_id}
+    reservations = {**stock.reservations}
+    reservations.pop(reservation_id, None)
     if after is not None:
         reservations[reservation_id] = after
     return msgspec.structs.replace(stock, reservations=reservations, reserved=sums["SOFT"], allocated=sums["HARD"])

@@ -210,8 +210,8 @@ def _checked_out(services: Services, caller: Caller, order_id: UUID, now: OrderA
 
 
 async def _cart_now(services: Services, landed: Landed[UUID], status: int = 200) -> Response:
-    """The cart as a command left it: from the log, which the read model may not have reached."""
-    version, cart, _ = await services.repository.load(CART, landed.value)
+    """The cart as a command of this process left it: the read model may not have reached that."""
+    version, cart, _ = await services.repository.load(CART, landed.value, fresh=False)
     assert cart is not None
     return answer(
         _of_state(landed.value, cart), status=status, position=await position_of(landed, services), version=version
