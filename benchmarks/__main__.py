@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import appending, folding, lag, report, server, transferring
+from benchmarks import appending, checking_out, folding, lag, report, server, transferring
 from benchmarks.measuring import Table
 
 
@@ -22,6 +22,7 @@ def main() -> None:
             "fold": lambda: folding.benchmark(running, seconds=2 * seconds, rounds=rounds, log=_progress),
             "lag": lambda: lag.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress),
             "transfer": lambda: transferring.benchmark(running, seconds=seconds, rounds=rounds, log=_progress),
+            "checkout": lambda: checking_out.benchmark(running, seconds=seconds, rounds=rounds, log=_progress),
         }
         machine = report.machine(running.settings())
         found = report.Report(machine, rounds, [parts[name]() for name in options.only or parts])
@@ -36,7 +37,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round: whether it works, not how fast it is")
     parser.add_argument("--rounds", type=int, help="rounds of which the median is told (5)")
-    parser.add_argument("--only", nargs="+", choices=("append", "fold", "lag", "transfer"), help="leave out the others")
+    parts = ("append", "fold", "lag", "transfer", "checkout")
+    parser.add_argument("--only", nargs="+", choices=parts, help="leave out the others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="replace the figures in a document")
     return parser.parse_args()

@@ -1,0 +1,164 @@
+"""How many buyers per second get the same thing: into the cart, and checked out, over HTTP.
+
+All clients want one item, of which there are plenty; each is a buyer with one connection, and asks again as soon as it
+is answered. Ours is the public API: holds, cart, order, payment and shipments in two appends. The peer is the same
+shopping with `SELECT … FOR UPDATE` in the same process behind the same FastAPI: see `benchmarks.shopfront`.
+"""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import UUID, uuid4
+
+import aiohttp
+import msgspec
+import psycopg
+import uvloop
+
+from benchmarks import shopfront
+from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
+from benchmarks.server import Server
+from commands.bus import SYSTEM, Caller
+from deploy.servers.common import free_port
+from domain.catalog import Listing, Price
+from eventstore.postgres_log import RUN_AS
+from eventstore.uuid7 import uuid7
+from projections.engine import Runner
+from runtime.codec import codec
+from runtime.models import table_models
+from runtime.settings import Settings
+from runtime.wiring import Core, open_core
+
+CLIENTS = (8, 64)
+WARM_UP_SECONDS = 1.0
+PLENTY = 1_000_000
+PATIENCE_SECONDS = 60
+
+ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+CHECKOUT = {"payment_method": {"type": "card", "token": "pm_card_visa"}, "shipping_address": ADDRESS}
+_LIVE = "SELECT count(*) FROM read.feeds WHERE active"
+OURS, PLAIN = "/api/v1", "/plain"
+
+
+class Market(msgspec.Struct, frozen=True):
+    """Where to shop, for what, and the access tokens of those who do."""
+
+    base: str
+    product_id: UUID
+    tokens: Sequence[str]
+
+
+def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
+    """Buyers at our API beside buyers at the one in plain SQL."""
+    server.template("market", _create_tables, of="ours")
+    cases = [Case(f"checkout, {n}", partial(_run, server, OURS, n, seconds)) for n in CLIENTS]
+    cases += [Case(f"FOR UPDATE, {n}", partial(_run, server, PLAIN, n, seconds)) for n in CLIENTS]
+    aims = [Aim(f"checkout, {n}", f"FOR UPDATE, {n}", at_least=1) for n in CLIENTS]
+    samples = take_turns(cases, rounds, log)
+    lines = [line(case.name, samples, aims, unit="checkouts/s") for case in cases]
+    return Table("Checkouts of one hot item over HTTP, by clients at once", lines)
+
+
+def _run(server: Server, shop: str, clients: int, seconds: float) -> Sample:
+    with server.fresh("market") as url, TemporaryDirectory() as home, _open(url, Path(home), clients) as market:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_shop(market, shop, seconds))
+
+
+@contextmanager
+def _open(url: str, home: Path, buyers: int) -> Iterator[Market]:
+    """A market with one product, served by a process of its own."""
+    port = free_port(18000)
+    command = [sys.executable, "-m", "benchmarks.shopfront", url, str(home), str(port)]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        product_id, tokens = runner.run(_stock_up(url, home, buyers))
+    process = subprocess.Popen(command)
+    try:
+        yield Market(f"http://127.0.0.1:{port}", product_id, tokens)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_SECONDS)
+
+
+def _create_tables(url: str) -> None:
+    """The plain shop's tables, and those of our read models, where every request looks up whether its caller's account
+    is still open."""
+    shopfront.create_tables(url)
+    models = table_models()
+    runner = Runner(url, codec(), models, RUN_AS)
+    projector = threading.Thread(target=runner.run)
+    projector.start()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with psycopg.connect(url, autocommit=True) as conn:
+        while conn.execute(_LIVE).fetchone() != (len(models),):
+            assert time.monotonic() < deadline, "the read models' tables do not come"
+            time.sleep(0.1)
+    runner.stop()
+    projector.join()
+
+
+async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]:
+    """The product, in both shops, and buyers' tokens."""
+    async with open_core(Settings(home=home, database_url=url)) as core:
+        seller = Caller("benchmark", uuid7(), "ADMIN")
+        listing = Listing(sku="HOT-1", title="Hot item", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),))
+        product_id = (await core.catalog.create(seller, listing, "ACTIVE")).value
+        await core.inventory.set_total(seller, product_id, PLENTY)
+        async with core.log.pool.connection() as conn:
+            await conn.execute(
+                "INSERT INTO plain.stock VALUES (%s, %s, 'Hot item', 1999, %s)", (product_id, seller.user_id, PLENTY)
+            )
+        return product_id, [await _buyer(core) for _ in range(buyers)]
+
+
+async def _buyer(core: Core) -> str:
+    made = await core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
+    return core.tokens.mint_access(made.value.user_id, "BUYER", uuid7())
+
+
+async def _shop(market: Market, shop: str, seconds: float) -> Sample:
+    async with aiohttp.ClientSession(market.base, connector=aiohttp.TCPConnector(limit=0)) as http:
+        await _answering(http)
+        begin = time.perf_counter() + WARM_UP_SECONDS
+        end = begin + seconds
+        latencies: list[float] = []
+
+        async def client(token: str) -> None:
+            while (started := time.perf_counter()) < end:
+                await _buy(http, shop, token, market.product_id)
+                now = time.perf_counter()
+                if started >= begin and now <= end:
+                    latencies.append(now - started)
+
+        await asyncio.gather(*map(client, market.tokens))
+        return Sample(len(latencies), seconds, latencies)
+
+
+async def _answering(http: aiohttp.ClientSession) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            async with http.get("/health/live") as answer:
+                if answer.status == 200:
+                    return
+        except aiohttp.ClientError:
+            pass
+        assert time.monotonic() < deadline, "the shop does not open"
+        await asyncio.sleep(0.1)
+
+
+async def _buy(http: aiohttp.ClientSession, shop: str, token: str, product_id: UUID) -> None:
+    """One into the cart, and to the checkout."""
+    headers = {"Authorization": f"Bearer {token}", "Prefer": "respond-async"}
+    item = {"product_id": str(product_id), "quantity": 1}
+    for path, body, expected in (("items", item, {201}), ("checkout", CHECKOUT, {201, 202})):
+        async with http.post(f"{shop}/cart/{path}", json=body, headers=headers) as answer:
+            assert answer.status in expected, await answer.text()
+            await answer.read()
