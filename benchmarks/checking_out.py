@@ -67,9 +67,13 @@ def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table
 
 
 def _run(server: Server, shop: str, clients: int, seconds: float) -> Sample:
-    with server.fresh("market") as url, TemporaryDirectory() as home, _open(url, Path(home), clients) as market:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_shop(market, shop, seconds))
+    with (
+        server.fresh("market") as url,
+        TemporaryDirectory() as home,
+        _open(url, Path(home), clients) as market,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(_shop(market, shop, seconds))
 
 
 @contextmanager

@@ -2,9 +2,8 @@
 
 A `Unit` is one decision: it loads, collects events and appends them at the versions that it saw. States are cached per
 process; the version check makes that safe where something is appended, and `Repository.decide` makes it true elsewhere:
-what a decision read without appending to it is checked with the append; a conflict, a refusal decided on cached
-states, or a decision to do nothing on cached states that have moved on, is decided again on fresh ones before anybody is
-told.
+what a decision read without appending to it is checked with the append. A conflict, a refusal decided on cached states,
+or a decision to do nothing on cached states that have moved on, is decided again on fresh ones before anybody is told.
 """
 
 import asyncio
