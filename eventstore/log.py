@@ -163,6 +163,10 @@ class Log(Protocol):
         """A stream's events above a version, in order, none beyond position `upto`."""
         ...
 
+    async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
+        """The versions that these streams have reached, in the same order; 0 for one that does not exist."""
+        ...
+
     async def head(self) -> int:
         """The position of the last event, 0 when there is none."""
         ...

@@ -24,6 +24,10 @@ COLUMNS = (
 RUN_AS = "-c role=ludoteca_app"
 """Connection option under which the program runs: a role that cannot change or remove events."""
 
+_VERSIONS = """
+SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1), 0)
+FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n"""
+
 RETRY_SECONDS = 0.2
 """How long a subscription waits before it reads again after a lost connection."""
 
@@ -126,6 +130,11 @@ class PostgresLog:
         persons = persons_in(self.codec, rows)
         keys = await self.keys.get(persons) if persons else {}
         return decode(self.codec, rows, keys)
+
+    async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
+        """The versions that these streams have reached, in the same order; 0 for one that does not exist."""
+        async with self.pool.connection() as conn:
+            return [row[0] for row in await (await conn.execute(_VERSIONS, (list(stream_ids),))).fetchall()]
 
     async def head(self) -> int:
         """The position of the last event, 0 when there is none."""

@@ -113,17 +113,10 @@ class Unit:
         """Name what was made, for a replay of the request under its idempotency key."""
         self.made.update({name: str(value) for name, value in ids.items()})
 
-    @property
-    def used_cache(self) -> bool:
-        """Whether any state was taken from the cache unchecked."""
-        return any(stream.cached for stream in self._streams.values())
-
     async def is_stale(self) -> bool:
-        """Whether a cached stream has moved on: what an append would find out by itself, when there is none."""
-        unchecked = [(i, s) for i, s in self._streams.items() if s.cached and not s.glanced]
-        loads = [self._repository.load(s.aggregate, i) for i, s in unchecked]
-        versions = [version for version, _, _ in await asyncio.gather(*loads)]
-        return versions != [s.version for _, s in unchecked]
+        """Whether a stream whose state was taken from the cache has moved on: where there is no append to find out."""
+        cached = {stream_id: stream.version for stream_id, stream in self._streams.items() if stream.cached}
+        return bool(cached) and await self._repository.log.versions(list(cached)) != list(cached.values())
 
     def appends(self) -> list[StreamAppend]:
         """What is to be appended."""
@@ -196,11 +189,11 @@ class Repository:
                 try:
                     result = await decision(unit)
                 except refusal:
-                    if not unit.used_cache:
-                        await self._raise_if_done(once)
-                        raise
-                    fresh = True
-                    continue
+                    if await unit.is_stale():
+                        fresh = True
+                        continue
+                    await self._raise_if_done(once)
+                    raise
                 appends = unit.appends()
                 if not appends:
                     if await unit.is_stale():

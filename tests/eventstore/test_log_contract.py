@@ -205,6 +205,13 @@ async def test_a_stream_twice_in_one_append_is_an_error(log: Log) -> None:
         await log.append([StreamAppend(stream, 0, noted("a")), StreamAppend(stream, 1, noted("b"))])
 
 
+async def test_streams_are_at_the_versions_that_they_have_reached(log: Log) -> None:
+    one, other = new_stream("a", "b", "c"), new_stream("x")
+    await log.append([one, other])
+    assert await log.versions([other.stream_id, uuid4(), one.stream_id]) == [1, 0, 3]
+    assert await log.versions([]) == []
+
+
 # -- what an append rests on ------------------------------------------------------------------------------------------
 
 
