@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from projections.cart_outcomes import CartOutcomes
 from projections.carts import Carts
 from projections.deadlines import Deadlines
 from projections.engine import Registered
@@ -44,6 +45,7 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     WebhookDeliveries,
     Stock,
     Carts,
+    CartOutcomes,
 )
 """The projections whose rows are a table of their own."""
 

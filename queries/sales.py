@@ -1,22 +1,13 @@
 """What was sold: figures per day, seller or game, added up from the orders of a period."""
 
-from collections.abc import Mapping
 from datetime import date
-from typing import Literal
 from uuid import UUID
 
 import msgspec
 
+from queries.paging import MAX_LIMIT
 from queries.read_models import Answer, ReadModels
-
-GroupBy = Literal["day", "seller", "game"]
-
-_GROUPS: Mapping[GroupBy, tuple[str, str]] = {
-    "day": ("s.day AS day", "day, currency"),
-    "seller": ("line.seller_id AS seller_id", "currency, gross_cents DESC, seller_id"),
-    "game": ("line.game_id AS game_id", "currency, gross_cents DESC, game_id"),
-}
-"""By what the rows are grouped, and in which order the groups are listed."""
+from queries.reports import GROUPS, GroupBy, Report, order_of, report
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -36,13 +27,6 @@ class Figures(msgspec.Struct, frozen=True):
     game_id: UUID | None = None
 
 
-class Report(msgspec.Struct, frozen=True):
-    """The figures of each group, and those of all, one for each currency: amounts of several are never added up."""
-
-    items: list[Figures]
-    totals: list[Figures]
-
-
 _SUMS = (
     "s.currency, count(DISTINCT s.order_id) AS orders, sum(line.units) AS units, sum(line.gross_cents) AS gross_cents,"
     " sum(line.refunded_cents) AS refunded_cents, sum(line.fee_cents) AS fee_cents"
@@ -55,21 +39,27 @@ _SOURCE = (
 
 
 async def sales(
-    models: ReadModels, *, group_by: GroupBy, first: date, last: date, currency: str | None = None
-) -> Answer[Report]:
+    models: ReadModels,
+    *,
+    group_by: GroupBy,
+    first: date,
+    last: date,
+    currency: str | None = None,
+    limit: int = MAX_LIMIT,
+    cursor: str | None = None,
+) -> Answer[Report[Figures]]:
     """What was sold from the first to the last day (UTC): days in order, sellers and games by
-    what they sold in each currency, the most first.
+    what they sold in each currency, the most first. Raises BadCursor.
     """
-    group, order = _GROUPS[group_by]
-    key, _, name = group.partition(" AS ")
-    query = (
-        f"SELECT {group}, {_SUMS} FROM {_SOURCE} GROUP BY GROUPING SETS (({key}, s.currency), (s.currency))"
-        f" ORDER BY {order}"
+    name = GROUPS[group_by]
+    key = f"s.{name}" if group_by == "day" else f"line.{name}"
+    return await report(
+        models,
+        Figures,
+        f"SELECT {key} AS {name}, {_SUMS} FROM {_SOURCE} GROUP BY {key}, s.currency",
+        f"SELECT {_SUMS} FROM {_SOURCE} GROUP BY s.currency ORDER BY s.currency",
+        order_of("sales", group_by, "f.gross_cents"),
+        {"first": first, "last": last, "currency": currency},
+        limit=limit,
+        cursor=cursor,
     )
-    found = await models.rows(Figures, query, first=first, last=last, currency=currency)
-    return found.map(lambda rows: _report(rows, name))
-
-
-def _report(rows: list[Figures], group: str) -> Report:
-    items = [row for row in rows if getattr(row, group) is not None]
-    return Report(items, [row for row in rows if getattr(row, group) is None])

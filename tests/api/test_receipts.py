@@ -110,13 +110,16 @@ async def test_administrators_see_what_was_sold(shop: Shop, seller: Person, admi
 
     by_day = await shop.eventually(report, went_back)
     figures = {"currency": "NOK", "orders": 2, "units": 2, "gross_cents": 2000, "refunded_cents": 300, "fee_cents": 170}
-    assert by_day == {"items": [{**figures, "day": datetime.now(UTC).date().isoformat()}], "totals": [figures]}
+    whole, today = {"next_cursor": None, "totals": [figures]}, datetime.now(UTC).date().isoformat()
+    assert by_day == {"items": [{**figures, "day": today}], **whole}
     by_seller = await report(group_by="seller")
-    assert by_seller == {"items": [{**figures, "seller_id": str(seller.id)}], "totals": [figures]}
-    by_game = await report(group_by="game", limit="1")
-    assert (len(by_game["items"]), by_game["totals"]) == (1, [figures])
-    assert by_game["items"][0]["gross_cents"] == 1000
-    assert await report(**{"from": "2020-01-01", "to": "2020-01-31"}) == {"items": [], "totals": []}
+    assert by_seller == {"items": [{**figures, "seller_id": str(seller.id)}], **whole}
+    first = await report(group_by="game", limit="1")
+    second = await report(group_by="game", limit="1", cursor=first["next_cursor"])
+    assert {each["game_id"] for page in (first, second) for each in page["items"]} == {game["id"] for game in games}
+    assert (first["items"][0]["gross_cents"], first["totals"], second["next_cursor"]) == (1000, [figures], None)
+    nothing = {"items": [], "next_cursor": None, "totals": []}
+    assert await report(**{"from": "2020-01-01", "to": "2020-01-31"}) == nothing
 
 
 async def test_sales_are_for_administrators_and_for_periods_that_make_sense(

@@ -22,6 +22,7 @@ from domain.inventory import (
     StockCreated,
     StockUpdated,
 )
+from projections.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
 from projections.carts import CartItemRow, CartRow, Carts
 from projections.deadlines import HOLD, DeadlineRow, Deadlines
 from projections.stock import Hold, Stock, StockRow, stock_id
@@ -136,6 +137,27 @@ def test_a_cart_ends_completed_abandoned_or_expired() -> None:
     assert cart(added(), out, CartCompleted(order_id=ORDER)).status == "COMPLETED"
     assert cart(added(), out, CartAbandoned(reason="payment_failed")).status == "ABANDONED"
     assert cart(added(), CartAbandoned(reason="expired")).status == "EXPIRED"
+
+
+def test_what_becomes_of_a_cart_counts_on_the_day_on_which_it_was_begun() -> None:
+    out = CheckoutInitiated(order_id=ORDER, payment_id=PAYMENT)
+    filled = (CREATED, added(), added(TWO), ItemChanged(item_id=ONE, quantity=5, expires_at=DUE))
+    emptied = [ItemRemoved(item_id=each, expires_at=DUE) for each in (ONE, TWO)]
+
+    def outcome(*then: object) -> CartOutcomeRow:
+        row = History().happened(CART, *filled, *then).row(CartOutcomes(), CART)
+        assert isinstance(row, CartOutcomeRow)
+        assert (row.day, row.currency) == (START.date(), "USD")
+        return row
+
+    assert outcome().lines == [CartLine(ONE, SELLER, GAME, 5, 500), CartLine(TWO, SELLER, GAME, 2, 500)]
+    assert outcome(*emptied).lines == []
+    ends = [(out,), (out, CartCompleted(order_id=ORDER)), (out, CartAbandoned(reason="payment_failed"))]
+    assert [(row.checked_out, row.outcome) for row in (outcome(*then) for then in ends)] == [
+        (True, None), (True, "completed"), (True, "payment_failed"),
+    ]  # fmt: skip
+    expired = outcome(CartAbandoned(reason="expired"))
+    assert (expired.checked_out, expired.outcome) == (False, "expired")
 
 
 # -- deadlines of holds ------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from domain.receipts import (
     receipt_id,
 )
 from queries import orders
-from queries.sales import Figures, GroupBy, sales
+from queries.reports import GroupBy
+from queries.sales import Figures, sales
 from tests.projections.history import GAME, ORDER, PAYMENT, SELLER, order_created, some_id
 from tests.queries.shop import Shop
 

@@ -1,0 +1,87 @@
+"""What becomes of carts, for analytics: what was in each, and whether it was bought or abandoned.
+
+A row is a cart, and not a day, because only the cart's own stream says how it went on; `queries/cart_analytics.py` adds
+the rows up.
+"""
+
+from datetime import date
+from uuid import UUID
+
+import msgspec
+
+from domain.cart import (
+    CartAbandoned,
+    CartCompleted,
+    CartCreated,
+    CheckoutInitiated,
+    ItemAdded,
+    ItemChanged,
+    ItemRemoved,
+)
+from eventstore.log import Envelope
+from projections.fields import recorded_at, text
+from projections.projection import Projection, Row, Rows, on
+
+
+class CartLine(msgspec.Struct):
+    """A line of a cart."""
+
+    item_id: UUID
+    seller_id: UUID
+    game_id: UUID
+    units: int
+    unit_price_cents: int
+
+
+class CartOutcomeRow(Row):
+    """A cart; `day` is the one (UTC) on which it was begun, `lines` what is in it, or was at its end. Its `outcome`:
+    completed, expired or payment_failed; none while it is being filled, or its order awaits payment."""
+
+    KEY = ("cart_id",)
+    INDEXES = ("day",)
+
+    cart_id: UUID
+    day: date
+    currency: str
+    lines: list[CartLine]
+    checked_out: bool
+    outcome: str | None
+
+
+class CartOutcomes(Projection[CartOutcomeRow]):
+    """Every cart."""
+
+    name, version, row = "cart_outcomes", 1, CartOutcomeRow
+
+    @on(CartCreated)
+    def created(self, rows: Rows[CartOutcomeRow], event: CartCreated, env: Envelope) -> None:
+        day = recorded_at(env).date()
+        rows.put(CartOutcomeRow(env.stream_id, day, text(event.currency), [], checked_out=False, outcome=None))
+
+    @on(ItemAdded)
+    def added(self, rows: Rows[CartOutcomeRow], event: ItemAdded, env: Envelope) -> None:
+        line = CartLine(event.item_id, event.seller_id, event.game_id, event.quantity, event.unit_price_cents)
+        rows[env.stream_id].lines.append(line)
+
+    @on(ItemChanged)
+    def changed(self, rows: Rows[CartOutcomeRow], event: ItemChanged, env: Envelope) -> None:
+        for line in rows[env.stream_id].lines:
+            if line.item_id == event.item_id:
+                line.units = event.quantity
+
+    @on(ItemRemoved)
+    def removed(self, rows: Rows[CartOutcomeRow], event: ItemRemoved, env: Envelope) -> None:
+        cart = rows[env.stream_id]
+        cart.lines = [line for line in cart.lines if line.item_id != event.item_id]
+
+    @on(CheckoutInitiated)
+    def checked_out(self, rows: Rows[CartOutcomeRow], _: CheckoutInitiated, env: Envelope) -> None:
+        rows[env.stream_id].checked_out = True
+
+    @on(CartCompleted)
+    def completed(self, rows: Rows[CartOutcomeRow], _: CartCompleted, env: Envelope) -> None:
+        rows[env.stream_id].outcome = "completed"
+
+    @on(CartAbandoned)
+    def abandoned(self, rows: Rows[CartOutcomeRow], event: CartAbandoned, env: Envelope) -> None:
+        rows[env.stream_id].outcome = event.reason

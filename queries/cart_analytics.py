@@ -1,0 +1,125 @@
+"""What becomes of carts: figures per day, seller or game, added up from the carts begun in a period.
+
+A cart counts on the day on which it was begun, whatever day its end came. It is open, and then completed (its order is
+paid; a later refund changes nothing), abandoned with something in it (its time ran out, or its order was not paid), or
+it ended empty. Rates are of the carts that were completed or abandoned: neither open nor emptied ones count.
+"""
+
+from collections.abc import Iterable
+from datetime import date
+from uuid import UUID
+
+import msgspec
+
+from queries.paging import MAX_LIMIT
+from queries.read_models import Answer, ReadModels
+from queries.reports import GROUPS, GroupBy, Report, order_of, report
+
+RATE_DIGITS = 4
+
+
+class CartCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many carts there were. `created` = `open` + `completed` + `abandoned` + those that ended empty;
+    `with_items` have something in them, or had at their end; `checked_out` became an order, paid or not.
+    """
+
+    created: int = 0
+    with_items: int = 0
+    open: int = 0
+    checked_out: int = 0
+    completed: int = 0
+    expired: int = 0
+    payment_failed: int = 0
+
+    @property
+    def abandoned(self) -> int:
+        """Those that came to nothing, with something in them."""
+        return self.expired + self.payment_failed
+
+    @property
+    def conversion_rate(self) -> float | None:
+        """completed / (completed + abandoned); None of no cart."""
+        return self._share(self.completed)
+
+    @property
+    def abandonment_rate(self) -> float | None:
+        """abandoned / (completed + abandoned); None of no cart."""
+        return self._share(self.abandoned)
+
+    def _share(self, some: int) -> float | None:
+        ended = self.completed + self.abandoned
+        return round(some / ended, RATE_DIGITS) if ended else None
+
+
+class CartFigures(CartCounts, frozen=True, kw_only=True):
+    """Carts in one currency, begun on the day, or with lines of the seller or game, that it names (none: all), and what
+    those lines cost, in carts that were completed or abandoned."""
+
+    currency: str
+    completed_cents: int
+    abandoned_cents: int
+    day: date | None = None
+    seller_id: UUID | None = None
+    game_id: UUID | None = None
+
+
+def overall(totals: Iterable[CartCounts]) -> CartCounts:
+    """Carts of all currencies: how many there are can be added up, for each has one; what they are worth cannot."""
+    names, totals = CartCounts.__struct_fields__, list(totals)
+    return CartCounts(**{name: sum(getattr(each, name) for each in totals) for name in names})
+
+
+_FILLED = "line.game_id IS NOT NULL"
+_ABANDONED = f"{_FILLED} AND c.outcome IN ('expired', 'payment_failed')"
+_COUNTED = {
+    "created": "true",
+    "with_items": _FILLED,
+    "open": "c.outcome IS NULL",
+    "checked_out": "c.checked_out",
+    "completed": "c.outcome = 'completed'",
+    "expired": f"{_FILLED} AND c.outcome = 'expired'",
+    "payment_failed": f"{_FILLED} AND c.outcome = 'payment_failed'",
+}
+_VALUED = {"completed_cents": "c.outcome = 'completed'", "abandoned_cents": _ABANDONED}
+_SUMS = ", ".join(
+    [
+        "c.currency",
+        *(f"count(DISTINCT c.cart_id) FILTER (WHERE {which}) AS {name}" for name, which in _COUNTED.items()),
+        *(
+            f"coalesce(sum(line.units * line.unit_price_cents) FILTER (WHERE {which}), 0) AS {name}"
+            for name, which in _VALUED.items()
+        ),
+    ]
+)
+_SOURCE = (
+    "{cart_outcomes} c LEFT JOIN LATERAL jsonb_to_recordset(c.lines) AS line (seller_id uuid, game_id uuid,"
+    " units bigint, unit_price_cents bigint) ON true"
+    " WHERE c.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR c.currency = %(currency)s)"
+)
+
+
+async def cart_analytics(
+    models: ReadModels,
+    *,
+    group_by: GroupBy,
+    first: date,
+    last: date,
+    currency: str | None = None,
+    limit: int = MAX_LIMIT,
+    cursor: str | None = None,
+) -> Answer[Report[CartFigures]]:
+    """What became of the carts begun from the first to the last day (UTC): days in order, sellers and games by how many
+    carts with something of theirs were abandoned, in each currency, the most first. Raises BadCursor.
+    """
+    name = GROUPS[group_by]
+    key, which = (f"c.{name}", "true") if group_by == "day" else (f"line.{name}", _FILLED)
+    return await report(
+        models,
+        CartFigures,
+        f"SELECT {key} AS {name}, {_SUMS} FROM {_SOURCE} AND {which} GROUP BY {key}, c.currency",
+        f"SELECT {_SUMS} FROM {_SOURCE} GROUP BY c.currency ORDER BY c.currency",
+        order_of("carts", group_by, "f.expired + f.payment_failed"),
+        {"first": first, "last": last, "currency": currency},
+        limit=limit,
+        cursor=cursor,
+    )

@@ -1,0 +1,62 @@
+"""Reports: figures of each group (day, seller or game), a page at a time, beside those of all, in one snapshot."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Generic, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from queries.paging import Bigint, Listing, Order, page
+from queries.read_models import Answer, ReadModels
+
+T = TypeVar("T")
+
+GroupBy = Literal["day", "seller", "game"]
+
+GROUPS: Mapping[GroupBy, str] = {"day": "day", "seller": "seller_id", "game": "game_id"}
+"""The field by which the groups are told apart."""
+
+
+class Report(msgspec.Struct, Generic[T], frozen=True):
+    """A page of the groups, and the figures of all, one for each currency: amounts of several are never added up."""
+
+    items: list[T]
+    next_cursor: str | None
+    totals: list[T]
+
+
+class _Row(msgspec.Struct, Generic[T], frozen=True):
+    figures: T
+    totals: list[T]
+
+
+def order_of(name: str, group_by: GroupBy, most: str) -> Order:
+    """Days in their order; sellers and games in each currency by the most of what `most` (SQL) says."""
+    if group_by == "day":
+        return Order(name, ("f.day", "f.currency"), tuple[date, str])
+    keys = ("f.currency", f"-({most})", f"f.{GROUPS[group_by]}")
+    return Order(f"{name} by {group_by}", keys, tuple[str, Bigint, UUID])
+
+
+async def report(
+    models: ReadModels,
+    figures: type[T],
+    groups: str,
+    totals: str,
+    order: Order,
+    values: dict[str, object],
+    *,
+    limit: int,
+    cursor: str | None,
+) -> Answer[Report[T]]:
+    """The rows of two queries: a page of the `groups` (aliased `f` in the order's keys), and all `totals`. Raises
+    BadCursor."""
+    columns = f"f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals"
+    row: type[_Row[T]] = _Row[figures]  # type: ignore[valid-type]
+    found = await page(models, Listing(row, columns, f"({groups}) AS f"), order, [], values, limit=limit, cursor=cursor)
+    rows, next_cursor = found.value.items, found.value.next_cursor
+    if rows:
+        return found.map(lambda _: Report([row.figures for row in rows], next_cursor, rows[0].totals))
+    rest = await models.rows(figures, totals, **values)
+    return Answer(Report([], None, rest.value), min(found.position, rest.position))
