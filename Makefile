@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: run test lint services bench clean
+.PHONY: run test soak lint services bench clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
@@ -14,6 +14,10 @@ run: .venv/installed
 
 test: services lint
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+# All of it, the long ones too.
+soak: services lint
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "soak or not soak"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -136,17 +136,30 @@ class Instance:
         assert answer.status_code == 200, answer.text
         return self.http(answer.json()["access_token"])
 
-    def game(self, cents: int = 1999, title: str = "Celeste") -> str:
+    def game(self, cents: int = 1999, title: str = "Celeste", **fields: str) -> str:
         body = {
             "sku": uuid4().hex,
             "title": title,
             "kind": "DIGITAL",
             "prices": [{"region": "*", "amount_cents": cents, "currency": "USD"}],
             "status": "ACTIVE",
+            **fields,
         }
         answer = self.admin().post("/api/v1/games", json=body)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
+
+    def stocked(self, units: int) -> str:
+        """A physical game, and so many of it."""
+        game = self.game(kind="PHYSICAL")
+        answer = self.admin().put("/api/v1/inventory/stock", json={"product_id": game, "total_quantity": units})
+        assert answer.status_code == 200, answer.text
+        return game
+
+    def stock(self, game: str) -> tuple[int, int, int, int]:
+        """Total, available, reserved, allocated."""
+        found = self.admin().get(f"/api/v1/inventory/stock/{game}").json()
+        return found["total"], found["available"], found["reserved"], found["allocated"]
 
     def events(self, **filters: str) -> list[dict[str, Any]]:
         flags = [part for name, value in filters.items() for part in (f"--{name}", value)]

@@ -1,4 +1,4 @@
-"""Nothing unpaid stays so: what comes of an order whose time is over, here two seconds after it was placed."""
+"""Nothing stays open for ever: what comes of orders and carts whose time is over, here after two seconds."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,8 @@ ASYNC = {"Prefer": "respond-async"}
 @pytest.fixture(scope="module")
 def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     database = services.create_database(postgres_url, template=postgres_template)
-    with running(tmp_path_factory.mktemp("home"), database, {"LUDOTECA_PAYMENT_TTL_SECONDS": "2"}) as instance:
+    settings = {"LUDOTECA_PAYMENT_TTL_SECONDS": "2", "LUDOTECA_CART_TTL_SECONDS": "2"}
+    with running(tmp_path_factory.mktemp("home"), database, settings) as instance:
         yield instance
     services.drop_database(database)
 
@@ -99,6 +100,37 @@ def test_money_that_comes_after_the_deadline_while_the_worker_is_away_goes_back(
     eventually(lambda: [e["name"] for e in shop.events(stream=order["payment_id"])], lambda names: REFUNDED in names)
     assert [(i["status"], i["amount_refunded"]) for i in intents(shop, order)] == [("succeeded", order["amount_cents"])]
     assert ann.titles() == []
+
+
+# -- carts ---
+
+
+def test_a_cart_ends_within_a_second_of_its_deadline_and_what_it_held_is_free(shop: Instance) -> None:
+    ann, game = shop.register(), shop.stocked(3)
+    cart = put_in(ann, game, 2)
+    assert eventually(lambda: shop.stock(game), lambda stock: stock[1] == 3) == (3, 3, 0, 0)
+    ended = next(e for e in shop.events(stream=cart["id"]) if e["name"] == "cart.abandoned.v1")
+    late = datetime.fromisoformat(ended["recorded_at"]) - datetime.fromisoformat(cart["expires_at"])
+    assert timedelta(0) <= late < timedelta(seconds=1)
+
+
+def test_carts_whose_time_ended_while_the_worker_was_away_end_when_it_comes_back(without_worker: Instance) -> None:
+    shop = without_worker
+    ann, bob, game = shop.register(), shop.register(), shop.stocked(3)
+    shop.kill("worker")
+    carts = [put_in(ann, game, 2), put_in(bob, game, 1)]
+    eventually(lambda: datetime.now(UTC) > datetime.fromisoformat(carts[-1]["expires_at"]))
+    shop.start("worker")
+    assert eventually(lambda: shop.stock(game), lambda stock: stock[1] == 3) == (3, 3, 0, 0)
+    ended = [[e["name"] for e in shop.events(stream=cart["id"])].count("cart.abandoned.v1") for cart in carts]
+    assert ended == [1, 1]
+
+
+def put_in(buyer: Person, game: str, quantity: int) -> dict[str, Any]:
+    """The buyer's cart with so many in it."""
+    answer = buyer.http.post("/api/v1/cart/items", json={"product_id": game, "quantity": quantity})
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
 
 
 # -- what is there to see ----------------------------------------------------------------------------------------------
