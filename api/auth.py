@@ -32,14 +32,14 @@ async def _proved(
         return refusal
     if access is None:
         return Unauthorized("unauthorized", "this needs an access token")
-    if await _is_closed(services, access.user_id):
+    if await is_closed(services, access.user_id):
         return Unauthorized("user_inactive", "the account is closed")
     return Caller(
         f"user:{access.user_id}", access.user_id, access.account_type, context.correlation_id, None, context.traceparent
     )
 
 
-async def _is_closed(services: Services, user_id: UUID) -> bool:
+async def is_closed(services: Services, user_id: UUID) -> bool:
     """Whether the account was closed since the token was minted. An account that is not projected yet is new."""
     try:
         user = (await users.user(services.reads, user_id)).value

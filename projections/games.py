@@ -44,6 +44,7 @@ class GameRow(Row):
         f"USING btree (coalesce(price_cents, -{NO_PRICE}), game_id) {_ACTIVE}",
         f'USING btree (released COLLATE "C", game_id) {_ACTIVE}',
         f'USING btree (title_key COLLATE "C", game_id) {_ACTIVE}',
+        "created_position",
     )
 
     game_id: UUID

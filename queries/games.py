@@ -16,6 +16,7 @@ from queries.paging import Bigint, Listing, Order, Page, columns_of, newest_firs
 from queries.read_models import Answer, ReadModels
 
 Sort = Literal["newest", "price", "-price", "release_date", "title"]
+Shown = Literal["ACTIVE", "DRAFT", "RETIRED", "ANY"]
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -53,7 +54,8 @@ class Browse(msgspec.Struct, frozen=True, kw_only=True):
     """What to browse. Every filter that is given must hold; texts are compared folded (case, accents).
 
     Prices are inclusive, in cents, of the region or else of everywhere. `sort`: `newest` is what was listed last,
-    `release_date` what came out last; games without a price come behind the others.
+    `release_date` what came out last; games without a price come behind the others. Only games of one `status` are
+    shown, those on sale; or of ANY.
     """
 
     category: str | None = None
@@ -62,6 +64,7 @@ class Browse(msgspec.Struct, frozen=True, kw_only=True):
     platform: str | None = None
     kind: str | None = None
     seller_id: UUID | None = None
+    status: Shown = "ACTIVE"
     price_min: int | None = None
     price_max: int | None = None
     region: str = EVERYWHERE
@@ -92,9 +95,10 @@ async def game_as_of(log: Log, game_id: UUID, moment: int | datetime) -> Game | 
 
 
 async def browse(models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
-    """Games on sale. Raises BadCursor."""
+    """Games on sale, or of another status. Raises BadCursor."""
     price = _price(wanted.region)
-    conditions, values = ["g.status = 'ACTIVE'"], {"region": region_key(wanted.region)}  # type: tuple[list[str], dict[str, object]]
+    conditions: list[str] = [] if wanted.status == "ANY" else [f"g.status = '{wanted.status}'"]
+    values: dict[str, object] = {"region": region_key(wanted.region)}
     filters = filters_of(wanted)
     if filters:
         conditions, values = [*conditions, "g.filters @> %(filters)s::jsonb"], {**values, "filters": filters}

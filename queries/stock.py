@@ -10,6 +10,7 @@ from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.stock import Stock as StockItems
 from projections.stock import stock_id
+from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
 
@@ -44,6 +45,8 @@ _NUMBERS = ", ".join(f"coalesce(s.{name}, 0) AS {name}" for name in ("total", "a
 _TIMES = ", ".join(f"coalesce(s.{name}, g.{name}) AS {name}" for name in ("created_at", "updated_at"))
 _STOCK = f"g.game_id AS product_id, g.seller_id, g.sku, {_NUMBERS}, coalesce(s.version, 0) AS version, {_TIMES}"
 _SOURCE = "{games} g LEFT JOIN {stock} s ON s.product_id = g.game_id"
+_LISTING = Listing(Stock, _STOCK, _SOURCE)
+_NEWEST = newest_first("g.created_position")
 
 # A soft hold past its time is free to be reserved, though nobody may have said so yet.
 _OVERDUE = (
@@ -60,6 +63,25 @@ async def stock(models: ReadModels, product_id: UUID) -> Answer[Stock | None]:
     """What is on the books about a physical game."""
     query = f"SELECT {_STOCK} FROM {_SOURCE} WHERE g.game_id = %(id)s AND g.kind = 'PHYSICAL'"
     return await models.first(Stock, query, id=product_id)
+
+
+async def stocks(
+    models: ReadModels,
+    *,
+    seller_id: UUID | None = None,
+    at_most: int | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Answer[Page[Stock]]:
+    """The stock of every physical game, a seller's or everybody's, the newest game first; of retired ones too, unless
+    only what has `at_most` so many available is wanted. Raises BadCursor."""
+    conditions, values = ["g.kind = 'PHYSICAL'"], {}  # type: tuple[list[str], dict[str, object]]
+    if seller_id is not None:
+        conditions, values = [*conditions, "g.seller_id = %(seller)s"], {**values, "seller": seller_id}
+    if at_most is not None:
+        low = "g.status <> 'RETIRED' AND coalesce(s.available, 0) <= %(at_most)s"
+        conditions, values = [*conditions, low], {**values, "at_most": at_most}
+    return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 
 async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Stock | None:

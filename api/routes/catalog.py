@@ -15,8 +15,9 @@ from api.fields import Answer, Body, Cents, Day, Line, Page, Prose, Time, Word
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
+from api.shown import ShownStatus
 from commands.aggregates import GAME
-from commands.bus import Caller, Landed
+from commands.bus import Landed
 from domain.catalog import InitialStatus, Kind, Listing
 from domain.catalog import Status as GameStatus
 from domain.errors import Forbidden, NotFound
@@ -258,6 +259,7 @@ async def browse_games(
     request: Request,
     services: ServicesOf,
     reads: Reads,
+    status: ShownStatus,
     category: Filter = None,
     genre: Filter = None,
     tag: Filter = None,
@@ -270,13 +272,14 @@ async def browse_games(
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
-    """Games on sale."""
+    """Games on sale. An ADMIN may ask for those of another `status`, or of ANY; a seller for their own."""
     wanted = games_query.Browse(
         category=category,
         genre=genre,
         tag=tag,
         platform=platform,
         seller_id=seller_id,
+        status=status,
         price_min=price_min,
         price_max=price_max,
         region=region,
@@ -320,7 +323,7 @@ async def search_games(
         limit=limit,
         cursor=cursor,
     )
-    result = await reads.on_active(services.search_model, lambda feed: services.search(feed).search(query))
+    result = await services.search.search(reads, query)
     page = SearchPage.model_validate(
         {
             "items": [_found_game(item) for item in result.value.items],
@@ -348,7 +351,7 @@ async def suggest_titles(
     limit: Annotated[int, Query(ge=1, le=50)] = 10,
 ) -> Response:
     """Titles for what was typed so far."""
-    titles = await reads.on_active(services.search_model, lambda feed: services.search(feed).suggest(q, limit))
+    titles = await services.search.suggest(reads, q, limit)
     return answer(Page[TitleView].model_validate({"items": titles.value}), position=titles.position)
 
 
@@ -359,7 +362,7 @@ async def get_game(
     """A game; a draft is there for its seller and for an ADMIN only."""
     missing = NotFound("game_not_found", "there is no such game")
     game, position = await found(services, reads, lambda models: games_query.game(models, game_id), missing)
-    if game.status == "DRAFT" and not _sells(caller, game.seller_id):
+    if game.status == "DRAFT" and not caller.may_act_for(game.seller_id):
         raise missing
     return versioned(request, DatedGame.model_validate(game), position=position, version=game.version)
 
@@ -376,7 +379,7 @@ async def games_by_seller(
     cursor: Cursor = None,
 ) -> Response:
     """A seller's games, drafts included (that seller, ADMIN)."""
-    if not _sells(caller, seller_id):
+    if not caller.may_act_for(seller_id):
         raise Forbidden("not_yours", "these are another seller's games")
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
     return await _offered(request, services, reads, page)
@@ -394,7 +397,3 @@ async def _offered(
         for game in page.items:
             game.available = available.value.get(game.game_id)
     return page_answer(request, page, position)
-
-
-def _sells(caller: Caller, seller_id: UUID) -> bool:
-    return caller.may_act_for(seller_id)

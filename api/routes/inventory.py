@@ -7,11 +7,11 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from api.answers import ExpectedVersion, answer, position_of, versioned
-from api.auth import Service, SignedIn
-from api.fields import Answer, Body, Count, Quantity, Time
+from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
+from api.auth import Seller, Service, SignedIn
+from api.fields import Answer, Body, Count, Page, Quantity, Time
 from api.idempotency import IdempotencyKey, Idempotent
-from api.reading import AsOf, Reads, found
+from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
 from commands.bus import Landed
@@ -200,6 +200,27 @@ def _stock(product_id: UUID, stock: Stock, version: int) -> StockView:
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/stock", response_model=Page[SellersStock])
+async def list_stock(
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    caller: Seller,
+    low: bool = False,
+    seller_id: UUID | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """A seller's stock, the newest product first; an ADMIN sees everybody's, or that of one seller. `low`: only of
+    products not retired, of which no more are available than the threshold of low stock."""
+    seller_id = seller_id if caller.is_admin else seller_id or caller.person()
+    if seller_id is not None and not caller.may_act_for(seller_id):
+        raise Forbidden("not_yours", "that is another seller's stock")
+    at_most = services.inventory.low_stock if low else None
+    page = await stock_query.stocks(reads, seller_id=seller_id, at_most=at_most, limit=limit, cursor=cursor)
+    return page_answer(request, Page[SellersStock].model_validate(page.value), page.position)
 
 
 @router.get("/stock/{product_id}", response_model=SellersStock)

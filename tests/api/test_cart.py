@@ -1,6 +1,7 @@
 """Carts and their checkout, over HTTP."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -349,3 +350,73 @@ async def test_a_hold_that_an_operator_gave_up_is_taken_anew(
     await count(seller, game, 2)
     assert (await check_out(buyer)).status_code == 201
     assert await numbers(shop, seller, game) == (0, 0, 0, 0)
+
+
+async def test_an_admin_sees_what_became_of_carts(shop: Shop, seller: Person, buyer: Person, admin: Person) -> None:
+    kroner = [{"region": "*", "amount_cents": 1000, "currency": "SEK"}]
+    game = await stocked(shop, seller, 50, prices=kroner)
+    fickle, slow = await shop.register(), await shop.register()
+    for who, quantity in ((buyer, 2), (fickle, 3), (slow, 1)):
+        assert (await put_in(who, game, quantity)).status_code == 201
+    assert (await check_out(buyer)).json()["status"] == "CONFIRMED"
+    assert (await check_out(fickle, DECLINED)).status_code == 402
+    path = "/api/v1/admin/analytics/carts"
+
+    async def report(**wanted: str) -> dict[str, Any]:
+        answer = await admin.get(path, params={"currency": "SEK", **wanted}, headers=await shop.reached())
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    found = await shop.eventually(report, lambda seen: seen["overall"]["completed"] + seen["overall"]["abandoned"] == 2)
+    counts = {
+        "created": 3, "with_items": 3, "open": 1, "checked_out": 2, "completed": 1, "abandoned": 1, "expired": 0,
+        "payment_failed": 1, "conversion_rate": 0.5, "abandonment_rate": 0.5,
+    }  # fmt: skip
+    figures = {**counts, "currency": "SEK", "completed_cents": 2000, "abandoned_cents": 3000}
+    whole, today = {"next_cursor": None, "totals": [figures], "overall": counts}, datetime.now(UTC).date().isoformat()
+    assert found == {"items": [{**figures, "day": today}], **whole}
+    assert await report(group_by="seller") == {"items": [{**figures, "seller_id": str(seller.id)}], **whole}
+    assert await report(group_by="game") == {"items": [{**figures, "game_id": game["id"]}], **whole}
+    past = await report(**{"from": "2020-01-01", "to": "2020-01-31"})
+    assert (past["items"], past["totals"], past["overall"]["conversion_rate"]) == ([], [], None)
+    for wanted, status in (({"from": "2026-02-01", "to": "2026-01-01"}, 422), ({"cursor": "?"}, 400)):
+        assert (await admin.get(path, params=wanted)).status_code == status
+    assert [(await who.get(path)).status_code for who in (buyer, seller, shop.client())] == [403, 403, 401]
+
+
+async def test_sales_of_sellers_are_what_the_ledger_owes_them(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    def francs(cents: int) -> dict[str, Any]:
+        return {"prices": [{"region": "*", "amount_cents": cents, "currency": "CHF"}]}
+
+    other = await shop.register("SELLER")
+    for game, quantity in (
+        (await stocked(shop, seller, 5, **francs(1234)), 2),
+        (await shop.game(other, **francs(777)), 1),
+        (await stocked(shop, seller, 5, **francs(35)), 3),
+    ):
+        assert (await put_in(buyer, game, quantity)).status_code == 201
+    order = (await check_out(buyer)).json()
+    refund = {"amount_cents": 1001, "reason": "late"}
+    assert (await admin.post(f"/api/v1/orders/{order['order_id']}/refund", json=refund)).status_code == 201
+
+    async def owed(account_id: str) -> int | None:
+        path = f"/api/v1/ledger/accounts/{account_id}?currency=CHF"
+        return (await admin.get(path, headers=await shop.reached())).json().get("balance_cents")
+
+    async def figures() -> tuple[dict[str, int], dict[str, int | None]]:
+        params = {"group_by": "seller", "currency": "CHF"}
+        answer = await admin.get("/api/v1/admin/analytics/sales", params=params, headers=await shop.reached())
+        sold = {
+            f"SELLER_PAYABLE:{each['seller_id']}": each["gross_cents"] - each["refunded_cents"] - each["fee_cents"]
+            for each in answer.json()["items"]
+        }
+        sold["PLATFORM_REVENUE"] = sum(each["fee_cents"] for each in answer.json()["totals"])
+        return sold, {account_id: await owed(account_id) for account_id in sold}
+
+    paid = 2 * 1234 + 777 + 3 * 35
+    sold, _ = await shop.eventually(
+        figures, lambda found: sum(found[0].values()) == paid - 1001 and found[0] == found[1]
+    )
+    assert len(sold) == 3

@@ -1,7 +1,9 @@
 """Listing, editing, browsing and searching games, over HTTP."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
 from commands.bus import Caller
@@ -175,6 +177,48 @@ async def test_a_seller_sees_their_drafts_and_nobody_elses(shop: Shop, seller: P
     assert [game["id"] for game in mine.json()["items"]] == [draft["id"]]
     assert (await admin.get(path)).status_code == 200
     assert (await other.get(path)).status_code == 403
+
+
+async def test_an_admin_browses_what_is_not_on_sale_and_a_seller_their_own(
+    shop: Shop, seller: Person, admin: Person
+) -> None:
+    other, genre = await shop.register("SELLER"), uuid4().hex
+    games = {
+        name: await shop.game(who, genres=[genre], status=status)
+        for name, who, status in (
+            ("draft", seller, "DRAFT"),
+            ("theirs", other, "DRAFT"),
+            ("gone", other, "ACTIVE"),
+            ("sold", seller, "ACTIVE"),
+        )
+    }
+    await other.delete(f"/api/v1/games/{games['gone']['id']}")
+    names = {game["id"]: name for name, game in games.items()}
+
+    async def browse(who: Any, **wanted: Any) -> httpx.Response:
+        params = {"genre": genre, **wanted}
+        answer: httpx.Response = await who.get("/api/v1/admin/products", params=params, headers=await shop.reached())
+        return answer
+
+    async def shown(who: Any, **wanted: Any) -> list[str]:
+        return [names[game["id"]] for game in (await browse(who, **wanted)).json()["items"]]
+
+    assert await shown(admin, status="ANY") == ["sold", "gone", "theirs", "draft"]
+    assert await shown(admin, status="ANY", seller_id=other.id, sort="title") == ["theirs", "gone"]
+    assert (await shown(admin, status="DRAFT"), await shown(admin, status="RETIRED")) == (["theirs", "draft"], ["gone"])
+    assert await shown(seller, status="DRAFT", seller_id=seller.id) == ["draft"]
+    first = await browse(admin, status="ANY", limit=3)
+    assert (first.headers["link"].endswith('rel="next"'), bool(first.headers["etag"])) == (True, True)
+    assert await shown(admin, status="ANY", limit=3, cursor=first.json()["next_cursor"]) == ["draft"]
+    for who, wanted, status in (
+        (seller, {}, 403),
+        (seller, {"seller_id": other.id}, 403),
+        (shop.client(), {}, 401),
+        (admin, {"status": "?"}, 422),
+    ):
+        assert (await browse(who, **{"status": "ANY", **wanted})).status_code == status
+    for who in (admin, seller, shop.client()):
+        assert await shown(who) == ["sold"]
 
 
 async def test_a_repeat_under_a_key_lists_no_second_game(shop: Shop, seller: Person) -> None:

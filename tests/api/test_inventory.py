@@ -183,3 +183,33 @@ async def test_what_is_held_past_its_time_can_be_had_though_nobody_has_said_so(s
 
     assert seen is not None
     assert seen.available == 5
+
+
+async def test_a_seller_lists_the_own_stock_and_an_admin_everybodys(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    other = await shop.register("SELLER")
+    plenty, few, gone = [await stocked(shop, seller, units) for units in (100, 5, 0)]
+    uncounted, theirs = await shop.game(seller, kind="PHYSICAL"), await stocked(shop, other, 3)
+    await shop.game(seller)
+    await seller.delete(f"/api/v1/games/{gone['id']}")
+
+    async def listed(who: Person, **wanted: Any) -> list[str]:
+        answer = await who.get(STOCK, params=wanted, headers=await shop.reached())
+        assert answer.status_code == 200, answer.text
+        return [each["product_id"] for each in answer.json()["items"]]
+
+    assert await listed(seller) == [game["id"] for game in (uncounted, gone, few, plenty)]
+    assert await listed(seller, low=True) == [uncounted["id"], few["id"]]
+    assert await listed(other, seller_id=other.id) == [theirs["id"]]
+    assert await listed(admin, seller_id=other.id) == [theirs["id"]]
+    assert (await listed(admin, low=True, limit=3)) == [theirs["id"], uncounted["id"], few["id"]]
+    first = await seller.get(STOCK, params={"limit": 3})
+    assert await listed(seller, limit=3, cursor=first.json()["next_cursor"]) == [plenty["id"]]
+    assert (
+        await seller.get(STOCK, params={"limit": 3}, headers={"If-None-Match": first.headers["etag"]})
+    ).status_code == 304
+    await put_in(buyer, plenty, 96)
+    assert await listed(seller, low=True) == [uncounted["id"], few["id"], plenty["id"]]
+    assert code_of(await other.get(STOCK, params={"seller_id": str(seller.id)})) == (403, "not_yours")
+    assert code_of(await buyer.get(STOCK)) == (403, "role_required")
