@@ -187,12 +187,14 @@ async def test_an_unknown_email_and_a_wrong_password_are_refused_alike(shop: Sho
     assert "www-authenticate" in wrong.headers
 
 
-async def test_the_admins_door_is_for_admins(shop: Shop, admin: Person, buyer: Person) -> None:
+async def test_the_admins_door_is_for_admins(
+    shop: Shop, admin: Person, buyer: Person, seller: Person, auditor: Person
+) -> None:
     async def enter(person: Person) -> int:
         body = {"email": person.email, "password": PASSWORD}
         return (await shop.client().post("/api/v1/auth/admin/login", json=body)).status_code
 
-    assert (await enter(admin), await enter(buyer)) == (200, 403)
+    assert [await enter(each) for each in (admin, buyer, seller, auditor)] == [200, 403, 403, 403]
 
 
 async def test_a_refresh_token_is_spent_by_its_use(shop: Shop) -> None:

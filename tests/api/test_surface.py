@@ -10,6 +10,7 @@ import pytest
 from api.aliases import ALIASES, PREFIXES
 from api.app import create_app
 from api.services import GatewaySettings
+from queries.search_port import SearchUnavailable
 from tests.api.shop import Person, Shop
 from tests.api.tiny import client_of, services
 
@@ -31,6 +32,8 @@ GET /jogos  POST /jogos  GET /jogos/{game_id}  POST /api/v1/products  GET /api/v
 POST /api/v1/admin/products  PUT /api/v1/admin/products/{game_id}  DELETE /api/admin/products/{game_id}
 PUT /api/v1/inventory/stock  GET /api/v1/inventory/stock/{product_id}  GET /api/v1/inventory/availability/{product_id}
 POST /api/v1/inventory/reserve  POST /api/v1/inventory/allocate  POST /api/v1/inventory/release
+GET /api/v1/inventory/stock  GET /api/v1/admin/analytics/sales  GET /api/v1/admin/analytics/carts
+GET /api/v1/admin/products  GET /api/catalog/products/by-seller/{seller_id}  GET /api/orders  GET /api/shipments
 POST /api/v1/inventory/confirm-sale  GET /api/inventory/stock/{product_id}  PUT /api/inventory/stock
 GET /api/v1/cart  GET /api/v1/cart/summary  POST /api/v1/cart/items  PUT /api/v1/cart/items/{item_id}
 DELETE /api/v1/cart/items/{item_id}  POST /api/v1/cart/checkout  POST /api/cart/checkout
@@ -137,6 +140,23 @@ async def test_readiness_names_what_is_down() -> None:
         "dependencies": {"database": {"status": "ok"}, "broker": {"status": "down"}},
     }
     assert (await client.get("/health/live")).json() == {"status": "ok"}
+
+
+async def test_the_shop_stays_ready_while_only_what_it_can_make_up_for_is_down() -> None:
+    async def up() -> None: ...
+
+    async def down() -> None:
+        raise SearchUnavailable("no route to 10.0.0.7")
+
+    health = {"database": up, "elasticsearch": down}
+    client = client_of(create_app(services(health=health, spared=frozenset({"elasticsearch"}))))
+    answer = await client.get("/health/ready")
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "degraded",
+        "dependencies": {"database": {"status": "ok"}, "elasticsearch": {"status": "down"}},
+    }
 
 
 @pytest.mark.asyncio(loop_scope="module")
