@@ -1,0 +1,107 @@
+"""The buyer pays, the provider tells, the deadline passes, the buyer cancels: in every order, and the order is either
+paid, sold and kept, or cancelled with its stock free and the money back.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from datetime import timedelta
+from itertools import permutations, product
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from commands.bus import SYSTEM, Caller
+from commands.orders import Placed
+from commands.ports import ProviderRefused
+from domain.errors import Refused
+from tests.flow.till import VISA, Till, open_till
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+STEPS = ("pay", "webhook", "expire", "cancel")
+
+SOLD, FREE = (3, 3, 0, 0), (5, 5, 0, 0)
+PAID = ("CONFIRMED", "COMPLETED", SOLD, "succeeded", 0)
+UNPAID = ("CANCELLED", "ABANDONED", FREE, "canceled", 0)
+RETURNED = ("CANCELLED", "ABANDONED", FREE, "succeeded", 2 * 1999)
+
+EACH_ONCE = [steps for length in range(1, 5) for steps in permutations(STEPS, length)]
+REPEATED = [steps for length in range(2, 5) for steps in product(STEPS, repeat=length) if len(set(steps)) < length]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+    async with open_till(module_database, tmp_path_factory.mktemp("till")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("first", STEPS)
+@pytest.mark.parametrize("prompt", [True, False], ids=["reactors keep up", "reactors come last"])
+async def test_an_order_ends_paid_or_cancelled_in_whatever_order_things_happen(
+    till: Till, first: str, *, prompt: bool
+) -> None:
+    await _race_all(till, (steps for steps in EACH_ONCE if steps[0] == first), prompt=prompt)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("first", STEPS)
+@pytest.mark.parametrize("prompt", [True, False], ids=["reactors keep up", "reactors come last"])
+async def test_so_it_does_when_things_happen_again_and_again(till: Till, first: str, *, prompt: bool) -> None:
+    await _race_all(till, (steps for steps in REPEATED if steps[0] == first), prompt=prompt)
+
+
+async def _race_all(till: Till, races: Iterable[tuple[str, ...]], *, prompt: bool) -> None:
+    for steps in races:
+        ended = await _race(till, steps, prompt=prompt)
+        assert ended in {PAID, UNPAID, RETURNED}, (steps, ended)
+        if prompt:  # who comes first is served
+            assert (ended == PAID) == (steps[0] in {"pay", "webhook"}), (steps, ended)
+
+
+async def _race(till: Till, steps: tuple[str, ...], *, prompt: bool) -> tuple[Any, ...]:
+    """How an order of two of five ends: it, its cart, the stock, and at the provider the intent and what went back."""
+    ann, game = await till.person(), await till.physical_game(5)
+    cart_id = (await till.core.carts.add(ann, game, 2)).value
+    placed = (await till.core.carts.check_out(ann, None, ADDRESS)).value
+    await till.settle()  # the provider has an intent
+    for step in steps:
+        await _happen(till, step, ann, placed)
+        if prompt:
+            await till.settle()
+    await _happen(till, "expire", ann, placed)
+    await till.settle()
+    order, cart = await till.order(placed.order_id), await till.cart(cart_id)
+    (intent,) = _intents(till, placed)
+    return order.status, cart.status, await till.stock(game), intent["status"], intent["amount_refunded"]
+
+
+async def _happen(till: Till, step: str, buyer: Caller, placed: Placed) -> None:
+    core = till.core
+    with suppress(Refused):
+        if step == "pay":
+            await core.payments.attach(buyer, placed.order_id, VISA)
+        elif step == "cancel":
+            await core.orders.cancel(buyer, placed.order_id)
+        elif step == "expire":
+            till.clock.advance(timedelta(minutes=31))
+            await core.orders.expire(SYSTEM, placed.order_id)
+        else:
+            await _pay_at_the_provider(till, placed)
+
+
+async def _pay_at_the_provider(till: Till, placed: Placed) -> None:
+    """With the client's secret, as a shop's page does; if the provider takes it, or has taken it, we are told."""
+    (intent,) = _intents(till, placed)
+    with suppress(ProviderRefused):
+        await till.core.provider.confirm(intent["id"], method="pm_card_visa", idempotency_key=f"page {intent['id']}")
+    (intent,) = _intents(till, placed)
+    if intent["status"] == "succeeded":
+        await till.notice(placed.payment_id, "payment_intent.succeeded", id=intent["id"])
+
+
+def _intents(till: Till, placed: Placed) -> list[dict[str, Any]]:
+    address = f"{till.core.settings.provider_address}/v1/payment_intents"
+    return list(httpx.get(address, params={"payment_id": str(placed.payment_id)}, timeout=30).json()["data"])
