@@ -4,13 +4,19 @@ One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it
 the first test that needs it does.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from uuid import uuid4
 
+import httpx
+import httpx._transports.default
 import pytest
 
 from tests import services
+
+# Every client of httpx reads the certificate authorities anew, 30 ms of work: tests make thousands.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 _POSTGRES = pytest.StashKey[services.TestPostgres]()
 
