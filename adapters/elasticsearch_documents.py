@@ -23,6 +23,10 @@ def index_name(prefix: str, storage: str) -> str:
     return f"{prefix}-{storage}"
 
 
+class IndexLost(Exception):
+    """An index that there was is no longer there: its server came back without its data, or somebody dropped it."""
+
+
 class ElasticsearchDocuments:
     """Documents in an index per storage; the alias that `prefix` is leads to the active one.
 
@@ -35,27 +39,27 @@ class ElasticsearchDocuments:
         self._client, self._store = client, ElasticsearchGameStore(client)
         self._prefix, self._replicas = prefix, replicas
 
-    def prepare(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
+    def prepare(self, conn: psycopg.Connection, storage: str) -> None:
         """Create the index if it is not there; the first one of all becomes the active one."""
-        if not self._client.indices.exists(index=self._index(storage)):
+        if not self.exists(conn, storage):
             self._store.create_index(self._index(storage), replicas=self._replicas)
         if self._store.active_index(self._prefix) is None:
             self._store.point_alias(self._prefix, self._index(storage))
 
-    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:  # noqa: ARG002
-        """The documents of these games, findable yet or not."""
+    def exists(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
+        """Whether the index is there."""
+        return bool(self._client.indices.exists(index=self._index(storage)))
+
+    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
+        """The documents of these games, findable yet or not. Raises IndexLost."""
+        self._require(conn, storage)  # which the server would not say
         return [_row(document) for document in self._store.fetch(self._index(storage), keys)]
 
-    def write(
-        self,
-        conn: psycopg.Connection,  # noqa: ARG002
-        storage: str,
-        puts: Sequence[Document],
-        deletes: Sequence[UUID],
-    ) -> None:
-        """Insert or replace documents, delete by game, and make it findable."""
+    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Document], deletes: Sequence[UUID]) -> None:
+        """Insert or replace documents, delete by game, and make it findable. Raises IndexLost."""
         if not puts and not deletes:
             return
+        self._require(conn, storage)  # or the server would make one of its own, of another shape
         index = self._index(storage)
         self._store.bulk(index, puts)
         for game_id in deletes:
@@ -87,6 +91,10 @@ class ElasticsearchDocuments:
     def activated(self, storage: str) -> None:
         """Point the alias to the index."""
         self._store.point_alias(self._prefix, self._index(storage))
+
+    def _require(self, conn: psycopg.Connection, storage: str) -> None:
+        if not self.exists(conn, storage):
+            raise IndexLost(self._index(storage))
 
     def _index(self, storage: str) -> str:
         return index_name(self._prefix, storage)

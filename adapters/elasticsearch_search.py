@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
 
+from adapters.circuit import Circuit, CircuitOpen
 from adapters.elasticsearch_store import decode_documents
 from projections.game_document import EVERYWHERE, GameDocument, region_key
 from queries.ranking import Candidate
@@ -19,6 +18,7 @@ from queries.search_port import (
     MAX_CANDIDATES,
     PRICE_STEPS,
     Alternative,
+    EngineName,
     Facets,
     FacetValue,
     Found,
@@ -32,22 +32,18 @@ from queries.search_port import (
 
 Query = dict[str, Any]
 
-FAILURES_TO_OPEN, OPEN_SECONDS = 3, 5.0
-
 _EVERYTHING: Query = {"match_all": {}}
 _CANDIDATE = ["title", "text", "canonical", "rank"]
 _NO_PRICE = 2**62
 
 
 class ElasticsearchGameIndex:
-    """The port `GameIndex` over the index behind an alias. The client and its circuit breakers are the caller's."""
+    """The port `GameIndex` over the index behind an alias. The client and its circuit are the caller's."""
 
-    name: Literal["elasticsearch", "postgres"] = "elasticsearch"
+    name: EngineName = "elasticsearch"
 
-    def __init__(
-        self, client: AsyncElasticsearch, alias: str, breakers: AsyncCircuitBreakerFactory | None = None
-    ) -> None:
-        self._client, self._alias, self._breakers = client, alias, breakers or circuit_breakers()
+    def __init__(self, client: AsyncElasticsearch, alias: str, circuit: Circuit | None = None) -> None:
+        self._client, self._alias, self._circuit = client, alias, circuit or elasticsearch_circuit()
 
     async def find(self, lookup: Lookup) -> Found:
         """See `GameIndex`."""
@@ -89,7 +85,7 @@ class ElasticsearchGameIndex:
         if not game_ids:
             return []
         ids = [str(game_id) for game_id in game_ids]
-        async with self._answering():
+        async with _answering(self._circuit):
             found = await self._client.mget(index=self._alias, ids=ids, source_includes=["document"])
         return decode_documents(found["docs"])
 
@@ -108,33 +104,33 @@ class ElasticsearchGameIndex:
         return [Listed(hit["sort"][0], UUID(hit["_id"])) for hit in answer["hits"]["hits"]]
 
     async def _search(self, **body: Any) -> dict[str, Any]:
-        async with self._answering():
+        async with _answering(self._circuit):
             answer = await self._client.search(index=self._alias, track_total_hits=False, **body)
             return dict(answer.body)
 
-    @asynccontextmanager
-    async def _answering(self) -> AsyncIterator[None]:
-        try:
-            async with await self._breakers.get_breaker("elasticsearch"):
-                yield
-        except (TransportError, OpenedState) as error:
+
+def elasticsearch_circuit() -> Circuit:
+    """A circuit for one Elasticsearch."""
+    return Circuit("elasticsearch", _is_down)
+
+
+async def check_elasticsearch(client: AsyncElasticsearch, circuit: Circuit) -> None:
+    """Raises SearchUnavailable when it does not answer: at once, where that is known."""
+    async with _answering(circuit):
+        await client.cluster.health()
+
+
+@asynccontextmanager
+async def _answering(circuit: Circuit) -> AsyncIterator[None]:
+    try:
+        async with circuit.calling():
+            yield
+    except (TransportError, CircuitOpen) as error:
+        raise SearchUnavailable(str(error)) from error
+    except ApiError as error:
+        if error.status_code == 404 or _is_down(error):
             raise SearchUnavailable(str(error)) from error
-        except ApiError as error:
-            if error.status_code == 404 or _is_down(error):
-                raise SearchUnavailable(str(error)) from error
-            raise
-
-
-def circuit_breakers() -> AsyncCircuitBreakerFactory:
-    """After a few failures in a row Elasticsearch is left alone for a moment, and who asks is told at once.
-
-    To be shared by all who ask the same server.
-    """
-    return AsyncCircuitBreakerFactory(
-        default_threshold=FAILURES_TO_OPEN,
-        default_ttl=OPEN_SECONDS,
-        exclude=[(BaseException, lambda error: not _is_down(error))],
-    )
+        raise
 
 
 def _is_down(error: BaseException) -> bool:

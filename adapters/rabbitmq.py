@@ -30,8 +30,10 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 from pamqp.common import Arguments, FieldValue
 
-from adapters.attempts import BACKOFF, MakeAttempt, attempt, stop_if_cancelled
+from adapters.attempts import BACKOFF, MakeAttempt, attempt
+from adapters.circuit import Circuit, CircuitOpen
 from commands.ports import DeadLetter, Job, JobHandler
+from eventstore.cancellation import stop_if_cancelled
 
 DEAD_LETTER_EXCHANGE = "ludoteca.dlx"
 ATTEMPT_HEADER = "x-ludoteca-attempt"
@@ -54,6 +56,7 @@ ANSWER_SECONDS = 2.0
 
 _PUBLISH_AT_ONCE = 500
 _LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, OSError)
+_NO_ANSWER = (AMQPConnectionError, ChannelInvalidStateError, OSError)  # of which a timeout is one
 
 _log = structlog.get_logger(__name__)
 
@@ -75,14 +78,9 @@ async def connect(url: str, *, reconnect_seconds: float = 1) -> AbstractRobustCo
     return connection
 
 
-@contextlib.asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """For what somebody waits for. Raises AMQPConnectionError when the broker is away or too slow."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            yield
-    except _LOST_CONNECTION as error:  # a timeout is an OSError
-        raise AMQPConnectionError(f"RabbitMQ does not answer: {error!r}") from error
+def rabbitmq_circuit() -> Circuit:
+    """A circuit for one broker."""
+    return Circuit("rabbitmq", lambda error: isinstance(error, _NO_ANSWER))
 
 
 class RabbitQueue:
@@ -95,15 +93,14 @@ class RabbitQueue:
         *,
         backoff: Sequence[float] = BACKOFF,
         publish_seconds: float = 30,
+        circuit: Circuit | None = None,
     ) -> None:
-        """`backoff`: seconds to wait after each failed attempt but the last.
-
-        `publish_seconds` bounds how long publishing waits for a broker that is away.
-        """
+        """`backoff`: seconds to wait after each failed attempt but the last; `publish_seconds`: how long to try to
+        publish. Queues of one broker share a `circuit`: what one has found, all know."""
         self.name = name
         self.backoff = tuple(backoff)
         self.publish_seconds = publish_seconds
-        self._connection = connection
+        self._connection, self._circuit = connection, circuit or rabbitmq_circuit()
         self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -139,12 +136,12 @@ class RabbitQueue:
     async def depth(self) -> int:
         """Jobs that wait, for work or for a retry, or are being worked on here: the broker does not tell what other
         processes hold. Raises AMQPConnectionError when it does not answer."""
-        async with _answering():
+        async with self._answering():
             return await self._waiting(self.name, *map(self._retry_name, set(self.backoff))) + self._working
 
     async def dead(self) -> int:
         """How many wait among the dead. Raises AMQPConnectionError when the broker does not answer."""
-        async with _answering():
+        async with self._answering():
             return await self._waiting(self._dead_name)
 
     async def _waiting(self, *queues: str) -> int:
@@ -167,11 +164,22 @@ class RabbitQueue:
         async with self._look() as messages:
             for message in messages:
                 if _job(message).id == job_id:
-                    async with _answering():
+                    async with self._answering():
                         await self._send([_copy(message, {})], "", self.name)
                         await message.ack()
                     return True
         return False
+
+    @contextlib.asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        """For what somebody waits for. Raises AMQPConnectionError when the broker is away (at once) or too slow."""
+        if not self._connection.connected.is_set():
+            raise AMQPConnectionError("RabbitMQ is not connected")
+        try:
+            async with self._circuit.calling(), asyncio.timeout(ANSWER_SECONDS):
+                yield
+        except (*_LOST_CONNECTION, CircuitOpen) as error:
+            raise AMQPConnectionError(f"RabbitMQ does not answer: {error!r}") from error
 
     # -- working -------------------------------------------------------------------------------------------------------
 
@@ -268,12 +276,12 @@ class RabbitQueue:
     async def _look(self, limit: int | None = None) -> AsyncIterator[list[AbstractIncomingMessage]]:
         """Take the dead in hand; afterwards all that are not acknowledged go back to the front."""
         async with self._looking:
-            async with _answering():
+            async with self._answering():
                 queue = await (await self._open()).get_queue(self._dead_name, ensure=False)
             taken: list[AbstractIncomingMessage] = []
             try:
                 while limit is None or len(taken) < limit:
-                    async with _answering():
+                    async with self._answering():
                         message = await queue.get(fail=False)
                     if message is None:
                         break
@@ -326,13 +334,13 @@ class RabbitQueue:
         return f"{self.name}.dlq"
 
     def _retry_name(self, seconds: float) -> str:
-        return f"{self.name}.retry.{_milliseconds(seconds)}"
+        return f"{self.name}.retry.{round(seconds * 1000)}"
 
     def _work_arguments(self) -> Arguments:
         return {**_dead_letters_to(DEAD_LETTER_EXCHANGE, self.name), "x-delivery-limit": _DELIVERY_LIMIT}
 
     def _retry_arguments(self, seconds: float) -> Arguments:
-        return {**_dead_letters_to("", self.name), "x-message-ttl": _milliseconds(seconds)}
+        return {**_dead_letters_to("", self.name), "x-message-ttl": round(seconds * 1000)}
 
 
 _DEAD_ARGUMENTS: Arguments = {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS}
@@ -347,10 +355,6 @@ def _dead_letters_to(exchange: str, routing_key: str) -> dict[str, FieldValue]:
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

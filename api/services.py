@@ -26,15 +26,11 @@ from eventstore.repository import Repository
 from queries.audit import Audit
 from queries.game_pages import GamePages
 from queries.operations import Operations
-from queries.positions import ActiveFeed
 from queries.read_models import ReadModels
-from queries.search import GameSearch
+from queries.search_engines import SearchEngines
 
 HealthCheck = Callable[[], Awaitable[None]]
 """Raises whatever shows that a dependency is down."""
-
-SearchIn = Callable[[ActiveFeed], GameSearch]
-"""Searches what a feed of the search model has written."""
 
 Rebuild = Callable[[str], Awaitable[bool]]
 """Starts to rebuild the projection of a name, and returns; False when there is none. Raises Conflict when one runs."""
@@ -42,7 +38,10 @@ Rebuild = Callable[[str], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What operators decide. `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed."""
+    """What operators decide. `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed;
+    `sockets_per_user` are open at a time in one process, each closed when it does not take what it is told in so many
+    seconds.
+    """
 
     rate_limit: bool = True
     rates: Rates = field(default_factory=Rates)
@@ -50,14 +49,16 @@ class GatewaySettings:
     cors_origins: Sequence[str] = ()
     body_limit_bytes: int = 1024 * 1024
     upload_limit_bytes: int = MAX_IMAGE_BYTES + 64 * 1024  # an image, and the form around it
+    sockets_per_user: int = 10
+    socket_patience_seconds: float = 10.0
 
 
 @dataclass(frozen=True)
 class Services:
     """Everything that routes call.
 
-    `search_model` names the projection that `search` looks into. `secret` keys the fingerprints of requests; all
-    processes share it. `dependency_errors` are what adapters raise when what they speak to is down.
+    `secret` keys the fingerprints of requests; all processes share it. `dependency_errors` are what adapters raise when
+    what they speak to is down. `spared` names those of `health` without which requests are answered all the same.
     """
 
     accounts: Accounts
@@ -72,8 +73,7 @@ class Services:
     webhook_endpoints: WebhookEndpoints
     shipments: Shipments
     reads: ReadModels
-    search: SearchIn
-    search_model: str
+    search: SearchEngines
     audit: Audit
     operations: Operations
     rebuild: Rebuild
@@ -84,6 +84,7 @@ class Services:
     secret: bytes
     queues: Sequence[WorkQueue] = ()
     health: Mapping[str, HealthCheck] = field(default_factory=dict)
+    spared: frozenset[str] = frozenset()
     dependency_errors: tuple[type[Exception], ...] = ()
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     game_pages: GamePages = field(default_factory=GamePages)

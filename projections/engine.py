@@ -8,7 +8,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,10 +16,10 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.log import Envelope
 from projections import feeds
-from projections.projection import Key, Projection, Rows
-from projections.reading import Page, Reader, Unreadable, collector_paused
+from projections.folding import StoreFailed, described, fold_page
+from projections.projection import Projection, Rows
+from projections.reading import Page, Reader, collector_paused
 from projections.store import Store
 
 log = logging.getLogger(__name__)
@@ -31,15 +31,14 @@ fewer the writes. One of small events (100 bytes of payload) takes 75 MB while i
 RESCAN_SECONDS = 1.0
 """How often a runner looks for feeds whose leader died; changes of ours are notified."""
 
+REST_SECONDS = (1.0, 5.0)
+"""The first and the longest pause of a feed whose store is in trouble; the others go on."""
+
 CACHED_ROWS = 20_000
 """Rows that a feed keeps in memory between pages: as its only writer it need not read them again."""
 
 POISON = (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError, OverflowError, msgspec.MsgspecError)
 """Errors of writing for which the rows themselves are at fault: trying again would end the same."""
-
-
-class StoreFailed(Exception):
-    """A store could not fetch rows: no fault of the event that asked for them."""
 
 
 class Feed:
@@ -55,7 +54,6 @@ class Feed:
         self.parked: dict[UUID, int] = {}
         self.newly_parked: list[tuple[UUID, int, str, str]] = []
         self.stride = CATCH_UP_PAGE  # smaller for a while after a page could not be written
-        self.rests_until = 0.0  # monotonic time: its store is in trouble, the others go on
         self._conn: psycopg.Connection | None = None
         self.rows: Rows[Any] = Rows(projection.row, self._fetch, CACHED_ROWS)
 
@@ -112,50 +110,6 @@ class Feed:
         self.newly_parked.clear()
 
 
-def fold_page(
-    projection: Projection[Any],
-    names: Collection[str],
-    rows: Rows[Any],
-    parked: Mapping[UUID, int],
-    page: Page,
-    *,
-    prefetch: bool = True,
-) -> tuple[Envelope, str] | None:
-    """Fold a page into rows, past the streams that are parked; returns the event that cannot be applied, and why.
-
-    `prefetch` is for rows that a store has; where all are in memory it would only cost. Raises what the store raises:
-    no fault of an event.
-    """
-    mine = []
-    keys: list[Key] = []
-    for env, event in page:
-        if env.name not in names or (parked and env.position >= parked.get(env.stream_id, env.position + 1)):
-            continue
-        if type(event) is Unreadable:
-            return env, _described(event.error)
-        handler, key_of = projection.folds[type(event)]
-        try:
-            touched = key_of(event, env)
-        except Exception as error:
-            return env, _described(error)
-        keys.extend(touched if isinstance(touched, list) else (touched,))
-        mine.append((handler, event, env))
-    if prefetch:
-        rows.prefetch(keys)
-    for handler, event, env in mine:
-        try:
-            handler(projection, rows, event, env)
-        except (psycopg.Error, StoreFailed):
-            raise
-        except Exception as error:  # whatever a fold meets, only its stream waits
-            return env, _described(error)
-    return None
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 @collector_paused()
 def advance(conn: psycopg.Connection, reader: Reader, group: Sequence[Feed], upto: int) -> None:
     """Fold one page into feeds at the same checkpoint; rows and checkpoints commit together or not at all.
@@ -195,7 +149,7 @@ def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int)
             raise
         env = page[0][0]
         log.warning("feed %s parks stream %s: its rows cannot be written: %s", feed.name, env.stream_id, error)
-        feed.park(env.stream_id, env.position, env.name, _described(error))
+        feed.park(env.stream_id, env.position, env.name, described(error))
         with conn.transaction():
             feeds.move(conn, [(feed.name, start, end)])
             feed.flush(conn)
@@ -214,6 +168,13 @@ class Registered(msgspec.Struct, frozen=True):
         return f"{self.projection.name}_{self.projection.version}"
 
 
+class Rest(msgspec.Struct):
+    """How long a feed rests, and until when (monotonic time)."""
+
+    seconds: float
+    until: float
+
+
 class Runner:
     """Runs feeds of the given projections: all of them that no other process leads."""
 
@@ -222,6 +183,7 @@ class Runner:
         self._registered = {(r.projection.name, r.projection.version): r for r in projections}
         self._feeds: dict[str, Feed] = {}
         self._readers: dict[frozenset[str], Reader] = {}
+        self._rests: dict[str, Rest] = {}
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -271,11 +233,12 @@ class Runner:
             feeds.register(conn, *key, registered.storage)
         known = {row.feed: row for row in feeds.feeds(conn) if (row.projection, row.version) in self._registered}
         for name in list(self._feeds):
-            if name not in known or known[name].paused or known[name].building:
+            if name not in known or known[name].paused or known[name].building or self._has_lost_rows(conn, name):
                 del self._feeds[name]
                 feeds.stop_leading(conn, name)
         for row in known.values():
-            if row.feed not in self._feeds and not row.paused and not row.building and feeds.try_lead(conn, row.feed):
+            idle = row.feed not in self._feeds and not row.paused and not row.building
+            if idle and self._is_awake(row.feed) and feeds.try_lead(conn, row.feed):
                 self._lead(conn, row.feed)
         for feed in self._feeds.values():
             if feed.parked:
@@ -289,23 +252,53 @@ class Runner:
         registered = self._registered[row.projection, row.version]
         feed = Feed(registered.projection, registered.store, row, self._codec.names_of(registered.projection.folds))
         try:
-            with conn.transaction():
-                feed.store.prepare(conn, row.storage)
-        except psycopg.OperationalError:
+            self._prepare(conn, feed)
+        except (psycopg.OperationalError, feeds.CheckpointMoved):
             raise
         except Exception as error:
-            log.warning("feed %s cannot start, its store is in trouble: %s", name, _described(error))
+            self._rest(name, error)
             feeds.stop_leading(conn, name)
             return
         feed.attach(conn)
         self._feeds[name] = feed
 
+    @staticmethod
+    def _prepare(conn: psycopg.Connection, feed: Feed) -> None:
+        """Make the storage. If there was one and it was lost, its rows are folded again from the start of the log."""
+        if feed.position and not feed.store.exists(conn, feed.storage):
+            log.warning("feed %s begins anew: %s is lost", feed.name, feed.storage)
+            feeds.move(conn, [(feed.name, feed.position, 0)])  # first: what is created then is known to be empty
+            feed.position = 0
+        with conn.transaction():
+            feed.store.prepare(conn, feed.storage)
+
+    def _has_lost_rows(self, conn: psycopg.Connection, name: str) -> bool:
+        """Whether a feed that seems to be done has to begin anew, its storage being gone."""
+        feed = self._feeds[name]
+        try:
+            return self._is_awake(name) and not feed.store.exists(conn, feed.storage)
+        except psycopg.OperationalError:
+            raise
+        except Exception as error:
+            self._rest(name, error)
+            return False
+
+    # -- feeds whose store is in trouble -------------------------------------------------------------------------------
+
+    def _rest(self, name: str, error: Exception) -> None:
+        first, longest = REST_SECONDS
+        seconds = min(2 * self._rests[name].seconds, longest) if name in self._rests else first
+        self._rests[name] = Rest(seconds, time.monotonic() + seconds)
+        log.warning("feed %s rests %s s, its store is in trouble: %s", name, seconds, described(error))
+
+    def _is_awake(self, name: str) -> bool:
+        return name not in self._rests or self._rests[name].until <= time.monotonic()
+
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def _step(self, conn: psycopg.Connection, head: int) -> bool:
         """Advance the feeds in front if there is something new, then a page of those behind. False: nothing to do."""
-        now = time.monotonic()
-        awake = [feed for feed in self._feeds.values() if feed.rests_until <= now]
+        awake = [feed for feed in self._feeds.values() if self._is_awake(feed.name)]
         if not awake:
             return False
         front = max(feed.position for feed in awake)
@@ -335,8 +328,10 @@ class Runner:
                 for feed in group:
                     self._advance(conn, [feed], upto)
                 return
-            log.warning("feed %s rests, its store is in trouble: %s", group[0].name, _described(error))
-            group[0].rests_until = time.monotonic() + RESCAN_SECONDS
+            self._rest(group[0].name, error)
+        else:
+            for feed in group:
+                self._rests.pop(feed.name, None)
 
     def _reader(self, group: Iterable[Feed]) -> Reader:
         names = frozenset[str]().union(*(feed.names for feed in group))
@@ -354,7 +349,7 @@ class Runner:
             except (psycopg.OperationalError, feeds.CheckpointMoved):
                 raise
             except Exception as error:
-                log.warning("feed %s cannot retry, its store is in trouble: %s", feed.name, _described(error))
+                log.warning("feed %s cannot retry, its store is in trouble: %s", feed.name, described(error))
                 feed.failed()
                 feed.attach(conn)
 
@@ -369,7 +364,7 @@ class Runner:
                 for env, event in page:
                     error = self._written(conn, feed, [(env, event)])
                     if error is not None:
-                        feed.park(env.stream_id, env.position, env.name, _described(error))
+                        feed.park(env.stream_id, env.position, env.name, described(error))
                         feed.flush(conn)
                     if parked.stream_id in feed.parked:
                         break

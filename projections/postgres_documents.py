@@ -27,6 +27,10 @@ class PostgresDocuments:
             if found and found[0] is None:
                 postgres_search.create_tables(conn, storage)
 
+    def exists(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
+        """Tables go with the database only, checkpoints and all."""
+        return True
+
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
         """The documents of these games."""
         with _in_schema(conn, "read"):

@@ -10,7 +10,8 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.log import Envelope
 from projections import feeds
-from projections.engine import CATCH_UP_PAGE, Feed, Registered, advance_one, fold_page
+from projections.engine import CATCH_UP_PAGE, Feed, Registered, advance_one
+from projections.folding import fold_page
 from projections.projection import Rows
 from projections.reading import Reader, collector_paused
 from projections.store import Difference

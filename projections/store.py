@@ -47,6 +47,10 @@ class Store(Protocol[R]):
         """Create the storage if it is not there."""
         ...
 
+    def exists(self, conn: psycopg.Connection, storage: str) -> bool:
+        """Whether the storage is there: what is not kept with the checkpoints can be lost without them."""
+        ...
+
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
         """The rows of these keys that exist."""
         ...
@@ -139,6 +143,10 @@ class PostgresTable(Generic[R]):
         """Create the table with its key and indexes if it is not there."""
         self._create(conn, storage, sql.SQL("TABLE IF NOT EXISTS"))
         self._constrain(conn, storage)
+
+    def exists(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
+        """A table goes with the database only, checkpoints and all."""
+        return True
 
     def _create(
         self, conn: psycopg.Connection, storage: str, kind: sql.SQL, where: sql.Composable | None = None

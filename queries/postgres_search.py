@@ -1,7 +1,7 @@
 """Looking games up in the PostgreSQL search index."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -17,6 +17,7 @@ from queries.search_port import (
     LOOSE_SHARE,
     MAX_CANDIDATES,
     PRICE_STEPS,
+    EngineName,
     Facets,
     FacetValue,
     Found,
@@ -94,7 +95,7 @@ class PostgresGameIndex:
     `table` tells which tables are the active ones, asked anew for every query.
     """
 
-    name: Literal["elasticsearch", "postgres"] = "postgres"
+    name: EngineName = "postgres"
 
     def __init__(self, pool: AsyncConnectionPool[psycopg.AsyncConnection], table: Callable[[], str]) -> None:
         self._pool, self._table = pool, table

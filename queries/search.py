@@ -1,9 +1,10 @@
 """Searching for games: from what somebody typed to a page of results, whichever engine holds the index."""
 
 import base64
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,7 @@ from queries.highlight import correction, highlight
 from queries.ranking import Ranked, ranked
 from queries.search_port import (
     FACET_VALUES,
+    EngineName,
     Facets,
     FacetValue,
     Found,
@@ -42,7 +44,7 @@ _ORDERS: dict[Sort, Order] = {
 
 
 class InvalidCursor(ValueError):
-    """A cursor that this search did not hand out."""
+    """A cursor that this search did not hand out, or that another engine did and this one cannot go on with."""
 
 
 class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +87,7 @@ class SearchResult(msgspec.Struct, frozen=True):
     total: int
     facets: Facets
     suggestion: str | None
-    engine: Literal["elasticsearch", "postgres"]
+    engine: EngineName
     next_cursor: str | None
 
 
@@ -97,11 +99,21 @@ class Title(msgspec.Struct, frozen=True):
 
 
 class _Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the next page begins: `best` results of the ranked ones are behind, then the list goes on after one."""
+    """Where the next page begins: `best` results of the ranked ones are behind, then the list goes on after one.
+
+    Where many games match alike, each engine has others among the ranked ones: `ranking` tells which they were.
+    """
 
     sort: Sort
+    engine: EngineName
     best: Annotated[int, msgspec.Meta(ge=0)] = 0
+    ranking: int = 0
     after: Listed | None = None
+
+    def check(self, engine: EngineName, ranked_ids: Sequence[UUID]) -> None:
+        """Raises InvalidCursor when the results behind it are not the first ones here."""
+        if self.best and self.engine != engine and self.ranking != _fingerprint(ranked_ids):
+            raise InvalidCursor("another engine began this list, and this one ranks otherwise")
 
 
 class GameSearch:
@@ -113,7 +125,7 @@ class GameSearch:
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """A page of results. Raises InvalidCursor; never fails on what was typed."""
-        cursor, lookup = _read_cursor(query), _lookup(query)
+        cursor, lookup = _read_cursor(query) or _Cursor(query.sort, self._index.name), _lookup(query)
         if query.q.strip() and lookup.typed is None:
             return SearchResult([], 0, Facets(), None, self._index.name, None)
         words = lookup.typed.words if lookup.typed else []
@@ -122,6 +134,7 @@ class GameSearch:
         if not found.total:
             return self._inexact(query, cursor, words, best, found)
         first = [each.candidate.game_id for each in best] if query.sort == "relevance" else []
+        cursor.check(self._index.name, first)
         near_misses = sum(not each.candidate.strict for each in best) if first else 0
         rest = found.total + near_misses - len(first)
         page, following = await self._page(query, lookup, first, rest, cursor)
@@ -151,31 +164,36 @@ class GameSearch:
         self, query: SearchQuery, lookup: Lookup, first: list[UUID], rest: int, cursor: _Cursor
     ) -> tuple[list[UUID], str | None]:
         """The ids of a page, and the next one's cursor: what is left of the first, then the list of the `rest`."""
-        limit = _limit(query)
+        limit, ranking = _limit(query), _fingerprint(first)
         page = first[cursor.best : cursor.best + limit]
         behind, room = cursor.best + len(page), limit - len(page)
         if not room or not rest:
             more = behind < len(first) or rest > 0
-            return page, _write_cursor(_Cursor(query.sort, behind)) if more else None
+            return page, _write_cursor(_Cursor(query.sort, self._index.name, behind, ranking)) if more else None
         listed = await self._index.listing(lookup, _ORDERS[query.sort], room + 1, after=cursor.after, without=first)
         page += [each.game_id for each in listed[:room]]
-        return page, _write_cursor(_Cursor(query.sort, behind, listed[room - 1])) if len(listed) > room else None
+        if len(listed) <= room:
+            return page, None
+        return page, _write_cursor(_Cursor(query.sort, self._index.name, behind, ranking, listed[room - 1]))
 
     def _inexact(
         self, query: SearchQuery, cursor: _Cursor, words: list[str], best: list[Ranked], found: Found
     ) -> SearchResult:
         """Nothing has every word that was typed: what comes near, and what may have been meant."""
-        documents = [found.documents[each.candidate.game_id] for each in best]
+        ids = [each.candidate.game_id for each in best]
+        cursor.check(self._index.name, ids)
+        documents = [found.documents[each] for each in ids]
         if query.sort != "relevance":
             documents = _in_order(documents, query)
         end = cursor.best + _limit(query)
+        following = _Cursor(query.sort, self._index.name, end, _fingerprint(ids))
         return SearchResult(
             items=[_item(document, query.region, words) for document in documents[cursor.best : end]],
             total=len(documents),
             facets=_count(documents, query.region),
             suggestion=correction(best[0].candidate.title, words) if best else None,
             engine=self._index.name,
-            next_cursor=_write_cursor(_Cursor(query.sort, end)) if end < len(documents) else None,
+            next_cursor=_write_cursor(following) if end < len(documents) else None,
         )
 
 
@@ -247,9 +265,19 @@ def _write_cursor(cursor: _Cursor) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
 
 
-def _read_cursor(query: SearchQuery) -> _Cursor:
+def begun_by(query: SearchQuery) -> EngineName | None:
+    """The engine that gave the cursor, None when there is none. Raises InvalidCursor."""
+    cursor = _read_cursor(query)
+    return None if cursor is None else cursor.engine
+
+
+def _fingerprint(game_ids: Sequence[UUID]) -> int:
+    return zlib.crc32(b"".join(each.bytes for each in game_ids))
+
+
+def _read_cursor(query: SearchQuery) -> _Cursor | None:
     if not query.cursor:
-        return _Cursor(query.sort)
+        return None
     try:
         cursor = msgspec.json.decode(base64.urlsafe_b64decode(query.cursor), type=_Cursor)
     except (msgspec.DecodeError, ValueError) as error:

@@ -33,6 +33,7 @@ FACET_VALUES = 20
 PRICE_STEPS = (0, 1, 500, 1000, 2000, 4000, 6000)
 """Where the price facet's ranges begin, in cents; each ends before the next begins."""
 
+EngineName = Literal["elasticsearch", "postgres"]
 Sort = Literal["relevance", "price", "-price", "release_date", "title"]
 OrderField = Literal["text", "released", "price"]
 
@@ -129,7 +130,7 @@ class SearchUnavailable(Exception):
 class GameIndex(Protocol):
     """An engine that holds the games' documents. A call raises SearchUnavailable when it does not answer."""
 
-    name: Literal["elasticsearch", "postgres"]
+    name: EngineName
 
     async def find(self, lookup: Lookup) -> Found:
         """Candidates (none for a lookup of everything), the strict total and its facets."""

@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from fastapi import FastAPI
 
 from adapters.elasticsearch_documents import index_name
-from adapters.elasticsearch_search import ElasticsearchGameIndex, circuit_breakers
+from adapters.elasticsearch_search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
 from api.app import create_app
 from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
@@ -27,6 +27,7 @@ from queries.positions import ActiveFeed
 from queries.postgres_search import PostgresGameIndex
 from queries.read_models import ReadModels
 from queries.search import GameSearch
+from queries.search_engines import Engine, SearchEngines
 from queries.search_port import SearchUnavailable
 from runtime.codec import codec
 from runtime.models import all_models, index_prefix
@@ -34,28 +35,20 @@ from runtime.wiring import Core, Queues
 
 log = logging.getLogger(__name__)
 
+ELASTICSEARCH = "elasticsearch"
+
+SEARCH_SECONDS = 1.0
+"""How long Elasticsearch may take for an answer: most take some milliseconds, and PostgreSQL has one, too."""
+
 
 @asynccontextmanager
 async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
     """The FastAPI application over this process's core and queues."""
     settings = core.settings
     health: dict[str, HealthCheck] = {"database": lambda: _check_database(core)}
-    search_model = GamesText.name
-
-    def search(feed: ActiveFeed) -> GameSearch:
-        return GameSearch(PostgresGameIndex(core.log.pool, lambda: feed.storage))
-
-    url = settings.elasticsearch_url.get_secret_value()
-    if url:
-        client = AsyncElasticsearch(url, request_timeout=2, max_retries=1)
-        breakers = circuit_breakers()
-        core.stack.push_async_callback(client.close)
-        search_model, prefix = GamesIndex.name, await asyncio.to_thread(index_prefix, settings)
-        health["elasticsearch"] = lambda: _check_elasticsearch(client)
-
-        def search(feed: ActiveFeed) -> GameSearch:
-            return GameSearch(ElasticsearchGameIndex(client, index_name(prefix, feed.storage), breakers))
-
+    elasticsearch = await _elasticsearch(core)
+    if elasticsearch is not None:
+        health[ELASTICSEARCH] = elasticsearch.check
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
     yield create_app(
@@ -72,8 +65,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             webhook_endpoints=core.webhook_endpoints,
             shipments=core.shipments,
             reads=ReadModels(core.log.pool),
-            search=search,
-            search_model=search_model,
+            search=_search(core, elasticsearch),
             audit=Audit(core.log, aggregates.ALL),
             operations=Operations(core.log.pool),
             rebuild=Rebuilder(core, all_models(settings)).start,
@@ -84,19 +76,38 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             secret=core.secrets.fingerprints,
             queues=queues.all,
             health=health,
+            spared=frozenset({ELASTICSEARCH}),
             dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
             settings=GatewaySettings(rate_limit=settings.rate_limit == "on", trusted_proxies=settings.trusted_proxies),
         )
     )
 
 
+def _search(core: Core, elasticsearch: Engine | None) -> SearchEngines:
+    def search(feed: ActiveFeed) -> GameSearch:
+        return GameSearch(PostgresGameIndex(core.log.pool, lambda: feed.storage))
+
+    return SearchEngines(core.log.pool, GamesText.name, search, elasticsearch)
+
+
+async def _elasticsearch(core: Core) -> Engine | None:
+    """The engine that is asked first, where it is set."""
+    url = core.settings.elasticsearch_url.get_secret_value()
+    if not url:
+        return None
+    client = AsyncElasticsearch(url, request_timeout=SEARCH_SECONDS, max_retries=1)
+    core.stack.push_async_callback(client.close)
+    circuit, prefix = elasticsearch_circuit(), await asyncio.to_thread(index_prefix, core.settings)
+
+    def search(feed: ActiveFeed) -> GameSearch:
+        return GameSearch(ElasticsearchGameIndex(client, index_name(prefix, feed.storage), circuit))
+
+    return Engine(GamesIndex.name, search, lambda: check_elasticsearch(client, circuit))
+
+
 async def _check_database(core: Core) -> None:
     async with asyncio.timeout(3):
         await core.log.head()
-
-
-async def _check_elasticsearch(client: AsyncElasticsearch) -> None:
-    await client.options(request_timeout=3).cluster.health()
 
 
 async def _check_queue(queues: Queues) -> None:

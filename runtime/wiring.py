@@ -342,10 +342,11 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
         )
         return
     connection: aio_pika.abc.AbstractRobustConnection = await rabbitmq.connect(rabbit)
+    circuit = rabbitmq.rabbitmq_circuit()
     async with connection:
         yield Queues(
-            rabbitmq.RabbitQueue(connection, PAYMENTS, backoff=backoff),
-            rabbitmq.RabbitQueue(connection, MAIL, backoff=notice_backoff),
-            rabbitmq.RabbitQueue(connection, FISCAL, backoff=notice_backoff),
-            rabbitmq.RabbitQueue(connection, WEBHOOKS, backoff=webhook_backoff),
+            rabbitmq.RabbitQueue(connection, PAYMENTS, backoff=backoff, circuit=circuit),
+            rabbitmq.RabbitQueue(connection, MAIL, backoff=notice_backoff, circuit=circuit),
+            rabbitmq.RabbitQueue(connection, FISCAL, backoff=notice_backoff, circuit=circuit),
+            rabbitmq.RabbitQueue(connection, WEBHOOKS, backoff=webhook_backoff, circuit=circuit),
         )

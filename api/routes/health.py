@@ -21,6 +21,7 @@ router = APIRouter(tags=["health"])
 CHECK_SECONDS = 2.5
 
 State = Literal["ok", "down"]
+Readiness = Literal["ok", "degraded", "down"]
 
 
 class Alive(Answer):
@@ -32,9 +33,9 @@ class Dependency(Answer):
 
 
 class Ready(Answer):
-    """Whether everything that this program depends on answers, by name."""
+    """Whether everything that this program depends on answers, by name. `degraded`: what is down is made up for."""
 
-    status: State
+    status: Readiness
     dependencies: dict[str, Dependency]
 
 
@@ -46,11 +47,12 @@ async def live() -> Response:
 
 @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
 async def ready(services: ServicesOf) -> Response:
-    """The process can serve: 503 when a dependency is down."""
+    """The process can serve: 503 when a dependency is down that it cannot do without."""
     states = await asyncio.gather(*(_state(name, check) for name, check in services.health.items()))
     dependencies = {name: Dependency(status=state) for name, state in zip(services.health, states, strict=True)}
-    status: State = "ok" if all(state == "ok" for state in states) else "down"
-    return answer(Ready(status=status, dependencies=dependencies), status=200 if status == "ok" else 503)
+    down = {name for name, state in zip(services.health, states, strict=True) if state == "down"}
+    status: Readiness = "down" if down - services.spared else "degraded" if down else "ok"
+    return answer(Ready(status=status, dependencies=dependencies), status=503 if status == "down" else 200)
 
 
 async def _state(name: str, check: HealthCheck) -> State:

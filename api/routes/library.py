@@ -66,7 +66,7 @@ async def _owned(
         return await library_query.library(reads, owner, genre=genre, limit=limit, cursor=cursor)
     owned = await library_query.owned_ids(reads, owner)
     query = SearchQuery(q=q, game_ids=owned.value, limit=FOUND_AT_MOST)
-    result = await reads.on_active(services.search_model, lambda feed: services.search(feed).search(query))
+    result = await services.search.search(reads, query)
     found = [item.document.game_id for item in result.value.items]
     page = await library_query.library(reads, owner, genre=genre, game_ids=found, limit=limit, cursor=cursor)
     return FoundAnswer(page.value, min(page.position, result.position))

@@ -29,6 +29,7 @@ from queries.operations import Operations
 from queries.postgres_search import PostgresGameIndex
 from queries.read_models import ReadModels
 from queries.search import GameSearch
+from queries.search_engines import SearchEngines
 from runtime.codec import codec
 from runtime.settings import Settings
 from runtime.wiring import Core, Queues, open_core, open_queues
@@ -150,7 +151,7 @@ async def open_shop(url: str, home: Path, **more: object) -> AsyncIterator[Shop]
             yield Shop(core, queues, services, create_app(services), rebuilt)
 
 
-def services_of(core: Core, queues: Queues, search: Any, rebuilt: list[str]) -> Services:
+def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list[str]) -> Services:
     """What the composition root gives the gateway."""
 
     async def rebuild(name: str) -> bool:
@@ -174,7 +175,6 @@ def services_of(core: Core, queues: Queues, search: Any, rebuilt: list[str]) -> 
         shipments=core.shipments,
         reads=ReadModels(core.log.pool),
         search=search,
-        search_model="games_text",
         audit=Audit(core.log, ALL),
         operations=Operations(core.log.pool),
         rebuild=rebuild,
@@ -225,8 +225,8 @@ async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def searching(url: str) -> AsyncIterator[Any]:
+async def searching(url: str) -> AsyncIterator[SearchEngines]:
     """The search index in PostgreSQL."""
     options = {"autocommit": True, "options": f"{RUN_AS} -c search_path=read"}
     async with AsyncConnectionPool(url, min_size=1, max_size=4, open=False, kwargs=options) as pool:
-        yield lambda feed: GameSearch(PostgresGameIndex(pool, lambda: feed.storage))
+        yield SearchEngines(pool, "games_text", lambda feed: GameSearch(PostgresGameIndex(pool, lambda: feed.storage)))

@@ -36,7 +36,14 @@ def services(**given: Any) -> Services:
     rest = {each.name: None for each in fields(Services)}
     rest |= {"clock": clock, "tokens": tokens_at(clock), "secret": b"secret", "reads": NobodyIsClosed(), "queues": ()}
     return Services(
-        **{**rest, "health": {}, "dependency_errors": (), "settings": GatewaySettings(rate_limit=False), **given}
+        **{
+            **rest,
+            "health": {},
+            "spared": frozenset(),
+            "dependency_errors": (),
+            "settings": GatewaySettings(rate_limit=False),
+            **given,
+        }
     )
 
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from elasticsearch import AsyncElasticsearch
 
-from adapters import elasticsearch_search
-from adapters.elasticsearch_search import ElasticsearchGameIndex, circuit_breakers
+from adapters import circuit
+from adapters.elasticsearch_search import ElasticsearchGameIndex, elasticsearch_circuit
 from queries.search_port import Lookup, Order, SearchUnavailable
 from tests.search.shop import SHOP
 
@@ -23,35 +23,35 @@ async def test_a_hanging_elasticsearch_is_left_alone_after_a_few_failures_and_tr
         asked += 1
         await writer.wait_closed()
 
-    monkeypatch.setattr(elasticsearch_search, "OPEN_SECONDS", 0.2)
+    monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.2)
     server = await asyncio.start_server(hang, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    breakers = circuit_breakers()
+    shared = elasticsearch_circuit()
     async with (
         server,
         AsyncElasticsearch(f"http://127.0.0.1:{port}", request_timeout=0.05, max_retries=0) as client,
     ):
 
         async def fetch() -> None:
-            index = ElasticsearchGameIndex(client, "games", breakers)  # a new one for each request, as the gateway does
+            index = ElasticsearchGameIndex(client, "games", shared)  # a new one for each request, as the gateway does
             with pytest.raises(SearchUnavailable):
                 await index.fetch(GAMES)
 
         for _ in range(10):
             await fetch()
-        assert asked == elasticsearch_search.FAILURES_TO_OPEN
+        assert asked == circuit.FAILURES_TO_OPEN
 
         async with asyncio.timeout(5):
-            while asked == elasticsearch_search.FAILURES_TO_OPEN:
+            while asked == circuit.FAILURES_TO_OPEN:
                 await fetch()
 
 
 async def test_an_index_that_is_not_there_yet_does_not_open_the_circuit(
     elasticsearch_url: str, elasticsearch_prefix: str
 ) -> None:
-    breakers = circuit_breakers()
+    shared = elasticsearch_circuit()
     async with AsyncElasticsearch(elasticsearch_url) as client:
-        index = ElasticsearchGameIndex(client, f"{elasticsearch_prefix}none", breakers)
-        for _ in range(elasticsearch_search.FAILURES_TO_OPEN + 1):
+        index = ElasticsearchGameIndex(client, f"{elasticsearch_prefix}none", shared)
+        for _ in range(circuit.FAILURES_TO_OPEN + 1):
             with pytest.raises(SearchUnavailable, match="index_not_found"):
                 await index.listing(Lookup(), Order("title"), 1)

@@ -1,0 +1,109 @@
+"""Searching by whichever engine can answer: Elasticsearch while it is up and up to date, else PostgreSQL.
+
+The documents in PostgreSQL are the measure. What an answer reflects is how far they are folded, and the index in
+Elasticsearch is asked only while it has every change of a game that they have: no engine shows an old price after the
+other has shown the new one. Both share how titles are taken apart and how matches are ranked: PostgreSQL goes on with
+most lists that Elasticsearch began (of the others the cursor is refused), and to the end with those it began itself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+from psycopg_pool import AsyncConnectionPool
+
+from queries.positions import ActiveFeed
+from queries.postgres_search import PostgresGameIndex
+from queries.read_models import Answer, ReadModels
+from queries.search import GameSearch, SearchQuery, SearchResult, Title, begun_by
+from queries.search_port import SearchUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 2.0
+"""How long searches wait for an index that has fallen behind, before PostgreSQL answers at once until it is there."""
+
+LOOKED_THROUGH = 1000
+"""Events that are looked through for a change of a game; after more, one is taken for granted."""
+
+_CHANGED = (
+    "SELECT EXISTS (SELECT 1 FROM log.events WHERE position > %(after)s AND position <= %(upto)s"
+    " AND name LIKE 'game.%%')"
+)
+
+
+SearchIn = Callable[[ActiveFeed], GameSearch]
+"""The search in what a feed has written."""
+
+
+class Engine(msgspec.Struct, frozen=True):
+    """An engine that may be away or behind, and the projection that fills it. `check` raises SearchUnavailable."""
+
+    model: str
+    search: SearchIn
+    check: Callable[[], Awaitable[None]]
+
+
+class SearchEngines:
+    """Searches by the first engine that can answer."""
+
+    def __init__(self, pool: AsyncConnectionPool, model: str, search: SearchIn, first: Engine | None = None) -> None:
+        """`model` and `search` are of the documents in PostgreSQL, which connections of the pool (autocommit) lead to.
+        `first` is asked before, where there is one."""
+        self._pool, self._model, self._search, self._first = pool, model, search, first
+        self._behind_since: float | None = None
+
+    async def search(self, reads: ReadModels, query: SearchQuery) -> Answer[SearchResult]:
+        """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
+        goes_on = begun_by(query) == PostgresGameIndex.name  # whoever began a list goes on with it
+        return await self._ask(reads, lambda engine: engine.search(query), None if goes_on else self._first)
+
+    async def suggest(self, reads: ReadModels, prefix: str, limit: int = 10) -> Answer[list[Title]]:
+        """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
+        return await self._ask(reads, lambda engine: engine.suggest(prefix, limit), self._first)
+
+    async def _ask(
+        self, reads: ReadModels, ask: Callable[[GameSearch], Awaitable[T]], first: Engine | None
+    ) -> Answer[T]:
+        async def answer(feed: ActiveFeed) -> T:
+            try:
+                if first is not None and (index := await self._index(first, reads, feed.position)):
+                    return await ask(first.search(index))
+            except SearchUnavailable as error:
+                log.debug("PostgreSQL answers instead: %s", error)
+            return await ask(self._search(feed))
+
+        return await reads.on_active(self._model, answer)
+
+    async def _index(self, first: Engine, reads: ReadModels, position: int) -> ActiveFeed | None:
+        """The first engine's index, once it has every change of a game up to a position; None when that takes too long.
+
+        Raises SearchUnavailable.
+        """
+        clock = asyncio.get_running_loop().time
+        index = await self._if_current(first.model, reads, position)
+        if index is None:
+            self._behind_since = self._behind_since or clock()
+            patience = self._behind_since + PATIENCE_SECONDS - clock()
+            if patience <= 0:
+                return None
+            await first.check()  # who is away will not catch up meanwhile
+            await reads.waiter.wait([first.model], position, patience)
+            index = await self._if_current(first.model, reads, position)
+        if index is not None:
+            self._behind_since = None
+        return index
+
+    async def _if_current(self, model: str, reads: ReadModels, position: int) -> ActiveFeed | None:
+        feed = (await reads.waiter.active()).get(model)
+        if feed is None or feed.position >= position:
+            return feed
+        if position - feed.position > LOOKED_THROUGH:
+            return None
+        async with self._pool.connection() as conn:
+            changed = await (await conn.execute(_CHANGED, {"after": feed.position, "upto": position})).fetchone()
+        return None if changed is None or changed[0] else feed
