@@ -131,8 +131,19 @@ def test_a_deposit_pays_for_a_game_and_the_statement_tells_of_both(printed: list
     assert {each["direction"] for each in movements} == {"credit", "debit"}
 
 
+def test_a_cart_holds_stock_and_its_order_follows_the_sellers_shipment(printed: list[str]) -> None:
+    stock, cart, refused, order = map(json.loads, filter(None, printed[7].splitlines()))
+    assert stock["available"] == 5
+    assert [item["quantity"] for item in cart["items"]] == [3]
+    assert (refused["code"], refused["available"]) == ("insufficient_stock", 2)
+    assert (order["status"], order["amount_cents"]) == ("CONFIRMED", 13500)
+    processing, shipped, orders = printed[8].strip().split("\n", 2)
+    assert [json.loads(each)["status"] for each in (processing, shipped)] == ["PROCESSING", "SHIPPED"]
+    assert order["order_id"] in orders
+
+
 def test_the_operators_side_shows_equal_models_an_intact_log_and_payments(printed: list[str]) -> None:
-    shown = printed[7]
+    shown = printed[9]
     assert re.search(r"^projection +", shown, re.MULTILINE)
     assert not re.search(r"\bNO\b", shown)
     assert re.search(r"^intact: positions 1 to \d+", shown, re.MULTILINE)
