@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from tenacity import before_sleep_log, retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from commands.ports import Delivery, Job, JobHandler
+from eventstore.cancellation import stop_if_cancelled
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +60,6 @@ async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
         stop_if_cancelled()
         return describe(error)  # something within the handler was cancelled, not the worker
     return None
-
-
-def stop_if_cancelled() -> None:
-    """Raise CancelledError when the current task has been told to stop.
-
-    Loops for ever need this: Python 3.11's `wait_for`, which libraries use, can swallow a cancellation that comes in
-    the same moment as what it waits for.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def describe(error: BaseException) -> str:

@@ -19,8 +19,9 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from adapters.attempts import BACKOFF, MakeAttempt, attempt, stop_if_cancelled
+from adapters.attempts import BACKOFF, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
+from eventstore.cancellation import stop_if_cancelled
 
 _LISTEN = "LISTEN ludoteca_queue"
 """Notified once per publishing, with the queue's name."""

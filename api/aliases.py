@@ -7,7 +7,7 @@ at /api/X.
 from collections.abc import Iterable, Sequence
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 
 V1, UNVERSIONED = "/api/v1", "/api"
 TAG = "aliases"
@@ -67,6 +67,13 @@ def add_routes(app: FastAPI, routes: Sequence[APIRoute]) -> None:
     }
     for path, methods, route, is_alias in sorted([*canonical, *aliases.values()], key=lambda row: _generality(row[0])):
         _add(app, route, path, methods, is_alias=is_alias)
+
+
+def add_sockets(app: FastAPI, routes: Iterable[APIWebSocketRoute]) -> None:
+    """Serve WebSockets under their canonical paths, and without a version."""
+    for route in routes:
+        for path in (route.path, UNVERSIONED + route.path.removeprefix(V1)):
+            app.add_api_websocket_route(path, route.endpoint)
 
 
 def _aliases(by_name: dict[tuple[str, str], APIRoute]) -> Iterable[tuple[str, str, APIRoute]]:

@@ -9,14 +9,14 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from api.aliases import add_routes
+from api.aliases import add_routes, add_sockets
 from api.card_numbers import CardNumbers
 from api.context import RequestContext
 from api.guards import IMAGE_UPLOADS, BodyLimit, Failures, Heads
@@ -26,6 +26,7 @@ from api.metrics import Metrics, RequestMetrics
 from api.problems import MEDIA_TYPE, ProblemDocument, error_response
 from api.routes import ROUTERS
 from api.services import Services
+from queries.live import LiveStatus
 
 STATIC = "/docs/static"
 UNGUARDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
@@ -54,10 +55,13 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.limiter = Limiter(services.settings.rates, on=services.settings.rate_limit)
     app.state.answers = Answers(services.log, services.clock, services.secret)
+    app.state.live = LiveStatus(services.log, services.reads)
     app.add_exception_handler(HTTPException, _explain)
     app.add_exception_handler(RequestValidationError, _explain)
     _add_middlewares(app, services)
-    add_routes(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])
+    routes = [route for router in routers for route in router.routes]
+    add_routes(app, [route for route in routes if isinstance(route, APIRoute)])
+    add_sockets(app, [route for route in routes if isinstance(route, APIWebSocketRoute)])
     _add_documentation(app)
     return app
 

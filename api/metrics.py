@@ -28,6 +28,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.sockets = Gauge("ludoteca_live_sockets", "WebSockets that are open.", registry=self.registry)
         self._head = Gauge("ludoteca_log_head", "Position of the log's last event.", registry=self.registry)
         self._lag = Gauge("ludoteca_projection_lag", "Events behind the log.", ("projection",), registry=self.registry)
         self._parked = Gauge(

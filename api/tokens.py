@@ -5,7 +5,7 @@ session and a generation; whether it was spent is the session's to know.
 """
 
 import warnings
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar, cast
 from uuid import UUID
 
@@ -32,11 +32,12 @@ ACCESS_TYPE, REFRESH_TYPE = "at+jwt", "refresh+jwt"
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Whom a valid access token speaks for."""
+    """Whom a valid access token speaks for, and until when."""
 
     user_id: UUID
     account_type: AccountType
     session_id: UUID
+    expires_at: datetime
 
 
 class Refresh(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ class Tokens:
         """Raises Unauthorized("invalid_token") when it is forged, expired, of another purpose or of another issuer."""
         claims = self._claims(ACCESS_TYPE, self._audience, token)
         named = {"user_id": claims.get("sub"), "account_type": claims.get("role"), "session_id": claims.get("sid")}
-        return _convert(named, Access)
+        return _convert({**named, "expires_at": datetime.fromtimestamp(cast(int, claims["exp"]), UTC)}, Access)
 
     # -- refresh -------------------------------------------------------------------------------------------------------
 

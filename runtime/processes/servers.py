@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from projections.reacting import register_reactors
 from runtime.settings import Settings
@@ -20,7 +21,7 @@ async def serve_api(settings: Settings) -> None:
     async with open_core(settings) as core, open_queues(core) as queues, open_app(core, queues) as app:
         # From the first answer on, whatever happens is reacted to, though the worker may come up later.
         await asyncio.to_thread(register_reactors, core.url, core.reactors(queues))
-        await _serve(_config(app, settings.host, settings.port))
+        await _serve(config_of(app, settings.host, settings.port))
 
 
 async def serve_provider(settings: Settings) -> None:
@@ -35,7 +36,7 @@ async def serve_provider(settings: Settings) -> None:
             settings.provider_public_url or settings.provider_address,
         )
     port = urlsplit(settings.provider_address).port or settings.port + 1000
-    await _serve(_config(app, settings.provider_host, port))
+    await _serve(config_of(app, settings.provider_host, port))
 
 
 async def serve_fiscal(settings: Settings) -> None:
@@ -44,10 +45,11 @@ async def serve_fiscal(settings: Settings) -> None:
 
     app = create_app(settings.home / "fiscal.sqlite3", settings.fiscal_public_url or settings.fiscal_address)
     port = urlsplit(settings.fiscal_address).port or settings.port + 2000
-    await _serve(_config(app, settings.provider_host, port))
+    await _serve(config_of(app, settings.provider_host, port))
 
 
-def _config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+def config_of(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """How an application is served."""
     # Whose X-Forwarded-For is believed is the gateway's to decide (LUDOTECA_TRUSTED_PROXIES), not the server's.
     return uvicorn.Config(
         app,
@@ -57,7 +59,30 @@ def _config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         log_config=None,
         proxy_headers=False,
         timeout_graceful_shutdown=5,
+        ws=WebSocket,
+        ws_max_size=16 * 1024,  # a client says who it is, and no more
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        ws_per_message_deflate=False,  # not worth its memory for messages of some hundred bytes
     )
+
+
+class WebSocket(WebSocketsSansIOProtocol):
+    """Hangs up on who is not there any more. A transport's `close` alone waits until all that was written is taken."""
+
+    def keepalive_timeout(self) -> None:
+        """No answer to a ping."""
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server stops: close with 1012."""
+        super().shutdown()
+        self.loop.call_later(1, self.transport.abort)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application has closed."""
+        super().on_task_complete(task)
+        self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
 class _Server(uvicorn.Server):

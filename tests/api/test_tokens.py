@@ -37,7 +37,7 @@ def refused(read: Callable[[str], object], token: str) -> None:
 def test_an_access_token_speaks_for_its_person(tokens: Tokens) -> None:
     token = tokens.mint_access(ANN, "BUYER", SESSION)
 
-    assert tokens.read_access(token) == Access(ANN, "BUYER", SESSION)
+    assert tokens.read_access(token) == Access(ANN, "BUYER", SESSION, NOON + timedelta(minutes=15))
 
 
 def test_an_access_token_ends_after_fifteen_minutes(tokens: Tokens, clock: ManualClock) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from tests import services
 from tests.flow.instance import SECURE, VISA, Instance, Person, eventually, running
+from tests.flow.live import another_api, close_code, hear, listening
 
 CANCELLED, REFUNDED = "order.cancelled.v1", "payment.refunded.v1"
 ASYNC = {"Prefer": "respond-async"}
+CART_ENDS, ORDER_ENDS = ("cart.status", "EXPIRED"), ("order.status", "CANCELLED")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,23 @@ def put_in(buyer: Person, game: str, quantity: int) -> dict[str, Any]:
     answer = buyer.http.post("/api/v1/cart/items", json={"product_id": game, "quantity": quantity})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
+
+
+def test_a_buyer_is_told_of_it_by_whichever_process_and_of_what_they_missed_by_another(shop: Instance) -> None:
+    ann, game = shop.register(), shop.stocked(1)
+    with another_api(shop) as another, listening(another, ann) as ws:
+        put_in(ann, game, 1)
+        first = hear(ws, ("cart.status", "ACTIVE"))
+        another.stop()
+        assert close_code(ws) == 1012
+    order = ann.buy(shop.game(), None, **ASYNC).json()
+    with listening(shop, ann, after_position=first[-1]["position"]) as ws:
+        then = hear(ws, CART_ENDS, ORDER_ENDS)
+    with listening(shop, ann, after_position=0) as ws:
+        assert hear(ws, CART_ENDS, ORDER_ENDS) == first + then
+
+    (ended,) = (each for each in then if (each["type"], each["status"]) == ORDER_ENDS)
+    assert (ended["order_id"], ended["reason"]) == (order["order_id"], "expired")
 
 
 # -- what is there to see ----------------------------------------------------------------------------------------------

@@ -1,0 +1,190 @@
+"""Tells people of their orders, payments and carts as it happens: one tail of the log per process, however many listen.
+
+The tail looks only for whose stream an event is, and wakes whoever listens for them. Each listener then reads the
+changes of the streams that moved from where they are in the log, so that what a slow one has not taken yet waits in the
+log, and nowhere else; to go on from an old position and to follow live is the same thing.
+
+Nobody misses anything: a newcomer is known to the tail before their streams are looked up, so that the tail sees to
+what begins after, and the look-up finds what began before.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import psycopg
+
+from eventstore.cancellation import stop_if_cancelled
+from eventstore.log import LogUnavailable
+from eventstore.postgres_log import RETRY_SECONDS, PostgresLog, Raw
+from queries.positions import PositionUnknown
+from queries.read_models import ReadModels
+from queries.status_changes import StatusChange, StatusChanges, beginning_of
+
+log = logging.getLogger(__name__)
+
+
+PAGE = 1000
+"""Events that the tail looks at in one go."""
+
+
+class TooManyListeners(Exception):
+    """As many listen for one person as may."""
+
+
+class Listener:
+    """A place in the log, from which somebody hears of what is theirs. `head` is where the log ended when they came."""
+
+    def __init__(self, changes: StatusChanges) -> None:
+        self._changes = changes
+        self._moved: set[UUID] = set()
+        self._upto = 0
+        self._woken = asyncio.Event()
+        self._failure: Exception | None = None
+        self.position = self.head = 0
+
+    async def news(self) -> list[StatusChange]:
+        """The next changes after `position`, in the order of the log; waits for them. `position` moves on.
+
+        Raises LogUnavailable once the log is closed, psycopg.OperationalError while the database is away.
+        """
+        while True:
+            stop_if_cancelled()
+            await self._woken.wait()
+            if self._failure is not None:
+                raise self._failure
+            changes: list[StatusChange] = []
+            if self.position < self._upto:
+                page = await self._changes.page(self._moved, self.position, self._upto)
+                self.position, changes = page.reached, page.changes
+            if self.position >= self._upto:
+                self._moved.clear()
+                self._woken.clear()
+            if changes:
+                return changes
+
+    # -- for the tail --------------------------------------------------------------------------------------------------
+
+    def begin(self, after: int | None, head: int, stream_ids: Iterable[UUID]) -> None:
+        """Listen from a position on, by default from the log's end; these are all the streams there are by `head`."""
+        self.position, self.head = head if after is None else after, head
+        self.move(stream_ids, head)
+
+    def move(self, stream_ids: Iterable[UUID], position: int) -> None:
+        """These have events up to this position."""
+        self._moved.update(stream_ids)
+        self._upto = position
+        self._woken.set()
+
+    def fail(self, error: Exception) -> None:
+        """There will be no more news."""
+        self._failure = error
+        self._woken.set()
+
+
+class _Person:
+    """Somebody for whom there are listeners, and the streams that are known to be theirs."""
+
+    def __init__(self) -> None:
+        self.listeners: set[Listener] = set()
+        self.stream_ids: set[UUID] = set()
+
+
+class LiveStatus:
+    """The listeners of a process, and the tail that wakes them; it runs as long as anybody listens."""
+
+    def __init__(self, log: PostgresLog, reads: ReadModels) -> None:
+        self._log = log
+        self._changes = StatusChanges(log, reads)
+        self._people: dict[UUID, _Person] = {}
+        self._owners: dict[UUID, _Person] = {}
+        """Of the streams of all who are listened for."""
+        self._position = 0
+        self._tail: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def listening(self, user_id: UUID, after: int | None, *, at_most: int) -> AsyncIterator[Listener]:
+        """Hear of a person's orders, payments and carts: of all that happens after a position, or from now on.
+
+        Raises PositionUnknown when the log ends before it, TooManyListeners, ReadModelBehind.
+        """
+        await self._follow_from_now()
+        person = self._people.setdefault(user_id, _Person())
+        if len(person.listeners) >= at_most:
+            raise TooManyListeners
+        listener = Listener(self._changes)
+        person.listeners.add(listener)
+        try:
+            known = await self._changes.streams_of(user_id, self._position)
+            if after is not None and after > self._position and after > (head := await self._log.head()):
+                raise PositionUnknown(after, head)
+            self._own(person, known)
+            listener.begin(after, self._position, person.stream_ids)
+            yield listener
+        finally:
+            person.listeners.remove(listener)
+            await self._forget(user_id, person)
+
+    def _own(self, person: _Person, stream_ids: Iterable[UUID]) -> None:
+        for stream_id in stream_ids:
+            person.stream_ids.add(stream_id)
+            self._owners[stream_id] = person
+
+    async def _forget(self, user_id: UUID, person: _Person) -> None:
+        """When nobody listens for them any more."""
+        if person.listeners:
+            return
+        del self._people[user_id]
+        for stream_id in person.stream_ids:
+            self._owners.pop(stream_id, None)
+        if not self._people and self._tail is not None:
+            tail, self._tail = self._tail, None
+            tail.cancel()
+            await asyncio.gather(tail, return_exceptions=True)
+
+    # -- the tail ------------------------------------------------------------------------------------------------------
+
+    async def _follow_from_now(self) -> None:
+        """Have the tail run."""
+        if self._tail is None or self._tail.done():
+            head = await self._log.head()
+            if self._tail is None or self._tail.done():  # nobody was faster
+                self._position = head
+                self._tail = asyncio.create_task(self._follow(), name="live-status")
+
+    async def _follow(self) -> None:
+        """Outlives lost connections. When it cannot go on, it tells the listeners: they come again."""
+        try:
+            while True:
+                stop_if_cancelled()
+                try:
+                    await self._pass_on(await self._log.watcher.beyond(self._position))
+                except psycopg.OperationalError:
+                    await asyncio.sleep(RETRY_SECONDS)
+        except Exception as error:
+            if not isinstance(error, LogUnavailable):
+                log.exception("live status ends at position %s", self._position)
+            for person in self._people.values():
+                for listener in person.listeners:
+                    listener.fail(error)
+
+    async def _pass_on(self, head: int) -> None:
+        found = await self._log.read_raw(self._position, upto=head, names=self._changes.watched, limit=PAGE)
+        stop_if_cancelled()  # another tail may have begun
+        for raw in found:
+            self._route(raw)
+        self._position = found[-1][0].position if len(found) == PAGE else head
+
+    def _route(self, raw: Raw) -> None:
+        env = raw[0]
+        if env.name in self._changes.beginnings:
+            beginning = beginning_of(raw)
+            person = self._people.get(beginning.owner) if beginning else None
+            if beginning and person:
+                self._own(person, beginning.stream_ids)
+        owner = self._owners.get(env.stream_id)
+        if owner is not None:
+            for listener in owner.listeners:
+                listener.move((env.stream_id,), env.position)

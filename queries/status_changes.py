@@ -1,0 +1,240 @@
+"""What happened to the status of a person's orders, payments and carts, read from the log.
+
+Each status is what the read models make of the very event, by the same folds: what is told here of a position is what
+the HTTP resource says as of that position.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from eventstore.codec import Codec
+from eventstore.log import Envelope
+from eventstore.postgres_log import COLUMNS, PostgresLog, Raw, raw_rows
+from projections.carts import CartRow, Carts
+from projections.fields import recorded_at
+from projections.orders import OrderRow, Orders
+from projections.payments import PaymentRow, Payments
+from projections.projection import Projection, Rows
+from projections.transactions import Transactions
+from queries.positions import ReadModelBehind
+from queries.read_models import ReadModels
+
+log = logging.getLogger(__name__)
+
+PAGE = 200
+"""Events that are told at once."""
+
+LOOKED_THROUGH = 100_000
+"""Positions beyond the read models that are looked through for what a person has begun; after more, wait for them."""
+
+BEGINNINGS = ("order.created.", "payment.requested.", "cart.created.", "transaction.created.")
+"""How the events are named, whatever their version, that say whose a stream is, or whose payment it asks for."""
+
+
+class StatusChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event that led to another status. `type` is order.status, payment.status or cart.status; `event` the event's
+    wire name; `version` the stream's. `code` is why a payment failed, `reason` why an order was cancelled.
+    """
+
+    type: str
+    position: int
+    event: str
+    occurred_at: datetime
+    status: str
+    version: int
+    order_id: UUID | None = None
+    payment_id: UUID | None = None
+    cart_id: UUID | None = None
+    transaction_id: UUID | None = None
+    reason: str | None = None
+    code: str | None = None
+    redirect_url: str | None = None
+
+
+class Beginning(msgspec.Struct, frozen=True):
+    """A stream that began, and whose it is."""
+
+    owner: UUID
+    stream_ids: tuple[UUID, ...]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Changes in the order of the log; all up to the position `reached` are told."""
+
+    changes: list[StatusChange]
+    reached: int
+
+
+class _Opening(msgspec.Struct, frozen=True):
+    """What the events of BEGINNINGS have in common."""
+
+    buyer_id: UUID | None = None
+    user_id: UUID | None = None
+    payment_id: UUID | None = None
+
+
+class _Stream(msgspec.Struct, frozen=True):
+    stream_id: UUID
+
+
+_opening = msgspec.json.Decoder(_Opening)
+
+_STREAMS = (
+    "SELECT order_id AS stream_id FROM {orders} WHERE user_id = %(owner)s"
+    " UNION ALL SELECT payment_id FROM {orders} WHERE user_id = %(owner)s"
+    " UNION ALL SELECT cart_id FROM {carts} WHERE buyer_id = %(owner)s"
+    " UNION ALL SELECT payment_id FROM {transactions} WHERE user_id = %(owner)s AND payment_id IS NOT NULL"
+)
+
+# Each stream is looked up by itself, in the index by stream, whatever the planner makes of old statistics: "OFFSET 0"
+# keeps it from joining the streams with the whole log, "+ 0" from walking the log by position in search of them.
+_CHANGED = f"""
+WITH news AS MATERIALIZED (
+    SELECT mine.stream_id, event.position
+    FROM unnest(%(streams)s::uuid[]) AS mine (stream_id)
+    CROSS JOIN LATERAL (
+        SELECT position FROM log.events
+        WHERE stream_id = mine.stream_id AND name = ANY (%(names)s)
+          AND position + 0 > %(after)s AND position + 0 <= %(upto)s OFFSET 0
+    ) AS event
+    ORDER BY event.position LIMIT %(limit)s
+)
+SELECT event.* FROM (SELECT DISTINCT stream_id FROM news) AS changed
+CROSS JOIN LATERAL (
+    SELECT {COLUMNS} FROM log.events
+    WHERE stream_id = changed.stream_id AND name = ANY (%(names)s)
+      AND position + 0 <= (SELECT max(news.position) FROM news) OFFSET 0
+) AS event
+ORDER BY event.stream_id, event.version
+"""
+
+
+class StatusChanges:
+    """Reads them, for whoever watches the log for events of the names in `watched`."""
+
+    def __init__(self, log: PostgresLog, reads: ReadModels) -> None:
+        self._log, self._reads = log, reads
+
+    @cached_property
+    def beginnings(self) -> frozenset[str]:
+        """Wire names of the events that say whose a stream is."""
+        started = [*self._names, *self._log.codec.names_of(Transactions.folds)]
+        return frozenset(name for name in started if name.startswith(BEGINNINGS))
+
+    @cached_property
+    def watched(self) -> list[str]:
+        """Wire names of all events that matter here."""
+        return sorted({*self._names, *self.beginnings})
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """Of the events that statuses come of. The lines of a cart come and go without one."""
+        names = self._log.codec.names_of([event for projection, _ in _KINDS.values() for event in projection.folds])
+        return [name for name in names if not name.startswith("cart.item_")]
+
+    async def streams_of(self, owner: UUID, upto: int) -> set[UUID]:
+        """All streams of a person that began by a position. Raises ReadModelBehind."""
+        known = await self._reads.rows(_Stream, _STREAMS, owner=owner)
+        streams, position = {row.stream_id for row in known.value}, known.position
+        if upto - position > LOOKED_THROUGH:
+            raise ReadModelBehind(f"the read models are at {position} of {upto}")
+        while position < upto:
+            found = await self._log.read_raw(position, upto=upto, names=list(self.beginnings))
+            for raw in found:
+                beginning = beginning_of(raw)
+                if beginning is not None and beginning.owner == owner:
+                    streams.update(beginning.stream_ids)
+            position = found[-1][0].position if found else upto
+        return streams
+
+    async def page(self, stream_ids: Collection[UUID], after: int, upto: int, limit: int = PAGE) -> Page:
+        """The changes of these streams with after < position ≤ upto, the earliest events of them, at most `limit`."""
+        wanted = {"streams": list(stream_ids), "names": self._names, "after": after, "upto": upto, "limit": limit}
+        async with self._log.pool.connection() as conn:
+            cursor = conn.cursor(binary=True)
+            await cursor.execute(_CHANGED.encode(), wanted)
+            found = raw_rows(await cursor.fetchall())
+        news = [env.position for env, _ in found if env.position > after]
+        changes = [
+            change
+            for _, stream in groupby(found, key=lambda raw: raw[0].stream_id)
+            for change in _changes(self._log.codec, list(stream))
+            if change.position > after
+        ]
+        return Page(sorted(changes, key=lambda each: each.position), max(news) if len(news) == limit else upto)
+
+
+def beginning_of(raw: Raw) -> Beginning | None:
+    """What an event of BEGINNINGS says."""
+    env, payload = raw
+    opening = _opening.decode(payload)
+    owner = opening.buyer_id or opening.user_id
+    if owner is None:
+        return None
+    own = () if env.name.startswith("transaction.") else (env.stream_id,)
+    return Beginning(owner, own if opening.payment_id is None else (*own, opening.payment_id))
+
+
+# -- folding -----------------------------------------------------------------------------------------------------------
+
+
+def _order(row: OrderRow) -> dict[str, Any]:
+    return {"order_id": row.order_id, "payment_id": row.payment_id, "cart_id": row.cart_id, "reason": row.cancel_reason}
+
+
+def _payment(row: PaymentRow) -> dict[str, Any]:
+    return {
+        "payment_id": row.payment_id,
+        "order_id": row.order_id,
+        "transaction_id": row.transaction_id,
+        "code": row.code,
+        "redirect_url": row.redirect_url,
+    }
+
+
+def _cart(row: CartRow) -> dict[str, Any]:
+    return {"cart_id": row.cart_id, "order_id": row.order_id}
+
+
+_KINDS: Mapping[str, tuple[Projection[Any], Callable[[Any], dict[str, Any]]]] = {
+    "order": (Orders(), _order),
+    "payment": (Payments(), _payment),
+    "cart": (Carts(), _cart),
+}
+"""By the first word of an event's name: how its stream folds, and what is told of the row."""
+
+
+def _changes(codec: Codec, stream: Sequence[Raw]) -> Iterator[StatusChange]:
+    """The changes of one stream, from its first event on. One that cannot be folded ends there, as in a read model."""
+    projection, told = _KINDS[stream[0][0].name.partition(".")[0]]
+    rows: Rows[Any] = Rows(projection.row)
+    status = ""
+    for env, payload in stream:
+        try:
+            projection.apply(rows, codec.decode(env.name, payload, env.stream_id), env)
+            row = rows[env.stream_id]
+        except Exception:
+            log.exception("stream %s cannot be folded from position %s on", env.stream_id, env.position)
+            return
+        if row.status != status:
+            status = row.status
+            yield _change(env, row.status, told(row))
+
+
+def _change(env: Envelope, status: str, told: dict[str, Any]) -> StatusChange:
+    return StatusChange(
+        type=f"{env.name.partition('.')[0]}.status",
+        position=env.position,
+        event=env.name,
+        occurred_at=recorded_at(env),
+        status=status,
+        version=env.version,
+        **told,
+    )

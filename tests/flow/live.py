@@ -1,0 +1,52 @@
+"""Listening to the live status, as a buyer's program does."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from tests.flow.instance import PATIENCE, Instance, Person, free_port
+
+
+@contextmanager
+def another_api(shop: Instance) -> Iterator[Instance]:
+    """A second API process of the same shop."""
+    port = free_port()
+    instance = replace(shop, port=port, environment={**shop.environment, "LUDOTECA_PORT": str(port)}, running={})
+    try:
+        instance.start("api")
+        instance.await_ready()
+        yield instance
+    finally:
+        instance.stop()
+
+
+@contextmanager
+def listening(shop: Instance, who: Person, **more: int) -> Iterator[ClientConnection]:
+    """Connected, and greeted."""
+    token = who.http.headers["Authorization"].removeprefix("Bearer ")
+    with connect(f"ws://127.0.0.1:{shop.port}/api/v1/ws/orders", open_timeout=PATIENCE) as ws:
+        ws.send(json.dumps({"token": token, **more}))
+        assert json.loads(ws.recv(PATIENCE))["type"] == "ready"
+        yield ws
+
+
+def hear(ws: ClientConnection, *wanted: tuple[str, str]) -> list[dict[str, Any]]:
+    """All that is told until each of these was: a type, a status."""
+    found: list[dict[str, Any]] = []
+    while not set(wanted) <= {(each["type"], each["status"]) for each in found}:
+        found.append(json.loads(ws.recv(PATIENCE)))
+    return found
+
+
+def close_code(ws: ClientConnection) -> int | None:
+    """How it is closed by the server, whatever is told before that."""
+    try:
+        while True:
+            ws.recv(PATIENCE)
+    except ConnectionClosed:
+        return ws.close_code
