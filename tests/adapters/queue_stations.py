@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import ClassVar, Protocol
 
 import psycopg
+from aio_pika.exceptions import AMQPConnectionError
 from psycopg_pool import AsyncConnectionPool
 from wire import Wire
 from yarl import URL
@@ -81,6 +82,17 @@ async def until_depth(queue: WorkQueue, depth: int) -> None:
         return await queue.depth() == depth
 
     await _until(holds)
+
+
+async def until_it_answers(queue: WorkQueue) -> None:
+    async def answers() -> bool:
+        try:
+            await queue.depth()
+        except AMQPConnectionError:
+            return False
+        return True
+
+    await _until(answers)
 
 
 async def until_dead(queue: WorkQueue, count: int) -> None:

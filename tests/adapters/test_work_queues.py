@@ -4,8 +4,12 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
+from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import aio_pika
@@ -24,13 +28,15 @@ from queue_stations import (
     until,
     until_dead,
     until_depth,
+    until_it_answers,
 )
 from wire import Wire
 from yarl import URL
 
 from adapters.attempts import WORKER_LOST, patient
+from adapters.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
 from adapters.postgres_queue import PostgresQueue
-from adapters.rabbitmq import RabbitQueue, connect
+from adapters.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
 from commands.ports import Delivery, Job
 
 
@@ -467,3 +473,29 @@ async def test_rabbitmq_that_is_away_is_told_of_at_once_and_found_when_it_is_bac
             await queue.publish([job])
             async with consuming(queue, worker):
                 await until(lambda: [each.job for each in worker.deliveries] == [job])
+
+
+async def test_rabbitmq_that_hangs_is_asked_a_few_times_then_left_alone_and_tried_again_later(
+    rabbitmq_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = URL(rabbitmq_url)
+    async with Wire(url.host or "localhost", url.port or 5672) as wire:
+        shared = rabbitmq_circuit()
+        async with await connect(str(url.with_host("127.0.0.1").with_port(wire.port))) as connection:
+            queues = [RabbitQueue(connection, f"{name}.{n}", backoff=(), circuit=shared) for n in range(2)]
+            for queue in queues:
+                assert await queue.depth() == 0
+            wire.hold()
+            monkeypatch.setattr("adapters.rabbitmq.ANSWER_SECONDS", 0.05)
+            for _ in range(FAILURES_TO_OPEN):
+                with pytest.raises(AMQPConnectionError, match=r"^(?!.*left alone)"):
+                    await queues[0].depth()
+            for queue in queues:
+                with pytest.raises(AMQPConnectionError, match="left alone"):
+                    await queue.depth()
+            wire.let_go()
+            monkeypatch.undo()
+            every_look_is_later = SimpleNamespace(time=partial(next, count(time.time(), OPEN_SECONDS + 1)))
+            monkeypatch.setattr("purgatory.domain.model.time", every_look_is_later)
+            for queue in queues:
+                await until_it_answers(queue)

@@ -1,4 +1,6 @@
-"""A TCP proxy, to cut a connection like a pulled cable does: no goodbye from either side."""
+"""A TCP proxy, to cut a connection like a pulled cable does: no goodbye from either side. Or to hold it up, as a server
+does that hangs.
+"""
 
 import asyncio
 import contextlib
@@ -11,6 +13,8 @@ class Wire:
         self._target = (host, port)
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.port = 0
 
     async def __aenter__(self) -> "Wire":
@@ -28,21 +32,29 @@ class Wire:
         for writer in self._writers:
             writer.transport.abort()
 
+    def hold(self) -> None:
+        """Keep every connection, and pass nothing on."""
+        self._flowing.clear()
+
+    def let_go(self) -> None:
+        """Pass on what was held up, too."""
+        self._flowing.set()
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             there_reader, there_writer = await asyncio.open_connection(*self._target)
             pair = {writer, there_writer}
             self._writers |= pair
             try:
-                await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
+                await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
             finally:
                 self._writers -= pair
                 for end in pair:
                     end.transport.abort()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    raise ConnectionResetError
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._flowing.wait()
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError

@@ -27,6 +27,11 @@ def rebuilt(url: str, registered: Registered) -> None:
         assert rebuild.verify(conn, CODEC, registered, lambda _done, _all: None).difference.equal
 
 
+def verified(url: str, registered: Registered) -> rebuild.Verified:
+    with psycopg.connect(url, autocommit=True, options=RUN_AS) as conn:
+        return rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
+
+
 async def test_a_search_goes_on_while_the_index_is_rebuilt(shop: Shop) -> None:
     await shop.happened(some_id("other"), game_created(title="Celeste"))
     position = await shop.happened(GAME, game_created())
@@ -79,3 +84,30 @@ async def test_elasticsearch_holds_the_same_documents_and_the_alias_follows_a_re
         await shop.happened(GAME, GameUpdated(title="After the rebuild"))
         assert await shop.models.waiter.wait([name], await shop.log.head(), 20)
         assert {document.title for document in store.scan(alias)} == {"After the rebuild", "Celeste"}
+
+
+async def test_an_index_that_its_server_lost_is_filled_again_by_itself(
+    idle_shop: Shop, index: tuple[Registered, ElasticsearchGameStore, str]
+) -> None:
+    shop, (registered, store, alias) = idle_shop, index
+    name, lost = registered.projection.name, index_name(alias, registered.storage)
+    other = some_id("other")
+
+    async def filled_again() -> None:
+        assert await shop.models.waiter.wait([name], await shop.log.head(), 20)
+        async with asyncio.timeout(20):
+            while len(list(store.scan(alias)) if store.active_index(alias) else []) < 2:  # noqa: ASYNC110 another's work
+                await asyncio.sleep(0.05)
+
+    async with projecting(shop.url, [registered]):
+        await shop.happened(GAME, game_created())
+        await shop.happened(other, game_created(title="Celeste"))
+        await filled_again()
+        store.drop_index(lost)  # while nothing happens
+        await filled_again()
+    store.drop_index(lost)
+    await shop.happened(other, GameUpdated(title="Silksong"))  # while nobody looks
+    async with projecting(shop.url, [registered]):
+        await filled_again()
+        assert (await asyncio.to_thread(verified, shop.url, registered)).difference.equal
+    assert await shop.operations.quarantine() == []
