@@ -288,6 +288,7 @@ class Wire:
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.taken: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
+        self._told = asyncio.Event()
         self._inbox.put_nowait({"type": "websocket.connect"})
         hello = json.dumps({"token": who.tokens["access_token"], "after_position": 0})
         self._inbox.put_nowait({"type": "websocket.receive", "text": hello})
@@ -304,6 +305,14 @@ class Wire:
                 finally:
                     self._takes = float("inf")
             self.taken.append(json.loads(message["text"]))
+            self._told.set()
+
+    async def told_of(self, **about: str) -> None:
+        """Return when the last message says so."""
+        async with asyncio.timeout(PATIENCE):
+            while not self.taken or not about.items() <= self.taken[-1].items():
+                self._told.clear()
+                await self._told.wait()
 
     async def leave(self) -> None:
         self._inbox.put_nowait({"type": "websocket.disconnect", "code": 1000})
@@ -325,8 +334,7 @@ async def test_who_is_too_slow_is_left_and_the_others_are_not(shop: Shop, buyer:
     assert slow.taken[-1]["code"] == "too_slow"
 
     await shop.core.log.append([StreamAppend(cart, 0, [CartCreated(buyer.id, "USD", DUE)])])
-    async with asyncio.timeout(PATIENCE):
-        await shop.eventually(lambda: asyncio.sleep(0, quick.taken), lambda heard: heard[-1].get("cart_id"))
+    await quick.told_of(cart_id=str(cart))
     await quick.leave()
     told = [each["status"] for each in quick.taken[1:]]
     assert told == ["PENDING_PAYMENT", *(step.status for step in steps), "ACTIVE"]

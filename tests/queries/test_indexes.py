@@ -9,6 +9,7 @@ from queries import carts, games, ledger, library, notifications, orders, stock,
 from queries.deadlines import DueTimes
 from queries.games import Browse
 from queries.read_models import Answer
+from queries.status_changes import StatusChanges
 from tests.projections.history import BUYER, DUE, GAME, ORDER, SELLER, registered
 from tests.queries.shop import Shop
 
@@ -19,7 +20,7 @@ class Explaining:
     """Stands in for ReadModels: notes how the database would find the rows, and finds none."""
 
     def __init__(self, shop: Shop) -> None:
-        self._shop = shop
+        self._shop, self.log = shop, shop.log
         self.plan = ""
 
     async def rows(self, row: type[Any], query: str, **values: object) -> Answer[list[Any]]:
@@ -76,6 +77,7 @@ LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "stock": lambda m: stock.stock(m, GAME),
     "availability": lambda m: stock.availability(m, GAME, DUE),
     "a ledger account": lambda m: ledger.account(m, "PLATFORM_REVENUE"),
+    "my streams": lambda m: StatusChanges(m.log, m).streams_of(BUYER, 0),
 }
 
 
