@@ -4,6 +4,8 @@ are up.
 
 import os
 import shutil
+import signal
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from psycopg import sql
 
 from adapters.embedded_postgres import DATABASE, EmbeddedPostgres
 from deploy import services as deploy
+from deploy.servers.elasticsearch import await_elasticsearch, launch_elasticsearch
 
 MISSING = "missing service: "
 TEMPLATE = "ludoteca_template"
@@ -100,6 +103,53 @@ def require_elasticsearch() -> str:
     """The server's URL. Skip the test, or fail it where services are required, unless it is up."""
     _require("Elasticsearch", deploy.check_elasticsearch)
     return deploy.elasticsearch_url()
+
+
+class OwnElasticsearch:
+    """A server that a test may stop, starting up: that takes a while. Skips the test, or fails it where services are
+    required, unless Elasticsearch is there to be started."""
+
+    def __init__(self) -> None:
+        require_elasticsearch()
+        self._home = Path(tempfile.mkdtemp(prefix="ludoteca-elasticsearch-"))
+        self._home.chmod(0o755)
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        quick_to_start = "-Xms256m -Xmx256m -XX:TieredStopAtLevel=1"
+        _require("Elasticsearch", lambda: self._launch(port, quick_to_start))
+
+    def _launch(self, port: int, java_options: str) -> None:
+        self._server = launch_elasticsearch(self._home / "state", port, java_options)
+
+    def wait(self) -> None:
+        """Return when it is ready."""
+        await_elasticsearch(self._server, self.url, self._home / "state")
+
+    def hang(self) -> None:
+        """Have it answer nothing, until it is told to go on."""
+        os.killpg(self._server.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self._server.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        if self._server.poll() is None:
+            self.go_on()
+            os.killpg(self._server.pid, signal.SIGTERM)
+            self._server.wait(60)
+
+    def remove(self) -> None:
+        """Stop it, and drop what it kept."""
+        self.stop()
+        shutil.rmtree(self._home)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def drop_indices(url: str, prefix: str) -> None:

@@ -59,19 +59,30 @@ def start_elasticsearch() -> None:
     except Missing:
         if os.environ.get("LUDOTECA_TEST_ELASTICSEARCH_URL"):
             raise
-    java, home = find_jdk(), fetch_elasticsearch()
-    port = free_port(9200)
+    port, state = free_port(9200), cache_directory() / "elasticsearch"
+    server = launch_elasticsearch(state, port, "-Xms512m -Xmx512m")
     url = f"http://127.0.0.1:{port}"
-    state = _elasticsearch_state(port)
+    remember(elasticsearch_url=url, elasticsearch_pid=str(server.pid))
+    await_elasticsearch(server, url, state)
+    return None
+
+
+def launch_elasticsearch(state: Path, port: int, java_options: str) -> subprocess.Popen[bytes]:
+    """Fetch it if need be, start it on a port, with everything that it keeps in `state`, which is emptied first.
+
+    Its processes are a group, named by the pid. Raises Missing.
+    """
+    java, home = find_jdk(), fetch_elasticsearch()
+    _make_state(state, port)
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "ES_JAVA_HOME": str(java),
-        "ES_JAVA_OPTS": "-Xms512m -Xmx512m",
+        "ES_JAVA_OPTS": java_options,
         "ES_PATH_CONF": str(state / "config"),
         "ES_TMPDIR": str(state / "tmp"),
     }
     with (state / "console.log").open("ab") as log:
-        server = subprocess.Popen(
+        return subprocess.Popen(
             [home / "bin" / "elasticsearch"],
             env=environment,
             cwd=state,
@@ -81,7 +92,10 @@ def start_elasticsearch() -> None:
             start_new_session=True,
             **_ordinary_user(),
         )
-    remember(elasticsearch_url=url, elasticsearch_pid=str(server.pid))
+
+
+def await_elasticsearch(server: subprocess.Popen[bytes], url: str, state: Path) -> None:
+    """Return as soon as it is ready. Raises Missing when it has stopped, or does not get ready in time."""
 
     def check() -> None:
         if server.poll() is not None:
@@ -89,7 +103,6 @@ def start_elasticsearch() -> None:
         check_elasticsearch(url)
 
     wait(check, f"{state}/console.log")
-    return None
 
 
 def stop_elasticsearch() -> None:
@@ -147,9 +160,8 @@ def fetch_elasticsearch() -> Path:
     return home
 
 
-def _elasticsearch_state(port: int) -> Path:
+def _make_state(state: Path, port: int) -> None:
     """A fresh directory for its configuration, data and logs: tests keep nothing between starts."""
-    state = cache_directory() / "elasticsearch"
     shutil.rmtree(state, ignore_errors=True)
     for folder in ("", "config", "data", "logs", "tmp"):
         (state / folder).mkdir()
@@ -171,7 +183,6 @@ def _elasticsearch_state(port: int) -> Path:
     if user := _ordinary_user():
         for path in [state, *state.rglob("*")]:
             os.chown(path, int(user["user"]), int(user["group"]))
-    return state
 
 
 def _ordinary_user() -> dict[str, int | list[int]]:
