@@ -88,7 +88,7 @@ class Seller:
         """Wait until the shop, which is ready all the time, says this."""
         wanted = (200, status, of_elasticsearch)
         async with asyncio.timeout(100):
-            while (await self._readiness()) != wanted:
+            while (await self._readiness()) != wanted:  # noqa: ASYNC110 another process is waited for
                 await asyncio.sleep(0.05)
 
     async def _readiness(self) -> tuple[int, str, str]:
@@ -129,6 +129,5 @@ async def test_search_goes_on_in_postgresql_while_elasticsearch_is_away_and_retu
     assert await seller.browses() == 700
     assert await seller.suggestions() == ["Zanzibar Chronicles"]
     await seller.sees_readiness("degraded", "down")
-    assert [feed.lag > 0 for feed in await shop.services.operations.feeds() if feed.projection == "games_index"] == [
-        True
-    ]
+    (index,) = [each for each in await shop.services.operations.feeds() if each.projection == "games_index"]
+    assert index.lag > 0
