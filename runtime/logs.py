@@ -44,6 +44,7 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
         server.setLevel(logging.NOTSET)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(level + 10)
+    logging.getLogger("elastic_transport.node_pool").setLevel(level + 20)  # a stack for each try; who tries tells, too
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
