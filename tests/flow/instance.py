@@ -161,9 +161,19 @@ class Instance:
         found = self.admin().get(f"/api/v1/inventory/stock/{game}").json()
         return found["total"], found["available"], found["reserved"], found["allocated"]
 
-    def events(self, **filters: str) -> list[dict[str, Any]]:
-        flags = [part for name, value in filters.items() for part in (f"--{name}", value)]
-        return [json.loads(line) for line in self.cli("events", "export", *flags).splitlines()]
+    def events(self, *, stream: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
+        """What the log has: of a stream, of a name, or all. By the API: starting the command line takes a second."""
+        found: list[dict[str, Any]] = []
+        wanted = {key: value for key, value in (("stream_id", stream), ("name", name)) if value}
+        query: dict[str, str | int] = {"limit": 200, **wanted}
+        while True:
+            answer = self.admin().get("/api/v1/audit/events", params=query)
+            assert answer.status_code == 200, answer.text
+            page = answer.json()
+            found += page["items"]
+            if page["next_cursor"] is None:
+                return found
+            query["cursor"] = page["next_cursor"]
 
     def count(self, name: str) -> int:
         """How many events of this name there are: quicker to ask again and again than `events`."""
