@@ -7,11 +7,8 @@ from contextlib import asynccontextmanager
 
 import psycopg
 from aio_pika.exceptions import AMQPError
-from elasticsearch import AsyncElasticsearch
 from fastapi import FastAPI
 
-from adapters.elasticsearch_documents import index_name
-from adapters.elasticsearch_search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
 from api.app import create_app
 from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
@@ -95,6 +92,11 @@ async def _elasticsearch(core: Core) -> Engine | None:
     url = core.settings.elasticsearch_url.get_secret_value()
     if not url:
         return None
+    from elasticsearch import AsyncElasticsearch  # slow to import: only where it is used
+
+    from adapters.elasticsearch_documents import index_name
+    from adapters.elasticsearch_search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
+
     client = AsyncElasticsearch(url, request_timeout=SEARCH_SECONDS, max_retries=1)
     core.stack.push_async_callback(client.close)
     circuit, prefix = elasticsearch_circuit(), await asyncio.to_thread(index_prefix, core.settings)
