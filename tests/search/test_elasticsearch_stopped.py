@@ -20,6 +20,9 @@ from tests.api.shop import Person, Shop, a_game, open_shop
 from tests.services import OwnElasticsearch
 
 
+pytestmark = pytest.mark.soak
+
+
 @pytest.fixture
 def elasticsearch() -> Iterator[OwnElasticsearch]:
     server = OwnElasticsearch()
