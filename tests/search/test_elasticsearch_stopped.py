@@ -19,7 +19,6 @@ from runtime.models import search_models
 from tests.api.shop import Person, Shop, a_game, open_shop
 from tests.services import OwnElasticsearch
 
-
 pytestmark = pytest.mark.soak
 
 
