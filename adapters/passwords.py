@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from base64 import b64encode
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -13,7 +14,7 @@ class Argon2Hasher:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
         self._places = asyncio.Semaphore(os.cpu_count() or 2)
-        self._nobody = self._hasher.hash("nobody has this password")
+        self._nobody = _nobodys(self._hasher)
 
     async def hash(self, password: str) -> str:
         """A hash to store."""
@@ -31,3 +32,10 @@ class Argon2Hasher:
             return self._hasher.verify(password_hash, password)
         except (VerificationError, InvalidHashError):
             return False
+
+
+def _nobodys(hasher: PasswordHasher) -> str:
+    """A hash that no password has, but takes as long to verify; made up, for to hash one would cost every start."""
+    salt, tag = (b64encode(os.urandom(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len))
+    cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2{hasher.type.name.lower()}$v=19${cost}${salt}${tag}"
