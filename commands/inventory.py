@@ -1,6 +1,6 @@
 """What may change about stock: count it, and hold, allocate, release or sell some of it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
 
 Decide = Callable[[Stock, datetime], list[Event]]
+Check = Callable[[Unit, Stock], Awaitable[None]]
 
 
 class StockNow(msgspec.Struct, frozen=True):
@@ -90,15 +91,24 @@ class Inventory:
     async def allocate(
         self, caller: Caller, game_id: UUID, reservation_id: UUID, order_id: UUID, *, once: Once | None = None
     ) -> Landed[UUID]:
-        """Turn a soft hold into a hard one (ADMIN, SERVICE). Raises NotFound; Conflict, as `reservation_in_use` when
-        it is a cart's of ours; Forbidden.
+        """Turn a soft hold into a hard one, for an order of another system (ADMIN, SERVICE).
+
+        Raises NotFound("reservation_not_found"); Conflict: reservation_expired, reservation_allocated,
+        reservation_in_use (it is a cart's of ours), shop_order (the order is ours); Forbidden.
         """
+
+        async def check(unit: Unit, stock: Stock) -> None:
+            await _must_not_be_a_carts(unit, stock, reservation_id)
+            if await unit.load(ORDER, order_id) is not None:
+                raise Conflict(
+                    "shop_order", "an order of this shop holds what its checkout took", order_id=str(order_id)
+                )
 
         def decide(stock: Stock, now: datetime) -> list[Event]:
             return inventory.allocate(stock, reservation_id, order_id, now + self._allocation_ttl, now=now)
 
         _must_serve(caller)
-        return await self._change(caller, game_id, reservation_id, decide, once, checks_cart=True)
+        return await self._change(caller, game_id, reservation_id, decide, once, check)
 
     async def release(
         self, caller: Caller, game_id: UUID, reservation_id: UUID, reason: str, *, once: Once | None = None
@@ -146,12 +156,13 @@ class Inventory:
         reservation_id: UUID,
         decide: Decide,
         once: Once | None,
-        *,
-        checks_cart: bool = False,
+        check: Check | None = None,
     ) -> Landed[UUID]:
         async def decision(unit: Unit) -> UUID:
             stock = await stock_of(unit, game_id)
-            await _must_not_be_ours(unit, stock, reservation_id, checks_cart=checks_cart)
+            if check is not None:
+                await check(unit, stock)
+            await _must_not_be_an_orders(unit, stock, reservation_id)
             unit.emit(stock_id(game_id), decide(stock, self._bus.clock.now()))
             unit.refer(reservation_id=reservation_id, product_id=game_id)
             return reservation_id
@@ -185,15 +196,19 @@ async def _now(unit: Unit, game_id: UUID) -> StockNow:
     return StockNow(stock, unit.version_after(stock_id(game_id)))
 
 
-async def _must_not_be_ours(unit: Unit, stock: Stock, reservation_id: UUID, *, checks_cart: bool) -> None:
-    """What a cart or an order of ours holds, it counts on: whoever would end that, ends the cart or the order."""
+async def _must_not_be_an_orders(unit: Unit, stock: Stock, reservation_id: UUID) -> None:
+    """What an order of ours holds, it counts on: whoever would end that, ends the order."""
     held = stock.reservations.get(reservation_id)
-    if held is None:
-        return
-    if held.order_id is not None and await unit.load(ORDER, held.order_id) is not None:
+    order = None if held is None or held.order_id is None else await unit.load(ORDER, held.order_id)
+    if held is not None and order is not None and order.has_reservation(reservation_id):
         raise Conflict("reservation_in_use", "an order holds it: cancel that", order_id=str(held.order_id))
-    cart = await unit.load(CART, held.cart_id) if checks_cart and held.cart_id is not None else None
-    if cart is not None and any(item.reservation_id == reservation_id for item in cart.items.values()):
+
+
+async def _must_not_be_a_carts(unit: Unit, stock: Stock, reservation_id: UUID) -> None:
+    """What a cart of ours holds, it counts on."""
+    held = stock.reservations.get(reservation_id)
+    cart = None if held is None or held.cart_id is None else await unit.load(CART, held.cart_id)
+    if held is not None and cart is not None and cart.has_reservation(reservation_id):
         raise Conflict("reservation_in_use", "a cart holds it: its checkout allocates it", cart_id=str(held.cart_id))
 
 

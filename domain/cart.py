@@ -117,6 +117,10 @@ class Cart(msgspec.Struct, frozen=True):
         """What its lines cost together."""
         return sum(item.quantity * item.unit_price_cents for item in self.items.values())
 
+    def has_reservation(self, reservation_id: UUID) -> bool:
+        """Whether this hold is for one of its lines."""
+        return any(item.reservation_id == reservation_id for item in self.items.values())
+
     def is_open(self, now: datetime) -> bool:
         """Whether it can be changed: neither checked out nor past its time."""
         return self.status == "ACTIVE" and now < self.expires_at

@@ -134,6 +134,10 @@ class Order(msgspec.Struct, frozen=True):
         """Its shipments, one per seller who has something to send."""
         return list(dict.fromkeys(line.shipment_id for line in self.lines if line.shipment_id is not None))
 
+    def has_reservation(self, reservation_id: UUID) -> bool:
+        """Whether this hold is for one of its lines."""
+        return any(line.reservation_id == reservation_id for line in self.lines)
+
     def is_overdue(self, now: datetime) -> bool:
         """Whether it is unpaid past its deadline: expired, though perhaps nobody has fired the deadline yet."""
         return self.status == "PENDING_PAYMENT" and now >= self.expires_at

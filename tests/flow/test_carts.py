@@ -2,13 +2,18 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
+from commands.aggregates import STOCK
 from commands.bus import SYSTEM
 from domain.errors import Conflict, NotFound
-from domain.inventory import LowStock, stock_id
+from domain.events import Event
+from domain.inventory import Allocated, LowStock, stock_id
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
 from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -119,3 +124,43 @@ async def test_low_stock_is_told_once_per_crossing(till: Till) -> None:
     assert await till.stock(game) == (7, 6, 1, 0)
     await till.core.carts.add(ann, game, 4)
     assert await told() == [5, 2]
+
+
+# -- what other systems hold -------------------------------------------------------------------------------------------
+
+
+async def emit(till: Till, game: UUID, *events: Event) -> None:
+    """As if this had happened to the stock, whatever commands would say to it."""
+
+    async def decision(unit: Unit) -> None:
+        await unit.load(STOCK, stock_id(game))
+        unit.emit(stock_id(game), list(events))
+
+    await till.core.bus.run(decision, SYSTEM)
+
+
+async def test_an_order_of_the_shop_is_allocated_nothing_but_by_its_checkout(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(5)
+    await till.core.carts.add(ann, game, 2)
+    ours = (await till.core.carts.check_out(ann, None, ADDRESS)).value.order_id
+    held = (await till.core.inventory.reserve(ADMIN, game, 3, uuid7())).value
+
+    with pytest.raises(Conflict, match="shop_order"):
+        await till.core.inventory.allocate(ADMIN, game, held, ours)
+
+    assert await till.stock(game) == (5, 0, 3, 2)
+
+
+async def test_a_hold_in_the_name_of_an_order_that_does_not_have_it_can_be_given_up(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(5)
+    await till.core.carts.add(ann, game, 2)
+    ours = (await till.core.carts.check_out(ann, None, ADDRESS)).value.order_id
+    held = (await till.core.inventory.reserve(ADMIN, game, 3, uuid7())).value
+    until = till.clock.now() + 30 * MINUTE
+    await emit(till, game, Allocated(reservation_id=held, order_id=ours, quantity=3, expires_at=until))
+    await till.core.orders.cancel(ann, ours)
+    assert await till.stock(game) == (5, 2, 0, 3)
+
+    await till.core.inventory.release(ADMIN, game, held, "nobody wants it")
+
+    assert await till.stock(game) == (5, 5, 0, 0)
