@@ -140,12 +140,14 @@ class Inventory:
         )
 
     async def expire(self, caller: Caller, stock_id: UUID, *, once: Once | None = None) -> Landed[None]:
-        """The deadline of a soft hold fired: all those of this stock item that are past their time end."""
+        """A hold's deadline fired: all holds of this stock item that are past their time end, but those of orders of
+        ours, which end with them.
+        """
 
         async def decision(unit: Unit) -> None:
-            stock = await unit.load(STOCK, stock_id)
+            stock, now = await unit.load(STOCK, stock_id), self._bus.clock.now()
             if stock is not None:
-                unit.emit(stock_id, inventory.expire(stock, self._bus.clock.now()))
+                unit.emit(stock_id, inventory.expire(stock, now, await _overdue_foreign(unit, stock, now)))
 
         return await self._bus.run(decision, caller, once)
 
@@ -194,6 +196,17 @@ async def _now(unit: Unit, game_id: UUID) -> StockNow:
     stock = await unit.load(STOCK, stock_id(game_id))
     assert stock is not None
     return StockNow(stock, unit.version_after(stock_id(game_id)))
+
+
+async def _overdue_foreign(unit: Unit, stock: Stock, now: datetime) -> set[UUID]:
+    """The hard holds past their time that no order of ours has. (Which holds an order has, never changes.)"""
+    foreign = set()
+    for reservation_id, held in stock.reservations.items():
+        if held.order_id is not None and now >= held.expires_at:
+            order = await unit.glance(ORDER, held.order_id)
+            if order is None or not order.has_reservation(reservation_id):
+                foreign.add(reservation_id)
+    return foreign
 
 
 async def _must_not_be_an_orders(unit: Unit, stock: Stock, reservation_id: UUID) -> None:

@@ -2,10 +2,11 @@
 
 available + reserved + allocated = total, each at least zero, always. A cart holds softly for some minutes; its checkout
 turns that into a hard hold for an order, which ends sold, or released when the order is cancelled. A soft hold past its
-time is as good as gone, whether or not anybody has said so yet; a hard one ends with its order.
+time is as good as gone, whether or not anybody has said so yet; a hard one ends with its order, or, when that is an
+order of another system, once somebody fires its deadline.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -74,7 +75,7 @@ class ReservationReleased(Event, frozen=True):
 
 @event("inventory.reservation_expired.v1")
 class ReservationExpired(Event, frozen=True):
-    """A soft hold outlived its time."""
+    """A hold outlived its time: a soft one, or a hard one for an order of another system."""
 
     reservation_id: UUID
 
@@ -258,12 +259,14 @@ def release(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
     return [ReservationReleased(reservation_id=reservation_id, reason=reason)]
 
 
-def expire(stock: Stock, now: datetime) -> list[Event]:
-    """End the soft holds that have outlived their time."""
+def expire(stock: Stock, now: datetime, foreign: Collection[UUID] = ()) -> list[Event]:
+    """End the soft holds that have outlived their time, and of the hard ones those that are `foreign`: for orders of
+    other systems, which nobody else ends.
+    """
     return [
         ReservationExpired(reservation_id=reservation_id)
         for reservation_id, held in stock.reservations.items()
-        if held.kind == "SOFT" and now >= held.expires_at
+        if now >= held.expires_at and (held.kind == "SOFT" or reservation_id in foreign)
     ]
 
 

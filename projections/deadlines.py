@@ -5,7 +5,14 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.cart import CartAbandoned, CartCreated, CheckoutInitiated, ItemAdded, ItemChanged, ItemRemoved
-from domain.inventory import Allocated, ReservationChanged, ReservationExpired, ReservationReleased, Reserved
+from domain.inventory import (
+    Allocated,
+    ReservationChanged,
+    ReservationExpired,
+    ReservationFulfilled,
+    ReservationReleased,
+    Reserved,
+)
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated
 from domain.payments import DepositFailed, PaymentIntentCancelled, PaymentProcessed, PaymentRequested
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed
@@ -25,7 +32,7 @@ CART = "cart"
 """… by which a cart must have been changed again, or checked out."""
 
 HOLD = "hold"
-"""… until which another system's cart holds some of a stock item; those of our own carts end with them."""
+"""… until which another system's cart or order holds some of a stock item; ours end what they hold with themselves."""
 
 TRANSFER_PATIENCE = timedelta(seconds=5)
 
@@ -61,15 +68,24 @@ def _cart_of(_: object, env: Envelope) -> tuple[UUID, str]:
     return env.stream_id, CART
 
 
-HoldEvent = Reserved | ReservationChanged | ReservationReleased | ReservationExpired | Allocated
+HoldEnd = ReservationReleased | ReservationExpired | ReservationFulfilled
 
 
-def _hold_of(event: HoldEvent, _: Envelope) -> tuple[UUID, str]:
+def _hold_of(event: Reserved | ReservationChanged | Allocated | HoldEnd, _: Envelope) -> tuple[UUID, str]:
     return event.reservation_id, HOLD
 
 
 def _reservation_of(event: Reserved, env: Envelope) -> list[tuple[UUID, str]]:
     return [_hold_of(event, env), (event.cart_id, CART)]
+
+
+def _allocation_of(event: Allocated, env: Envelope) -> list[tuple[UUID, str]]:
+    return [_hold_of(event, env), (event.order_id, ORDER_PAYMENT)]
+
+
+def _order_of(event: OrderCreated, env: Envelope) -> list[tuple[UUID, str]]:
+    holds = [(line.reservation_id, HOLD) for line in event.lines if line.reservation_id is not None]
+    return [_payment_of(event, env), *holds]
 
 
 def _line_of(event: ItemAdded, env: Envelope) -> list[tuple[UUID, str]]:
@@ -86,14 +102,17 @@ class Deadlines(Projection[DeadlineRow]):
     payment, of transfers under way, and of what other systems hold.
     """
 
-    name, version, row = "deadlines", 4, DeadlineRow
+    name, version, row = "deadlines", 5, DeadlineRow
 
     def streams_of(self, key: tuple[UUID, str]) -> Sequence[UUID] | None:
         subject_id, kind = key
         return None if kind == HOLD else [subject_id]
 
-    @on(OrderCreated, key=_payment_of)
+    @on(OrderCreated, key=_order_of)
     def order_created(self, rows: Rows[DeadlineRow], event: OrderCreated, env: Envelope) -> None:
+        """What its lines hold is an order's of ours."""
+        for hold in _order_of(event, env)[1:]:
+            rows.delete(hold)
         rows.put(_due(env, ORDER_PAYMENT, event.expires_at))
 
     @on(OrderConfirmed, key=_payment_of)
@@ -156,10 +175,17 @@ class Deadlines(Projection[DeadlineRow]):
         if rows.get(_hold_of(event, env)) is not None:
             rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
 
+    @on(Allocated, key=_allocation_of)
+    def allocated(self, rows: Rows[DeadlineRow], event: Allocated, env: Envelope) -> None:
+        """To an order of ours or another's. The append that has both may tell of either first."""
+        hold = _hold_of(event, env)
+        if rows.get((event.order_id, ORDER_PAYMENT)) is not None:
+            rows.delete(hold)
+        elif rows.get(hold) is not None:
+            rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
+
     @on(ReservationReleased, key=_hold_of)
     @on(ReservationExpired, key=_hold_of)
-    @on(Allocated, key=_hold_of)
-    def hold_ended(
-        self, rows: Rows[DeadlineRow], event: ReservationReleased | ReservationExpired | Allocated, env: Envelope
-    ) -> None:
+    @on(ReservationFulfilled, key=_hold_of)
+    def hold_ended(self, rows: Rows[DeadlineRow], event: HoldEnd, env: Envelope) -> None:
         rows.delete(_hold_of(event, env))

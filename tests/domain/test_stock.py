@@ -129,6 +129,14 @@ def test_a_hard_hold_outlives_its_carts_time() -> None:
     given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.expire(s, LATER)).then_nothing()
 
 
+def test_a_hard_hold_of_another_system_ends_when_its_time_is_over() -> None:
+    expired, moment = ReservationExpired(reservation_id=R1), timedelta(microseconds=1)
+    held = given(evolve, CREATED, FIVE, HELD, HARD)
+    held.when(lambda s: inventory.expire(s, LATER - moment, foreign=[R1])).then_nothing()
+    held.when(lambda s: inventory.expire(s, LATER, foreign=[R1])).then(expired)
+    assert counts(CREATED, FIVE, HELD, HARD, expired) == (5, 5, 0, 0)
+
+
 def test_stock_is_never_counted_below_what_is_held() -> None:
     given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.set_total(s, 3, 0)).then(
         StockUpdated(total=3, available=0), LowStock(available=0, threshold=0)

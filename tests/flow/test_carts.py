@@ -164,3 +164,18 @@ async def test_a_hold_in_the_name_of_an_order_that_does_not_have_it_can_be_given
     await till.core.inventory.release(ADMIN, game, held, "nobody wants it")
 
     assert await till.stock(game) == (5, 5, 0, 0)
+
+
+async def test_what_an_order_of_the_shop_holds_ends_with_it_and_another_systems_when_its_time_is_over(
+    till: Till,
+) -> None:
+    ann, game = await till.person(), await till.physical_game(5)
+    await till.core.carts.add(ann, game, 2)
+    await till.core.carts.check_out(ann, None, ADDRESS)
+    held = (await till.core.inventory.reserve(ADMIN, game, 3, uuid7())).value
+    await till.core.inventory.allocate(ADMIN, game, held, uuid7())
+    till.clock.advance(30 * MINUTE)
+
+    await till.core.inventory.expire(SYSTEM, stock_id(game))
+
+    assert await till.stock(game) == (5, 3, 0, 2)

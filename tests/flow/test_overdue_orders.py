@@ -16,6 +16,7 @@ from commands.ports import Delivery, Job
 from domain import payments
 from domain.catalog import Listing, Price
 from domain.errors import Conflict
+from domain.events import Event
 from domain.inventory import ReservationExpired, stock_id
 from domain.payments import Method
 from eventstore.clock import ManualClock
@@ -31,7 +32,7 @@ from tests.queries.shop import model, projecting
 VISA = Method("card", "pm_card_visa")
 SERVICE = Caller("user:erp", uuid7(), "ADMIN")
 TTL = timedelta(minutes=30)
-CART_TTL = timedelta(minutes=15)
+CART_TTL, ALLOCATION_TTL = timedelta(minutes=15), timedelta(minutes=30)
 INSTANT = timedelta(microseconds=1)
 
 
@@ -139,13 +140,22 @@ async def test_what_another_system_holds_is_given_up_when_its_time_is_over(shop:
     await shop.core.inventory.allocate(SERVICE, game, allocated, uuid7())
     await shop.core.inventory.release(SERVICE, game, released, "not needed")
 
+    async def ended() -> tuple[Event, str | None]:
+        last = (await shop.core.log.read_stream(stock_id(game)))[-1]
+        return last.event, last.env.actor
+
     shop.clock.advance(CART_TTL - INSTANT)
     assert (await shop.fire(), await shop.held(game)) == (0, 3)
     shop.clock.advance(INSTANT)
     assert (await shop.fire(), await shop.held(game)) == (1, 0)
+    assert await ended() == (ReservationExpired(reservation_id=kept), "deadline")
+
+    shop.clock.advance(ALLOCATION_TTL - CART_TTL - INSTANT)
     assert await shop.fire() == 0
-    last = (await shop.core.log.read_stream(stock_id(game)))[-1]
-    assert (last.event, last.env.actor) == (ReservationExpired(reservation_id=kept), "deadline")
+    shop.clock.advance(INSTANT)
+    assert await shop.fire() == 1
+    assert await ended() == (ReservationExpired(reservation_id=allocated), "deadline")
+    assert await shop.fire() == 0
 
 
 async def test_what_a_cart_holds_has_the_carts_deadline_and_none_of_its_own(shop: Shop) -> None:

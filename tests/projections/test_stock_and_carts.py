@@ -22,12 +22,25 @@ from domain.inventory import (
     StockCreated,
     StockUpdated,
 )
+from domain.orders import OrderLine
 from projections.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
 from projections.carts import CartItemRow, CartRow, Carts
 from projections.deadlines import HOLD, DeadlineRow, Deadlines
 from projections.stock import Hold, Stock, StockRow, stock_id
 from projections.store import PostgresTable
-from tests.projections.history import BUYER, DUE, GAME, ORDER, PAYMENT, SELLER, START, History, at, some_id
+from tests.projections.history import (
+    BUYER,
+    DUE,
+    GAME,
+    ORDER,
+    PAYMENT,
+    SELLER,
+    START,
+    History,
+    at,
+    order_created,
+    some_id,
+)
 
 STOCK, CART, ONE, TWO = stock_id(GAME), some_id("cart"), some_id("one"), some_id("two")
 COUNTED = (StockCreated(game_id=GAME, seller_id=SELLER, sku="C-1"), StockUpdated(total=10, available=10))
@@ -178,9 +191,20 @@ def test_a_hold_of_another_systems_cart_has_a_deadline_until_it_ends() -> None:
     later = ReservationChanged(reservation_id=ONE, quantity=1, expires_at=at(5000))
     assert deadline() == DeadlineRow(ONE, HOLD, STOCK, DUE, version=1)
     assert deadline(later) == DeadlineRow(ONE, HOLD, STOCK, at(5000), version=2)
+    hard = Allocated(reservation_id=ONE, order_id=ORDER, quantity=3, expires_at=at(6000))
+    assert deadline(hard) == DeadlineRow(ONE, HOLD, STOCK, at(6000), version=2)
     for end in (
-        allocated(),
         ReservationReleased(reservation_id=ONE, reason="x"),
         ReservationExpired(reservation_id=ONE),
+        ReservationFulfilled(reservation_id=ONE, order_id=ORDER, quantity=3),
     ):
-        assert deadline(end) is None
+        assert deadline(end) is deadline(hard, end) is None
+
+
+@pytest.mark.parametrize("first", ["order", "stock"])
+def test_a_hold_that_a_checkout_had_to_take_anew_ends_with_its_order_whichever_is_told_first(first: str) -> None:
+    line = OrderLine(some_id("line"), GAME, SELLER, "PHYSICAL", "Chess", 3, 500, 1000, reservation_id=ONE)
+    told = {"order": (ORDER, order_created(lines=(line,))), "stock": (STOCK, held(), allocated())}
+    history = History().happened(CART, CREATED, CheckoutInitiated(order_id=ORDER, payment_id=PAYMENT))
+    history = history.happened(*told.pop(first)).happened(*told.popitem()[1])
+    assert history.row(Deadlines(), (ONE, HOLD)) is None
