@@ -6,7 +6,7 @@ cancelled, only refunded, and never for more than its total.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,7 @@ from domain.money import check_amount, check_currency, check_region
 
 Kind = Literal["DIGITAL", "PHYSICAL"]
 FulfilmentStatus = Literal["PROCESSING", "SHIPPED", "DELIVERED"]
+Step = Literal["CONFIRMED", FulfilmentStatus]
 Status = Literal[
     "PENDING_PAYMENT",
     "CONFIRMED",
@@ -108,7 +109,9 @@ class OrderRefunded(Event, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An order as it stands."""
+    """An order as it stands. `status` tells what happened last, a step of the fulfilment or a refund; `step` how far
+    the fulfilment has come, refunds or not.
+    """
 
     buyer_id: UUID
     region: str
@@ -121,6 +124,7 @@ class Order(msgspec.Struct, frozen=True):
     cart_id: UUID | None = None
     shipping_address: dict[str, str] | None = None
     status: Status = "PENDING_PAYMENT"
+    step: Step | None = None
     refunded_cents: int = 0
     cancel_reason: str | None = None
 
@@ -149,11 +153,11 @@ def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 
         case _, OrderCreated():
             return Order(**msgspec.structs.asdict(event))
         case Order(), OrderConfirmed():
-            return msgspec.structs.replace(state, status="CONFIRMED", provisional=False)
+            return msgspec.structs.replace(state, status="CONFIRMED", step="CONFIRMED", provisional=False)
         case Order(), OrderCompleted() if state.is_digital:
             return msgspec.structs.replace(state, status="COMPLETED")
         case Order(), OrderStatusChanged():
-            return msgspec.structs.replace(state, status=event.status)
+            return msgspec.structs.replace(state, status=event.status, step=event.status)
         case Order(), OrderCancelled():
             return msgspec.structs.replace(state, status="CANCELLED", cancel_reason=event.reason)
         case Order(), OrderRefunded():
@@ -232,9 +236,13 @@ def confirm(order: Order, paid_at: datetime) -> list[Event]:
 
 
 def follow(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> list[Event]:
-    """Come as far as the shipments have; delivered, it is complete. An order that was refunded meanwhile stays so."""
-    steps = ["CONFIRMED", "PROCESSING", "SHIPPED", "DELIVERED"]
-    if status is None or order.status not in steps or steps.index(status) <= steps.index(order.status):
+    """Come as far as the shipments have; delivered, it is complete. It does so after a refund of a part, too, but not
+    once it is refunded or cancelled.
+    """
+    if status is None or order.step is None or order.status in {"REFUNDED", "CANCELLED"}:
+        return []
+    steps = get_args(Step)
+    if steps.index(status) <= steps.index(order.step):
         return []
     changed = OrderStatusChanged(status=status, shipment_id=shipment_id)
     return [changed, OrderCompleted()] if status == "DELIVERED" else [changed]

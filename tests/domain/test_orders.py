@@ -185,6 +185,24 @@ def test_an_order_follows_its_shipments(status: FulfilmentStatus) -> None:
     assert fold(evolve, MIXED, CONFIRMED, moved).status == status
 
 
+@pytest.mark.parametrize("begun", [(), ("PROCESSING",), ("PROCESSING", "SHIPPED")], ids=["paid", "begun", "sent"])
+def test_an_order_follows_its_shipments_after_a_refund_of_a_part(begun: tuple[FulfilmentStatus, ...]) -> None:
+    shipment = an_id("shipment")
+    moved = [OrderStatusChanged(status=status, shipment_id=shipment) for status in begun]
+    delivered = OrderStatusChanged(status="DELIVERED", shipment_id=shipment)
+    partly = given(evolve, MIXED, CONFIRMED, *moved, refunded(500, full=False))
+    partly.when(lambda o: orders.follow(o, "DELIVERED", shipment)).then(delivered, COMPLETED)
+    for status in begun:
+        partly.when(lambda o, status=status: orders.follow(o, status, shipment)).then_nothing()
+    order = fold(evolve, MIXED, CONFIRMED, *moved, refunded(500, full=False), delivered, COMPLETED)
+    assert (order.status, order.refunded_cents) == ("DELIVERED", 500)
+
+
+@pytest.mark.parametrize("history", [(), (CANCELLED,), (CONFIRMED, refunded(16999, full=True))])
+def test_an_order_unpaid_cancelled_or_refunded_follows_nothing(history: tuple[Event, ...]) -> None:
+    given(evolve, MIXED, *history).when(lambda o: orders.follow(o, "SHIPPED", an_id("shipment"))).then_nothing()
+
+
 def test_refunds_add_up_to_a_full_one() -> None:
     given(evolve, DIGITAL, CONFIRMED, COMPLETED).when(lambda o: orders.record_refund(o, 999)).then(
         refunded(999, full=False)

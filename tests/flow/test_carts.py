@@ -109,6 +109,30 @@ async def test_a_wallet_without_the_money_leaves_the_cart_as_it_was(till: Till) 
     assert await till.balance(wallet) == 0
 
 
+async def test_an_order_follows_its_shipment_to_the_end_after_a_refund_of_a_part(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(2)
+    await till.wallet(ann, 2 * 1999)
+    await till.core.carts.add(ann, game, 2)
+    order_id = (await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)).value.order_id
+    await till.settle()
+    (shipment,) = (await till.order(order_id)).shipment_ids
+    statuses = []
+    for step in (
+        till.core.orders.refund(ADMIN, order_id, 500, "a dented box"),
+        till.core.shipments.process(ADMIN, shipment),
+        till.core.orders.refund(ADMIN, order_id, 500, "another dent"),
+        till.core.shipments.ship(ADMIN, shipment, "Correios", "BR1"),
+        till.core.shipments.deliver(ADMIN, shipment),
+    ):
+        await step
+        await till.settle()
+        statuses.append((await till.order(order_id)).status)
+
+    assert statuses == ["PARTIALLY_REFUNDED", "PROCESSING", "PARTIALLY_REFUNDED", "SHIPPED", "DELIVERED"]
+    completed = [each.env.name for each in await till.core.log.read_stream(order_id)][-1]
+    assert completed == "order.completed.v1"
+
+
 async def test_low_stock_is_told_once_per_crossing(till: Till) -> None:
     ann, game = await till.person(), await till.physical_game(7)
 

@@ -39,6 +39,13 @@ def test_an_order_follows_its_shipments() -> None:
     assert order_after(order_created(), OrderConfirmed(payment_id=PAYMENT), shipped).status == "SHIPPED"
 
 
+def test_after_a_refund_of_a_part_the_status_tells_of_the_shipments_again() -> None:
+    paid = (order_created(), OrderConfirmed(payment_id=PAYMENT), refund(500, full=False))
+    delivered = OrderStatusChanged(status="DELIVERED", shipment_id=some_id("shipment"))
+    order = order_after(*paid, delivered)
+    assert (order_after(*paid).status, order.status, order.refunded_cents) == ("PARTIALLY_REFUNDED", "DELIVERED", 500)
+
+
 def test_a_cancelled_order_says_why() -> None:
     order = order_after(order_created(), OrderCancelled(reason="expired"))
     assert (order.status, order.cancel_reason, order.timeline[-1].reason) == ("CANCELLED", "expired", "expired")

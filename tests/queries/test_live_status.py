@@ -65,6 +65,7 @@ def a_purchase(owner: UUID, *, paid: bool) -> Iterator[list[Step]]:
     yield [(payment, PaymentNoticeReceived("evt_1", "payment_intent.succeeded", "applied"), None)]
     yield [(payment, PaymentCaptured(order, owner, 1499, "USD", "card"), "CAPTURED")]
     yield [(order, OrderConfirmed(payment), "CONFIRMED"), (cart, CartCompleted(order), "COMPLETED")]
+    yield [(order, OrderRefunded(payment, 1, "USD", full=False), "PARTIALLY_REFUNDED")]
     yield [(order, OrderStatusChanged("SHIPPED", uuid4()), "SHIPPED")]
     yield [(order, OrderStatusChanged("DELIVERED", uuid4()), "DELIVERED"), (order, OrderCompleted(), None)]
     refund = uuid4()
