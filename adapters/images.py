@@ -4,11 +4,13 @@ kept: no EXIF (where it was taken), no second file hidden behind the first, no f
 
 import asyncio
 import io
+import struct
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from commands.ports import Picture
 from domain.errors import Invalid
@@ -30,8 +32,22 @@ _OPTIONS: Mapping[Format, Mapping[str, object]] = {
     "WEBP": {"quality": 85, "method": 4},
 }
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
+    *(struct.error, zlib.error),
+)
 """What Pillow raises when the content is not what its head says."""
+
+_TO_UPRIGHT: Mapping[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF's orientation."""
 
 
 class PillowImages:
@@ -80,10 +96,16 @@ def _drawn(content: bytes, format: Format) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise _too_large()
         image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a JPEG is decoded no larger than is needed
-        upright = ImageOps.exif_transpose(image)
+        upright = _upright(image)
         plain = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
         plain.info.clear()
         return plain
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Not by `ImageOps.exif_transpose`: it writes the EXIF anew, and fails where that is damaged."""
+    turn = _TO_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
 
 
 def _encoded(image: Image.Image, side: int, format: Format) -> bytes:

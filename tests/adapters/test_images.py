@@ -69,6 +69,16 @@ def test_where_a_photo_was_taken_is_not_kept_but_which_way_it_is_up() -> None:
         assert opened(content).size == (20, 40)
 
 
+def test_a_photo_whose_notes_of_the_camera_are_damaged_is_drawn_upright_all_the_same() -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.5  # turned by a quarter; so many dots per inch
+    damaged = exif.tobytes().replace(b"\x01\x1a\x00\x05", b"\x01\x00\x00\x05")  # … are now its width
+
+    for format in KINDS:
+        picture = picture_of(an_image(format, (40, 20), exif=damaged))
+        assert opened(picture.full).size == opened(picture.thumbnail).size == (20, 40)
+
+
 def test_what_hides_behind_a_picture_and_all_frames_but_the_first_are_left_out() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     file = io.BytesIO()
