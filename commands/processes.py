@@ -98,9 +98,6 @@ def settlement(bus: CommandBus) -> Reactor:
             assert order is not None
             try:
                 confirmed = orders.confirm(order, env.recorded_at)
-                unit.emit(event.order_id, confirmed)
-                if confirmed:
-                    await fulfil(unit, order)
             except Conflict:
                 expired = orders.expire(order, env.recorded_at)
                 await call_off(unit, event.order_id, order, expired, env.recorded_at)
@@ -109,6 +106,10 @@ def settlement(bus: CommandBus) -> Reactor:
                 if left := payment.refundable_cents:
                     refund_id = derived("refund.late", env.event_id)
                     await emit_refund(unit, env.stream_id, refund_id, left, "order_cancelled", owed=True)
+            else:
+                unit.emit(event.order_id, confirmed)
+                if confirmed:
+                    await fulfil(unit, order)
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 

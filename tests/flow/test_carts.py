@@ -11,7 +11,7 @@ from commands.aggregates import STOCK
 from commands.bus import SYSTEM
 from domain.errors import Conflict, NotFound
 from domain.events import Event
-from domain.inventory import Allocated, LowStock, stock_id
+from domain.inventory import Allocated, LowStock, ReservationReleased, Reserved, stock_id
 from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
 from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
@@ -161,6 +161,22 @@ async def emit(till: Till, game: UUID, *events: Event) -> None:
         unit.emit(stock_id(game), list(events))
 
     await till.core.bus.run(decision, SYSTEM)
+
+
+async def test_an_order_whose_stock_is_not_there_is_neither_confirmed_nor_refunded(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(2)
+    await till.wallet(ann, 1999)
+    cart_id = (await till.core.carts.add(ann, game, 1)).value
+    placed = (await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)).value
+    (held,) = [line.reservation_id for line in (await till.order(placed.order_id)).lines]
+    assert held is not None
+    soft = Reserved(reservation_id=held, cart_id=cart_id, quantity=1, expires_at=till.clock.now())
+    await emit(till, game, ReservationReleased(reservation_id=held, reason="a mistake"), soft)
+
+    await till.settle()
+
+    assert (await till.order(placed.order_id)).status == "PENDING_PAYMENT"
+    assert (await till.payment(placed.payment_id)).status == "CAPTURED"
 
 
 async def test_an_order_of_the_shop_is_allocated_nothing_but_by_its_checkout(till: Till) -> None:
