@@ -270,12 +270,26 @@ async def call_off(unit: Unit, order_id: UUID, order: Order, cancelled: list[Eve
         unit.emit(order.cart_id, carts.abandon(cart))
 
 
-async def cancel_shipments(unit: Unit, order: Order, now: datetime) -> None:
-    """Nothing more is sent for this order."""
+async def cancel_shipments(unit: Unit, order: Order, now: datetime) -> set[UUID]:
+    """Nothing more is sent for this order; returns the shipments that had not gone yet."""
+    called_back = set()
     for shipment_id in order.shipment_ids:
         shipment = await unit.load(SHIPMENT, shipment_id)
         assert shipment is not None
-        unit.emit(shipment_id, fulfilment.cancel(shipment, now))
+        if cancelled := fulfilment.cancel(shipment, now):
+            unit.emit(shipment_id, cancelled)
+            called_back.add(shipment_id)
+    return called_back
+
+
+async def take_back(unit: Unit, order: Order, now: datetime) -> None:
+    """All the money went back: what has not been sent stays, and is in stock again."""
+    called_back = await cancel_shipments(unit, order, now)
+    for line in order.lines:
+        if line.shipment_id in called_back:
+            stock = await unit.load(STOCK, stock_id(line.game_id))
+            assert stock is not None
+            unit.emit(stock_id(line.game_id), inventory.restock(stock, line.quantity))
 
 
 async def fulfil(unit: Unit, order: Order) -> None:

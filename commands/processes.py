@@ -10,7 +10,7 @@ from uuid import UUID
 
 from commands.aggregates import LIBRARY, ORDER, PAYMENT
 from commands.bus import CommandBus
-from commands.orders import call_off, cancel_shipments, emit_refund, fulfil, release_ownership
+from commands.orders import call_off, emit_refund, fulfil, release_ownership, take_back
 from commands.ports import PersonKeys, WorkQueue
 from commands.reactors import Reactor, caused, job_for, once_for
 from domain import library, orders
@@ -140,7 +140,7 @@ def settlement(bus: CommandBus) -> Reactor:
             recorded = orders.record_refund(order, event.amount_cents)
             unit.emit(payment.order_id, recorded)
             if any(isinstance(each, OrderRefunded) and each.full for each in recorded):
-                await cancel_shipments(unit, order, env.recorded_at)
+                await take_back(unit, order, env.recorded_at)
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 

@@ -278,6 +278,11 @@ def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
     return [ReservationFulfilled(reservation_id=reservation_id, order_id=held.order_id, quantity=held.quantity)]
 
 
+def restock(stock: Stock, quantity: int) -> list[Event]:
+    """So many that were sold never left: they are on the shelf again."""
+    return [StockUpdated(total=stock.total + quantity, available=stock.available + quantity)]
+
+
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,13 @@ def test_what_an_order_holds_is_sold_or_released() -> None:
     )
 
 
+def test_what_was_sold_and_never_left_is_in_stock_again() -> None:
+    other = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
+    given(evolve, CREATED, FIVE, HELD, HARD, SOLD, other).when(lambda s: inventory.restock(s, 3)).then(
+        StockUpdated(total=5, available=4)
+    )
+
+
 def test_a_hard_hold_outlives_its_carts_time() -> None:
     given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.expire(s, LATER)).then_nothing()
 

@@ -133,6 +133,30 @@ async def test_an_order_follows_its_shipment_to_the_end_after_a_refund_of_a_part
     assert completed == "order.completed.v1"
 
 
+async def test_what_is_refunded_before_it_was_sent_is_in_stock_again(till: Till) -> None:
+    ann, seller, game = await till.person(), await till.person("SELLER"), await till.physical_game(5)
+    sent = await till.physical_game(5, seller=seller)
+    await till.wallet(ann, 4 * 1999)
+    for each, quantity in ((game, 1), (sent, 1), (game, 2)):
+        await till.core.carts.add(ann, each, quantity)
+    order_id = (await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)).value.order_id
+    await till.settle()
+    shipment = next(line.shipment_id for line in (await till.order(order_id)).lines if line.game_id == sent)
+    assert shipment is not None
+    await till.core.shipments.process(seller, shipment)
+    await till.core.shipments.ship(seller, shipment, "Correios", "BR1")
+    await till.core.orders.refund(ADMIN, order_id, 1999, "one is dented")
+    await till.settle()
+    assert await till.stock(game) == (2, 2, 0, 0)
+
+    await till.core.orders.refund(ADMIN, order_id, None, "so are the others")
+    await till.settle()
+
+    assert (await till.order(order_id)).status == "REFUNDED"
+    assert await till.stock(game) == (5, 5, 0, 0)
+    assert await till.stock(sent) == (4, 4, 0, 0)
+
+
 async def test_low_stock_is_told_once_per_crossing(till: Till) -> None:
     ann, game = await till.person(), await till.physical_game(7)
 
