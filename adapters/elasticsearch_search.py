@@ -8,8 +8,8 @@ from uuid import UUID
 
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
-from adapters.circuit import Circuit, CircuitOpen
 from adapters.elasticsearch_store import decode_documents
+from eventstore.circuit import Circuit, CircuitOpen
 from projections.game_document import EVERYWHERE, GameDocument, region_key
 from queries.ranking import Candidate
 from queries.search_port import (

@@ -11,16 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
 
 from commands.ports import ImageStoreUnavailable
+from eventstore.circuit import Circuit, CircuitOpen
 
 T = TypeVar("T")
 
 CONNECT_SECONDS, READ_SECONDS = 2, 10
 THREADS = 8
-FAILURES_TO_OPEN, OPEN_SECONDS = 3, 2.0
 
 _ABSENT = {"NoSuchKey", "404"}
 
@@ -45,7 +43,7 @@ class ImageBucket:
             ),
         )
         self._threads = ThreadPoolExecutor(THREADS, "s3")
-        self._breakers = AsyncCircuitBreakerFactory(default_threshold=FAILURES_TO_OPEN, default_ttl=OPEN_SECONDS)
+        self._circuit = Circuit("s3", _is_down)
 
     def close(self) -> None:
         """Close all connections."""
@@ -71,7 +69,15 @@ class ImageBucket:
 
     async def _ask(self, question: Callable[[], T]) -> T:
         try:
-            async with await self._breakers.get_breaker("s3"):
+            async with self._circuit.calling():
                 return await asyncio.get_running_loop().run_in_executor(self._threads, question)
-        except (BotoCoreError, ClientError, OpenedState) as error:
+        except (BotoCoreError, ClientError, CircuitOpen) as error:
             raise ImageStoreUnavailable(str(error)) from error
+
+
+def _is_down(error: BaseException) -> bool:
+    """Refusals (no such bucket, access denied) are answers: S3 is there."""
+    if isinstance(error, ClientError):
+        status: int = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        return status == 429 or status >= 500
+    return isinstance(error, BotoCoreError)

@@ -31,9 +31,9 @@ from aio_pika.robust_connection import RobustConnection
 from pamqp.common import Arguments, FieldValue
 
 from adapters.attempts import BACKOFF, MakeAttempt, attempt
-from adapters.circuit import Circuit, CircuitOpen
 from commands.ports import DeadLetter, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.circuit import Circuit, CircuitOpen
 
 DEAD_LETTER_EXCHANGE = "ludoteca.dlx"
 ATTEMPT_HEADER = "x-ludoteca-attempt"

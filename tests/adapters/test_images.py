@@ -22,6 +22,7 @@ from adapters.images import picture_of
 from commands.ports import ImageStore, ImageStoreUnavailable
 from domain import web_addresses
 from domain.errors import Invalid
+from eventstore.circuit import FAILURES_TO_OPEN
 from tests.adapters.provider_servers import unused_port
 from tests.images import an_image
 
@@ -174,8 +175,36 @@ async def test_a_bucket_that_is_not_there_is_told_as_such(s3: str) -> None:
     from adapters.image_s3 import ImageBucket
 
     bucket = ImageBucket(s3.replace("pictures", "nowhere"))
-    with pytest.raises(ImageStoreUnavailable):
-        await bucket.get("abc-full")
+    for _ in range(FAILURES_TO_OPEN + 1):  # asked each time: S3 is there
+        with pytest.raises(ImageStoreUnavailable, match="NoSuchBucket"):
+            await bucket.get("abc-full")
+    bucket.close()
+
+
+@pytest.mark.parametrize(("status", "is_left_alone"), [(None, True), (503, True), (429, True), (403, False)])
+async def test_s3_is_left_alone_when_it_gives_no_answer_or_has_too_much_to_do(
+    s3: str, status: int | None, is_left_alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.exceptions import ClientError, EndpointConnectionError
+
+    from adapters.image_s3 import ImageBucket
+
+    asked = 0
+
+    def fail(**_: object) -> None:
+        nonlocal asked
+        asked += 1
+        if status is None:
+            raise EndpointConnectionError(endpoint_url=s3)
+        told = {"Error": {"Code": str(status)}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(told, "GetObject")
+
+    bucket = ImageBucket(s3)
+    monkeypatch.setattr(bucket._s3, "get_object", fail)
+    for _ in range(2 * FAILURES_TO_OPEN):
+        with pytest.raises(ImageStoreUnavailable):
+            await bucket.get("abc-full")
+    assert asked == (FAILURES_TO_OPEN if is_left_alone else 2 * FAILURES_TO_OPEN)
     bucket.close()
 
 

@@ -34,10 +34,10 @@ from wire import Wire
 from yarl import URL
 
 from adapters.attempts import WORKER_LOST, patient
-from adapters.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
 from adapters.postgres_queue import PostgresQueue
 from adapters.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
 from commands.ports import Delivery, Job
+from eventstore.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
 
 
 @pytest.fixture

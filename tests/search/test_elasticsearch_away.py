@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from elasticsearch import AsyncElasticsearch
 
-from adapters import circuit
 from adapters.elasticsearch_search import ElasticsearchGameIndex, elasticsearch_circuit
+from eventstore import circuit
 from queries.search_port import Lookup, Order, SearchUnavailable
 from tests.search.shop import SHOP
 

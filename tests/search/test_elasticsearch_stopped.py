@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adapters import circuit
+from eventstore import circuit
 from eventstore.postgres_log import RUN_AS
 from projections import engine
 from projections.engine import Runner

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from adapters import circuit
-from adapters.circuit import FAILURES_TO_OPEN, Circuit, CircuitOpen
+from eventstore import circuit
+from eventstore.circuit import FAILURES_TO_OPEN, Circuit, CircuitOpen
 
 
 class Dependency:
