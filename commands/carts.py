@@ -51,8 +51,9 @@ class Carts:
     async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
 
-        Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with `available`),
-        already_owned, already_in_cart, currency_mismatch, cart_full, amount_too_large; Invalid("invalid_quantity").
+        Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with `available`
+        and `product_id`), already_owned, already_in_cart, currency_mismatch, cart_full, amount_too_large;
+        Invalid("invalid_quantity"); Forbidden("user_inactive").
         """
         new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
 
@@ -99,8 +100,8 @@ class Carts:
     ) -> Landed[UUID]:
         """Want another quantity of a line of the caller's cart; returns the cart's id.
 
-        Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available`), amount_too_large;
-        Invalid("invalid_quantity"); Stale, when the cart is at another version than `if_match`.
+        Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available` and `product_id`),
+        amount_too_large; Invalid("invalid_quantity"); Stale, when the cart is at another version than `if_match`.
         """
 
         async def decision(unit: Unit) -> UUID:
@@ -237,15 +238,18 @@ class Carts:
         unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "expired"))
 
     async def _extend(self, unit: Unit, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
-        """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none."""
+        """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none. What
+        another line has lost does not stand in the way: it is taken anew when that line changes, or at the checkout.
+        """
         for item in cart.items.values():
-            quantity = changed.get(item.item_id, item.quantity)
-            if quantity:
-                await self._hold(unit, cart_id, item, quantity)
-            elif item.reservation_id is not None:
-                stock = await stock_of(unit, item.game_id)
+            if item.reservation_id is None:
+                continue
+            stock, quantity = await stock_of(unit, item.game_id), changed.get(item.item_id, item.quantity)
+            if quantity == 0:
                 released = inventory.release(stock, item.reservation_id, "removed from the cart")
                 unit.emit(stock_id(item.game_id), released)
+            elif item.item_id in changed or item.reservation_id in stock.reservations:
+                await self._hold(unit, cart_id, item, quantity)
 
     async def _hold(self, unit: Unit, cart_id: UUID, item: Item, quantity: int) -> None:
         """Hold so many of a line, for as long as the cart lives from now on; digital games need no hold.

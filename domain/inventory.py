@@ -214,7 +214,7 @@ def reserve(
 ) -> list[Event]:
     """Hold some for a cart; what others held past their time is free again.
 
-    Raises Invalid("invalid_quantity"); Conflict("insufficient_stock") with `available`.
+    Raises Invalid("invalid_quantity"); Conflict("insufficient_stock") with `available` and `product_id`.
     """
     check_quantity(quantity)
     expired = expire(stock, now)
@@ -231,7 +231,7 @@ def change(
     """Hold another quantity, or the same for longer.
 
     Raises Invalid("invalid_quantity"); NotFound("reservation_not_found"); Conflict: insufficient_stock (with
-    `available`), reservation_expired, reservation_allocated.
+    `available` and `product_id`), reservation_expired, reservation_allocated.
     """
     check_quantity(quantity)
     held = _soft(stock, reservation_id, now)
@@ -322,4 +322,9 @@ def _folded(stock: Stock, events: list[Event]) -> Stock:
 
 
 def _insufficient(stock: Stock) -> Conflict:
-    return Conflict("insufficient_stock", f"only {stock.available} are available", available=stock.available)
+    return Conflict(
+        "insufficient_stock",
+        f"only {stock.available} are available",
+        available=stock.available,
+        product_id=str(stock.game_id),
+    )

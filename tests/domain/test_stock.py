@@ -74,7 +74,7 @@ def test_what_is_there_can_be_held_and_no_more() -> None:
     refusal = (
         given(evolve, CREATED, FIVE, HELD).when(lambda s: reserve(s, 3)).then_refused(Conflict, "insufficient_stock")
     )
-    assert refusal.extra == {"available": 2}
+    assert refusal.extra == {"available": 2, "product_id": str(GAME)}
 
 
 def test_a_hold_past_its_time_is_free_again_though_nobody_said_so() -> None:

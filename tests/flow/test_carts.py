@@ -157,6 +157,34 @@ async def test_what_is_refunded_before_it_was_sent_is_in_stock_again(till: Till)
     assert await till.stock(sent) == (4, 4, 0, 0)
 
 
+async def test_a_line_that_lost_its_hold_keeps_no_other_from_changing_and_is_told_of_by_name(till: Till) -> None:
+    ann, bob = await till.person(), await till.person()
+    lost, kept, third = await till.physical_game(2), await till.physical_game(5), await till.physical_game(5)
+    await till.core.carts.add(ann, lost, 2)
+    cart_id = (await till.core.carts.add(ann, kept, 1)).value
+    of_lost, of_kept = (await till.cart(cart_id)).items.values()
+    assert of_lost.reservation_id is not None
+    await till.core.inventory.release(ADMIN, lost, of_lost.reservation_id, "a mistake")
+    await till.core.carts.add(bob, lost, 1)
+
+    await till.core.carts.add(ann, third, 1)
+    await till.core.carts.change(ann, of_kept.item_id, 3)
+    for again in (
+        till.core.carts.check_out(ann, VISA, ADDRESS),
+        till.core.carts.change(ann, of_lost.item_id, 2),
+    ):
+        with pytest.raises(Conflict, match="insufficient_stock") as refused:
+            await again
+        assert refused.value.extra == {"available": 1, "product_id": str(lost)}
+    await till.core.carts.remove(ann, of_kept.item_id)
+
+    assert await till.stock(kept) == (5, 5, 0, 0)
+    await till.core.carts.change(ann, of_lost.item_id, 1)
+    assert await till.stock(lost) == (2, 0, 2, 0)
+    await till.core.carts.check_out(ann, VISA, ADDRESS)
+    assert await till.stock(lost) == (2, 0, 1, 1)
+
+
 async def test_low_stock_is_told_once_per_crossing(till: Till) -> None:
     ann, game = await till.person(), await till.physical_game(7)
 
