@@ -17,6 +17,7 @@ from domain import catalog, claims, fulfilment, inventory, orders
 from domain.cart import Cart, Item, item_of
 from domain.errors import Conflict, Forbidden, NotFound, Refused, Stale
 from domain.fulfilment import ShipmentLine
+from domain.identity import User
 from domain.ids import PLATFORM_ID, claim_id
 from domain.inventory import stock_id
 from domain.orders import OrderLine
@@ -59,9 +60,7 @@ class Carts:
 
         async def decision(unit: Unit) -> UUID:
             now, buyer_id = self._bus.clock.now(), caller.person()
-            buyer, game = await unit.load(USER, buyer_id), await unit.load(GAME, game_id)
-            if buyer is None or not buyer.may_act:
-                raise Forbidden("user_inactive", "the account is closed")
+            buyer, game = await _active(unit, buyer_id), await unit.load(GAME, game_id)
             if game is None or game.status == "DRAFT":
                 raise NotFound("product_not_found", "there is no such product")
             inventory.check_quantity(quantity)
@@ -143,16 +142,16 @@ class Carts:
         """Order what is in the caller's cart: order, payment, shipments and holds in one append.
 
         Raises NotFound("wallet_not_found"); Conflict: cart_empty (also when there is no cart), game_unavailable,
-        insufficient_stock, already_owned, insufficient_funds, wallet_inactive; Invalid("shipping_address_required").
+        insufficient_stock, already_owned, insufficient_funds, wallet_inactive; Invalid("shipping_address_required");
+        Forbidden("user_inactive").
         """
         made = Placed(uuid7(), uuid7())
 
         async def decision(unit: Unit) -> Placed:
             now = self._bus.clock.now()
             cart_id, cart = await self._own_cart(unit, caller, EMPTY)
+            buyer = await _active(unit, cart.buyer_id)
             unit.emit(cart_id, carts.check_out(cart, made.order_id, made.payment_id, now=now))
-            buyer = await unit.load(USER, cart.buyer_id)
-            assert buyer is not None
             shipments: dict[UUID, UUID] = {}
             lines = [
                 await self._line(unit, cart_id, cart, item, made.order_id, shipments) for item in cart.items.values()
@@ -313,6 +312,13 @@ def _emit_shipments(unit: Unit, order_id: UUID, lines: list[OrderLine], shipment
             if line.shipment_id == shipment_id
         ]
         unit.create(SHIPMENT, shipment_id, fulfilment.create(order_id, seller_id, sent))
+
+
+async def _active(unit: Unit, user_id: UUID) -> User:
+    user = await unit.load(USER, user_id)
+    if user is None or not user.may_act:
+        raise Forbidden("user_inactive", "the account is closed")
+    return user
 
 
 async def _existing(unit: Unit, cart_id: UUID) -> Cart:

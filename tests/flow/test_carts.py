@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from commands.aggregates import STOCK
 from commands.bus import SYSTEM
-from domain.errors import Conflict, NotFound
+from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
 from domain.inventory import Allocated, LowStock, ReservationReleased, Reserved, stock_id
 from eventstore.repository import Unit
@@ -88,6 +88,18 @@ async def test_an_order_that_nobody_paid_gives_its_stock_back(till: Till) -> Non
     assert (await till.order(placed.order_id)).status == "CANCELLED"
     assert (await till.cart(cart_id)).status == "ABANDONED"
     assert await till.stock(game) == (2, 2, 0, 0)
+
+
+async def test_a_closed_account_orders_nothing_of_what_is_in_its_cart(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(2)
+    cart_id = (await till.core.carts.add(ann, game, 2)).value
+    await till.core.accounts.deactivate(ann, ann.person())
+
+    with pytest.raises(Forbidden, match="user_inactive"):
+        await till.core.carts.check_out(ann, None, ADDRESS)
+
+    assert (await till.cart(cart_id)).status == "ACTIVE"
+    assert await till.stock(game) == (2, 0, 2, 0)
 
 
 async def test_a_wallet_without_the_money_leaves_the_cart_as_it_was(till: Till) -> None:
