@@ -77,16 +77,21 @@ class Inventory:
     ) -> Landed[UUID]:
         """Hold some softly, for a cart of another system (ADMIN, SERVICE). Returns the reservation's id.
 
-        Raises NotFound("product_not_found"); Conflict("insufficient_stock"); Invalid; Forbidden.
+        Raises NotFound("product_not_found"); Conflict: insufficient_stock, shop_cart (the cart is ours, and holds by
+        what is put into it); Invalid; Forbidden.
         """
         reservation_id = uuid7()
+
+        async def check(unit: Unit, _stock: Stock) -> None:
+            if await unit.load(CART, cart_id) is not None:
+                raise Conflict("shop_cart", "a cart of this shop holds what is put into it", cart_id=str(cart_id))
 
         def decide(stock: Stock, now: datetime) -> list[Event]:
             until = now + self._cart_ttl
             return inventory.reserve(stock, reservation_id, cart_id, quantity, until, now=now, threshold=self.low_stock)
 
         _must_serve(caller)
-        return await self._change(caller, game_id, reservation_id, decide, once)
+        return await self._change(caller, game_id, reservation_id, decide, once, check)
 
     async def allocate(
         self, caller: Caller, game_id: UUID, reservation_id: UUID, order_id: UUID, *, once: Once | None = None

@@ -243,6 +243,16 @@ async def test_an_order_whose_stock_is_not_there_is_neither_confirmed_nor_refund
     assert (await till.payment(placed.payment_id)).status == "CAPTURED"
 
 
+async def test_a_cart_of_the_shop_is_held_nothing_but_by_its_buyer(till: Till) -> None:
+    ann, game = await till.person(), await till.physical_game(5)
+    cart_id = (await till.core.carts.add(ann, game, 2)).value
+
+    with pytest.raises(Conflict, match="shop_cart"):
+        await till.core.inventory.reserve(ADMIN, game, 3, cart_id)
+
+    assert await till.stock(game) == (5, 3, 2, 0)
+
+
 async def test_an_order_of_the_shop_is_allocated_nothing_but_by_its_checkout(till: Till) -> None:
     ann, game = await till.person(), await till.physical_game(5)
     await till.core.carts.add(ann, game, 2)
