@@ -29,8 +29,8 @@ from api.services import Services
 from queries.live import LiveStatus
 
 STATIC = "/docs/static"
-UNGUARDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
-"""Paths that answer while the database is down, be it to say so."""
+UNGUARDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/", "/api/v1/images/", "/api/images/")
+"""Paths that answer while the database is down, be it to say so. (Under the last two images are only served.)"""
 
 
 def create_app(services: Services) -> FastAPI:

@@ -6,18 +6,28 @@ trial a moment later succeeds (a circuit breaker).
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 from fastapi import HTTPException
-from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import DATABASE_ERRORS, Problem, dependency_unavailable, error_response, problem_response
+from api.problems import (
+    DATABASE_ERRORS,
+    Problem,
+    dependency_unavailable,
+    error_response,
+    problem_of,
+    problem_response,
+)
+from eventstore.circuit import Call, Circuit, CircuitOpen
 
 log = logging.getLogger(__name__)
 
 FAILURES_TO_OPEN, OPEN_SECONDS = 5, 1.0
+
+_WITHOUT_DATABASE = frozenset({400, 401, 404, 405, 413, 415, 422, 429})
+"""What may be answered without a look into the database: such an answer does not show that it is there."""
 
 IMAGE_UPLOADS = ("/catalog/images", "/catalog/images/upload")
 """How the paths end that take an image's bytes."""
@@ -30,40 +40,44 @@ class Failures:
         self, app: ASGIApp, unguarded: Sequence[str] = (), dependency_errors: tuple[type[Exception], ...] = ()
     ) -> None:
         self._app, self._unguarded, self._dependency_errors = app, tuple(unguarded), dependency_errors
-        self._breakers = AsyncCircuitBreakerFactory(
-            default_threshold=FAILURES_TO_OPEN,
-            default_ttl=OPEN_SECONDS,
-            exclude=[(BaseException, lambda error: not isinstance(error, DATABASE_ERRORS))],
+        self._database = Circuit(
+            "the database",
+            lambda error: isinstance(error, DATABASE_ERRORS),
+            failures_to_open=FAILURES_TO_OPEN,
+            open_seconds=OPEN_SECONDS,
+            trial_seconds=OPEN_SECONDS,  # an answer may wait for payments, or for a client that is slow to send
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        started = False
+        status = 0
 
         async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
             await send(message)
 
+        unguarded = scope["path"].startswith(self._unguarded)
         try:
-            await self._guarded(scope, receive, watched_send)
-        except OpenedState:
+            async with nullcontext(Call()) if unguarded else self._database.calling() as call:
+                try:
+                    await self._app(scope, receive, watched_send)
+                    call.asked = status not in _WITHOUT_DATABASE
+                except Exception as error:
+                    call.asked = problem_of(error).status not in _WITHOUT_DATABASE
+                    raise
+        except CircuitOpen:
             await problem_response(dependency_unavailable(), scope)(scope, receive, send)
         except Exception as error:
-            if started:
+            if status:
                 raise
             if isinstance(error, self._dependency_errors):
                 log.warning("a dependency is down: %s", error)
                 error = dependency_unavailable()
             await error_response(error, scope)(scope, receive, send)
         return None
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith(self._unguarded):
-            return await self._app(scope, receive, send)
-        async with await self._breakers.get_breaker("database"):
-            return await self._app(scope, receive, send)
 
 
 class Heads:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 
 from api.context import CORRELATION_HEADER
 from api.fields import Body, Cents, Line, Prose
+from api.guards import FAILURES_TO_OPEN
 from api.services import GatewaySettings
 from commands.ports import InvalidSignature
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
@@ -110,21 +111,45 @@ async def test_what_is_not_foreseen_tells_nothing_but_the_trace() -> None:
     assert "Traceback" not in answer.text
 
 
-async def test_a_database_that_stays_away_is_not_asked_by_every_request() -> None:
-    asked = 0
+def away() -> tuple[httpx.AsyncClient, list[str]]:
+    """A gateway whose database is away, and which paths needed it."""
+    asked: list[str] = []
     router = APIRouter()
 
     @router.get("/api/v1/things")
     async def fail() -> None:
-        nonlocal asked
-        asked += 1
+        asked.append("/api/v1/things")
         raise psycopg.OperationalError("gone")
 
-    client = tiny(router)
+    @router.get("/api/v1/secrets")
+    async def refuse() -> None:
+        raise Unauthorized("invalid_token")
+
+    @router.get("/api/v1/images/{image_id}")
+    async def serve(image_id: str) -> str:
+        return image_id
+
+    return tiny(router), asked
+
+
+async def test_a_database_that_stays_away_is_not_asked_by_every_request() -> None:
+    client, asked = away()
     answers = [await client.get("/api/v1/things") for _ in range(20)]
 
     assert {answer.status_code for answer in answers} == {503}
-    assert asked == 5
+    assert len(asked) == FAILURES_TO_OPEN
+
+
+async def test_what_needs_no_database_does_not_show_that_it_is_there_and_images_are_served_without_it() -> None:
+    client, asked = away()
+    statuses = []
+    for _ in range(FAILURES_TO_OPEN + 1):
+        paths = ("/api/v1/secrets", "/api/v1/nothing", "/api/v1/images/a", "/api/images/b", "/api/v1/things")
+        statuses.append([(await client.get(path)).status_code for path in paths])
+
+    assert statuses[0] == [401, 404, 200, 200, 503]
+    assert statuses[-1] == [503, 503, 200, 200, 503]
+    assert len(asked) == FAILURES_TO_OPEN
 
 
 async def test_refusals_do_not_break_the_circuit() -> None:

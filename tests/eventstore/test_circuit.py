@@ -1,6 +1,7 @@
 """A dependency that is away is left alone, tried by one call now and then, and used again once it is back."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,8 @@ from eventstore.circuit import FAILURES_TO_OPEN, Circuit, CircuitOpen
 class Dependency:
     """Something behind a circuit, which counts how often it is called."""
 
-    def __init__(self) -> None:
-        self.circuit = Circuit("dependency", lambda error: isinstance(error, ConnectionError))
+    def __init__(self, **options: Any) -> None:
+        self.circuit = Circuit("dependency", lambda error: isinstance(error, ConnectionError), **options)
         self.error: Exception | None = ConnectionError("refused")
         self.calls = 0
 
@@ -81,6 +82,31 @@ async def test_one_call_alone_tries_whether_it_is_back_and_then_all_go_through()
     answered.set()
     await trial
     await dependency.call()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_trial_that_takes_long_does_not_keep_others_from_trying() -> None:
+    dependency = Dependency(trial_seconds=0.0)
+    await dependency.fail()
+    dependency.error = None
+
+    async with dependency.circuit.calling():
+        await dependency.call()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_call_that_did_not_ask_shows_nothing() -> None:
+    dependency = Dependency()
+    for _ in range(FAILURES_TO_OPEN):
+        await dependency.fail(1)
+        async with dependency.circuit.calling() as call:
+            call.asked = False
+
+    for _ in range(2):  # it is open, and is so after a trial that did not ask
+        async with dependency.circuit.calling() as trial:
+            trial.asked = False
+            with pytest.raises(CircuitOpen):
+                await dependency.call()
 
 
 @pytest.mark.usefixtures("impatient")
