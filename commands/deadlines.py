@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -19,6 +19,9 @@ from eventstore.log import AlreadyDone, Once
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
+
+AT_ONCE = 500
+"""How many deadlines are fired together, beside those that were fired before and are due still."""
 
 
 class Deadline(Protocol):
@@ -52,6 +55,9 @@ class Deadlines:
     def __init__(self, due_times: DueTimes, commands: Mapping[str, Fire], clock: Clock) -> None:
         self._due_times, self._commands, self._clock = due_times, commands, clock
         self._trouble = ""
+        self._fired: Set[UUID] = set()
+        self._lingering: Set[UUID] = set()
+        self._failed: Set[UUID] = set()
 
     async def run(self) -> None:
         """Fire deadlines as they come due, until cancelled."""
@@ -67,13 +73,20 @@ class Deadlines:
             await asyncio.sleep(POLL_SECONDS)
 
     async def fire(self) -> int:
-        """Fire all that is due now; returns how many."""
-        due = await self._due_times.due(self._clock.now(), 500)
-        await asyncio.gather(*[self._fire(deadline) for deadline in due])
-        return len(due)
+        """Fire what is due now, the longest overdue first; returns how many. One that fails is tried again next time.
 
-    async def _fire(self, deadline: Deadline) -> None:
-        key = derived("deadline", deadline.stream_id, deadline.kind, deadline.version)
+        What is due still, though it was fired the last time, takes nobody's place: so many more are asked for.
+        """
+        found = await self._due_times.due(self._clock.now(), AT_ONCE + len(self._lingering))
+        due = {derived("deadline", each.stream_id, each.kind, each.version): each for each in found}
+        outcomes = await asyncio.gather(*[self._fire(*each) for each in due.items()], return_exceptions=True)
+        failed = {key: outcome for key, outcome in zip(due, outcomes, strict=True) if outcome is not None}
+        for key in failed.keys() - self._failed:
+            log.warning("deadline %s of %s failed; trying again: %r", due[key].kind, due[key].stream_id, failed[key])
+        self._lingering, self._fired, self._failed = due.keys() & self._fired, due.keys(), failed.keys()
+        return len(due) - len(failed)
+
+    async def _fire(self, key: UUID, deadline: Deadline) -> None:
         caller = msgspec.structs.replace(SYSTEM, actor="deadline")
         with contextlib.suppress(AlreadyDone, Refused):  # fired before, or moved on: the projection is about to say so
             await self._commands[deadline.kind](caller, deadline.stream_id, Once(key))
