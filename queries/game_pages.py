@@ -7,18 +7,15 @@ may be folded later, without an event). So no page is ever served that is older 
 
 import msgspec
 
+from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
 from queries.games import Browse, Game, browse
 from queries.paging import Page
 from queries.read_models import Answer, ReadModels
 
 MAX_PAGES = 500
 
-LOOKED_THROUGH = 1000
-"""Events that are looked through for a change of a game; after more, one is taken for granted."""
-
 _LOOK = (
-    "SELECT EXISTS (SELECT 1 FROM log.events e WHERE e.position > %(seen)s"
-    f" AND e.position <= %(seen)s + {LOOKED_THROUGH} AND e.name LIKE 'game.%%') AS changed,"
+    f"SELECT {ANY_CHANGE} AS changed,"
     " EXISTS (SELECT 1 FROM read.quarantine q JOIN read.feeds f USING (feed) WHERE f.projection = 'games')"
     " AS quarantined FROM (SELECT count(*) FROM (SELECT 1 FROM {games} LIMIT 1) AS any_game) AS one"
 )
@@ -39,7 +36,7 @@ class GamePages:
 
     async def browse(self, models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
         """As `queries.games.browse`."""
-        look = await models.rows(_Look, _LOOK, seen=self._seen)
+        look = await models.rows(_Look, _LOOK, after=self._seen, upto=self._seen + LOOKED_THROUGH)
         clean = self._forget_changed(look)
         kept = self._pages.get(wanted)
         if kept is not None and clean:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
 from queries.positions import ActiveFeed
 from queries.postgres_search import PostgresGameIndex
 from queries.read_models import Answer, ReadModels
@@ -27,13 +28,7 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 2.0
 """How long searches wait for an index that has fallen behind, before PostgreSQL answers at once until it is there."""
 
-LOOKED_THROUGH = 1000
-"""Events that are looked through for a change of a game; after more, one is taken for granted."""
-
-_CHANGED = (
-    "SELECT EXISTS (SELECT 1 FROM log.events WHERE position > %(after)s AND position <= %(upto)s"
-    " AND name LIKE 'game.%%')"
-)
+_CHANGED = f"SELECT {ANY_CHANGE}"
 
 
 SearchIn = Callable[[ActiveFeed], GameSearch]
