@@ -1,9 +1,11 @@
 """Pages of games as they were last read, as long as the log says that no game has changed since.
 
-A page is kept only when it reflects the position at which it was just seen that nothing is quarantined. From then on it
-stays right until the next event of a game: the read model is a fold of those, and of nothing else (what is quarantined
-may be folded later, without an event). So no page is ever served that is older than what was projected.
+A page is kept only when it was just seen that nothing is quarantined, and it reflects that position or a later one. From
+then on it stays right until the next event of a game: the read model is a fold of those, and of nothing else (what is
+quarantined may be folded later, without an event). So no page is ever served that is older than what was projected.
 """
+
+from collections import OrderedDict
 
 import msgspec
 
@@ -12,7 +14,8 @@ from queries.games import Browse, Game, browse
 from queries.paging import Page
 from queries.read_models import Answer, ReadModels
 
-MAX_PAGES = 500
+MAX_GAMES = 2000
+"""How many games are kept on all pages together: a few megabytes, and 150 if all were as long as they may be."""
 
 _LOOK = (
     f"SELECT {ANY_CHANGE} AS changed,"
@@ -27,31 +30,45 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 class GamePages:
-    """The pages that one process keeps."""
+    """The pages that one process keeps: those that were asked for last."""
 
     def __init__(self) -> None:
-        self._pages: dict[Browse, Page[Game]] = {}
+        self._pages: OrderedDict[Browse, Page[Game]] = OrderedDict()
         self._seen = 0
         """No game has changed after the kept pages were read, up to this position."""
 
     async def browse(self, models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
         """As `queries.games.browse`."""
-        look = await models.rows(_Look, _LOOK, after=self._seen, upto=self._seen + LOOKED_THROUGH)
-        clean = self._forget_changed(look)
+        after = self._seen
+        look = await models.rows(_Look, _LOOK, after=after, upto=after + LOOKED_THROUGH)
+        clean = self._forget_changed(look, after)
         kept = self._pages.get(wanted)
         if kept is not None and clean:
+            self._pages.move_to_end(wanted)
             return Answer(kept, look.position)
         page = await browse(models, wanted)
-        if clean and page.position == look.position == self._seen and len(self._pages) < MAX_PAGES:
-            self._pages[wanted] = page.value
+        if clean and page.position >= look.position == self._seen:
+            self._keep(wanted, page.value)
         return page
 
-    def _forget_changed(self, look: Answer[list[_Look]]) -> bool:
+    def _keep(self, wanted: Browse, page: Page[Game]) -> None:
+        self._pages[wanted] = page
+        self._pages.move_to_end(wanted)
+        excess = sum(map(_weight, self._pages.values())) - MAX_GAMES
+        while excess > 0:
+            excess -= _weight(self._pages.popitem(last=False)[1])
+
+    def _forget_changed(self, look: Answer[list[_Look]], after: int) -> bool:
         """Drop all pages when one may be out of date; returns whether pages may be kept and served now."""
         found, position = look.value[0], look.position
         if position < self._seen:  # others have looked since, and know better
             return False
-        if found.changed or found.quarantined or position > self._seen + LOOKED_THROUGH:
+        if found.changed or found.quarantined or position > after + LOOKED_THROUGH:
             self._pages.clear()
         self._seen = position
         return not found.quarantined
+
+
+def _weight(page: Page[Game]) -> int:
+    """Its games; and it costs something even without any."""
+    return len(page.items) + 1

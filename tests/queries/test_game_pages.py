@@ -90,3 +90,37 @@ async def test_while_something_is_quarantined_no_page_is_kept(shop: Shop, reads:
     await titles(shop, pages)
 
     assert len(reads) == 3
+
+
+async def test_the_pages_that_were_asked_for_last_are_kept(
+    shop: Shop, reads: list[Browse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(game_pages, "MAX_GAMES", 5)
+    pages = GamePages()
+    await shop.happened(GAME, game_created(title="Celeste"))
+
+    for category in ("a", "b", "c", "d"):  # none of which there is
+        await titles(shop, pages)
+        await titles(shop, pages, category=category)
+    assert [each.category for each in reads] == [None, "a", "b", "c", "d"]
+
+    await titles(shop, pages)
+    await titles(shop, pages, category="a")
+    assert [each.category for each in reads[5:]] == ["a"]
+
+
+async def test_a_page_is_kept_though_the_log_moves_on_while_it_is_read(
+    shop: Shop, reads: list[Browse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = GamePages()
+    await shop.happened(GAME, game_created(title="Celeste"))
+    counted = game_pages.browse
+
+    async def in_a_busy_shop(models: ReadModels, wanted: Browse) -> Any:
+        await shop.happened(some_id(f"person {len(reads)}"), registered())
+        return await counted(await shop.projected(), wanted)
+
+    monkeypatch.setattr(game_pages, "browse", in_a_busy_shop)
+    assert await titles(shop, pages) == await titles(shop, pages) == ["Celeste"]
+
+    assert len(reads) == 1
