@@ -1,8 +1,8 @@
 """Pages of games as they were last read, as long as the log says that no game has changed since.
 
-A page is kept only when it was just seen that nothing is quarantined, and it reflects that position or a later one. From
-then on it stays right until the next event of a game: the read model is a fold of those, and of nothing else (what is
-quarantined may be folded later, without an event). So no page is ever served that is older than what was projected.
+A page is kept only when it was just seen that nothing is quarantined, and it reflects that position or a later one.
+From then on it stays right until the next event of a game: the read model is a fold of those, and of nothing else (what
+is quarantined may be folded later, without an event). So no page is ever served that is older than what was projected.
 """
 
 from collections import OrderedDict

@@ -1,17 +1,17 @@
 """Games: listing and editing them, browsing, searching."""
 
-from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from pydantic import AliasPath, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import OptionalCaller, SignedIn
-from api.fields import Answer, Body, Cents, Day, Line, Page, Prose, Time, Word
+from api.fields import Body, Cents, Day, Line, Page, Prose, Word
+from api.game_views import DatedGame, GameView, OfferedGame, SearchPage, TitleView, found_game
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -28,7 +28,7 @@ from queries import paging
 from queries import stock as stock_query
 from queries.read_models import Answer as Found
 from queries.read_models import ReadModels
-from queries.search import SearchItem, SearchQuery
+from queries.search import SearchQuery
 from queries.search_port import Sort as SearchSort
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
@@ -85,108 +85,6 @@ class GameChanges(Body):
     prices: Annotated[tuple[PriceFields, ...] | None, Field(max_length=300)] = None
     image_ids: Annotated[tuple[UUID, ...] | None, Field(max_length=50)] = None
     status: InitialStatus | None = None
-
-
-# -- what comes out ----------------------------------------------------------------------------------------------------
-
-
-class PriceView(Answer):
-    region: str
-    amount_cents: int
-    currency: str
-
-
-class GameView(Answer):
-    """A game; `game_id` is its `id`, by the name that other resources refer to it."""
-
-    id: UUID = Field(validation_alias=AliasPath("game_id"))
-    game_id: UUID
-    seller_id: UUID
-    sku: str
-    title: str
-    description: str
-    publisher: str
-    category: str
-    genres: list[str]
-    tags: list[str]
-    platforms: list[str]
-    release_date: date | None
-    kind: str
-    prices: list[PriceView]
-    image_ids: list[UUID]
-    status: str
-    version: int
-
-
-class DatedGame(GameView):
-    """A game, and since when."""
-
-    created_at: Time
-    updated_at: Time
-
-
-class OfferedGame(DatedGame):
-    """A game in a list: `available` tells how many of a PHYSICAL one can be had now; null for what has no end, or is
-    not on offer yet."""
-
-    available: int | None = None
-
-
-class FoundGame(Answer):
-    """A search result: `price` is that of the region asked for; `highlight` the title as HTML, matches marked."""
-
-    id: UUID = Field(validation_alias=AliasPath("game_id"))
-    game_id: UUID
-    seller_id: UUID
-    sku: str
-    title: str
-    description: str
-    publisher: str
-    category: str
-    genres: list[str]
-    tags: list[str]
-    platforms: list[str]
-    release_date: str | None
-    kind: str
-    prices: list[PriceView]
-    status: str
-    price: PriceView | None = None
-    highlight: str = ""
-
-
-class FacetCount(Answer):
-    value: str
-    count: int
-
-
-class PriceCount(Answer):
-    """How many cost from `price_min` to `price_max` cents, inclusive; null: no end."""
-
-    price_min: int
-    price_max: int | None
-    count: int
-
-
-class FacetsView(Answer):
-    genre: list[FacetCount]
-    tag: list[FacetCount]
-    platform: list[FacetCount]
-    price: list[PriceCount]
-
-
-class SearchPage(Page[FoundGame]):
-    """A page of results; `suggestion` is what may have been meant, when nothing was found as it was typed."""
-
-    total: int
-    facets: FacetsView
-    suggestion: str | None
-    engine: str
-
-
-class TitleView(Answer):
-    id: UUID = Field(validation_alias=AliasPath("game_id"))
-    game_id: UUID
-    title: str
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -326,7 +224,7 @@ async def search_games(
     result = await services.search.search(reads, query)
     page = SearchPage.model_validate(
         {
-            "items": [_found_game(item) for item in result.value.items],
+            "items": [found_game(item) for item in result.value.items],
             "next_cursor": result.value.next_cursor,
             "total": result.value.total,
             "facets": result.value.facets,
@@ -335,12 +233,6 @@ async def search_games(
         }
     )
     return page_answer(request, page, result.position)
-
-
-def _found_game(item: SearchItem) -> FoundGame:
-    game = FoundGame.model_validate(item.document)
-    price = None if item.price is None else PriceView.model_validate(item.price)
-    return game.model_copy(update={"price": price, "highlight": item.highlight})
 
 
 @router.get("/games/suggest", response_model=Page[TitleView])
