@@ -52,7 +52,8 @@ class OfferedGame(DatedGame):
 
 
 class FoundGame(Answer):
-    """A search result: `price` is that of the region asked for; `highlight` the title as HTML, matches marked."""
+    """A search result: `price` is that of the region asked for; `highlight` the title as HTML, matches marked;
+    `available` as in a list."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
     game_id: UUID
@@ -71,6 +72,7 @@ class FoundGame(Answer):
     status: str
     price: PriceView | None = None
     highlight: str = ""
+    available: int | None = None
 
 
 class FacetCount(Answer):

@@ -1,5 +1,6 @@
 """Games: listing and editing them, browsing, searching."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import OptionalCaller, SignedIn
 from api.fields import Body, Cents, Day, Line, Page, Prose, Word
-from api.game_views import DatedGame, GameView, OfferedGame, SearchPage, TitleView, found_game
+from api.game_views import DatedGame, FoundGame, GameView, OfferedGame, SearchPage, TitleView, found_game
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -222,9 +223,11 @@ async def search_games(
         cursor=cursor,
     )
     result = await services.search.search(reads, query)
+    games = [found_game(item) for item in result.value.items]
+    position = await _count(services, reads, games, result.position)
     page = SearchPage.model_validate(
         {
-            "items": [found_game(item) for item in result.value.items],
+            "items": games,
             "next_cursor": result.value.next_cursor,
             "total": result.value.total,
             "facets": result.value.facets,
@@ -232,7 +235,7 @@ async def search_games(
             "engine": result.value.engine,
         }
     )
-    return page_answer(request, page, result.position)
+    return page_answer(request, page, position)
 
 
 @router.get("/games/suggest", response_model=Page[TitleView])
@@ -251,7 +254,8 @@ async def suggest_titles(
 async def get_game(
     game_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: OptionalCaller
 ) -> Response:
-    """A game; a draft is there for its seller and for an ADMIN only."""
+    """A game; a draft is there for its seller and for an ADMIN only. How many there are changes more often than a game
+    does, whose version is the ETag: lists tell, and GET /inventory/availability/{product_id}."""
     missing = NotFound("game_not_found", "there is no such game")
     game, position = await found(services, reads, lambda models: games_query.game(models, game_id), missing)
     if game.status == "DRAFT" and not caller.may_act_for(game.seller_id):
@@ -281,11 +285,16 @@ async def _offered(
     request: Request, services: Services, reads: ReadModels, found: Found[paging.Page[games_query.Game]]
 ) -> Response:
     """A list of games, with how many there are of those that can run out."""
-    page, position = Page[OfferedGame].model_validate(found.value), found.position
-    physical = [game.game_id for game in page.items if game.kind == "PHYSICAL"]
-    if physical:
-        available = await stock_query.availabilities(reads, physical, services.clock.now())
-        position = min(position, available.position)
-        for game in page.items:
-            game.available = available.value.get(game.game_id)
-    return page_answer(request, page, position)
+    page = Page[OfferedGame].model_validate(found.value)
+    return page_answer(request, page, await _count(services, reads, page.items, found.position))
+
+
+async def _count(services: Services, reads: ReadModels, games: Sequence[OfferedGame | FoundGame], position: int) -> int:
+    """Tell of games how many there are; returns which position all of it reflects, they having been read at one."""
+    physical = [game.game_id for game in games if game.kind == "PHYSICAL"]
+    if not physical:
+        return position
+    available = await stock_query.availabilities(reads, physical, services.clock.now())
+    for game in games:
+        game.available = available.value.get(game.game_id)
+    return min(position, available.position)

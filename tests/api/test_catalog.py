@@ -265,7 +265,11 @@ async def test_a_list_tells_how_many_there_are_of_games_that_can_run_out(shop: S
     digital = await shop.game(seller)
     await shop.core.inventory.set_total(Caller(f"user:{seller.id}", seller.id, "SELLER"), UUID(boxed["id"]), 7)
 
-    for path in (f"/api/v1/games?seller_id={seller.id}", f"/api/v1/catalog/products/by-seller/{seller.id}"):
+    for path in (
+        f"/api/v1/games?seller_id={seller.id}",
+        f"/api/v1/catalog/products/by-seller/{seller.id}",
+        f"/api/v1/games/search?seller_id={seller.id}",
+    ):
         listed = await seller.get(path, headers=await shop.reached())
         available = {game["id"]: game["available"] for game in listed.json()["items"]}
         assert available == {boxed["id"]: 7, uncounted["id"]: 0, digital["id"]: None}
