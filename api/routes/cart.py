@@ -13,7 +13,7 @@ from api.auth import Buyer
 from api.fields import Answer, Body, Filled, Quantity, Time
 from api.idempotency import IdempotencyKey
 from api.reading import Reads
-from api.routes.payments import PaymentMethod, declined, secret_of, settled
+from api.routes.payments import PaymentMethod, declined, secret_of, see_anew, settled
 from api.services import Services, ServicesOf
 from commands.aggregates import CART
 from commands.bus import Caller, Landed
@@ -140,7 +140,9 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempoten
     `game_unavailable`, `already_owned`, `already_in_cart`."""
 
     async def again(done: Done) -> UUID:
-        return UUID(done.refs["cart_id"])
+        cart_id = UUID(done.refs["cart_id"])
+        await services.repository.state(CART, cart_id)  # it may have been changed since, in another process
+        return cart_id
 
     async def reply(landed: Landed[UUID]) -> Response:
         return await _cart_now(services, landed, status=201)
@@ -179,7 +181,9 @@ async def check_out(
     address = body.shipping_address.model_dump(exclude_none=True) if body.shipping_address else None
 
     async def again(done: Done) -> Placed:
-        return Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
+        placed = Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
+        await see_anew(services, placed.order_id)
+        return placed
 
     async def reply(landed: Landed[Placed]) -> Response:
         order_id = landed.value.order_id

@@ -22,6 +22,7 @@ from api.routes.payments import (
     refund_again,
     refunded,
     secret_of,
+    see_anew,
     settled,
 )
 from api.routes.receipts import ReceiptView, first_issued
@@ -122,7 +123,9 @@ async def place_order(
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: Done) -> Placed:
-        return Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
+        placed = Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
+        await see_anew(services, placed.order_id)
+        return placed
 
     async def reply(landed: Landed[Placed]) -> Response:
         order_id = landed.value.order_id
@@ -157,7 +160,8 @@ def _placed(services: Services, caller: Caller, order_id: UUID, now: OrderAndPay
 async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey) -> Response:
     """Call an order off before it is paid. 409 `order_not_cancellable`."""
 
-    async def again(_: Done) -> None: ...
+    async def again(_: Done) -> None:
+        await see_anew(services, order_id)
 
     async def reply(landed: Landed[None]) -> Response:
         now = await services.orders.settled(order_id, 0)

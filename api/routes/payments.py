@@ -15,7 +15,7 @@ from api.idempotency import IdempotencyKey
 from api.problems import Problem, problem_response
 from api.reading import Reads, found
 from api.services import Services, ServicesOf
-from commands.aggregates import PAYMENT
+from commands.aggregates import ORDER, PAYMENT
 from commands.bus import Caller, Landed
 from commands.orders import OrderAndPayment
 from domain.errors import Forbidden, Invalid, NotFound
@@ -181,6 +181,7 @@ async def pay(
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: Done) -> UUID:
+        await see_anew(services, body.order_id)
         return UUID(done.refs["payment_id"])
 
     async def reply(landed: Landed[UUID]) -> Response:
@@ -209,6 +210,14 @@ async def settled(
     """The order and payment after as long a wait as the client prefers, and a position that reflects them."""
     now = await services.orders.settled(order_id, prefer.wait_seconds)
     return now, await position_of(landed, services) if prefer.asynchronous else await services.log.head()
+
+
+async def see_anew(services: Services, order_id: UUID) -> None:
+    """Have this process see an order and its payment as they are in the log: for an answer to what was done long ago,
+    since when they may have gone on in another process. `settled` looks by itself only when it waits."""
+    order = await services.repository.state(ORDER, order_id)
+    if order is not None:
+        await services.repository.state(PAYMENT, order.payment_id)
 
 
 @router.post("/payments/webhook", response_model=Received)

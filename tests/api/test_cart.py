@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.idempotency import Answers
 from commands.aggregates import CART as CARTS
 from commands.aggregates import ORDER
 from tests.api.market import (
@@ -173,6 +174,35 @@ async def test_a_cart_is_checked_out_by_its_key_once(shop: Shop, buyer: Person, 
     bought = [await buyer.post(CHECKOUT, json=by_card(), headers=key) for _ in range(2)]
     assert bought[0].json() == bought[1].json()
     assert await numbers(shop, seller, game) == (3, 3, 0, 0)
+
+
+async def test_a_repeat_whose_answer_was_lost_shows_what_became_of_it_in_another_process(
+    shop: Shop, buyer: Person, seller: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> None: ...
+
+    monkeypatch.setattr(Answers, "keep", lost)
+    known, game = shop.core.repository._cache, await stocked(shop, seller, 5)
+    in_cart, ordering, calling_off = [
+        {"Idempotency-Key": uuid4().hex, "Prefer": "respond-async"} for _ in ("items", "checkout", "cancel")
+    ]
+
+    added = (await put_in(buyer, game, 2, **in_cart)).json()
+    before = dict(known)
+    await buyer.put(f"{CART}/items/{added['items'][0]['id']}", json={"quantity": 3})
+    known.update(before)  # as if the change was another process's
+    again = await put_in(buyer, game, 2, **in_cart)
+    assert [item["quantity"] for item in again.json()["items"]] == [3]
+
+    order_id = (await buyer.post(CHECKOUT, json=by_card(None), headers=ordering)).json()["order_id"]
+    before, path = dict(known), f"/api/v1/orders/{order_id}/cancel"
+    assert (await buyer.post(path, headers=calling_off)).json()["status"] == "CANCELLED"
+    for repeat in (
+        lambda: buyer.post(CHECKOUT, json=by_card(None), headers=ordering),
+        lambda: buyer.post(path, headers=calling_off),
+    ):
+        known.update(before)
+        assert (await repeat()).json()["status"] == "CANCELLED"
 
 
 async def test_who_does_not_wait_is_told_so(shop: Shop, buyer: Person, seller: Person) -> None:
