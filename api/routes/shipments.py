@@ -24,6 +24,9 @@ router = APIRouter(prefix="/api/v1", tags=["shipments"])
 
 MISSING = NotFound("shipment_not_found", "there is no such shipment")
 
+_ADDRESS_NEEDED = {"PENDING", "PROCESSING", "SHIPPED"}
+"""While the seller may have to do with where it goes."""
+
 
 class Dispatch(Body):
     """Who carries it, and by which number it can be followed there."""
@@ -69,7 +72,7 @@ class ShipmentView(MovedShipment):
 
 
 class AddressedShipment(ShipmentView):
-    """… and where it goes: told to those who send or get it, once it is paid."""
+    """… and where it goes, once it is paid: told to its buyer, and to its seller until it has arrived."""
 
     shipping_address: dict[str, str] | None = None
 
@@ -151,7 +154,8 @@ async def get_shipment(
     )
     _must_concern(caller, shipment)
     view = AddressedShipment.model_validate(shipment)
-    if not shipment.provisional:  # in no read model: opened by the buyer's key, from the log
+    if not shipment.provisional and (caller.may_act_for(shipment.buyer_id) or shipment.status in _ADDRESS_NEEDED):
+        # in no read model: opened by the buyer's key, from the log
         order = await services.repository.state(ORDER, shipment.order_id)
         view.shipping_address = None if order is None else order.shipping_address
     return versioned(request, view, position=position, version=shipment.version)

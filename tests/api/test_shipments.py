@@ -246,6 +246,11 @@ async def test_the_address_is_told_to_the_buyer_whoever_sends_it_and_an_admin_an
     assert (await seller.get(path)).status_code == 403
     shipment = await seller.get(f"/api/v1/shipments/{await parcels.shipment_of(seller)}")
     assert shipment.json()["shipping_address"] == HOME
+    await send(seller, shipment.json()["id"])
+    await delivered(shop, shipment.json()["id"])
+    path, now = f"/api/v1/shipments/{shipment.json()['id']}", await shop.reached()
+    told = [(await who.get(path, headers=now)).json()["shipping_address"] for who in (seller, buyer, admin)]
+    assert told == [None, HOME, HOME], "once it has arrived, the seller needs it no more"
     stored = str(await shop.core.log.read_stream_raw(parcels.order_id))
     assert ("Celeste" in stored, "Augusta" in stored) == (True, False)
 
