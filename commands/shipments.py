@@ -14,7 +14,7 @@ from commands.bus import Caller, CommandBus, Landed
 from commands.ports import CarrierSignatures
 from commands.reactors import Reactor, caused, once_for
 from domain import fulfilment, orders
-from domain.errors import Forbidden, Invalid, NotFound, Stale
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
 from domain.fulfilment import Shipment, ShipmentStatusUpdated
 from eventstore.log import Envelope, Once
@@ -25,9 +25,12 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 
 class DeliveryNotice(msgspec.Struct, frozen=True):
-    """What a carrier says of a parcel; without a time, it was delivered just now."""
+    """What a carrier says of a parcel; without a time, it was delivered just now. The signature covers the body alone:
+    only when that says which parcel it is about, nobody can turn the notice into one of another."""
 
     delivered_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    shipment_id: UUID | None = None
+    tracking_number: str | None = None
 
 
 class Shipments:
@@ -69,7 +72,8 @@ class Shipments:
     async def receive_notice(self, caller: Caller, shipment_id: UUID, body: bytes, signature: str) -> Landed[None]:
         """The carrier's signed notice that it has delivered; a repeat changes nothing.
 
-        Raises InvalidSignature; Invalid: malformed_notice, invalid_delivered_at (of the future); and as `deliver`.
+        Raises InvalidSignature; Invalid: malformed_notice, invalid_delivered_at (of the future); Conflict
+        ("wrong_shipment") when it is of another; and as `deliver`.
         """
         now = self._bus.clock.now()
         self._signatures.check(body, signature, now)
@@ -79,17 +83,25 @@ class Shipments:
             raise Invalid("malformed_notice", "the body is not a notice") from error
         if notice.delivered_at is not None and notice.delivered_at > now + CLOCK_SKEW:
             raise Invalid("invalid_delivered_at", "nothing is delivered in the future")
-        return await self.deliver(caller, shipment_id, notice.delivered_at)
+        if notice.shipment_id not in (None, shipment_id):
+            raise _wrong_shipment()
+        return await self.deliver(caller, shipment_id, notice.delivered_at, notice.tracking_number)
 
-    async def deliver(self, caller: Caller, shipment_id: UUID, at: datetime | None = None) -> Landed[None]:
+    async def deliver(
+        self, caller: Caller, shipment_id: UUID, at: datetime | None = None, tracking_number: str | None = None
+    ) -> Landed[None]:
         """The carrier has delivered it; saying so again changes nothing. Whoever calls has checked who says so.
 
-        Raises NotFound("shipment_not_found"); Conflict("shipment_not_shipped").
+        Raises NotFound("shipment_not_found"); Conflict: shipment_not_shipped; wrong_shipment, for what has another
+        tracking number than is told, if one is.
         """
 
         async def decision(unit: Unit) -> None:
             shipment = await _existing(unit, shipment_id)
-            unit.emit(shipment_id, fulfilment.deliver(shipment, at or self._bus.clock.now()))
+            events = fulfilment.deliver(shipment, at or self._bus.clock.now())
+            if tracking_number not in (None, shipment.tracking_number):
+                raise _wrong_shipment()
+            unit.emit(shipment_id, events)
 
         return await self._bus.run(decision, caller)
 
@@ -136,3 +148,7 @@ async def _existing(unit: Unit, shipment_id: UUID) -> Shipment:
     if shipment is None:
         raise NotFound("shipment_not_found", "there is no such shipment")
     return shipment
+
+
+def _wrong_shipment() -> Conflict:
+    return Conflict("wrong_shipment", "the notice is of another shipment")

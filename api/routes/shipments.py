@@ -108,8 +108,9 @@ async def receive_delivery(
     caller: OptionalCaller,
     carrier_signature: Annotated[str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")] = "",
 ) -> Response:
-    """The carrier's signed notice `{delivered_at?}`. 400 on a bad, stale or future signature; a repeat changes nothing;
-    409 `shipment_not_shipped` for what it cannot have."""
+    """The carrier's signed notice `{delivered_at?, shipment_id?, tracking_number?}`. 400 on a bad, stale or future
+    signature; a repeat changes nothing; 409 `shipment_not_shipped` for what it cannot have, `wrong_shipment` when the
+    notice names another. The signature covers the body only: a carrier that names neither leaves it to the path."""
     carrier = Caller("webhook:carrier", correlation_id=caller.correlation_id, traceparent=caller.traceparent)
     body = await request.body()
     landed = await services.shipments.receive_notice(carrier, shipment_id, body, carrier_signature)

@@ -280,6 +280,16 @@ async def test_a_notice_counts_once_by_the_time_that_it_tells(shop: Shop, buyer:
     assert (shipment["status"], datetime.fromisoformat(shipment["delivered_at"])) == ("DELIVERED", at)
 
 
+async def test_a_notice_that_names_a_parcel_counts_for_no_other(shop: Shop, buyer: Person, seller: Person) -> None:
+    mine = await shipped(shop, buyer, seller)
+    named = {"shipment_id": mine, "tracking_number": PARCEL["tracking_number"]}
+
+    for other in ({"shipment_id": str(uuid4())}, {"tracking_number": "BR2"}):
+        refused = await delivered(shop, mine, json.dumps({**named, **other}).encode())
+        assert (refused.status_code, refused.json()["code"]) == (409, "wrong_shipment")
+    assert (await delivered(shop, mine, json.dumps(named).encode())).json()["status"] == "DELIVERED"
+
+
 @pytest.mark.parametrize(
     "how", [{"secret": "whsec_another"}, {"late": 302}, {"late": -302}], ids=["forged", "stale", "of the future"]
 )
