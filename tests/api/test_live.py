@@ -261,6 +261,17 @@ async def test_whose_account_is_closed_is_refused(shop: Shop, server: Server, ad
         assert await goodbye(ws) == (4401, "user_inactive")
 
 
+async def test_whose_account_is_closed_meanwhile_hears_no_more(
+    shop: Shop, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "ACCOUNT_SECONDS", 0.02)
+    leaving = await shop.register()
+    async with server.connect() as ws:
+        assert (await greet(ws, leaving))["type"] == "ready"
+        await leaving.delete(f"/api/v1/users/{leaving.id}")
+        assert await goodbye(ws) == (4401, "user_inactive")
+
+
 async def test_a_server_that_stops_says_so_and_does_not_wait(shop: Shop, buyer: Person) -> None:
     async with serving(shop.services) as server, server.connect() as ws, server.connect() as silent:
         await greet(ws, buyer)
