@@ -20,6 +20,10 @@ class ImageFolder:
         """See `ImageStore`."""
         return await asyncio.to_thread(self._read, key)
 
+    async def exists(self, key: str) -> bool:
+        """See `ImageStore`."""
+        return await asyncio.to_thread(self._path(key).exists)
+
     def _write(self, key: str, content: bytes) -> None:
         path = self._path(key)
         if path.exists():  # what is under a key never changes

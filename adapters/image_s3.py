@@ -3,8 +3,9 @@ AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the machine's role.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -58,14 +59,20 @@ class ImageBucket:
         """See `ImageStore`."""
         return await self._ask(lambda: self._get(key))
 
+    async def exists(self, key: str) -> bool:
+        """See `ImageStore`."""
+        return await self._ask(lambda: self._exists(key))
+
     def _get(self, key: str) -> bytes | None:
-        try:
-            with self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"] as body:
-                return bytes(body.read())
-        except ClientError as error:
-            if error.response["Error"]["Code"] in _ABSENT:
-                return None
-            raise
+        with _unless_absent(), self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"] as body:
+            return bytes(body.read())
+        return None
+
+    def _exists(self, key: str) -> bool:
+        with _unless_absent():
+            self._s3.head_object(Bucket=self._bucket, Key=self._prefix + key)
+            return True
+        return False
 
     async def _ask(self, question: Callable[[], T]) -> T:
         try:
@@ -73,6 +80,16 @@ class ImageBucket:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, question)
         except (BotoCoreError, ClientError, CircuitOpen) as error:
             raise ImageStoreUnavailable(str(error)) from error
+
+
+@contextmanager
+def _unless_absent() -> Iterator[None]:
+    """Leave the block without a word when there is nothing under the key."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _ABSENT:
+            raise
 
 
 def _is_down(error: BaseException) -> bool:

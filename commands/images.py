@@ -3,6 +3,7 @@ the same picture twice is one image, and what is under an id never changes. Noth
 to images by their ids.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Iterable
 from typing import Literal
@@ -42,10 +43,16 @@ class Images:
             raise NotFound("image_not_found", "there is no such image")
         return content
 
-    async def check(self, image_ids: Iterable[UUID]) -> None:
-        """Raises Invalid("image_not_found") unless all these are there."""
-        for image_id in set(image_ids):
-            if await self._store.get(_key(image_id, "thumb")) is None:
+    async def check(self, caller: Caller, image_ids: Iterable[UUID]) -> None:
+        """For a game that shows these. Raises Forbidden("not_a_seller"); Invalid("image_not_found") unless all are
+        there."""
+        wanted = list(set(image_ids))
+        if not wanted:
+            return
+        seller_of(caller)
+        there = await asyncio.gather(*(self._store.exists(_key(image_id, "thumb")) for image_id in wanted))
+        for image_id, is_there in zip(wanted, there, strict=True):
+            if not is_there:
                 raise Invalid("image_not_found", f"there is no image {image_id}: upload it first")
 
     async def _keep(self, content: bytes) -> UUID:

@@ -309,7 +309,7 @@ class ImageStoreUnavailable(Exception):
 
 
 class ImageStore(Protocol):
-    """Keeps bytes under keys of letters, digits and dashes. What is under a key never changes. Both may raise
+    """Keeps bytes under keys of letters, digits and dashes. What is under a key never changes. All may raise
     ImageStoreUnavailable."""
 
     async def put(self, key: str, content: bytes) -> None:
@@ -317,6 +317,8 @@ class ImageStore(Protocol):
         ...
 
     async def get(self, key: str) -> bytes | None: ...
+
+    async def exists(self, key: str) -> bool: ...
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------

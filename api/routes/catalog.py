@@ -94,7 +94,7 @@ class GameChanges(Body):
 @router.post("/games", status_code=201, response_model=GameView)
 async def create_game(body: NewGame, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey) -> Response:
     """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
-    await services.images.check(body.image_ids)
+    await services.images.check(caller, body.image_ids)
 
     async def again(done: Done) -> UUID:
         return UUID(done.refs["game_id"])
@@ -113,7 +113,7 @@ async def update_game(
     game_id: UUID, body: GameChanges, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
 ) -> Response:
     """Edit or publish a game (its seller, ADMIN). 412 when If-Match is stale."""
-    await services.images.check(body.image_ids or ())
+    await services.images.check(caller, body.image_ids or ())
     changes = {name: value for name, value in body.model_dump(exclude={"status"}).items() if value is not None}
     landed = await services.catalog.update(
         caller, game_id, changes, status=body.status, expected_version=expected_version

@@ -163,6 +163,7 @@ async def test_a_store_gives_back_what_it_was_given(store: ImageStore) -> None:
 
     assert await store.get("abc-full") == b"picture"
     assert await store.get("abc-thumb") is None
+    assert (await store.exists("abc-full"), await store.exists("abc-thumb")) == (True, False)
 
 
 def test_no_half_written_file_is_left_in_the_folder(tmp_path: Path) -> None:

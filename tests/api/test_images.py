@@ -143,6 +143,18 @@ async def test_a_game_shows_only_images_that_are_there(shop: Shop, seller: Perso
         assert (answer.status_code, answer.json()["code"]) == (422, "image_not_found")
 
 
+async def test_for_a_game_of_somebody_who_may_not_sell_no_image_is_looked_for(
+    shop: Shop, seller: Person, buyer: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    game, pictures = await shop.game(seller), {"image_ids": [str(uuid4())]}
+    monkeypatch.setattr(shop.core.images, "_store", None)
+
+    listed = await buyer.post("/api/v1/games", json=a_game(**pictures))
+    edited = await buyer.put(f"/api/v1/games/{game['id']}", json=pictures)
+
+    assert [(each.status_code, each.json()["code"]) for each in (listed, edited)] == [(403, "not_a_seller")] * 2
+
+
 async def test_an_unknown_image_is_not_found(shop: Shop) -> None:
     answer = await shop.client().get(f"/api/v1/images/{uuid4()}")
 
