@@ -73,8 +73,11 @@ async def get_image(
         "Cache-Control": _FOREVER,
         "X-Content-Type-Options": "nosniff",
     }
+    known = has_tag(request, headers["ETag"])
+    if known and "*" not in request.headers["if-none-match"]:  # that names no image: there may be none
+        return Response(None, 304, headers)
     content = await services.images.read(image_id, size)
-    if has_tag(request, headers["ETag"]):
+    if known:
         return Response(None, 304, headers)
     return Response(content, 200, headers, _media_type(content))
 

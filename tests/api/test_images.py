@@ -43,14 +43,22 @@ async def test_an_uploaded_image_is_served_to_everybody(
         assert served.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_who_has_an_image_is_not_sent_it_again(shop: Shop, seller: Person) -> None:
+async def test_who_has_an_image_is_not_sent_it_again(
+    shop: Shop, seller: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = (await upload(seller, an_image())).json()["url"]
     client = shop.client()
     full, thumbnail = await client.get(url), await client.get(url + "?size=thumb")
 
-    again = await client.get(url, headers={"If-None-Match": full.headers["etag"]})
     other = await client.get(url, headers={"If-None-Match": thumbnail.headers["etag"]})
+    whatever, none = [
+        (await client.get(path, headers={"If-None-Match": "*"})).status_code
+        for path in (url, f"/api/v1/images/{uuid4()}")
+    ]
+    monkeypatch.setattr(shop.core.images, "_store", None)  # which need not be asked
+    again = await client.get(url, headers={"If-None-Match": full.headers["etag"]})
 
+    assert (whatever, none) == (304, 404)
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", full.headers["etag"])
     assert again.headers["cache-control"] == full.headers["cache-control"]
     assert other.status_code == 200
