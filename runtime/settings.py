@@ -116,12 +116,12 @@ class Settings(BaseSettings):
         description="Whether merchants' webhooks may be http, or lead to addresses that are not public: for development.",
     )
     payment_ttl_seconds: float = Field(1800, gt=0, description="How long an order may stay unpaid.")
-    cart_ttl_seconds: float = Field(900, gt=0, description="How long a cart keeps its reservations (with carts).")
-    allocation_ttl_seconds: float = Field(1800, gt=0, description="How long checked-out stock is held (with carts).")
+    cart_ttl_seconds: float = Field(900, gt=0, description="How long a cart and what it holds last after a change.")
+    allocation_ttl_seconds: float = Field(1800, gt=0, description="How long checked-out stock is held until it is paid.")
     platform_fee_bps: int = Field(
         1000, ge=0, le=10_000, description="The platform's share of a sale, in 1/100 percent."
     )
-    low_stock: int = Field(5, ge=0, description="At or below so many, stock is low (with stock).")
+    low_stock: int = Field(5, ge=0, description="A seller is told when no more than this are left.")
     workers: int = Field(16, ge=1, le=256, description="Payments that one worker process handles at once.")
     pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
 
