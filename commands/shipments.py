@@ -1,5 +1,5 @@
-"""What may change about shipments: their seller processes and ships them, the carrier's notice delivers them; and the
-order that follows them.
+"""What may change about shipments: their seller processes and ships them, the carrier's notice delivers them; and their
+order follows.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,11 @@ import msgspec
 from commands.aggregates import ORDER, SHIPMENT
 from commands.bus import Caller, CommandBus, Landed
 from commands.ports import CarrierSignatures
-from commands.reactors import Reactor, caused, once_for
 from domain import fulfilment, orders
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
-from domain.fulfilment import Shipment, ShipmentStatusUpdated
-from eventstore.log import Envelope, Once
+from domain.fulfilment import Shipment
+from eventstore.log import Once
 from eventstore.repository import Unit
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -102,6 +101,7 @@ class Shipments:
             if tracking_number not in (None, shipment.tracking_number):
                 raise _wrong_shipment()
             unit.emit(shipment_id, events)
+            await _order_follows(unit, shipment_id, shipment)
 
         return await self._bus.run(decision, caller)
 
@@ -121,26 +121,18 @@ class Shipments:
             if expected_version is not None and version != expected_version:
                 raise Stale("version_mismatch", "the shipment was changed meanwhile", version=version)
             unit.emit(shipment_id, decide(shipment, self._bus.clock.now()))
+            await _order_follows(unit, shipment_id, shipment)
             unit.refer(shipment_id=shipment_id)
 
         return await self._bus.run(decision, caller, once)
 
 
-def fulfilment_follows(bus: CommandBus) -> Reactor:
-    """Lets an order's status follow its shipments."""
-    name = "fulfilment"
-
-    async def updated(_event: ShipmentStatusUpdated, env: Envelope) -> None:
-        async def decision(unit: Unit) -> None:
-            order_id = (await _existing(unit, env.stream_id)).order_id
-            order = await unit.load(ORDER, order_id)
-            assert order is not None
-            statuses = [(await _existing(unit, shipment_id)).status for shipment_id in order.shipment_ids]
-            unit.emit(order_id, orders.follow(order, fulfilment.order_status(statuses), env.stream_id))
-
-        await bus.run(decision, caused(name, env), once_for(name, env))
-
-    return Reactor(name, {ShipmentStatusUpdated: updated})
+async def _order_follows(unit: Unit, shipment_id: UUID, shipment: Shipment) -> None:
+    """In the same append the order comes as far as its shipments have: nobody sees the one without the other."""
+    order = await unit.load(ORDER, shipment.order_id)
+    assert order is not None
+    statuses = [(await _existing(unit, each)).status for each in order.shipment_ids]
+    unit.emit(shipment.order_id, orders.follow(order, fulfilment.order_status(statuses), shipment_id))
 
 
 async def _existing(unit: Unit, shipment_id: UUID) -> Shipment:

@@ -44,7 +44,7 @@ from commands.payments import Payments
 from commands.ports import Carrier, ImageStore, PasswordHasher, PaymentProvider, WorkQueue
 from commands.reactors import Reactor
 from commands.receipt_worker import ReceiptWorker, fiscal_receipts
-from commands.shipments import Shipments, fulfilment_follows
+from commands.shipments import Shipments
 from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
@@ -266,7 +266,6 @@ class Core:
             processes.settlement(self.bus),
             Deposits(self.bus).reactor,
             stock_opened(self.bus),
-            fulfilment_follows(self.bus),
             Ledger(self.bus).reactor,
             processes.library_grants(self.bus),
             notice_processes.people_told(self.bus, self.mail_tokens),

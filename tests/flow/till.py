@@ -17,7 +17,6 @@ from commands.deposits import Deposits
 from commands.inventory import stock_opened
 from commands.ledger import Ledger
 from commands.ports import DeadLetter, Delivery, Job, JobHandler
-from commands.shipments import fulfilment_follows
 from domain.cart import Cart
 from domain.catalog import Listing, Price
 from domain.errors import Refused
@@ -80,7 +79,6 @@ class Till:
             processes.library_grants(core.bus),
             Deposits(core.bus).reactor,
             stock_opened(core.bus),
-            fulfilment_follows(core.bus),
             Ledger(core.bus).reactor,
         ]
         self._position = 0
