@@ -165,6 +165,14 @@ class Repository:
         """The state as it is now in the log."""
         return (await self.load(aggregate, stream_id))[1]
 
+    async def reread(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
+        """As `state`, but from the events alone: what is personal in them is there only if it can still be read.
+
+        A state that is kept was read before, perhaps with a key that has been destroyed since.
+        """
+        events = await self.log.read_stream(stream_id)
+        return aggregate.fold(None, [recorded.event for recorded in events])
+
     async def seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state as this process last saw it: enough for what never changes once it is there."""
         return (await self.load(aggregate, stream_id, fresh=False))[1]

@@ -255,6 +255,37 @@ async def test_the_address_is_told_to_the_buyer_whoever_sends_it_and_an_admin_an
     assert ("Celeste" in stored, "Augusta" in stored) == (True, False)
 
 
+async def test_the_address_of_who_is_forgotten_is_gone_for_all(
+    shop: Shop, buyer: Person, seller: Person, admin: Person
+) -> None:
+    parcels = await buy(shop, buyer, [(await stocked(shop, seller), 1)])
+    await parcels.becomes("CONFIRMED")
+    path = f"/api/v1/shipments/{await parcels.shipment_of(seller)}"
+    assert (await seller.get(path)).json()["shipping_address"] == HOME
+
+    assert (await admin.delete(f"/api/v1/users/{buyer.id}", params={"forget": "true"})).status_code == 204
+
+    assert (await seller.get(path)).json()["shipping_address"] is None
+    assert (await parcels.order(admin))["shipping_address"] is None
+
+
+async def test_the_order_has_come_as_far_when_the_sellers_step_is_answered(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
+    parcels = await buy(shop, buyer, [(await stocked(shop, seller), 1)])
+    await parcels.becomes("CONFIRMED")
+    mine = await parcels.shipment_of(seller)
+    for step, status in (("process", "PROCESSING"), ("ship", "SHIPPED"), ("deliver", "DELIVERED")):
+        answer = (
+            await delivered(shop, mine)
+            if step == "deliver"
+            else await move(seller, mine, step, PARCEL if step == "ship" else None)
+        )
+        reached = {"Min-Position": answer.headers["event-position"]}
+        order = (await buyer.get(f"/api/v1/orders/{parcels.order_id}", headers=reached)).json()
+        assert order["status"] == status
+
+
 # -- the carrier's notices ---------------------------------------------------------------------------------------------
 
 
