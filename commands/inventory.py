@@ -13,13 +13,14 @@ from domain import inventory
 from domain.catalog import GameCreated
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
-from domain.inventory import Stock, stock_id
+from domain.inventory import HoldName, Kind, Stock, stock_id
 from eventstore.log import Envelope, Once
 from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
 
-Decide = Callable[[Stock, datetime], list[Event]]
-Check = Callable[[Unit, Stock], Awaitable[None]]
+Find = Callable[[Stock, datetime], UUID]
+Decide = Callable[[Stock, UUID, datetime], list[Event]]
+Check = Callable[[Unit, Stock, UUID], Awaitable[None]]
 
 
 class StockNow(msgspec.Struct, frozen=True):
@@ -80,69 +81,68 @@ class Inventory:
         Raises NotFound("product_not_found"); Conflict: insufficient_stock, shop_cart (the cart is ours, and holds by
         what is put into it); Invalid; Forbidden.
         """
-        reservation_id = uuid7()
+        new = uuid7()
 
-        async def check(unit: Unit, _stock: Stock) -> None:
+        async def check(unit: Unit, _stock: Stock, _reservation_id: UUID) -> None:
             if await unit.load(CART, cart_id) is not None:
                 raise Conflict("shop_cart", "a cart of this shop holds what is put into it", cart_id=str(cart_id))
 
-        def decide(stock: Stock, now: datetime) -> list[Event]:
+        def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
             until = now + self._cart_ttl
             return inventory.reserve(stock, reservation_id, cart_id, quantity, until, now=now, threshold=self.low_stock)
 
         _must_serve(caller)
-        return await self._change(caller, game_id, reservation_id, decide, once, check)
+        return await self._change(caller, game_id, lambda _stock, _now: new, decide, once, check)
 
     async def allocate(
-        self, caller: Caller, game_id: UUID, reservation_id: UUID, order_id: UUID, *, once: Once | None = None
+        self, caller: Caller, game_id: UUID, hold: HoldName, order_id: UUID, *, once: Once | None = None
     ) -> Landed[UUID]:
         """Turn a soft hold into a hard one, for an order of another system (ADMIN, SERVICE).
 
-        Raises NotFound("reservation_not_found"); Conflict: reservation_expired, reservation_allocated,
-        reservation_in_use (it is a cart's of ours), shop_order (the order is ours); Forbidden.
+        Raises as `inventory.find`; Conflict: reservation_expired, reservation_allocated, reservation_in_use (it is a
+        cart's of ours), shop_order (the order is ours); Forbidden.
         """
 
-        async def check(unit: Unit, stock: Stock) -> None:
+        async def check(unit: Unit, stock: Stock, reservation_id: UUID) -> None:
             await _must_not_be_a_carts(unit, stock, reservation_id)
             if await unit.load(ORDER, order_id) is not None:
                 raise Conflict(
                     "shop_order", "an order of this shop holds what its checkout took", order_id=str(order_id)
                 )
 
-        def decide(stock: Stock, now: datetime) -> list[Event]:
+        def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
             return inventory.allocate(stock, reservation_id, order_id, now + self._allocation_ttl, now=now)
 
         _must_serve(caller)
-        return await self._change(caller, game_id, reservation_id, decide, once, check)
+        return await self._change(caller, game_id, _finder(hold, "SOFT"), decide, once, check)
 
     async def release(
-        self, caller: Caller, game_id: UUID, reservation_id: UUID, reason: str, *, once: Once | None = None
+        self, caller: Caller, game_id: UUID, hold: HoldName, reason: str, *, once: Once | None = None
     ) -> Landed[UUID]:
         """Give a hold up (ADMIN, SERVICE); a cart of ours that goes on takes another, if it can.
 
-        Raises NotFound("reservation_not_found"); Conflict("reservation_in_use"), when it is an order's; Forbidden.
+        Raises as `inventory.find`; Conflict("reservation_in_use"), when it is an order's; Forbidden.
         """
 
-        def decide(stock: Stock, _now: datetime) -> list[Event]:
-            released = inventory.release(stock, reservation_id, reason)
-            if not released:
-                raise NotFound("reservation_not_found", "there is no such reservation (any more)")
-            return released
+        def decide(stock: Stock, reservation_id: UUID, _now: datetime) -> list[Event]:
+            return inventory.release(stock, reservation_id, reason)
 
         _must_serve(caller)
-        return await self._change(caller, game_id, reservation_id, decide, once)
+        return await self._change(caller, game_id, _finder(hold), decide, once)
 
     async def confirm_sale(
-        self, caller: Caller, game_id: UUID, reservation_id: UUID, *, once: Once | None = None
+        self, caller: Caller, game_id: UUID, hold: HoldName, *, once: Once | None = None
     ) -> Landed[UUID]:
         """What an order of another system holds is sold (ADMIN, SERVICE).
 
-        Raises NotFound; Conflict: not_allocated, reservation_in_use; Forbidden.
+        Raises as `inventory.find`; Conflict: not_allocated, reservation_in_use; Forbidden.
         """
+
+        def decide(stock: Stock, reservation_id: UUID, _now: datetime) -> list[Event]:
+            return inventory.confirm_sale(stock, reservation_id)
+
         _must_serve(caller)
-        return await self._change(
-            caller, game_id, reservation_id, lambda stock, _: inventory.confirm_sale(stock, reservation_id), once
-        )
+        return await self._change(caller, game_id, _finder(hold), decide, once)
 
     async def expire(self, caller: Caller, stock_id: UUID, *, once: Once | None = None) -> Landed[None]:
         """A hold's deadline fired: all holds of this stock item that are past their time end, but those of orders of
@@ -160,17 +160,18 @@ class Inventory:
         self,
         caller: Caller,
         game_id: UUID,
-        reservation_id: UUID,
+        find: Find,
         decide: Decide,
         once: Once | None,
         check: Check | None = None,
     ) -> Landed[UUID]:
         async def decision(unit: Unit) -> UUID:
-            stock = await stock_of(unit, game_id)
+            stock, now = await stock_of(unit, game_id), self._bus.clock.now()
+            reservation_id = find(stock, now)
             if check is not None:
-                await check(unit, stock)
+                await check(unit, stock, reservation_id)
             await _must_not_be_an_orders(unit, stock, reservation_id)
-            unit.emit(stock_id(game_id), decide(stock, self._bus.clock.now()))
+            unit.emit(stock_id(game_id), decide(stock, reservation_id, now))
             unit.refer(reservation_id=reservation_id, product_id=game_id)
             return reservation_id
 
@@ -195,6 +196,10 @@ async def stock_of(unit: Unit, game_id: UUID) -> Stock:
     created = await unit.load(STOCK, stream_id)
     assert created is not None
     return created
+
+
+def _finder(hold: HoldName, kind: Kind | None = None) -> Find:
+    return lambda stock, now: inventory.find(stock, hold, now, kind)
 
 
 async def _now(unit: Unit, game_id: UUID) -> StockNow:

@@ -110,14 +110,28 @@ class LowStock(Event, frozen=True):
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
+Kind = Literal["SOFT", "HARD"]
+
+
 class Reservation(msgspec.Struct, frozen=True):
     """A hold on some: SOFT by a cart, HARD by an order."""
 
-    kind: Literal["SOFT", "HARD"]
+    kind: Kind
     quantity: int
     expires_at: datetime
     cart_id: UUID | None = None
     order_id: UUID | None = None
+
+
+class HoldName(msgspec.Struct, frozen=True):
+    """Which hold is meant: the one of this id, or the only one of this cart, or order. Whatever is told of it must be
+    so, its quantity among it.
+    """
+
+    reservation_id: UUID | None = None
+    cart_id: UUID | None = None
+    order_id: UUID | None = None
+    quantity: int | None = None
 
 
 class Stock(msgspec.Struct, frozen=True):
@@ -283,6 +297,29 @@ def restock(stock: Stock, quantity: int) -> list[Event]:
     return [StockUpdated(total=stock.total + quantity, available=stock.available + quantity)]
 
 
+def find(stock: Stock, name: HoldName, now: datetime, kind: Kind | None = None) -> UUID:
+    """Which hold is meant. Without its id it is looked for among those of this `kind` that are not past their time.
+
+    Raises Invalid("hold_not_named"); NotFound("reservation_not_found"); Conflict: several_reservations (with
+    `reservation_ids`), quantity_mismatch (with `quantity`).
+    """
+    if name.reservation_id is not None:
+        found = {name.reservation_id: _held(stock, name.reservation_id)}
+    elif name.cart_id is None and name.order_id is None:
+        raise Invalid("hold_not_named", "name a hold by its reservation_id, or by its cart or order")
+    else:
+        found = {key: held for key, held in stock.reservations.items() if _lasts(held, now, kind)}
+    fits = {key: held for key, held in found.items() if _is_of(held, name)}
+    if not fits:
+        raise _not_found()
+    if len(fits) > 1:
+        raise Conflict("several_reservations", "name one of them", reservation_ids=sorted(map(str, fits)))
+    ((reservation_id, held),) = fits.items()
+    if name.quantity not in (None, held.quantity):
+        raise Conflict("quantity_mismatch", f"it holds {held.quantity}", quantity=held.quantity)
+    return reservation_id
+
+
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
@@ -295,8 +332,20 @@ def check_quantity(quantity: int) -> None:
 def _held(stock: Stock, reservation_id: UUID) -> Reservation:
     held = stock.reservations.get(reservation_id)
     if held is None:
-        raise NotFound("reservation_not_found", "there is no such reservation (any more)")
+        raise _not_found()
     return held
+
+
+def _not_found() -> NotFound:
+    return NotFound("reservation_not_found", "there is no such reservation (any more)")
+
+
+def _lasts(held: Reservation, now: datetime, kind: Kind | None) -> bool:
+    return kind in (None, held.kind) and (held.kind == "HARD" or now < held.expires_at)
+
+
+def _is_of(held: Reservation, name: HoldName) -> bool:
+    return name.cart_id in (None, held.cart_id) and name.order_id in (None, held.order_id)
 
 
 def _soft(stock: Stock, reservation_id: UUID, now: datetime) -> Reservation:

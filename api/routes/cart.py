@@ -136,7 +136,7 @@ class CheckedOut(Answer):
 
 @router.post("/items", status_code=201, response_model=CartView)
 async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempotency: IdempotencyKey) -> Response:
-    """Put a product into one's cart. 409 `insufficient_stock` with `available`, `currency_mismatch`,
+    """Put a product into one's cart. 409 `insufficient_stock` with `available` and `product_id`, `currency_mismatch`,
     `game_unavailable`, `already_owned`, `already_in_cart`."""
 
     async def again(done: Done) -> UUID:
@@ -156,7 +156,7 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempoten
 async def change_item(
     item_id: UUID, body: ItemQuantity, services: ServicesOf, caller: Buyer, if_match: ExpectedVersion
 ) -> Response:
-    """Want another quantity of a line. 409 `insufficient_stock` with `available`."""
+    """Want another quantity of a line. 409 `insufficient_stock` with `available` and `product_id`."""
     return await _cart_now(services, await services.carts.change(caller, item_id, body.quantity, if_match=if_match))
 
 

@@ -16,7 +16,7 @@ from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
 from commands.bus import Landed
 from domain.errors import Forbidden, NotFound
-from domain.inventory import Stock, stock_id
+from domain.inventory import HoldName, Stock, stock_id
 from eventstore.log import Done, Once
 from queries import stock as stock_query
 
@@ -46,18 +46,29 @@ class NewReservation(Body):
 
 
 class Allocation(Body):
-    """Which soft hold is an order's from now on."""
+    """Which soft hold is an order's from now on: the one of this id, or the only one that this cart has of the product.
+    A `quantity` must be the hold's."""
 
     product_id: UUID
-    reservation_id: UUID
     order_id: UUID
+    reservation_id: UUID | None = None
+    cart_id: UUID | None = None
+    quantity: Quantity | None = None
 
 
 class HoldRef(Body):
-    """Which hold."""
+    """Which hold: the one of this id, or the only one that this cart, or order, has of the product. A `quantity` must
+    be the hold's."""
 
     product_id: UUID
-    reservation_id: UUID
+    reservation_id: UUID | None = None
+    cart_id: UUID | None = None
+    order_id: UUID | None = None
+    quantity: Quantity | None = None
+
+    def name(self) -> HoldName:
+        """Which hold is meant."""
+        return HoldName(self.reservation_id, self.cart_id, self.order_id, self.quantity)
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -117,7 +128,8 @@ async def set_stock(body: StockCount, services: ServicesOf, caller: SignedIn, if
 
 @router.post("/reserve", status_code=201, response_model=ReservationView)
 async def reserve(body: NewReservation, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
-    """Hold some softly (SERVICE, ADMIN). 409 `insufficient_stock` with `available`."""
+    """Hold some softly (SERVICE, ADMIN). 409 `insufficient_stock` with `available` and `product_id`; `shop_cart` for a
+    cart of this shop, which holds what is put into it."""
 
     async def command(once: Once | None) -> Landed[UUID]:
         return await services.inventory.reserve(caller, body.product_id, body.quantity, body.cart_id, once=once)
@@ -127,22 +139,25 @@ async def reserve(body: NewReservation, services: ServicesOf, caller: Service, i
 
 @router.post("/allocate", response_model=ReservationView)
 async def allocate(body: Allocation, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
-    """Make a soft hold an order's (SERVICE, ADMIN). 409 `reservation_expired`, `reservation_allocated`."""
+    """Make a soft hold an order's (SERVICE, ADMIN). Refused as a release is, but `reservation_in_use` when a cart of
+    this shop has it; also 409 `reservation_expired`, `reservation_allocated`; `shop_order`: the order is this shop's."""
+    hold = HoldName(body.reservation_id, body.cart_id, quantity=body.quantity)
 
     async def command(once: Once | None) -> Landed[UUID]:
-        return await services.inventory.allocate(caller, body.product_id, body.reservation_id, body.order_id, once=once)
+        return await services.inventory.allocate(caller, body.product_id, hold, body.order_id, once=once)
 
     return await _changed(services, idempotency, body.product_id, command, ended="RELEASED")
 
 
 @router.post("/release", response_model=ReservationView)
 async def release(body: HoldRef, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
-    """Give a hold up (SERVICE, ADMIN). 404 `reservation_not_found`; 409 `reservation_in_use` when an order of ours has
-    it."""
+    """Give a hold up (SERVICE, ADMIN). 404 `reservation_not_found`; 409 `several_reservations` with `reservation_ids`,
+    `quantity_mismatch` with the hold's `quantity`, `reservation_in_use` when an order of this shop has it; 422
+    `hold_not_named` without id, cart and order."""
 
     async def command(once: Once | None) -> Landed[UUID]:
         return await services.inventory.release(
-            caller, body.product_id, body.reservation_id, "released by an operator", once=once
+            caller, body.product_id, body.name(), "released by an operator", once=once
         )
 
     return await _changed(services, idempotency, body.product_id, command, ended="RELEASED")
@@ -150,10 +165,10 @@ async def release(body: HoldRef, services: ServicesOf, caller: Service, idempote
 
 @router.post("/confirm-sale", response_model=ReservationView)
 async def confirm_sale(body: HoldRef, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
-    """What an order holds is sold (SERVICE, ADMIN). 409 `not_allocated`; `reservation_in_use` when it is ours."""
+    """What an order holds is sold (SERVICE, ADMIN). Refused as a release is; also 409 `not_allocated`."""
 
     async def command(once: Once | None) -> Landed[UUID]:
-        return await services.inventory.confirm_sale(caller, body.product_id, body.reservation_id, once=once)
+        return await services.inventory.confirm_sale(caller, body.product_id, body.name(), once=once)
 
     return await _changed(services, idempotency, body.product_id, command, ended="SOLD")
 

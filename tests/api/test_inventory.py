@@ -141,6 +141,32 @@ async def test_another_system_holds_allocates_and_sells(shop: Shop, seller: Pers
     assert await numbers(shop, seller, game) == (2, 2, 0, 0)
 
 
+async def test_another_system_names_a_hold_by_its_cart_or_order(shop: Shop, seller: Person) -> None:
+    service, game = await shop.register("SERVICE"), await stocked(shop, seller, 9)
+    cart, order = {"cart_id": str(uuid4())}, {"order_id": str(uuid4())}
+
+    async def told(what: str, **more: object) -> tuple[int, str]:
+        answer = await service.post(f"/api/v1/inventory/{what}", json={"product_id": game["id"], **more})
+        return answer.status_code, answer.json().get("code") or answer.json()["status"]
+
+    assert await told("release", **cart) == (404, "reservation_not_found")
+    await reserve(service, game, 3, **cart)
+    assert await told("allocate", **cart) == (422, "invalid_request")
+    assert await told("allocate", **order) == await told("release") == (422, "hold_not_named")
+    assert await told("allocate", **cart, **order, quantity=2) == (409, "quantity_mismatch")
+    assert await told("allocate", **cart, **order, quantity=3) == (200, "HARD")
+    assert await told("allocate", **cart, **order) == (404, "reservation_not_found")
+    assert await told("confirm-sale", order_id=str(uuid4())) == (404, "reservation_not_found")
+    assert await told("confirm-sale", **order, quantity=3) == (200, "SOLD")
+    first = (await reserve(service, game, 2, **cart)).json()["reservation_id"]
+    await reserve(service, game, 1, **cart)
+    assert await told("release", **cart) == (409, "several_reservations")
+    assert await told("release", reservation_id=first, cart_id=str(uuid4())) == (404, "reservation_not_found")
+    assert await told("release", reservation_id=first, **cart, quantity=2) == (200, "RELEASED")
+    assert await told("release", **cart, quantity=1) == (200, "RELEASED")
+    assert await numbers(shop, seller, game) == (6, 6, 0, 0)
+
+
 async def test_what_an_order_or_a_cart_counts_on_no_other_system_ends(
     shop: Shop, seller: Person, buyer: Person, admin: Person
 ) -> None:

@@ -13,6 +13,7 @@ from domain.errors import Conflict, Invalid, NotFound, Refused
 from domain.events import Event
 from domain.inventory import (
     Allocated,
+    HoldName,
     LowStock,
     ReservationChanged,
     ReservationExpired,
@@ -47,6 +48,17 @@ def reserve(
         now=now,
         threshold=threshold,  # type: ignore[arg-type]
     )
+
+
+def test_a_hold_past_its_time_is_not_found_by_its_cart_and_a_newer_one_is() -> None:
+    anew = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
+    stock, by_cart = fold(evolve, CREATED, FIVE, HELD, anew), HoldName(cart_id=CART)
+
+    assert inventory.find(stock, by_cart, SOON) == R2
+    assert inventory.find(stock, HoldName(R1), LATER) == R1
+    for now, refused in ((NOON, Conflict), (LATER, NotFound)):
+        with pytest.raises(refused):
+            inventory.find(stock, by_cart, now)
 
 
 def counts(*events: Event) -> tuple[int, int, int, int]:

@@ -11,7 +11,7 @@ from commands.aggregates import STOCK
 from commands.bus import SYSTEM
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
-from domain.inventory import Allocated, LowStock, ReservationReleased, Reserved, stock_id
+from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved, stock_id
 from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
 from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
@@ -176,7 +176,7 @@ async def test_a_line_that_lost_its_hold_keeps_no_other_from_changing_and_is_tol
     cart_id = (await till.core.carts.add(ann, kept, 1)).value
     of_lost, of_kept = (await till.cart(cart_id)).items.values()
     assert of_lost.reservation_id is not None
-    await till.core.inventory.release(ADMIN, lost, of_lost.reservation_id, "a mistake")
+    await till.core.inventory.release(ADMIN, lost, HoldName(of_lost.reservation_id), "a mistake")
     await till.core.carts.add(bob, lost, 1)
 
     await till.core.carts.add(ann, third, 1)
@@ -260,7 +260,7 @@ async def test_an_order_of_the_shop_is_allocated_nothing_but_by_its_checkout(til
     held = (await till.core.inventory.reserve(ADMIN, game, 3, uuid7())).value
 
     with pytest.raises(Conflict, match="shop_order"):
-        await till.core.inventory.allocate(ADMIN, game, held, ours)
+        await till.core.inventory.allocate(ADMIN, game, HoldName(held), ours)
 
     assert await till.stock(game) == (5, 0, 3, 2)
 
@@ -275,7 +275,7 @@ async def test_a_hold_in_the_name_of_an_order_that_does_not_have_it_can_be_given
     await till.core.orders.cancel(ann, ours)
     assert await till.stock(game) == (5, 2, 0, 3)
 
-    await till.core.inventory.release(ADMIN, game, held, "nobody wants it")
+    await till.core.inventory.release(ADMIN, game, HoldName(held), "nobody wants it")
 
     assert await till.stock(game) == (5, 5, 0, 0)
 
@@ -287,7 +287,7 @@ async def test_what_an_order_of_the_shop_holds_ends_with_it_and_another_systems_
     await till.core.carts.add(ann, game, 2)
     await till.core.carts.check_out(ann, None, ADDRESS)
     held = (await till.core.inventory.reserve(ADMIN, game, 3, uuid7())).value
-    await till.core.inventory.allocate(ADMIN, game, held, uuid7())
+    await till.core.inventory.allocate(ADMIN, game, HoldName(held), uuid7())
     till.clock.advance(30 * MINUTE)
 
     await till.core.inventory.expire(SYSTEM, stock_id(game))

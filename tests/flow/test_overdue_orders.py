@@ -17,7 +17,7 @@ from domain import payments
 from domain.catalog import Listing, Price
 from domain.errors import Conflict
 from domain.events import Event
-from domain.inventory import ReservationExpired, stock_id
+from domain.inventory import HoldName, ReservationExpired, stock_id
 from domain.payments import Method
 from eventstore.clock import ManualClock
 from eventstore.repository import Unit
@@ -137,8 +137,8 @@ async def test_what_another_system_holds_is_given_up_when_its_time_is_over(shop:
     allocated, released, kept = [
         (await shop.core.inventory.reserve(SERVICE, game, n, uuid7())).value for n in (1, 2, 3)
     ]
-    await shop.core.inventory.allocate(SERVICE, game, allocated, uuid7())
-    await shop.core.inventory.release(SERVICE, game, released, "not needed")
+    await shop.core.inventory.allocate(SERVICE, game, HoldName(allocated), uuid7())
+    await shop.core.inventory.release(SERVICE, game, HoldName(released), "not needed")
 
     async def ended() -> tuple[Event, str | None]:
         last = (await shop.core.log.read_stream(stock_id(game)))[-1]
