@@ -140,7 +140,7 @@ async def reserve(body: NewReservation, services: ServicesOf, caller: Service, i
 @router.post("/allocate", response_model=ReservationView)
 async def allocate(body: Allocation, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
     """Make a soft hold an order's (SERVICE, ADMIN). Refused as a release is, but `reservation_in_use` when a cart of
-    this shop has it; also 409 `reservation_expired`, `reservation_allocated`; `shop_order`: the order is this shop's."""
+    this shop has it; also 409 `reservation_expired`, `reservation_allocated`; `shop_order`: it is this shop's."""
     hold = HoldName(body.reservation_id, body.cart_id, quantity=body.quantity)
 
     async def command(once: Once | None) -> Landed[UUID]:
