@@ -24,7 +24,7 @@ ALIASES: Sequence[tuple[str, str, str]] = (
     ("PUT", "/api/v1/users/{user_id}", "/users/{user_id}"),
     ("DELETE", "/api/v1/users/{user_id}", "/users/{user_id}"),
     # catalog
-    ("GET", "/api/v1/games", "/api/catalog/products/browse"),
+    ("GET", "/api/v1/games", "/api/v1/catalog/products/browse"),
     ("GET", "/api/v1/games/search", "/jogos/busca"),
     ("POST", "/api/v1/catalog/images", "/api/v1/catalog/images/upload"),
     ("POST", "/api/v1/catalog/images/from-url", "/api/v1/catalog/images/upload-url"),
