@@ -53,7 +53,7 @@ class OfferedGame(DatedGame):
 
 class FoundGame(Answer):
     """A search result: `price` is that of the region asked for; `highlight` the title as HTML, matches marked;
-    `available` as in a list."""
+    `image_ids` and `available` as in a list."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
     game_id: UUID
@@ -72,6 +72,7 @@ class FoundGame(Answer):
     status: str
     price: PriceView | None = None
     highlight: str = ""
+    image_ids: list[UUID] = Field(default_factory=list)
     available: int | None = None
 
 
@@ -111,7 +112,7 @@ class TitleView(Answer):
 
 
 def found_game(item: SearchItem) -> FoundGame:
-    """A search result, but for how many there are."""
+    """A search result, but for its images and how many there are."""
     game = FoundGame.model_validate(item.document)
     price = None if item.price is None else PriceView.model_validate(item.price)
     return game.model_copy(update={"price": price, "highlight": item.highlight})

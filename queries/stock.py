@@ -29,6 +29,14 @@ class Stock(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """What a list of games shows of one beside what it is found by: `available` as in `Availability`."""
+
+    product_id: UUID
+    available: int | None
+    image_ids: list[UUID]
+
+
 class Availability(msgspec.Struct, frozen=True):
     """How many of a game can be had right now; None when there is no end of them, for it is digital."""
 
@@ -96,10 +104,8 @@ async def availability(models: ReadModels, product_id: UUID, now: datetime) -> A
     return await models.first(Availability, query + " AND g.status <> 'DRAFT'", id=product_id, now=now)
 
 
-async def availabilities(
-    models: ReadModels, product_ids: Sequence[UUID], now: datetime
-) -> Answer[dict[UUID, int | None]]:
-    """How many of each of these games can be had: None without end. Drafts are left out."""
-    query = f"SELECT g.game_id AS product_id, {_AVAILABLE} FROM {_SOURCE} WHERE g.game_id = ANY (%(ids)s)"
-    found = await models.rows(Availability, query + " AND g.status <> 'DRAFT'", ids=list(product_ids), now=now)
-    return found.map(lambda rows: {row.product_id: row.available for row in rows})
+async def offers(models: ReadModels, product_ids: Sequence[UUID], now: datetime) -> Answer[dict[UUID, Offer]]:
+    """How many of each of these games can be had, and its images. Drafts are left out."""
+    query = f"SELECT g.game_id AS product_id, {_AVAILABLE}, g.image_ids FROM {_SOURCE} WHERE g.game_id = ANY (%(ids)s)"
+    found = await models.rows(Offer, query + " AND g.status <> 'DRAFT'", ids=list(product_ids), now=now)
+    return found.map(lambda rows: {row.product_id: row for row in rows})

@@ -224,7 +224,10 @@ async def search_games(
     )
     result = await services.search.search(reads, query)
     games = [found_game(item) for item in result.value.items]
-    position = await _count(services, reads, games, result.position)
+    offers = await _offers(services, reads, games)
+    for game in games:
+        if offer := offers.value.get(game.game_id):
+            game.available, game.image_ids = offer.available, offer.image_ids
     page = SearchPage.model_validate(
         {
             "items": games,
@@ -235,7 +238,7 @@ async def search_games(
             "engine": result.value.engine,
         }
     )
-    return page_answer(request, page, position)
+    return page_answer(request, page, min(result.position, offers.position))
 
 
 @router.get("/games/suggest", response_model=Page[TitleView])
@@ -286,15 +289,16 @@ async def _offered(
 ) -> Response:
     """A list of games, with how many there are of those that can run out."""
     page = Page[OfferedGame].model_validate(found.value)
-    return page_answer(request, page, await _count(services, reads, page.items, found.position))
-
-
-async def _count(services: Services, reads: ReadModels, games: Sequence[OfferedGame | FoundGame], position: int) -> int:
-    """Tell of games how many there are; returns which position all of it reflects, they having been read at one."""
-    physical = [game.game_id for game in games if game.kind == "PHYSICAL"]
+    physical = [game for game in page.items if game.kind == "PHYSICAL"]
     if not physical:
-        return position
-    available = await stock_query.availabilities(reads, physical, services.clock.now())
-    for game in games:
-        game.available = available.value.get(game.game_id)
-    return min(position, available.position)
+        return page_answer(request, page, found.position)
+    offers = await _offers(services, reads, physical)
+    for game in physical:
+        game.available = offers.value[game.game_id].available if game.game_id in offers.value else None
+    return page_answer(request, page, min(found.position, offers.position))
+
+
+async def _offers(
+    services: Services, reads: ReadModels, games: Sequence[OfferedGame | FoundGame]
+) -> Found[dict[UUID, stock_query.Offer]]:
+    return await stock_query.offers(reads, [game.game_id for game in games], services.clock.now())

@@ -144,7 +144,9 @@ async def test_an_image_from_a_url_is_served_as_one_of_ours(
 async def test_a_game_shows_only_images_that_are_there(shop: Shop, seller: Person) -> None:
     image_id = (await upload(seller, an_image())).json()["image_id"]
     game = await shop.game(seller, image_ids=[image_id])
-    assert game["image_ids"] == [image_id]
+    found = await seller.get(f"/api/v1/games/search?seller_id={seller.id}", headers=await shop.reached())
+    shown = {each["id"]: each["image_ids"] for each in found.json()["items"]}
+    assert game["image_ids"] == shown[game["id"]] == [image_id]
 
     path, unknown = f"/api/v1/games/{game['id']}", {"image_ids": [image_id, str(uuid4())]}
     for answer in (await seller.put(path, json=unknown), await seller.post("/api/v1/games", json=a_game(**unknown))):
