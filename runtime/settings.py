@@ -117,7 +117,9 @@ class Settings(BaseSettings):
     )
     payment_ttl_seconds: float = Field(1800, gt=0, description="How long an order may stay unpaid.")
     cart_ttl_seconds: float = Field(900, gt=0, description="How long a cart and what it holds last after a change.")
-    allocation_ttl_seconds: float = Field(1800, gt=0, description="How long checked-out stock is held until it is paid.")
+    allocation_ttl_seconds: float = Field(
+        1800, gt=0, description="How long checked-out stock is held until it is paid."
+    )
     platform_fee_bps: int = Field(
         1000, ge=0, le=10_000, description="The platform's share of a sale, in 1/100 percent."
     )
