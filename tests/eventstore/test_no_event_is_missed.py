@@ -12,8 +12,11 @@ from contextlib import aclosing
 from uuid import UUID
 
 import msgspec
+import pytest
 from busy_logs import IdentityLog, Seen, append_for, open_busy_log
 from notes import admin
+
+pytestmark = pytest.mark.soak
 
 SECONDS = float(os.environ.get("LUDOTECA_TEST_SOAK_SECONDS", "10"))
 PROCESSES = 4

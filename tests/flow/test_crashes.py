@@ -15,6 +15,8 @@ import pytest
 
 from tests.flow.instance import SLOW, VISA, Instance, Person, eventually
 
+pytestmark = pytest.mark.soak
+
 BUYERS, GAMES, ROUNDS = 6, 30, 1
 VICTIMS = ("worker", "projector", "api", "provider")
 RECEIPT_CREATED = "payment.fiscal.receipt.created.v1"
