@@ -21,6 +21,9 @@ from tests import services
 from tests.flow.instance import VISA, Instance, eventually, free_port, running
 
 BUYERS, UNITS, CLIENTS = 1000, 100, 8
+PATIENT = {"LUDOTECA_PAYMENT_TIMEOUT_SECONDS": "20", "LUDOTECA_PAYMENT_RETRY_SECONDS": "0.5,1,2,4"}
+"""No payment may fail for a machine that is busy: what it held would be free again."""
+
 ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
 CHECKOUT = {"payment_method": {"type": "card", "token": VISA}, "shipping_address": ADDRESS}
 
@@ -28,7 +31,7 @@ CHECKOUT = {"payment_method": {"type": "card", "token": VISA}, "shipping_address
 @pytest.fixture(scope="module")
 def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     database = services.create_database(postgres_url, template=postgres_template)
-    with running(tmp_path_factory.mktemp("home"), database, {}) as instance:
+    with running(tmp_path_factory.mktemp("home"), database, PATIENT) as instance:
         yield instance
     services.drop_database(database)
 
