@@ -20,11 +20,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """A fact. Subclasses hold the payload of one wire name.
 
     `PERSON` names the payload field with the id of the person whose key encrypts the personal fields; empty means
-    that the stream itself is the person's.
+    that the stream itself is the person's. `KIND` is the kind of stream that holds it: a stream has one for ever.
     """
 
     NAME: ClassVar[str] = ""
     PERSON: ClassVar[str] = ""
+    KIND: ClassVar[str] = ""
 
 
 E = TypeVar("E", bound=Event)
@@ -33,13 +34,16 @@ EVENTS: dict[str, type[Event]] = {}
 """Every current event class by its wire name."""
 
 
-def event(name: str, *, person: str = "") -> Callable[[type[E]], type[E]]:
-    """Register a class under its wire name. Raises ValueError when the name is taken."""
+def event(name: str, *, person: str = "", kind: str = "") -> Callable[[type[E]], type[E]]:
+    """Register a class under its wire name; its stream's kind is that name's first word unless `kind` says otherwise.
+
+    Raises ValueError when the name is taken.
+    """
 
     def register(cls: type[E]) -> type[E]:
         if name in EVENTS:
             raise ValueError(f"two events are named {name}")
-        cls.NAME, cls.PERSON = name, person
+        cls.NAME, cls.PERSON, cls.KIND = name, person, kind or name.split(".", maxsplit=1)[0]
         EVENTS[name] = cls
         return cls
 

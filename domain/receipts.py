@@ -30,7 +30,7 @@ def receipt_id(order_id: UUID, seller_id: UUID) -> UUID:
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-@event("payment.fiscal.number.given.v1")
+@event("payment.fiscal.number.given.v1", kind="fiscal_book")
 class FiscalNumberGiven(Event, frozen=True):
     """The book gave out its next number."""
 
@@ -40,7 +40,7 @@ class FiscalNumberGiven(Event, frozen=True):
     year: int
 
 
-@event("payment.fiscal.receipt.requested.v1")
+@event("payment.fiscal.receipt.requested.v1", kind="receipt")
 class FiscalReceiptRequested(Event, frozen=True):
     """The operator is to be told; `amount_cents` is what the order's lines of this seller cost."""
 
@@ -52,7 +52,7 @@ class FiscalReceiptRequested(Event, frozen=True):
     currency: str
 
 
-@event("payment.fiscal.receipt.created.v1")
+@event("payment.fiscal.receipt.created.v1", kind="receipt")
 class FiscalReceiptCreated(Event, frozen=True):
     """The operator has it; `url` is where people see it."""
 
@@ -65,7 +65,7 @@ class FiscalReceiptCreated(Event, frozen=True):
     url: str | None = None
 
 
-@event("payment.fiscal.receipt.failed.v1")
+@event("payment.fiscal.receipt.failed.v1", kind="receipt")
 class FiscalReceiptFailed(Event, frozen=True):
     """The operator did not take it, after so many attempts. It keeps its number, for an operator's redrive."""
 

@@ -5,7 +5,7 @@ JSON, with the stream id and the field's name as associated data, so that a ciph
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import urandom
 from typing import Any, ClassVar, Protocol, get_args, get_type_hints
 from uuid import UUID
@@ -13,6 +13,8 @@ from uuid import UUID
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from eventstore.log import WrongKind
 
 KeyOf = Callable[[UUID], bytes | None]
 Payload = dict[str, Any]  # any JSON object: what an upcaster works on
@@ -34,6 +36,20 @@ class UnknownEvent(Exception):
 
 class MissingKey(Exception):
     """A personal field cannot be written: its person has no key (never had one, or was forgotten)."""
+
+
+def kind_of(event: type[msgspec.Struct]) -> str:
+    """The kind of stream that holds events of this class: what it says (`KIND`), or its wire name's first word."""
+    kind: str = getattr(event, "KIND", "") or event.NAME.split(".", maxsplit=1)[0]  # type: ignore[attr-defined]
+    return kind
+
+
+def kind_of_all(events: Sequence[msgspec.Struct]) -> str:
+    """The one kind of stream that holds these events, at least one. Raises WrongKind when they are of several."""
+    kind = kind_of(type(events[0]))
+    if len(events) > 1 and any(kind_of(type(event)) != kind for event in events):
+        raise WrongKind(f"events of several kinds for one stream: {sorted({kind_of(type(e)) for e in events})}")
+    return kind
 
 
 class _Kind:
@@ -106,6 +122,11 @@ class Codec:
         for old, (new, _) in self._upcasters.items():
             if new not in self._kinds and new not in self._upcasters:
                 raise ValueError(f"{old} is upcast to {new}, which nothing reads")
+
+        self.kinds: dict[str, str] = {
+            name: kind_of(self._kinds[self._final(name)].cls) for name in (*self._kinds, *self._upcasters)
+        }
+        """The kind of stream of each wire name, the old ones that are upcast among them."""
 
     # -- names ---------------------------------------------------------------------------------------------------------
 

@@ -114,6 +114,13 @@ class VersionConflict(Exception):
         self.stream_ids = stream_ids
 
 
+class WrongKind(Exception):
+    """Events for a stream that is of another kind than theirs. Nothing of the append was kept.
+
+    A stream has one kind: that of its events (`eventstore.codec.kind_of`).
+    """
+
+
 class AlreadyDone(Exception):
     """The append's Once key is in the log already. Nothing was appended this time."""
 
@@ -148,8 +155,8 @@ class Log(Protocol):
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
 
-        Raises VersionConflict, AlreadyDone, LogUnavailable; ValueError as `check_appends` does. A caller that is
-        cancelled does not learn whether it was appended.
+        Raises VersionConflict, AlreadyDone, LogUnavailable; WrongKind for events of another kind than their stream's;
+        ValueError as `check_appends` does. A caller that is cancelled does not learn whether it was appended.
         """
         ...
 

@@ -25,6 +25,7 @@ class Pending:
         "digests",
         "event_ids",
         "future",
+        "kinds",
         "once",
         "reads",
         "rests_on",
@@ -39,6 +40,7 @@ class Pending:
         self.wires: list[bytes] = []  # each event as an element of an array of log.new_event
         self.digests: list[bytes] = []
         self.checks: list[tuple[UUID, int]] = []
+        self.kinds: list[str] = []  # of the streams in `checks`
         self.claims: list[bytes] = [] if once is None else [once.key.bytes]
         """What no other append of the same batch may touch; bytes, since a UUID's own hash is slow."""
         self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads]
@@ -51,10 +53,11 @@ class Pending:
         self.future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self.deadline = 0.0  # the loop's time at which the caller's patience ends; the writer sets it
 
-    def add(self, stream_id: UUID, expected_version: int, events: Sequence[tuple[str, bytes]]) -> None:
-        """Events for one stream: their names and payloads."""
+    def add(self, stream_id: UUID, expected_version: int, kind: str, events: Sequence[tuple[str, bytes]]) -> None:
+        """Events for one stream of a kind: their names and payloads."""
         stream = stream_id.bytes
         self.checks.append((stream_id, expected_version))
+        self.kinds.append(kind)
         self.claims.append(stream)
         for version, (name, payload) in enumerate(events, expected_version + 1):
             event_id, wire_name = uuid7(), name.encode()
@@ -82,7 +85,12 @@ class Pending:
 
 def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
     """A batch as the parameters of log.append, in order; the types of its arrays by their object ids."""
-    checks = [check for pending in batch for check in pending.checks if check[1] > 0]
+    checks = [
+        (*check, kind)
+        for pending in batch
+        for check, kind in zip(pending.checks, pending.kinds, strict=True)
+        if check[1] > 0
+    ]
     reads = [read for pending in batch for read in pending.reads]
     onces, last = [], 0
     for pending in batch:
@@ -93,8 +101,9 @@ def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[b
     return [
         pg.array(new_event, [wire for pending in batch for wire in pending.wires]),
         pg.digests([digest for pending in batch for digest in pending.digests]),
-        pg.uuids([stream_id for stream_id, _ in checks]),
-        pg.bigints([version for _, version in checks]),
+        pg.uuids([stream_id for stream_id, _, _ in checks]),
+        pg.bigints([version for _, version, _ in checks]),
+        pg.texts([kind for _, _, kind in checks]),
         pg.uuids([read.stream_id for read in reads]),
         pg.bigints([read.version for read in reads]),
         pg.array(new_once, onces),

@@ -49,6 +49,11 @@ def bigints(values: Sequence[int]) -> bytes:
     return _of_size(_BIGINT, 8, [value.to_bytes(8, signed=True) for value in values])
 
 
+def texts(values: Sequence[str]) -> bytes:
+    """text[]"""
+    return array(_TEXT, [_size(len(text)) + text for text in (value.encode() for value in values)])
+
+
 def _of_size(element_type: int, size: int, values: Sequence[bytes]) -> bytes:
     """An array of elements of one size: that size stands before each."""
     if not values:

@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.chain import Fault, Verifier
-from eventstore.codec import Codec
+from eventstore.codec import Codec, kind_of_all
 from eventstore.head import HeadWatcher
 from eventstore.keys import PersonKeys
 from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend, StreamRead, check_appends
@@ -41,7 +41,7 @@ class PostgresLog:
         self.codec, self.pool = codec, pool
         self.keys = PersonKeys(pool)
         self.watcher = HeadWatcher(url, RUN_AS)
-        self._writer = GroupCommitWriter(url)
+        self._writer = GroupCommitWriter(url, codec.kinds)
 
     @classmethod
     @asynccontextmanager
@@ -66,9 +66,9 @@ class PostgresLog:
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
 
-        Raises VersionConflict, AlreadyDone; MissingKey when a person was forgotten; LogUnavailable when the database
-        cannot be reached (then nothing was appended, or `once` will tell on the next try); psycopg.DataError when it
-        refuses a text; ValueError for an append without events.
+        Raises VersionConflict, AlreadyDone, WrongKind; MissingKey when a person was forgotten; LogUnavailable when the
+        database cannot be reached (then nothing was appended, or `once` will tell on the next try); psycopg.DataError
+        when it refuses a text; ValueError for an append without events.
         """
         if len(streams) != 1 or not streams[0].events or streams[0].expected_version < 0:
             check_appends(streams)  # the most frequent append, to one stream, is right at a glance
@@ -83,10 +83,11 @@ class PostgresLog:
         pending = Pending(metadata, once, reads)
         for stream in streams:
             events: list[tuple[str, bytes]] = []
+            kind = kind_of_all(stream.events)
             for event in stream.events:
                 key = keys.get(codec.person_of(event, stream.stream_id)) if keys else None  # type: ignore[arg-type]
                 events.append((event.NAME, codec.encode(event, stream.stream_id, key)))  # type: ignore[attr-defined]
-            pending.add(stream.stream_id, stream.expected_version, events)
+            pending.add(stream.stream_id, stream.expected_version, kind, events)
         return await self._writer.append(pending)
 
     # -- reading -------------------------------------------------------------------------------------------------------

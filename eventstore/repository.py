@@ -2,8 +2,11 @@
 
 A `Unit` is one decision: it loads, collects events and appends them at the versions that it saw. States are cached per
 process; the version check makes that safe where something is appended, and `Repository.decide` makes it true elsewhere:
-what a decision read without appending to it is checked with the append. A conflict, a refusal decided on cached states,
-or a decision to do nothing on cached states that have moved on, is decided again on fresh ones before anybody is told.
+what a decision read without appending to it is checked with the append. A conflict, or whatever else came of a decision
+on cached states that have moved on (a refusal, a failure, nothing to do), is decided again on fresh ones before anybody
+is told.
+
+A stream has one kind, for ever: that of its events. To load it as another is to find nothing there.
 """
 
 import asyncio
@@ -17,7 +20,20 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from eventstore.log import AlreadyDone, Appended, Log, Metadata, Once, StreamAppend, StreamRead, VersionConflict
+from eventstore.codec import kind_of, kind_of_all
+from eventstore.log import (
+    AlreadyDone,
+    Appended,
+    Log,
+    LogUnavailable,
+    Metadata,
+    Once,
+    Recorded,
+    StreamAppend,
+    StreamRead,
+    VersionConflict,
+    WrongKind,
+)
 from eventstore.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -31,7 +47,7 @@ ATTEMPTS = 20
 
 
 class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
-    """A kind of stream: how its events fold into a state.
+    """A kind of stream: how its events fold into a state. `kind` is what its events say (`eventstore.codec.kind_of`).
 
     `snapshot_every` versions a snapshot is kept (0: never; must be 0 where the state has personal fields);
     `schema` names the state's shape, so that a snapshot of an older program is not read.
@@ -76,13 +92,18 @@ class Unit:
         stream = self._streams.get(stream_id)
         if stream is None:
             stream = self._streams[stream_id] = await self._first_load(aggregate, stream_id)
+        elif stream.aggregate.kind != aggregate.kind:
+            if stream.events or (found := await self._first_load(aggregate, stream_id)).state is None:
+                return None
+            stream = self._streams[stream_id] = found  # what it was asked for as before, it is not
         state: S | None = stream.state
         return state
 
     async def glance(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """As `load`, of a state that a later step decides on again: that it has not moved on since is not checked."""
         state = await self.load(aggregate, stream_id)
-        self._streams[stream_id].glanced = True
+        if state is not None:  # that there is no such thing is relied upon
+            self._streams[stream_id].glanced = True
         return state
 
     async def _first_load(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
@@ -95,8 +116,10 @@ class Unit:
         self.emit(stream_id, events)
 
     def emit(self, stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
-        """Add events to a stream that was loaded or created in this unit."""
+        """Add events to a stream that this unit loaded or created. Raises WrongKind for those of another kind."""
         stream = self._streams[stream_id]
+        if events and kind_of_all(events) != stream.aggregate.kind:
+            raise WrongKind(f"{type(events[0]).__name__} for a stream of kind {stream.aggregate.kind}")
         stream.events.extend(events)
         stream.state = stream.aggregate.fold(stream.state, events)
 
@@ -142,23 +165,28 @@ class Repository:
     def __init__(self, log: Log, snapshots: Snapshots | None = None, *, cache_size: int = 10_000) -> None:
         self.log = log
         self._snapshots = snapshots
-        self._cache: OrderedDict[UUID, tuple[int, Any]] = OrderedDict()
+        self._cache: OrderedDict[UUID, tuple[str, int, Any]] = OrderedDict()  # kind, version, state
         self._cache_size = cache_size
         self._locks: dict[UUID, tuple[asyncio.Lock, int]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def load(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> tuple[int, S | None, bool]:
-        """Version and state of a stream, and whether they are from the cache unchecked; `fresh` reads what is new."""
-        cached = self._cache.get(stream_id)
-        if cached is not None and not fresh:
+        """Version and state of a stream, and whether they are from the cache unchecked; `fresh` reads what is new.
+
+        Of a stream of another kind: its version, and None.
+        """
+        kind, version, state = self._cache.get(stream_id, ("", 0, None))
+        if kind and kind != aggregate.kind:
+            return (await self.log.versions([stream_id]))[0], None, False
+        if kind and not fresh:
             self._cache.move_to_end(stream_id)
-            return cached[0], cached[1], True
-        version, state = cached or await self._from_snapshot(aggregate, stream_id)
+            return version, state, True
+        if not kind:
+            version, state = await self._from_snapshot(aggregate, stream_id)
         events = await self.log.read_stream(stream_id, version)
         if events:
-            state = aggregate.fold(state, [e.event for e in events])
-            version = events[-1].env.version
-        self._keep(stream_id, version, state)
+            state, version = _folded(aggregate, state, events), events[-1].env.version
+        self._keep(aggregate, stream_id, version, state)
         return version, state, False
 
     async def state(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
@@ -170,8 +198,7 @@ class Repository:
 
         A state that is kept was read before, perhaps with a key that has been destroyed since.
         """
-        events = await self.log.read_stream(stream_id)
-        return aggregate.fold(None, [recorded.event for recorded in events])
+        return _folded(aggregate, None, await self.log.read_stream(stream_id))
 
     async def seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state as this process last saw it: enough for what never changes once it is there."""
@@ -187,8 +214,9 @@ class Repository:
     ) -> tuple[R, Appended | None]:
         """Run a decision and append its events; on a conflict run it again, with contended streams locked.
 
-        Returns its result and where it landed (None when it emitted nothing). A `refusal` raised on cached states is
-        checked on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the decision raises; AlreadyDone.
+        Returns its result and where it landed (None when it emitted nothing). What fails on cached states is tried on
+        fresh ones first, whatever the failure. Raises VersionConflict after ATTEMPTS; whatever the decision or the
+        append raises; AlreadyDone, also instead of a `refusal`.
         """
         async with AsyncExitStack() as locks:
             fresh = queued = False
@@ -196,25 +224,17 @@ class Repository:
                 unit = Unit(self, metadata, fresh=fresh)
                 try:
                     result = await decision(unit)
-                except refusal:
-                    if await unit.is_stale():
-                        fresh = True
+                    appends = unit.appends()
+                    if not appends:
+                        if fresh := await unit.is_stale():
+                            continue
+                        return result, None
+                    if not queued and (contended := [e.stream_id for e in appends if e.stream_id in self._locks]):
+                        # Others are in line: out of turn it would only lose. In its turn, the cache is as they left it.
+                        await self._queue_up(locks, contended)
+                        queued = True
                         continue
-                    await self._raise_if_done(once)
-                    raise
-                appends = unit.appends()
-                if not appends:
-                    if await unit.is_stale():
-                        fresh = True
-                        continue
-                    return result, None
-                if not queued and (contended := [each.stream_id for each in appends if each.stream_id in self._locks]):
-                    # Others are in line: out of turn it would only lose. In its turn, the cache is as they left it.
-                    await self._queue_up(locks, contended)
-                    queued = True
-                    continue
-                key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
-                try:
+                    key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
                     appended = await self.log.append(appends, unit.metadata, key, unit.reads())
                 except VersionConflict as conflict:
                     if attempt == ATTEMPTS:
@@ -222,6 +242,15 @@ class Repository:
                     if not queued:
                         await self._queue_up(locks, conflict.stream_ids)
                     fresh = queued = True
+                except (AlreadyDone, LogUnavailable, psycopg.OperationalError):
+                    raise
+                except Exception as error:
+                    # Any failure may come of states that have moved on: a rule, a key that was destroyed since.
+                    if fresh := await unit.is_stale():
+                        continue
+                    if isinstance(error, refusal):
+                        await self._raise_if_done(once)
+                    raise
                 else:
                     unit.committed()
                     return result, appended
@@ -234,7 +263,7 @@ class Repository:
 
     def remember(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object, before: int) -> None:
         """Keep a state that was just appended, and a snapshot of it when one is due."""
-        self._keep(stream_id, version, state)
+        self._keep(aggregate, stream_id, version, state)
         every = aggregate.snapshot_every
         if self._snapshots is not None and every and version // every > before // every:
             schema = f"{aggregate.kind}.{aggregate.schema}"
@@ -246,12 +275,12 @@ class Repository:
         """Drop a stream from the cache."""
         self._cache.pop(stream_id, None)
 
-    def _keep(self, stream_id: UUID, version: int, state: object) -> None:
+    def _keep(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object) -> None:
         if state is None:
             return
         known = self._cache.get(stream_id)
-        if known is None or known[0] <= version:
-            self._cache[stream_id] = (version, state)
+        if known is None or known[1] <= version:
+            self._cache[stream_id] = (aggregate.kind, version, state)
             self._cache.move_to_end(stream_id)
             if len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
@@ -278,6 +307,13 @@ class Repository:
             del self._locks[stream_id]
         else:
             self._locks[stream_id] = (lock, users - 1)
+
+
+def _folded(aggregate: Aggregate[S], state: S | None, events: Sequence[Recorded]) -> S | None:
+    """The state after these events; None when they are of another kind of stream."""
+    if events and kind_of(type(events[0].event)) != aggregate.kind:
+        return None
+    return aggregate.fold(state, [recorded.event for recorded in events])
 
 
 async def _save(snapshots: Snapshots, stream_id: UUID, schema: str, state: object, version: int) -> None:

@@ -1,7 +1,7 @@
 """Sends batches of appends to log.append, and finds out how each append ended, whatever happens on the way."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from struct import Struct
 from typing import Any
@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
 from eventstore.chain import moment
-from eventstore.log import AlreadyDone, Done, LogUnavailable, VersionConflict
+from eventstore.log import AlreadyDone, Done, LogUnavailable, VersionConflict, WrongKind
 from eventstore.pending import Pending, arguments
 from eventstore.pipeline import Pipeline
 
@@ -33,8 +33,8 @@ _CONNECTION = {
 
 # As one value, a record: SELECT … FROM would have the server keep it in a table for a moment.
 _APPEND = (
-    "SELECT log.append($1::log.new_event[], $2::bytea[], $3::uuid[], $4::bigint[], $5::uuid[], $6::bigint[],"
-    " $7::log.new_once[])"
+    "SELECT log.append_v3($1::log.new_event[], $2::bytea[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[],"
+    " $7::bigint[], $8::log.new_once[])"
 )
 _answer = Struct(">I IIq IIq").unpack  # number of fields; of each (bigint, timestamptz) its type, size and value
 _TYPES = "SELECT 'log.new_event'::regtype::oid, 'log.new_once'::regtype::oid"
@@ -46,6 +46,13 @@ _CONFLICTS = """
 SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::int[]) AS c(stream_id, version, n)
 WHERE c.version <> coalesce(
     (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id ORDER BY e.version DESC LIMIT 1), 0)"""
+_FOREIGN = """
+SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[]) AS c(stream_id, version, kind, n)
+JOIN log.events e ON e.stream_id = c.stream_id AND e.version = c.version
+JOIN log.event_kinds k ON k.name = e.name WHERE k.kind <> c.kind"""
+_REGISTER = """
+INSERT INTO log.event_kinds (name, kind) SELECT * FROM unnest(%s::text[], %s::text[]) AS u(name, kind)
+WHERE NOT EXISTS (SELECT FROM log.event_kinds k WHERE k.name = u.name) ON CONFLICT DO NOTHING"""
 DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = ANY (%s)"
 
 
@@ -60,7 +67,9 @@ class Sender:
     Several batches may be on their way as long as no two of them touch the same stream or key.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, kinds: Mapping[str, str]) -> None:
+        """`kinds`: the kind of stream of each wire name that this program writes or reads."""
+        self._kinds = kinds
         self._conninfo = make_conninfo(url, **_CONNECTION)
         self._connecting = asyncio.Lock()
         self._pipeline: Pipeline | None = None
@@ -135,11 +144,18 @@ class Sender:
         checks = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
         checks += [(r.stream_id, r.version, n) for n, pending in enumerate(batch) for r in pending.reads]
         known = {row[0]: done_of(row) for row in await self._ask(DONE, keys)}
-        rows = await self._ask(_CONFLICTS, [c[0] for c in checks], [c[1] for c in checks], [c[2] for c in checks])
-        conflicts = {n for (n,) in rows}
+        conflicts = {n for (n,) in await self._ask(_CONFLICTS, *map(list, zip(*checks, strict=True)))}
+        kinds = [
+            (*check, kind, n)
+            for n, pending in enumerate(batch)
+            for check, kind in zip(pending.checks, pending.kinds, strict=True)
+        ]
+        foreign = {n for (n,) in await self._ask(_FOREIGN, *map(list, zip(*kinds, strict=True)))}
         for n, pending in enumerate(batch):
             if pending.once is not None and pending.once.key in known:
                 pending.failed(AlreadyDone(known[pending.once.key]))
+            elif n in foreign:
+                pending.failed(WrongKind(f"a stream of another kind: {', '.join(f'{s}' for s, _ in pending.checks)}"))
             elif n in conflicts:
                 pending.failed(VersionConflict([stream_id for stream_id, _ in pending.checks]))
         return [pending for pending in batch if not pending.future.done()]
@@ -166,6 +182,7 @@ class Sender:
                 await self._pipeline.close()
             conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
             self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
+            await conn.execute(_REGISTER, (list(self._kinds), list(self._kinds.values())))
             self._pipeline = await Pipeline.open(conn, _APPEND)
             return self._pipeline
 

@@ -6,7 +6,7 @@ See docs/log.md.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 
 from eventstore.log import Appended, LogUnavailable
@@ -28,8 +28,8 @@ PATIENCE_SECONDS = 3.0
 class GroupCommitWriter:
     """One writer per process, with at most two batches on their way."""
 
-    def __init__(self, url: str) -> None:
-        self._sender = Sender(url)
+    def __init__(self, url: str, kinds: Mapping[str, str]) -> None:
+        self._sender = Sender(url, kinds)
         self._waiting: list[Pending] = []
         self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}  # two tasks at most, and the batch of each
         self._closed = False

@@ -23,6 +23,13 @@ class Counted(Event, frozen=True):
     by: int
 
 
+class Filed(Event, frozen=True):
+    """Of another kind of stream."""
+
+    NAME: ClassVar[str] = "file.filed.v1"
+    text: str
+
+
 class Confided(Event, frozen=True):
     """Personal: told under the key of the person whom `person_id` names."""
 
@@ -32,7 +39,7 @@ class Confided(Event, frozen=True):
     secret: PersonalText
 
 
-CODEC = Codec({cls.NAME: cls for cls in (Noted, Counted, Confided)})
+CODEC = Codec({cls.NAME: cls for cls in (Noted, Counted, Filed, Confided)})
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -45,7 +52,14 @@ def evolve(state: Tally | None, event: Event) -> Tally:
     return Tally(state.total + event.by, state.steps + 1) if isinstance(event, Counted) else state
 
 
-TALLY = Aggregate("tally", Tally, evolve)
+TALLY = Aggregate("test", Tally, evolve)
+
+
+class File(msgspec.Struct, frozen=True):
+    text: str = ""
+
+
+FILE = Aggregate("file", File, lambda _state, event: File(event.text))
 
 
 def noted(*texts: str) -> list[Noted]:

@@ -350,7 +350,7 @@ async def test_in_a_storm_of_lost_connections_every_answer_is_true(
     for event in await postgres_log.read(limit=10_000):
         stored.setdefault(event.event.text, []).append((event.env.position, event.env.event_id))
     assert len(told.landed) > 130
-    assert storms > 10
+    assert storms > 5
     assert all(stored[text] == [(a.position, a.event_ids[0])] for text, a in told.landed.items())
     assert not told.refused & stored.keys()
     assert all(len(stored.get(text, [])) <= 1 for text in told.unsure)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from notes import Counted, Noted, new_stream, noted, texts_of
+from notes import Counted, Filed, Noted, new_stream, noted, texts_of
 
 from eventstore.log import (
     AlreadyDone,
@@ -19,6 +19,7 @@ from eventstore.log import (
     StreamAppend,
     StreamRead,
     VersionConflict,
+    WrongKind,
 )
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
@@ -166,6 +167,38 @@ async def test_of_those_who_append_at_the_same_version_one_wins(open_log: OpenLo
         assert len(won) == 1
         assert all(isinstance(o, VersionConflict) for n, o in enumerate(outcomes) if n not in won)
         assert texts_of(await here.read_stream(stream)) == [str(won[0])]
+
+
+# -- kinds -------------------------------------------------------------------------------------------------------------
+
+
+async def test_events_of_another_kind_are_refused_by_their_stream(log: Log) -> None:
+    stream = uuid4()
+    await log.append([StreamAppend(stream, 0, noted("a"))])
+    with pytest.raises(WrongKind):
+        await log.append([StreamAppend(stream, 1, [Filed("b")])])
+    await log.append([StreamAppend(stream, 1, [Counted(1)])])
+    assert [event.env.name for event in await log.read_stream(stream)] == ["test.noted.v1", "test.counted.v1"]
+
+
+async def test_a_new_stream_is_of_one_kind(log: Log) -> None:
+    with pytest.raises(WrongKind):
+        await log.append([StreamAppend(uuid4(), 0, [Noted("a"), Filed("b")])])
+    assert await log.head() == 0
+
+
+async def test_an_append_of_the_wrong_kind_is_refused_whole_and_alone(log: Log) -> None:
+    stream, other = uuid4(), uuid4()
+    await log.append([StreamAppend(stream, 0, noted("a"))])
+    wrong = [StreamAppend(other, 0, noted("not this")), StreamAppend(stream, 1, [Filed("b")])]
+    outcomes = await asyncio.gather(
+        *(log.append([new_stream(str(n))]) for n in range(20)),
+        log.append(wrong),
+        *(log.append([new_stream(str(n))]) for n in range(20)),
+        return_exceptions=True,
+    )
+    assert [type(outcome).__name__ for outcome in outcomes if isinstance(outcome, BaseException)] == ["WrongKind"]
+    assert len(await log.read()) == 41
 
 
 # -- several streams ---------------------------------------------------------------------------------------------------

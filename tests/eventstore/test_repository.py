@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from contenders import contend, count
-from notes import TALLY, Counted, Tally, admin, evolve
+from notes import FILE, TALLY, Counted, File, Filed, Tally, admin, evolve
 
-from eventstore.log import AlreadyDone, Once, Recorded, StreamAppend, VersionConflict
+from eventstore.log import AlreadyDone, Once, Recorded, StreamAppend, VersionConflict, WrongKind
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Aggregate, Repository, Unit
 from eventstore.snapshots import Snapshots
@@ -190,6 +190,92 @@ async def test_the_cache_keeps_no_more_than_its_size(postgres_log: PostgresLog) 
     assert [await _total(repository, stream) for stream in streams] == [1] * 10
 
 
+async def test_a_failure_on_a_stale_cache_whatever_it_is_is_decided_again_on_what_the_log_says(
+    here: Repository, there: Repository
+) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+    await count(there, stream, 1)
+
+    async def fails_at_one(unit: Unit) -> int:
+        state = await unit.load(TALLY, stream)
+        assert state is not None
+        unit.emit(stream, [Counted(1)])
+        return 10 // (state.total - 1)
+
+    assert (await here.decide(fails_at_one, refusal=TooMuch))[0] == 10
+    assert await _total(there, stream) == 3
+
+
+async def test_a_failure_that_stands_is_told(here: Repository) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+
+    async def fails(unit: Unit) -> None:
+        await unit.load(TALLY, stream)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await here.decide(fails, refusal=TooMuch)
+
+
+# -- kinds -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_a_stream_loaded_as_another_kind_is_not_there(here: Repository, there: Repository, cached: bool) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+    repository = here if cached else there
+
+    async def as_both(unit: Unit) -> tuple[File | None, Tally | None, File | None]:
+        return await unit.load(FILE, stream), await unit.load(TALLY, stream), await unit.load(FILE, stream)
+
+    assert (await repository.decide(as_both))[0] == (None, Tally(1, 1), None)
+    for look in (repository.state, repository.seen, repository.reread):
+        assert await look(FILE, stream) is None
+
+
+async def test_to_look_at_a_stream_as_another_kind_leaves_no_stale_state_behind(
+    here: Repository, there: Repository
+) -> None:
+    """Or whoever can have any id looked at could have a rule decided on a state that is long gone."""
+    stream = uuid4()
+    await count(here, stream, 5)
+    await count(there, stream, -5)
+    assert await here.state(FILE, stream) is None
+    with pytest.raises(TooMuch):
+        await here.decide(lambda unit: _spend(unit, stream, 1), refusal=TooMuch)
+    assert await _total(there, stream) == 0
+
+
+async def test_that_a_stream_is_of_another_kind_is_relied_upon(here: Repository) -> None:
+    """A decision may rest on there being no such thing: nothing may come of another kind meanwhile."""
+    stream, made = uuid4(), uuid4()
+    await count(here, stream, 1)
+
+    async def decision(unit: Unit) -> None:
+        if await unit.load(FILE, stream) is None:
+            unit.create(FILE, made, [Filed("x")])
+
+    await here.decide(decision)
+    assert await here.state(FILE, made) == File("x")
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_nothing_of_another_kind_is_appended_to_a_stream(here: Repository, known: bool) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+
+    async def decision(unit: Unit) -> None:
+        await unit.load(TALLY if known else FILE, stream)
+        unit.emit(stream, [Filed("x")])
+
+    with pytest.raises(WrongKind):
+        await here.decide(decision)
+    assert await here.state(TALLY, stream) == Tally(1, 1)
+
+
 # -- contention --------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +342,7 @@ async def test_a_request_that_another_process_carried_out_is_told_as_done_and_no
 
 # -- snapshots ---------------------------------------------------------------------------------------------------------
 
-SNAPPED = Aggregate("tally", Tally, evolve, snapshot_every=10)
+SNAPPED = Aggregate("test", Tally, evolve, snapshot_every=10)
 
 
 @pytest.fixture
@@ -290,7 +376,7 @@ async def test_loading_from_a_snapshot_is_loading_the_whole_stream(long_stream: 
 
 async def test_a_snapshot_of_another_schema_is_not_read(long_stream: tuple[PostgresLog, UUID]) -> None:
     log, stream = long_stream
-    changed = Aggregate("tally", Tally, evolve, snapshot_every=10, schema=2)
+    changed = Aggregate("test", Tally, evolve, snapshot_every=10, schema=2)
     assert await _load(log, changed, stream) == (Tally(25, 25), [0])
 
 
@@ -303,10 +389,10 @@ async def test_a_snapshot_that_no_longer_fits_is_not_read(long_stream: tuple[Pos
 async def test_an_earlier_snapshot_does_not_replace_a_later_one(long_stream: tuple[PostgresLog, UUID]) -> None:
     log, stream = long_stream
     snapshots = Snapshots(log.pool)
-    await snapshots.save(stream, "tally.1", Tally(10, 10), 10)
-    assert await snapshots.load(stream, "tally.1", Tally) == (Tally(20, 20), 20)
-    await snapshots.save(stream, "tally.2", Tally(10, 10), 10)
-    assert await snapshots.load(stream, "tally.1", Tally) is None, "a new schema clears out the old"
+    await snapshots.save(stream, "test.1", Tally(10, 10), 10)
+    assert await snapshots.load(stream, "test.1", Tally) == (Tally(20, 20), 20)
+    await snapshots.save(stream, "test.2", Tally(10, 10), 10)
+    assert await snapshots.load(stream, "test.1", Tally) is None, "a new schema clears out the old"
 
 
 async def test_a_snapshot_that_cannot_be_kept_is_a_shortcut_less(postgres_log: PostgresLog, database: str) -> None:
