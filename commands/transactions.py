@@ -219,15 +219,15 @@ class Transactions:
             unit.emit(transaction_id, transactions.process(transaction))
 
     async def _credit(self, unit: Unit, transaction_id: UUID) -> None:
-        """Give it to the target or, where that refuses, back to the source."""
+        """Give it to the target or, where that refuses or is no wallet, back to the source: a transfer always ends."""
         transaction = await _existing(unit, transaction_id)
         source_id, target_id = transaction.from_wallet_id, transaction.to_wallet_id
         if transaction.status != "PROCESSING" or source_id is None or target_id is None:
             return
         amount, cause = transaction.amount_cents, Cause(transaction_id=transaction_id)
-        target = await existing_wallet(unit, target_id)
-        owner = await unit.glance(USER, target.user_id)
         try:
+            target = await existing_wallet(unit, target_id)
+            owner = await unit.glance(USER, target.user_id)
             if owner is None or not owner.may_act:
                 raise Conflict("recipient_closed", "the account of that wallet is closed")
             unit.emit(target_id, wallets.add_funds(target, amount, cause))

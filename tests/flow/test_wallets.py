@@ -10,10 +10,13 @@ import pytest_asyncio
 
 from commands.bus import SYSTEM, Caller
 from commands.ports import ProviderRefused
+from domain import transactions
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, REVENUE, TRANSFERS, seller_account, wallet_account
 from domain.payments import Method
-from eventstore.log import Appended
+from domain.transactions import TransactionProcessing
+from domain.wallets import FundsDeducted
+from eventstore.log import Appended, StreamAppend
 from eventstore.uuid7 import uuid7
 from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
 
@@ -112,6 +115,39 @@ async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
     assert ended.status == ("COMPLETED" if target_active else "FAILED")
     assert ended.refunded_cents == (0 if target_active else 300)
     assert (await till.balance(source), await till.balance(target)) == ((700, 300) if target_active else (1000, 0))
+
+
+async def test_no_transfer_goes_to_what_is_no_wallet(till: Till) -> None:
+    ann = await till.person()
+    source = await till.wallet(ann, 1000)
+    placed = (await till.core.orders.place(ann, await till.game(), None)).value
+    for target in (placed.order_id, placed.payment_id, ann.person()):
+        with pytest.raises(NotFound, match="wallet_not_found"):
+            await till.core.transactions.transfer(ann, source, target, 300, "USD")
+    assert await till.balance(source) == 1000
+
+
+@pytest.mark.parametrize("deducted", [True, False], ids=["deducted", "accepted"])
+async def test_a_transfer_that_an_earlier_release_accepted_for_what_is_no_wallet_ends_and_gives_back(
+    till: Till, deducted: bool
+) -> None:
+    ann = await till.person()
+    source, transfer = await till.wallet(ann, 1000), uuid7()
+    order = (await till.core.orders.place(ann, await till.game(), None)).value.order_id
+    created = transactions.transfer(
+        user_id=ann.person(), from_wallet_id=source, to_wallet_id=order, amount_cents=300, currency="USD"
+    )
+    await till.core.log.append([StreamAppend(transfer, 0, created)])
+    if deducted:
+        taken = FundsDeducted(300, "USD", 700, transaction_id=transfer)
+        version = (await till.core.log.versions([source]))[0]
+        await till.core.log.append(
+            [StreamAppend(source, version, [taken]), StreamAppend(transfer, 1, [TransactionProcessing()])]
+        )
+    await till.core.deadline_commands["transfer"](SYSTEM, transfer, None)  # type: ignore[arg-type]
+    ended = await till.transaction(transfer)
+    assert (ended.status, ended.code, ended.refunded_cents) == ("FAILED", "wallet_not_found", 300)
+    assert await till.balance(source) == 1000
 
 
 # -- deposits ----------------------------------------------------------------------------------------------------------
