@@ -78,7 +78,7 @@ def test_what_has_the_shape_of_an_address_is_accepted(email: str) -> None:
     identity.check_email(email)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "x" * 201])
+@pytest.mark.parametrize("name", ["", "  ", "\u200b\u3164", "x" * 201])
 def test_a_name_is_needed(name: str) -> None:
     when(lambda: register(name=name)).then_refused(Invalid, "invalid_name")
 
