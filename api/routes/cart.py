@@ -5,12 +5,12 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import Field, StringConstraints
+from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, Prefer, answer, position_of, versioned
 from api.auth import Buyer
-from api.fields import Answer, Body, Filled, Quantity, Time
+from api.fields import Answer, Body, Country, Filled, Quantity, Time
 from api.idempotency import IdempotencyKey
 from api.reading import Reads
 from api.routes.payments import PaymentMethod, declined, secret_of, see_anew, settled
@@ -50,7 +50,7 @@ class ShippingAddress(Body):
     line2: Filled | None = None
     city: Filled
     postal_code: Annotated[Filled, Field(max_length=20)]
-    country: Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]
+    country: Country
 
 
 class Checkout(Body):

@@ -22,7 +22,7 @@ from commands.bus import Landed
 from domain.catalog import InitialStatus, Kind, Listing
 from domain.catalog import Status as GameStatus
 from domain.errors import Forbidden, NotFound
-from domain.money import ANY_REGION
+from domain.regions import ANY_REGION
 from eventstore.log import Done
 from queries import games as games_query
 from queries import paging

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.answers import Prefer, Preference, answer, position_of
 from api.auth import Admin, SignedIn
 from api.card_numbers import is_card_token
-from api.fields import Amount, Answer, Body, Line, Time, Token
+from api.fields import Amount, Answer, Body, Reason, Time, Token
 from api.idempotency import IdempotencyKey
 from api.problems import Problem, problem_response
 from api.reading import Reads, found
@@ -55,7 +55,7 @@ class Refund(Body):
     """What to send back; without an amount, all that is left."""
 
     amount_cents: Amount | None = None
-    reason: Annotated[Line, Field(min_length=1)]
+    reason: Reason
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
