@@ -28,7 +28,7 @@ from api.tokens import Tokens, new_private_key
 from commands import notice_processes, processes
 from commands.bus import CommandBus
 from commands.carts import Carts
-from commands.catalog import Catalog
+from commands.catalog import Catalog, sku_claims
 from commands.client_secrets import ClientSecrets
 from commands.deadlines import Fire
 from commands.deposits import Deposits
@@ -266,6 +266,7 @@ class Core:
             processes.settlement(self.bus),
             Deposits(self.bus).reactor,
             stock_opened(self.bus),
+            sku_claims(self.bus),
             Ledger(self.bus).reactor,
             processes.library_grants(self.bus),
             notice_processes.people_told(self.bus, self.mail_tokens),
