@@ -5,6 +5,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from api.card_numbers import card_token, without_card_number
 from domain.errors import Invalid
 from domain.inventory import MAX_QUANTITY, check_quantity
 from domain.money import MAX_AMOUNT_CENTS, check_amount, check_currency
@@ -148,8 +149,11 @@ PriceRegion = Annotated[str, AfterValidator(_must_be_price_region)]
 Country = Annotated[str, AfterValidator(_must_be_country)]
 """A country of ISO 3166-1 alpha-2, as a part of an address."""
 
-Reason = Annotated[Line, Field(min_length=1), _seen]
-"""Why an operator does what they do."""
+Reason = Annotated[Line, Field(min_length=1), _seen, AfterValidator(without_card_number)]
+"""Why an operator does what they do. With a card number in it, it is refused as `card_data_refused`."""
+
+CardToken = Annotated[Token, AfterValidator(card_token)]
+"""What the provider calls a card. A card number is refused as `card_data_refused`."""
 
 Day = Annotated[date, BeforeValidator(_only_text)]
 """A day, as in 2026-03-01."""
