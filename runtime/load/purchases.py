@@ -72,6 +72,8 @@ async def load_purchases(core: Core, path: Path, progress: Progress = silent) ->
     outcomes = await _outcomes_so_far(core)
     placed: dict[Purchase, UUID] = {}
     placed_now: set[Purchase] = set()
+    new = await _not_known(core, purchases, outcomes, placed)
+    tried = len(purchases) - len(new)
 
     async def one(purchase: Purchase) -> None:
         nonlocal tried
@@ -81,8 +83,6 @@ async def load_purchases(core: Core, path: Path, progress: Progress = silent) ->
         if tried % 100 == 0 or tried == len(purchases):
             progress("orders", tried, len(purchases))
 
-    new = await _not_known(core, purchases, outcomes, placed)
-    tried = len(purchases) - len(new)
     # Wave by wave, so that of two purchases of a game by one person the first is the one that counts.
     for wave in _waves(new):
         await at_once(wave, one)
