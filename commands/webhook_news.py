@@ -7,7 +7,7 @@ import msgspec
 
 from commands.aggregates import GAME, ORDER, PAYMENT, SHIPMENT, STOCK
 from domain import merchant_news
-from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated
+from domain.catalog import GameCreated, GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated
 from domain.events import Event
 from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentStatusUpdated
 from domain.ledger import TransactionPosted
@@ -24,7 +24,7 @@ async def news_of(repository: Repository, event: Event, env: Envelope) -> News |
     match event:
         case TransactionPosted():
             return merchant_news.of_posting(event, env.stream_id)
-        case GameCreated() | GameUpdated() | GamePublished() | GameRetired():
+        case GameCreated() | GameUpdated() | GamePublished() | GameSuspended() | GameResumed() | GameRetired():
             game = await repository.seen(GAME, env.stream_id)
             return None if game is None else merchant_news.of_game(event, env.stream_id, game)
         case ShipmentCreated() | ShipmentConfirmed() | ShipmentStatusUpdated():

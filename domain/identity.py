@@ -10,10 +10,10 @@ from uuid import UUID
 
 import msgspec
 
-from domain.errors import Forbidden, Invalid, Unauthorized
+from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
 from domain.events import FORGOTTEN, PERSONAL, Event, PersonalText, event
-from domain.regions import check_region
-from domain.text import check_text
+from domain.money import check_region
+from domain.text import is_visible
 
 AccountType = Literal["BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE"]
 Status = Literal["PENDING_VERIFICATION", "ACTIVE", "DEACTIVATED", "FORGOTTEN"]
@@ -83,6 +83,13 @@ class UserDeactivated(Event, frozen=True):
     reason: str | None = None
 
 
+@event("user.reactivated.v1")
+class UserReactivated(Event, frozen=True):
+    """A closed account is open again."""
+
+    reason: str | None = None
+
+
 @event("user.forgotten.v1")
 class UserForgotten(Event, frozen=True):
     """The person's key is destroyed with this."""
@@ -125,6 +132,8 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
             return msgspec.structs.replace(state, password_hash=event.password_hash)
         case User(), UserDeactivated():
             return msgspec.structs.replace(state, status="DEACTIVATED")
+        case User(), UserReactivated():
+            return msgspec.structs.replace(state, status="ACTIVE")
         case User(), UserForgotten():
             return msgspec.structs.replace(
                 state, status="FORGOTTEN", email=FORGOTTEN, name=FORGOTTEN, password_hash="", email_verified=False
@@ -153,8 +162,9 @@ def check_password(password: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raises Invalid("invalid_name") unless it has 1 to 200 characters with something to see in it."""
-    check_text("name", name, MAX_NAME)
+    """Raises Invalid("invalid_name") when there is nothing to be seen of it, or it is longer than 200 characters."""
+    if not is_visible(name) or len(name) > MAX_NAME:
+        raise Invalid("invalid_name", f"a name has 1 to {MAX_NAME} characters, and something to be seen")
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
@@ -267,6 +277,18 @@ def deactivate(user: User, reason: str | None = None) -> list[Event]:
 def forget(user: User, reason: str | None = None) -> list[Event]:
     """Close the account and forget whose it was; the caller destroys the person's key."""
     return [] if user.status == "FORGOTTEN" else [*deactivate(user, reason), UserForgotten()]
+
+
+def reopen(user: User, reason: str | None = None) -> list[Event]:
+    """Open a closed account again.
+
+    Raises Conflict: account_active, account_forgotten (nobody can tell any more whose it was).
+    """
+    if user.status == "FORGOTTEN":
+        raise Conflict("account_forgotten", "the account was forgotten: there is nobody to open it for")
+    if user.may_act:
+        raise Conflict("account_active", "the account is open")
+    return [UserReactivated(reason=reason)]
 
 
 def _must_act(user: User) -> None:

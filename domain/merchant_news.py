@@ -9,7 +9,15 @@ from uuid import UUID
 
 import msgspec
 
-from domain.catalog import Game, GameCreated, GamePublished, GameRetired, GameUpdated
+from domain.catalog import (
+    Game,
+    GameCreated,
+    GamePublished,
+    GameResumed,
+    GameRetired,
+    GameSuspended,
+    GameUpdated,
+)
 from domain.events import Event
 from domain.fulfilment import Shipment, ShipmentConfirmed, ShipmentCreated, ShipmentStatusUpdated
 from domain.ids import PLATFORM_ID
@@ -44,6 +52,8 @@ FACTS: Mapping[type[Event], tuple[str, ...]] = {
     GameCreated: (*_LISTING, "kind", "status"),
     GameUpdated: _LISTING,
     GamePublished: (),
+    GameSuspended: (),
+    GameResumed: (),
     GameRetired: (),
     OrderCreated: ("payment_id", "region", "provisional", "expires_at"),
     OrderConfirmed: ("payment_id",),

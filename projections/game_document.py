@@ -11,7 +11,7 @@ from projections.search_text import SearchText, folded, take_apart
 EVERYWHERE = "*"
 """The region whose price holds wherever a game has none of its own."""
 
-DocumentStatus = Literal["DRAFT", "ACTIVE", "RETIRED"]
+DocumentStatus = Literal["DRAFT", "ACTIVE", "SUSPENDED", "RETIRED"]
 
 
 class DocumentPrice(msgspec.Struct, frozen=True):

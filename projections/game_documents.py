@@ -2,7 +2,16 @@
 
 from typing import ClassVar
 
-from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated, Price, changes
+from domain.catalog import (
+    GameCreated,
+    GamePublished,
+    GameResumed,
+    GameRetired,
+    GameSuspended,
+    GameUpdated,
+    Price,
+    changes,
+)
 from eventstore.log import Envelope
 from projections.fields import recorded_at
 from projections.game_document import DocumentPrice, GameDocument
@@ -59,8 +68,13 @@ class GameDocuments(Projection[Document]):
             document.prices = _prices(event.prices)
 
     @on(GamePublished)
-    def published(self, rows: Rows[Document], _: GamePublished, env: Envelope) -> None:
+    @on(GameResumed)
+    def on_sale(self, rows: Rows[Document], _: GamePublished | GameResumed, env: Envelope) -> None:
         _changed(rows, env).status = "ACTIVE"
+
+    @on(GameSuspended)
+    def suspended(self, rows: Rows[Document], _: GameSuspended, env: Envelope) -> None:
+        _changed(rows, env).status = "SUSPENDED"
 
     @on(GameRetired)
     def retired(self, rows: Rows[Document], _: GameRetired, env: Envelope) -> None:

@@ -6,7 +6,16 @@ from uuid import UUID
 
 import msgspec
 
-from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated, Price, changes
+from domain.catalog import (
+    GameCreated,
+    GamePublished,
+    GameResumed,
+    GameRetired,
+    GameSuspended,
+    GameUpdated,
+    Price,
+    changes,
+)
 from eventstore.log import Envelope
 from projections.fields import recorded_at, text, texts
 from projections.game_document import EVERYWHERE, filter_key, region_key
@@ -134,8 +143,13 @@ class Games(Projection[GameRow]):
         game.derive()
 
     @on(GamePublished)
-    def published(self, rows: Rows[GameRow], _: GamePublished, env: Envelope) -> None:
+    @on(GameResumed)
+    def on_sale(self, rows: Rows[GameRow], _: GamePublished | GameResumed, env: Envelope) -> None:
         _changed(rows, env).status = "ACTIVE"
+
+    @on(GameSuspended)
+    def suspended(self, rows: Rows[GameRow], _: GameSuspended, env: Envelope) -> None:
+        _changed(rows, env).status = "SUSPENDED"
 
     @on(GameRetired)
     def retired(self, rows: Rows[GameRow], _: GameRetired, env: Envelope) -> None:

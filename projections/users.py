@@ -11,6 +11,7 @@ from domain.identity import (
     RefreshReused,
     UserDeactivated,
     UserForgotten,
+    UserReactivated,
     UserRegistered,
 )
 from eventstore.log import Envelope
@@ -83,6 +84,10 @@ class Users(Projection[UserRow]):
     @on(UserDeactivated)
     def deactivated(self, rows: Rows[UserRow], _: UserDeactivated, env: Envelope) -> None:
         _changed(rows, env).status = "DEACTIVATED"
+
+    @on(UserReactivated)
+    def reactivated(self, rows: Rows[UserRow], _: UserReactivated, env: Envelope) -> None:
+        _changed(rows, env).status = "ACTIVE"
 
     @on(UserForgotten)
     def forgotten(self, rows: Rows[UserRow], _: UserForgotten, env: Envelope) -> None:

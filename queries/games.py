@@ -16,7 +16,7 @@ from queries.paging import Bigint, Listing, Order, Page, columns_of, newest_firs
 from queries.read_models import Answer, ReadModels
 
 Sort = Literal["newest", "price", "-price", "release_date", "title"]
-Shown = Literal["ACTIVE", "DRAFT", "RETIRED", "ANY"]
+Shown = Literal["ACTIVE", "DRAFT", "SUSPENDED", "RETIRED", "ANY"]
 
 
 class Price(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from commands.bus import IMPORTER
-from domain.catalog import GameCreated, GamePublished, GameRetired, GameUpdated
+from domain.catalog import GameCreated, GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated
 from domain.errors import Refused
 from domain.ids import derived
 from domain.library import LibraryGameAdded
@@ -26,7 +26,6 @@ from runtime.load.rows import (
     key_of,
     read_rows,
     silent,
-    unescaped,
 )
 from runtime.wiring import Core
 
@@ -50,7 +49,6 @@ class Purchase(msgspec.Struct, frozen=True):
     person: str
     title: str
     occurrence: int
-    game_id: UUID
 
 
 def person_id_of(person: str) -> UUID:
@@ -68,28 +66,24 @@ async def load_purchases(core: Core, path: Path, progress: Progress = silent) ->
     rows = list(read_rows(path, COLUMNS, report))
     games = await _games(core)
     purchases = _purchases(rows, games, report)
-    purchases = await _of_registered(core, purchases, report, progress)
+    await _register(core, purchases, report, progress)
     outcomes = await _outcomes_so_far(core)
     placed: dict[Purchase, UUID] = {}
-    placed_now: set[Purchase] = set()
-    new = await _not_known(core, purchases, outcomes, placed)
-    tried = len(purchases) - len(new)
+    tried = 0
 
     async def one(purchase: Purchase) -> None:
         nonlocal tried
-        if await _buy(core, purchase, outcomes, placed, report):
-            placed_now.add(purchase)
+        await _buy(core, purchase, games[purchase.title], outcomes, placed, report)
         tried += 1
         if tried % 100 == 0 or tried == len(purchases):
             progress("orders", tried, len(purchases))
 
+    new = await _not_known(core, purchases, outcomes, placed)
+    report.known = tried = len(purchases) - len(new)
     # Wave by wave, so that of two purchases of a game by one person the first is the one that counts.
     for wave in _waves(new):
         await at_once(wave, one)
     await _granted(core, set(placed.values()), outcomes, report, progress)
-    settled = {purchase for purchase, order_id in placed.items() if order_id in outcomes.granted}
-    report.loaded, report.known = len(settled & placed_now), len(settled - placed_now)
-    report.refused += Counter(payment_failed=len(placed) - len(settled))
     report.broken.sort(key=lambda broken: broken.line)
     return report
 
@@ -103,11 +97,11 @@ def _purchases(
         person, title = fields["user_id"].strip(), fields["title"]
         if not person or len(person) > 64 or not (person.isascii() and person.isalnum()):
             report.broken.append(BrokenRow(line, f"user_id {person[:80]!r} is not an id"))
-        elif (game_id := games.get(title) or games.get(unescaped(title))) is None:
+        elif title not in games:
             report.broken.append(BrokenRow(line, f"no game is called {title[:200]!r}"))
         else:
             seen[person, title] += 1
-            purchases.append(Purchase(line, person, title, seen[person, title], game_id))
+            purchases.append(Purchase(line, person, title, seen[person, title]))
     return purchases
 
 
@@ -119,13 +113,9 @@ def _waves(purchases: Sequence[Purchase]) -> Iterator[list[Purchase]]:
         yield by_occurrence[occurrence]
 
 
-async def _of_registered(
-    core: Core, purchases: Sequence[Purchase], report: LoadReport, progress: Progress
-) -> list[Purchase]:
-    """Register the people; the purchases of those who could not be are refused for the same reason."""
+async def _register(core: Core, purchases: Sequence[Purchase], report: LoadReport, progress: Progress) -> None:
     people = {person_id_of(p.person): p.person for p in purchases}
     report.people = len(people)
-    refused: dict[str, str] = {}
 
     async def one(user_id: UUID) -> None:
         person = people[user_id]
@@ -141,11 +131,9 @@ async def _of_registered(
         except AlreadyDone:
             pass
         except Refused as refusal:
-            refused[person] = refusal.code
+            report.refused[refusal.code] += 1
 
     await each_new(core, list(people), key_of, one, "people", progress)
-    report.refused.update(refused[p.person] for p in purchases if p.person in refused)
-    return [p for p in purchases if p.person not in refused]
 
 
 class _Outcomes(msgspec.Struct):
@@ -201,40 +189,44 @@ async def _not_known(
 async def _buy(
     core: Core,
     purchase: Purchase,
+    game_id: UUID,
     outcomes: _Outcomes,
     placed: dict[Purchase, UUID],
     report: LoadReport,
-) -> bool:
-    """Place the order of a row; returns whether it was placed now. One that was placed before counts, unless it failed:
-    then it is tried anew."""
+) -> None:
+    """Place the order of a row. One that was placed before counts, unless it failed: then it is tried anew."""
     user_id = person_id_of(purchase.person)
     buyer = msgspec.structs.replace(IMPORTER, user_id=user_id, account_type="BUYER")
     tries = 0
     while True:
         try:
-            landed = await core.orders.place(buyer, purchase.game_id, METHOD, once=_once(purchase, tries))
+            landed = await core.orders.place(buyer, game_id, METHOD, once=_once(purchase, tries))
         except AlreadyDone as before:
             order_id = UUID(before.done.refs["order_id"])
             if order_id in outcomes.cancelled:
                 tries += 1
                 continue
+            report.known += 1
             placed[purchase] = order_id
-            return False
+            return
         except Refused as refusal:
             report.refused[refusal.code] += 1
-            return False
+            return
+        report.loaded += 1
         placed[purchase] = landed.value.order_id
-        return True
+        return
 
 
 async def _granted(core: Core, orders: set[UUID], outcomes: _Outcomes, report: LoadReport, progress: Progress) -> None:
-    """Wait until each of these orders is granted, or cancelled."""
+    """Wait until each of these orders is granted, or cancelled (which is reported as a refusal)."""
     before = -1
     while True:
         report.granted = len(orders & outcomes.granted)
         failed = len((orders & outcomes.cancelled) - outcomes.granted)
         progress("grants", report.granted + failed, len(orders))
         if report.granted + failed == len(orders):
+            if failed:
+                report.refused["payment_failed"] += failed
             return
         if report.granted + failed > before:
             before, since = report.granted + failed, asyncio.get_running_loop().time()
@@ -253,7 +245,7 @@ async def _games(core: Core) -> dict[str, UUID]:
     """Every game on sale by its exact title, read from the log: no read model need be in step."""
     titles: dict[UUID, str] = {}
     on_sale: set[UUID] = set()
-    names = [cls.NAME for cls in (GameCreated, GameUpdated, GamePublished, GameRetired)]
+    names = [cls.NAME for cls in (GameCreated, GameUpdated, GamePublished, GameSuspended, GameResumed, GameRetired)]
     after, head = 0, await core.log.head()
     while after < head:
         events = await core.log.read(after, upto=head, names=names, limit=5000)
@@ -262,8 +254,10 @@ async def _games(core: Core) -> dict[str, UUID]:
             game_id, event = recorded.env.stream_id, recorded.event
             if isinstance(event, GameCreated | GameUpdated) and event.title is not None:
                 titles[game_id] = event.title
-            if isinstance(event, GamePublished) or (isinstance(event, GameCreated) and event.status == "ACTIVE"):
+            if isinstance(event, GamePublished | GameResumed) or (
+                isinstance(event, GameCreated) and event.status == "ACTIVE"
+            ):
                 on_sale.add(game_id)
-            elif isinstance(event, GameRetired):
+            elif isinstance(event, GameSuspended | GameRetired):
                 on_sale.discard(game_id)
     return {titles[game_id]: game_id for game_id in sorted(on_sale)}

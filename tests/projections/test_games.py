@@ -2,7 +2,7 @@ from datetime import date
 
 import msgspec
 
-from domain.catalog import GamePublished, GameRetired, GameUpdated, Price
+from domain.catalog import GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated, Price
 from projections.games import GameRow, Games, PriceRow
 from tests.projections.history import GAME, SELLER, History, at, game_created
 
@@ -49,6 +49,11 @@ def test_a_draft_is_published_and_retired() -> None:
     assert game_after(game_created(status="DRAFT")).status == "DRAFT"
     assert game_after(game_created(status="DRAFT"), GamePublished()).status == "ACTIVE"
     assert game_after(game_created(), GameRetired()).status == "RETIRED"
+
+
+def test_a_game_is_off_sale_while_its_sellers_account_is_closed() -> None:
+    assert game_after(game_created(), GameSuspended()).status == "SUSPENDED"
+    assert game_after(game_created(), GameSuspended(), GameResumed()).status == "ACTIVE"
 
 
 def test_texts_lose_the_sign_that_the_database_cannot_hold() -> None:

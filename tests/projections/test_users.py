@@ -10,6 +10,7 @@ from domain.identity import (
     ProfileChanged,
     UserDeactivated,
     UserForgotten,
+    UserReactivated,
 )
 from projections.users import UserRow, Users
 from tests.projections.history import BUYER, History, at, registered
@@ -54,6 +55,10 @@ def test_no_password_is_in_the_read_model() -> None:
 
 def test_a_deactivated_account_that_verifies_its_email_late_stays_closed() -> None:
     assert user_after(registered(), UserDeactivated(), EmailVerified()).status == "DEACTIVATED"
+
+
+def test_a_reopened_account_is_active() -> None:
+    assert user_after(registered(), UserDeactivated(), UserReactivated()).status == "ACTIVE"
 
 
 def test_a_forgotten_person_has_neither_name_nor_email() -> None:
