@@ -1,7 +1,8 @@
 """The process that follows a deposit, as a reactor: the transaction follows its payment, and the wallet gets the money.
 
 payment.processed ─► wallet.funds_added, transaction.completed
-                 └► the wallet is deactivated, or the deposit had failed ─► transaction.failed, the money goes back
+                 └► the wallet is deactivated, its owner's account closed, or the deposit had failed
+                                                                        ─► transaction.failed, the money goes back
 payment.deposit_failed ─► transaction.failed, and the provider's intent is cancelled
 payment.refunded, by hand at the provider ─► wallet.funds_deducted
 """
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
 from commands.bus import CommandBus
+from commands.open_accounts import must_take_money
 from commands.orders import emit_refund
 from commands.reactors import Reactor, caused, once_for
 from domain import payments, transactions, wallets
@@ -70,6 +72,7 @@ class Deposits:
             cause = Cause(transaction_id=event.transaction_id, payment_id=env.stream_id)
             try:
                 completed = transactions.complete(transaction)
+                await must_take_money(unit, wallet)
                 unit.emit(wallet_id, wallets.add_funds(wallet, event.amount_cents, cause))
                 unit.emit(event.transaction_id, completed)
             except Refused as refusal:

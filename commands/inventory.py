@@ -78,12 +78,15 @@ class Inventory:
     ) -> Landed[UUID]:
         """Hold some softly, for a cart of another system (ADMIN, SERVICE). Returns the reservation's id.
 
-        Raises NotFound("product_not_found"); Conflict: insufficient_stock, shop_cart (the cart is ours, and holds by
-        what is put into it); Invalid; Forbidden.
+        Raises NotFound("product_not_found"); Conflict: insufficient_stock, game_unavailable (it is not on sale),
+        shop_cart (the cart is ours, and holds by what is put into it); Invalid; Forbidden.
         """
         new = uuid7()
 
-        async def check(unit: Unit, _stock: Stock, _reservation_id: UUID) -> None:
+        async def check(unit: Unit, stock: Stock, _reservation_id: UUID) -> None:
+            game = await unit.load(GAME, stock.game_id)
+            if game is None or game.status != "ACTIVE":
+                raise Conflict("game_unavailable", "the game is not on sale")
             if await unit.load(CART, cart_id) is not None:
                 raise Conflict("shop_cart", "a cart of this shop holds what is put into it", cart_id=str(cart_id))
 

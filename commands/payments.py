@@ -6,6 +6,7 @@ from uuid import UUID
 from commands.aggregates import PAYMENT
 from commands.bus import Caller, CommandBus, Landed
 from commands.client_secrets import ClientSecrets
+from commands.open_accounts import must_be_open
 from commands.orders import owned_order, request_refund
 from commands.ports import Intent, InvalidSignature, PaymentProvider, ProviderNotice, TextLog
 from commands.wallets import pay_from_wallet, wallet_of
@@ -29,10 +30,6 @@ class Payments:
         """The provider's client secret behind an event's reference: for the payer alone."""
         return self._secrets.open(payment_id, ref)
 
-    def pay_page(self, payment_id: UUID) -> str | None:
-        """The provider's page on which the payer pays, if it has one."""
-        return self._provider.pay_page(payment_id)
-
     async def attach(
         self, caller: Caller, order_id: UUID, method: Method | None, *, once: Once | None = None
     ) -> Landed[UUID]:
@@ -45,6 +42,7 @@ class Payments:
 
         async def decision(unit: Unit) -> UUID:
             order = await owned_order(unit, caller, order_id)
+            await must_be_open(unit, order.buyer_id)
             payment = await unit.load(PAYMENT, order.payment_id)
             assert payment is not None
             if method is not None and method.type == "wallet":

@@ -3,13 +3,15 @@
 payment.requested ─► payment queue ─► worker, webhook ─► payment.transaction.completed | failed
 … completed ─► order.confirmed, order.completed ─► library.game.added
 … failed    ─► order.cancelled (claims released) ─► the provider's intent is cancelled
-… completed, but the order was cancelled meanwhile ─► payment.refund_requested ─► payment.refunded
+… completed, but the order was cancelled meanwhile, or the buyer's account or a seller's closed
+            ─► payment.refund_requested ─► payment.refunded
 """
 
 from uuid import UUID
 
 from commands.aggregates import LIBRARY, ORDER, PAYMENT
 from commands.bus import CommandBus
+from commands.open_accounts import closed_party
 from commands.orders import call_off, emit_refund, fulfil, release_ownership, take_back
 from commands.ports import PersonKeys, WorkQueue
 from commands.reactors import Reactor, caused, job_for, once_for
@@ -89,13 +91,18 @@ def payment_jobs(bus: CommandBus, queue: WorkQueue) -> Reactor:
 
 
 def settlement(bus: CommandBus) -> Reactor:
-    """Lets the order follow its payment; money that came too late goes back."""
+    """Lets the order follow its payment; money that came too late, or for a closed account, goes back."""
     name = "settlement"
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
             order = await unit.load(ORDER, event.order_id)
             assert order is not None
+            closed = await closed_party(bus.repository, unit, order, env.position)
+            if closed is not None and order.status == "PENDING_PAYMENT":
+                await call_off(unit, event.order_id, order, orders.cancel(order, closed), env.recorded_at)
+                order = await unit.load(ORDER, event.order_id)
+                assert order is not None
             try:
                 confirmed = orders.confirm(order, env.recorded_at)
             except Conflict:

@@ -12,8 +12,9 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import PAYMENT, TRANSACTION, USER, WALLET
+from commands.aggregates import PAYMENT, TRANSACTION, WALLET
 from commands.bus import Caller, CommandBus, Landed
+from commands.open_accounts import must_be_open, must_take_money
 from commands.orders import owned_order, payment_awaits_buyer
 from commands.wallets import existing_wallet, owned_wallet, pay_from_wallet
 from domain import payments, transactions, wallets
@@ -211,6 +212,7 @@ class Transactions:
             return
         source_id, source = transaction.from_wallet_id, await existing_wallet(unit, transaction.from_wallet_id)
         try:
+            await must_be_open(unit, source.user_id)
             taken = wallets.deduct_funds(source, transaction.amount_cents, Cause(transaction_id=transaction_id))
         except Refused as refusal:
             unit.emit(transaction_id, transactions.fail(transaction, "deduct", refusal.code))
@@ -227,9 +229,7 @@ class Transactions:
         amount, cause = transaction.amount_cents, Cause(transaction_id=transaction_id)
         try:
             target = await existing_wallet(unit, target_id)
-            owner = await unit.glance(USER, target.user_id)
-            if owner is None or not owner.may_act:
-                raise Conflict("recipient_closed", "the account of that wallet is closed")
+            await must_take_money(unit, target)
             unit.emit(target_id, wallets.add_funds(target, amount, cause))
         except Refused as refusal:
             source = await existing_wallet(unit, source_id)

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from commands.aggregates import CLAIM, PAYMENT, USER, WALLET
+from commands.aggregates import CLAIM, PAYMENT, WALLET
 from commands.bus import Caller, CommandBus, Landed
+from commands.open_accounts import must_be_open, must_not_be_forgotten, must_take_money
 from domain import claims, payments, wallets
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
@@ -29,9 +30,7 @@ class Wallets:
         user_id, wallet_id = caller.person(), uuid7()
 
         async def decision(unit: Unit) -> UUID:
-            user = await unit.load(USER, user_id)
-            if user is None or not user.may_act:
-                raise Forbidden("user_inactive", "the account is closed")
+            await must_be_open(unit, user_id)
             created = wallets.create(user_id, currency)
             claim = claim_id("wallet", user_id, currency)
             exists = Conflict("wallet_exists", f"you have a wallet in {currency} already")
@@ -57,9 +56,14 @@ class Wallets:
     async def add_funds(
         self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: Once | None = None
     ) -> Landed[None]:
-        """Adjust the balance upwards (ADMIN). Raises NotFound, Conflict("wallet_inactive"), Invalid."""
+        """Adjust the balance upwards (ADMIN).
+
+        Raises NotFound; Conflict: wallet_inactive; recipient_closed, when its owner's account is; Invalid.
+        """
         cause = Cause(reason=wallets.check_reason(reason))
-        return await self._change(caller, wallet_id, lambda w: wallets.add_funds(w, amount_cents, cause), once)
+        return await self._change(
+            caller, wallet_id, lambda w: wallets.add_funds(w, amount_cents, cause), once, comes_in=True
+        )
 
     async def deduct_funds(
         self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: Once | None = None
@@ -69,13 +73,22 @@ class Wallets:
         return await self._change(caller, wallet_id, lambda w: wallets.deduct_funds(w, amount_cents, cause), once)
 
     async def _change(
-        self, caller: Caller, wallet_id: UUID, decide: Callable[[Wallet], list[Event]], once: Once | None
+        self,
+        caller: Caller,
+        wallet_id: UUID,
+        decide: Callable[[Wallet], list[Event]],
+        once: Once | None,
+        *,
+        comes_in: bool = False,
     ) -> Landed[None]:
         if not caller.is_admin:
             raise Forbidden("role_required", "this needs the role ADMIN")
 
         async def decision(unit: Unit) -> None:
-            unit.emit(wallet_id, decide(await existing_wallet(unit, wallet_id)))
+            wallet = await existing_wallet(unit, wallet_id)
+            if comes_in:
+                await must_take_money(unit, wallet)
+            unit.emit(wallet_id, decide(wallet))
             unit.refer(wallet_id=wallet_id)
 
         return await self._bus.run(decision, caller, once)
@@ -93,13 +106,14 @@ async def existing_wallet(unit: Unit, wallet_id: UUID) -> Wallet:
 
 
 async def owned_wallet(unit: Unit, caller: Caller, wallet_id: UUID) -> Wallet:
-    """The wallet, if it is the caller's own: not even an ADMIN spends another's money.
+    """The wallet, if it is the caller's own, and their account open: not even an ADMIN spends another's money.
 
-    Raises NotFound("wallet_not_found"), Forbidden("not_yours").
+    Raises NotFound("wallet_not_found"); Forbidden: not_yours, user_inactive.
     """
     wallet = await existing_wallet(unit, wallet_id)
     if wallet.user_id != caller.user_id:
         raise Forbidden("not_yours", "that is another person's wallet")
+    await must_be_open(unit, wallet.user_id)
     return wallet
 
 
@@ -114,12 +128,13 @@ async def wallet_of(unit: Unit, user_id: UUID, currency: str) -> UUID:
 async def refund_to_wallet(unit: Unit, payment_id: UUID, refund_id: UUID, *, owed: bool) -> None:
     """Put a refund that was just asked for back into the wallet that paid, if it is `owed` be the wallet deactivated.
 
-    Raises Conflict("wallet_inactive").
+    Raises Conflict: wallet_inactive, recipient_forgotten.
     """
     payment = await unit.load(PAYMENT, payment_id)
     assert payment is not None
     assert payment.wallet_id is not None
     wallet = await existing_wallet(unit, payment.wallet_id)
+    await must_not_be_forgotten(unit, wallet)
     cause = Cause(payment_id=payment_id, reason="refund")
     put_back = wallets.give_back if owed else wallets.add_funds
     unit.emit(payment.wallet_id, put_back(wallet, payment.refunds[refund_id].amount_cents, cause))

@@ -10,10 +10,12 @@ from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDE
 from commands.bus import Caller, CommandBus, Landed
 from commands.catalog import seller_of
 from commands.client_secrets import ClientSecrets
+from commands.open_accounts import must_be_open
 from commands.ports import WebhookSender
 from domain import webhook_deliveries, webhook_endpoints
 from domain.errors import Conflict, NotFound, Stale
 from domain.events import Event
+from domain.ids import PLATFORM_ID
 from domain.merchant_news import NAMES
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import Once
@@ -46,6 +48,8 @@ class WebhookEndpoints:
         secret_ref = self._new_secret(endpoint_id)
 
         async def decision(unit: Unit) -> UUID:
+            if seller_id != PLATFORM_ID:
+                await must_be_open(unit, seller_id)
             index = webhook_endpoints.index_id(seller_id)
             created, added = webhook_endpoints.create(
                 await unit.load(WEBHOOK_INDEX, index),

@@ -1,0 +1,64 @@
+"""Rules of other commands that rest on an account being open, or on when it was closed."""
+
+from uuid import UUID
+
+from commands.aggregates import USER
+from domain.errors import Conflict, Forbidden
+from domain.identity import User, UserDeactivated, UserForgotten
+from domain.ids import PLATFORM_ID
+from domain.orders import Order
+from domain.wallets import Wallet
+from eventstore.log import Envelope
+from eventstore.repository import Repository, Unit
+
+ACCOUNT_CLOSED, SELLER_CLOSED = "account_closed", "seller_closed"
+"""Why an order was called off: the account of its buyer was closed, or that of one of its sellers."""
+
+
+async def must_be_open(unit: Unit, user_id: UUID) -> User:
+    """The account, which nothing may be begun for once it is closed: the append checks that it is open still.
+
+    Raises Forbidden("user_inactive").
+    """
+    user = await unit.load(USER, user_id)
+    if user is None or not user.may_act:
+        raise Forbidden("user_inactive", "the account is closed")
+    return user
+
+
+async def must_take_money(unit: Unit, wallet: Wallet) -> None:
+    """Nobody's money is to be kept for nobody. Raises Conflict("recipient_closed")."""
+    owner = await unit.load(USER, wallet.user_id)
+    if owner is None or not owner.may_act:
+        raise Conflict("recipient_closed", "the account of that wallet is closed")
+
+
+async def must_not_be_forgotten(unit: Unit, wallet: Wallet) -> None:
+    """A closed account gets back what is its own; one that was forgotten has nobody. Raises Conflict."""
+    owner = await unit.load(USER, wallet.user_id)
+    if owner is not None and owner.status == "FORGOTTEN":
+        raise Conflict("recipient_forgotten", "the account of that wallet was forgotten")
+
+
+async def closed_party(repository: Repository, unit: Unit, order: Order, position: int) -> str | None:
+    """Why nothing is sold any more by what happened at this position: the buyer's account, or a seller's, was closed
+    before. None when all of them were open."""
+    parties = {line.seller_id: SELLER_CLOSED for line in order.lines if line.seller_id != PLATFORM_ID}
+    for user_id, reason in {order.buyer_id: ACCOUNT_CLOSED, **parties}.items():
+        user = await unit.load(USER, user_id)
+        if user is not None and not user.may_act:
+            closing = await closing_of(repository, user_id)
+            if closing is not None and closing.position < position:
+                return reason
+    return None
+
+
+async def closing_of(repository: Repository, user_id: UUID) -> Envelope | None:
+    """When a closed account was closed, for the last time."""
+    closings = [
+        recorded.env
+        for recorded in await repository.log.read_stream(user_id)
+        if isinstance(recorded.event, UserDeactivated | UserForgotten)
+    ]
+    deactivated = [env for env in closings if env.name == UserDeactivated.NAME]
+    return next(iter(reversed(deactivated or closings)), None)
