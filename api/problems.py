@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from api.context import context_of
+from commands.belongings import NotSeenYet
 from commands.ports import InvalidSignature
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey
@@ -31,9 +32,6 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
-
-MAX_ERRORS = 100
-"""Of a request with more wrong fields, the first are told."""
 
 STATUS: Mapping[type[Refused], int] = {
     Invalid: 422,
@@ -67,7 +65,6 @@ class FieldError(BaseModel):
     pointer: str | None = None
     message: str
     code: str
-    hint: str | None = Field(None, description="The name that was probably meant.")
 
 
 class ProblemDocument(BaseModel):
@@ -162,22 +159,16 @@ def _invalid_request(error: RequestValidationError) -> Problem:
     errors = error.errors()
     if any(each["type"] == "json_invalid" for each in errors):
         return Problem(400, "malformed_json", "the body is not JSON")
-    fields = [_field_error(each).model_dump() for each in errors[:MAX_ERRORS]]
-    return Problem(422, "invalid_request", "some fields are wrong", errors=fields)
+    fields = [_field_error(each["loc"], each["msg"], each["type"]) for each in errors]
+    return Problem(422, "invalid_request", "some fields are wrong", errors=[f.model_dump() for f in fields])
 
 
-def _field_error(error: Mapping[str, Any]) -> FieldError:
-    source, *path = [_printable(part) for part in error["loc"]]
+def _field_error(location: tuple[str | int, ...], message: str, code: str) -> FieldError:
+    source, *path = [_printable(part) for part in location]
     pointer = None
     if source == "body":
         pointer = "#" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
-    return FieldError(
-        field=".".join(path) or source,
-        pointer=pointer,
-        message=error["msg"],
-        code=error["type"],
-        hint=error.get("hint"),
-    )
+    return FieldError(field=".".join(path) or source, pointer=pointer, message=message, code=code)
 
 
 def _printable(part: str | int) -> str:
@@ -189,7 +180,7 @@ _EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any
     RequestValidationError: _invalid_request,
     HTTPException: _http,
     DATABASE_ERRORS: lambda _: dependency_unavailable(),
-    ReadModelBehind: lambda _: unavailable("read_model_behind", "what this reads has not caught up yet"),
+    (ReadModelBehind, NotSeenYet): lambda _: unavailable("read_model_behind", "what this reads has not caught up yet"),
     PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),
     (BadCursor, InvalidCursor): lambda _: Problem(400, "invalid_cursor", "the cursor is not one of this list"),
     InvalidSignature: lambda _: Problem(

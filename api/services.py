@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from api.limits import Rates
 from api.tokens import Tokens
+from commands.account_ends import AccountEnds
 from commands.carts import Carts
 from commands.catalog import Catalog
 from commands.identity import Accounts
@@ -38,13 +39,12 @@ Rebuild = Callable[[str], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What operators decide. `public_url` is where clients reach the API, empty: where they ask; `trusted_proxies` are
-    addresses or networks whose X-Forwarded-For is believed; `sockets_per_user` are open at a time in one process, each
-    closed when it does not take what it is told in so many seconds.
+    """What operators decide. `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed;
+    `sockets_per_user` are open at a time in one process, each closed when it does not take what it is told in so many
+    seconds.
     """
 
     rate_limit: bool = True
-    public_url: str = ""
     rates: Rates = field(default_factory=Rates)
     trusted_proxies: Sequence[str] = ()
     cors_origins: Sequence[str] = ()
@@ -63,6 +63,7 @@ class Services:
     """
 
     accounts: Accounts
+    account_ends: AccountEnds
     catalog: Catalog
     images: Images
     inventory: Inventory

@@ -1,4 +1,7 @@
-"""What may change about accounts: register, log in and out, verify, reset, edit, close, forget."""
+"""What may change about accounts: register, log in and out, verify, reset, edit.
+
+How they end is in `commands.account_ends`.
+"""
 
 import hashlib
 import hmac
@@ -260,7 +263,7 @@ class Accounts:
         await self._sessions.revoke_all(user_id)
         return landed
 
-    # -- editing and closing -------------------------------------------------------------------------------------------
+    # -- editing --------------------------------------------------------------------------------------------
 
     async def update(
         self,
@@ -306,27 +309,6 @@ class Accounts:
         landed = await self._bus.run(decision, caller, once)
         if password is not None:
             await self._sessions.revoke_all(user_id)
-        return landed
-
-    async def deactivate(
-        self, caller: Caller, user_id: UUID, *, forget: bool = False, expected_version: int | None = None
-    ) -> Landed[None]:
-        """Close an account and its sessions; with `forget` its key is destroyed, and its e-mail may be used anew."""
-        self._must_be_allowed(caller, user_id)
-
-        async def decision(unit: Unit) -> None:
-            user = await self._at_version(unit, user_id, expected_version)
-            if not forget:
-                unit.emit(user_id, identity.deactivate(user))
-                return
-            unit.emit(user_id, identity.forget(user))
-            claim = claim_id("email", user.email_digest)
-            unit.emit(claim, claims.release(await unit.load(CLAIM, claim), user_id, "forgotten"))
-
-        landed = await self._bus.run(decision, caller)
-        await self._sessions.revoke_all(user_id)
-        if forget:
-            await self._keys.destroy(user_id)  # and again by a reactor, should we die here
         return landed
 
     async def _at_version(self, unit: Unit, user_id: UUID, expected: int | None) -> User:

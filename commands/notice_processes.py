@@ -18,6 +18,7 @@ import msgspec
 from commands.aggregates import GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER, WALLET
 from commands.bus import CommandBus
 from commands.mail_tokens import MailTokens
+from commands.open_accounts import SELLER_CLOSED
 from commands.ports import WorkQueue
 from commands.reactors import React, Reactor, caused, job_for, once_for
 from domain import notices, orders
@@ -156,7 +157,11 @@ class _Tellings:
         if event.reason == "payment_failed":
             return []
         order = await self._seen(ORDER, env.stream_id)
-        why = {EXPIRED: "it was not paid in time", "payment_cancelled": "its payment was cancelled"}
+        why = {
+            EXPIRED: "it was not paid in time",
+            "payment_cancelled": "its payment was cancelled",
+            SELLER_CLOSED: "its seller left the shop",
+        }
         about = {**_about_order(env.stream_id, order), "detail": why.get(event.reason, "")}
         return [Telling(order.buyer_id, "order_cancelled", about)]
 

@@ -2,7 +2,7 @@
 
 event ─► webhook.delivery_requested for each endpoint that wants it ─► webhook queue ─► webhook.delivered | …_failed
 webhook.redelivery_requested ─► webhook queue
-user.deactivated, user.forgotten ─► webhook_endpoint.disabled
+user.deactivated, user.forgotten ─► webhook_endpoint.disabled; user.reactivated ─► webhook_endpoint.enabled
 """
 
 from typing import Any
@@ -10,14 +10,14 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
+from commands.aggregates import USER, WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
 from commands.bus import CommandBus
 from commands.ports import WorkQueue
 from commands.reactors import React, Reactor, caused, job_for, once_for
 from commands.webhook_news import news_of
 from domain import webhook_deliveries, webhook_endpoints
 from domain.events import Event
-from domain.identity import UserDeactivated, UserForgotten
+from domain.identity import UserDeactivated, UserForgotten, UserReactivated
 from domain.ids import PLATFORM_ID
 from domain.merchant_news import FACTS
 from domain.webhook_deliveries import DeliveryRequested, RedeliveryRequested
@@ -57,17 +57,25 @@ def merchant_webhooks(bus: CommandBus) -> Reactor:
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 
-    async def account_closed(_: UserDeactivated | UserForgotten, env: Envelope) -> None:
+    async def account_moved(_: UserDeactivated | UserForgotten | UserReactivated, env: Envelope) -> None:
+        """The account as it is by now counts: it may have been opened again."""
+
         async def decision(unit: Unit) -> None:
+            seller = await unit.load(USER, env.stream_id)
             for endpoint_id, endpoint in await _endpoints_of(unit, {env.stream_id}):
-                unit.emit(endpoint_id, webhook_endpoints.disable(endpoint, "account_closed"))
+                is_open = seller is not None and seller.may_act
+                unit.emit(
+                    endpoint_id,
+                    webhook_endpoints.reopen(endpoint)
+                    if is_open
+                    else webhook_endpoints.disable(endpoint, "account_closed"),
+                )
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 
     reactions: dict[type[msgspec.Struct], React] = {
         **dict.fromkeys(FACTS, happened),
-        UserDeactivated: account_closed,
-        UserForgotten: account_closed,
+        **dict.fromkeys((UserDeactivated, UserForgotten, UserReactivated), account_moved),
     }
     return Reactor(name, reactions, starts_from="now")
 

@@ -199,6 +199,14 @@ def _shipment_cancelled(params: Params) -> tuple[str, str]:
     )
 
 
+def _seller_closed(params: Params) -> tuple[str, str]:
+    return (
+        "Parcels without a seller",
+        f"The account of seller {params['seller_id']} is closed. These parcels are paid and not sent: send them as an "
+        f"ADMIN, or refund their orders.\n\n{params['shipments']}",
+    )
+
+
 def _low_stock(params: Params) -> tuple[str, str]:
     return (
         f"Low stock: {params['title']}",
@@ -274,6 +282,7 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
     "shipment_delivered": _shipment_delivered,
     "shipment_to_process": _shipment_to_process,
     "shipment_cancelled": _shipment_cancelled,
+    "seller_closed": _seller_closed,
     "low_stock": _low_stock,
     "payment_failed": _payment_failed,
     "refund": _refund,
@@ -286,7 +295,8 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
 """Parameters: welcome, verification, password_reset: token or link; purchase: titles, total, order_id;
 payment_failed, order_cancelled: titles, order_id, detail?; shipment_processing, shipment_delivered: titles, order_id;
 shipment_shipped: the same, carrier, tracking_number; shipment_to_process, shipment_cancelled (to the seller): titles,
-order_id, shipment_id; low_stock: title, sku, available; refund: amount, order_id?, to? (`wallet`);
+order_id, shipment_id; seller_closed (to ADMINs): seller_id, shipments; low_stock: title, sku, available;
+refund: amount, order_id?, to? (`wallet`);
 deposit_completed, transfer_sent, transfer_received: amount, transaction_id; deposit_failed: the same, detail?;
 transfer_failed: the same, detail?, refunded?. Of the other side of a transfer nothing is told: its name would outlive
 its owner's being forgotten."""

@@ -262,6 +262,11 @@ def enable(endpoint: WebhookEndpoint, *, by_operator: bool = False) -> list[Even
     return [EndpointEnabled()]
 
 
+def reopen(endpoint: WebhookEndpoint) -> list[Event]:
+    """Its seller's account is open again: what was disabled with it is sent to again, and nothing else."""
+    return enable(endpoint) if endpoint.disabled == "account_closed" and not endpoint.deleted else []
+
+
 def delete(endpoint_id: UUID) -> tuple[list[Event], list[Event]]:
     """Remove it for good: its events, and those of its seller's index."""
     return [EndpointDeleted()], [EndpointRemoved(endpoint_id=endpoint_id)]

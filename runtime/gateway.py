@@ -51,6 +51,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
     yield create_app(
         Services(
             accounts=core.accounts,
+            account_ends=core.account_ends,
             catalog=core.catalog,
             images=core.images,
             inventory=core.inventory,
@@ -75,11 +76,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             health=health,
             spared=frozenset({ELASTICSEARCH}),
             dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
-            settings=GatewaySettings(
-                rate_limit=settings.rate_limit == "on",
-                public_url=settings.api_url,
-                trusted_proxies=settings.trusted_proxies,
-            ),
+            settings=GatewaySettings(rate_limit=settings.rate_limit == "on", trusted_proxies=settings.trusted_proxies),
         )
     )
 

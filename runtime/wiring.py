@@ -26,9 +26,12 @@ from adapters.text_log import FileTextLog
 from adapters.webhook_sender import HttpWebhookSender
 from api.tokens import Tokens, new_private_key
 from commands import notice_processes, processes
+from commands.account_ends import AccountEnds
+from commands.account_settling import AccountSettling
+from commands.belongings import Belongings
 from commands.bus import CommandBus
 from commands.carts import Carts
-from commands.catalog import Catalog, sku_claims
+from commands.catalog import Catalog
 from commands.client_secrets import ClientSecrets
 from commands.deadlines import Fire
 from commands.deposits import Deposits
@@ -57,6 +60,8 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
 from projections.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
+from queries.read_models import ReadModels
+from runtime.belongings import ReadBelongings
 from runtime.codec import codec
 from runtime.instance import database_url
 from runtime.settings import Settings
@@ -80,8 +85,6 @@ class Secrets:
     client_secrets: bytes
     webhook: tuple[str, ...]
     carrier: tuple[str, ...]
-    provider_key: str
-    fiscal_key: str
 
 
 @dataclass
@@ -111,6 +114,19 @@ class Core:
     def accounts(self) -> Accounts:
         sessions = PostgresSessions(self.log.pool)
         return Accounts(self.bus, self.log.keys, self.hasher, sessions, self.mail_tokens, self.secrets.pepper)
+
+    @cached_property
+    def belongings(self) -> Belongings:
+        return ReadBelongings(ReadModels(self.log.pool))
+
+    @cached_property
+    def account_settling(self) -> AccountSettling:
+        return AccountSettling(self.bus, self.belongings)
+
+    @cached_property
+    def account_ends(self) -> AccountEnds:
+        sessions = PostgresSessions(self.log.pool)
+        return AccountEnds(self.bus, self.belongings, self.account_settling, sessions, self.log.keys)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -171,8 +187,6 @@ class Core:
         return Carts(
             self.bus,
             cart_ttl=timedelta(seconds=settings.cart_ttl_seconds),
-            cart_max=timedelta(seconds=settings.cart_max_seconds),
-            max_quantity=settings.cart_max_quantity,
             payment_ttl=timedelta(seconds=settings.payment_ttl_seconds),
             allocation_ttl=timedelta(seconds=settings.allocation_ttl_seconds),
             low_stock=settings.low_stock,
@@ -211,13 +225,7 @@ class Core:
             )
             self.stack.push_async_callback(stripe.aclose)
             return stripe
-        simulated = SimulatedProvider(
-            settings.provider_address,
-            secrets,
-            settings.payment_timeout_seconds,
-            public_url=settings.provider_public_url,
-            key=self.secrets.provider_key,
-        )
+        simulated = SimulatedProvider(settings.provider_address, secrets, settings.payment_timeout_seconds)
         self.stack.push_async_callback(simulated.aclose)
         return simulated
 
@@ -251,8 +259,7 @@ class Core:
         return gateway
 
     def receipt_worker(self) -> ReceiptWorker:
-        settings, key = self.settings, self.secrets.fiscal_key
-        operator = HttpFiscalOperator(settings.fiscal_address, settings.payment_timeout_seconds, key=key)
+        operator = HttpFiscalOperator(self.settings.fiscal_address, self.settings.payment_timeout_seconds)
         self.stack.push_async_callback(operator.aclose)
         return ReceiptWorker(self.bus, operator)
 
@@ -276,8 +283,8 @@ class Core:
             processes.payment_jobs(self.bus, queues.payments),
             processes.settlement(self.bus),
             Deposits(self.bus).reactor,
+            self.account_settling.reactor,
             stock_opened(self.bus),
-            sku_claims(self.bus),
             Ledger(self.bus).reactor,
             processes.library_grants(self.bus),
             notice_processes.people_told(self.bus, self.mail_tokens),
@@ -328,15 +335,7 @@ async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:
         client_secrets=await secret(log.pool, "client_secrets", lambda: urandom(32)),
         webhook=await _shared(log, "payment_webhook", settings.payment_webhook_secrets),
         carrier=await _shared(log, "carrier_webhook", settings.carrier_webhook_secrets),
-        provider_key=await _key(log, "provider_api", settings.provider_key),
-        fiscal_key=await _key(log, "fiscal_api", settings.fiscal_key),
     )
-
-
-async def _key(log: PostgresLog, name: str, given: SecretStr) -> str:
-    """The key of an API that our own processes call: the one that was set, or one that is made and kept."""
-    made = await secret(log.pool, name, lambda: b"sk_" + urandom(24).hex().encode())
-    return given.get_secret_value() or made.decode()
 
 
 async def _shared(log: PostgresLog, name: str, given: tuple[SecretStr, ...]) -> tuple[str, ...]:

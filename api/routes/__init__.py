@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 
 from api.routes import (
+    accounts,
     analytics,
     audit,
     cart,
@@ -30,6 +31,7 @@ from api.routes import (
 ROUTERS: Sequence[APIRouter] = (
     identity.router,
     identity.well_known,
+    accounts.router,
     catalog.router,
     images.router,
     inventory.router,

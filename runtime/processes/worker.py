@@ -8,6 +8,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from adapters.attempts import patient
 from adapters.postgres_sessions import PostgresSessions
+from commands.belongings import NotSeenYet
 from commands.deadlines import Deadlines
 from domain.errors import Refused
 from eventstore.log import AlreadyDone, LogUnavailable
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 PURGE_SECONDS = 600
 """How often what has expired is dropped. Nobody reads it meanwhile: every reader looks at the time."""
 
-UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError)
-"""What a reactor meets while the work queues' broker is away."""
+UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError, NotSeenYet)
+"""What a reactor meets while the work queues' broker, or the projector, is away."""
 
 DATABASE_AWAY = (LogUnavailable, psycopg.OperationalError, psycopg.InterfaceError)
 """What a payment's worker meets while our own database is away: not the provider's fault, and no attempt of its own."""

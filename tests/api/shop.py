@@ -163,6 +163,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
 
     return Services(
         accounts=core.accounts,
+        account_ends=core.account_ends,
         catalog=core.catalog,
         images=core.images,
         inventory=core.inventory,

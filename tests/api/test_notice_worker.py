@@ -139,7 +139,7 @@ async def test_a_person_who_was_forgotten_meanwhile_is_not_written_to(core: Core
     desk = await asked(core, carrier)
     notice = await core.repository.state(NOTICE, desk.notice_id)
     assert isinstance(notice, notices.Notice)
-    await core.accounts.deactivate(SYSTEM, notice.user_id, forget=True)
+    await core.account_ends.close(SYSTEM, notice.user_id, forget=True)
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationFailed(code="recipient_unknown", attempts=1)]
     assert carrier.taken == []

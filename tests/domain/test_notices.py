@@ -29,6 +29,8 @@ EVERY_PARAMETER = {
     "title": "Chess",
     "sku": "CH-1",
     "available": "3",
+    "seller_id": "seller 10",
+    "shipments": "shipment 9",
 }
 
 

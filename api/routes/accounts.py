@@ -1,0 +1,68 @@
+"""How accounts end, and begin again."""
+
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import Response
+
+from api.answers import ExpectedVersion, answer, position_of
+from api.auth import Admin, SignedIn
+from api.fields import Body, Line
+from api.idempotency import IdempotencyKey
+from api.routes.identity import Account
+from api.services import ServicesOf
+from api.whose import AccountId
+from commands.aggregates import USER
+from commands.bus import Landed
+from domain.errors import NotFound
+from domain.identity import User
+from eventstore.log import Done
+
+router = APIRouter(prefix="/api/v1", tags=["identity"])
+
+
+class Reopening(Body):
+    """Why an account is opened again."""
+
+    reason: Line | None = Field(default=None, description="Kept in the log, for auditors.")
+
+
+@router.delete("/users/{user_id}", status_code=204)
+async def close_account(
+    user_id: AccountId, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion, forget: bool = False
+) -> Response:
+    """Close an account (its owner, ADMIN): its sessions end, its games go off sale, unpaid orders, the cart and open
+    deposits are called off, and money that comes later goes back. 409 `last_admin`.
+
+    With `forget` its personal data becomes unreadable everywhere, for good. 409 `account_has_obligations` names, as
+    `obligations: [{kind, id, …}]`, what is to be settled before: then nothing was changed.
+    """
+    landed = await services.account_ends.close(caller, user_id, forget=forget, expected_version=expected_version)
+    return answer(None, status=204, position=await position_of(landed, services))
+
+
+@router.post("/users/{user_id}/reopen", response_model=Account)
+async def reopen_account(
+    user_id: UUID,
+    services: ServicesOf,
+    caller: Admin,
+    idempotency: IdempotencyKey,
+    body: Reopening | None = None,
+) -> Response:
+    """Open a closed account again (ADMIN): what it had on sale is on sale again. 409 `account_active`,
+    `account_forgotten`."""
+    reason = None if body is None else body.reason
+
+    async def again(done: Done) -> User:
+        user = await services.repository.state(USER, UUID(done.refs["user_id"]))
+        if user is None:
+            raise NotFound("user_not_found", "there is no such account")
+        return user
+
+    async def reply(landed: Landed[User]) -> Response:
+        return answer(Account.model_validate(landed.value), position=await position_of(landed, services))
+
+    return await idempotency.answer(
+        lambda once: services.account_ends.reopen(caller, user_id, reason, once=once), again, reply
+    )

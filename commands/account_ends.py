@@ -1,0 +1,183 @@
+"""How accounts end, and begin again: close, forget, reopen.
+
+Closing is one event. What hangs on the account is called off right after it (`commands.account_settling`): from that
+event on nothing new can be begun for the account, so that whatever began before can be found, and all of it.
+
+Forgetting closes first, too, for the same reason: only then it is looked whether anything is owed, and if there is,
+the account is opened again. Most of the time that has been found out before, and nothing was appended at all.
+"""
+
+import logging
+from uuid import UUID
+
+from commands.account_settling import AccountSettling
+from commands.aggregates import CLAIM, ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
+from commands.belongings import Belongings, NotSeenYet
+from commands.bus import Caller, CommandBus, Landed
+from commands.ports import PersonKeys, Sessions
+from domain import claims, identity, obligations
+from domain.errors import Conflict, Forbidden, NotFound, Refused, Stale
+from domain.identity import User
+from domain.ids import claim_id
+from domain.obligations import Obligation
+from eventstore.log import Once
+from eventstore.repository import Unit
+
+log = logging.getLogger(__name__)
+
+OWES = "account_has_obligations"
+
+
+class AccountEnds:
+    """Commands that end accounts."""
+
+    def __init__(
+        self,
+        bus: CommandBus,
+        belongings: Belongings,
+        settling: AccountSettling,
+        sessions: Sessions,
+        keys: PersonKeys,
+    ) -> None:
+        self._bus, self._belongings, self._settling = bus, belongings, settling
+        self._sessions, self._keys = sessions, keys
+
+    async def close(
+        self, caller: Caller, user_id: UUID, *, forget: bool = False, expected_version: int | None = None
+    ) -> Landed[None]:
+        """Close an account and its sessions, and call off what hangs on it; with `forget` its key is destroyed, and its
+        e-mail may be used anew. Closing a closed one changes nothing.
+
+        Raises Forbidden("not_yours"); NotFound; Stale; Conflict: last_admin; account_has_obligations (with
+        `obligations`, each `{kind, id, …}`), then nothing was changed; NotSeenYet, of forgetting, likewise.
+        """
+        if not caller.may_act_for(user_id) and caller.actor != "system":
+            raise Forbidden("not_yours", "that is another person's account")
+        if forget:
+            await self._must_owe_nothing(caller, user_id, expected_version)
+        landed = await self._close(caller, user_id, expected_version)
+        if forget:
+            landed = await self._forget(caller, user_id, closed_just_now=landed.position is not None)
+        await self._sessions.revoke_all(user_id)
+        if forget:
+            await self._keys.destroy(user_id)  # and again by a reactor, should we die here
+        return Landed(None, await self._settling.settle_now(caller, user_id, landed.position))
+
+    async def reopen(
+        self, caller: Caller, user_id: UUID, reason: str | None = None, *, once: Once | None = None
+    ) -> Landed[User]:
+        """Open a closed account again (ADMIN), and put what it sold on sale again.
+
+        Raises Forbidden("role_required"); NotFound; Conflict: account_active, account_forgotten.
+        """
+        if not caller.is_admin:
+            raise Forbidden("role_required", "this needs the role ADMIN")
+
+        async def decision(unit: Unit) -> User:
+            unit.emit(user_id, identity.reopen(await _existing(unit, user_id), reason))
+            unit.refer(user_id=user_id)
+            return await _existing(unit, user_id)
+
+        landed = await self._bus.run(decision, caller, once)
+        return Landed(landed.value, await self._settling.settle_now(caller, user_id, landed.position))
+
+    # -- closing -------------------------------------------------------------------------------------------------------
+
+    async def _close(self, caller: Caller, user_id: UUID, expected_version: int | None) -> Landed[None]:
+        async def decision(unit: Unit) -> None:
+            user = await _at_version(unit, user_id, expected_version)
+            await self._must_leave_an_admin(unit, user_id, user)
+            unit.emit(user_id, identity.deactivate(user))
+
+        return await self._bus.run(decision, caller)
+
+    async def _must_leave_an_admin(self, unit: Unit, user_id: UUID, user: User) -> None:
+        """Another ADMIN can log in. The append checks that they still can: of two who close each other at once, one is
+        refused. Raises Conflict("last_admin")."""
+        if user.account_type != "ADMIN" or not user.may_act:
+            return
+        for other_id in await self._belongings.admins(await self._bus.repository.log.head()):
+            other = await unit.load(USER, other_id) if other_id != user_id else None
+            if other is not None and other.may_act and other.password_hash:
+                return
+        raise Conflict("last_admin", "nobody else could administer the shop: make another ADMIN first")
+
+    # -- forgetting ----------------------------------------------------------------------------------------------------
+
+    async def _must_owe_nothing(self, caller: Caller, user_id: UUID, expected_version: int | None) -> None:
+        async def decision(unit: Unit) -> None:
+            user = await _at_version(unit, user_id, expected_version)
+            await self._must_leave_an_admin(unit, user_id, user)
+            if found := await self._obligations(unit, user_id):
+                raise obligations.refusal(found)
+
+        await self._bus.run(decision, caller)
+
+    async def _forget(self, caller: Caller, user_id: UUID, *, closed_just_now: bool) -> Landed[None]:
+        """Of an account that is closed, so that nothing new can come up."""
+
+        async def decision(unit: Unit) -> None:
+            user = await _existing(unit, user_id)
+            if user.status == "FORGOTTEN":
+                return
+            if found := await self._obligations(unit, user_id):
+                raise obligations.refusal(found)
+            unit.emit(user_id, identity.forget(user))
+            claim = claim_id("email", user.email_digest)
+            unit.emit(claim, claims.release(await unit.load(CLAIM, claim), user_id, "forgotten"))
+
+        try:
+            return await self._bus.run(decision, caller)
+        except (Refused, NotSeenYet):
+            if closed_just_now:
+                await self._open_again(caller, user_id)
+            raise
+
+    async def _open_again(self, caller: Caller, user_id: UUID) -> None:
+        async def decision(unit: Unit) -> None:
+            user = await _existing(unit, user_id)
+            unit.emit(user_id, [] if user.may_act else identity.reopen(user, OWES))
+
+        landed = await self._bus.run(decision, caller)
+        await self._settling.settle_now(caller, user_id, landed.position)
+
+    async def _obligations(self, unit: Unit, user_id: UUID) -> list[Obligation]:
+        """Everything that is owed, as its streams have it: should one of them move on meanwhile, it is asked again."""
+        owed = await self._belongings.owed(user_id, await self._bus.repository.log.head())
+        found: list[Obligation] = []
+        for shipment_id in owed.shipments:
+            if (shipment := await unit.load(SHIPMENT, shipment_id)) is not None:
+                found += obligations.of_shipment(shipment_id, shipment)
+        for order_id in owed.orders:
+            order = await unit.load(ORDER, order_id)
+            payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
+            if order is not None and payment is not None:
+                found += obligations.of_order(order_id, order, payment)
+        for deposit_id in owed.deposits:
+            deposit = await unit.load(TRANSACTION, deposit_id)
+            payment = (
+                None if deposit is None or not deposit.payment_id else await unit.load(PAYMENT, deposit.payment_id)
+            )
+            if deposit is not None and payment is not None:
+                found += obligations.of_deposit(deposit_id, deposit, payment)
+        for wallet_id in owed.wallets:
+            if (wallet := await unit.load(WALLET, wallet_id)) is not None:
+                found += obligations.of_wallet(wallet_id, wallet)
+        for transfer_id in owed.transfers:
+            if (transfer := await unit.load(TRANSACTION, transfer_id)) is not None:
+                found += obligations.of_transfer(transfer_id, transfer)
+        return found
+
+
+async def _existing(unit: Unit, user_id: UUID) -> User:
+    user = await unit.load(USER, user_id)
+    if user is None:
+        raise NotFound("user_not_found", "there is no such account")
+    return user
+
+
+async def _at_version(unit: Unit, user_id: UUID, expected: int | None) -> User:
+    user = await _existing(unit, user_id)
+    if expected is not None and unit.version(user_id) != expected:
+        raise Stale("version_mismatch", "the account was changed meanwhile", version=unit.version(user_id))
+    return user

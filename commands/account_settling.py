@@ -1,0 +1,191 @@
+"""What follows when an account is closed, or opened again: everything that hangs on it is brought in step.
+
+user.deactivated ─► game.suspended; cart.abandoned; payment.deposit_failed;
+                    order.cancelled with all that goes with it: own ones, and those with a line of this seller;
+                    ADMINs hear of paid parcels that nobody sends now
+user.reactivated ─► game.resumed
+
+The command that closes does it right away; the reactor does it in any case. Each step decides on the account as it is
+then, so that doing it twice, or beside a reopening, does no harm. Games first: an order rests on its games being on
+sale, so that all orders with a line of this seller are in the log before the last game was suspended.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import CART, CLAIM, GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, USER
+from commands.belongings import Belongings, NotSeenYet
+from commands.bus import Caller, CommandBus
+from commands.open_accounts import ACCOUNT_CLOSED, SELLER_CLOSED, closing_of
+from commands.orders import call_off
+from commands.reactors import React, Reactor, caused
+from domain import cart as carts
+from domain import catalog, claims, inventory, notices, orders, payments
+from domain.fulfilment import ShipmentConfirmed
+from domain.identity import UserDeactivated, UserForgotten, UserReactivated
+from domain.ids import claim_id, derived
+from domain.inventory import stock_id
+from eventstore.log import Envelope
+from eventstore.repository import Unit
+
+PATIENCE_SECONDS = 5.0
+"""How long the answer to a command waits for all of it; the reactor goes on."""
+
+GAMES_AT_ONCE = 50
+ORDERS_AT_ONCE = 8
+
+Step = Callable[[Unit, UUID], Awaitable[None]]
+"""What is decided about one stream."""
+
+
+class AccountSettling:
+    """Brings what hangs on an account in step with it."""
+
+    NAME = "account_settling"
+
+    def __init__(self, bus: CommandBus, belongings: Belongings) -> None:
+        self._bus, self._belongings = bus, belongings
+
+    @property
+    def reactor(self) -> Reactor:
+        """Follows every account from the beginning."""
+
+        async def moved(_: UserDeactivated | UserForgotten | UserReactivated, env: Envelope) -> None:
+            await self.settle(caused(self.NAME, env), env.stream_id, env.position)
+
+        async def parcel(_: ShipmentConfirmed, env: Envelope) -> None:
+            """Its order was paid just before the account was closed."""
+            shipment = await self._bus.repository.state(SHIPMENT, env.stream_id)
+            seller = None if shipment is None else await self._bus.repository.state(USER, shipment.seller_id)
+            if shipment is not None and seller is not None and not seller.may_act:
+                about = derived("parcel.without_seller", env.stream_id)
+                await self._tell_admins(caused(self.NAME, env), shipment.seller_id, [env.stream_id], about, env)
+
+        reactions: dict[type[msgspec.Struct], React] = {
+            **dict.fromkeys((UserDeactivated, UserForgotten, UserReactivated), moved),
+            ShipmentConfirmed: parcel,
+        }
+        return Reactor(self.NAME, reactions)
+
+    async def settle_now(self, caller: Caller, user_id: UUID, position: int | None) -> int | None:
+        """As `settle`, as far as it comes in some seconds. Returns how far the log goes: a position that reflects the
+        reactor's part of it, too."""
+        if position is None:
+            return None
+        with contextlib.suppress(NotSeenYet, TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self.settle(caller, user_id, position)
+        return await self._bus.repository.log.head()
+
+    async def settle(self, caller: Caller, user_id: UUID, position: int) -> None:
+        """Bring in step what hangs on an account that was closed or opened at this position. Raises NotSeenYet."""
+        await self._settle_games(caller, user_id, position)
+        user = await self._bus.repository.state(USER, user_id)
+        if user is None or user.may_act:
+            return
+        await self._bus.run(lambda unit: self._abandon_cart(unit, user_id), caller)
+        position = await self._bus.repository.log.head()  # beyond the last suspension, whoever wrote it
+        unpaid = await self._belongings.unpaid_orders(user_id, position)
+        await self._each(caller, unpaid, lambda unit, order_id: self._call_off(unit, order_id, user_id))
+        deposits = await self._belongings.open_deposits(user_id, position)
+        await self._each(caller, deposits, lambda unit, payment_id: self._fail_deposit(unit, payment_id, user_id))
+        if user.account_type == "SELLER":
+            await self._tell_of_parcels(caller, user_id, position)
+
+    # -- what a seller sells -------------------------------------------------------------------------------------------
+
+    async def _settle_games(self, caller: Caller, user_id: UUID, position: int) -> None:
+        games = await self._belongings.games(user_id, position)
+        for start in range(0, len(games), GAMES_AT_ONCE):
+            some = games[start : start + GAMES_AT_ONCE]
+            await self._bus.run(partial(self._follow_seller, user_id, some), caller)
+
+    async def _follow_seller(self, user_id: UUID, game_ids: Sequence[UUID], unit: Unit) -> None:
+        seller = await unit.load(USER, user_id)
+        for game_id in game_ids:
+            game = await unit.load(GAME, game_id)
+            if game is not None and seller is not None:
+                unit.emit(game_id, catalog.follow_seller(game, seller_is_open=seller.may_act))
+
+    async def _tell_of_parcels(self, caller: Caller, user_id: UUID, position: int) -> None:
+        """A closed seller sends nothing; an ADMIN can, or gives the money back."""
+        closing = await closing_of(self._bus.repository, user_id)
+        waiting = []
+        for shipment_id in await self._belongings.unsent_shipments(user_id, position):
+            shipment = await self._bus.repository.state(SHIPMENT, shipment_id)
+            if shipment is not None and not shipment.provisional and shipment.status in {"PENDING", "PROCESSING"}:
+                waiting.append(shipment_id)
+        if waiting and closing is not None:
+            await self._tell_admins(caller, user_id, waiting, closing.event_id, closing)
+
+    async def _tell_admins(
+        self, caller: Caller, seller_id: UUID, shipment_ids: Sequence[UUID], about: UUID, cause: Envelope
+    ) -> None:
+        admins = await self._belongings.admins(cause.position)
+        params = {"seller_id": str(seller_id), "shipments": "\n".join(map(str, shipment_ids))}
+
+        async def step(unit: Unit) -> None:
+            for admin_id in admins:
+                admin, notice_id = await unit.load(USER, admin_id), derived("notice", about, "seller_closed", admin_id)
+                if admin is not None and admin.may_act:
+                    asked = notices.request(
+                        await unit.load(NOTICE, notice_id),
+                        user_id=admin_id,
+                        channel="email",
+                        template="seller_closed",
+                        cause_event_id=cause.event_id,
+                        params={"name": admin.name, **params},
+                    )
+                    unit.emit(notice_id, asked)
+
+        await self._bus.run(step, caller)
+
+    # -- what a person began -------------------------------------------------------------------------------------------
+
+    async def _abandon_cart(self, unit: Unit, user_id: UUID) -> None:
+        claim_stream = claim_id("cart", user_id)
+        claim = await unit.load(CLAIM, claim_stream)
+        cart = await unit.load(CART, claim.holder_id) if claim is not None and claim.held else None
+        if claim is None or cart is None or not await self._is_closed(unit, user_id):
+            return
+        unit.emit(claim.holder_id, carts.close(cart))
+        for item in cart.items.values():
+            if item.reservation_id is not None and (stock := await unit.load(STOCK, stock_id(item.game_id))):
+                unit.emit(stock_id(item.game_id), inventory.release(stock, item.reservation_id, "account closed"))
+        unit.emit(claim_stream, claims.release(claim, claim.holder_id, "account closed"))
+
+    async def _call_off(self, unit: Unit, order_id: UUID, user_id: UUID) -> None:
+        """Where the money has come, the settlement decides whether it came in time."""
+        order = await unit.load(ORDER, order_id)
+        payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
+        if order is None or order.status != "PENDING_PAYMENT" or (payment is not None and payment.is_captured):
+            return
+        if await self._is_closed(unit, user_id):
+            reason = ACCOUNT_CLOSED if order.buyer_id == user_id else SELLER_CLOSED
+            await call_off(unit, order_id, order, orders.cancel(order, reason), self._bus.clock.now())
+
+    async def _fail_deposit(self, unit: Unit, payment_id: UUID, user_id: UUID) -> None:
+        payment = await unit.load(PAYMENT, payment_id)
+        if payment is not None and await self._is_closed(unit, user_id):
+            unit.emit(payment_id, payments.fail(payment, ACCOUNT_CLOSED, "the account was closed"))
+
+    # -- what they share -----------------------------------------------------------------------------------------------
+
+    async def _is_closed(self, unit: Unit, user_id: UUID) -> bool:
+        user = await unit.load(USER, user_id)
+        return user is not None and not user.may_act
+
+    async def _each(self, caller: Caller, ids: Iterable[UUID], step: Step) -> None:
+        """A step for each, some side by side."""
+        places = asyncio.Semaphore(ORDERS_AT_ONCE)
+
+        async def one(stream_id: UUID) -> None:
+            async with places:
+                await self._bus.run(lambda unit: step(unit, stream_id), caller)
+
+        await asyncio.gather(*[one(stream_id) for stream_id in ids])

@@ -1,0 +1,461 @@
+"""Closing, forgetting and reopening accounts, as clients see it: what hangs on an account goes with it."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from commands.account_settling import AccountSettling
+from commands.bus import Caller, CommandBus
+from eventstore.repository import Repository
+from tests.api.market import (
+    ADDRESS,
+    CART,
+    availability,
+    cart_of,
+    check_out,
+    code_of,
+    count,
+    numbers,
+    put_in,
+    reserve,
+    stocked,
+)
+from tests.api.money import adjust, balance_of, filled_wallet, open_wallet, transact, transfer
+from tests.api.shop import CARD, PASSWORD, SECURE, Person, Shop, a_game
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+WAIT = {"Prefer": "wait=10"}
+
+
+def path_of(person: Person) -> str:
+    return f"/api/v1/users/{person.id}"
+
+
+async def close(by: Person, person: Person | None = None, **query: str) -> httpx.Response:
+    """Close an account, one's own or another's."""
+    return await by.delete(path_of(person or by), params=query)
+
+
+async def closed(by: Person, person: Person | None = None, **query: str) -> dict[str, str]:
+    """As `close`, where it is done: the header by which a query reflects it."""
+    answer = await close(by, person, **query)
+    assert answer.status_code == 204, answer.text
+    return {"Min-Position": answer.headers["event-position"]}
+
+
+async def buy(buyer: Person, game: dict[str, Any], token: str | None = CARD, **more: Any) -> dict[str, Any]:
+    method = {"payment_method": {"type": "card", "token": token}} if token else {}
+    answer = await buyer.post("/api/v1/orders", json={"game_id": game["id"], **method, **more}, headers=WAIT)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+async def order_of(shop: Shop, admin: Person, order_id: str) -> dict[str, Any]:
+    return dict((await admin.get(f"/api/v1/orders/{order_id}", headers=await shop.reached())).json())
+
+
+async def obligations_of(by: Person, person: Person | None = None) -> list[dict[str, Any]]:
+    """What keeps the account from being forgotten."""
+    refused = await close(by, person, forget="true")
+    assert code_of(refused) == (409, "account_has_obligations"), refused.text
+    return list(refused.json()["obligations"])
+
+
+async def confirmed_parcel(shop: Shop, buyer: Person, seller: Person, admin: Person) -> tuple[str, str]:
+    """An order that is paid and not sent yet, and its shipment."""
+    await put_in(buyer, await stocked(shop, seller, 3))
+    order_id = (await check_out(buyer)).json()["order_id"]
+    order = await shop.eventually(lambda: order_of(shop, admin, order_id), lambda found: found["status"] == "CONFIRMED")
+    return order_id, order["shipments"][0]["id"]
+
+
+# -- a seller's games --------------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_sellers_games_are_off_sale_at_once(shop: Shop, seller: Person, buyer: Person) -> None:
+    title = f"Zugzwang {uuid4().hex[:8]}"
+    game = await shop.game(seller, title=title)
+    anybody = shop.client()
+
+    now = await closed(seller)
+
+    assert (await anybody.get(f"/api/v1/games/{game['id']}", headers=now)).status_code == 404
+    listed = await anybody.get("/api/v1/games", params={"seller_id": str(seller.id)}, headers=now)
+    assert listed.json()["items"] == []
+    found = await anybody.get("/api/v1/games/search", params={"q": title}, headers=now)
+    assert title not in [item["title"] for item in found.json()["items"]]
+    suggested = await anybody.get("/api/v1/games/suggest", params={"q": title}, headers=now)
+    assert suggested.json()["items"] == []
+    assert (await availability(shop, game))["in_stock"] is False
+    assert code_of(await buyer.post("/api/v1/orders", json={"game_id": game["id"]})) == (409, "game_unavailable")
+    assert code_of(await put_in(buyer, game)) == (409, "game_unavailable")
+
+
+async def test_what_lies_in_carts_of_a_closed_seller_is_not_checked_out(
+    shop: Shop, seller: Person, buyer: Person
+) -> None:
+    await put_in(buyer, await stocked(shop, seller, 3), 2)
+    await closed(seller)
+    assert (await check_out(buyer)).status_code == 409
+
+
+async def test_unpaid_orders_of_a_closed_seller_are_called_off(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    game = await stocked(shop, seller, 3)
+    await put_in(buyer, game, 2)
+    order_id = (await check_out(buyer, None)).json()["order_id"]
+    digital = await buy(buyer, await shop.game(seller), None)
+
+    await closed(seller)
+
+    for each in (order_id, digital["order_id"]):
+        order = await order_of(shop, admin, each)
+        assert (order["status"], order["cancel_reason"]) == ("CANCELLED", "seller_closed")
+    assert await numbers(shop, admin, game) == (3, 3, 0, 0)
+
+
+async def test_a_closed_seller_lists_and_publishes_nothing(shop: Shop, seller: Person, admin: Person) -> None:
+    draft = await shop.game(seller, status="DRAFT")
+    as_seller = Caller(f"user:{seller.id}", seller.id, "SELLER")
+    await closed(seller)
+
+    published = await admin.put(f"/api/v1/games/{draft['id']}", json={"status": "ACTIVE"})
+    assert code_of(published) == (403, "user_inactive")
+    with pytest.raises(Exception, match="user_inactive"):
+        await shop.core.webhook_endpoints.create(as_seller, "https://93.184.215.14/", ["*"])
+    assert code_of(await seller.post("/api/v1/games", json=a_game())) == (401, "user_inactive")
+
+
+async def test_paid_parcels_of_a_closed_seller_are_told_to_admins_who_can_send_them(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    _, shipment_id = await confirmed_parcel(shop, buyer, seller, admin)
+
+    await closed(seller)
+
+    async def told() -> list[str]:
+        found = await admin.get("/api/v1/notifications", headers=await shop.reached())
+        return [each["template"] for each in found.json()["items"]]
+
+    assert await shop.eventually(told, lambda templates: templates.count("seller_closed") == 1)
+    assert (await admin.put(f"/api/v1/shipments/{shipment_id}/process")).status_code == 200
+    sent = await admin.put(f"/api/v1/shipments/{shipment_id}/ship", json={"carrier": "DHL", "tracking_number": "JD 1"})
+    assert sent.status_code == 200
+
+
+async def test_a_game_of_a_closed_seller_stays_with_who_owns_it(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    order = await buy(buyer, await shop.game(seller))
+    await shop.eventually(lambda: order_of(shop, admin, order["order_id"]), lambda o: o["status"] == "COMPLETED")
+    await closed(seller)
+    library = await buyer.get("/api/v1/library", headers=await shop.reached())
+    assert [item["order_id"] for item in library.json()["items"]] == [order["order_id"]]
+
+
+# -- what a buyer began ------------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_buyers_cart_gives_back_what_it_held(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    game = await stocked(shop, seller, 3)
+    await put_in(buyer, game, 2)
+    cart = await cart_of(shop, buyer)
+
+    await closed(buyer)
+
+    assert await numbers(shop, seller, game) == (3, 3, 0, 0)
+    (state,) = [
+        recorded.event.reason
+        for recorded in await shop.core.log.read_stream(UUID(cart["id"]))
+        if recorded.env.name == "cart.abandoned.v1"
+    ]
+    assert state == "account_closed"
+
+
+async def test_a_closed_buyers_unpaid_orders_are_called_off(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    game = await stocked(shop, seller, 3)
+    await put_in(buyer, game, 2)
+    order_id = (await check_out(buyer, SECURE)).json()["order_id"]
+    without_method = await buy(buyer, await shop.game(seller), None)
+
+    await closed(buyer)
+
+    for each in (order_id, without_method["order_id"]):
+        order = await order_of(shop, admin, each)
+        assert (order["status"], order["cancel_reason"]) == ("CANCELLED", "account_closed")
+        assert order["payment"]["status"] == "CANCELLED"
+    assert await numbers(shop, seller, game) == (3, 3, 0, 0)
+
+
+async def test_a_closed_persons_open_deposit_is_called_off(shop: Shop, buyer: Person, admin: Person) -> None:
+    wallet = await open_wallet(buyer)
+    method = {"type": "card", "token": SECURE}
+    asked = await transact(buyer, "deposit", 700, to_wallet_id=wallet["id"], payment_method=method)
+    transaction_id = asked.json()["transaction_id"]
+
+    await closed(buyer)
+
+    async def now() -> dict[str, Any]:
+        answer = await admin.get(f"/api/v1/transactions/{transaction_id}", headers=await shop.reached())
+        return dict(answer.json())
+
+    failed = await shop.eventually(now, lambda found: found["status"] == "FAILED")
+    assert (failed["step"], failed["code"]) == ("charge", "account_closed")
+    assert await balance_of(shop, admin, wallet) == 0
+
+
+async def test_nobody_puts_money_into_a_closed_persons_wallet(shop: Shop, buyer: Person, admin: Person) -> None:
+    wallet, other = await open_wallet(buyer), await shop.register()
+    source = await filled_wallet(other, admin, 500)
+    await closed(buyer)
+
+    assert code_of(await adjust(admin, wallet, 100)) == (409, "recipient_closed")
+    refused = await transfer(other, source, wallet, 300)
+    assert (refused.status_code, refused.json()["code"]) == (400, "transaction_failed")
+    assert await balance_of(shop, admin, source) == 500
+    assert await balance_of(shop, admin, wallet) == 0
+
+
+async def test_a_closed_persons_own_money_stays_theirs_and_can_be_paid_out(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
+    wallet = await filled_wallet(buyer, admin, 500)
+    await closed(buyer)
+    assert await balance_of(shop, admin, wallet) == 500
+    assert (await adjust(admin, wallet, 500, "deduct-funds")).status_code == 200
+
+
+async def test_a_closed_account_is_answered_nothing_under_its_old_keys(shop: Shop, buyer: Person) -> None:
+    key = {"Idempotency-Key": uuid4().hex}
+    made = await buyer.post("/api/v1/wallets", json={"currency": "USD"}, headers=key)
+    assert made.status_code == 201
+    await closed(buyer)
+    again = await buyer.post("/api/v1/wallets", json={"currency": "USD"}, headers=key)
+    assert again.status_code == 401
+
+
+# -- the last ADMIN ----------------------------------------------------------------------------------------------------
+
+
+async def only_admins(shop: Shop, *kept: Person) -> None:
+    """Close every other ADMIN."""
+    page = await kept[0].get("/api/v1/users", params={"account_type": "ADMIN", "limit": "200"})
+    for each in page.json()["items"]:
+        if each["status"] in {"ACTIVE", "PENDING_VERIFICATION"} and UUID(each["id"]) not in {k.id for k in kept}:
+            assert (await kept[0].delete(f"/api/v1/users/{each['id']}")).status_code == 204
+
+
+@pytest.mark.parametrize("query", [{}, {"forget": "true"}])
+async def test_the_last_admin_is_not_closed(shop: Shop, query: dict[str, str]) -> None:
+    admin = await shop.register("ADMIN")
+    await only_admins(shop, admin)
+    assert code_of(await close(admin, **query)) == (409, "last_admin")
+    assert (await admin.get(path_of(admin))).json()["status"] == "PENDING_VERIFICATION"
+    second = await shop.register("ADMIN")
+    await closed(admin)
+    assert code_of(await close(second, **query)) == (409, "last_admin")
+
+
+async def test_who_cannot_log_in_is_no_other_admin(shop: Shop) -> None:
+    admin = await shop.register("ADMIN")
+    await only_admins(shop, admin)
+    await shop.core.accounts.register(
+        Caller("system"), email=f"{uuid4().hex}@example.com", password=None, name="Ann", account_type="ADMIN"
+    )
+    assert code_of(await close(admin)) == (409, "last_admin")
+
+
+@pytest.mark.parametrize("themselves", [True, False])
+async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(shop: Shop, themselves: bool) -> None:
+    """Each process has states of its own in its cache, and the log decides."""
+    ann, bob = await shop.register("ADMIN"), await shop.register("ADMIN")
+    await only_admins(shop, ann, bob)
+    here, there = shop.core.account_ends, another_process(shop)
+    targets = (ann, bob) if themselves else (bob, ann)
+    outcomes = await asyncio.gather(
+        *(
+            ends.close(Caller(f"user:{by.id}", by.id, "ADMIN"), target.id)
+            for ends, by, target in zip((here, there), (ann, bob), targets, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert [getattr(each, "code", each) for each in refused] == ["last_admin"]
+
+
+def another_process(shop: Shop) -> Any:
+    """The commands over the same log, with a cache of their own."""
+    from adapters.postgres_sessions import PostgresSessions
+    from commands.account_ends import AccountEnds
+
+    core = shop.core
+    bus = CommandBus(Repository(core.log), core.clock)
+    settling = AccountSettling(bus, core.belongings)
+    return AccountEnds(bus, core.belongings, settling, PostgresSessions(core.log.pool), core.log.keys)
+
+
+# -- forgetting --------------------------------------------------------------------------------------------------------
+
+
+async def unchanged(shop: Shop, person: Person) -> tuple[int, str]:
+    """How many events the account's stream has, and its status."""
+    found = (await person.get(path_of(person), headers=await shop.reached())).json()
+    return len(await shop.core.log.read_stream(person.id)), found["status"]
+
+
+async def test_money_in_a_wallet_keeps_an_account_from_being_forgotten(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
+    wallet = await filled_wallet(buyer, admin, 500)
+    before = await unchanged(shop, buyer)
+
+    assert await obligations_of(buyer) == [
+        {"kind": "wallet", "id": wallet["id"], "amount_cents": 500, "currency": "USD"}
+    ]
+
+    assert await unchanged(shop, buyer) == before
+    await adjust(admin, wallet, 500, "deduct-funds")
+    await closed(buyer, forget="true")
+
+
+async def test_an_unsent_parcel_keeps_its_buyer_and_its_seller_from_being_forgotten(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    order_id, shipment_id = await confirmed_parcel(shop, buyer, seller, admin)
+    expected = [{"kind": "shipment", "id": shipment_id, "status": "PENDING", "order_id": order_id}]
+    for person in (buyer, seller):
+        before = await unchanged(shop, person)
+        assert await obligations_of(person) == expected
+        assert await obligations_of(admin, person) == expected
+        assert await unchanged(shop, person) == before
+    assert (await admin.get(f"/api/v1/orders/{order_id}")).json()["shipping_address"]["city"] == ADDRESS["city"]
+
+
+async def test_an_open_payment_and_an_open_deposit_keep_an_account_from_being_forgotten(
+    shop: Shop, seller: Person, buyer: Person
+) -> None:
+    order = await buy(buyer, await shop.game(seller), SECURE)
+    wallet = await open_wallet(buyer)
+    method = {"type": "card", "token": SECURE}
+    deposit = await transact(buyer, "deposit", 700, to_wallet_id=wallet["id"], payment_method=method)
+    before = await unchanged(shop, buyer)
+
+    found = {(each["kind"], each["id"], each["amount_cents"]) for each in await obligations_of(buyer)}
+
+    assert found == {("payment", order["payment_id"], 1999), ("deposit", deposit.json()["transaction_id"], 700)}
+    assert await unchanged(shop, buyer) == before
+
+
+async def test_once_closed_and_settled_an_account_is_forgotten(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
+    await buy(buyer, await shop.game(seller), SECURE)
+    wallet = await open_wallet(buyer)
+    method = {"type": "card", "token": SECURE}
+    await transact(buyer, "deposit", 700, to_wallet_id=wallet["id"], payment_method=method)
+    await closed(buyer)
+    await closed(admin, buyer, forget="true")
+    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()["status"] == "FORGOTTEN"
+
+
+async def test_what_begins_while_an_account_is_being_forgotten_stops_it(
+    shop: Shop, buyer: Person, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Money comes in after it was looked whether anything is owed, and before the account was closed."""
+    ends, wallet, once = shop.core.account_ends, await open_wallet(buyer), [True]
+    close_account = ends._close
+
+    async def meanwhile(*arguments: Any) -> Any:
+        if once.pop():
+            assert (await adjust(admin, wallet, 300)).status_code == 200
+        return await close_account(*arguments)
+
+    monkeypatch.setattr(ends, "_close", meanwhile)
+    refused = await close(buyer, forget="true")
+    assert code_of(refused) == (409, "account_has_obligations")
+    assert [each["id"] for each in refused.json()["obligations"]] == [wallet["id"]]
+    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()["status"] == "ACTIVE"
+    assert (await buyer.get(path_of(buyer))).status_code == 200, "its sessions go on"
+
+
+async def test_a_stale_if_match_forgets_nothing(shop: Shop, buyer: Person) -> None:
+    refused = await buyer.delete(path_of(buyer), params={"forget": "true"}, headers={"If-Match": '"99"'})
+    assert refused.status_code == 412
+    assert (await buyer.get(path_of(buyer))).status_code == 200
+
+
+# -- reopening ---------------------------------------------------------------------------------------------------------
+
+
+async def reopen(by: Person, person: Person, **more: Any) -> httpx.Response:
+    return await by.post(f"{path_of(person)}/reopen", **more)
+
+
+async def test_an_admin_opens_a_closed_account_again_and_its_games_are_on_sale_again(
+    shop: Shop, seller: Person, admin: Person
+) -> None:
+    game, retired, draft = [await shop.game(seller, status=status) for status in ("ACTIVE", "ACTIVE", "DRAFT")]
+    assert (await seller.delete(f"/api/v1/games/{retired['id']}")).status_code == 204
+    await closed(seller)
+
+    opened = await reopen(admin, seller, json={"reason": "a mistake"})
+
+    assert (opened.status_code, opened.json()["status"]) == (200, "ACTIVE")
+    now = {"Min-Position": opened.headers["event-position"]}
+    found = [
+        (await admin.get(f"/api/v1/games/{each['id']}", headers=now)).json()["status"]
+        for each in (game, retired, draft)
+    ]
+    assert found == ["ACTIVE", "RETIRED", "DRAFT"]
+    assert (await shop.client().get(f"/api/v1/games/{game['id']}", headers=now)).status_code == 200
+    credentials = {"email": seller.email, "password": PASSWORD}
+    assert (await shop.client().post("/api/v1/auth/login", json=credentials)).status_code == 200
+
+
+async def test_reopening_needs_no_body_and_is_done_once_under_a_key(shop: Shop, buyer: Person, admin: Person) -> None:
+    await closed(buyer)
+    key = {"Idempotency-Key": uuid4().hex}
+    first, again = await reopen(admin, buyer, headers=key), await reopen(admin, buyer, headers=key)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.json() == first.json()
+
+
+async def test_only_an_admin_reopens_and_only_what_is_closed_and_known(
+    shop: Shop, buyer: Person, seller: Person, admin: Person
+) -> None:
+    assert code_of(await reopen(seller, buyer)) == (403, "role_required")
+    assert code_of(await reopen(admin, buyer)) == (409, "account_active")
+    assert (await admin.post(f"/api/v1/users/{uuid4()}/reopen")).status_code == 404
+    await closed(buyer, forget="true")
+    assert code_of(await reopen(admin, buyer)) == (409, "account_forgotten")
+
+
+async def test_me_closes_the_callers_account(shop: Shop, buyer: Person, admin: Person) -> None:
+    answer = await buyer.delete("/api/v1/users/me")
+    assert answer.status_code == 204
+    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()["status"] == "DEACTIVATED"
+
+
+# -- what hangs on other things ----------------------------------------------------------------------------------------
+
+
+async def test_a_suspended_games_stock_is_held_by_nobody_anew(shop: Shop, seller: Person, admin: Person) -> None:
+    game = await stocked(shop, seller, 3)
+    await closed(seller)
+    assert (await count(admin, game, 5)).status_code == 200
+    assert code_of(await reserve(admin, game, 1)) == (409, "game_unavailable")
+
+
+async def test_an_empty_cart_or_none_is_no_matter(shop: Shop, buyer: Person) -> None:
+    assert (await buyer.get(CART)).status_code in {200, 404}
+    await closed(buyer)
