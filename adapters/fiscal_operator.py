@@ -19,9 +19,11 @@ class _Refusal(msgspec.Struct):
 
 
 class HttpFiscalOperator:
-    """Talks to the operator at `base_url`; `timeout_seconds` bounds a whole call. Close it with `aclose`."""
+    """Talks to the operator at `base_url`, with its API `key`, if any; `timeout_seconds` bounds a whole call. Close it
+    with `aclose`."""
 
-    def __init__(self, base_url: str, timeout_seconds: float = 10.0) -> None:
+    def __init__(self, base_url: str, timeout_seconds: float = 10.0, *, key: str = "") -> None:
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._base_url = base_url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
@@ -63,7 +65,7 @@ class HttpFiscalOperator:
     async def _post(self, path: str, body: dict[str, object], idempotency_key: str) -> tuple[int, bytes]:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
-        headers = {"Idempotency-Key": idempotency_key}
+        headers = {**self._headers, "Idempotency-Key": idempotency_key}
         try:
             async with self._session.post(
                 self._base_url + path, json=body, headers=headers, allow_redirects=False

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageMath
 
 from commands.ports import Picture
 from domain.errors import Invalid
@@ -96,10 +96,34 @@ def _drawn(content: bytes, format: Format) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise _too_large()
         image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a JPEG is decoded no larger than is needed
+        image.load()
         upright = _upright(image)
+        if format == "PNG":
+            upright = _in_eight_bits(upright, depth=content[24])
         plain = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
         plain.info.clear()
         return plain
+
+
+def _in_eight_bits(image: Image.Image, depth: int) -> Image.Image:
+    """A PNG's picture with samples of 8 bits, and its transparent colour in the same scale.
+
+    Pillow scales the samples of most kinds (of 16-bit colours it keeps the upper byte), but cuts off grey of 16 bits at
+    255, and leaves the transparent colour as it stands in the file.
+    """
+    colour = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        grey = image.convert("I")
+        eight = grey.point(lambda sample: sample * (1 / 257) + 0.5).convert("L")
+        if colour is None:
+            return eight
+        opaque = ImageMath.lambda_eval(lambda args: args["convert"](255 * (args["grey"] != colour), "L"), grey=grey)
+        return Image.merge("LA", (eight, opaque))
+    if image.mode == "L" and isinstance(colour, int) and depth < 8:
+        image.info["transparency"] = colour * 255 // (2**depth - 1)
+    if image.mode == "RGB" and isinstance(colour, tuple) and depth == 16:
+        image.info["transparency"] = tuple(sample >> 8 for sample in colour)
+    return image
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -31,14 +31,25 @@ class SimulatedProvider:
     """Talks to the simulated provider at `base_url`. Close it with `aclose`.
 
     `webhook_secrets` are all that a notice may be signed with; `timeout_seconds` bounds each step of a call
-    (connecting, sending, waiting for the answer).
+    (connecting, sending, waiting for the answer). `public_url` is where payers reach its pages, if elsewhere; `key` is
+    what its API may ask for.
     """
 
     name = "simulated"
 
-    def __init__(self, base_url: str, webhook_secrets: Sequence[str], timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        webhook_secrets: Sequence[str],
+        timeout_seconds: float = 10.0,
+        *,
+        public_url: str = "",
+        key: str = "",
+    ) -> None:
         self._webhook_secrets = tuple(webhook_secrets)
         self._base_url = base_url.rstrip("/")
+        self._public_url = public_url.rstrip("/") or self._base_url
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout = aiohttp.ClientTimeout(total=None, connect=timeout_seconds, sock_read=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
         self._closed = False
@@ -53,7 +64,7 @@ class SimulatedProvider:
         if self._closed:
             raise RuntimeError("the provider's client is closed")
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
+            self._session = aiohttp.ClientSession(timeout=self._timeout, headers=self._headers)
         return self._session
 
     async def create(
@@ -93,6 +104,10 @@ class SimulatedProvider:
         """Give money back. Raises ProviderUnavailable, ProviderRefused."""
         body: dict[str, object] = {"payment_intent": ref, "amount": amount_cents}
         return ProviderRefund(*accepted(read(await self._post("/v1/refunds", body, idempotency_key), Refund)))
+
+    def pay_page(self, payment_id: UUID) -> str:
+        """The provider's page on which this payment is paid in a browser."""
+        return f"{self._public_url}/pay/{payment_id}"
 
     def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
         """Verify and read a notice; its intent is None for a type that we do not know, or a payment not ours.

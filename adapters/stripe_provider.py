@@ -135,6 +135,9 @@ class StripeProvider:
         )
         return ProviderRefund(*accepted(read(await _answer("create refund", request), Refund)))
 
+    def pay_page(self, payment_id: UUID) -> None:
+        """None: clients build the page themselves, of Stripe's elements."""
+
     def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
         """Verify and read a notice; its intent is None for a type that we do not know, or a payment not ours.
 

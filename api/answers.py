@@ -17,6 +17,7 @@ from commands.bus import Landed
 POSITION_HEADER = "Event-Position"
 DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS = 2, 10
 
+_VERSION = re.compile("[0-9]{1,18}")
 _STRONG_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
 
 
@@ -72,7 +73,8 @@ def _expected_version(
     if if_match is None or if_match.strip() == "*":
         return None
     tags = [_STRONG_TAG.fullmatch(tag) for tag in if_match.split(",")]
-    return max((int(tag[2]) for tag in tags if tag and not tag[1] and tag[2].isdecimal()), default=-1)
+    versions = (tag[2] for tag in tags if tag and not tag[1])
+    return max((int(version) for version in versions if _VERSION.fullmatch(version)), default=-1)
 
 
 ExpectedVersion = Annotated[int | None, Depends(_expected_version)]

@@ -13,18 +13,19 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api.aliases import add_routes, add_sockets
-from api.card_numbers import CardNumbers
 from api.context import RequestContext
-from api.guards import IMAGE_UPLOADS, BodyLimit, Failures, Heads
+from api.guards import Failures, Heads
 from api.idempotency import Answers
 from api.limits import Limiter, RateLimit
 from api.metrics import Metrics, RequestMetrics
 from api.problems import MEDIA_TYPE, ProblemDocument, error_response
 from api.routes import ROUTERS
+from api.routing import CheckedRoute, methods_at
+from api.security_headers import with_its_script
 from api.services import Services
 from queries.live import LiveStatus
 
@@ -47,10 +48,12 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        strict_content_type=False,  # who does not say what a body is sends JSON
         responses={
             "default": {"model": ProblemDocument, "description": "A problem (RFC 9457)", "content": {MEDIA_TYPE: {}}}
         },
     )
+    app.router.route_class = CheckedRoute
     app.state.services = services
     app.state.metrics = Metrics()
     app.state.limiter = Limiter(services.settings.rates, on=services.settings.rate_limit)
@@ -70,9 +73,6 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
     """From the innermost to the outermost."""
     settings = services.settings
     app.add_middleware(Heads)
-    app.add_middleware(CardNumbers)
-    uploads = dict.fromkeys(IMAGE_UPLOADS, settings.upload_limit_bytes)
-    app.add_middleware(BodyLimit, max_bytes=settings.body_limit_bytes, special=uploads)
     app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
     app.add_middleware(Failures, unguarded=UNGUARDED, dependency_errors=services.dependency_errors)
     if settings.cors_origins:
@@ -89,6 +89,8 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
 
 
 async def _explain(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        error = HTTPException(405, headers={"Allow": methods_at(request)})
     return error_response(error, request.scope)
 
 
@@ -97,17 +99,19 @@ def _add_documentation(app: FastAPI) -> None:
     files = Path(fastapi_offline.__file__).parent / "static"
     app.mount(STATIC, StaticFiles(directory=files))
 
-    @app.get("/", include_in_schema=False)
     async def front_door(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
-    @app.get("/docs", include_in_schema=False)
-    async def documentation(request: Request) -> HTMLResponse:
+    async def documentation(request: Request) -> Response:
         root = request.scope.get("root_path", "")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}/openapi.json",
             title="Ludoteca API",
             swagger_js_url=f"{root}{STATIC}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{STATIC}/swagger-ui.css",
             swagger_favicon_url=f"{root}{STATIC}/favicon.png",
         )
+        return with_its_script(page)
+
+    app.add_route("/", front_door, include_in_schema=False)
+    app.add_route("/docs", documentation, include_in_schema=False)

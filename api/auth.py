@@ -1,30 +1,48 @@
-"""Who asks: the caller of a request, from its access token, and what their role lets them do."""
+"""Who asks: the caller of a request, from its access token, and which callers a route admits.
+
+A route declares whom it admits by the `Access` among its dependencies, which `api.routing` asks before a body is read.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request
 
 from api.access import access_of
 from api.context import context_of
-from api.services import Services, ServicesOf
+from api.services import Services
+from commands.aggregates import GAME, SHIPMENT
 from commands.bus import Caller
-from domain.errors import Forbidden, Unauthorized
+from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType
 from queries import users
 from queries.positions import ReadModelBehind
 
-_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token, by login or registration.")
+Owner = Callable[[Services, UUID], Awaitable[UUID | None]]
+"""Whose a thing is, by its id; None when there is no such thing, which is told only after the body was looked at."""
 
 
-async def _proved(
-    request: Request,
-    services: ServicesOf,
-    _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-) -> Caller | Unauthorized:
-    """Whom the token speaks for, or why nobody (unauthorized, invalid_token, user_inactive)."""
+async def is_closed(services: Services, user_id: UUID) -> bool:
+    """Whether the account was closed since the token was minted. An account that is not projected yet is new."""
+    try:
+        user = (await users.user(services.reads, user_id)).value
+    except ReadModelBehind:
+        return False
+    return user is not None and user.status in {"DEACTIVATED", "FORGOTTEN"}
+
+
+async def proved(request: Request) -> Caller | Unauthorized:
+    """Whom the token speaks for, or why nobody: unauthorized, invalid_token, user_inactive. Looked up once."""
+    state = request.scope["state"]
+    if "caller" not in state:
+        state["caller"] = await _prove(request)
+    found: Caller | Unauthorized = state["caller"]
+    return found
+
+
+async def _prove(request: Request) -> Caller | Unauthorized:
+    services: Services = request.app.state.services
     context = context_of(request.scope)
     try:
         access = access_of(request.scope, services.tokens)
@@ -39,50 +57,97 @@ async def _proved(
     )
 
 
-async def is_closed(services: Services, user_id: UUID) -> bool:
-    """Whether the account was closed since the token was minted. An account that is not projected yet is new."""
-    try:
-        user = (await users.user(services.reads, user_id)).value
-    except ReadModelBehind:
-        return False
-    return user is not None and user.status in {"DEACTIVATED", "FORGOTTEN"}
-
-
-Proved = Annotated[Caller | Unauthorized, Depends(_proved)]
-
-
-async def _optional_caller(request: Request, proved: Proved) -> Caller:
-    if isinstance(proved, Caller):
-        return proved
+async def asking(request: Request) -> Caller:
+    """Whoever asks: anonymous without a token, and with one that is worth nothing (any more)."""
+    found = await proved(request)
+    if isinstance(found, Caller):
+        return found
     context = context_of(request.scope)
     return Caller("anonymous", correlation_id=context.correlation_id, traceparent=context.traceparent)
 
 
-OptionalCaller = Annotated[Caller, Depends(_optional_caller)]
-"""Whoever asks. Anonymous without a token, and with one that is worth nothing (any more): who needs none is served."""
+Asking = Annotated[Caller, Depends(asking)]
+"""Whoever asks, for what routes share. It admits everybody, and so does not say whom a route admits."""
 
 
-async def _caller(proved: Proved) -> Caller:
-    if isinstance(proved, Unauthorized):
-        raise proved
-    return proved
+class Access:
+    """Whom a route admits: anybody, who has an account, or some roles alone. Raises Unauthorized, Forbidden.
 
+    `owner` names the path parameter of what only its owner or an ADMIN may change, and how to find whose that is; it
+    is asked where there is a body that must not be judged for others. `code` is what the wrong role is told.
+    """
 
-SignedIn = Annotated[Caller, Depends(_caller)]
-"""A caller with an account: 401 for others."""
+    def __init__(
+        self,
+        *roles: AccountType,
+        anybody: bool = False,
+        code: str = "role_required",
+        owner: tuple[str, Owner] | None = None,
+        owner_code: str = "not_yours",
+    ) -> None:
+        self.roles, self.anybody, self.code = frozenset(roles), anybody, code
+        self.owner, self.owner_code = owner, owner_code
+        self._refusal = f"this needs the role {' or '.join(roles)}"
 
-
-def _role(*allowed: AccountType) -> Callable[[Caller], Awaitable[Caller]]:
-    async def check(caller: SignedIn) -> Caller:
-        if caller.account_type not in allowed:
-            raise Forbidden("role_required", f"this needs the role {' or '.join(allowed)}")
+    async def __call__(self, request: Request) -> Caller:
+        if self.anybody:
+            return await asking(request)
+        caller = await proved(request)
+        if isinstance(caller, Unauthorized):
+            raise caller
+        if self.roles and caller.account_type not in self.roles:
+            raise Forbidden(self.code, self._refusal)
+        if self.owner is not None and not caller.is_admin:
+            await self._must_own(request, caller)
         return caller
 
-    return check
+    async def _must_own(self, request: Request, caller: Caller) -> None:
+        assert self.owner is not None
+        parameter, owner_of = self.owner
+        try:
+            owner = await owner_of(request.app.state.services, UUID(request.path_params[parameter]))
+        except (ValueError, NotFound):  # which is told with whatever else is wrong
+            return
+        if owner is not None and not caller.may_act_for(owner):
+            raise Forbidden(self.owner_code, "that is another person's")
 
 
-Seller = Annotated[Caller, Depends(_role("SELLER", "ADMIN"))]
-Admin = Annotated[Caller, Depends(_role("ADMIN"))]
-Auditor = Annotated[Caller, Depends(_role("AUDITOR", "ADMIN"))]
-Buyer = Annotated[Caller, Depends(_role("BUYER", "ADMIN"))]
-Service = Annotated[Caller, Depends(_role("SERVICE", "ADMIN"))]
+async def _seller_of_game(services: Services, game_id: UUID) -> UUID | None:
+    game = await services.repository.seen(GAME, game_id)
+    return None if game is None else game.seller_id
+
+
+async def _seller_of_shipment(services: Services, shipment_id: UUID) -> UUID | None:
+    shipment = await services.repository.seen(SHIPMENT, shipment_id)
+    return None if shipment is None else shipment.seller_id
+
+
+async def _oneself(_: Services, user_id: UUID) -> UUID:
+    return user_id
+
+
+EVERYBODY = Depends(Access(anybody=True))
+"""For a route that needs no caller: the one whose signature, if any, is the proof, or what is told to all."""
+
+OptionalCaller = Annotated[Caller, Depends(Access(anybody=True))]
+"""Whoever asks. Anonymous without a token, and with one that is worth nothing (any more): who needs none is served."""
+
+SignedIn = Annotated[Caller, Depends(Access())]
+"""A caller with an account: 401 for others."""
+
+Seller = Annotated[Caller, Depends(Access("SELLER", "ADMIN"))]
+Merchant = Annotated[Caller, Depends(Access("SELLER", "ADMIN", code="not_a_seller"))]
+Stockkeeper = Annotated[Caller, Depends(Access("SELLER", "ADMIN", code="not_yours"))]
+Admin = Annotated[Caller, Depends(Access("ADMIN"))]
+Auditor = Annotated[Caller, Depends(Access("AUDITOR", "ADMIN"))]
+Buyer = Annotated[Caller, Depends(Access("BUYER", "ADMIN"))]
+Service = Annotated[Caller, Depends(Access("SERVICE", "ADMIN"))]
+
+_games_seller = Access(
+    "SELLER", "ADMIN", code="not_a_seller", owner=("game_id", _seller_of_game), owner_code="not_owner"
+)
+SellerOfGame = Annotated[Caller, Depends(_games_seller)]
+_shipments_seller = Access("SELLER", "ADMIN", code="not_yours", owner=("shipment_id", _seller_of_shipment))
+SellerOfShipment = Annotated[Caller, Depends(_shipments_seller)]
+Oneself = Annotated[Caller, Depends(Access(owner=("user_id", _oneself)))]
+SellerOneself = Annotated[Caller, Depends(Access(owner=("seller_id", _oneself)))]

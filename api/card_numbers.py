@@ -1,132 +1,151 @@
-"""Card numbers are not for us: clients send them to the provider, and the provider's token to us. A request with
-something like one is refused before anything reads, keeps or logs it.
+"""Card numbers are not for us: clients send them to the provider, and the provider's token to us. What a card could be
+written into, a payment method and an operator's note, is refused when there is one in it; what has numbers of its own,
+such as SKUs, barcodes, parcels and keys, is not looked at.
 """
 
-import asyncio
-import json
 import re
-import unicodedata
-from collections.abc import Iterator
-from urllib.parse import unquote_plus
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from domain.errors import Invalid
 
-from api.guards import IMAGE_UPLOADS
-from api.limits import WRITES
-from api.problems import Problem, problem_response
+_OFTEN, _LONG, _MAESTRO = frozenset({16}), frozenset(range(16, 20)), frozenset(range(12, 20))
 
-SHORTEST, LONGEST = 13, 19
-"""Digits of a card number (ISO/IEC 7812)."""
-
-LARGE_BYTES = 16 * 1024
-"""A body above this is looked through in a thread: others' requests must not wait for it."""
-
-_LET_THROUGH = ("/webhook", *IMAGE_UPLOADS)
+ISSUERS: Sequence[tuple[str, str, frozenset[int]]] = (
+    ("34", "34", frozenset({15})),  # American Express
+    ("37", "37", frozenset({15})),
+    ("300", "305", frozenset(range(14, 20))),  # Diners Club
+    ("3095", "3095", frozenset(range(14, 20))),
+    ("36", "36", frozenset(range(14, 20))),
+    ("38", "39", frozenset(range(14, 20))),
+    ("3528", "3589", _LONG),  # JCB
+    ("4", "4", frozenset({13, 16, 19})),  # Visa
+    ("2200", "2204", _LONG),  # Mir
+    ("2221", "2720", _OFTEN),  # Mastercard
+    ("51", "55", _OFTEN),
+    ("5018", "5018", _MAESTRO),  # Maestro
+    ("5020", "5020", _MAESTRO),
+    ("5038", "5038", _MAESTRO),
+    ("5893", "5893", _MAESTRO),
+    ("6304", "6304", _MAESTRO),
+    ("6759", "6759", _MAESTRO),
+    ("6761", "6763", _MAESTRO),
+    ("5041", "5041", _OFTEN),  # Elo
+    ("5066", "5067", _OFTEN),
+    ("5090", "5099", _OFTEN),
+    ("6277", "6277", _OFTEN),
+    ("6362", "6363", _OFTEN),
+    ("606282", "606282", frozenset({16, 19})),  # Hipercard
+    ("6011", "6011", _LONG),  # Discover
+    ("644", "649", _LONG),
+    ("65", "65", _LONG),  # Discover, RuPay, Elo
+    ("60", "60", _OFTEN),  # RuPay
+    ("62", "62", _LONG),  # UnionPay
+    ("81", "82", _LONG),  # UnionPay, RuPay
+)
+"""First and last prefix, and the lengths that are issued (en.wikipedia.org/wiki/Payment_card_number)."""
 
 _UUID = re.compile(r"(?<![^\W_])[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![^\W_])", re.IGNORECASE)
-_ESCAPED = re.compile(r"\\u([0-9a-f]{4})", re.IGNORECASE)
-_BETWEEN = "[ ._/\u2010-\u2015-]{1,3}"
-_GROUPS = re.compile(
-    rf"(?<![^\W_])(?<!\d\.)(?<!\+)\d{{4,19}}(?:{_BETWEEN}\d{{4,19}})*(?:{_BETWEEN}\d{{3}})?(?![^\W_])", re.ASCII
-)
-"""Digits, whole or in groups of four and more (of nineteen the last three), as cards have them. What has letters next
-to it is another name, what has a + before it a telephone's.
+_BETWEEN = "[\\s._/\u2010-\u2015\u2212\uff0d-]{1,3}"
+_ROW = rf"\d{{4,}}(?:{_BETWEEN}\d{{4,}})*(?:{_BETWEEN}\d{{3}})?"
+_ROWS = re.compile(rf"(?<![^\W_])(?<!\d\.)(?<!\+){_ROW}(?![^\W_])")
+"""Digits of any script, whole or in groups of four and more (of nineteen the last three), as cards have them. What has
+letters next to it is another name, what has a + before it a telephone's.
 """
+_GLUED_ROWS = re.compile(rf"(?<!\d){_ROW}(?!\d)")
+"""As that, with letters next to it, too."""
 
-_GROUPS_AT_MOST = 5
-_DOUBLED = str.maketrans("0123456789", "0246813579")
+_GROUPS_AT_MOST, _SHORTEST, _LONGEST = 5, 12, 19
+_LOOKED_AT = 1000
+"""Texts of what is refused anyway, and letters of each: enough for who means no harm."""
+
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 """Twice a digit, in Luhn's check: the sum of the digits of that."""
 
 
 def has_card_number(text: str) -> bool:
-    """Whether some digits in a text have the length and the check digit of a card number. UUIDs are none."""
-    plain = unicodedata.normalize("NFKC", text)  # other scripts' digits and blanks, too
-    return any(_is_card_number(digits) for digits in _candidates(_UUID.sub(" ", plain)))
-
-
-def _candidates(text: str) -> Iterator[str]:
-    """Every row of whole groups that has the length of a card number."""
-    for found in _GROUPS.finditer(text):
-        groups = re.findall(r"\d+", found[0])
-        for start in range(len(groups)):
-            digits = ""
-            for group in groups[start : start + _GROUPS_AT_MOST]:
-                digits += group
-                if len(digits) > LONGEST:
-                    break
-                if len(digits) >= SHORTEST:
-                    yield digits
-
-
-def _is_card_number(digits: str) -> bool:
-    """Luhn's check; payment cards begin with 2 to 6 (and what begins with 978 is a book's number)."""
-    if digits[0] not in "23456":
-        return False
-    return sum(map(int, digits[::-2] + digits[-2::-2].translate(_DOUBLED))) % 10 == 0
+    """Whether a text has a card number in it. UUIDs are none, nor are barcodes (EAN-13)."""
+    return any(is_card_number(digits) and not _is_barcode(digits) for digits in _candidates(_ROWS, text))
 
 
 def is_card_token(token: str) -> bool:
-    """Whether the digits of a payment method's token, whatever stands between them, are a card number."""
-    digits = re.sub(r"\D", "", unicodedata.normalize("NFKC", token))
-    return SHORTEST <= len(digits) <= LONGEST and _is_card_number(digits)
+    """Whether a payment method's token has a card number in it, whatever is written around that."""
+    return any(map(is_card_number, _candidates(_GLUED_ROWS, token)))
 
 
-class CardNumbers:
-    """Middleware: answers 422 `card_data_refused` to a request with a card number in its path, query or body.
-
-    Webhooks are let through: they are signed, the provider's own numbers are in them, and no body of theirs is kept.
-    So are uploaded images: their bytes are no text, and are not kept as they came.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].endswith(_LET_THROUGH):
-            return await self._app(scope, receive, send)
-        query = unquote_plus(scope["query_string"].decode("latin-1"))
-        if has_card_number(scope["path"]):
-            unnamed = {**scope, "path": re.sub(r"\d", "*", scope["path"])}  # the answer tells the path
-            return await _refuse(unnamed, receive, send)
-        if has_card_number(query) or has_card_number(Headers(scope=scope).get("idempotency-key", "")):
-            return await _refuse(scope, receive, send)
-        if scope["method"] not in WRITES:
-            return await self._app(scope, receive, send)
-        messages = await _received(receive)
-        body = b"".join(message.get("body", b"") for message in messages)
-        if await _is_refused(body):
-            return await _refuse(scope, receive, send)
-
-        async def receive_again() -> Message:
-            return messages.pop(0) if messages else await receive()
-
-        return await self._app(scope, receive_again, send)
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    problem = Problem(
-        422, "card_data_refused", "this looks like a card number: send the provider's token for the card instead"
+def is_card_number(digits: str) -> bool:
+    """Whether digits begin as an issuer's cards do, are as many as those have, and pass Luhn's check (ISO/IEC 7812)."""
+    return (
+        len(digits) >= _SHORTEST
+        and any(first <= digits[: len(first)] <= last and len(digits) in lengths for first, last, lengths in ISSUERS)
+        and _luhn([int(digit) for digit in digits])
     )
-    await problem_response(problem, scope)(scope, receive, send)
 
 
-async def _is_refused(body: bytes) -> bool:
-    if len(body) <= LARGE_BYTES:
-        return has_card_number(_text(body))
-    return await asyncio.to_thread(lambda: has_card_number(_text(body)))
+def _luhn(digits: list[int]) -> bool:
+    return (sum(digits[::-2]) + sum(_DOUBLED[digit] for digit in digits[-2::-2])) % 10 == 0
 
 
-async def _received(receive: Receive) -> list[Message]:
-    messages = [await receive()]
-    while messages[-1].get("more_body"):
-        messages.append(await receive())
-    return messages
+def _is_barcode(digits: str) -> bool:
+    """GS1's check digit."""
+    return len(digits) == 13 and (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 
-def _text(body: bytes) -> str:
-    """The body as a reader of JSON, or else of a form, would see it."""
-    text = body.decode(json.detect_encoding(body), "replace")
-    if "\\u" in text:
-        text = _ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), text)
-    return text if text.lstrip()[:1] in {"{", "["} else unquote_plus(text)
+def _candidates(rows: re.Pattern[str], text: str) -> Iterator[str]:
+    """Every run of whole groups that is not too long for a card number, its digits in ASCII."""
+    for row in rows.finditer(_UUID.sub(" ", text)):
+        groups = re.findall(r"\d+", row[0])
+        for start in range(len(groups)):
+            digits = ""
+            for group in groups[start : start + _GROUPS_AT_MOST]:
+                if len(digits) + len(group) > _LONGEST:
+                    break
+                digits += "".join(str(int(digit)) for digit in group)
+                yield digits
+
+
+# -- in requests -------------------------------------------------------------------------------------------------------
+
+
+def refused() -> Invalid:
+    """What who sends a card number is told; not the number."""
+    return Invalid("card_data_refused", "that looks like a card number: send the provider's token for the card")
+
+
+def without_card_number(note: str) -> str:
+    """Validates a note. Raises Invalid("card_data_refused")."""
+    if has_card_number(note):
+        raise refused()
+    return note
+
+
+def card_token(token: str) -> str:
+    """Validates a payment method's token. Raises Invalid("card_data_refused")."""
+    if is_card_token(token):
+        raise refused()
+    return token
+
+
+def tell_of_cards(errors: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a body was refused for fields that hold, or are named by, a card number: unknown ones, and those of a
+    payment method. Such errors are told to nobody."""
+    suspects = (each for each in errors if each["type"] == "extra_forbidden" or "payment_method" in each["loc"])
+    texts = (text for each in suspects for text in _texts([each.get("input"), *each["loc"]]))
+    return any(is_card_token(text[:_LOOKED_AT]) for text in islice(texts, _LOOKED_AT))
+
+
+def _texts(values: list[object]) -> Iterator[str]:
+    """All texts and numbers in JSON values, names of fields among them."""
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            values += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            values += value
+        elif isinstance(value, float):
+            yield f"{value:.0f}"
+        elif isinstance(value, int):
+            yield str(value)

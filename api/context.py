@@ -9,6 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from api.security_headers import protect
+
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
 
 CORRELATION_HEADER = "X-Correlation-ID"
@@ -75,6 +77,7 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers["traceparent"] = context.traceparent
                 headers[CORRELATION_HEADER] = str(context.correlation_id)
+                protect(headers)
             await send(message)
 
         with bound_contextvars(trace_id=context.trace_id, correlation_id=str(context.correlation_id)):

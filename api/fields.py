@@ -1,14 +1,16 @@
 """What request bodies are made of, and the shapes that all answers share."""
 
-import unicodedata
 from datetime import UTC, date, datetime
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from api.card_numbers import card_token, without_card_number
 from domain.errors import Invalid
 from domain.inventory import MAX_QUANTITY, check_quantity
 from domain.money import MAX_AMOUNT_CENTS, check_amount, check_currency
+from domain.regions import check_price_region, check_region, is_country
+from domain.text import REORDERS, breaks_line, is_visible, reorders
 
 T = TypeVar("T")
 
@@ -32,14 +34,22 @@ class Page(Answer, Generic[T]):
     next_cursor: str | None = None
 
 
-def _without_control_characters(text: str) -> str:
-    if any(unicodedata.category(letter) == "Cc" for letter in text):
-        raise ValueError("control characters are not allowed")
+def _one_line(text: str) -> str:
+    if breaks_line(text):
+        raise ValueError("control characters and line breaks are not allowed")
+    if reorders(text):
+        raise ValueError(REORDERS)
     return text
 
 
-def _without_control_characters_but_breaks(text: str) -> str:
-    _without_control_characters(text.translate({9: None, 10: None, 13: None}))
+def _several_lines(text: str) -> str:
+    _one_line(text.translate(dict.fromkeys(map(ord, "\t\n\r\u2028\u2029"))))
+    return text
+
+
+def _something_to_see(text: str) -> str:
+    if not is_visible(text):
+        raise ValueError("there is nothing to see in it")
     return text
 
 
@@ -74,19 +84,36 @@ def _must_be_currency(value: str) -> str:
     return value
 
 
+def _must_be_region(value: str) -> str:
+    check_region(value)
+    return value
+
+
+def _must_be_price_region(value: str) -> str:
+    check_price_region(value)
+    return value
+
+
+def _must_be_country(value: str) -> str:
+    if not is_country(value):
+        raise ValueError("a country is a code of ISO 3166-1 (GB, US, …)")
+    return value
+
+
 def _in_utc(at: datetime) -> datetime:
     return at.astimezone(UTC)
 
 
-_line = AfterValidator(_without_control_characters)
+_line = AfterValidator(_one_line)
+_seen = AfterValidator(_something_to_see)
 
-Word = Annotated[str, Field(min_length=1, max_length=64), _line]
+Word = Annotated[str, Field(min_length=1, max_length=64), _line, _seen]
 """A short text: a genre, a SKU, a code."""
 
 Line = Annotated[str, Field(max_length=300), _line]
 """One line of text."""
 
-Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line]
+Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line, _seen]
 """One line with something on it; blanks around it are dropped."""
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -95,7 +122,7 @@ Text = Annotated[str, Field(max_length=4096)]
 Token = Annotated[str, Field(min_length=1, max_length=4096), _line]
 """A text that means something to a machine."""
 
-Prose = Annotated[str, Field(max_length=20_000), AfterValidator(_without_control_characters_but_breaks)]
+Prose = Annotated[str, Field(max_length=20_000), AfterValidator(_several_lines)]
 """Several lines of text."""
 
 Cents = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT_CENTS)]
@@ -113,8 +140,20 @@ Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY), BeforeValid
 Currency = Annotated[str, AfterValidator(_must_be_currency)]
 """An ISO 4217 code in capitals; another text is refused as `invalid_currency`."""
 
-Reason = Annotated[Line, Field(min_length=1)]
-"""Why an operator does what they do."""
+Region = Annotated[str, AfterValidator(_must_be_region)]
+"""A country of ISO 3166-1 alpha-2; another text is refused as `invalid_region`."""
+
+PriceRegion = Annotated[str, AfterValidator(_must_be_price_region)]
+"""As `Region`, or `*`: wherever there is nothing else."""
+
+Country = Annotated[str, AfterValidator(_must_be_country)]
+"""A country of ISO 3166-1 alpha-2, as a part of an address."""
+
+Reason = Annotated[Line, Field(min_length=1), _seen, AfterValidator(without_card_number)]
+"""Why an operator does what they do. With a card number in it, it is refused as `card_data_refused`."""
+
+CardToken = Annotated[Token, AfterValidator(card_token)]
+"""What the provider calls a card. A card number is refused as `card_data_refused`."""
 
 Day = Annotated[date, BeforeValidator(_only_text)]
 """A day, as in 2026-03-01."""

@@ -1,20 +1,17 @@
-"""Middlewares that stand before the routes: no failure leaves unexplained, no body is too large.
+"""Middlewares that stand before the routes: no failure leaves unexplained.
 
 A database that is down is not asked again and again: after a few failures requests are answered 503 at once, until a
 trial a moment later succeeds (a circuit breaker).
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
-from fastapi import HTTPException
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import (
     DATABASE_ERRORS,
-    Problem,
     dependency_unavailable,
     error_response,
     problem_of,
@@ -28,9 +25,6 @@ FAILURES_TO_OPEN, OPEN_SECONDS = 5, 1.0
 
 _WITHOUT_DATABASE = frozenset({400, 401, 404, 405, 413, 415, 422, 429})
 """What may be answered without a look into the database: such an answer does not show that it is there."""
-
-IMAGE_UPLOADS = ("/catalog/images", "/catalog/images/upload")
-"""How the paths end that take an image's bytes."""
 
 
 class Failures:
@@ -101,37 +95,3 @@ class Heads:
         finally:
             scope["route"] = as_get.get("route")
         return None
-
-
-class BodyLimit:
-    """Refuses a request whose body is larger than so many bytes, declared or not; `special` has other limits, by how a
-    path ends."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int, special: Mapping[str, int] | None = None) -> None:
-        self._app, self._max_bytes, self._special = app, max_bytes, dict(special or {})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        limit = self._limit(scope["path"])
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
-            raise Problem(413, "body_too_large", _too_large(limit))
-        received = 0
-
-        async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise HTTPException(413, _too_large(limit))  # the one kind that FastAPI's body reader lets through
-            return message
-
-        return await self._app(scope, limited_receive, send)
-
-    def _limit(self, path: str) -> int:
-        return next((limit for end, limit in self._special.items() if path.endswith(end)), self._max_bytes)
-
-
-def _too_large(limit: int) -> str:
-    return f"a body has at most {limit} bytes"

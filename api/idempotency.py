@@ -19,7 +19,7 @@ from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
 from api.answers import POSITION_HEADER
-from api.auth import OptionalCaller
+from api.auth import Asking
 from api.context import context_of
 from api.problems import Problem
 from commands.bus import Caller, Landed
@@ -165,7 +165,7 @@ class Idempotent:
 
 async def _idempotent(
     request: Request,
-    caller: OptionalCaller,
+    caller: Asking,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=MAX_KEY, description="Makes a repeat of this request safe; kept for a day."),
@@ -181,15 +181,15 @@ async def _idempotent(
 async def _asked(request: Request) -> bytes:
     """What is asked for, in one form: the operation (not its URL: aliases share it), what it is about, and the body."""
     operation = request.scope["endpoint"].__name__
-    asked = [operation, request.path_params, _canonical(await request.body())]
-    return json.dumps(asked, sort_keys=True, default=str).encode()
-
-
-def _canonical(body: bytes) -> object:
+    body = await request.body()
     try:
-        return json.loads(body) if body else None
-    except ValueError:  # an operation that takes no body was sent one all the same
-        return body.hex()
+        return _canonical([operation, request.path_params, json.loads(body) if body else None])
+    except (ValueError, RecursionError):  # no JSON, or nested as deep as no operation's: it was sent all the same
+        return _canonical([operation, request.path_params, body.hex()])
+
+
+def _canonical(asked: list[object]) -> bytes:
+    return json.dumps(asked, sort_keys=True, default=str).encode()
 
 
 IdempotencyKey = Annotated[Idempotent, Depends(_idempotent)]

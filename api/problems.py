@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
+MAX_ERRORS = 100
+"""Of a request with more wrong fields, the first are told."""
+
 STATUS: Mapping[type[Refused], int] = {
     Invalid: 422,
     NotFound: 404,
@@ -65,6 +68,7 @@ class FieldError(BaseModel):
     pointer: str | None = None
     message: str
     code: str
+    hint: str | None = Field(None, description="The name that was probably meant.")
 
 
 class ProblemDocument(BaseModel):
@@ -159,16 +163,22 @@ def _invalid_request(error: RequestValidationError) -> Problem:
     errors = error.errors()
     if any(each["type"] == "json_invalid" for each in errors):
         return Problem(400, "malformed_json", "the body is not JSON")
-    fields = [_field_error(each["loc"], each["msg"], each["type"]) for each in errors]
-    return Problem(422, "invalid_request", "some fields are wrong", errors=[f.model_dump() for f in fields])
+    fields = [_field_error(each).model_dump() for each in errors[:MAX_ERRORS]]
+    return Problem(422, "invalid_request", "some fields are wrong", errors=fields)
 
 
-def _field_error(location: tuple[str | int, ...], message: str, code: str) -> FieldError:
-    source, *path = [_printable(part) for part in location]
+def _field_error(error: Mapping[str, Any]) -> FieldError:
+    source, *path = [_printable(part) for part in error["loc"]]
     pointer = None
     if source == "body":
         pointer = "#" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
-    return FieldError(field=".".join(path) or source, pointer=pointer, message=message, code=code)
+    return FieldError(
+        field=".".join(path) or source,
+        pointer=pointer,
+        message=error["msg"],
+        code=error["type"],
+        hint=error.get("hint"),
+    )
 
 
 def _printable(part: str | int) -> str:

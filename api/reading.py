@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Header, Query
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from api.auth import OptionalCaller
+from api.auth import Asking
 from api.problems import Problem
 from api.services import ServicesOf
 from domain.errors import Forbidden, NotFound
@@ -66,7 +66,7 @@ _time: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
 async def _moment(
-    caller: OptionalCaller,
+    caller: Asking,
     as_of: Annotated[
         str | None, Query(max_length=64, description="A log position or an RFC 3339 time; AUDITOR and ADMIN only.")
     ] = None,

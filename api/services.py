@@ -39,12 +39,13 @@ Rebuild = Callable[[str], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What operators decide. `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed;
-    `sockets_per_user` are open at a time in one process, each closed when it does not take what it is told in so many
-    seconds.
+    """What operators decide. `public_url` is where clients reach the API, empty: where they ask; `trusted_proxies` are
+    addresses or networks whose X-Forwarded-For is believed; `sockets_per_user` are open at a time in one process, each
+    closed when it does not take what it is told in so many seconds.
     """
 
     rate_limit: bool = True
+    public_url: str = ""
     rates: Rates = field(default_factory=Rates)
     trusted_proxies: Sequence[str] = ()
     cors_origins: Sequence[str] = ()

@@ -5,25 +5,19 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
-from api.access import access_of
-from api.auth import is_closed
-from api.services import ServicesOf
+from api.auth import proved
 from domain.errors import Forbidden, Unauthorized
 from queries.games import Shown
 
 
-async def _shown(
-    request: Request, services: ServicesOf, status: Shown = "ACTIVE", seller_id: UUID | None = None
-) -> Shown:
+async def _shown(request: Request, status: Shown = "ACTIVE", seller_id: UUID | None = None) -> Shown:
     """Who asks is looked at only where it matters: most lists are of games on sale, and nobody's in particular."""
     if status == "ACTIVE":
         return status
-    access = access_of(request.scope, services.tokens)
-    if access is None:
-        raise Unauthorized("unauthorized", "what is not on sale needs an access token")
-    if await is_closed(services, access.user_id):
-        raise Unauthorized("user_inactive", "the account is closed")
-    if access.account_type != "ADMIN" and access.user_id != seller_id:
+    caller = await proved(request)
+    if isinstance(caller, Unauthorized):
+        raise caller
+    if not caller.is_admin and caller.user_id != seller_id:
         raise Forbidden("not_yours", "what is not on sale is shown to its seller and to an ADMIN")
     return status
 

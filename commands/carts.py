@@ -1,4 +1,4 @@
-"""What may change about carts: put in, change, take out, check out, expire.
+"""What may change about carts: put in, change, take out, check out, throw away, expire.
 
 A cart, the stock that its lines hold, and on checkout the order, its payment and its shipments, change in one append:
 all of it, or nothing.
@@ -8,14 +8,20 @@ from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
-from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, STOCK, USER
+import msgspec
+
+from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, USER
 from commands.bus import Caller, CommandBus, Landed
+from commands.cart_holds import Holds, given_up
 from commands.inventory import stock_of
+from commands.offers import offer
 from commands.orders import Placed, emit_payment, free_overdue_ownership
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders
-from domain.cart import Cart, Item, item_of
+from domain.cart import Cart, Item, LineChange, LineNow, item_of
+from domain.catalog import Game
 from domain.errors import Conflict, Forbidden, NotFound, Refused, Stale
+from domain.events import Event
 from domain.fulfilment import ShipmentLine
 from domain.identity import User
 from domain.ids import PLATFORM_ID, claim_id
@@ -30,9 +36,18 @@ NO_ITEM = NotFound("item_not_found", "your cart has no such line")
 EMPTY = Conflict("cart_empty", "there is nothing in the cart")
 
 
+class CartChanged(msgspec.Struct, frozen=True):
+    """Nothing was ordered: the cart is brought up to date, and these of its lines have changed."""
+
+    cart_id: UUID
+    changes: list[LineChange]
+
+
 class Carts:
-    """Commands on carts. `cart_ttl` is how long a cart lives after its last change, `payment_ttl` how long its order
-    may stay unpaid, `allocation_ttl` how long that order holds stock; `low_stock` and `fee_bps` as elsewhere.
+    """Commands on carts. `cart_ttl` is how long a cart lives after its last change, `cart_max` how long at most,
+    however often it is changed. A buyer holds at most `max_quantity` of one physical game at a time, in their cart and
+    their unpaid orders together. `payment_ttl` is how long an order may stay unpaid, `allocation_ttl` how long it holds
+    stock; `low_stock` and `fee_bps` as elsewhere.
     """
 
     def __init__(
@@ -40,21 +55,24 @@ class Carts:
         bus: CommandBus,
         *,
         cart_ttl: timedelta,
+        cart_max: timedelta,
+        max_quantity: int,
         payment_ttl: timedelta,
         allocation_ttl: timedelta,
         low_stock: int,
         fee_bps: int,
     ) -> None:
         self._bus = bus
-        self._cart_ttl, self._order_ttl = cart_ttl, min(payment_ttl, allocation_ttl)
-        self._low_stock, self._fee_bps = low_stock, fee_bps
+        self._cart_ttl, self._cart_max, self._order_ttl = cart_ttl, cart_max, min(payment_ttl, allocation_ttl)
+        self._holds = Holds(bus.clock, cart_ttl=cart_ttl, max_quantity=max_quantity, low_stock=low_stock)
+        self._fee_bps = fee_bps
 
     async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
 
         Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with `available`
-        and `product_id`), already_owned, already_in_cart, currency_mismatch, cart_full, amount_too_large;
-        Invalid("invalid_quantity"); Forbidden("user_inactive").
+        and `product_id`), quantity_limit (with `limit`), already_owned, already_in_cart, currency_mismatch, cart_full,
+        amount_too_large; Invalid("invalid_quantity"); Forbidden("user_inactive").
         """
         new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
 
@@ -64,7 +82,7 @@ class Carts:
             if game is None or game.status == "DRAFT":
                 raise NotFound("product_not_found", "there is no such product")
             inventory.check_quantity(quantity)
-            price, digital = catalog.offer(game, buyer.region), game.listing.kind == "DIGITAL"
+            price, digital = await offer(unit, game, buyer.region), game.listing.kind == "DIGITAL"
             if digital:
                 await _must_not_own(unit, buyer_id, game_id)
             cart_id = await self._open_cart(unit, buyer_id, new_cart_id, price.currency)
@@ -78,11 +96,12 @@ class Carts:
                 unit_price_cents=price.amount_cents,
                 reservation_id=None if digital else reservation_id,
             )
-            until = now + self._cart_ttl
             cart = await _existing(unit, cart_id)
-            await self._hold(unit, cart_id, item, quantity)
-            await self._extend(unit, cart_id, cart)
+            await self._holds.hold(unit, cart_id, cart, item, quantity)
+            await self._holds.extend(unit, cart_id, cart)
+            until = cart.until(now, self._cart_ttl)
             unit.emit(cart_id, carts.add(cart, item, price.currency, until, digital=digital, now=now))
+            await self._holds.check_limit(unit, cart_id, cart, item)
             unit.refer(cart_id=cart_id, item_id=item_id)
             return cart_id
 
@@ -97,19 +116,27 @@ class Carts:
         if_match: int | None = None,
         once: Once | None = None,
     ) -> Landed[UUID]:
-        """Want another quantity of a line of the caller's cart; returns the cart's id.
+        """Want another quantity of a line of the caller's cart, more of it at the price of now; returns the cart's id.
 
         Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available` and `product_id`),
-        amount_too_large; Invalid("invalid_quantity"); Stale, when the cart is at another version than `if_match`.
+        quantity_limit (with `limit`), amount_too_large, and for more also game_unavailable, currency_mismatch;
+        Invalid("invalid_quantity"); Stale, when the cart is at another version than `if_match`.
         """
 
         async def decision(unit: Unit) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, NO_ITEM, if_match)
             now = self._bus.clock.now()
-            item_of(cart, item_id)
+            item = item_of(cart, item_id)
             inventory.check_quantity(quantity)
-            await self._extend(unit, cart_id, cart, {item_id: quantity})
-            unit.emit(cart_id, carts.change(cart, item_id, quantity, now + self._cart_ttl, now=now))
+            price = None
+            if quantity > item.quantity:
+                buyer, game = await _active(unit, cart.buyer_id), await _game(unit, item)
+                price = await offer(unit, game, buyer.region)
+            await self._holds.extend(unit, cart_id, cart, {item_id: quantity})
+            until = cart.until(now, self._cart_ttl)
+            unit.emit(cart_id, carts.change(cart, item_id, quantity, until, now=now, price=price))
+            if quantity > item.quantity:
+                await self._holds.check_limit(unit, cart_id, cart, item)
             unit.refer(cart_id=cart_id)
             return cart_id
 
@@ -123,8 +150,8 @@ class Carts:
         async def decision(unit: Unit) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, NO_ITEM, if_match)
             now = self._bus.clock.now()
-            removed = carts.remove(cart, item_id, now + self._cart_ttl, now=now)
-            await self._extend(unit, cart_id, cart, {item_id: 0})
+            removed = carts.remove(cart, item_id, cart.until(now, self._cart_ttl), now=now)
+            await self._holds.extend(unit, cart_id, cart, {item_id: 0})
             unit.emit(cart_id, removed)
             unit.refer(cart_id=cart_id)
             return cart_id
@@ -138,19 +165,23 @@ class Carts:
         shipping_address: dict[str, str] | None,
         *,
         once: Once | None = None,
-    ) -> Landed[Placed]:
-        """Order what is in the caller's cart: order, payment, shipments and holds in one append.
+    ) -> Landed[Placed | CartChanged]:
+        """Order what is in the caller's cart: order, payment, shipments and holds in one append. Where a line cannot be
+        had as it stands there any more, nothing is ordered: the cart is brought up to date, and it is told how.
 
-        Raises NotFound("wallet_not_found"); Conflict: cart_empty (also when there is no cart), game_unavailable,
-        insufficient_stock, already_owned, insufficient_funds, wallet_inactive; Invalid("shipping_address_required");
-        Forbidden("user_inactive").
+        Raises NotFound("wallet_not_found"); Conflict: cart_empty (also when there is no cart), amount_too_large,
+        insufficient_funds, wallet_inactive; Invalid("shipping_address_required"); Forbidden("user_inactive").
         """
         made = Placed(uuid7(), uuid7())
 
-        async def decision(unit: Unit) -> Placed:
+        async def decision(unit: Unit) -> Placed | CartChanged:
             now = self._bus.clock.now()
             cart_id, cart = await self._own_cart(unit, caller, EMPTY)
             buyer = await _active(unit, cart.buyer_id)
+            if changes := await self._review(unit, cart_id, cart, buyer):
+                changed = CartChanged(cart_id, changes)
+                unit.refer(cart_id=cart_id, changes=msgspec.json.encode(changes).decode())
+                return changed
             unit.emit(cart_id, carts.check_out(cart, made.order_id, made.payment_id, now=now))
             shipments: dict[UUID, UUID] = {}
             lines = [
@@ -176,6 +207,35 @@ class Carts:
             return made
 
         return await self._bus.run(decision, caller, once)
+
+    async def discard(self, caller: Caller, *, if_match: int | None = None) -> Landed[None]:
+        """Throw the caller's cart away, with what it holds; where there is none, nothing happens. Raises Stale."""
+
+        async def decision(unit: Unit) -> None:
+            try:
+                cart_id, cart = await self._own_cart(unit, caller, EMPTY, if_match)
+            except Conflict:
+                return
+            await self._end(unit, cart_id, cart, carts.discard(cart), "cart thrown away")
+
+        return await self._bus.run(decision, caller)
+
+    async def show_expired(self, caller: Caller, cart_id: UUID) -> Landed[Cart | None]:
+        """The caller's cart that is past its time, to show them what was in it. None when it is not, is empty, was
+        shown before, or another one has taken its place."""
+
+        async def decision(unit: Unit) -> Cart | None:
+            claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
+            cart = await _existing(unit, cart_id)
+            if cart.buyer_id != caller.person() or (claim is not None and claim.held and claim.holder_id != cart_id):
+                return None
+            await self._expire(unit, cart_id, cart)
+            cart = await _existing(unit, cart_id)
+            shown = carts.show_expiry(cart)
+            unit.emit(cart_id, shown)
+            return cart if shown else None
+
+        return await self._bus.run(decision, caller)
 
     async def expire(self, caller: Caller, cart_id: UUID, *, once: Once | None = None) -> Landed[None]:
         """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past its time."""
@@ -217,53 +277,57 @@ class Carts:
                 unit.emit(claim_stream, claims.release(claim, claim.holder_id, "another currency"))
         taken = Conflict("cart_exists", "you have a cart already")
         unit.emit(claim_stream, claims.take(await unit.load(CLAIM, claim_stream), "cart", new_cart_id, taken))
-        unit.create(CART, new_cart_id, carts.create(buyer_id, currency, now + self._cart_ttl))
+        created = carts.create(buyer_id, currency, now + self._cart_ttl, now + self._cart_max)
+        unit.create(CART, new_cart_id, created)
         return new_cart_id
 
     async def _expire(self, unit: Unit, cart_id: UUID, cart: Cart) -> None:
-        now = self._bus.clock.now()
-        expired = carts.expire(cart, now)
-        if not expired:
+        await self._end(unit, cart_id, cart, carts.expire(cart, self._bus.clock.now()), "expired")
+
+    async def _end(self, unit: Unit, cart_id: UUID, cart: Cart, ended: list[Event], reason: str) -> None:
+        """Emit a cart's end with what goes with it: it holds nothing any more, and its buyer may begin another."""
+        if not ended:
             return
-        unit.emit(cart_id, expired)
+        unit.emit(cart_id, ended)
         for item in cart.items.values():
             if item.reservation_id is not None:
-                stock = await unit.load(STOCK, stock_id(item.game_id))
-                assert stock is not None
-                if item.reservation_id in stock.reservations:
-                    gone = [inventory.ReservationExpired(reservation_id=item.reservation_id)]
-                    unit.emit(stock_id(item.game_id), gone)
+                stock = await stock_of(unit, item.game_id)
+                unit.emit(stock_id(item.game_id), given_up(stock, item.reservation_id, reason))
         claim = claim_id("cart", cart.buyer_id)
-        unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "expired"))
+        unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, reason))
 
-    async def _extend(self, unit: Unit, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
-        """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none. What
-        another line has lost does not stand in the way: it is taken anew when that line changes, or at the checkout.
-        """
+    # -- what has changed since it was put in --------------------------------------------------------------------------
+
+    async def _review(self, unit: Unit, cart_id: UUID, cart: Cart, buyer: User) -> list[LineChange]:
+        """Bring the cart, and what it holds, up to date; returns what was not as it stood there."""
+        now, found, taken = self._bus.clock.now(), dict[UUID, LineNow](), dict[UUID, int]()
         for item in cart.items.values():
-            if item.reservation_id is None:
-                continue
-            stock, quantity = await stock_of(unit, item.game_id), changed.get(item.item_id, item.quantity)
-            if quantity == 0:
-                released = inventory.release(stock, item.reservation_id, "removed from the cart")
-                unit.emit(stock_id(item.game_id), released)
-            elif item.item_id in changed or item.reservation_id in stock.reservations:
-                await self._hold(unit, cart_id, item, quantity)
+            line = await self._line_now(unit, cart_id, cart, item, buyer.region, taken.get(item.game_id, 0))
+            if item.reservation_id is not None and not await self._holds.is_held(unit, item):
+                taken[item.game_id] = taken.get(item.game_id, 0) + min(line.quantity, item.quantity)
+            found[item.item_id] = line
+        changes, events = carts.review(cart, found, cart.until(now, self._cart_ttl))
+        if changes:
+            unit.emit(cart_id, events)
+            left = (await _existing(unit, cart_id)).items
+            quantities = {item_id: left[item_id].quantity if item_id in left else 0 for item_id in cart.items}
+            await self._holds.extend(unit, cart_id, cart, quantities)
+        return changes
 
-    async def _hold(self, unit: Unit, cart_id: UUID, item: Item, quantity: int) -> None:
-        """Hold so many of a line, for as long as the cart lives from now on; digital games need no hold.
-
-        One that was lost (an operator gave it up, another process's clock is ahead) is taken anew.
-        """
+    async def _line_now(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, region: str, taken: int) -> LineNow:
+        """How a line can be had now, when earlier lines of the same game take so many of what is free."""
+        try:
+            price = await offer(unit, await _game(unit, item), region)
+        except Conflict:
+            return LineNow(None, 0)
         if item.reservation_id is None:
-            return
-        now, stock = self._bus.clock.now(), await stock_of(unit, item.game_id)
-        until, low = now + self._cart_ttl, self._low_stock
-        if item.reservation_id in stock.reservations:
-            held = inventory.change(stock, item.reservation_id, quantity, until, now=now, threshold=low)
-        else:
-            held = inventory.reserve(stock, item.reservation_id, cart_id, quantity, until, now=now, threshold=low)
-        unit.emit(stock_id(item.game_id), held)
+            ownership = claim_id("ownership", cart.buyer_id, item.game_id)
+            await free_overdue_ownership(unit, ownership, self._bus.clock.now())
+            claim = await unit.load(CLAIM, ownership)
+            return LineNow(None, 0) if claim is not None and claim.held else LineNow(price, 1)
+        if await self._holds.is_held(unit, item):
+            return LineNow(price, item.quantity)
+        return LineNow(price, max(0, await self._holds.free_for(unit, cart_id, cart, item) - taken))
 
     # -- the order that a cart becomes ---------------------------------------------------------------------------------
 
@@ -271,21 +335,16 @@ class Carts:
         self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]
     ) -> OrderLine:
         """The order's line of an item, with its hold turned hard, or its ownership claimed."""
-        now, game = self._bus.clock.now(), await unit.load(GAME, item.game_id)
-        if game is None or game.status != "ACTIVE":
-            raise Conflict("game_unavailable", f"{item.title} is no longer sold", product_id=str(item.game_id))
+        now, game = self._bus.clock.now(), await _game(unit, item)
         if item.reservation_id is not None:
-            stock = await stock_of(unit, item.game_id)
-            if item.reservation_id not in stock.reservations:
-                await self._hold(unit, cart_id, item, item.quantity)
-                stock = await stock_of(unit, item.game_id)
-            until = now + self._order_ttl
+            if not await self._holds.is_held(unit, item):
+                await self._holds.hold(unit, cart_id, cart, item, item.quantity)
+            stock, until = await stock_of(unit, item.game_id), now + self._order_ttl
             allocated = inventory.allocate(stock, item.reservation_id, order_id, until, now=now)
             unit.emit(stock_id(item.game_id), allocated)
             shipments.setdefault(item.seller_id, uuid7())
         else:
             ownership = claim_id("ownership", cart.buyer_id, item.game_id)
-            await free_overdue_ownership(unit, ownership, now)
             owned = Conflict("already_owned", f"you own {item.title}, or have an unpaid order of it")
             taken = claims.take(await unit.load(CLAIM, ownership), "ownership", order_id, owned)
             unit.emit(ownership, taken)
@@ -319,6 +378,12 @@ async def _active(unit: Unit, user_id: UUID) -> User:
     if user is None or not user.may_act:
         raise Forbidden("user_inactive", "the account is closed")
     return user
+
+
+async def _game(unit: Unit, item: Item) -> Game:
+    game = await unit.load(GAME, item.game_id)
+    assert game is not None  # a line was made of it
+    return game
 
 
 async def _existing(unit: Unit, cart_id: UUID) -> Cart:

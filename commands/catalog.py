@@ -8,11 +8,12 @@ import msgspec
 from commands.aggregates import CLAIM, GAME
 from commands.bus import Caller, CommandBus, Landed
 from commands.open_accounts import must_be_open
+from commands.reactors import Reactor, caused, once_for
 from domain import catalog, claims
-from domain.catalog import Game, GamePublished, InitialStatus, Listing
+from domain.catalog import Game, GameCreated, GamePublished, GameUpdated, InitialStatus, Listing, sku_key
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.ids import PLATFORM_ID, claim_id
-from eventstore.log import Once
+from eventstore.log import Envelope, Once
 from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
 
@@ -40,7 +41,7 @@ class Catalog:
             if seller_id != PLATFORM_ID:
                 await must_be_open(unit, seller_id)
             unit.create(GAME, game_id, events)
-            await self._claim_sku(unit, seller_id, listing.sku, game_id)
+            await _claim_sku(unit, seller_id, listing.sku, game_id)
             unit.refer(game_id=game_id)
             return game_id
 
@@ -67,8 +68,8 @@ class Catalog:
             except msgspec.ValidationError as error:
                 raise Invalid("invalid_listing", str(error)) from error
             events = catalog.update(game, wanted, by=seller_of(caller), is_admin=caller.is_admin, status=status)
-            if wanted.sku != game.listing.sku:
-                await self._claim_sku(unit, game.seller_id, wanted.sku, game_id)
+            if sku_key(wanted.sku) != sku_key(game.listing.sku):
+                await _claim_sku(unit, game.seller_id, wanted.sku, game_id)
                 await _release_sku(unit, game, game_id, "SKU changed")
             if any(isinstance(event, GamePublished) for event in events) and game.seller_id != PLATFORM_ID:
                 await must_be_open(unit, game.seller_id)
@@ -87,10 +88,6 @@ class Catalog:
 
         return await self._bus.run(decision, caller)
 
-    async def _claim_sku(self, unit: Unit, seller_id: UUID, sku: str, game_id: UUID) -> None:
-        claim, taken = claim_id("sku", seller_id, sku), Conflict("sku_taken", "you have a game with this SKU already")
-        unit.emit(claim, claims.take(await unit.load(CLAIM, claim), "sku", game_id, taken))
-
 
 def seller_of(caller: Caller) -> UUID:
     """On whose behalf this caller sells. Raises Forbidden("not_a_seller")."""
@@ -101,9 +98,51 @@ def seller_of(caller: Caller) -> UUID:
     return caller.user_id
 
 
+def sku_claims(bus: CommandBus) -> Reactor:
+    """Claims the SKUs of games that were listed when a claim was on the SKU as it was typed (`ABC-1` and `abc-1` were
+    two): by its key, for the game that had it first. What is listed now has its claim already."""
+    name = "sku_claims"
+
+    async def listed(event: GameCreated | GameUpdated, env: Envelope) -> None:
+        if event.sku is None or sku_key(event.sku) == event.sku:
+            return
+
+        async def decision(unit: Unit) -> None:
+            game = await unit.load(GAME, env.stream_id)
+            if game is None or game.status == "RETIRED" or game.listing.sku != event.sku:
+                return
+            claim_stream = claim_id("sku", game.seller_id, sku_key(event.sku))
+            claim = await unit.load(CLAIM, claim_stream)
+            if claim is None or not claim.held:
+                unit.emit(claim_stream, claims.take(claim, "sku", env.stream_id, _sku_taken()))
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    return Reactor(name, {GameCreated: listed, GameUpdated: listed})
+
+
+async def _claim_sku(unit: Unit, seller_id: UUID, sku: str, game_id: UUID) -> None:
+    """Raises Conflict("sku_taken"), also for a claim of before on the very spelling."""
+    as_typed, by_key = _sku_claim_ids(seller_id, sku)
+    typed = await unit.load(CLAIM, as_typed)
+    if typed is not None and typed.held and typed.holder_id != game_id:
+        raise _sku_taken()
+    claim = await unit.load(CLAIM, by_key)
+    unit.emit(by_key, claims.take(claim, "sku", game_id, _sku_taken()))
+
+
 async def _release_sku(unit: Unit, game: Game, game_id: UUID, reason: str) -> None:
-    claim = claim_id("sku", game.seller_id, game.listing.sku)
-    unit.emit(claim, claims.release(await unit.load(CLAIM, claim), game_id, reason))
+    for claim in dict.fromkeys(_sku_claim_ids(game.seller_id, game.listing.sku)):
+        unit.emit(claim, claims.release(await unit.load(CLAIM, claim), game_id, reason))
+
+
+def _sku_taken() -> Conflict:
+    return Conflict("sku_taken", "you have a game with this SKU already")
+
+
+def _sku_claim_ids(seller_id: UUID, sku: str) -> tuple[UUID, UUID]:
+    """The claim on a SKU as it is typed, as claims were made before, and the one on its key, as they are made now."""
+    return claim_id("sku", seller_id, sku), claim_id("sku", seller_id, sku_key(sku))
 
 
 async def _at_version(unit: Unit, game_id: UUID, expected: int | None) -> Game:

@@ -8,6 +8,7 @@ import msgspec
 
 from commands.aggregates import CART, CLAIM, GAME, ORDER, PAYMENT, SHIPMENT, STOCK, USER
 from commands.bus import Caller, CommandBus, Landed
+from commands.offers import offer
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments
@@ -93,7 +94,7 @@ class Orders:
             await free_overdue_ownership(unit, ownership, self._bus.clock.now())
             owned = Conflict("already_owned", "you own this game, or have an unpaid order of it")
             taken = claims.take(await unit.load(CLAIM, ownership), "ownership", made.order_id, owned)
-            price = catalog.offer(game, buyer.region)
+            price = await offer(unit, game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
             await emit_payment(unit, made, buyer_id, price, method, self._bus.clock.now() + self._payment_ttl)
             unit.emit(ownership, taken)

@@ -30,6 +30,10 @@ class Payments:
         """The provider's client secret behind an event's reference: for the payer alone."""
         return self._secrets.open(payment_id, ref)
 
+    def pay_page(self, payment_id: UUID) -> str | None:
+        """The provider's page on which the payer pays, if it has one."""
+        return self._provider.pay_page(payment_id)
+
     async def attach(
         self, caller: Caller, order_id: UUID, method: Method | None, *, once: Once | None = None
     ) -> Landed[UUID]:

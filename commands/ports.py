@@ -85,6 +85,10 @@ class PaymentProvider(Protocol):
 
     async def refund(self, ref: str, *, amount_cents: int, idempotency_key: str) -> ProviderRefund: ...
 
+    def pay_page(self, payment_id: UUID) -> str | None:
+        """The provider's page on which this payment is paid in a browser; None when it has none."""
+        ...
+
     def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
         """Verify and read a notice. Raises InvalidSignature; ValueError when the body is not a notice."""
         ...

@@ -98,7 +98,7 @@ class Shipments:
         async def decision(unit: Unit) -> None:
             shipment = await _existing(unit, shipment_id)
             events = fulfilment.deliver(shipment, at or self._bus.clock.now())
-            if tracking_number not in (None, shipment.tracking_number):
+            if tracking_number is not None and not _is_of(shipment, tracking_number):
                 raise _wrong_shipment()
             unit.emit(shipment_id, events)
             await _order_follows(unit, shipment_id, shipment)
@@ -144,3 +144,8 @@ async def _existing(unit: Unit, shipment_id: UUID) -> Shipment:
 
 def _wrong_shipment() -> Conflict:
     return Conflict("wrong_shipment", "the notice is of another shipment")
+
+
+def _is_of(shipment: Shipment, tracking_number: str) -> bool:
+    own = shipment.tracking_number
+    return own is not None and fulfilment.tracking_key(own) == fulfilment.tracking_key(tracking_number)

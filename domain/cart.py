@@ -1,35 +1,43 @@
 """A cart: what a buyer is about to order, in one currency, each physical line with a hold on the stock.
 
-It lives for some minutes after its last change, and is treated as expired from then on, fired or not. Its checkout
-becomes an order; it ends completed with the order's payment, or abandoned.
+It lives for some minutes after its last change, however often it is changed not beyond `ends_at`, and is treated as
+expired from then on, fired or not. Its checkout becomes an order, unless a line can no longer be had as it stands
+there: then the cart is brought up to date first. It ends completed with the order's payment, or abandoned.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 
+from domain.catalog import Price
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event, event
 from domain.money import MAX_AMOUNT_CENTS
 
 Status = Literal["ACTIVE", "CHECKOUT", "COMPLETED", "ABANDONED", "EXPIRED"]
-AbandonReason = Literal["expired", "payment_failed", "account_closed"]
+AbandonReason = Literal["expired", "payment_failed", "discarded", "account_closed"]
+ChangeCode = Literal["price", "unavailable", "stock"]
 
 MAX_LINES = 50
+
+_LEFT_AT_FIRST = timedelta(minutes=45)
+"""What was left to a cart that does not say when it ends, beyond the time that it was first given."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
 @event("cart.created.v1")
 class CartCreated(Event, frozen=True):
-    """It is there, empty; its first line's price sets the currency."""
+    """It is there, empty; its first line's price sets the currency. However often it is changed, it and what it holds
+    end at `ends_at`; carts of before there was such an end do not tell one."""
 
     buyer_id: UUID
     currency: str
     expires_at: datetime
+    ends_at: datetime | None = None
 
 
 @event("cart.item_added.v1")
@@ -54,6 +62,22 @@ class ItemChanged(Event, frozen=True):
     item_id: UUID
     quantity: int
     expires_at: datetime
+
+
+@event("cart.item_repriced.v1")
+class ItemRepriced(Event, frozen=True):
+    """The game costs something else now; so does the line."""
+
+    item_id: UUID
+    unit_price_cents: int
+    expires_at: datetime
+
+
+@event("cart.currency_changed.v1")
+class CurrencyChanged(Event, frozen=True):
+    """What is in it is sold to its buyer in another currency now; new prices of its lines go with this."""
+
+    currency: str
 
 
 @event("cart.item_removed.v1")
@@ -81,9 +105,15 @@ class CartCompleted(Event, frozen=True):
 
 @event("cart.abandoned.v1")
 class CartAbandoned(Event, frozen=True):
-    """Nothing came of it: its time was over, the order was not paid, or the buyer's account was closed."""
+    """Nothing came of it: its time was over, the order was not paid, its buyer threw it away, or their account was
+    closed."""
 
     reason: AbandonReason
+
+
+@event("cart.expiry_shown.v1")
+class ExpiryShown(Event, frozen=True):
+    """Its buyer was told that its time is over, and what was in it: that is told once."""
 
 
 # -- state -------------------------------------------------------------------------------------------------------------
@@ -108,9 +138,11 @@ class Cart(msgspec.Struct, frozen=True):
     buyer_id: UUID
     currency: str
     expires_at: datetime
+    ends_at: datetime
     status: Status = "ACTIVE"
     items: Mapping[UUID, Item] = {}
     order_id: UUID | None = None
+    expiry_shown: bool = False
 
     @property
     def total_cents(self) -> int:
@@ -123,7 +155,11 @@ class Cart(msgspec.Struct, frozen=True):
 
     def is_open(self, now: datetime) -> bool:
         """Whether it can be changed: neither checked out nor past its time."""
-        return self.status == "ACTIVE" and now < self.expires_at
+        return self.status == "ACTIVE" and now < min(self.expires_at, self.ends_at)
+
+    def until(self, now: datetime, ttl: timedelta) -> datetime:
+        """How long it lives when it is changed now."""
+        return min(now + ttl, self.ends_at)
 
 
 def evolve(state: Cart | None, event: Event) -> Cart | None:  # noqa: PLR0911 - one case a fact
@@ -131,13 +167,19 @@ def evolve(state: Cart | None, event: Event) -> Cart | None:  # noqa: PLR0911 - 
     replace = msgspec.structs.replace
     match state, event:
         case _, CartCreated():
-            return Cart(event.buyer_id, event.currency, event.expires_at)
+            ends_at = event.ends_at or event.expires_at + _LEFT_AT_FIRST
+            return Cart(event.buyer_id, event.currency, event.expires_at, ends_at)
         case Cart(), ItemAdded():
             fields = {name: value for name, value in msgspec.structs.asdict(event).items() if name != "expires_at"}
             return replace(state, items={**state.items, event.item_id: Item(**fields)}, expires_at=event.expires_at)
         case Cart(), ItemChanged():
             item = replace(state.items[event.item_id], quantity=event.quantity)
             return replace(state, items={**state.items, event.item_id: item}, expires_at=event.expires_at)
+        case Cart(), ItemRepriced():
+            item = replace(state.items[event.item_id], unit_price_cents=event.unit_price_cents)
+            return replace(state, items={**state.items, event.item_id: item}, expires_at=event.expires_at)
+        case Cart(), CurrencyChanged(currency=currency):
+            return replace(state, currency=currency)
         case Cart(), ItemRemoved():
             items = {key: item for key, item in state.items.items() if key != event.item_id}
             return replace(state, items=items, expires_at=event.expires_at)
@@ -147,15 +189,17 @@ def evolve(state: Cart | None, event: Event) -> Cart | None:  # noqa: PLR0911 - 
             return replace(state, status="COMPLETED")
         case Cart(), CartAbandoned(reason=reason):
             return replace(state, status="EXPIRED" if reason == "expired" else "ABANDONED")
+        case Cart(), ExpiryShown():
+            return replace(state, expiry_shown=True)
     return state
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
 
 
-def create(buyer_id: UUID, currency: str, expires_at: datetime) -> list[Event]:
-    """A cart for prices in this currency."""
-    return [CartCreated(buyer_id=buyer_id, currency=currency, expires_at=expires_at)]
+def create(buyer_id: UUID, currency: str, expires_at: datetime, ends_at: datetime) -> list[Event]:
+    """A cart for prices in this currency; it never lives beyond `ends_at`."""
+    return [CartCreated(buyer_id=buyer_id, currency=currency, expires_at=min(expires_at, ends_at), ends_at=ends_at)]
 
 
 def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital: bool, now: datetime) -> list[Event]:
@@ -165,8 +209,7 @@ def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital:
     amount_too_large.
     """
     _must_be_open(cart, now)
-    if currency != cart.currency:
-        raise Conflict("currency_mismatch", f"this cart is in {cart.currency}", cart_currency=cart.currency)
+    _must_be_in_its_currency(cart, currency)
     if len(cart.items) >= MAX_LINES:
         raise Conflict("cart_full", f"a cart has at most {MAX_LINES} lines")
     if digital and item.quantity != 1:
@@ -189,17 +232,27 @@ def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital:
     ]
 
 
-def change(cart: Cart, item_id: UUID, quantity: int, expires_at: datetime, *, now: datetime) -> list[Event]:
-    """Want another quantity of a line.
+def change(
+    cart: Cart, item_id: UUID, quantity: int, expires_at: datetime, *, now: datetime, price: Price | None = None
+) -> list[Event]:
+    """Want another quantity of a line. More of it costs what the game costs now, all of the line: its `price`.
 
-    Raises NotFound("item_not_found"); Conflict: cart_closed, amount_too_large; Invalid("invalid_quantity").
+    Raises NotFound("item_not_found"); Conflict: cart_closed, currency_mismatch, amount_too_large;
+    Invalid("invalid_quantity").
     """
     _must_be_open(cart, now)
     item = item_of(cart, item_id)
     if quantity < 1 or (item.reservation_id is None and quantity > 1):
         raise Invalid("invalid_quantity", "one or more; a digital game is bought singly")
-    _must_be_affordable(cart.total_cents + (quantity - item.quantity) * item.unit_price_cents)
-    return [ItemChanged(item_id=item_id, quantity=quantity, expires_at=expires_at)]
+    unit_price_cents = item.unit_price_cents
+    if quantity > item.quantity and price is not None:
+        _must_be_in_its_currency(cart, price.currency)
+        unit_price_cents = price.amount_cents
+    _must_be_affordable(cart.total_cents + quantity * unit_price_cents - item.quantity * item.unit_price_cents)
+    changed = ItemChanged(item_id=item_id, quantity=quantity, expires_at=expires_at)
+    if unit_price_cents == item.unit_price_cents:
+        return [changed]
+    return [ItemRepriced(item_id=item_id, unit_price_cents=unit_price_cents, expires_at=expires_at), changed]
 
 
 def remove(cart: Cart, item_id: UUID, expires_at: datetime, *, now: datetime) -> list[Event]:
@@ -209,11 +262,66 @@ def remove(cart: Cart, item_id: UUID, expires_at: datetime, *, now: datetime) ->
     return [ItemRemoved(item_id=item_id, expires_at=expires_at)]
 
 
+class LineNow(msgspec.Struct, frozen=True):
+    """How a line could be had at this moment: at which price (None: not at all), and how many of it."""
+
+    price: Price | None
+    quantity: int
+
+
+class LineChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a line: its `price` is another one (`was` and `now` in the smallest unit of their currencies), it
+    is `unavailable`, or there is less in `stock` (`was` and `now` count units)."""
+
+    item_id: UUID
+    code: ChangeCode
+    was: int
+    now: int
+    was_currency: str | None = None
+    currency: str | None = None
+
+
+def review(cart: Cart, found: Mapping[UUID, LineNow], expires_at: datetime) -> tuple[list[LineChange], list[Event]]:
+    """Compare the lines with what can be had at this moment (`found` tells of each): what differs, and the events that
+    bring the cart up to date; nothing when all can be had as it stands there.
+
+    A cart has one currency. As long as something in it is sold in that, what no longer is counts as unavailable; else
+    the cart goes over to the currency of the first line that can be had.
+    """
+    currency = _currency_now(cart, found)
+    changes: list[LineChange] = []
+    events: list[Event] = [CurrencyChanged(currency=currency)] if currency != cart.currency else []
+    for item_id, item in cart.items.items():
+        price, left = found[item_id].price, min(item.quantity, found[item_id].quantity)
+        if price is None or price.currency != currency:
+            changes.append(LineChange(item_id, "unavailable", item.quantity, 0))
+            events.append(ItemRemoved(item_id=item_id, expires_at=expires_at))
+            continue
+        if left < item.quantity:
+            changes.append(LineChange(item_id, "stock", item.quantity, left))
+        if left == 0:
+            events.append(ItemRemoved(item_id=item_id, expires_at=expires_at))
+            continue
+        if (price.amount_cents, currency) != (item.unit_price_cents, cart.currency):
+            was, now = item.unit_price_cents, price.amount_cents
+            changes.append(LineChange(item_id, "price", was, now, was_currency=cart.currency, currency=currency))
+            events.append(ItemRepriced(item_id=item_id, unit_price_cents=now, expires_at=expires_at))
+        if left < item.quantity:
+            events.append(ItemChanged(item_id=item_id, quantity=left, expires_at=expires_at))
+    return changes, events if changes else []
+
+
+def _currency_now(cart: Cart, found: Mapping[UUID, LineNow]) -> str:
+    offered = [line.price.currency for line in found.values() if line.price is not None and line.quantity > 0]
+    return cart.currency if cart.currency in offered or not offered else offered[0]
+
+
 def check_out(cart: Cart, order_id: UUID, payment_id: UUID, *, now: datetime) -> list[Event]:
-    """Order what is in it. Raises Conflict: cart_closed, cart_empty."""
+    """Order what is in it. Raises Conflict: cart_closed, cart_empty, amount_too_large."""
     _must_be_open(cart, now)
     if not cart.items:
         raise Conflict("cart_empty", "there is nothing in the cart")
+    _must_be_affordable(cart.total_cents)
     return [CheckoutInitiated(order_id=order_id, payment_id=payment_id)]
 
 
@@ -231,9 +339,19 @@ def abandon(cart: Cart) -> list[Event]:
 
 def expire(cart: Cart, now: datetime) -> list[Event]:
     """The deadline fired: it is over if it is indeed past its time."""
-    if cart.status != "ACTIVE" or now < cart.expires_at:
+    if cart.status != "ACTIVE" or cart.is_open(now):
         return []
     return [CartAbandoned(reason="expired")]
+
+
+def show_expiry(cart: Cart) -> list[Event]:
+    """Its buyer is told that its time is over; of one without anything in it there is nothing to tell."""
+    return [ExpiryShown()] if cart.status == "EXPIRED" and cart.items and not cart.expiry_shown else []
+
+
+def discard(cart: Cart) -> list[Event]:
+    """Its buyer throws it away."""
+    return [CartAbandoned(reason="discarded")] if cart.status == "ACTIVE" else []
 
 
 def close(cart: Cart) -> list[Event]:
@@ -260,6 +378,11 @@ def item_of(cart: Cart, item_id: UUID) -> Item:
 def _must_be_open(cart: Cart, now: datetime) -> None:
     if not cart.is_open(now):
         raise Conflict("cart_closed", "the cart was checked out, or its time is over")
+
+
+def _must_be_in_its_currency(cart: Cart, currency: str) -> None:
+    if currency != cart.currency:
+        raise Conflict("currency_mismatch", f"this cart is in {cart.currency}", cart_currency=cart.currency)
 
 
 def _must_be_affordable(total_cents: int) -> None:

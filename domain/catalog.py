@@ -5,22 +5,26 @@ for the buyer's region can be bought. While its seller's account is closed, an A
 per seller (a claim sees to that).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import msgspec
 
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.events import Event, event
-from domain.money import ANY_REGION, check_amount, check_currency, check_region
+from domain.money import check_amount, check_currency
+from domain.regions import ANY_REGION, check_price_region
+from domain.text import check_text, check_texts, comparison_key, trimmed
 
 Kind = Literal["DIGITAL", "PHYSICAL"]
 InitialStatus = Literal["DRAFT", "ACTIVE"]
 Status = Literal["DRAFT", "ACTIVE", "SUSPENDED", "RETIRED"]
 
-MAX_TITLE, MAX_SKU = 300, 64
+MAX_TITLE, MAX_SKU, MAX_LINE, MAX_WORD, MAX_DESCRIPTION = 300, 64, 300, 64, 20_000
+MAX_WORDS = 50
+"""Genres, tags or platforms of one game."""
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -144,26 +148,50 @@ def changes(event: GameUpdated) -> dict[str, object]:
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
-def check_listing(listing: Listing) -> None:
-    """Raises Invalid: invalid_title, invalid_sku, invalid_kind, or what `check_prices` raises."""
-    if not listing.title.strip() or len(listing.title) > MAX_TITLE:
-        raise Invalid("invalid_title", f"a title has 1 to {MAX_TITLE} characters")
-    if not listing.sku.strip() or len(listing.sku) > MAX_SKU:
-        raise Invalid("invalid_sku", f"a SKU has 1 to {MAX_SKU} characters")
-    if listing.kind not in get_args(Kind):
+def check_listing(listing: Listing, before: Listing | None = None) -> None:
+    """Look at what differs from the listing `before`: what an older rule let in may stay while the rest is edited.
+
+    Raises Invalid: `invalid_` and the field's name, or what `check_prices` raises.
+    """
+    for field, check in _CHECKS.items():
+        value = getattr(listing, field)
+        if before is None or value != getattr(before, field):
+            check(value)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in get_args(Kind):
         raise Invalid("invalid_kind", "a game is DIGITAL or PHYSICAL")
-    check_prices(listing.prices)
 
 
 def check_prices(prices: Sequence[Price]) -> None:
     """Raises Invalid: invalid_region, invalid_amount, invalid_currency, duplicate_price (two for one region)."""
     for price in prices:
-        if price.region != ANY_REGION:
-            check_region(price.region)
+        check_price_region(price.region)
         check_amount(price.amount_cents)
         check_currency(price.currency)
     if len({price.region for price in prices}) < len(prices):
         raise Invalid("duplicate_price", "a game has one price per region")
+
+
+_CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "title": lambda title: check_text("title", title, MAX_TITLE),
+    "sku": lambda sku: check_text("sku", sku, MAX_SKU),
+    "kind": _check_kind,
+    "description": lambda text: check_text("description", text, MAX_DESCRIPTION, optional=True),
+    "publisher": lambda name: check_text("publisher", name, MAX_LINE, optional=True),
+    "category": lambda name: check_text("category", name, MAX_LINE, optional=True),
+    "genres": lambda genres: check_texts("genres", genres, MAX_WORD, MAX_WORDS),
+    "tags": lambda tags: check_texts("tags", tags, MAX_WORD, MAX_WORDS),
+    "platforms": lambda platforms: check_texts("platforms", platforms, MAX_WORD, MAX_WORDS),
+    "prices": check_prices,
+}
+
+
+def sku_key(sku: str) -> str:
+    """Equal for SKUs that a seller takes for the same on a label or in a spreadsheet: case, width, blanks and what
+    is shown as nothing do not count. Upper case, as most SKUs are, so that the key is mostly the SKU itself."""
+    return comparison_key(sku).upper()
 
 
 def price_for(game: Game, region: str) -> Price | None:
@@ -184,10 +212,16 @@ def offer(game: Game, region: str) -> Price:
 
 
 def create(seller_id: UUID, listing: Listing, status: InitialStatus = "DRAFT") -> list[Event]:
-    """List a game, as a draft or on sale at once. Raises Invalid("invalid_status") and as `check_listing`."""
+    """List a game, as a draft or on sale at once; blanks around its SKU are dropped.
+
+    Raises Invalid: invalid_status, price_required, and as `check_listing`.
+    """
+    listing = _with_trimmed_sku(listing)
     check_listing(listing)
     if status not in get_args(InitialStatus):
         raise Invalid("invalid_status", "a new game is DRAFT or ACTIVE")
+    if status == "ACTIVE":
+        _must_have_price(listing)
     return [GameCreated(seller_id=seller_id, status=status, **msgspec.structs.asdict(listing))]
 
 
@@ -197,7 +231,7 @@ def update(
     """Make the listing as wanted, and publish a draft when `status` is ACTIVE. Nothing differs: nothing happens.
 
     A release date can be moved, not removed. Raises Forbidden("not_owner"); Conflict("game_retired"),
-    Conflict("game_published") on going back to DRAFT; Invalid("kind_fixed") and as `check_listing`.
+    Conflict("game_published") on going back to DRAFT; Invalid: kind_fixed, price_required, and as `check_listing`.
     """
     _must_own(game, by, is_admin)
     if game.status == "RETIRED":
@@ -206,14 +240,18 @@ def update(
         raise Invalid("kind_fixed", "a game stays DIGITAL or PHYSICAL: list another one")
     if status == "DRAFT" and game.status != "DRAFT":
         raise Conflict("game_published", "a published game cannot become a draft: retire it")
-    check_listing(wanted)
+    wanted = _with_trimmed_sku(wanted)
+    check_listing(wanted, game.listing)
+    publishes = status == "ACTIVE" and game.status == "DRAFT"
+    if publishes or (game.status == "ACTIVE" and wanted.prices != game.listing.prices):
+        _must_have_price(wanted)
     differing = {
         field: value
         for field, value in msgspec.structs.asdict(wanted).items()
         if value is not None and value != getattr(game.listing, field)
     }
     events: list[Event] = [GameUpdated(**differing)] if differing else []
-    if status == "ACTIVE" and game.status == "DRAFT":
+    if publishes:
         events.append(GamePublished())
     return events
 
@@ -222,6 +260,15 @@ def retire(game: Game, *, by: UUID, is_admin: bool = False) -> list[Event]:
     """Take it off sale for good; who owns it keeps it. Raises Forbidden("not_owner")."""
     _must_own(game, by, is_admin)
     return [] if game.status == "RETIRED" else [GameRetired()]
+
+
+def _with_trimmed_sku(listing: Listing) -> Listing:
+    return msgspec.structs.replace(listing, sku=trimmed(listing.sku))
+
+
+def _must_have_price(listing: Listing) -> None:
+    if not listing.prices:
+        raise Invalid("price_required", "a game on sale has a price: for a region, or for all (`*`)")
 
 
 def follow_seller(game: Game, *, seller_is_open: bool) -> list[Event]:

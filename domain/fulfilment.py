@@ -14,6 +14,7 @@ import msgspec
 from domain.errors import Conflict, Invalid
 from domain.events import Event, event
 from domain.orders import FulfilmentStatus
+from domain.text import comparison_key, is_visible, trimmed
 
 Status = Literal["PENDING", "PROCESSING", "SHIPPED", "DELIVERED", "CANCELLED"]
 _STEPS: Sequence[Status] = ("PENDING", "PROCESSING", "SHIPPED", "DELIVERED")
@@ -113,9 +114,16 @@ def ship(shipment: Shipment, carrier: str, tracking_number: str, now: datetime) 
     Raises Conflict: shipment_provisional, shipment_not_processing; Invalid("invalid_tracking").
     """
     _must_be(shipment, "PROCESSING")
-    if not carrier.strip() or not tracking_number.strip():
+    if not is_visible(carrier) or not is_visible(tracking_number):
         raise Invalid("invalid_tracking", "name the carrier and its tracking number")
-    return [ShipmentStatusUpdated(status="SHIPPED", at=now, carrier=carrier, tracking_number=tracking_number)]
+    number = trimmed(tracking_number)
+    return [ShipmentStatusUpdated(status="SHIPPED", at=now, carrier=trimmed(carrier), tracking_number=number)]
+
+
+def tracking_key(number: str) -> str:
+    """Equal for spellings of one tracking number: labels group its letters and digits by blanks and hyphens."""
+    key = comparison_key(number)
+    return "".join(filter(str.isalnum, key)) or key
 
 
 def deliver(shipment: Shipment, at: datetime) -> list[Event]:

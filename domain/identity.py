@@ -12,8 +12,8 @@ import msgspec
 
 from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
 from domain.events import FORGOTTEN, PERSONAL, Event, PersonalText, event
-from domain.money import check_region
-from domain.text import is_visible
+from domain.regions import check_region
+from domain.text import check_text
 
 AccountType = Literal["BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE"]
 Status = Literal["PENDING_VERIFICATION", "ACTIVE", "DEACTIVATED", "FORGOTTEN"]
@@ -162,9 +162,8 @@ def check_password(password: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raises Invalid("invalid_name") when there is nothing to be seen of it, or it is longer than 200 characters."""
-    if not is_visible(name) or len(name) > MAX_NAME:
-        raise Invalid("invalid_name", f"a name has 1 to {MAX_NAME} characters, and something to be seen")
+    """Raises Invalid("invalid_name") unless it has 1 to 200 characters with something to see in it."""
+    check_text("name", name, MAX_NAME)
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------

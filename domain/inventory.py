@@ -48,12 +48,13 @@ class StockUpdated(Event, frozen=True):
 
 @event("inventory.reserved.v1")
 class Reserved(Event, frozen=True):
-    """A cart holds some, softly, until `expires_at`."""
+    """A cart holds some, softly, until `expires_at`; for this buyer, if it is a cart of ours."""
 
     reservation_id: UUID
     cart_id: UUID
     quantity: int
     expires_at: datetime
+    buyer_id: UUID | None = None
 
 
 @event("inventory.reservation_changed.v1")
@@ -114,13 +115,14 @@ Kind = Literal["SOFT", "HARD"]
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """A hold on some: SOFT by a cart, HARD by an order."""
+    """A hold on some: SOFT by a cart, HARD by an order; of this buyer, if it is one of ours and tells."""
 
     kind: Kind
     quantity: int
     expires_at: datetime
     cart_id: UUID | None = None
     order_id: UUID | None = None
+    buyer_id: UUID | None = None
 
 
 class HoldName(msgspec.Struct, frozen=True):
@@ -160,7 +162,7 @@ def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 
         case Stock(), StockUpdated(total=total):
             return replace(state, total=total)
         case Stock(), Reserved():
-            held = Reservation("SOFT", event.quantity, event.expires_at, event.cart_id)
+            held = Reservation("SOFT", event.quantity, event.expires_at, event.cart_id, buyer_id=event.buyer_id)
             return _with(state, event.reservation_id, held)
         case Stock(), ReservationChanged():
             held = state.reservations[event.reservation_id]
@@ -171,8 +173,8 @@ def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 
             return _with(state, event.reservation_id, None)
         case Stock(), Allocated():
             before = state.reservations.get(event.reservation_id)
-            cart_id = None if before is None else before.cart_id
-            held = Reservation("HARD", event.quantity, event.expires_at, cart_id, event.order_id)
+            cart_id, buyer_id = (None, None) if before is None else (before.cart_id, before.buyer_id)
+            held = Reservation("HARD", event.quantity, event.expires_at, cart_id, event.order_id, buyer_id)
             return _with(state, event.reservation_id, held)
         case Stock(), ReservationFulfilled():
             return replace(_with(state, event.reservation_id, None), total=state.total - event.quantity)
@@ -225,6 +227,7 @@ def reserve(
     *,
     now: datetime,
     threshold: int,
+    buyer_id: UUID | None = None,
 ) -> list[Event]:
     """Hold some for a cart; what others held past their time is free again.
 
@@ -235,7 +238,9 @@ def reserve(
     freed = _folded(stock, expired)
     if quantity > freed.available:
         raise _insufficient(freed)
-    reserved = Reserved(reservation_id=reservation_id, cart_id=cart_id, quantity=quantity, expires_at=expires_at)
+    reserved = Reserved(
+        reservation_id=reservation_id, cart_id=cart_id, quantity=quantity, expires_at=expires_at, buyer_id=buyer_id
+    )
     return [*expired, reserved, *_low(freed, freed.available - quantity, threshold)]
 
 
@@ -327,6 +332,33 @@ def check_quantity(quantity: int) -> None:
     """Raises Invalid("invalid_quantity")."""
     if not 1 <= quantity <= MAX_QUANTITY:
         raise Invalid("invalid_quantity", f"a quantity lies between 1 and {MAX_QUANTITY}")
+
+
+def free_for(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limit: int) -> int:
+    """How many more a buyer can hold: what is free, up to what one buyer may hold at a time."""
+    freed = _folded(stock, expire(stock, now))
+    return max(0, min(freed.available, limit - _held_by(freed, buyer_id, cart_id)))
+
+
+def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limit: int) -> None:
+    """One buyer holds at most so many at a time, in this cart of theirs and in their unpaid orders together.
+
+    Raises Conflict("quantity_limit") with `limit`, `product_id`.
+    """
+    if _held_by(_folded(stock, expire(stock, now)), buyer_id, cart_id) > limit:
+        raise Conflict(
+            "quantity_limit",
+            f"one buyer may hold at most {limit} of this at a time, in cart and unpaid orders together",
+            limit=limit,
+            product_id=str(stock.game_id),
+        )
+
+
+def _held_by(stock: Stock, buyer_id: UUID, cart_id: UUID) -> int:
+    """Holds of before they told their buyer are known by the cart alone."""
+    return sum(
+        held.quantity for held in stock.reservations.values() if held.buyer_id == buyer_id or held.cart_id == cart_id
+    )
 
 
 def _held(stock: Stock, reservation_id: UUID) -> Reservation:

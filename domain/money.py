@@ -1,14 +1,11 @@
-"""Amounts, currencies and the regions prices are made for: what is acceptable, and how an amount reads in a text.
+"""Amounts and currencies: what is acceptable, and how an amount reads in a text.
 
 An amount is an integer of the currency's smallest unit (cents for USD, yen for JPY), here always named `…_cents`.
 """
 
-import re
-
 from domain.errors import Invalid
 
 MAX_AMOUNT_CENTS = 10_000_000
-ANY_REGION = "*"
 
 # ISO 4217, active national currencies (no funds, metals or test codes): the list of 2026-01-01.
 CURRENCIES = frozenset(
@@ -25,7 +22,6 @@ _DECIMALS = {
     **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0),  # noqa: SIM905
     **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),  # noqa: SIM905
 }
-_REGION = re.compile(r"[A-Z]{2}")
 
 
 def check_currency(code: str) -> None:
@@ -38,12 +34,6 @@ def check_amount(amount_cents: int, *, at_least: int = 0) -> None:
     """Raises Invalid("invalid_amount") unless at_least ≤ amount ≤ MAX_AMOUNT_CENTS."""
     if not at_least <= amount_cents <= MAX_AMOUNT_CENTS:
         raise Invalid("invalid_amount", f"an amount lies between {at_least} and {MAX_AMOUNT_CENTS}")
-
-
-def check_region(region: str) -> None:
-    """Raises Invalid("invalid_region") unless it has the shape of an ISO 3166 country code (two capitals)."""
-    if not _REGION.fullmatch(region):
-        raise Invalid("invalid_region", f"{region!r} is not a country code of two capital letters")
 
 
 def format_amount(amount_cents: int, currency: str) -> str:

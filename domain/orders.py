@@ -13,7 +13,7 @@ import msgspec
 
 from domain.errors import Conflict, Invalid
 from domain.events import PERSONAL, Event, event
-from domain.money import check_amount, check_currency, check_region
+from domain.money import check_amount, check_currency
 
 Kind = Literal["DIGITAL", "PHYSICAL"]
 FulfilmentStatus = Literal["PROCESSING", "SHIPPED", "DELIVERED"]
@@ -199,9 +199,9 @@ def place(
 ) -> list[Event]:
     """Order these lines, all priced in the one currency; provisional until paid.
 
-    Raises Invalid: invalid_region, invalid_currency, shipping_address_required, and as `check_lines`.
+    The region is the account's, which was looked at when it came in.
+    Raises Invalid: invalid_currency, shipping_address_required, and as `check_lines`.
     """
-    check_region(region)
     check_currency(currency)
     check_lines(lines)
     if shipping_address is None and any(line.kind == "PHYSICAL" for line in lines):

@@ -1,14 +1,130 @@
-"""What people read of a text: whether there is anything to be seen at all."""
+"""Text as readers see it: whether there is anything to see, what may stand in a line, and what reads the same.
+
+Each text is kept as it was typed. Where two texts must be told apart or recognised, their `comparison_key` is compared;
+it is never shown, mailed or sold in the text's place. Sources: UAX #9 (bidirectional controls), UAX #15 (normalization,
+stream-safe text), UAX #44 (Default_Ignorable_Code_Point).
+"""
 
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 
-_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Fillers of Hangul and the empty Braille pattern: letters and signs by category, and nothing on the screen."""
+from domain.errors import Invalid
+
+MAX_MARKS = 30
+"""How many non-starters may follow each other (UAX #15, D3): real orthographies need a handful."""
+
+# DerivedCoreProperties.txt of Unicode 16, Default_Ignorable_Code_Point: shown as nothing.
+_IGNORABLE_RANGES = (
+    *((0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
+    *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+)
+IGNORABLE = frozenset(chr(code) for first, last in _IGNORABLE_RANGES for code in range(first, last + 1))
+_DROP_IGNORABLE = dict.fromkeys(map(ord, IGNORABLE))
+
+_BLANK_SIGNS = frozenset("\u2800\U0001d159")
+"""Symbols whose picture is empty: the braille pattern without dots, the null note."""
+
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f")
+"""Explicit bidirectional controls: left open, they reorder what stands after the text on a page or in a mail. The
+implicit marks (U+200E, U+200F, U+061C) do not, and are allowed."""
 
 
 def is_visible(text: str) -> bool:
-    """Whether somebody sees something of it: a letter, digit, mark of punctuation or sign.
+    """Whether a reader sees anything: a letter, digit or sign. Blanks, controls, zero-width characters, fillers and
+    marks without a letter to stand on are nothing."""
+    return any(map(_is_seen, text))
 
-    Blanks, controls, zero-width characters, fillers, and accents without a letter are nothing by themselves.
-    """
-    return any(unicodedata.category(char)[0] in "LNPS" and char not in _BLANK_LETTERS for char in text)
+
+def without_ignorable(text: str) -> str:
+    """The text without the characters that are shown as nothing (zero-width ones, variation selectors, fillers)."""
+    return text if text.isascii() else text.translate(_DROP_IGNORABLE)
+
+
+def trimmed(text: str) -> str:
+    """The text without blanks and zero-width characters around it. What changes how its last sign looks, stays."""
+    start, end = 0, len(text)
+    while start < end and _is_edge(text[start]):
+        start += 1
+    while end > start and _is_edge(text[end - 1]):
+        end -= 1
+    return text[start:end]
+
+
+def with_few_marks(text: str) -> str:
+    """The text with at most MAX_MARKS non-starters in a row, the further ones left out. Normalizing what this returns
+    takes time in proportion to its length; sorting a long run of marks would take the square of it."""
+    if text.isascii():
+        return text
+    kept, run = [], 0
+    for character in text:
+        for part in _decomposed(character):
+            run = run + 1 if unicodedata.combining(part) else 0
+        if run <= MAX_MARKS:
+            kept.append(character)
+    return "".join(kept)
+
+
+@lru_cache(maxsize=4096)
+def comparison_key(text: str) -> str:
+    """Equal for texts that read the same: case (by Unicode's folding), width and ligatures (NFKC), blanks, and
+    what is shown as nothing do not count. Accents do."""
+    bounded = with_few_marks(without_ignorable(text))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", bounded).casefold())
+    return " ".join(folded.split())
+
+
+def check_text(field: str, text: str, longest: int, *, optional: bool = False) -> None:
+    """Raises Invalid(f"invalid_{field}") unless there is something to see in its 1 to `longest` characters, and it
+    leaves the order of other texts alone. An optional one may be empty."""
+    if len(text) > longest:
+        raise Invalid(f"invalid_{field}", f"{field}: at most {longest} characters")
+    if not is_visible(text) and not (optional and not text):
+        raise Invalid(f"invalid_{field}", f"{field}: there is nothing to see in it")
+    if reorders(text):
+        raise Invalid(f"invalid_{field}", f"{field}: {REORDERS}")
+
+
+def check_texts(field: str, texts: Sequence[str], longest: int, most: int) -> None:
+    """As `check_text` for each; Invalid, too, when there are more than `most`."""
+    if len(texts) > most:
+        raise Invalid(f"invalid_{field}", f"{field}: at most {most}")
+    for text in texts:
+        check_text(field, text, longest)
+
+
+REORDERS = "bidirectional controls (U+202A to U+202E, U+2066 to U+206F) are not allowed"
+
+
+def reorders(text: str) -> bool:
+    """Whether it holds a control that may reorder the text beside it."""
+    return not text.isascii() and not _REORDERING.isdisjoint(text)
+
+
+def breaks_line(text: str) -> bool:
+    """Whether it holds a control character or a line separator."""
+    return any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text)
+
+
+def _is_seen(character: str) -> bool:
+    category = unicodedata.category(character)
+    if character in IGNORABLE or character in _BLANK_SIGNS:
+        return False
+    return category[0] in "LNPS" or (category == "Cn" and not _is_noncharacter(ord(character)))
+
+
+def _is_noncharacter(code: int) -> bool:
+    """Whether no Unicode to come will make it a sign, as it may any other that ours does not know."""
+    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+
+
+def _is_edge(character: str) -> bool:
+    if character.isspace():
+        return True
+    return character in IGNORABLE and unicodedata.category(character) != "Mn" and character < "\U000e0000"
+
+
+@lru_cache(maxsize=4096)
+def _decomposed(character: str) -> str:
+    return unicodedata.normalize("NFKD", character)

@@ -11,6 +11,7 @@ import msgspec
 from domain.errors import Conflict, Invalid
 from domain.events import Event, event
 from domain.money import check_amount, check_currency
+from domain.text import is_visible
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
@@ -191,6 +192,6 @@ def must_be_in(wallet: Wallet, currency: str) -> None:
 
 def check_reason(reason: str) -> str:
     """Raises Invalid("reason_required"): what operators do to people's money is explained."""
-    if not reason.strip():
+    if not is_visible(reason):
         raise Invalid("reason_required", "say why")
     return reason

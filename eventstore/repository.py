@@ -132,7 +132,7 @@ class Unit:
         """The version at which a loaded stream was seen."""
         return self._streams[stream_id].version
 
-    def refer(self, **ids: UUID) -> None:
+    def refer(self, **ids: UUID | str) -> None:
         """Name what was made, for a replay of the request under its idempotency key."""
         self.made.update({name: str(value) for name, value in ids.items()})
 

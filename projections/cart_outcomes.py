@@ -14,9 +14,11 @@ from domain.cart import (
     CartCompleted,
     CartCreated,
     CheckoutInitiated,
+    CurrencyChanged,
     ItemAdded,
     ItemChanged,
     ItemRemoved,
+    ItemRepriced,
 )
 from eventstore.log import Envelope
 from projections.fields import recorded_at, text
@@ -35,7 +37,7 @@ class CartLine(msgspec.Struct):
 
 class CartOutcomeRow(Row):
     """A cart; `day` is the one (UTC) on which it was begun, `lines` what is in it, or was at its end. Its `outcome`:
-    completed, expired or payment_failed; none while it is being filled, or its order awaits payment."""
+    completed, expired, payment_failed or discarded; none while it is being filled, or its order awaits payment."""
 
     KEY = ("cart_id",)
     INDEXES = ("day",)
@@ -68,6 +70,16 @@ class CartOutcomes(Projection[CartOutcomeRow]):
         for line in rows[env.stream_id].lines:
             if line.item_id == event.item_id:
                 line.units = event.quantity
+
+    @on(ItemRepriced)
+    def repriced(self, rows: Rows[CartOutcomeRow], event: ItemRepriced, env: Envelope) -> None:
+        for line in rows[env.stream_id].lines:
+            if line.item_id == event.item_id:
+                line.unit_price_cents = event.unit_price_cents
+
+    @on(CurrencyChanged)
+    def currency_changed(self, rows: Rows[CartOutcomeRow], event: CurrencyChanged, env: Envelope) -> None:
+        rows[env.stream_id].currency = text(event.currency)
 
     @on(ItemRemoved)
     def removed(self, rows: Rows[CartOutcomeRow], event: ItemRemoved, env: Envelope) -> None:

@@ -10,9 +10,12 @@ from domain.cart import (
     CartCompleted,
     CartCreated,
     CheckoutInitiated,
+    CurrencyChanged,
+    ExpiryShown,
     ItemAdded,
     ItemChanged,
     ItemRemoved,
+    ItemRepriced,
 )
 from eventstore.log import Envelope
 from projections.fields import recorded_at, text
@@ -99,6 +102,20 @@ class Carts(Projection[CartRow]):
         ]
         _filled(rows, env, items, event.expires_at)
 
+    @on(ItemRepriced)
+    def repriced(self, rows: Rows[CartRow], event: ItemRepriced, env: Envelope) -> None:
+        items = [
+            msgspec.structs.replace(item, unit_price_cents=event.unit_price_cents)
+            if item.item_id == event.item_id
+            else item
+            for item in rows[env.stream_id].items
+        ]
+        _filled(rows, env, items, event.expires_at)
+
+    @on(CurrencyChanged)
+    def currency_changed(self, rows: Rows[CartRow], event: CurrencyChanged, env: Envelope) -> None:
+        _became(rows, env, "ACTIVE").currency = text(event.currency)
+
     @on(ItemRemoved)
     def removed(self, rows: Rows[CartRow], event: ItemRemoved, env: Envelope) -> None:
         items = [item for item in rows[env.stream_id].items if item.item_id != event.item_id]
@@ -116,6 +133,10 @@ class Carts(Projection[CartRow]):
     @on(CartAbandoned)
     def abandoned(self, rows: Rows[CartRow], event: CartAbandoned, env: Envelope) -> None:
         _became(rows, env, "EXPIRED" if event.reason == "expired" else "ABANDONED")
+
+    @on(ExpiryShown)
+    def expiry_shown(self, rows: Rows[CartRow], _: ExpiryShown, env: Envelope) -> None:
+        _became(rows, env, "EXPIRED")
 
 
 def _became(rows: Rows[CartRow], env: Envelope, status: str) -> CartRow:

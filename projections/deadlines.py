@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.cart import CartAbandoned, CartCreated, CheckoutInitiated, ItemAdded, ItemChanged, ItemRemoved
+from domain.cart import CartAbandoned, CartCreated, CheckoutInitiated, ItemAdded, ItemChanged, ItemRemoved, ItemRepriced
 from domain.inventory import (
     Allocated,
     ReservationChanged,
@@ -147,9 +147,10 @@ class Deadlines(Projection[DeadlineRow]):
 
     @on(CartCreated, key=_cart_of)
     @on(ItemChanged, key=_cart_of)
+    @on(ItemRepriced, key=_cart_of)
     @on(ItemRemoved, key=_cart_of)
     def cart_changed(
-        self, rows: Rows[DeadlineRow], event: CartCreated | ItemChanged | ItemRemoved, env: Envelope
+        self, rows: Rows[DeadlineRow], event: CartCreated | ItemChanged | ItemRepriced | ItemRemoved, env: Envelope
     ) -> None:
         rows.put(_due(env, CART, event.expires_at))
 

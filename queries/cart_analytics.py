@@ -1,8 +1,9 @@
 """What becomes of carts: figures per day, seller or game, added up from the carts begun in a period.
 
 A cart counts on the day on which it was begun, whatever day its end came. It is open, and then completed (its order is
-paid; a later refund changes nothing), abandoned with something in it (its time ran out, or its order was not paid), or
-it ended empty. Rates are of the carts that were completed or abandoned: neither open nor emptied ones count.
+paid; a later refund changes nothing), abandoned with something in it (its time ran out, its order was not paid, or its
+buyer threw it away), or it ended empty. Rates are of the carts that were completed or abandoned: neither open nor
+emptied ones count.
 """
 
 from collections.abc import Iterable
@@ -30,11 +31,12 @@ class CartCounts(msgspec.Struct, frozen=True, kw_only=True):
     completed: int = 0
     expired: int = 0
     payment_failed: int = 0
+    discarded: int = 0
 
     @property
     def abandoned(self) -> int:
         """Those that came to nothing, with something in them."""
-        return self.expired + self.payment_failed
+        return self.expired + self.payment_failed + self.discarded
 
     @property
     def conversion_rate(self) -> float | None:
@@ -70,7 +72,7 @@ def overall(totals: Iterable[CartCounts]) -> CartCounts:
 
 
 _FILLED = "line.game_id IS NOT NULL"
-_ABANDONED = f"{_FILLED} AND c.outcome IN ('expired', 'payment_failed')"
+_ABANDONED = f"{_FILLED} AND c.outcome IN ('expired', 'payment_failed', 'discarded')"
 _COUNTED = {
     "created": "true",
     "with_items": _FILLED,
@@ -79,6 +81,7 @@ _COUNTED = {
     "completed": "c.outcome = 'completed'",
     "expired": f"{_FILLED} AND c.outcome = 'expired'",
     "payment_failed": f"{_FILLED} AND c.outcome = 'payment_failed'",
+    "discarded": f"{_FILLED} AND c.outcome = 'discarded'",
 }
 _VALUED = {"completed_cents": "c.outcome = 'completed'", "abandoned_cents": _ABANDONED}
 _SUMS = ", ".join(
@@ -118,7 +121,7 @@ async def cart_analytics(
         CartFigures,
         f"SELECT {key} AS {name}, {_SUMS} FROM {_SOURCE} AND {which} GROUP BY {key}, c.currency",
         f"SELECT {_SUMS} FROM {_SOURCE} GROUP BY c.currency ORDER BY c.currency",
-        order_of("carts", group_by, "f.expired + f.payment_failed"),
+        order_of("carts", group_by, "f.expired + f.payment_failed + f.discarded"),
         {"first": first, "last": last, "currency": currency},
         limit=limit,
         cursor=cursor,

@@ -76,7 +76,11 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             health=health,
             spared=frozenset({ELASTICSEARCH}),
             dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
-            settings=GatewaySettings(rate_limit=settings.rate_limit == "on", trusted_proxies=settings.trusted_proxies),
+            settings=GatewaySettings(
+                rate_limit=settings.rate_limit == "on",
+                public_url=settings.api_url,
+                trusted_proxies=settings.trusted_proxies,
+            ),
         )
     )
 

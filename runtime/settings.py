@@ -62,7 +62,11 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="Port of the simulated provider. 0: PORT + 1000, or a free one."
     )
     provider_public_url: str = Field(
-        "", description="Where buyers reach the simulated provider's 3-D Secure page, if elsewhere."
+        "", description="Where buyers reach the pages of the simulated provider (to pay, 3-D Secure), if elsewhere."
+    )
+    provider_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the simulated provider's API, asked for unless it listens on this machine only. Empty: one is made.",
     )
     payment_webhook_url: str = Field(
         "", description="Where the simulated provider sends its notices. Empty: the API's webhook."
@@ -78,6 +82,10 @@ class Settings(BaseSettings):
     fiscal_url: str = Field("", description="The fiscal operator's API. Empty: the simulated one that `run` starts.")
     fiscal_port: int = Field(
         0, ge=0, le=65535, description="Port of the simulated fiscal operator. 0: PORT + 2000, or a free one."
+    )
+    fiscal_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the fiscal operator's API; the simulated one asks for it unless it listens on this machine only. Empty: one is made.",
     )
     fiscal_public_url: str = Field(
         "", description="Where people reach the simulated fiscal operator's receipts, if elsewhere."
@@ -117,6 +125,12 @@ class Settings(BaseSettings):
     )
     payment_ttl_seconds: float = Field(1800, gt=0, description="How long an order may stay unpaid.")
     cart_ttl_seconds: float = Field(900, gt=0, description="How long a cart and what it holds last after a change.")
+    cart_max_seconds: float = Field(
+        3600, gt=0, description="How long a cart and what it holds last at most, however often it is changed."
+    )
+    cart_max_quantity: int = Field(
+        10, ge=1, description="How many of one physical game a buyer holds at most, in cart and unpaid orders together."
+    )
     allocation_ttl_seconds: float = Field(
         1800, gt=0, description="How long checked-out stock is held until it is paid."
     )
@@ -207,6 +221,11 @@ class Settings(BaseSettings):
         """The address that the simulated provider and fiscal operator listen on: only our own processes and browsers
         here need them, unless the API is to be reached from everywhere."""
         return self.host if _is_wildcard(self.host) else "127.0.0.1"
+
+    @property
+    def provider_is_published(self) -> bool:
+        """Whether others than this machine's processes can reach the simulated provider and fiscal operator."""
+        return self.provider_host != "127.0.0.1"
 
     @property
     def provider_address(self) -> str:

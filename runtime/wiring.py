@@ -31,7 +31,7 @@ from commands.account_settling import AccountSettling
 from commands.belongings import Belongings
 from commands.bus import CommandBus
 from commands.carts import Carts
-from commands.catalog import Catalog
+from commands.catalog import Catalog, sku_claims
 from commands.client_secrets import ClientSecrets
 from commands.deadlines import Fire
 from commands.deposits import Deposits
@@ -85,6 +85,8 @@ class Secrets:
     client_secrets: bytes
     webhook: tuple[str, ...]
     carrier: tuple[str, ...]
+    provider_key: str
+    fiscal_key: str
 
 
 @dataclass
@@ -187,6 +189,8 @@ class Core:
         return Carts(
             self.bus,
             cart_ttl=timedelta(seconds=settings.cart_ttl_seconds),
+            cart_max=timedelta(seconds=settings.cart_max_seconds),
+            max_quantity=settings.cart_max_quantity,
             payment_ttl=timedelta(seconds=settings.payment_ttl_seconds),
             allocation_ttl=timedelta(seconds=settings.allocation_ttl_seconds),
             low_stock=settings.low_stock,
@@ -225,7 +229,13 @@ class Core:
             )
             self.stack.push_async_callback(stripe.aclose)
             return stripe
-        simulated = SimulatedProvider(settings.provider_address, secrets, settings.payment_timeout_seconds)
+        simulated = SimulatedProvider(
+            settings.provider_address,
+            secrets,
+            settings.payment_timeout_seconds,
+            public_url=settings.provider_public_url,
+            key=self.secrets.provider_key,
+        )
         self.stack.push_async_callback(simulated.aclose)
         return simulated
 
@@ -259,7 +269,8 @@ class Core:
         return gateway
 
     def receipt_worker(self) -> ReceiptWorker:
-        operator = HttpFiscalOperator(self.settings.fiscal_address, self.settings.payment_timeout_seconds)
+        settings, key = self.settings, self.secrets.fiscal_key
+        operator = HttpFiscalOperator(settings.fiscal_address, settings.payment_timeout_seconds, key=key)
         self.stack.push_async_callback(operator.aclose)
         return ReceiptWorker(self.bus, operator)
 
@@ -285,6 +296,7 @@ class Core:
             Deposits(self.bus).reactor,
             self.account_settling.reactor,
             stock_opened(self.bus),
+            sku_claims(self.bus),
             Ledger(self.bus).reactor,
             processes.library_grants(self.bus),
             notice_processes.people_told(self.bus, self.mail_tokens),
@@ -335,7 +347,15 @@ async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:
         client_secrets=await secret(log.pool, "client_secrets", lambda: urandom(32)),
         webhook=await _shared(log, "payment_webhook", settings.payment_webhook_secrets),
         carrier=await _shared(log, "carrier_webhook", settings.carrier_webhook_secrets),
+        provider_key=await _key(log, "provider_api", settings.provider_key),
+        fiscal_key=await _key(log, "fiscal_api", settings.fiscal_key),
     )
+
+
+async def _key(log: PostgresLog, name: str, given: SecretStr) -> str:
+    """The key of an API that our own processes call: the one that was set, or one that is made and kept."""
+    made = await secret(log.pool, name, lambda: b"sk_" + urandom(24).hex().encode())
+    return given.get_secret_value() or made.decode()
 
 
 async def _shared(log: PostgresLog, name: str, given: tuple[SecretStr, ...]) -> tuple[str, ...]:

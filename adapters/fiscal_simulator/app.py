@@ -1,6 +1,7 @@
 """The operator's HTTP server: receipts are reported here, books are looked at, and people see a receipt as a page."""
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from html import escape
@@ -8,7 +9,7 @@ from pathlib import Path as FilePath
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Path, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,10 +40,20 @@ async def _books(request: Request) -> Books:
 
 
 TheBooks = Annotated[Books, Depends(_books)]
+
+
+async def _must_have_key(request: Request, authorization: Annotated[str, Header(max_length=500)] = "") -> None:
+    """A receipt's page is for everybody; reporting and looking at books is for who has the key, where there is one."""
+    key: str = request.app.state.api_key
+    if key and not secrets.compare_digest(authorization.encode(), f"Bearer {key}".encode()):
+        raise HTTPException(401, "send the API key as Authorization: Bearer KEY")
+
+
 router = APIRouter()
+api = APIRouter(prefix="/v1", dependencies=[Depends(_must_have_key)])
 
 
-@router.post("/v1/receipts")
+@api.post("/receipts")
 async def issue(request: Request, books: TheBooks, body: NewReceipt, key: IdempotencyKey) -> dict[str, str]:
     """Report a sale under its number. The same again under the same key gets the same answer; 409 for a number, an
     order or a key that was used for another."""
@@ -50,7 +61,7 @@ async def issue(request: Request, books: TheBooks, body: NewReceipt, key: Idempo
     return {"reference": receipt.reference, "url": f"{request.app.state.public_url}/receipts/{receipt.reference}"}
 
 
-@router.get("/v1/books/{seller_id}/{year}")
+@api.get("/books/{seller_id}/{year}")
 async def book(books: TheBooks, seller_id: UUID, year: Year) -> dict[str, int | list[int]]:
     """A seller's year: how many receipts, the highest number, and which numbers below it have not come."""
     found = books.book(seller_id, year)
@@ -72,9 +83,9 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def create_app(store_path: FilePath, public_url: str) -> FastAPI:
+def create_app(store_path: FilePath, public_url: str, api_key: str = "") -> FastAPI:
     """The operator's server, to be run by uvicorn in one process. `store_path` is its SQLite file, which no other
-    process may have open; `public_url` is where people reach it.
+    process may have open; `public_url` is where people reach it, `api_key` what callers of the API must have, if any.
     """
 
     @contextlib.asynccontextmanager
@@ -83,8 +94,9 @@ def create_app(store_path: FilePath, public_url: str) -> FastAPI:
             yield
 
     app = FastAPI(title="Simulated fiscal operator", lifespan=lifespan)
-    app.state.public_url = public_url.rstrip("/")
+    app.state.public_url, app.state.api_key = public_url.rstrip("/"), api_key
     app.include_router(router)
+    app.include_router(api)
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     return app

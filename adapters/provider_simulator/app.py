@@ -1,4 +1,4 @@
-"""The provider's HTTP server: a small part of Stripe's API in JSON, and the 3-D Secure page.
+"""The provider's HTTP server: a small part of Stripe's API in JSON, and the pages that payers see.
 
 A `payment_method` given on creation is confirmed at once. A decline is not an error here: the answer is the intent,
 which says in `last_payment_error` why it awaits another method.
@@ -7,6 +7,7 @@ which says in `last_payment_error` why it awaits another method.
 import asyncio
 import contextlib
 import hashlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,14 +15,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from msgspec import Struct, json
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from adapters.provider_simulator import pages
 from adapters.provider_simulator.background import repeat
-from adapters.provider_simulator.intents import ApiError, TestMethod
+from adapters.provider_simulator.intents import ApiError, PaymentIntent, TestMethod
 from adapters.provider_simulator.processor import Processor
 from adapters.provider_simulator.store import Store
 from adapters.provider_simulator.webhooks import WebhookSender
@@ -66,10 +67,20 @@ async def _processor(request: Request) -> Processor:
 
 
 Provider = Annotated[Processor, Depends(_processor)]
+
+
+async def _must_have_key(request: Request, authorization: Annotated[str, Header(max_length=500)] = "") -> None:
+    """Payers' pages are for everybody; the API is for who has the key, where there is one."""
+    key: str = request.app.state.api_key
+    if key and not secrets.compare_digest(authorization.encode(), f"Bearer {key}".encode()):
+        raise ApiError(401, "api_key_required", "Send the API key as Authorization: Bearer KEY.")
+
+
 router = APIRouter()
+api = APIRouter(prefix="/v1", dependencies=[Depends(_must_have_key)])
 
 
-@router.post("/v1/payment_intents")
+@api.post("/payment_intents")
 async def create_intent(
     request: Request, provider: Provider, body: CreateIntent, key: IdempotencyKey = None
 ) -> Response:
@@ -84,19 +95,19 @@ async def create_intent(
     )
 
 
-@router.get("/v1/payment_intents")
+@api.get("/payment_intents")
 async def find_intents(provider: Provider, payment_id: Annotated[str, Query(max_length=500)]) -> Response:
     """The intents whose metadata name this payment, newest first."""
     return _json(provider.find(payment_id))
 
 
-@router.get("/v1/payment_intents/{ref}")
+@api.get("/payment_intents/{ref}")
 async def get_intent(provider: Provider, ref: str) -> Response:
     """One intent as it stands."""
     return _json(provider.get(ref))
 
 
-@router.post("/v1/payment_intents/{ref}/confirm")
+@api.post("/payment_intents/{ref}/confirm")
 async def confirm_intent(
     request: Request, provider: Provider, ref: str, body: ConfirmIntent, key: IdempotencyKey = None
 ) -> Response:
@@ -105,18 +116,53 @@ async def confirm_intent(
     return await _answer_once(request, provider, key, body, lambda: provider.confirm(ref, method), method=method)
 
 
-@router.post("/v1/payment_intents/{ref}/cancel")
+@api.post("/payment_intents/{ref}/cancel")
 async def cancel_intent(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
     """Give an intent up."""
     return await _answer_once(request, provider, key, None, lambda: provider.cancel(ref))
 
 
-@router.post("/v1/refunds")
+@api.post("/refunds")
 async def create_refund(
     request: Request, provider: Provider, body: CreateRefund, key: IdempotencyKey = None
 ) -> Response:
     """Give money back."""
     return await _answer_once(request, provider, key, body, lambda: provider.refund(body.payment_intent, body.amount))
+
+
+@router.get("/pay/{payment_id}")
+async def ask_for_card(provider: Provider, payment_id: str) -> Response:
+    """The page on which a payment is paid: the payer chooses a card, or is told how the payment stands."""
+    intent = _newest(provider, payment_id)
+    if intent is None:
+        return HTMLResponse(pages.problem("Not found", "No such payment is known here (yet): reload in a moment."), 404)
+    if intent.status == "requires_payment_method":
+        return HTMLResponse(pages.till(intent))
+    return _stands(intent)
+
+
+@router.post("/pay/{payment_id}")
+async def take_card(provider: Provider, payment_id: str, payment_method: Annotated[str, Form()] = "") -> Response:
+    """The payer's card, one of those on the page."""
+    intent = _newest(provider, payment_id)
+    if intent is None:
+        return HTMLResponse(pages.problem("Not found", "No such payment is known here."), 404)
+    if payment_method not in pages.CARDS:
+        return HTMLResponse(pages.problem("Please choose", "Choose one of the cards."), 400)
+    if intent.status != "requires_payment_method":
+        return _stands(intent)
+    return _stands(provider.confirm(intent.id, payment_method))
+
+
+def _newest(provider: Processor, payment_id: str) -> PaymentIntent | None:
+    return next(iter(provider.find(payment_id).data), None)
+
+
+def _stands(intent: PaymentIntent) -> Response:
+    """What has come of a payment, or the way to the payer's bank."""
+    if intent.next_action is not None:
+        return RedirectResponse(intent.next_action.redirect_to_url.url, 303)
+    return HTMLResponse(pages.result(intent))
 
 
 @router.get("/3ds/{ref}")
@@ -161,14 +207,15 @@ def create_app(
     webhook_retry_seconds: float = 1.0,
     webhook_give_up_seconds: float = 3 * 86400.0,
     webhook_concurrency: int = 64,
+    api_key: str = "",
 ) -> FastAPI:
     """The provider's server, to be run by uvicorn in one process.
 
-    `store_path` is its SQLite file, which no other process may have open; `public_url` is where payers reach it (3-D
-    Secure pages). `slow_seconds` is how long `pm_card_slow` stays processing, `hang_seconds` how long the answer to
-    `pm_card_timeout` is held back (longer than any client waits). A webhook is tried again `webhook_retry_seconds`
-    after its first failure, then after twice as long each time, up to an hour, until `webhook_give_up_seconds` have
-    passed.
+    `store_path` is its SQLite file, which no other process may have open; `public_url` is where payers reach it (its
+    pages); `api_key` is what callers of the API must have, if any. `slow_seconds` is how long `pm_card_slow` stays
+    processing, `hang_seconds` how long the answer to `pm_card_timeout` is held back (longer than any client waits). A
+    webhook is tried again `webhook_retry_seconds` after its first failure, then after twice as long each time, up to an
+    hour, until `webhook_give_up_seconds` have passed.
     """
 
     @contextlib.asynccontextmanager
@@ -191,8 +238,9 @@ def create_app(
                 yield
 
     app = FastAPI(title="Simulated payment provider", lifespan=lifespan)
-    app.state.hang_seconds = hang_seconds
+    app.state.hang_seconds, app.state.api_key = hang_seconds, api_key
     app.include_router(router)
+    app.include_router(api)
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     app.add_exception_handler(HTTPException, _refuse_http)

@@ -1,8 +1,15 @@
-"""The 3-D Secure pages: what a payer sees of their bank. Plain HTML, no script."""
+"""The pages that a payer sees: a till to pay at by card, and the bank's 3-D Secure. Plain HTML, no script."""
 
 from html import escape
 
-from adapters.provider_simulator.intents import PaymentIntent
+from adapters.provider_simulator.intents import PaymentIntent, TestMethod
+
+CARDS = {
+    TestMethod.VISA: "A card that pays",
+    TestMethod.AUTHENTICATION_REQUIRED: "A card whose bank asks you first",
+    TestMethod.DECLINED: "A card that is declined",
+}
+"""The cards that a payer can choose from."""
 
 _RESULTS = {
     "succeeded": ("Payment approved", "The payment went through. You can close this page."),
@@ -35,6 +42,24 @@ _LAYOUT = """<!doctype html>
 </main></body>
 </html>
 """
+
+
+def till(intent: PaymentIntent) -> str:
+    """Asks the payer to choose a card."""
+    buttons = "\n".join(
+        f'<button name="payment_method" value="{escape(method)}">{escape(name)}</button>'
+        for method, name in CARDS.items()
+    )
+    failed = intent.last_payment_error
+    said = f"<p>{escape(failed.message)} Choose another one.</p>\n" if failed else ""
+    return _page(
+        "Pay by card",
+        f"""{said}<p class="amount">{_amount(intent)}</p>
+<p><small>{escape(intent.id)}</small></p>
+<form method="post">
+{buttons}
+</form>""",
+    )
 
 
 def question(intent: PaymentIntent) -> str:

@@ -128,7 +128,8 @@ async def sales(
 class CartCounts(Answer):
     """Carts that were begun in the period (`created`), whatever day they ended on: those still `open`, being filled or
     awaiting payment; `completed`, their order paid, refunded later or not; `abandoned` with something in them, since
-    their time ran out (`expired`), or their order was not paid (`payment_failed`); the rest ended empty.
+    their time ran out (`expired`), their order was not paid (`payment_failed`), or their buyer threw them away
+    (`discarded`); the rest ended empty.
 
     `with_items` have something in them, or had at their end; `checked_out` became an order, paid or not.
     `conversion_rate` = completed / (completed + abandoned), `abandonment_rate` = abandoned / (completed + abandoned),
@@ -143,6 +144,7 @@ class CartCounts(Answer):
     abandoned: int
     expired: int
     payment_failed: int
+    discarded: int
     conversion_rate: float | None
     abandonment_rate: float | None
 

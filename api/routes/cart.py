@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Request
-from pydantic import Field, StringConstraints
+from pydantic import Field
 from starlette.responses import Response
 
-from api.answers import ExpectedVersion, Prefer, answer, position_of, versioned
+from api.answers import POSITION_HEADER, ExpectedVersion, Prefer, answer, position_of, versioned
 from api.auth import Buyer
-from api.fields import Answer, Body, Filled, Quantity, Time
+from api.fields import Answer, Body, Country, Filled, Quantity, Time
 from api.idempotency import IdempotencyKey
+from api.problems import Problem, problem_response
 from api.reading import Reads
 from api.routes.payments import PaymentMethod, declined, secret_of, see_anew, settled
 from api.services import Services, ServicesOf
 from commands.aggregates import CART
 from commands.bus import Caller, Landed
+from commands.carts import CartChanged
 from commands.orders import OrderAndPayment, Placed
-from domain.cart import Cart, Item
+from domain.cart import Cart, Item, LineChange
 from eventstore.log import Done
 from projections.carts import CartItemRow
 from queries import carts as carts_query
@@ -50,7 +53,7 @@ class ShippingAddress(Body):
     line2: Filled | None = None
     city: Filled
     postal_code: Annotated[Filled, Field(max_length=20)]
-    country: Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]
+    country: Country
 
 
 class Checkout(Body):
@@ -79,7 +82,8 @@ class ItemView(Answer):
 
 
 class CartView(Answer):
-    """A cart, open until `expires_at`, which every change puts off. Who has none sees an empty one without an id."""
+    """A cart, open until `expires_at`, which every change puts off, within limits. Who has none sees an empty one
+    without an id. One whose time ran out is shown once more, as EXPIRED, with what was in it."""
 
     id: UUID | None = None
     status: str = "ACTIVE"
@@ -117,8 +121,8 @@ class CartSummary(Answer):
 
 
 class CheckedOut(Answer):
-    """The order that the cart became. `checkout_url` is where the buyer goes on: at the provider, as `redirect_url`
-    says, or else the order."""
+    """The order that the cart became. `checkout_url` is where the buyer goes on: the page that `redirect_url` names, or
+    the provider's page to pay on; once nothing is to be paid, or where the provider has no such page, the order."""
 
     order_id: UUID
     payment_id: UUID
@@ -137,7 +141,7 @@ class CheckedOut(Answer):
 @router.post("/items", status_code=201, response_model=CartView)
 async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempotency: IdempotencyKey) -> Response:
     """Put a product into one's cart. 409 `insufficient_stock` with `available` and `product_id`, `currency_mismatch`,
-    `game_unavailable`, `already_owned`, `already_in_cart`."""
+    `game_unavailable`, `already_owned`, `already_in_cart`, `quantity_limit` with `limit`."""
 
     async def again(done: Done) -> UUID:
         cart_id = UUID(done.refs["cart_id"])
@@ -156,7 +160,8 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempoten
 async def change_item(
     item_id: UUID, body: ItemQuantity, services: ServicesOf, caller: Buyer, if_match: ExpectedVersion
 ) -> Response:
-    """Want another quantity of a line. 409 `insufficient_stock` with `available` and `product_id`."""
+    """Want another quantity of a line; more of it is priced anew. 409 `insufficient_stock` with `available` and
+    `product_id`, `quantity_limit` with `limit`, `game_unavailable`."""
     return await _cart_now(services, await services.carts.change(caller, item_id, body.quantity, if_match=if_match))
 
 
@@ -175,23 +180,29 @@ async def check_out(
     idempotency: IdempotencyKey,
     prefer: Prefer,
 ) -> Response:
-    """Order what is in one's cart. 409 `cart_empty`, `insufficient_stock`, `game_unavailable`; 402 `payment_failed`
-    when that is known in time: the order is cancelled then, and nothing is held any more."""
+    """Order what is in one's cart. 409 `cart_empty`; `cart_changed` when a line cannot be had as it stands there any
+    more: `changes` tells of each, the cart is as it can be had now, and another checkout takes it so. 402
+    `payment_failed` when that is known in time: the order is cancelled then, and nothing is held any more."""
     method = body.payment_method.method() if body.payment_method else None
     address = body.shipping_address.model_dump(exclude_none=True) if body.shipping_address else None
 
-    async def again(done: Done) -> Placed:
+    async def again(done: Done) -> Placed | CartChanged:
+        if "changes" in done.refs:
+            changes = msgspec.json.decode(done.refs["changes"], type=list[LineChange])
+            return CartChanged(UUID(done.refs["cart_id"]), changes)
         placed = Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
         await see_anew(services, placed.order_id)
         return placed
 
-    async def reply(landed: Landed[Placed]) -> Response:
+    async def reply(landed: Landed[Placed | CartChanged]) -> Response:
+        if isinstance(landed.value, CartChanged):
+            return _changed(request, landed.value, await position_of(landed, services))
         order_id = landed.value.order_id
         now, position = await settled(services, order_id, landed, prefer)
         if now.payment.status == "FAILED":
             return declined(request, order_id, now, position)
         headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}
-        checked_out = _checked_out(services, caller, order_id, now)
+        checked_out = _checked_out(request, services, caller, order_id, now)
         return answer(checked_out, status=prefer.status, position=position, headers=headers)
 
     return await idempotency.answer(
@@ -199,18 +210,47 @@ async def check_out(
     )
 
 
-def _checked_out(services: Services, caller: Caller, order_id: UUID, now: OrderAndPayment) -> CheckedOut:
+@router.delete("", status_code=204)
+async def discard_cart(services: ServicesOf, caller: Buyer, if_match: ExpectedVersion) -> Response:
+    """Throw one's cart away, with what it holds; where there is none, nothing happens."""
+    landed = await services.carts.discard(caller, if_match=if_match)
+    return answer(None, status=204, position=await position_of(landed, services))
+
+
+def _changed(request: Request, changed: CartChanged, position: int) -> Response:
+    """409: what the buyer is about to order is not what they saw."""
+    problem = Problem(
+        409,
+        "cart_changed",
+        "some lines have changed since they were put in: look at the cart, and check out again",
+        headers={POSITION_HEADER: str(position)},
+        cart_id=changed.cart_id,
+        changes=msgspec.to_builtins(changed.changes),
+    )
+    return problem_response(problem, request.scope)
+
+
+def _checked_out(
+    request: Request, services: Services, caller: Caller, order_id: UUID, now: OrderAndPayment
+) -> CheckedOut:
     return CheckedOut(
         order_id=order_id,
         payment_id=now.order.payment_id,
         client_secret=secret_of(services, caller, now),
-        checkout_url=now.payment.redirect_url or f"/api/v1/orders/{order_id}",
+        checkout_url=_checkout_url(request, services, order_id, now),
         redirect_url=now.payment.redirect_url,
         status=now.order.status,
         payment_status=now.payment.status,
         amount_cents=now.order.total_cents,
         currency=now.order.currency,
     )
+
+
+def _checkout_url(request: Request, services: Services, order_id: UUID, now: OrderAndPayment) -> str:
+    page = now.payment.redirect_url
+    if page is None and now.order.status == "PENDING_PAYMENT" and now.payment.wallet_id is None:
+        page = services.payments.pay_page(now.order.payment_id)
+    return page or f"{services.settings.public_url or str(request.base_url).rstrip('/')}/api/v1/orders/{order_id}"
 
 
 async def _cart_now(services: Services, landed: Landed[UUID], status: int = 200) -> Response:
@@ -260,11 +300,17 @@ def _item(item: Item | CartItemRow, product_id: UUID, currency: str) -> ItemView
 
 @router.get("", response_model=CartView)
 async def get_cart(request: Request, services: ServicesOf, reads: Reads, caller: Buyer) -> Response:
-    """One's cart; an empty one when there is none, or its time is over."""
-    cart = await carts_query.open_cart(reads, caller.person(), services.clock.now())
-    if cart.value is None:
-        return answer(CartView(), position=cart.position)
-    return versioned(request, _of_row(cart.value), position=cart.position, version=cart.value.version)
+    """One's cart; an empty one when there is none. When its time ran out, it is shown once as EXPIRED, with what was in
+    it, and then as none."""
+    cart, now = await carts_query.newest_cart(reads, caller.person()), services.clock.now()
+    if cart.value is not None and cart.value.is_open(now):
+        return versioned(request, _of_row(cart.value), position=cart.position, version=cart.value.version)
+    if cart.value is not None and cart.value.is_over(now) and cart.value.items:
+        expired = await services.carts.show_expired(caller, cart.value.cart_id)
+        if expired.value is not None:
+            view = _of_state(cart.value.cart_id, expired.value)
+            return answer(view, position=await position_of(expired, services))
+    return answer(CartView(), position=cart.position)
 
 
 @router.get("/summary", response_model=CartSummary)

@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
-from api.auth import OptionalCaller, SignedIn
+from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
 from api.fields import Body, Cents, Day, Line, Page, Prose, Word
 from api.game_views import DatedGame, FoundGame, GameView, OfferedGame, SearchPage, TitleView, found_game
 from api.idempotency import IdempotencyKey
@@ -21,8 +21,8 @@ from commands.aggregates import GAME
 from commands.bus import Landed
 from domain.catalog import InitialStatus, Kind, Listing
 from domain.catalog import Status as GameStatus
-from domain.errors import Forbidden, NotFound
-from domain.money import ANY_REGION
+from domain.errors import NotFound
+from domain.regions import ANY_REGION
 from eventstore.log import Done
 from queries import games as games_query
 from queries import paging
@@ -92,7 +92,7 @@ class GameChanges(Body):
 
 
 @router.post("/games", status_code=201, response_model=GameView)
-async def create_game(body: NewGame, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey) -> Response:
+async def create_game(body: NewGame, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey) -> Response:
     """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
     await services.images.check(caller, body.image_ids)
 
@@ -110,7 +110,7 @@ async def create_game(body: NewGame, services: ServicesOf, caller: SignedIn, ide
 
 @router.put("/games/{game_id}", response_model=GameView)
 async def update_game(
-    game_id: UUID, body: GameChanges, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+    game_id: UUID, body: GameChanges, services: ServicesOf, caller: SellerOfGame, expected_version: ExpectedVersion
 ) -> Response:
     """Edit or publish a game (its seller, ADMIN). 412 when If-Match is stale."""
     await services.images.check(caller, body.image_ids or ())
@@ -123,7 +123,7 @@ async def update_game(
 
 @router.delete("/games/{game_id}", status_code=204)
 async def retire_game(
-    game_id: UUID, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+    game_id: UUID, services: ServicesOf, caller: SellerOfGame, expected_version: ExpectedVersion
 ) -> Response:
     """Take a game off sale for good (its seller, ADMIN)."""
     landed = await services.catalog.retire(caller, game_id, expected_version=expected_version)
@@ -153,7 +153,7 @@ Region = Annotated[str, Query(max_length=32, description="Whose prices count; `*
 PriceLimit = Annotated[int | None, Query(ge=0, lt=2**53, description="In cents, inclusive.")]
 
 
-@router.get("/games", response_model=Page[OfferedGame])
+@router.get("/games", response_model=Page[OfferedGame], dependencies=[EVERYBODY])
 async def browse_games(
     request: Request,
     services: ServicesOf,
@@ -189,7 +189,7 @@ async def browse_games(
     return await _offered(request, services, reads, await services.game_pages.browse(reads, wanted))
 
 
-@router.get("/games/search", response_model=SearchPage)
+@router.get("/games/search", response_model=SearchPage, dependencies=[EVERYBODY])
 async def search_games(
     request: Request,
     services: ServicesOf,
@@ -241,7 +241,7 @@ async def search_games(
     return page_answer(request, page, min(result.position, offers.position))
 
 
-@router.get("/games/suggest", response_model=Page[TitleView])
+@router.get("/games/suggest", response_model=Page[TitleView], dependencies=[EVERYBODY])
 async def suggest_titles(
     services: ServicesOf,
     reads: Reads,
@@ -273,14 +273,12 @@ async def games_by_seller(
     request: Request,
     services: ServicesOf,
     reads: Reads,
-    caller: SignedIn,
+    _: SellerOneself,
     status: GameStatus | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """A seller's games, drafts included (that seller, ADMIN)."""
-    if not caller.may_act_for(seller_id):
-        raise Forbidden("not_yours", "these are another seller's games")
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
     return await _offered(request, services, reads, page)
 

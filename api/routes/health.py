@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from api.answers import answer
+from api.auth import EVERYBODY
 from api.fields import Answer
 from api.problems import DATABASE_ERRORS
 from api.services import HealthCheck, Services, ServicesOf
@@ -16,7 +17,7 @@ from commands.ports import WorkQueue
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[EVERYBODY])
 
 CHECK_SECONDS = 2.5
 

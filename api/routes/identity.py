@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.access import access_of
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
-from api.auth import Admin, OptionalCaller, SignedIn
+from api.auth import EVERYBODY, Admin, Oneself, OptionalCaller, SignedIn
 from api.context import context_of
 from api.fields import Answer, Body, Line, Page, Text, Time, Token
 from api.idempotency import IdempotencyKey, Idempotent
@@ -20,7 +20,7 @@ from api.services import Services, ServicesOf
 from api.tokens import ACCESS_LIFETIME
 from commands.bus import Caller, Landed
 from commands.identity import Login
-from domain.errors import Forbidden, NotFound
+from domain.errors import NotFound
 from domain.identity import DEFAULT_REGION, AccountType, Status, User
 from eventstore.log import AlreadyDone, Done
 from queries import users as users_query
@@ -223,7 +223,7 @@ async def log_out(request: Request, services: ServicesOf, _: SignedIn) -> Respon
     return answer(None, status=204, position=await services.log.head())
 
 
-@well_known.get("/.well-known/jwks.json")
+@well_known.get("/.well-known/jwks.json", dependencies=[EVERYBODY])
 async def keys(services: ServicesOf) -> Response:
     """The public keys of access tokens (RFC 7517)."""
     return JSONResponse(services.tokens.jwks(), headers={"Cache-Control": "public, max-age=300"})
@@ -304,10 +304,8 @@ async def list_users(
 
 
 @router.get("/users/{user_id}", response_model=DatedAccount)
-async def get_user(user_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
+async def get_user(user_id: UUID, request: Request, services: ServicesOf, reads: Reads, _: Oneself) -> Response:
     """An account: one's own, or any for an ADMIN."""
-    if not caller.may_act_for(user_id):
-        raise Forbidden("not_yours", "that is another person's account")
     missing = NotFound("user_not_found", "there is no such account")
     user, position = await found(services, reads, lambda models: users_query.user(models, user_id), missing)
     return versioned(request, DatedAccount.model_validate(user), position=position, version=user.version)
@@ -315,7 +313,7 @@ async def get_user(user_id: UUID, request: Request, services: ServicesOf, reads:
 
 @router.put("/users/{user_id}", response_model=Account)
 async def update_user(
-    user_id: UUID, body: Profile, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+    user_id: UUID, body: Profile, services: ServicesOf, caller: Oneself, expected_version: ExpectedVersion
 ) -> Response:
     """Change an account. A new e-mail is to be verified anew; a new password ends all sessions, the caller's too (the
     access token still serves until it expires). 412 when If-Match is stale."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer, has_tag
-from api.auth import SignedIn
+from api.auth import EVERYBODY, Merchant
 from api.fields import Answer, Body, Line
 from api.problems import Problem
 from api.services import Services, ServicesOf
@@ -34,7 +34,7 @@ class ImageView(Answer):
 
 
 @router.post("/catalog/images", status_code=201, response_model=ImageView)
-async def upload_image(file: UploadFile, services: ServicesOf, caller: SignedIn) -> Response:
+async def upload_image(file: UploadFile, services: ServicesOf, caller: Merchant) -> Response:
     """Upload a PNG, JPEG or WebP of at most 5 MiB (SELLER, ADMIN). Its metadata are dropped. 422 `image_unsupported`,
     `image_broken`, `image_too_large` (too many pixels)."""
     content = await file.read(MAX_IMAGE_BYTES + 1)
@@ -44,7 +44,7 @@ async def upload_image(file: UploadFile, services: ServicesOf, caller: SignedIn)
 
 
 @router.post("/catalog/images/from-url", status_code=201, response_model=ImageView)
-async def image_from_url(body: ImageAddress, services: ServicesOf, caller: SignedIn) -> Response:
+async def image_from_url(body: ImageAddress, services: ServicesOf, caller: Merchant) -> Response:
     """As an upload, of what is at a URL. 422 `image_url_refused` for addresses that are not public, also after a
     redirect; `image_unreachable`."""
     return await _taken(services, await services.images.upload_from(caller, body.url))
@@ -59,6 +59,7 @@ async def _taken(services: Services, image_id: UUID) -> Response:
 @router.get(
     "/images/{image_id}",
     response_class=Response,
+    dependencies=[EVERYBODY],
     responses={200: {"content": {media_type: {} for _, media_type in _MEDIA_TYPES}, "description": "The image."}},
 )
 async def get_image(
@@ -71,7 +72,6 @@ async def get_image(
     headers = {
         "ETag": f'"{image_id}-{size}"',
         "Cache-Control": _FOREVER,
-        "X-Content-Type-Options": "nosniff",
     }
     known = has_tag(request, headers["ETag"])
     if known and "*" not in request.headers["if-none-match"]:  # that names no image: there may be none

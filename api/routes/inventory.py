@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
-from api.auth import Seller, Service, SignedIn
+from api.auth import EVERYBODY, Seller, Service, SignedIn, Stockkeeper
 from api.fields import Answer, Body, Count, Page, Quantity, Time
 from api.idempotency import IdempotencyKey, Idempotent
 from api.reading import AsOf, Cursor, Limit, Reads, found
@@ -116,7 +116,7 @@ class ReservationView(StockView):
 
 
 @router.put("/stock", response_model=StockView)
-async def set_stock(body: StockCount, services: ServicesOf, caller: SignedIn, if_match: ExpectedVersion) -> Response:
+async def set_stock(body: StockCount, services: ServicesOf, caller: Stockkeeper, if_match: ExpectedVersion) -> Response:
     """Say how many there are (the product's seller, ADMIN). 409 `version_conflict`, `stock_below_commitments`."""
     landed = await services.inventory.set_total(
         caller, body.product_id, body.total_quantity, body.expected_version, if_match=if_match
@@ -255,7 +255,7 @@ async def get_stock(
     return versioned(request, SellersStock.model_validate(stock), position=position, version=stock.version)
 
 
-@router.get("/availability/{product_id}", response_model=AvailabilityView)
+@router.get("/availability/{product_id}", response_model=AvailabilityView, dependencies=[EVERYBODY])
 async def get_availability(product_id: UUID, services: ServicesOf, reads: Reads) -> Response:
     """Whether a product can be had now, and how many; a digital one always can."""
     now = services.clock.now()

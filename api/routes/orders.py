@@ -7,7 +7,7 @@ from pydantic import AliasPath, Field
 from starlette.responses import Response
 
 from api.answers import Prefer, answer, page_answer, position_of
-from api.auth import Admin, SignedIn
+from api.auth import Admin, Oneself, SignedIn
 from api.fields import Answer, Body, Page, Time
 from api.idempotency import IdempotencyKey
 from api.reading import AsOf, Cursor, Limit, Reads, found
@@ -214,7 +214,7 @@ async def orders_of_user(
     request: Request,
     services: ServicesOf,
     reads: Reads,
-    caller: SignedIn,
+    caller: Oneself,
     status: Status | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,

@@ -9,7 +9,7 @@ from pydantic import AliasPath, Field
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
-from api.auth import OptionalCaller, Seller, SignedIn
+from api.auth import OptionalCaller, Seller, SellerOfShipment, SignedIn
 from api.fields import Answer, Body, Page, Time, Word
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -82,7 +82,7 @@ class AddressedShipment(ShipmentView):
 
 @router.put("/shipments/{shipment_id}/process", response_model=MovedShipment)
 async def process_shipment(
-    shipment_id: UUID, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+    shipment_id: UUID, services: ServicesOf, caller: SellerOfShipment, expected_version: ExpectedVersion
 ) -> Response:
     """Begin to make it ready (its seller, ADMIN). 409 `shipment_provisional`, `shipment_not_pending`."""
     landed = await services.shipments.process(caller, shipment_id, expected_version=expected_version)
@@ -91,7 +91,7 @@ async def process_shipment(
 
 @router.put("/shipments/{shipment_id}/ship", response_model=MovedShipment)
 async def ship_shipment(
-    shipment_id: UUID, body: Dispatch, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+    shipment_id: UUID, body: Dispatch, services: ServicesOf, caller: SellerOfShipment, expected_version: ExpectedVersion
 ) -> Response:
     """The carrier has it (its seller, ADMIN). 409 `shipment_not_processing`."""
     landed = await services.shipments.ship(

@@ -53,7 +53,7 @@ class NewTransaction(Body):
     payment_method: PaymentMethod | None = None
 
     def method(self) -> Method | None:
-        """What a deposit is paid with. Raises Invalid("card_data_refused")."""
+        """What a deposit is paid with."""
         return self.payment_method.method() if self.payment_method else None
 
     def check_fields(self) -> None:

@@ -8,7 +8,7 @@ from pydantic import AliasPath, Field
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
-from api.auth import SignedIn
+from api.auth import Merchant
 from api.fields import Answer, Body, Line, Page, Time
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
@@ -106,7 +106,7 @@ class RequestedDelivery(Answer):
 
 @router.post("", status_code=201, response_model=EndpointWithSecret)
 async def create_webhook_endpoint(
-    body: NewEndpoint, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey
+    body: NewEndpoint, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
 ) -> Response:
     """Subscribe to events (SELLER; ADMIN: to everybody's). 422 `webhook_url_refused`, `unknown_event_pattern`."""
 
@@ -127,7 +127,7 @@ async def update_webhook_endpoint(
     endpoint_id: UUID,
     body: EndpointChanges,
     services: ServicesOf,
-    caller: SignedIn,
+    caller: Merchant,
     expected_version: ExpectedVersion,
 ) -> Response:
     """Edit an endpoint. 412 when If-Match is stale."""
@@ -144,7 +144,7 @@ async def update_webhook_endpoint(
 
 @router.delete("/{endpoint_id}", status_code=204)
 async def delete_webhook_endpoint(
-    endpoint_id: UUID, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, expected_version: ExpectedVersion
 ) -> Response:
     """Remove an endpoint for good."""
     landed = await services.webhook_endpoints.delete(caller, endpoint_id, expected_version=expected_version)
@@ -153,7 +153,7 @@ async def delete_webhook_endpoint(
 
 @router.post("/{endpoint_id}/rotate-secret", response_model=EndpointWithSecret)
 async def rotate_webhook_secret(
-    endpoint_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
 ) -> Response:
     """Make another secret. The old one signs beside it for 24 hours."""
     return await idempotency.answer(
@@ -166,7 +166,7 @@ async def rotate_webhook_secret(
 
 @router.post("/{endpoint_id}/enable", response_model=EndpointView)
 async def enable_webhook_endpoint(
-    endpoint_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
 ) -> Response:
     """Send to it again what happens from now on. 403 `disabled_by_operator`."""
     return await idempotency.answer(
@@ -178,7 +178,7 @@ async def enable_webhook_endpoint(
 
 @router.post("/{endpoint_id}/disable", response_model=EndpointView)
 async def disable_webhook_endpoint(
-    endpoint_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
 ) -> Response:
     """Send nothing more to it."""
     return await idempotency.answer(
@@ -190,7 +190,7 @@ async def disable_webhook_endpoint(
 
 @router.post("/{endpoint_id}/test", status_code=202, response_model=RequestedDelivery)
 async def test_webhook_endpoint(
-    endpoint_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
 ) -> Response:
     """Send a `webhook.test`. 409 `webhook_endpoint_disabled`."""
     return await idempotency.answer(
@@ -202,7 +202,7 @@ async def test_webhook_endpoint(
 
 @router.post("/{endpoint_id}/deliveries/{delivery_id}/redrive", status_code=202, response_model=RequestedDelivery)
 async def redrive_webhook_delivery(
-    endpoint_id: UUID, delivery_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey
+    endpoint_id: UUID, delivery_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
 ) -> Response:
     """Send a delivery again, now, under the same id: one that failed, waits for its next try, or was delivered."""
     return await idempotency.answer(
@@ -270,7 +270,7 @@ async def _delivery_now(services: Services, landed: Landed[UUID]) -> Response:
 
 @router.get("", response_model=Page[EndpointView])
 async def list_webhook_endpoints(
-    request: Request, reads: Reads, caller: SignedIn, limit: Limit = 50, cursor: Cursor = None
+    request: Request, reads: Reads, caller: Merchant, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """One's own endpoints; an ADMIN's are all there are."""
     seller_id = seller_of(caller)
@@ -279,7 +279,7 @@ async def list_webhook_endpoints(
 
 
 async def _visible(
-    endpoint_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn
+    endpoint_id: UUID, services: ServicesOf, reads: Reads, caller: Merchant
 ) -> tuple[WebhookEndpoint, int]:
     """An endpoint of the caller's, and the position. Raises NotFound, also for another's."""
     seller_id = seller_of(caller)

@@ -1,7 +1,6 @@
 """Games from a CSV file: listed as the platform's own, on sale at once."""
 
 import hashlib
-import html
 from datetime import date
 from pathlib import Path
 from uuid import UUID
@@ -10,8 +9,9 @@ from commands.bus import IMPORTER
 from domain.catalog import Listing, Price
 from domain.errors import Invalid, Refused
 from domain.ids import derived
+from domain.text import is_visible
 from eventstore.log import AlreadyDone, Once
-from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
+from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent, unescaped
 from runtime.wiring import Core
 
 DEFAULT_PRICE_CENTS = 1999
@@ -31,7 +31,7 @@ GENRES = frozenset(
 
 
 def game_id_of(title: str) -> UUID:
-    """The id of an imported game: the same title is the same game."""
+    """The id of an imported game: the same title, as it stands in the file, is the same game."""
     return derived("import.game", title)
 
 
@@ -39,16 +39,18 @@ async def load_games(core: Core, path: Path, progress: Progress = silent) -> Loa
     """List the games of a CSV file as the platform's own, on sale at once. Raises Unreadable, OSError."""
     report = LoadReport()
     listings: dict[UUID, tuple[int, Listing]] = {}
+    titles: set[str] = set()
     for line, fields in read_rows(path, COLUMNS, report):
         try:
             listing = _listing(fields)
         except ValueError as error:
             report.broken.append(BrokenRow(line, str(error)))
             continue
-        if game_id_of(listing.title) in listings:
+        if listing.title in titles:
             report.refused["duplicate_title"] += 1
         else:
-            listings[game_id_of(listing.title)] = (line, listing)
+            titles.add(listing.title)
+            listings[game_id_of(fields["title"])] = (line, listing)
 
     async def one(game_id: UUID) -> None:
         line, listing = listings[game_id]
@@ -70,14 +72,14 @@ async def load_games(core: Core, path: Path, progress: Progress = silent) -> Loa
 def _listing(fields: dict[str, str]) -> Listing:
     """A row as a listing. Raises ValueError with what is wrong."""
     title = fields["title"]
-    if not title.strip():
+    if not is_visible(title):
         raise ValueError("no title")
-    tags = tuple(html.unescape(tag.strip()) for tag in fields["tags"].split("|") if tag.strip())
+    tags = tuple(unescaped(tag.strip()) for tag in fields["tags"].split("|") if tag.strip())
     return Listing(
         sku="IMP-" + hashlib.sha256(title.encode()).hexdigest()[:12].upper(),
-        title=title,
+        title=unescaped(title),
         kind="DIGITAL",
-        publisher=fields["publisher"].strip(),
+        publisher=unescaped(fields["publisher"].strip()),
         category="Games",
         genres=tuple(tag for tag in tags if tag in GENRES),
         tags=tags,

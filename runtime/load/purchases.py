@@ -26,6 +26,7 @@ from runtime.load.rows import (
     key_of,
     read_rows,
     silent,
+    unescaped,
 )
 from runtime.wiring import Core
 
@@ -49,6 +50,7 @@ class Purchase(msgspec.Struct, frozen=True):
     person: str
     title: str
     occurrence: int
+    game_id: UUID
 
 
 def person_id_of(person: str) -> UUID:
@@ -66,24 +68,28 @@ async def load_purchases(core: Core, path: Path, progress: Progress = silent) ->
     rows = list(read_rows(path, COLUMNS, report))
     games = await _games(core)
     purchases = _purchases(rows, games, report)
-    await _register(core, purchases, report, progress)
+    purchases = await _of_registered(core, purchases, report, progress)
     outcomes = await _outcomes_so_far(core)
     placed: dict[Purchase, UUID] = {}
-    tried = 0
+    placed_now: set[Purchase] = set()
+    new = await _not_known(core, purchases, outcomes, placed)
+    tried = len(purchases) - len(new)
 
     async def one(purchase: Purchase) -> None:
         nonlocal tried
-        await _buy(core, purchase, games[purchase.title], outcomes, placed, report)
+        if await _buy(core, purchase, outcomes, placed, report):
+            placed_now.add(purchase)
         tried += 1
         if tried % 100 == 0 or tried == len(purchases):
             progress("orders", tried, len(purchases))
 
-    new = await _not_known(core, purchases, outcomes, placed)
-    report.known = tried = len(purchases) - len(new)
     # Wave by wave, so that of two purchases of a game by one person the first is the one that counts.
     for wave in _waves(new):
         await at_once(wave, one)
     await _granted(core, set(placed.values()), outcomes, report, progress)
+    settled = {purchase for purchase, order_id in placed.items() if order_id in outcomes.granted}
+    report.loaded, report.known = len(settled & placed_now), len(settled - placed_now)
+    report.refused += Counter(payment_failed=len(placed) - len(settled))
     report.broken.sort(key=lambda broken: broken.line)
     return report
 
@@ -97,11 +103,11 @@ def _purchases(
         person, title = fields["user_id"].strip(), fields["title"]
         if not person or len(person) > 64 or not (person.isascii() and person.isalnum()):
             report.broken.append(BrokenRow(line, f"user_id {person[:80]!r} is not an id"))
-        elif title not in games:
+        elif (game_id := games.get(title) or games.get(unescaped(title))) is None:
             report.broken.append(BrokenRow(line, f"no game is called {title[:200]!r}"))
         else:
             seen[person, title] += 1
-            purchases.append(Purchase(line, person, title, seen[person, title]))
+            purchases.append(Purchase(line, person, title, seen[person, title], game_id))
     return purchases
 
 
@@ -113,9 +119,13 @@ def _waves(purchases: Sequence[Purchase]) -> Iterator[list[Purchase]]:
         yield by_occurrence[occurrence]
 
 
-async def _register(core: Core, purchases: Sequence[Purchase], report: LoadReport, progress: Progress) -> None:
+async def _of_registered(
+    core: Core, purchases: Sequence[Purchase], report: LoadReport, progress: Progress
+) -> list[Purchase]:
+    """Register the people; the purchases of those who could not be are refused for the same reason."""
     people = {person_id_of(p.person): p.person for p in purchases}
     report.people = len(people)
+    refused: dict[str, str] = {}
 
     async def one(user_id: UUID) -> None:
         person = people[user_id]
@@ -131,9 +141,11 @@ async def _register(core: Core, purchases: Sequence[Purchase], report: LoadRepor
         except AlreadyDone:
             pass
         except Refused as refusal:
-            report.refused[refusal.code] += 1
+            refused[person] = refusal.code
 
     await each_new(core, list(people), key_of, one, "people", progress)
+    report.refused.update(refused[p.person] for p in purchases if p.person in refused)
+    return [p for p in purchases if p.person not in refused]
 
 
 class _Outcomes(msgspec.Struct):
@@ -189,44 +201,40 @@ async def _not_known(
 async def _buy(
     core: Core,
     purchase: Purchase,
-    game_id: UUID,
     outcomes: _Outcomes,
     placed: dict[Purchase, UUID],
     report: LoadReport,
-) -> None:
-    """Place the order of a row. One that was placed before counts, unless it failed: then it is tried anew."""
+) -> bool:
+    """Place the order of a row; returns whether it was placed now. One that was placed before counts, unless it failed:
+    then it is tried anew."""
     user_id = person_id_of(purchase.person)
     buyer = msgspec.structs.replace(IMPORTER, user_id=user_id, account_type="BUYER")
     tries = 0
     while True:
         try:
-            landed = await core.orders.place(buyer, game_id, METHOD, once=_once(purchase, tries))
+            landed = await core.orders.place(buyer, purchase.game_id, METHOD, once=_once(purchase, tries))
         except AlreadyDone as before:
             order_id = UUID(before.done.refs["order_id"])
             if order_id in outcomes.cancelled:
                 tries += 1
                 continue
-            report.known += 1
             placed[purchase] = order_id
-            return
+            return False
         except Refused as refusal:
             report.refused[refusal.code] += 1
-            return
-        report.loaded += 1
+            return False
         placed[purchase] = landed.value.order_id
-        return
+        return True
 
 
 async def _granted(core: Core, orders: set[UUID], outcomes: _Outcomes, report: LoadReport, progress: Progress) -> None:
-    """Wait until each of these orders is granted, or cancelled (which is reported as a refusal)."""
+    """Wait until each of these orders is granted, or cancelled."""
     before = -1
     while True:
         report.granted = len(orders & outcomes.granted)
         failed = len((orders & outcomes.cancelled) - outcomes.granted)
         progress("grants", report.granted + failed, len(orders))
         if report.granted + failed == len(orders):
-            if failed:
-                report.refused["payment_failed"] += failed
             return
         if report.granted + failed > before:
             before, since = report.granted + failed, asyncio.get_running_loop().time()

@@ -1,7 +1,9 @@
 """What loads have in common: reading CSV rows, reporting, doing many at once, and knowing what was done before."""
 
 import asyncio
-import csv
+import html
+import html.entities
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,11 +12,11 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from runtime.load.csv_records import Record, Records
 from runtime.wiring import Core
 
 AT_ONCE = 128
 PAGE = 2_000
-CSV_FIELD_LIMIT = 1_000_000
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -53,36 +55,55 @@ class Unreadable(Exception):
 
 
 def read_rows(path: Path, columns: Sequence[str], report: LoadReport) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, row) of each row that has its columns; the others go to the report. Raises Unreadable, OSError."""
-    csv.field_size_limit(CSV_FIELD_LIMIT)
+    """(line, row) of each row that has its columns; the others go to the report, which counts them all.
+
+    Raises Unreadable, OSError.
+    """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
-        try:
-            header = next(reader)
-        except (StopIteration, csv.Error):
-            raise Unreadable(f"{path} is empty") from None
-        missing = [name for name in columns if name not in header]
-        if missing:
-            raise Unreadable(f"{path} lacks the column(s) {', '.join(missing)}")
-        while True:
-            line = reader.line_num + 1
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                report.rows += 1
-                report.broken.append(BrokenRow(line, str(error)))
-                continue
-            if not values:
-                continue
+        records = Records(file)
+        header = _header(path, next(records, None), columns)
+        for record in records:
             report.rows += 1
-            if len(values) != len(header):
-                report.broken.append(BrokenRow(line, f"{len(values)} fields instead of {len(header)}"))
-            elif any(not _is_text(value) for value in values):
-                report.broken.append(BrokenRow(line, "not valid UTF-8 text"))
+            if why := record.broken or _why_broken(record.values, len(header)):
+                report.broken.append(BrokenRow(records.broken(why).line, why))
             else:
-                yield line, dict(zip(header, values, strict=True))
+                yield record.line, dict(zip(header, record.values, strict=True))
+
+
+def unescaped(text: str) -> str:
+    """The text with HTML entities as what they stand for, once: `&amp;amp;` is `&amp;`. An entity has its semicolon,
+    unlike for a browser, which would read `Rock &parade` as `Rock ¶de`."""
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]) if _is_entity(entity[1]) else entity[0], text)
+
+
+_ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+
+
+def _is_entity(name: str) -> bool:
+    return name[0] == "#" or name + ";" in html.entities.html5
+
+
+def _header(path: Path, record: Record | None, columns: Sequence[str]) -> list[str]:
+    """The names of the columns. Raises Unreadable."""
+    if record is None:
+        raise Unreadable(f"{path} is empty")
+    if record.broken:
+        raise Unreadable(f"{path} has a header that is no line of CSV: {record.broken}")
+    header = [name.strip() for name in record.values]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        hint = "" if all(map(_is_text, header)) else ": it is not UTF-8 text"
+        raise Unreadable(f"{path} lacks the column(s) {', '.join(missing)}{hint}")
+    twice = [name for name, count in Counter(header).items() if count > 1 and name]
+    if twice:
+        raise Unreadable(f"{path} has the column(s) {', '.join(twice)} twice")
+    return header
+
+
+def _why_broken(values: Sequence[str], wanted: int) -> str | None:
+    if len(values) != wanted:
+        return f"{len(values)} fields instead of {wanted}"
+    return None if all(map(_is_text, values)) else "not valid UTF-8 text"
 
 
 def _is_text(value: str) -> bool:

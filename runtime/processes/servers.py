@@ -34,6 +34,7 @@ async def serve_provider(settings: Settings) -> None:
             settings.webhook_url,
             core.secrets.webhook[0],
             settings.provider_public_url or settings.provider_address,
+            api_key=core.secrets.provider_key if settings.provider_is_published else "",
         )
     port = urlsplit(settings.provider_address).port or settings.port + 1000
     await _serve(config_of(app, settings.provider_host, port))
@@ -43,7 +44,10 @@ async def serve_fiscal(settings: Settings) -> None:
     """The simulated fiscal operator."""
     from adapters.fiscal_simulator import create_app
 
-    app = create_app(settings.home / "fiscal.sqlite3", settings.fiscal_public_url or settings.fiscal_address)
+    public_url = settings.fiscal_public_url or settings.fiscal_address
+    async with open_core(settings) as core:
+        key = core.secrets.fiscal_key if settings.provider_is_published else ""
+        app = create_app(settings.home / "fiscal.sqlite3", public_url, key)
     port = urlsplit(settings.fiscal_address).port or settings.port + 2000
     await _serve(config_of(app, settings.provider_host, port))
 

@@ -117,7 +117,8 @@ async def test_a_paid_checkout_of_several_sellers_and_lines_sells_all_of_it(
     order = bought.json()
 
     assert bought.status_code == 201, bought.text
-    assert bought.headers["location"] == order["checkout_url"] == f"/api/v1/orders/{order['order_id']}"
+    assert bought.headers["location"] == f"/api/v1/orders/{order['order_id']}"
+    assert order["checkout_url"] == f"{shop.client().base_url}{bought.headers['location']}"
     assert bought.headers["preference-applied"] == "wait=10"
     assert (order["status"], order["amount_cents"], order["currency"]) == ("CONFIRMED", 7 * 1999, "USD")
     assert await numbers(shop, seller, chess) == (5, 5, 0, 0)
@@ -137,7 +138,6 @@ async def test_a_checkout_without_a_method_awaits_one_and_one_with_3d_secure_the
     later, secure = (await check_out(buyer, token=None)).json(), (await check_out(other, SECURE)).json()
 
     assert later["client_secret"]
-    assert later["checkout_url"] == f"/api/v1/orders/{later['order_id']}"
     assert secure["checkout_url"] == secure["redirect_url"]
     assert secure["checkout_url"].startswith("http")
     assert {later["status"], secure["status"]} == {"PENDING_PAYMENT"}
@@ -304,22 +304,6 @@ async def test_a_game_that_is_owned_is_not_put_into_a_cart(shop: Shop, buyer: Pe
     assert code_of(await put_in(buyer, ebook)) == (409, "already_owned")
 
 
-async def test_a_product_retired_meanwhile_stops_the_checkout_and_the_cart_stays(
-    shop: Shop, buyer: Person, seller: Person
-) -> None:
-    game = await stocked(shop, seller, 5)
-    (item,) = (await put_in(buyer, game, 2)).json()["items"]
-    await seller.delete(f"/api/v1/games/{game['id']}")
-
-    stopped = await refused(shop, buyer, CHECKOUT, by_card())
-
-    assert code_of(stopped) == (409, "game_unavailable")
-    assert stopped.json()["product_id"] == game["id"]
-    assert await numbers(shop, seller, game) == (5, 3, 2, 0)
-    assert (await availability(shop, game))["in_stock"] is False
-    assert (await buyer.delete(f"{CART}/items/{item['id']}")).json()["items"] == []
-
-
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -376,10 +360,12 @@ async def test_a_hold_that_an_operator_gave_up_is_taken_anew(
     assert await numbers(shop, seller, game) == (2, 2, 0, 0)
 
     assert (await count(seller, game, 1)).status_code == 200
-    assert code_of(await check_out(buyer)) == (409, "insufficient_stock")
+    changed = await check_out(buyer)
+    assert code_of(changed) == (409, "cart_changed")
+    assert changed.json()["changes"] == [{"item_id": item["id"], "code": "stock", "was": 2, "now": 1}]
     await count(seller, game, 2)
-    assert (await check_out(buyer)).status_code == 201
-    assert await numbers(shop, seller, game) == (0, 0, 0, 0)
+    assert (await check_out(buyer)).json()["amount_cents"] == 1999
+    assert await numbers(shop, seller, game) == (1, 1, 0, 0)
 
 
 async def test_an_admin_sees_what_became_of_carts(shop: Shop, seller: Person, buyer: Person, admin: Person) -> None:
@@ -400,7 +386,7 @@ async def test_an_admin_sees_what_became_of_carts(shop: Shop, seller: Person, bu
     found = await shop.eventually(report, lambda seen: seen["overall"]["completed"] + seen["overall"]["abandoned"] == 2)
     counts = {
         "created": 3, "with_items": 3, "open": 1, "checked_out": 2, "completed": 1, "abandoned": 1, "expired": 0,
-        "payment_failed": 1, "conversion_rate": 0.5, "abandonment_rate": 0.5,
+        "payment_failed": 1, "discarded": 0, "conversion_rate": 0.5, "abandonment_rate": 0.5,
     }  # fmt: skip
     figures = {**counts, "currency": "SEK", "completed_cents": 2000, "abandoned_cents": 3000}
     whole, today = {"next_cursor": None, "totals": [figures], "overall": counts}, datetime.now(UTC).date().isoformat()

@@ -6,7 +6,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from commands.bus import Caller
+from commands.aggregates import CLAIM, GAME
+from commands.bus import SYSTEM, Caller
+from domain import catalog
+from domain.catalog import Listing
+from domain.claims import ClaimTaken
+from domain.ids import claim_id
+from eventstore.repository import Unit
 from tests.api.shop import Person, Shop, a_game
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -43,6 +49,70 @@ async def test_a_seller_has_a_sku_once(shop: Shop, seller: Person) -> None:
     assert (await other.post("/api/v1/games", json=a_game(sku=sku))).status_code == 201
 
 
+async def test_spellings_that_a_label_does_not_tell_apart_are_one_sku(shop: Shop, seller: Person) -> None:
+    sku = f"Abc-{uuid4().hex}"
+    game = await shop.game(seller, sku=sku + " ")
+    assert game["sku"] == sku
+    for spelling in (sku.lower(), sku.upper(), f"\u200b{sku}", f"{sku}\u00a0"):
+        again = await seller.post("/api/v1/games", json=a_game(sku=spelling))
+        assert (again.status_code, again.json()["code"]) == (409, "sku_taken"), ascii(spelling)
+
+    changed = await seller.put(f"/api/v1/games/{game['id']}", json={"sku": sku.upper()})
+    assert changed.json()["sku"] == sku.upper()
+    assert (await seller.delete(f"/api/v1/games/{game['id']}")).status_code == 204
+    assert (await seller.post("/api/v1/games", json=a_game(sku=sku))).status_code == 201
+
+
+async def test_a_sku_claimed_as_it_was_typed_collides_with_all_its_spellings(shop: Shop, seller: Person) -> None:
+    sku, game_id = f"Abc-{uuid4().hex}", uuid4()
+    created = catalog.create(seller.id, Listing(sku=sku, title="Celeste", kind="DIGITAL"))
+    typed = claim_id("sku", seller.id, sku)
+
+    async def as_before(unit: Unit) -> None:
+        unit.create(GAME, game_id, created)
+        unit.create(CLAIM, typed, [ClaimTaken(kind="sku", holder_id=game_id)])
+
+    landed = await shop.core.bus.run(as_before, SYSTEM)
+    assert (await seller.post("/api/v1/games", json=a_game(sku=sku))).json()["code"] == "sku_taken"
+
+    async def claimed() -> bool:
+        claim = await shop.core.repository.state(CLAIM, claim_id("sku", seller.id, catalog.sku_key(sku)))
+        return claim is not None and claim.holder_id == game_id
+
+    await shop.eventually(claimed)
+    assert landed.position is not None
+    assert (await seller.post("/api/v1/games", json=a_game(sku=sku.lower()))).json()["code"] == "sku_taken"
+    assert (await seller.delete(f"/api/v1/games/{game_id}")).status_code == 204
+    assert (await seller.post("/api/v1/games", json=a_game(sku=sku.lower()))).status_code == 201
+    assert (await seller.post("/api/v1/games", json=a_game(sku=sku))).json()["code"] == "sku_taken"
+
+
+INVISIBLE = ["\u200b", " \u00a0", "\u3164", "\u2800\ufe0f", "\u0301"]
+
+
+@pytest.mark.parametrize("text", INVISIBLE, ids=ascii)
+@pytest.mark.parametrize("field", ["title", "sku", "publisher", "category", "genres", "tags", "platforms"])
+async def test_a_text_that_nobody_sees_is_refused(seller: Person, field: str, text: str) -> None:
+    value = [text] if field.endswith("s") else text
+    assert (await seller.post("/api/v1/games", json=a_game(**{field: value}))).status_code == 422
+
+
+@pytest.mark.parametrize("region", ["UK", "EU", "ZZ", "gb", "GBR", ""])
+async def test_a_price_is_for_a_country_or_for_everywhere(shop: Shop, seller: Person, region: str) -> None:
+    price = {"region": region, "amount_cents": 1999, "currency": "GBP"}
+    refused = await seller.post("/api/v1/games", json=a_game(prices=[price]))
+    assert refused.status_code == 422
+    await shop.game(seller, prices=[price | {"region": "GB"}])
+
+
+async def test_a_game_on_sale_has_a_price(seller: Person) -> None:
+    refused = await seller.post("/api/v1/games", json=a_game(prices=[]))
+    assert (refused.status_code, refused.json()["code"]) == (422, "price_required")
+    draft = (await seller.post("/api/v1/games", json=a_game(prices=[], status="DRAFT"))).json()
+    published = await seller.put(f"/api/v1/games/{draft['id']}", json={"status": "ACTIVE"})
+    assert (published.status_code, published.json()["code"]) == (422, "price_required")
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -53,6 +123,9 @@ async def test_a_seller_has_a_sku_once(shop: Shop, seller: Person) -> None:
         ({"release_date": 0}, "release_date"),
         ({"release_date": "2018-02-30"}, "release_date"),
         ({"title": "Cel\x00este"}, "title"),
+        ({"title": "Cel\u202eeste"}, "title"),
+        ({"title": "Cel\u2028este"}, "title"),
+        ({"description": "Climb \u2066and fall"}, "description"),
         ({"genres": ["x"] * 51}, "genres"),
         ({"seller_id": str(uuid4())}, "seller_id"),
     ],

@@ -100,7 +100,7 @@ async def test_what_is_no_image_is_refused_whatever_its_name(seller: Person, con
 async def test_a_request_without_a_file_is_refused(seller: Person) -> None:
     form = {"content-type": "multipart/form-data"}
 
-    assert (await seller.post(PATH, json={})).status_code == 422
+    assert (await seller.post(PATH, json={})).status_code == 415
     broken = await seller.post(PATH, content=b"--x", headers=form)
     assert (broken.status_code, broken.json()["code"]) == (400, "malformed_form")
 

@@ -1,5 +1,8 @@
 """Every error is a problem document, and none tells what is ours."""
 
+import base64
+import hashlib
+import re
 from typing import Annotated
 from uuid import UUID
 
@@ -253,3 +256,94 @@ async def test_a_trace_that_is_none_begins_anew(parent: str) -> None:
     trace_id = answer.headers["traceparent"].split("-")[1]
     assert trace_id not in {TRACE, "0" * 32}
     assert len(trace_id) == 32
+
+
+# -- what was probably meant -------------------------------------------------------------------------------------------
+
+
+class Leg(Body):
+    wallet_id: Line
+
+
+class Journey(Body):
+    game_id: Line = ""
+    payment_method: Leg | None = None
+    legs: tuple[Leg, ...] = ()
+    amount_cents: int = 0
+
+
+def travelling() -> httpx.AsyncClient:
+    router = APIRouter()
+
+    @router.post("/api/v1/journeys")
+    async def travel(body: Journey, price_min: int = 0) -> None: ...
+
+    return tiny(router)
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "field", "hint"),
+    [
+        ("", {"gameId": "x"}, "gameId", "game_id"),
+        ("", {"GameID": "x"}, "GameID", "game_id"),
+        ("", {"game-id": "x"}, "game-id", "game_id"),
+        ("", {"product_id": "x"}, "product_id", "game_id"),
+        ("", {"productId": "x"}, "productId", "game_id"),
+        ("", {"payment_method_details": {}}, "payment_method_details", "payment_method"),
+        ("", {"paymentMethodDetails": {}}, "paymentMethodDetails", "payment_method"),
+        ("", {"grossAmountCents": 1}, "grossAmountCents", "amount_cents"),
+        ("", {"legs": [{"wallet_id": "x", "walletId": "y"}]}, "legs.0.walletId", "wallet_id"),
+        ("", {"payment_method": {"wallet_id": "x", "walletID": "y"}}, "payment_method.walletID", "wallet_id"),
+        ("", {"colour": "red"}, "colour", None),
+        ("?priceMin=1", {}, "priceMin", "price_min"),
+        ("?game_id=1", {}, "game_id", None),
+    ],
+)
+async def test_another_spelling_is_told_the_right_one(query: str, body: object, field: str, hint: str | None) -> None:
+    answer = await travelling().post(f"/api/v1/journeys{query}", json=body)
+    (error,) = answer.json()["errors"]
+
+    assert (answer.status_code, error["field"], error["code"]) == (422, field, "extra_forbidden")
+    assert error["hint"] == hint
+    assert hint is None or hint in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"content-type": "application/json"}, 200),
+        ({"content-type": "Application/JSON; charset=utf-8"}, 200),
+        ({"content-type": "application/problem+json"}, 200),
+        ({"content-type": "application/json", "content-encoding": "identity"}, 200),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "text/json"}, 415),
+        ({"content-type": ""}, 415),
+    ],
+)
+async def test_a_body_of_another_kind_is_told_which_one_is_taken(headers: dict[str, str], status: int) -> None:
+    answer = await travelling().post("/api/v1/journeys", content=b"{}", headers=headers)
+
+    assert answer.status_code == status
+    assert status == 200 or answer.json()["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/journeys", "/nothing", "/docs", "/docs/static/swagger-ui.css"])
+async def test_every_answer_tells_browsers_what_not_to_do_with_it(path: str) -> None:
+    headers = (await travelling().get(path)).headers
+
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+async def test_the_documentation_may_run_its_own_scripts_and_no_others() -> None:
+    page = await travelling().get("/docs")
+    (script,) = re.findall("<script>(.*?)</script>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+    assert f"script-src 'self' 'sha256-{digest}';" in page.headers["content-security-policy"]

@@ -197,7 +197,9 @@ async def test_a_currency_that_is_none_is_refused_and_leaves_no_trace(shop: Shop
     opened = await refused(shop, admin, "/api/v1/wallets", {"currency": currency})
     asked = await admin.get("/api/v1/wallets/me", params={"currency": currency})
 
-    assert [(each.status_code, each.json()["code"]) for each in (opened, asked)] == [(422, "invalid_currency")] * 2
+    no_text = "\x00" in currency  # which is refused in every parameter, before it is asked what it means
+    assert (opened.status_code, opened.json()["code"]) == (422, "invalid_currency")
+    assert (asked.status_code, asked.json()["code"]) == (422, "invalid_request" if no_text else "invalid_currency")
     assert len(opened.content) < 1000
 
 

@@ -71,7 +71,18 @@ def test_a_game_created_active_is_on_sale_by_that_alone() -> None:
         (with_(title="x" * 301), "invalid_title"),
         (with_(sku=""), "invalid_sku"),
         (with_(sku="x" * 65), "invalid_sku"),
+        (with_(title="\u200b\u3164"), "invalid_title"),
+        (with_(title="Chess\u202e"), "invalid_title"),
+        (with_(sku="\u200b \u2060"), "invalid_sku"),
         (with_(kind="BORROWED"), "invalid_kind"),
+        (with_(description="x" * 20_001), "invalid_description"),
+        (with_(publisher="\u2800"), "invalid_publisher"),
+        (with_(category="\u200b"), "invalid_category"),
+        (with_(genres=("RPG", "")), "invalid_genres"),
+        (with_(tags=("x" * 65,)), "invalid_tags"),
+        (with_(platforms=("\u200b",)), "invalid_platforms"),
+        (with_(platforms=("PC",) * 51), "invalid_platforms"),
+        (with_(prices=(Price("UK", 1, "GBP"),)), "invalid_region"),
         (with_(prices=(Price("*", -1, "USD"),)), "invalid_amount"),
         (with_(prices=(Price("*", 10_000_001, "USD"),)), "invalid_amount"),
         (with_(prices=(Price("*", 1, "usd"),)), "invalid_currency"),
@@ -83,6 +94,41 @@ def test_a_listing_that_cannot_be_is_refused(listing: Listing, code: str) -> Non
     when(lambda: catalog.create(SELLER, listing)).then_refused(Invalid, code)
     if code != "invalid_kind":
         given(evolve, created()).when(lambda g: catalog.update(g, listing, by=SELLER)).then_refused(Invalid, code)
+
+
+@pytest.mark.parametrize("typed", ["S-1 ", "\u200bS-1", "\u00a0S-1\ufeff"], ids=ascii)
+def test_blanks_around_a_sku_are_no_part_of_it(typed: str) -> None:
+    when(lambda: catalog.create(SELLER, with_(sku=typed))).then(created("DRAFT"))
+    given(evolve, created()).when(lambda g: catalog.update(g, with_(sku=typed), by=SELLER)).then_nothing()
+
+
+def test_a_sku_is_kept_as_it_was_typed_and_compared_by_its_key() -> None:
+    assert {catalog.sku_key(sku) for sku in ("ABC-1", "abc-1", "ABC-1 ", "ABC-1\u200b", "ＡＢＣ-1")} == {"ABC-1"}
+    assert catalog.sku_key("ABC-1") != catalog.sku_key("ABC-2")
+    when(lambda: catalog.create(SELLER, with_(sku="aBc"))).then(msgspec.structs.replace(created("DRAFT"), sku="aBc"))
+
+
+def test_what_was_let_in_by_an_older_rule_stays_while_the_rest_is_edited() -> None:
+    old = msgspec.structs.replace(created(), title="\u3164", tags=("",), prices=(Price("UK", 1, "GBP"),))
+    wanted = msgspec.structs.replace(fold(evolve, old).listing, description="New.")
+    given(evolve, old).when(lambda g: catalog.update(g, wanted, by=SELLER)).then(GameUpdated(description="New."))
+
+
+def test_a_game_on_sale_has_a_price() -> None:
+    free = with_(prices=())
+    when(lambda: catalog.create(SELLER, free, "ACTIVE")).then_refused(Invalid, "price_required")
+    given(evolve, created()).when(lambda g: catalog.update(g, free, by=SELLER)).then_refused(Invalid, "price_required")
+    draft = msgspec.structs.replace(created("DRAFT"), prices=())
+    given(evolve, draft).when(lambda g: catalog.update(g, free, by=SELLER, status="ACTIVE")).then_refused(
+        Invalid, "price_required"
+    )
+    given(evolve, draft).when(lambda g: catalog.update(g, free, by=SELLER)).then_nothing()
+
+
+def test_a_game_on_sale_without_a_price_from_before_can_be_edited() -> None:
+    old = msgspec.structs.replace(created(), prices=())
+    wanted = with_(prices=(), title="Chess 2")
+    given(evolve, old).when(lambda g: catalog.update(g, wanted, by=SELLER)).then(GameUpdated(title="Chess 2"))
 
 
 def test_a_new_game_is_not_born_retired() -> None:

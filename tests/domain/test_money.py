@@ -1,7 +1,7 @@
 import pytest
 
 from domain.errors import Invalid
-from domain.money import CURRENCIES, MAX_AMOUNT_CENTS, check_amount, check_currency, check_region, format_amount
+from domain.money import CURRENCIES, MAX_AMOUNT_CENTS, check_amount, check_currency, format_amount
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,3 @@ def test_an_amount_outside_is_refused(amount_cents: int) -> None:
 def test_an_amount_that_must_be_something_is_not_nothing() -> None:
     with pytest.raises(Invalid, match="invalid_amount"):
         check_amount(0, at_least=1)
-
-
-@pytest.mark.parametrize("region", ["*", "us", "USA", "U1", "", "US\n"])
-def test_a_region_is_two_capitals(region: str) -> None:
-    check_region("BR")
-    with pytest.raises(Invalid, match="invalid_region"):
-        check_region(region)

@@ -9,6 +9,9 @@ import pytest_asyncio
 
 from commands.aggregates import STOCK
 from commands.bus import SYSTEM
+from commands.carts import CartChanged
+from commands.orders import Placed
+from domain.cart import LineChange
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
 from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved, stock_id
@@ -181,20 +184,102 @@ async def test_a_line_that_lost_its_hold_keeps_no_other_from_changing_and_is_tol
 
     await till.core.carts.add(ann, third, 1)
     await till.core.carts.change(ann, of_kept.item_id, 3)
-    for again in (
-        till.core.carts.check_out(ann, VISA, ADDRESS),
-        till.core.carts.change(ann, of_lost.item_id, 2),
-    ):
-        with pytest.raises(Conflict, match="insufficient_stock") as refused:
-            await again
-        assert refused.value.extra == {"available": 1, "product_id": str(lost)}
+    with pytest.raises(Conflict, match="insufficient_stock") as refused:
+        await till.core.carts.change(ann, of_lost.item_id, 2)
+    assert refused.value.extra == {"available": 1, "product_id": str(lost)}
     await till.core.carts.remove(ann, of_kept.item_id)
-
     assert await till.stock(kept) == (5, 5, 0, 0)
-    await till.core.carts.change(ann, of_lost.item_id, 1)
+
+    changed = (await till.core.carts.check_out(ann, VISA, ADDRESS)).value
+
+    assert isinstance(changed, CartChanged)
+    assert changed.changes == [LineChange(of_lost.item_id, "stock", 2, 1)]
     assert await till.stock(lost) == (2, 0, 2, 0)
-    await till.core.carts.check_out(ann, VISA, ADDRESS)
+    assert isinstance((await till.core.carts.check_out(ann, VISA, ADDRESS)).value, Placed)
     assert await till.stock(lost) == (2, 0, 1, 1)
+
+
+async def test_a_cart_that_is_touched_for_ever_holds_for_an_hour_at_most(till: Till) -> None:
+    ann, bob, game = await till.person(), await till.person(), await till.physical_game(3)
+    cart_id = (await till.core.carts.add(ann, game, 2)).value
+    (item_id,) = (await till.cart(cart_id)).items
+    for quantity in (3, 2, 3, 2, 3, 2, 3):
+        till.clock.advance(8 * MINUTE)
+        await till.core.carts.change(ann, item_id, quantity)
+    assert await till.stock(game) == (3, 0, 3, 0)
+    till.clock.advance(4 * MINUTE)
+
+    with pytest.raises(NotFound, match="item_not_found"):
+        await till.core.carts.change(ann, item_id, 2)
+    await till.core.carts.add(bob, game, 3)
+    await till.core.carts.expire(SYSTEM, cart_id)
+
+    assert (await till.cart(cart_id)).status == "EXPIRED"
+    assert await till.stock(game) == (3, 0, 3, 0)
+
+
+async def test_a_buyer_holds_so_many_of_a_game_at_a_time_in_cart_and_unpaid_orders(till: Till) -> None:
+    ann, bob, game = await till.person(), await till.person(), await till.physical_game(50)
+    await till.core.carts.add(ann, game, 6)
+    ordered = (await till.core.carts.check_out(ann, None, ADDRESS)).value
+    assert isinstance(ordered, Placed)
+
+    for quantity in (5, 40):
+        with pytest.raises(Conflict, match="quantity_limit") as refused:
+            await till.core.carts.add(ann, game, quantity)
+        assert refused.value.extra == {"limit": 10, "product_id": str(game)}
+    cart_id = (await till.core.carts.add(ann, game, 3)).value
+    (item_id,) = (await till.cart(cart_id)).items
+    await till.core.carts.add(ann, game, 1)
+    with pytest.raises(Conflict, match="quantity_limit"):
+        await till.core.carts.change(ann, item_id, 4)
+    await till.core.carts.add(bob, game, 10)
+    await till.core.orders.cancel(ann, ordered.order_id)
+
+    await till.core.carts.change(ann, item_id, 9)
+    assert await till.stock(game) == (50, 30, 20, 0)
+
+
+async def test_a_seller_who_left_meanwhile_sells_nothing_any_more(till: Till) -> None:
+    ann, seller = await till.person(), await till.person("SELLER")
+    sold, other = await till.physical_game(5, seller=seller), await till.physical_game(5)
+    cart_id = (await till.core.carts.add(ann, sold, 2)).value
+    await till.core.carts.add(ann, other, 1)
+    (of_sold, _) = (await till.cart(cart_id)).items
+    digital = await till.game(seller=seller)
+    await till.core.accounts.deactivate(seller, seller.person())
+
+    for refused in (
+        lambda: till.core.carts.change(ann, of_sold, 3),
+        lambda: till.core.carts.add(ann, sold, 1),
+        lambda: till.core.orders.place(ann, digital, VISA),
+    ):
+        with pytest.raises(Conflict, match="game_unavailable"):
+            await refused()
+    changed = (await till.core.carts.check_out(ann, VISA, ADDRESS)).value
+
+    assert isinstance(changed, CartChanged)
+    assert changed.changes == [LineChange(of_sold, "unavailable", 2, 0)]
+    assert await till.stock(sold) == (5, 5, 0, 0)
+    assert isinstance((await till.core.carts.check_out(ann, VISA, ADDRESS)).value, Placed)
+    assert await till.stock(other) == (5, 4, 0, 1)
+
+
+async def test_the_holds_that_one_game_lost_on_several_lines_are_shared_out_in_their_order(till: Till) -> None:
+    ann, bob, game = await till.person(), await till.person(), await till.physical_game(5)
+    await till.core.carts.add(ann, game, 2)
+    cart_id = (await till.core.carts.add(ann, game, 3)).value
+    first, second = (await till.cart(cart_id)).items.values()
+    for line in (first, second):
+        assert line.reservation_id is not None
+        await till.core.inventory.release(ADMIN, game, HoldName(line.reservation_id), "a mistake")
+    await till.core.carts.add(bob, game, 2)
+
+    changed = (await till.core.carts.check_out(ann, VISA, ADDRESS)).value
+
+    assert isinstance(changed, CartChanged)
+    assert changed.changes == [LineChange(second.item_id, "stock", 3, 1)]
+    assert await till.stock(game) == (5, 0, 5, 0)
 
 
 async def test_low_stock_is_told_once_per_crossing(till: Till) -> None:

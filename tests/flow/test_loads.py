@@ -20,7 +20,9 @@ from tests import services
 from tests.flow.instance import Instance, eventually, running
 
 GAMES_HEADER, PURCHASES_HEADER = b"title,publisher,tags,price_cents,release_date,platforms", b"user_id,title,hours"
+ROCK = "Rock & Roll &parade"
 UNUSUAL = [
+    ROCK,
     "Warhammer, 40,000",
     'The "Real" Thing',
     "Two\nLines",
@@ -49,6 +51,12 @@ GAME_ROWS: list[tuple[bytes, str | None]] = [
     (b"Without Price,Someone,,,,", None),
     (b"Gratis,Somebody Else,,100,,", None),  # the second of this title is refused, not broken
     (b"Too,Long,,1,,,Windows", "7 fields instead of 6"),
+    (b'"Never Closed,Someone,,100,,', "',' expected after '\"'"),
+    (b'"Say" Hello,Someone,,100,,', "',' expected after '\"'"),
+    (b"Rock &amp; Roll &parade,R&amp;D,Point &amp; Click,100,,", None),
+    (b"Rock & Roll &parade,Someone,,100,,", None),  # the same title, and so refused
+    (b"\xe2\x80\x8b,Someone,,100,,", "no title"),
+    (b"Back\xe2\x80\xaewards,Someone,,100,,", "title: bidirectional controls"),
 ]
 PURCHASE_ROWS: list[tuple[bytes, str | None]] = [
     (b'11,"Warhammer, 40,000",10', None),
@@ -66,10 +74,12 @@ PURCHASE_ROWS: list[tuple[bytes, str | None]] = [
     (b"11,Without Price,0.5", None),
     (b"22,Gratis,7", None),  # the person's second purchase of the game is refused, not broken
     (b"22,padded,1", "no game is called 'padded'"),
+    (b'22,"Gratis,1', "unexpected end of data"),
+    (b"22,Rock &amp; Roll &parade,1", None),
 ]
 LIBRARIES = {
     "11": ["Warhammer, 40,000", 'The "Real" Thing', "Two\nLines", "Without Price"],
-    "22": ["Gratis", "Odd \N{REPLACEMENT CHARACTER} Sign", "Rocket \N{ROCKET} Ride", " padded "],
+    "22": ["Gratis", "Odd \N{REPLACEMENT CHARACTER} Sign", "Rocket \N{ROCKET} Ride", " padded ", ROCK],
 }
 
 
@@ -152,10 +162,12 @@ def files(shop: Instance, tmp_path_factory: pytest.TempPathFactory) -> Files:
 def test_broken_games_are_named_by_line_and_the_rest_is_loaded(files: Files) -> None:
     assert files.games_load.code == 1
     report = files.games_load.report
-    broken = [{**each, "reason": each["reason"].removeprefix("invalid_amount: ")} for each in report["broken"]]
-    assert broken == files.broken_games
-    assert report["refused"] == {"duplicate_title": 1}
-    assert (report["rows"], report["loaded"], report["known"]) == (17, 8, 0)
+    reasons = {each["line"]: each["reason"] for each in report["broken"]}
+    assert list(reasons) == [each["line"] for each in files.broken_games]
+    assert all(each["reason"] in reasons[each["line"]] for each in files.broken_games)
+    assert report["refused"] == {"duplicate_title": 2}
+    assert (report["rows"], report["loaded"], report["known"]) == (23, 9, 0)
+    assert adds_up(report)
 
 
 def test_loaded_games_are_on_sale_under_their_exact_titles(shop: Instance, files: Files) -> None:
@@ -189,7 +201,8 @@ def test_broken_purchases_are_named_by_line_and_the_rest_is_granted(files: Files
     assert files.purchases_load.code == 1
     report = files.purchases_load.report
     assert report["broken"] == files.broken_purchases
-    assert (report["rows"], report["loaded"], report["granted"], report["people"]) == (15, 8, 8, 2)
+    assert (report["rows"], report["loaded"], report["granted"], report["people"]) == (17, 9, 9, 2)
+    assert adds_up(report)
 
 
 def test_a_persons_second_purchase_of_a_game_is_refused_and_counted(files: Files) -> None:
@@ -230,8 +243,8 @@ def test_a_second_load_changes_nothing(shop: Instance, files: Files) -> None:
         load(shop, "games", files.games, "--json").report,
         load(shop, "purchases", files.purchases, "--json").report,
     )
-    assert (games["loaded"], games["known"]) == (0, 8)
-    assert (purchases["loaded"], purchases["known"], purchases["granted"]) == (0, 8, 8)
+    assert (games["loaded"], games["known"]) == (0, 9)
+    assert (purchases["loaded"], purchases["known"], purchases["granted"]) == (0, 9, 9)
     assert purchases["refused"] == {"already_owned": 1}
     assert quiet_head(shop) == head
 
@@ -286,9 +299,10 @@ def kill_amid(shop: Instance, what: str, path: Path, counted: str) -> int:
     [
         (b"", "is empty"),
         (b"name,price\nCeleste,100\n", "lacks the column(s)"),
+        (GAMES_HEADER + b",title\nCeleste,,,100,,,Celeste\n", "has the column(s) title twice"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "lacks the column(s)"),
     ],
-    ids=["empty", "other columns", "no text"],
+    ids=["empty", "other columns", "a column twice", "no text"],
 )
 def test_a_file_without_the_columns_is_wrong_usage_said_in_one_line(
     shop: Instance, tmp_path: Path, content: bytes, says: str
@@ -299,6 +313,12 @@ def test_a_file_without_the_columns_is_wrong_usage_said_in_one_line(
     assert done.code == 2
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def adds_up(report: dict[str, Any]) -> bool:
+    """Whether each row of the file is counted once."""
+    counted = report["loaded"] + report["known"] + sum(report["refused"].values()) + len(report["broken"])
+    return bool(counted == report["rows"])
 
 
 # -- what is there to see ----------------------------------------------------------------------------------------------

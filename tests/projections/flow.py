@@ -321,7 +321,7 @@ class Flow:
         if stock is None:
             return []
         if found is None:
-            return [self._did(CART, cart_id, cart.create(self.people[0], "USD", DUE))]
+            return [self._did(CART, cart_id, cart.create(self.people[0], "USD", DUE, DUE))]
         item = next(iter(found.items.values()), None)
         hold, many, at = (item.reservation_id if item else uuid4()), 1 + len(text) % 3, {"now": START}
         if item is None:

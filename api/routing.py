@@ -1,0 +1,152 @@
+"""The order in which a request is judged, the same for every route: who asks (401), whether they may (403), then what
+they send: parameters (422), the body's kind (415), size (413) and contents (400, 422). What is there (404), and what
+is decided (409, 412, 402), comes after that. No body is read before it is known whom it is from.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+from fastapi import HTTPException, params
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive
+
+from api.auth import Access
+from api.card_numbers import refused, tell_of_cards
+from api.hints import hinted
+from api.problems import Problem
+from api.services import GatewaySettings
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+"""What PostgreSQL keeps in no text, and UTF-8 cannot say."""
+
+
+class CheckedRoute(APIRoute):
+    """A route that asks who is there before it reads what they send. `access`: whom it admits, all of which hold."""
+
+    access: tuple[Access, ...]
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """Wraps FastAPI's own handler, which begins by reading the body."""
+        handle = super().get_route_handler()
+        self.access = tuple(dict.fromkeys(_access(self.dependant)))
+        asked = tuple(access for access in self.access if not access.anybody)
+        known = _query_names(self.dependant)
+        form = self.body_field is not None and isinstance(self.body_field.field_info, params.Form)
+        reads = self.body_field is not None or "GET" not in (self.methods or ())
+
+        async def checked(request: Request) -> Response:
+            for access in asked:
+                await access(request)
+            try:
+                _check_parameters(request, known)
+                if reads:
+                    if self.body_field is not None:
+                        _check_kind(request, form=form)
+                    settings: GatewaySettings = request.app.state.services.settings
+                    limit = settings.upload_limit_bytes if form else settings.body_limit_bytes
+                    request = Request(request.scope, _limited(request, limit), request._send)
+                return await handle(request)
+            except RequestValidationError as refusal:
+                if tell_of_cards(refusal.errors()):
+                    raise refused() from None
+                raise hinted(refusal, known, self.body_field) from None
+
+        return checked
+
+
+def _access(dependant: Dependant) -> Iterator[Access]:
+    if isinstance(dependant.call, Access):
+        yield dependant.call
+    for inner in dependant.dependencies:
+        yield from _access(inner)
+
+
+def _query_names(dependant: Dependant) -> frozenset[str]:
+    names = frozenset(field.alias for field in dependant.query_params)
+    return names.union(*(_query_names(inner) for inner in dependant.dependencies))
+
+
+# -- parameters --------------------------------------------------------------------------------------------------------
+
+
+def _check_parameters(request: Request, known: frozenset[str]) -> None:
+    """Raises RequestValidationError for a query parameter that the route does not have, and for text that is none."""
+    errors = []
+    if _NO_TEXT.search(request.scope["path"]):
+        wrong = (name for name, value in request.path_params.items() if _NO_TEXT.search(str(value)))
+        errors += [_error("text", "path", name, "NUL and lone surrogates are no text") for name in wrong]
+    if request.scope["query_string"]:
+        for name, value in request.query_params.multi_items():
+            if name not in known:
+                errors.append(_error("extra_forbidden", "query", name, "there is no such parameter"))
+            elif _NO_TEXT.search(value):
+                errors.append(_error("text", "query", name, "NUL and lone surrogates are no text"))
+    if errors:
+        raise RequestValidationError(errors)
+
+
+def _error(code: str, place: str, name: str, message: str) -> dict[str, Any]:
+    return {"type": code, "loc": (place, name), "msg": message}
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+
+def _check_kind(request: Request, *, form: bool) -> None:
+    """Raises Problem 415 for a body of another kind than the route takes. One that does not say is taken for JSON."""
+    said, coding = request.headers.get("content-type"), request.headers.get("content-encoding", "identity")
+    wanted = "multipart/form-data" if form else "application/json"
+    if said is not None and said != wanted:
+        kind = said.partition(";")[0].strip().lower()
+        if kind != wanted and (form or not (kind.startswith("application/") and kind.endswith("+json"))):
+            raise _unsupported(f"this takes {wanted}", {"Accept": wanted})
+    if coding.strip().lower() != "identity":
+        raise _unsupported("this takes bodies without a Content-Encoding", {"Accept-Encoding": "identity"})
+
+
+def _unsupported(detail: str, headers: Mapping[str, str]) -> Problem:
+    return Problem(415, "unsupported_media_type", detail, headers=headers)
+
+
+def _limited(request: Request, limit: int) -> Receive:
+    """What the body is read by: raises 413 as soon as it is, or says it is, larger than so many bytes."""
+    receive, received = request.receive, 0
+    declared = request.headers.get("content-length", "")
+    too_large = declared.isdecimal() and (len(declared) > 18 or int(declared) > limit)
+
+    async def limited() -> Message:
+        nonlocal received
+        if too_large:
+            raise _too_large(limit)
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return limited
+
+
+def _too_large(limit: int) -> HTTPException:
+    """Of the one kind that FastAPI's reader of bodies lets through. The connection ends: what is left is not read."""
+    return HTTPException(413, f"a body has at most {limit} bytes", {"Connection": "close"})
+
+
+# -- methods -----------------------------------------------------------------------------------------------------------
+
+
+def methods_at(request: Request) -> str:
+    """All methods that the path of a request has, for `Allow`."""
+    scope, found = request.scope, set[str]()
+    for route in request.app.routes:
+        methods = getattr(route, "methods", None)
+        if methods and route.path_regex.match(scope["path"]):
+            found |= methods
+    return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))

@@ -1,0 +1,75 @@
+"""What a cart holds of the stock: each physical line has a hold, which lasts as long as the cart."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from commands.inventory import stock_of
+from domain import inventory
+from domain.cart import Cart, Item
+from domain.events import Event
+from domain.inventory import Stock, stock_id
+from eventstore.clock import Clock
+from eventstore.repository import Unit
+
+
+class Holds:
+    """Emits what becomes of holds. `cart_ttl` is how long a cart lives after its last change; a buyer holds at most
+    `max_quantity` of one game at a time; `low_stock` is the threshold at or below which stock is low."""
+
+    def __init__(self, clock: Clock, *, cart_ttl: timedelta, max_quantity: int, low_stock: int) -> None:
+        self._clock, self._cart_ttl = clock, cart_ttl
+        self._max_quantity, self._low_stock = max_quantity, low_stock
+
+    async def extend(self, unit: Unit, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
+        """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none. What
+        another line has lost does not stand in the way: it is taken anew when that line changes, or at the checkout.
+        """
+        for item in cart.items.values():
+            if item.reservation_id is None:
+                continue
+            stock, quantity = await stock_of(unit, item.game_id), changed.get(item.item_id, item.quantity)
+            if quantity == 0:
+                released = inventory.release(stock, item.reservation_id, "removed from the cart")
+                unit.emit(stock_id(item.game_id), released)
+            elif item.item_id in changed or item.reservation_id in stock.reservations:
+                await self.hold(unit, cart_id, cart, item, quantity)
+
+    async def hold(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, quantity: int) -> None:
+        """Hold so many of a line, for as long as the cart lives from now on; digital games need no hold.
+
+        One that was lost (an operator gave it up, another process's clock is ahead) is taken anew.
+        """
+        if item.reservation_id is None:
+            return
+        now, stock = self._clock.now(), await stock_of(unit, item.game_id)
+        until, low = cart.until(now, self._cart_ttl), self._low_stock
+        if item.reservation_id in stock.reservations:
+            held = inventory.change(stock, item.reservation_id, quantity, until, now=now, threshold=low)
+        else:
+            held = inventory.reserve(
+                stock, item.reservation_id, cart_id, quantity, until, now=now, threshold=low, buyer_id=cart.buyer_id
+            )
+        unit.emit(stock_id(item.game_id), held)
+
+    async def check_limit(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item) -> None:
+        """After more of it was put in. Raises Conflict("quantity_limit")."""
+        if item.reservation_id is not None:
+            stock, now = await stock_of(unit, item.game_id), self._clock.now()
+            inventory.check_limit(stock, cart.buyer_id, cart_id, now, self._max_quantity)
+
+    async def free_for(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item) -> int:
+        """How many of a line's game the cart could hold now, beyond what it holds."""
+        stock, now = await stock_of(unit, item.game_id), self._clock.now()
+        return inventory.free_for(stock, cart.buyer_id, cart_id, now, self._max_quantity)
+
+    @staticmethod
+    async def is_held(unit: Unit, item: Item) -> bool:
+        return item.reservation_id in (await stock_of(unit, item.game_id)).reservations
+
+
+def given_up(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
+    """The end of a hold whose cart ended: by the clock, or by its buyer."""
+    if reservation_id in stock.reservations and reason == "expired":
+        return [inventory.ReservationExpired(reservation_id=reservation_id)]
+    return inventory.release(stock, reservation_id, reason)

@@ -1,0 +1,62 @@
+"""CSV record by record, strictly (RFC 4180): what is broken costs its own line, never the lines after it.
+
+A quote that is not closed would have the reader take all that follows for one field. So a record that makes no sense
+ends where it began: reading goes on at the next line of the file.
+"""
+
+import csv
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+FIELD_LIMIT = 100_000
+"""Characters of a field. It also bounds how far a quote that is not closed is looked after."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The fields of a record, the line where it begins, and what is wrong with it, if anything."""
+
+    line: int
+    values: list[str]
+    broken: str | None = None
+
+
+class Records:
+    """The records of a file's lines; empty lines are none."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        csv.field_size_limit(FIELD_LIMIT)
+        self._file = iter(lines)
+        self._again: deque[str] = deque()
+        self._taken: list[str] = []
+        self._line = 1
+        """Where the record begins that was read last, or is read next."""
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        while True:
+            self._line += len(self._taken)
+            self._taken = []
+            try:
+                values = next(csv.reader(self._lines(), strict=True))
+            except csv.Error as error:
+                return self.broken(str(error))
+            if values:
+                return Record(self._line, values)
+
+    def broken(self, why: str) -> Record:
+        """The record that was read last, as a broken one, which its first line alone is: go on at the next."""
+        self._again.extendleft(reversed(self._taken[1:]))
+        del self._taken[1:]
+        return Record(self._line, [], why)
+
+    def _lines(self) -> Iterator[str]:
+        while True:
+            line = self._again.popleft() if self._again else next(self._file, None)
+            if line is None:
+                return
+            self._taken.append(line)
+            yield line
