@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from api.card_numbers import card_token, without_card_number
 from domain.errors import Invalid
@@ -11,6 +11,7 @@ from domain.inventory import MAX_QUANTITY, check_quantity
 from domain.money import MAX_AMOUNT_CENTS, check_amount, check_currency
 from domain.regions import check_price_region, check_region, is_country
 from domain.text import REORDERS, breaks_line, is_visible, reorders
+from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
 
 T = TypeVar("T")
 
@@ -100,6 +101,12 @@ def _must_be_country(value: str) -> str:
     return value
 
 
+def _must_be_rfc_3339(value: object) -> object:
+    if not isinstance(value, str) or value.lstrip("+-").replace(".", "", 1).isdecimal():  # seconds since 1970
+        raise ValueError("this has to be a time of RFC 3339")
+    return value
+
+
 def _in_utc(at: datetime) -> datetime:
     return at.astimezone(UTC)
 
@@ -155,8 +162,13 @@ Reason = Annotated[Line, Field(min_length=1), _seen, AfterValidator(without_card
 CardToken = Annotated[Token, AfterValidator(card_token)]
 """What the provider calls a card. A card number is refused as `card_data_refused`."""
 
-Day = Annotated[date, BeforeValidator(_only_text)]
-"""A day, as in 2026-03-01."""
+Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_only_text)]
+"""A day, as in 2026-03-01, of the years in which games are released."""
+
+Moment = Annotated[
+    AwareDatetime, Field(ge=EARLIEST, le=LATEST), AfterValidator(_in_utc), BeforeValidator(_must_be_rfc_3339)
+]
+"""A moment that is told to us: RFC 3339, with its zone, of the years 2000 to 2199."""
 
 Time = Annotated[datetime, AfterValidator(_in_utc)]
 """A moment; answered in RFC 3339, UTC, with Z."""

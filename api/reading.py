@@ -11,6 +11,7 @@ from api.auth import Asking
 from api.problems import Problem
 from api.services import ServicesOf
 from domain.errors import Forbidden, NotFound
+from domain.times import EARLIEST, LATEST
 from queries.positions import PositionUnknown
 from queries.read_models import Answer, ReadModels
 
@@ -80,7 +81,8 @@ async def _moment(
     try:
         if as_of.lstrip("+-").replace(".", "", 1).isdecimal():  # pydantic would take it for seconds since 1970
             raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time")
-        return _time.validate_strings(as_of.replace(" ", "+"))  # a plus that nobody escaped arrives as a blank
+        at = _time.validate_strings(as_of.replace(" ", "+"))  # a plus that nobody escaped arrives as a blank
+        return min(max(at, EARLIEST), LATEST)  # before and after, there is nothing more to see
     except ValidationError as error:
         raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time") from error
 

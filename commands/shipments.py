@@ -3,7 +3,7 @@ order follows.
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -19,17 +19,14 @@ from domain.fulfilment import Shipment
 from eventstore.log import Once
 from eventstore.repository import Unit
 
-CLOCK_SKEW = timedelta(minutes=5)
-"""How far a carrier's clock may be ahead of ours."""
-
 
 class DeliveryNotice(msgspec.Struct, frozen=True):
     """What a carrier says of a parcel; without a time, it was delivered just now. The signature covers the body alone:
-    only when that says which parcel it is about, nobody can turn the notice into one of another."""
+    so that nobody can turn the notice into one of another parcel, the body has to say which one it is about."""
 
     delivered_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     shipment_id: UUID | None = None
-    tracking_number: str | None = None
+    tracking_number: Annotated[str, msgspec.Meta(max_length=64)] | None = None
 
 
 class Shipments:
@@ -71,39 +68,43 @@ class Shipments:
     async def receive_notice(self, caller: Caller, shipment_id: UUID, body: bytes, signature: str) -> Landed[None]:
         """The carrier's signed notice that it has delivered; a repeat changes nothing.
 
-        Raises InvalidSignature; Invalid: malformed_notice, invalid_delivered_at (of the future); Conflict
-        ("wrong_shipment") when it is of another; and as `deliver`.
+        Raises InvalidSignature; Invalid: malformed_notice, parcel_not_named (it names neither shipment nor tracking
+        number), invalid_delivered_at (of the future, or before it was shipped); NotFound("shipment_not_found");
+        Conflict: shipment_not_shipped, wrong_shipment (it names another one).
         """
         now = self._bus.clock.now()
         self._signatures.check(body, signature, now)
-        try:
-            notice = msgspec.json.decode(body or b"{}", type=DeliveryNotice)
-        except msgspec.DecodeError as error:
-            raise Invalid("malformed_notice", "the body is not a notice") from error
-        if notice.delivered_at is not None and notice.delivered_at > now + CLOCK_SKEW:
-            raise Invalid("invalid_delivered_at", "nothing is delivered in the future")
-        if notice.shipment_id not in (None, shipment_id):
-            raise _wrong_shipment()
-        return await self.deliver(caller, shipment_id, notice.delivered_at, notice.tracking_number)
-
-    async def deliver(
-        self, caller: Caller, shipment_id: UUID, at: datetime | None = None, tracking_number: str | None = None
-    ) -> Landed[None]:
-        """The carrier has delivered it; saying so again changes nothing. Whoever calls has checked who says so.
-
-        Raises NotFound("shipment_not_found"); Conflict: shipment_not_shipped; wrong_shipment, for what has another
-        tracking number than is told, if one is.
-        """
+        notice = _read(body)
+        if notice.delivered_at is not None:
+            fulfilment.check_not_ahead(notice.delivered_at, now)
 
         async def decision(unit: Unit) -> None:
             shipment = await _existing(unit, shipment_id)
-            events = fulfilment.deliver(shipment, at or self._bus.clock.now())
-            if tracking_number is not None and not _is_of(shipment, tracking_number):
-                raise _wrong_shipment()
-            unit.emit(shipment_id, events)
-            await _order_follows(unit, shipment_id, shipment)
+            delivered = fulfilment.deliver(shipment, notice.delivered_at, now)
+            if not _is_about(notice, shipment_id, shipment):
+                raise Conflict("wrong_shipment", "the notice is of another shipment")
+            await _emit(unit, shipment_id, shipment, delivered)
 
         return await self._bus.run(decision, caller)
+
+    async def deliver(
+        self, caller: Caller, shipment_id: UUID, at: datetime | None, reason: str, *, once: Once | None = None
+    ) -> Landed[None]:
+        """An operator (ADMIN) says that it was delivered, or when, should another time have been reported.
+
+        Raises Forbidden("role_required"); NotFound("shipment_not_found"); Conflict("shipment_not_shipped");
+        Invalid("invalid_delivered_at").
+        """
+        if not caller.is_admin:
+            raise Forbidden("role_required", "this needs the role ADMIN, or the carrier's signature")
+
+        async def decision(unit: Unit) -> None:
+            shipment = await _existing(unit, shipment_id)
+            delivered = fulfilment.deliver_by_hand(shipment, at, self._bus.clock.now(), reason)
+            await _emit(unit, shipment_id, shipment, delivered)
+            unit.refer(shipment_id=shipment_id)
+
+        return await self._bus.run(decision, caller, once)
 
     async def _change(
         self,
@@ -120,15 +121,15 @@ class Shipments:
             version = unit.version(shipment_id)
             if expected_version is not None and version != expected_version:
                 raise Stale("version_mismatch", "the shipment was changed meanwhile", version=version)
-            unit.emit(shipment_id, decide(shipment, self._bus.clock.now()))
-            await _order_follows(unit, shipment_id, shipment)
+            await _emit(unit, shipment_id, shipment, decide(shipment, self._bus.clock.now()))
             unit.refer(shipment_id=shipment_id)
 
         return await self._bus.run(decision, caller, once)
 
 
-async def _order_follows(unit: Unit, shipment_id: UUID, shipment: Shipment) -> None:
+async def _emit(unit: Unit, shipment_id: UUID, shipment: Shipment, events: list[Event]) -> None:
     """In the same append the order comes as far as its shipments have: nobody sees the one without the other."""
+    unit.emit(shipment_id, events)
     order = await unit.load(ORDER, shipment.order_id)
     assert order is not None
     statuses = [(await _existing(unit, each)).status for each in order.shipment_ids]
@@ -142,10 +143,19 @@ async def _existing(unit: Unit, shipment_id: UUID) -> Shipment:
     return shipment
 
 
-def _wrong_shipment() -> Conflict:
-    return Conflict("wrong_shipment", "the notice is of another shipment")
+def _read(body: bytes) -> DeliveryNotice:
+    try:
+        notice = msgspec.json.decode(body or b"{}", type=DeliveryNotice)
+    except msgspec.DecodeError as error:
+        raise Invalid("malformed_notice", "the body is not a notice") from error
+    if notice.shipment_id is None and notice.tracking_number is None:
+        raise Invalid("parcel_not_named", "the body has to name the shipment_id or the tracking_number")
+    return notice
 
 
-def _is_of(shipment: Shipment, tracking_number: str) -> bool:
-    own = shipment.tracking_number
-    return own is not None and fulfilment.tracking_key(own) == fulfilment.tracking_key(tracking_number)
+def _is_about(notice: DeliveryNotice, shipment_id: UUID, shipment: Shipment) -> bool:
+    """Whether all that the notice names is of this shipment."""
+    number, own = notice.tracking_number, shipment.tracking_number
+    if number is not None and (own is None or fulfilment.tracking_key(own) != fulfilment.tracking_key(number)):
+        return False
+    return notice.shipment_id in (None, shipment_id)

@@ -17,6 +17,7 @@ from domain.events import Event, event
 from domain.money import check_amount, check_currency
 from domain.regions import ANY_REGION, check_price_region
 from domain.text import check_text, check_texts, comparison_key, trimmed
+from domain.times import FIRST_DAY, LAST_DAY
 
 Kind = Literal["DIGITAL", "PHYSICAL"]
 InitialStatus = Literal["DRAFT", "ACTIVE"]
@@ -164,6 +165,12 @@ def _check_kind(kind: str) -> None:
         raise Invalid("invalid_kind", "a game is DIGITAL or PHYSICAL")
 
 
+def check_release(day: date | None) -> None:
+    """Raises Invalid("invalid_release_date") for a day on which no game is released."""
+    if day is not None and not FIRST_DAY <= day <= LAST_DAY:
+        raise Invalid("invalid_release_date", f"a game is released between {FIRST_DAY} and {LAST_DAY}")
+
+
 def check_prices(prices: Sequence[Price]) -> None:
     """Raises Invalid: invalid_region, invalid_amount, invalid_currency, duplicate_price (two for one region)."""
     for price in prices:
@@ -178,6 +185,7 @@ _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "title": lambda title: check_text("title", title, MAX_TITLE),
     "sku": lambda sku: check_text("sku", sku, MAX_SKU),
     "kind": _check_kind,
+    "release_date": check_release,
     "description": lambda text: check_text("description", text, MAX_DESCRIPTION, optional=True),
     "publisher": lambda name: check_text("publisher", name, MAX_LINE, optional=True),
     "category": lambda name: check_text("category", name, MAX_LINE, optional=True),

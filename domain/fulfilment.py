@@ -5,7 +5,7 @@ follows its shipments.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -17,6 +17,9 @@ from domain.orders import FulfilmentStatus
 from domain.text import comparison_key, is_visible, trimmed
 
 Status = Literal["PENDING", "PROCESSING", "SHIPPED", "DELIVERED", "CANCELLED"]
+CLOCK_SKEW = timedelta(seconds=300)
+"""How far the clocks of those who report may be from ours, either way."""
+
 _STEPS: Sequence[Status] = ("PENDING", "PROCESSING", "SHIPPED", "DELIVERED")
 
 
@@ -45,12 +48,21 @@ class ShipmentConfirmed(Event, frozen=True):
 
 @event("shipment.status_updated.v1")
 class ShipmentStatusUpdated(Event, frozen=True):
-    """It has come this far, at the time that whoever reports it names."""
+    """It has come this far, at the time that whoever reports it names; an operator who does so by hand says why."""
 
     status: Status
     at: datetime
     carrier: str | None = None
     tracking_number: str | None = None
+    reason: str | None = None
+
+
+@event("shipment.delivery_corrected.v1")
+class DeliveryCorrected(Event, frozen=True):
+    """It was delivered at another time than was reported: an operator says so, and why."""
+
+    at: datetime
+    reason: str
 
 
 class Shipment(msgspec.Struct, frozen=True):
@@ -63,6 +75,8 @@ class Shipment(msgspec.Struct, frozen=True):
     status: Status = "PENDING"
     carrier: str | None = None
     tracking_number: str | None = None
+    shipped_at: datetime | None = None
+    delivered_at: datetime | None = None
 
 
 def evolve(state: Shipment | None, event: Event) -> Shipment | None:
@@ -78,7 +92,11 @@ def evolve(state: Shipment | None, event: Event) -> Shipment | None:
                 status=event.status,
                 carrier=event.carrier or state.carrier,
                 tracking_number=event.tracking_number or state.tracking_number,
+                shipped_at=event.at if event.status == "SHIPPED" else state.shipped_at,
+                delivered_at=event.at if event.status == "DELIVERED" else state.delivered_at,
             )
+        case Shipment(), DeliveryCorrected(at=at):
+            return msgspec.structs.replace(state, delivered_at=at)
     return state
 
 
@@ -126,15 +144,36 @@ def tracking_key(number: str) -> str:
     return "".join(filter(str.isalnum, key)) or key
 
 
-def deliver(shipment: Shipment, at: datetime) -> list[Event]:
-    """The carrier has delivered it; carriers repeat themselves, which changes nothing.
+def deliver(shipment: Shipment, at: datetime | None, now: datetime, reason: str | None = None) -> list[Event]:
+    """The carrier has delivered it (`at` None: just now); carriers repeat themselves, which changes nothing.
 
-    Raises Conflict("shipment_not_shipped").
+    Raises Conflict("shipment_not_shipped"); Invalid("invalid_delivered_at").
     """
     if shipment.status == "DELIVERED":
         return []
     _must_be(shipment, "SHIPPED")
-    return [ShipmentStatusUpdated(status="DELIVERED", at=at)]
+    return [ShipmentStatusUpdated(status="DELIVERED", at=_delivered_at(shipment, at or now, now), reason=reason)]
+
+
+def deliver_by_hand(shipment: Shipment, at: datetime | None, now: datetime, reason: str) -> list[Event]:
+    """An operator knows that it was delivered; or, of what was, that it was at another time. Raises as `deliver`."""
+    if shipment.status != "DELIVERED" or at is None or at == shipment.delivered_at:
+        return deliver(shipment, at, now, reason)
+    return [DeliveryCorrected(at=_delivered_at(shipment, at, now), reason=reason)]
+
+
+def _delivered_at(shipment: Shipment, at: datetime, now: datetime) -> datetime:
+    """Not before it was shipped, nor in the future, but for the skew of clocks."""
+    check_not_ahead(at, now)
+    if shipment.shipped_at is not None and at < shipment.shipped_at - CLOCK_SKEW:
+        raise Invalid("invalid_delivered_at", "nothing is delivered before it was shipped")
+    return min(at, now)
+
+
+def check_not_ahead(at: datetime, now: datetime) -> None:
+    """Raises Invalid("invalid_delivered_at") for a time in the future."""
+    if at > now + CLOCK_SKEW:
+        raise Invalid("invalid_delivered_at", "nothing is delivered in the future")
 
 
 def order_status(shipments: Sequence[Status]) -> FulfilmentStatus | None:

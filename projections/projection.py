@@ -12,12 +12,14 @@ and tests.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from itertools import islice
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 from uuid import UUID
 
 import msgspec
 
+from domain.times import representable
 from eventstore.log import Envelope, Recorded
 
 
@@ -150,6 +152,24 @@ def _key_function(key: str | KeyOf | None) -> KeyOf:
     return key
 
 
+def _with_representable_times(handler: Handler, event_type: type[msgspec.Struct]) -> Handler:
+    """A handler that is never given a moment which no row could hold: there are events of before such were refused."""
+    names = [field.name for field in msgspec.structs.fields(event_type) if _is_time(field.type)]
+    if not names:
+        return handler
+
+    def bounded(projection: Any, rows: "Rows[Any]", event: Any, env: Envelope) -> None:
+        times = {name: at for name in names if (at := getattr(event, name)) is not None}
+        odd = {name: nearest for name, at in times.items() if (nearest := representable(at)) is not at}
+        handler(projection, rows, msgspec.structs.replace(event, **odd) if odd else event, env)
+
+    return bounded
+
+
+def _is_time(hint: object) -> bool:
+    return hint is datetime or datetime in get_args(hint)
+
+
 class Projection(Generic[R]):
     """Base of all projections. `name` and `version` name the feed and its storage; a changed fold is a new version."""
 
@@ -163,7 +183,7 @@ class Projection(Generic[R]):
         cls.folds = dict(getattr(cls, "folds", {}))
         for attribute in vars(cls).values():
             for event_type, key in getattr(attribute, "_folds", ()):
-                cls.folds[event_type] = (attribute, key)
+                cls.folds[event_type] = (_with_representable_times(attribute, event_type), key)
 
     def streams_of(self, key: Key) -> Sequence[UUID] | None:
         """The streams that feed a row, so that one row as of a moment costs its own streams and not the whole log;

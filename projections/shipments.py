@@ -8,7 +8,13 @@ from uuid import UUID
 
 import msgspec
 
-from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentLine, ShipmentStatusUpdated
+from domain.fulfilment import (
+    DeliveryCorrected,
+    ShipmentConfirmed,
+    ShipmentCreated,
+    ShipmentLine,
+    ShipmentStatusUpdated,
+)
 from eventstore.log import Envelope
 from projections.fields import Happened, happened, recorded_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
@@ -85,7 +91,7 @@ class Shipments(Projection[ShipmentRow]):
 
     @on(ShipmentStatusUpdated)
     def status_updated(self, rows: Rows[ShipmentRow], event: ShipmentStatusUpdated, env: Envelope) -> None:
-        shipment, at = _changed(rows, env, event.status), event.at.astimezone(UTC)
+        shipment, at = _changed(rows, env, event.status, event.reason), event.at.astimezone(UTC)
         shipment.status = event.status
         shipment.carrier = text_or_none(event.carrier) or shipment.carrier
         shipment.tracking_number = text_or_none(event.tracking_number) or shipment.tracking_number
@@ -99,11 +105,17 @@ class Shipments(Projection[ShipmentRow]):
             case "CANCELLED":
                 shipment.cancelled_at = at
 
+    @on(DeliveryCorrected)
+    def delivery_corrected(self, rows: Rows[ShipmentRow], event: DeliveryCorrected, env: Envelope) -> None:
+        _changed(rows, env, reason=event.reason).delivered_at = event.at.astimezone(UTC)
 
-def _changed(rows: Rows[ShipmentRow], env: Envelope, status: str | None = None) -> ShipmentRow:
+
+def _changed(
+    rows: Rows[ShipmentRow], env: Envelope, status: str | None = None, reason: str | None = None
+) -> ShipmentRow:
     shipment = rows[env.stream_id]
     shipment.version, shipment.updated_at = env.version, recorded_at(env)
-    shipment.history.append(happened(env, status=status))
+    shipment.history.append(happened(env, status=status, reason=reason))
     return shipment
 
 

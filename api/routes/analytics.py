@@ -14,6 +14,7 @@ from api.reading import MAX_LIMIT, Cursor, Limit, Reads
 from api.services import ServicesOf
 from domain.errors import Invalid
 from domain.money import check_currency
+from domain.times import LAST_DAY
 from queries import cart_analytics as carts_query
 from queries import sales as sales_query
 from queries.reports import GroupBy
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/api/v1/admin/analytics", tags=["analytics"])
 
 USUAL_PERIOD = timedelta(days=29)
 
-Day = Annotated[date | None, Query(ge=date(1970, 1, 1), description="A day (UTC), which is included.")]
+Day = Annotated[date | None, Query(ge=date(1970, 1, 1), le=LAST_DAY, description="A day (UTC), which is included.")]
 
 
 async def _period(

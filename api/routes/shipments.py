@@ -5,24 +5,30 @@ from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Header, Request
-from pydantic import AliasPath, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import AliasPath, Field, ValidationError
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
-from api.auth import OptionalCaller, Seller, SellerOfShipment, SignedIn
-from api.fields import Answer, Body, Page, Time, Word
+from api.auth import Access, OptionalCaller, Seller, SellerOfShipment, SignedIn
+from api.fields import Answer, Body, Moment, Page, Reason, Time, Word
+from api.idempotency import IdempotencyKey, Idempotent
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import ORDER, SHIPMENT
 from commands.bus import Caller, Landed
+from commands.shipments import DeliveryNotice
 from domain.errors import Forbidden, NotFound
 from domain.fulfilment import Status
+from eventstore.log import Done
 from queries import shipments as shipments_query
 from queries.shipments import ShipmentOfBuyer
 
 router = APIRouter(prefix="/api/v1", tags=["shipments"])
 
 MISSING = NotFound("shipment_not_found", "there is no such shipment")
+
+ADMIN = Access("ADMIN")
 
 _ADDRESS_NEEDED = {"PENDING", "PROCESSING", "SHIPPED"}
 """While the seller may have to do with where it goes."""
@@ -33,6 +39,18 @@ class Dispatch(Body):
 
     tracking_number: Word
     carrier: Word
+
+
+class Delivered(Body):
+    """That a parcel was delivered, by an operator's knowledge and not a carrier's notice; without a time, just now."""
+
+    reason: Reason
+    delivered_at: Moment | None = None
+
+
+_NOTICE = msgspec.json.schema(DeliveryNotice)["$defs"]["DeliveryNotice"]
+_SAID = {"schema": {"anyOf": [_NOTICE, Delivered.model_json_schema()]}}
+_DELIVERED = {"requestBody": {"required": True, "content": {"application/json": _SAID}}}
 
 
 class ShipmentLineView(Answer):
@@ -100,21 +118,47 @@ async def ship_shipment(
     return await _now(services, landed, shipment_id)
 
 
-@router.post("/shipments/{shipment_id}/delivered", response_model=MovedShipment)
+@router.post("/shipments/{shipment_id}/delivered", response_model=MovedShipment, openapi_extra=_DELIVERED)
 async def receive_delivery(
     shipment_id: UUID,
     request: Request,
     services: ServicesOf,
     caller: OptionalCaller,
+    idempotency: IdempotencyKey,
     carrier_signature: Annotated[str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")] = "",
 ) -> Response:
-    """The carrier's signed notice `{delivered_at?, shipment_id?, tracking_number?}`. 400 on a bad, stale or future
-    signature; a repeat changes nothing; 409 `shipment_not_shipped` for what it cannot have, `wrong_shipment` when the
-    notice names another. The signature covers the body only: a carrier that names neither leaves it to the path."""
+    """The carrier's signed notice `{shipment_id | tracking_number, delivered_at?}`. 400 on a bad, stale or future
+    signature; a repeat changes nothing; 422 `parcel_not_named`, for the signature covers the body only, and
+    `invalid_delivered_at` for a time before it was shipped, or in the future; 409 `shipment_not_shipped` for what it
+    cannot have, `wrong_shipment` when the notice names another.
+
+    Or an ADMIN, without a signature: `{reason, delivered_at?}`. Of what was delivered this corrects the time."""
+    if not carrier_signature and "authorization" in request.headers:
+        return await _delivered_by_hand(shipment_id, request, services, idempotency)
     carrier = Caller("webhook:carrier", correlation_id=caller.correlation_id, traceparent=caller.traceparent)
     body = await request.body()
     landed = await services.shipments.receive_notice(carrier, shipment_id, body, carrier_signature)
     return await _now(services, landed, shipment_id)
+
+
+async def _delivered_by_hand(
+    shipment_id: UUID, request: Request, services: Services, idempotency: Idempotent
+) -> Response:
+    caller = await ADMIN(request)
+    try:
+        said = Delivered.model_validate_json(await request.body())
+    except ValidationError as error:
+        wrong = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+        raise RequestValidationError(wrong) from error
+
+    async def again(_: Done) -> None:
+        await services.repository.state(SHIPMENT, shipment_id)
+
+    return await idempotency.answer(
+        lambda once: services.shipments.deliver(caller, shipment_id, said.delivered_at, said.reason, once=once),
+        again,
+        lambda landed: _now(services, landed, shipment_id),
+    )
 
 
 async def _now(services: Services, landed: Landed[None], shipment_id: UUID) -> Response:

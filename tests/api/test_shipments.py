@@ -81,9 +81,10 @@ async def send(seller: Person, shipment_id: str) -> None:
 
 
 async def delivered(
-    shop: Shop, shipment_id: object, body: bytes = b"{}", *, secret: str = "", late: float = 0
+    shop: Shop, shipment_id: object, body: bytes | None = None, *, secret: str = "", late: float = 0
 ) -> httpx.Response:
-    """The carrier's notice, signed so many seconds ago."""
+    """The carrier's notice, of this shipment unless another body is given, signed so many seconds ago."""
+    body = json.dumps({"shipment_id": str(shipment_id)}).encode() if body is None else body
     signature = sign(body, secret or shop.core.secrets.carrier[0], int(datetime.now(UTC).timestamp() - late))
     path = f"/api/v1/shipments/{shipment_id}/delivered"
     return await shop.client().post(path, content=body, headers={"Carrier-Signature": signature})
@@ -301,17 +302,79 @@ async def shipped(shop: Shop, buyer: Person, seller: Person) -> str:
     return mine
 
 
+def notice(shipment_id: object, at: datetime | str) -> bytes:
+    return json.dumps({"shipment_id": str(shipment_id), "delivered_at": str(at)}).encode()
+
+
 async def test_a_notice_counts_once_by_the_time_that_it_tells(shop: Shop, buyer: Person, seller: Person) -> None:
     mine = await shipped(shop, buyer, seller)
-    at = (datetime.now(UTC) - timedelta(hours=3)).replace(microsecond=0)
-    notice = json.dumps({"delivered_at": at.isoformat()}).encode()
+    at = (datetime.now(UTC) - timedelta(minutes=4)).replace(microsecond=0)
+    by_number = json.dumps({"tracking_number": PARCEL["tracking_number"]}).encode()
 
-    answers = [await delivered(shop, mine, notice), await delivered(shop, mine), await delivered(shop, mine, b"")]
+    answers = [await delivered(shop, mine, body) for body in (notice(mine, at), None, by_number)]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert len({answer.headers["etag"] for answer in answers}) == 1
     shipment = (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()
     assert (shipment["status"], datetime.fromisoformat(shipment["delivered_at"])) == ("DELIVERED", at)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"", b'{"delivered_at": null, "tracking_number": null, "shipment_id": null}'])
+async def test_a_notice_of_no_parcel_delivers_none(shop: Shop, buyer: Person, seller: Person, body: bytes) -> None:
+    mine = await shipped(shop, buyer, seller)
+
+    refused = await delivered(shop, mine, body)
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "parcel_not_named")
+    assert (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()["status"] == "SHIPPED"
+
+
+async def test_nothing_is_delivered_before_it_was_shipped_nor_at_a_time_that_is_none(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
+    mine, now = await shipped(shop, buyer, seller), datetime.now(UTC)
+    times = [
+        now - timedelta(seconds=400), now + timedelta(hours=1), "0001-01-01T00:00:00+01:00", "1969-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-01:00",
+    ]  # fmt: skip
+    for at in times:
+        refused = await delivered(shop, mine, notice(mine, at))
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_delivered_at"), at
+    ahead = await delivered(shop, mine, notice(mine, datetime.now(UTC) + timedelta(seconds=200)))
+
+    assert ahead.status_code == 200
+    seen = (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()
+    assert datetime.fromisoformat(seen["delivered_at"]) <= datetime.now(UTC), "a clock that is ahead writes no future"
+
+
+async def test_an_admin_says_by_hand_that_it_was_delivered_and_mends_when(
+    shop: Shop, buyer: Person, seller: Person, admin: Person
+) -> None:
+    mine = await shipped(shop, buyer, seller)
+    path, key = f"/api/v1/shipments/{mine}/delivered", {"Idempotency-Key": uuid4().hex}
+    said = {"reason": "the neighbour has it"}
+    for who, body, status in (
+        (seller, said, 403), (buyer, {}, 403), (admin, {}, 422), (admin, {"reason": "  "}, 422),
+        (admin, {**said, "delivered_at": "0001-01-01T00:00:00+01:00"}, 422), (admin, {**said, "more": 1}, 422),
+        (admin, {**said, "delivered_at": "2026-01-01T00:00:00Z"}, 422), (shop.client(), said, 400),
+        (shop.client("nonsense"), said, 401),
+    ):  # fmt: skip
+        assert (await who.post(path, json=body)).status_code == status, (body, status)
+    assert (await admin.post(path, content=b"{")).status_code == 400
+
+    first, again = [await admin.post(path, json=said, headers=key) for _ in range(2)]
+    assert (first.status_code, first.json()["status"]) == (200, "DELIVERED")
+    assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
+    at = (datetime.now(UTC) - timedelta(minutes=4)).replace(microsecond=0)
+    mended = await admin.post(path, json={"reason": "it was earlier", "delivered_at": at.isoformat()})
+
+    assert (mended.status_code, mended.json()["version"]) == (200, first.json()["version"] + 1)
+    seen = (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()
+    assert (seen["status"], datetime.fromisoformat(seen["delivered_at"])) == ("DELIVERED", at)
+    found = await shop.eventually(lambda: told(shop, buyer), lambda found: "shipment_delivered" in found)
+    assert found.count("shipment_delivered") == 1, "a correction is no second delivery"
+    events = await shop.core.log.read_stream(UUID(mine))
+    assert [each.event.reason for each in events[-2:]] == ["the neighbour has it", "it was earlier"]
 
 
 async def test_a_notice_that_names_a_parcel_counts_for_no_other(shop: Shop, buyer: Person, seller: Person) -> None:
@@ -344,11 +407,12 @@ async def test_a_signed_notice_that_cannot_be_is_refused(shop: Shop, buyer: Pers
     mine = await parcels.shipment_of(seller)
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     cases = [
-        (uuid4(), b"{}", 404, "shipment_not_found"),
-        (mine, b"{}", 409, "shipment_not_shipped"),
+        (uuid4(), None, 404, "shipment_not_found"),
+        (mine, None, 409, "shipment_not_shipped"),
         (mine, b"[", 422, "malformed_notice"),
-        (mine, b'{"delivered_at": "2026-01-01T12:00:00"}', 422, "malformed_notice"),
-        (mine, json.dumps({"delivered_at": tomorrow}).encode(), 422, "invalid_delivered_at"),
+        (mine, notice(mine, "2026-01-01T12:00:00"), 422, "malformed_notice"),
+        (mine, json.dumps({"tracking_number": "1" * 65}).encode(), 422, "malformed_notice"),
+        (mine, notice(mine, tomorrow), 422, "invalid_delivered_at"),
     ]
     for shipment_id, body, status, code in cases:
         answer = await delivered(shop, shipment_id, body)

@@ -1,7 +1,7 @@
 """Shipments step by step, and what an order's shipments amount to."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from spec import NOON, an_id, fold, given, when
@@ -10,6 +10,8 @@ from domain import fulfilment
 from domain.errors import Conflict, Invalid
 from domain.events import Event
 from domain.fulfilment import (
+    CLOCK_SKEW,
+    DeliveryCorrected,
     Shipment,
     ShipmentConfirmed,
     ShipmentCreated,
@@ -40,7 +42,7 @@ def ship(shipment: Shipment) -> list[Event]:
 
 
 def deliver(shipment: Shipment) -> list[Event]:
-    return fulfilment.deliver(shipment, NOON)
+    return fulfilment.deliver(shipment, NOON, NOON)
 
 
 def test_a_shipment_goes_all_the_way() -> None:
@@ -128,3 +130,42 @@ def test_an_order_is_as_far_as_its_shipments(shipments: str, order: str | None) 
     statuses: list[Status] = shipments.split()  # type: ignore[assignment]
     assert fulfilment.order_status(statuses) == order
     assert fulfilment.order_status(statuses[::-1]) == order
+
+
+# -- when it was delivered ---------------------------------------------------------------------------------------------
+
+SECOND = timedelta(seconds=1)
+LATER = NOON + timedelta(hours=1)
+BY_HAND = ShipmentStatusUpdated(status="DELIVERED", at=LATER, reason="seen")
+
+
+def at(moment: datetime | None, now: datetime = LATER) -> Callable[[Shipment], list[Event]]:
+    return lambda shipment: fulfilment.deliver(shipment, moment, now)
+
+
+def by_hand(moment: datetime | None) -> Callable[[Shipment], list[Event]]:
+    return lambda shipment: fulfilment.deliver_by_hand(shipment, moment, LATER, "seen")
+
+
+def test_it_is_delivered_after_it_was_shipped_and_not_in_the_future_but_for_the_skew_of_clocks() -> None:
+    shipped = given(evolve, *PATH[:4])
+    earliest, latest = NOON - CLOCK_SKEW, LATER + CLOCK_SKEW
+
+    shipped.when(at(None)).then(ShipmentStatusUpdated(status="DELIVERED", at=LATER))
+    shipped.when(at(earliest)).then(ShipmentStatusUpdated(status="DELIVERED", at=earliest))
+    shipped.when(at(latest)).then(ShipmentStatusUpdated(status="DELIVERED", at=LATER))
+    for never in (earliest - SECOND, latest + SECOND, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))):
+        shipped.when(at(never)).then_refused(Invalid, "invalid_delivered_at")
+
+
+def test_an_operator_delivers_by_hand_and_corrects_what_was_reported() -> None:
+    poisoned = ShipmentStatusUpdated(status="DELIVERED", at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))))
+
+    given(evolve, *PATH[:4]).when(by_hand(None)).then(BY_HAND)
+    given(evolve, *PATH[:3]).when(by_hand(None)).then_refused(Conflict, "shipment_not_shipped")
+    given(evolve, *PATH).when(by_hand(None)).then_nothing()
+    given(evolve, *PATH).when(by_hand(NOON)).then_nothing()
+    given(evolve, *PATH[:4], poisoned).when(by_hand(NOON)).then(DeliveryCorrected(at=NOON, reason="seen"))
+    given(evolve, *PATH).when(by_hand(NOON - CLOCK_SKEW - SECOND)).then_refused(Invalid, "invalid_delivered_at")
+    mended = fold(evolve, *PATH[:4], poisoned, DeliveryCorrected(at=NOON, reason="seen"))
+    assert (mended.status, mended.delivered_at) == ("DELIVERED", NOON)

@@ -137,7 +137,7 @@ async def test_an_order_follows_its_shipment_to_the_end_after_a_refund_of_a_part
         till.core.shipments.process(ADMIN, shipment),
         till.core.orders.refund(ADMIN, order_id, 500, "another dent"),
         till.core.shipments.ship(ADMIN, shipment, "Correios", "BR1"),
-        till.core.shipments.deliver(ADMIN, shipment),
+        till.core.shipments.deliver(ADMIN, shipment, None, "it was seen"),
     ):
         await step
         await till.settle()

@@ -256,7 +256,7 @@ class Flow:
         decided = {
             "PENDING": lambda: fulfilment.process(parcel, START),
             "PROCESSING": lambda: fulfilment.ship(parcel, text or "x", text or "x", START),
-            "SHIPPED": lambda: fulfilment.deliver(parcel, DUE),
+            "SHIPPED": lambda: fulfilment.deliver(parcel, DUE, DUE),
         }.get(parcel.status, list)()
         return [self._did(SHIPMENT, shipment_id, decided)]
 
