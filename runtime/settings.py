@@ -30,6 +30,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
     public_url: str = Field("", description="Where clients reach the API, if not at http://HOST:PORT.")
     trusted_proxies: Strings = Field((), description="Addresses of proxies whose X-Forwarded-For is believed.")
+    max_connections: int = Field(
+        800, ge=1, description="Connections of one API process, WebSockets too; one more is answered 503."
+    )
+    head_seconds: float = Field(10.0, gt=0, description="How long the head of a request may take to come; then 408.")
+    body_seconds: float = Field(30.0, gt=0, description="How long the body of a request may take to come; then 408.")
     database_url: SecretStr = Field(
         SecretStr(""), description="PostgreSQL (16 or later). Empty: an embedded one in HOME."
     )

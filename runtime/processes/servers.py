@@ -10,8 +10,11 @@ from fastapi import FastAPI
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from projections.reacting import register_reactors
+from runtime.processes.connections import Limits, bounded
 from runtime.settings import Settings
 from runtime.wiring import open_core, open_queues
+
+USUAL_LIMITS = Limits()
 
 
 async def serve_api(settings: Settings) -> None:
@@ -21,7 +24,7 @@ async def serve_api(settings: Settings) -> None:
     async with open_core(settings) as core, open_queues(core) as queues, open_app(core, queues) as app:
         # From the first answer on, whatever happens is reacted to, though the worker may come up later.
         await asyncio.to_thread(register_reactors, core.url, core.reactors(queues))
-        await _serve(config_of(app, settings.host, settings.port))
+        await _serve(config_of(app, settings.host, settings.port, limits_of(settings)))
 
 
 async def serve_provider(settings: Settings) -> None:
@@ -52,7 +55,12 @@ async def serve_fiscal(settings: Settings) -> None:
     await _serve(config_of(app, settings.provider_host, port))
 
 
-def config_of(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+def limits_of(settings: Settings) -> Limits:
+    """What clients may take of the gateway."""
+    return Limits(settings.max_connections, settings.head_seconds, settings.body_seconds)
+
+
+def config_of(app: FastAPI, host: str, port: int, limits: Limits = USUAL_LIMITS) -> uvicorn.Config:
     """How an application is served."""
     # Whose X-Forwarded-For is believed is the gateway's to decide (LUDOTECA_TRUSTED_PROXIES), not the server's.
     return uvicorn.Config(
@@ -62,6 +70,8 @@ def config_of(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         proxy_headers=False,
+        server_header=False,
+        http=bounded(limits),
         timeout_graceful_shutdown=5,
         ws=WebSocket,
         ws_max_size=16 * 1024,  # a client says who it is, and no more

@@ -1,0 +1,176 @@
+"""Connections that cannot be held by saying little, slowly, or far too much: uvicorn's HTTP protocol, with limits.
+
+It has none of its own for heads, for how long a request may take to come, and for how many connections there are.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from api.problems import MEDIA_TYPE, to_json
+from api.security_headers import HEADERS
+
+_LINGER_SECONDS = 1.0
+"""How long it is listened to who was refused, so that they have the answer before the connection is gone."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one connection may take, and how many there are. `message_bytes` bounds all of a request after its head."""
+
+    connections: int = 800
+    head_seconds: float = 10.0
+    body_seconds: float = 30.0
+    head_bytes: int = 64 * 1024
+    message_bytes: int = 16 * 1024 * 1024
+
+
+def bounded(limits: Limits) -> type["BoundedHttp"]:
+    """The protocol under these limits."""
+    return type("Http", (BoundedHttp,), {"limits": limits})
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Refuses by 431 a head that is too large, by 408 a head or body that does not come in time, by 503 a connection
+    too many. A request that comes at once, as nearly all do, costs no timer."""
+
+    limits = Limits()
+
+    _reading = ""
+    """What of a message is being received: its `head`, its `body`; nothing between messages."""
+    _received = 0
+    """Bytes of that."""
+    _messages = 0
+    _timed: tuple[int, str] = (0, "")
+    """Which part of which message the timer is for."""
+    _timer: asyncio.TimerHandle | None = None
+    _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, unless there are too many already."""
+        super().connection_made(transport)
+        others = len(self.connections) - 1
+        if others >= 2 * self.limits.connections:
+            transport.abort()
+        elif others >= self.limits.connections:
+            self._refuse(503, "too_many_connections", "there are too many connections", {"retry-after": "1"})
+        else:
+            self._reading = "head"
+            self._set_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        if self._refused:
+            return
+        self._received += len(data)
+        super().data_received(data)
+        limits = self.limits
+        if self._reading == "head" and self._received > limits.head_bytes:
+            self._refuse_head()
+        elif self._reading == "body" and self._received > limits.message_bytes:
+            self.transport.abort()
+        if (self._messages, self._reading) != self._timed:
+            self._set_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        self._reading = ""
+        self._set_timer()
+        super().connection_lost(exc)
+
+    # -- the parser tells how far it is --------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """The first byte of a head."""
+        self._messages += 1
+        self._reading = "head"
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The end of a head. It is measured where what came at once is more than a head may be."""
+        if self._received > self.limits.head_bytes and self._head_size() > self.limits.head_bytes:
+            self._refuse_head()
+            return
+        self._reading, self._received = "body", 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a message."""
+        self._reading, self._received = "", 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    # -- refusing ------------------------------------------------------------------------------------------------------
+
+    def handle_websocket_upgrade(self) -> None:
+        """From here on another protocol has the connection."""
+        self._reading = ""
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        self._refuse(400, "malformed_request", msg)
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, "head_too_large", f"a request's head has at most {self.limits.head_bytes} bytes")
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timed = (self._messages, self._reading)
+        if self._reading:
+            seconds = self.limits.head_seconds if self._reading == "head" else self.limits.body_seconds
+            self._timer = self.loop.call_later(seconds, self._too_late)
+
+    def _too_late(self) -> None:
+        if self._messages == 0:  # nothing was asked for, so there is nothing to answer
+            self.transport.close()
+        else:
+            self._refuse(408, "too_slow", f"the {self._reading} of the request did not come in time")
+
+    def _refuse(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        """Answer by a problem document, and end the connection; without a word when an answer is being sent."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused, self._reading = True, ""
+        self._set_timer()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or len(self.pipeline) > 0 or cycle.scope is not self.scope:
+                self.transport.abort()
+                return
+        self.transport.write(_problem(status, code, detail, headers or {}))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+
+def _problem(status: int, code: str, detail: str, headers: Mapping[str, str]) -> bytes:
+    document = {
+        "type": f"urn:ludoteca:problem:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+        "instance": "",
+        "code": code,
+        "trace_id": secrets.token_hex(16),
+    }
+    body = to_json(document)
+    fields = [*HEADERS, *headers.items(), ("content-type", MEDIA_TYPE), ("content-length", str(len(body)))]
+    lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in [*fields, ("connection", "close")])
+    return STATUS_LINE[status] + lines.encode() + b"\r\n" + body

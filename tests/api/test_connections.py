@@ -1,0 +1,247 @@
+"""Connections over real sockets: who says little, slowly or too much is refused, and holds nothing up."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import orjson
+import pytest
+import uvicorn
+from fastapi import APIRouter, Request
+
+from api.app import gateway
+from api.auth import EVERYBODY
+from api.fields import Body, Prose
+from runtime.processes.connections import Limits
+from runtime.processes.servers import config_of
+from tests.api.tiny import services
+
+SHORT, PATIENCE = 0.2, 30
+GET = b"GET /api/v1/things HTTP/1.1\r\nHost: shop\r\n"
+POST = b"POST /api/v1/things HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class Thing(Body):
+    text: Prose = ""
+
+
+def things() -> APIRouter:
+    router = APIRouter(dependencies=[EVERYBODY])
+
+    @router.get("/api/v1/things")
+    async def show() -> str:
+        return "shown"
+
+    @router.post("/api/v1/things")
+    async def make(body: Thing) -> int:
+        return len(body.text)
+
+    @router.post("/api/v1/deaf")
+    async def ignore(request: Request) -> str:
+        return "not read"
+
+    return router
+
+
+@dataclass
+class Client:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, bytes, bytes]:
+        """Status, head and body of the next answer."""
+        async with asyncio.timeout(PATIENCE):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line)
+            return int(head.split()[1]), head.lower(), await self.reader.readexactly(length)
+
+    async def ended(self) -> bool:
+        """Whether the server ends the connection without another word."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                return await self.reader.read() == b""
+            except ConnectionResetError:
+                return True
+
+
+class Server:
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.clients: list[Client] = []
+
+    async def connect(self, data: bytes = b"") -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        await client.send(data)
+        return client
+
+
+@asynccontextmanager
+async def serving(**limits: float) -> AsyncIterator[Server]:
+    """Things, served as `ludoteca api` does."""
+    config = config_of(gateway(services(), [things()]), "127.0.0.1", 0, Limits(**limits))
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        clients = Server(listening.getsockname()[1])
+        try:
+            yield clients
+        finally:
+            for client in clients.clients:
+                client.writer.close()
+            server.should_exit = True
+            await task
+
+
+def code(answer: tuple[int, bytes, bytes]) -> tuple[int, str]:
+    status, head, body = answer
+    assert b"application/problem+json" in head
+    assert b"x-content-type-options: nosniff" in head
+    assert b"connection: close" in head
+    return status, orjson.loads(body)["code"]
+
+
+# -- too much ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET + b"X: " + b"x" * 70_000,
+        GET + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
+        GET + b"X: " + b"x" * 5_000_000,
+        GET + b"X: y\r\n" * 20_000 + b"\r\n",
+        b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n",
+        POST + b"X: " + b"x" * 70_000 + b"\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+    ids=["unfinished", "whole", "millions", "many", "path", "with a body"],
+)
+async def test_a_head_over_64_kib_is_refused(head: bytes) -> None:
+    async with serving() as server:
+        client = await server.connect()
+        sending = asyncio.create_task(client.send(head))
+
+        assert code(await client.answer()) == (431, "head_too_large")
+        assert await client.ended()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert (await (await server.connect(GET + b"\r\n")).answer())[0] == 200
+
+
+async def test_a_head_of_nearly_64_kib_is_taken_however_long_its_body_is() -> None:
+    async with serving() as server:
+        text = b'{"text": "' + b"x" * 15_000 + b'"}' + b" " * 900_000
+        length = b"Content-Length: %d\r\n\r\n" % len(text)
+        client = await server.connect(POST + b"X: " + b"x" * 60_000 + b"\r\n" + length + text)
+        assert await client.answer() != (200, b"", b"")
+        await client.send(GET + b"X: " + b"x" * 60_000 + b"\r\n\r\n")
+        assert (await client.answer())[0] == 200
+
+
+async def test_a_body_that_nobody_reads_does_not_go_on_for_ever() -> None:
+    async with serving(message_bytes=100_000) as server:
+        client = await server.connect(b"POST /api/v1/deaf HTTP/1.1\r\nHost: shop\r\n" + CHUNKED)
+        status, _, _ = await client.answer()
+        sending = asyncio.create_task(client.send(b"200000\r\n" + b"x" * 0x200000))
+
+        assert status == 200
+        assert await client.ended()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+        POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        GET + b"X: \x00\r\n\r\n",
+        GET + b"X y\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_told_so(request_: bytes) -> None:
+    async with serving() as server:
+        client = await server.connect(request_)
+
+        assert code(await client.answer()) == (400, "malformed_request")
+        assert await client.ended()
+
+
+# -- too slow ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_head_that_does_not_come_in_time_is_refused_however_often_some_of_it_comes() -> None:
+    async with serving(head_seconds=SHORT) as server:
+        client = await server.connect(GET)
+
+        async def drip() -> None:
+            while True:
+                await client.send(b"X: y\r\n")
+                await asyncio.sleep(SHORT / 10)
+
+        dripping = asyncio.create_task(drip())
+        assert code(await client.answer()) == (408, "too_slow")
+        assert await client.ended()
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
+
+
+async def test_a_body_that_does_not_come_in_time_is_refused() -> None:
+    async with serving(body_seconds=SHORT) as server:
+        for request in (POST + b"Content-Length: 20\r\n\r\n{", POST + CHUNKED + b"1\r\n{\r\n"):
+            client = await server.connect(request)
+
+            assert code(await client.answer()) == (408, "too_slow")
+            assert await client.ended()
+
+
+async def test_a_connection_that_says_nothing_is_closed() -> None:
+    async with serving(head_seconds=SHORT) as server:
+        assert await (await server.connect()).ended()
+
+
+async def test_a_connection_that_is_kept_has_as_long_for_each_request() -> None:
+    async with serving(head_seconds=SHORT, body_seconds=SHORT) as server:
+        client = await server.connect()
+        for _ in range(4):
+            await client.send(GET)
+            await asyncio.sleep(SHORT / 2)
+            await client.send(b"\r\n")
+            assert (await client.answer())[0] == 200
+            await client.send(POST + b"Content-Length: 2\r\n\r\n{")
+            await asyncio.sleep(SHORT / 2)
+            await client.send(b"}")
+            assert (await client.answer())[0] == 200
+
+
+async def test_requests_in_one_piece_are_answered_in_order() -> None:
+    async with serving(head_seconds=SHORT) as server:
+        client = await server.connect((GET + b"\r\n") * 3 + GET)
+        assert [(await client.answer())[0] for _ in range(3)] == [200, 200, 200]
+        assert code(await client.answer()) == (408, "too_slow")
+
+
+# -- too many ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_too_many_is_refused_and_those_before_it_are_served() -> None:
+    async with serving(connections=3) as server:
+        first = [await server.connect(GET + b"\r\n") for _ in range(3)]
+        assert [(await client.answer())[0] for client in first] == [200, 200, 200]
+
+        fourth = await (await server.connect(GET + b"\r\n")).answer()
+        assert code(fourth) == (503, "too_many_connections")
+        assert b"retry-after: 1" in fourth[1]
+        await first[0].send(GET + b"\r\n")
+        assert (await first[0].answer())[0] == 200
