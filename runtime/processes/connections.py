@@ -113,6 +113,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     # -- refusing ------------------------------------------------------------------------------------------------------
 
+    def _should_upgrade(self) -> bool:
+        """Whether it is to be a WebSocket: RFC 6455 knows only those that begin by GET. A body would never be read."""
+        return self.parser.get_method() == b"GET" and super()._should_upgrade()
+
     def handle_websocket_upgrade(self) -> None:
         """From here on another protocol has the connection."""
         self._reading = ""
@@ -153,14 +157,15 @@ class BoundedHttp(HttpToolsProtocol):
             if cycle.response_started or len(self.pipeline) > 0 or cycle.scope is not self.scope:
                 self.transport.abort()
                 return
-        self.transport.write(_problem(status, code, detail, headers or {}))
+        self.transport.write(refusal(status, code, detail, headers or {}))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
 
-def _problem(status: int, code: str, detail: str, headers: Mapping[str, str]) -> bytes:
+def refusal(status: int, code: str, detail: str, headers: Mapping[str, str]) -> bytes:
+    """An answer that ends a connection: a problem document, as HTTP has it on the wire."""
     document = {
         "type": f"urn:ludoteca:problem:{code}",
         "title": code.replace("_", " ").capitalize(),

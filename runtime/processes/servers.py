@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from projections.reacting import register_reactors
-from runtime.processes.connections import Limits, bounded
+from runtime.processes.connections import Limits, bounded, refusal
 from runtime.settings import Settings
 from runtime.wiring import open_core, open_queues
 
@@ -83,6 +83,13 @@ def config_of(app: FastAPI, host: str, port: int, limits: Limits = USUAL_LIMITS)
 
 class WebSocket(WebSocketsSansIOProtocol):
     """Hangs up on who is not there any more. A transport's `close` alone waits until all that was written is taken."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came. A handshake that is none is answered: it came whole, and nothing would follow."""
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(refusal(400, "malformed_request", "that begins no WebSocket", {}))
+            self.transport.close()
 
     def keepalive_timeout(self) -> None:
         """No answer to a ping."""

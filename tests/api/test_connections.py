@@ -178,6 +178,17 @@ async def test_what_is_no_http_is_told_so(request_: bytes) -> None:
         assert await client.ended()
 
 
+async def test_only_a_get_begins_a_websocket() -> None:
+    async with serving(body_seconds=SHORT) as server:
+        upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        asked = await server.connect(POST + upgrade + b"Content-Length: 2\r\n\r\n{}")
+        assert (await asked.answer())[0] == 422  # answered, without what stands where the other protocol would begin
+        keyless = await server.connect(GET + upgrade + b"Sec-WebSocket-Version: 13\r\n\r\n")
+        assert (await keyless.answer())[0] == 400
+        with_body = await server.connect(GET + upgrade + b"Content-Length: 200000\r\n\r\n")
+        assert (await with_body.answer())[0] == 400
+
+
 # -- too slow ----------------------------------------------------------------------------------------------------------
 
 
