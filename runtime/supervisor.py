@@ -21,6 +21,7 @@ import httpx
 
 from adapters.embedded_postgres import EmbeddedPostgres
 from runtime.bootstrap import FirstStart, prepare
+from runtime.home import open_home
 from runtime.instance import remember_servers
 from runtime.migrate import migrate
 from runtime.settings import Settings
@@ -88,7 +89,7 @@ def _die_with_parent() -> None:
 
 def run(settings: Settings) -> int:
     """Start everything, print where to click, and run until told to stop; returns the exit code. Raises CannotStart."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    open_home(settings.home)
     stopping = _Stopping()
     with ExitStack() as stack:
         stack.enter_context(_only_instance(settings.home))

@@ -94,6 +94,7 @@ def fiscal() -> None:
     [bold]Example[/bold]
       LUDOTECA_FISCAL_PORT=10000 ludoteca fiscal
     """
+    from runtime.home import open_home
     from runtime.logs import configure
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_fiscal
@@ -101,6 +102,7 @@ def fiscal() -> None:
 
     settings = Settings()
     configure(settings, process="fiscal")
+    open_home(settings.home)
     run_until_stopped(serve_fiscal(settings))
 
 
@@ -123,6 +125,7 @@ def relay() -> None:
 
 def _prepared(process: str) -> "tuple[Settings, str]":
     """Settings, and the URL of a database that answers and has this program's schema."""
+    from runtime.home import open_home
     from runtime.instance import running_database_url
     from runtime.logs import configure
     from runtime.migrate import migrate
@@ -130,6 +133,7 @@ def _prepared(process: str) -> "tuple[Settings, str]":
 
     settings = Settings()
     configure(settings, process=process)
+    open_home(settings.home)
     url = running_database_url(settings)
     migrate(url)
     return settings, url

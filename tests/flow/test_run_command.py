@@ -59,6 +59,14 @@ def test_it_prints_where_to_click_and_a_login_that_works(ordinary: Run) -> None:
     assert answer.status_code == 200, answer.text
 
 
+def test_its_home_and_all_that_is_in_it_is_closed_to_others(ordinary: Run) -> None:
+    ordinary.shop.http().post("/api/v1/users", json={"email": "a@example.com", "password": PASSWORD, "name": "Ann"})
+    mails = eventually(lambda: list((ordinary.home / "mail").glob("*.eml")), bool)
+    found = [ordinary.home, *(path for path in ordinary.home.rglob("*") if path.exists())]
+    assert {"provider.sqlite3", "payment-webhook.txt", mails[0].name} <= {path.name for path in found}
+    assert [path for path in found if path.stat().st_mode & 0o077] == []
+
+
 def test_without_the_sample_the_catalog_is_empty(ordinary: Run) -> None:
     assert ordinary.shop.http().get("/api/v1/games").json()["items"] == []
 

@@ -1,0 +1,43 @@
+"""HOME: an instance's own folder. Its keys, mails, logs and books are for the user alone whom the instance runs as."""
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+OTHERS = 0o077
+"""The rights of everybody but the owner."""
+
+
+def open_home(home: Path) -> None:
+    """Make HOME, if it is not there, and keep others out: of what is there, and of all that this process and those that
+    it starts are going to make."""
+    os.umask(OTHERS)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in _open_to_others(home):
+        try:
+            path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~OTHERS)
+        except PermissionError:
+            log.warning("%s belongs to somebody else, and is open to others", path)
+        except FileNotFoundError:  # another process has just moved it to its place
+            continue
+
+
+def _open_to_others(folder: Path) -> Iterator[Path]:
+    """What others may enter or read: the folder, and what is in it. Into what is closed nobody comes, nor do we."""
+    mode = folder.lstat().st_mode
+    if mode & stat.S_ISVTX:  # /tmp and its like are everybody's, also when somebody makes them their HOME
+        log.warning("%s is everybody's folder: choose another LUDOTECA_HOME", folder)
+        return
+    for entry in os.scandir(folder):
+        info = entry.stat(follow_symlinks=False)
+        if info.st_mode & OTHERS and not entry.is_symlink():
+            if entry.is_dir():
+                yield from _open_to_others(Path(entry.path))
+            else:
+                yield Path(entry.path)
+    if mode & OTHERS:
+        yield folder
