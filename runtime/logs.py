@@ -2,10 +2,13 @@
 
 import logging
 import sys
+from io import StringIO
+from typing import TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from adapters.text_log import one_line
 from runtime.settings import Settings
 
 _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stripe")
@@ -75,12 +78,29 @@ def _without_colour_codes(_logger: WrappedLogger, _method: str, event: EventDict
     return event
 
 
+def _without_control_characters(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What strangers sent stays in its line: a path with a line break is no entry of its own. JSON sees to it."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = one_line(value)
+    return event
+
+
+def _indented_traceback(to: TextIO, exc_info: ExcInfo) -> None:
+    """A traceback of which no line, whatever the exceptions say, looks like an entry of the log."""
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    lines = text.getvalue().strip().splitlines()
+    to.write("".join(f"\n    {one_line(line)}" for line in lines))
+
+
 def _rendering(settings: Settings) -> list[Processor]:
     """The last steps. Tracebacks are plain: those that show local variables would show secrets."""
     if settings.log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     return [
+        _without_control_characters,
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
-        )
+            colors=sys.stderr.isatty(), exception_formatter=_indented_traceback, pad_event_to=0
+        ),
     ]

@@ -74,3 +74,22 @@ def test_a_traceback_shows_no_local_variables(
     logged = capsys.readouterr().err
     assert logged.count("ValueError: 8") == 2
     assert "hunter22" not in logged
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_what_strangers_send_forges_no_line(
+    log_format: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LUDOTECA_LOG_FORMAT", log_format)
+    logs.configure(Settings())
+    forged = "/x\n2026-01-01T00:00:00Z [info] all is well\r\x1b[2J\u2028\x85!"
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        logging.getLogger("api.problems").exception("GET %s failed", forged)
+    structlog.get_logger("x").warning(forged, path=forged)
+    lines = capsys.readouterr().err.split("\n")
+
+    assert not [line for line in lines if line.startswith("2026-01-01")]
+    assert not [line for line in lines if {"\r", "\x1b", "\u2028", "\x85"} & set(line)]
+    assert len([line for line in lines if "all is well" in line]) >= 2
