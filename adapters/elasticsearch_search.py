@@ -152,7 +152,8 @@ def _candidates(lookup: Lookup) -> dict[str, Any]:
     boosts: list[Query] = [
         {"constant_score": {"filter": begins, "boost": 8}},
         {"constant_score": {"filter": _strict(typed), "boost": 8}},
-        {"constant_score": {"filter": {"term": {"canonical": typed.canonical}}, "boost": 30}},
+        {"constant_score": {"filter": {"term": {"canonical": typed.canonical}}, "boost": 500}},
+        {"constant_score": {"filter": {"term": {"text": typed.text}}, "boost": 1000}},
     ]
     query: Query = {"bool": {"filter": _counts(lookup), "should": [*shares, *boosts], "minimum_should_match": 1}}
     rank: Query = {"field_value_factor": {"field": "rank"}}

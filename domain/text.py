@@ -5,6 +5,9 @@ it is never shown, mailed or sold in the text's place. Sources: UAX #9 (bidirect
 stream-safe text), UAX #44 (Default_Ignorable_Code_Point).
 """
 
+import html
+import html.entities
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -29,6 +32,9 @@ _BLANK_SIGNS = frozenset("\u2800\U0001d159")
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f")
 """Explicit bidirectional controls: left open, they reorder what stands after the text on a page or in a mail. The
 implicit marks (U+200E, U+200F, U+061C) do not, and are allowed."""
+
+ENTITY = r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});"
+_ENTITY = re.compile(ENTITY)
 
 
 def is_visible(text: str) -> bool:
@@ -75,6 +81,12 @@ def comparison_key(text: str) -> str:
     return " ".join(folded.split())
 
 
+def unescaped(text: str) -> str:
+    """The text with HTML entities as what they stand for, once: `&amp;amp;` is `&amp;`. An entity has its semicolon,
+    unlike for a browser, which would read `Rock &parade` as `Rock ¶de`."""
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]) if _is_entity(entity[1]) else entity[0], text)
+
+
 def check_text(field: str, text: str, longest: int, *, optional: bool = False) -> None:
     """Raises Invalid(f"invalid_{field}") unless there is something to see in its 1 to `longest` characters, and it
     leaves the order of other texts alone. An optional one may be empty."""
@@ -105,6 +117,10 @@ def reorders(text: str) -> bool:
 def breaks_line(text: str) -> bool:
     """Whether it holds a control character or a line separator."""
     return any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text)
+
+
+def _is_entity(name: str) -> bool:
+    return name[0] == "#" or name + ";" in html.entities.html5
 
 
 def _is_seen(character: str) -> bool:

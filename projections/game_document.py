@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.search_text import SearchText, folded, take_apart
+from projections.search_text import SearchText, bounded, folded, take_apart
 
 EVERYWHERE = "*"
 """The region whose price holds wherever a game has none of its own."""
@@ -62,7 +62,7 @@ class Derived(msgspec.Struct, frozen=True):
 
 def filter_key(field: str, value: str) -> str:
     """How a field's value stands in `Derived.filters`: two spellings that fold alike are one."""
-    return f"{field}:{folded(value)[:200]}"
+    return bounded(f"{field}:{folded(value)}")
 
 
 def region_key(region: str) -> str:

@@ -106,7 +106,7 @@ def _filter(field: str, value: str) -> str:
 class Games(Projection[GameRow]):
     """Every game by its id, drafts and retired ones too."""
 
-    name, version, row = "games", 1, GameRow
+    name, version, row = "games", 2, GameRow
 
     @on(GameCreated)
     def created(self, rows: Rows[GameRow], event: GameCreated, env: Envelope) -> None:

@@ -152,8 +152,13 @@ def _storable(text: str) -> str:
 
 
 def _tsvector(lexemes: Sequence[str]) -> str:
-    """The text form, for COPY. Lexemes are letters, digits and our signs: nothing to escape."""
-    return " ".join(f"'{lexeme}'" for lexeme in lexemes)
+    """The text form, for COPY."""
+    return " ".join(map(quoted, lexemes))
+
+
+def quoted(lexeme: str) -> str:
+    """A lexeme as PostgreSQL reads it in a tsvector or tsquery."""
+    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _upsert_statement(table: str) -> Composed:

@@ -4,33 +4,23 @@ The engines only look up what is made here, so none of them needs an accent filt
 Whoever changes what a title is taken apart into must rebuild the index: raise TEXT_VERSION.
 """
 
-import html
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import msgspec
 
-TEXT_VERSION = 1
+from domain.text import comparison_key
+from projections.title_words import symbols, words
+
+TEXT_VERSION = 2
 """Part of the version of every search index."""
 
 MAX_TITLE = 300
 """Characters of a title that are searchable."""
 
-MAX_WORD = 64
-"""Characters of a word that are searchable."""
+MAX_KEY_BYTES = 256
+"""Of a lexeme or key. PostgreSQL writes a lexeme of over 2,046 bytes without a word, and cannot read it again."""
 
-_DROPPED = frozenset("™®©℠℗’‘ʼ`´'＇")
-_SPELLED_OUT = str.maketrans(
-    {"ø": "o", "đ": "d", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "&": " and ", "×": "x"}
-)
-_IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_WORD = re.compile(
-    r"(?<![^\W_])(?:[^\W\d_]\.){2,}(?:[^\W\d_](?![^\W_]))?"  # an abbreviation with dots is one word: S.T.A.L.K.E.R.
-    rf"|[{_IDEOGRAPH}]"
-    rf"|[^\W_{_IDEOGRAPH}]+"
-)
 _ROMAN = re.compile(r"(?=[ivx])(x{0,3})(ix|iv|v?i{0,3})")
 _ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10}
 _INNER_SYLLABLE = re.compile(r"(?<=.{3})[bcdfghjklmnpqrstvwxz](?=[aeiouyrl])")
@@ -41,21 +31,13 @@ _ADD_ON = re.compile(
 )
 
 
-class Word(msgspec.Struct, frozen=True):
-    """A folded word, and where it stands in the text that it was read from (`text[start:end]`)."""
-
-    text: str
-    start: int
-    end: int
-
-
 class SearchText(msgspec.Struct, frozen=True):
     """A title, taken apart.
 
     `text` and `canonical` are its folded words joined by spaces, the latter with Roman numerals as digits. `lexemes`
     are what a strict query matches, `keys` what a loose one counts; both mark what is not a plain word or trigram with
-    a sign: `+joined`, `=initials`, `~one letter left out`. `trigrams` is how many of the keys are trigrams. `rank` is
-    1 for a game, less for an add-on.
+    a sign: `+joined`, `=initials`, `~one letter left out`, `!signs`. `trigrams` is how many of the keys are trigrams.
+    `rank` is 1 for a game, less for an add-on.
     """
 
     text: str
@@ -66,39 +48,26 @@ class SearchText(msgspec.Struct, frozen=True):
     rank: float
 
 
-def plain(title: str) -> str:
-    """A title without the HTML entities that catalogues carry, even doubly escaped."""
-    return html.unescape(html.unescape(title))
-
-
-@cache
-def _fold_character(character: str) -> str:
-    if character in _DROPPED:
-        return ""
-    folded = unicodedata.normalize("NFKC", character).casefold().translate(_SPELLED_OUT)
-    decomposed = unicodedata.normalize("NFKD", folded)
-    return unicodedata.normalize("NFC", "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f"))
-
-
-def words_with_places(text: str) -> list[Word]:
-    """The folded words of a text, each with its place in that very text."""
-    pieces = [_fold_character(character) for character in text]
-    origin = [place for place, piece in enumerate(pieces) for _ in piece]
-    return [
-        Word(match.group().replace(".", "")[:MAX_WORD], origin[match.start()], origin[match.end() - 1] + 1)
-        for match in _WORD.finditer("".join(pieces))
-    ]
-
-
-def words(text: str) -> list[str]:
-    """The folded words of a text: no case, no accents, no apostrophes or trademark signs, `&` as `and`."""
-    return [word.text for word in words_with_places(unicodedata.normalize("NFC", plain(text)))]
-
-
 def folded(text: str) -> str:
-    """The folded words joined by spaces: equal for texts that people hold for the same. A text of signs only
-    stays as it is, so that it can be the key of a filter."""
-    return " ".join(words(text)) or "".join(filter(str.isprintable, text.strip().casefold()))
+    """The folded words joined by spaces, and the symbols beside them: equal for texts that people hold for the same.
+    `C++` is not `C`, but `RPG` is `rpg`."""
+    return " ".join([*words(text), *symbols(text)])
+
+
+def as_read(text: str) -> str:
+    """Equal for texts that differ in nothing but case, width and blanks: accents and signs count."""
+    return comparison_key(text)
+
+
+def bounded(key: str) -> str:
+    """A lexeme or key, cut where it is longer than the engines should hold."""
+    encoded = key.encode()
+    return key if len(encoded) <= MAX_KEY_BYTES else encoded[:MAX_KEY_BYTES].decode(errors="ignore")
+
+
+def lexeme(word: str) -> str:
+    """A word as a lexeme. One of signs is marked, so that it begins nothing else: `!♥`."""
+    return bounded(word if word[:1].isalnum() else "!" + word)
 
 
 def _number(word: str) -> str | None:
@@ -177,17 +146,19 @@ def is_add_on(text: str) -> bool:
 
 def take_apart(title: str) -> SearchText:
     """All that the engines keep of a title."""
-    found = words(title[:MAX_TITLE])
+    found = words(title[:MAX_TITLE], MAX_TITLE)
     numbered = canonical(found)
-    joined = {"+" + word for word in joins(found) | joins(numbered)}
-    abbreviated = {"=" + word for word in abbreviations(found) | abbreviations(numbered)}
+    joined = {bounded("+" + word) for word in joins(found) | joins(numbered)}
+    abbreviated = {bounded("=" + word) for word in abbreviations(found) | abbreviations(numbered)}
+    shortened = {bounded("~" + word) for word in deletions(numbered)}
     pieces = trigrams(numbered)
     text = " ".join(found)
+    plain = map(lexeme, [*found, *numbered, *symbols(title[:MAX_TITLE])])
     return SearchText(
         text=text,
         canonical=" ".join(numbered),
-        lexemes=sorted({*found, *numbered, *joined, *abbreviated}),
-        keys=[*pieces, *sorted(joined | abbreviated | {"~" + word for word in deletions(numbered)})],
+        lexemes=sorted({*plain, *joined, *abbreviated}),
+        keys=[*pieces, *sorted(joined | abbreviated | shortened)],
         trigrams=len(pieces),
         rank=0.7 if is_add_on(text) else 1.0,
     )

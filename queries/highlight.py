@@ -1,33 +1,32 @@
 """Which words of a title answer what was typed: for the highlight, and for the did-you-mean."""
 
 import html
-import unicodedata
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from rapidfuzz.distance import OSA
 
-from projections.search_text import Word, canonical, compounds, initials, plain, words_with_places
+from projections.search_text import canonical, compounds, initials
+from projections.title_words import Word, words_with_places
 
 
 def highlight(title: str, typed: Sequence[str]) -> str:
-    """The title as HTML, the words that match what was typed within `<em></em>`."""
-    text = unicodedata.normalize("NFC", plain(title))
-    title_words = words_with_places(text)
+    """The title as HTML, the words that match what was typed within `<em></em>`; nothing else of it is changed."""
+    title_words = words_with_places(title)
     shown, done = [], 0
     for place in sorted(_matching(title_words, typed)):
         word = title_words[place]
         if word.start >= done:
-            shown += [html.escape(text[done : word.start]), f"<em>{html.escape(text[word.start : word.end])}</em>"]
+            shown += [html.escape(title[done : word.start]), f"<em>{html.escape(title[word.start : word.end])}</em>"]
             done = word.end
-    return "".join(shown) + html.escape(text[done:])
+    return "".join(shown) + html.escape(title[done:])
 
 
 def correction(title: str, typed: Sequence[str]) -> str | None:
     """What was typed as the title spells it: the run of its words that is nearest. None when that changes nothing, or
     when what was typed is too far from any (`wicher 3` → `witcher 3`)."""
     query = " ".join(typed)
-    plain_words = [word.text for word in words_with_places(unicodedata.normalize("NFC", plain(title)))]
+    plain_words = [word.text for word in words_with_places(title)]
     runs = {
         " ".join(spelling[start:end])
         for spelling in (plain_words, canonical(plain_words))

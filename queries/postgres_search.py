@@ -10,13 +10,14 @@ from psycopg.sql import Literal as Constant
 from psycopg_pool import AsyncConnectionPool
 
 from projections.game_document import GameDocument
-from projections.postgres_search import decode_documents, fetch_statement, keys_table
+from projections.postgres_search import decode_documents, fetch_statement, keys_table, quoted
 from queries.ranking import Candidate
 from queries.search_port import (
     FACET_VALUES,
     LOOSE_SHARE,
     MAX_CANDIDATES,
     PRICE_STEPS,
+    Alternative,
     EngineName,
     Facets,
     FacetValue,
@@ -52,6 +53,9 @@ loose AS (
     SELECT id FROM shares JOIN {table} d USING (id) WHERE {counts}
     ORDER BY share * rank / (1 + 0.012::float8 * trigrams) DESC LIMIT {limit}
 ),
+exact AS (
+    SELECT id FROM {table} d WHERE text = %(text)s AND {counts} ORDER BY title <> %(query)s, id LIMIT {limit}
+),
 begun AS (
     SELECT id FROM {table} d
     WHERE canonical >= %(canonical)s AND canonical < %(canonical)s || chr(1114111) AND {counts}
@@ -61,7 +65,7 @@ strict AS (
     SELECT id FROM {table} d WHERE {strict} AND {counts} ORDER BY rank DESC, length(canonical) LIMIT {limit}
 )
 SELECT id, title, text, canonical, rank, {strict}, document FROM {table} d
-WHERE id IN (SELECT id FROM loose UNION SELECT id FROM begun UNION SELECT id FROM strict)
+WHERE id IN (SELECT id FROM exact UNION SELECT id FROM loose UNION SELECT id FROM begun UNION SELECT id FROM strict)
 """
 )
 
@@ -210,17 +214,20 @@ def _parameters(lookup: Lookup) -> Parameters:
             "trigram": [True] * len(lookup.typed.trigrams) + [False] * len(lookup.typed.other_keys),
             "shares": None if _is_narrowed(lookup) else MOST_SHARES,
             "canonical": lookup.typed.canonical,
+            "text": lookup.typed.text,
+            "query": lookup.typed.query,
             "strict": _tsquery(lookup.typed),
         }
     return parameters
 
 
 def _tsquery(typed: Typed) -> str:
-    """Lexemes are letters, digits and our signs: quoted, there is nothing to escape."""
-    groups = (
-        " | ".join(f"'{each.lexeme}'{':*' if each.unfinished else ''}" for each in group) for group in typed.strict
-    )
+    groups = (" | ".join(map(_tsquery_part, group)) for group in typed.strict)
     return " & ".join(f"({group})" for group in groups)
+
+
+def _tsquery_part(alternative: Alternative) -> str:
+    return quoted(alternative.lexeme) + (":*" if alternative.unfinished else "")
 
 
 def _found(candidates: list[Any], counts: list[tuple[str, str, int]]) -> Found:

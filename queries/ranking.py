@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from rapidfuzz.distance import OSA
 
-from projections.search_text import canonical, compounds, initials, trigrams
+from projections.search_text import as_read, canonical, compounds, initials, trigrams
 
 FAR = 99.0
 """The cost of what does not match at all."""
@@ -53,17 +53,29 @@ class Ranked(msgspec.Struct, frozen=True):
     cost: float
 
 
-def ranked(words: Sequence[str], candidates: Sequence[Candidate]) -> list[Ranked]:
-    """The candidates, best first, without those that are too far from what was typed."""
+def ranked(words: Sequence[str], candidates: Sequence[Candidate], query: str = "") -> list[Ranked]:
+    """The candidates, best first, without those that are too far from what was typed: the words, read from the query.
+    A title that was typed exactly comes first."""
     typed, numbered = tuple(words), tuple(canonical(words))
     found = [Ranked(candidate, _candidate_cost(typed, numbered, candidate)) for candidate in candidates]
     points = _points(numbered, found)
+    points |= {each.game_id: -FAR * (1 + alike) for each in candidates if (alike := _alike(query, typed, each))}
     order = sorted(found, key=lambda each: (points[each.candidate.game_id], each.candidate.game_id))
     nearest = min((each.cost for each in found), default=FAR)
     if nearest == 0:  # whatever speaks for the others, nothing is mistyped in the first
         best = next(each for each in order if each.cost <= AFTER_THE)
         order = [best, *(each for each in order if each is not best)]
     return _near_enough(order, nearest, sum(map(len, words)))
+
+
+def _alike(query: str, typed: tuple[str, ...], candidate: Candidate) -> int:
+    """How exactly a title was typed: 3, letter by letter; 2, but for case and width; 1, but for accents and signs; 0,
+    not so."""
+    if query.strip() == candidate.title.strip():
+        return 3
+    if as_read(query) == as_read(candidate.title):
+        return 2
+    return int(" ".join(typed) == candidate.text)
 
 
 def _points(typed: tuple[str, ...], found: Sequence[Ranked]) -> dict[UUID, float]:

@@ -10,7 +10,6 @@ from uuid import UUID
 import msgspec
 
 from projections.game_document import EVERYWHERE, DocumentPrice, GameDocument, derive, filter_key, price_in, region_key
-from projections.search_text import plain
 from queries.highlight import correction, highlight
 from queries.ranking import Ranked, ranked
 from queries.search_port import (
@@ -130,7 +129,7 @@ class GameSearch:
             return SearchResult([], 0, Facets(), None, self._index.name, None)
         words = lookup.typed.words if lookup.typed else []
         found = await self._index.find(lookup)
-        best = ranked(words, found.candidates)
+        best = ranked(words, found.candidates, query.q)
         if not found.total:
             return self._inexact(query, cursor, words, best, found)
         first = [each.candidate.game_id for each in best] if query.sort == "relevance" else []
@@ -157,8 +156,8 @@ class GameSearch:
         if typed is None:
             return []
         candidates = await self._index.suggest(Lookup(typed=typed))
-        titles = {each.candidate.text: each.candidate for each in reversed(ranked(typed.words, candidates))}
-        return [Title(each.game_id, plain(each.title)) for each in reversed(titles.values())][:limit]
+        titles = {each.candidate.text: each.candidate for each in reversed(ranked(typed.words, candidates, prefix))}
+        return [Title(each.game_id, each.title) for each in reversed(titles.values())][:limit]
 
     async def _page(
         self, query: SearchQuery, lookup: Lookup, first: list[UUID], rest: int, cursor: _Cursor

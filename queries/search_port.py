@@ -12,11 +12,12 @@ from uuid import UUID
 import msgspec
 
 from projections.game_document import GameDocument
-from projections.search_text import canonical, deletions, joins, trigrams, words
+from projections.search_text import MAX_TITLE, bounded, canonical, deletions, joins, lexeme, trigrams
+from projections.title_words import words
 from queries.ranking import Candidate
 
-MAX_QUERY = 200
-"""Characters of a query that are looked at."""
+MAX_QUERY = MAX_TITLE
+"""Characters of a query that are looked at: a title that is typed whole is found by that."""
 
 MAX_WORDS = 24
 """Words of a query that are looked at."""
@@ -49,9 +50,12 @@ class Typed(msgspec.Struct, frozen=True):
     """What somebody typed, taken apart to match `SearchText`.
 
     A game matches strictly when it has one alternative of every group of `strict`. It may be meant when it shares
-    enough `trigrams`, or one of the rarer `other_keys`, or starts with `canonical`.
+    enough `trigrams`, or one of the rarer `other_keys`, or starts with `canonical`. One whose `SearchText.text` is
+    `text` has been typed whole, and one whose title is `query` letter by letter. `words` are those that are looked for.
     """
 
+    query: str
+    text: str
     words: list[str]
     canonical: str
     trigrams: list[str]
@@ -152,8 +156,9 @@ class GameIndex(Protocol):
 
 
 def read_typed(query: str) -> Typed | None:
-    """Take a query apart. None when it holds no word at all, only blanks or signs."""
-    found = words(query[:MAX_QUERY])[:MAX_WORDS]
+    """Take a query apart. None when there is nothing to see in it."""
+    whole = words(query[:MAX_QUERY], MAX_TITLE)
+    found = whole[:MAX_WORDS]
     if not found:
         return None
     numbered = canonical(found)
@@ -161,13 +166,15 @@ def read_typed(query: str) -> Typed | None:
     word_end = numbered[-1][-2:] + "_"  # the last word may go on
     together = joins(found) | joins(numbered)
     return Typed(
+        query="".join(each for each in query[:MAX_QUERY] if each != "\0" and not "\ud800" <= each <= "\udfff").strip(),
+        text=" ".join(whole),
         words=found,
         canonical=" ".join(numbered),
         trigrams=[piece for piece in pieces if piece != word_end] or pieces,
         other_keys=sorted(
-            {"=" + word for word in {*found, *numbered, *together}}
-            | {"+" + word for word in {*found, *together} if len(word) > 3}
-            | {"~" + word for word in deletions(numbered)}
+            {bounded("=" + word) for word in {*found, *numbered, *together}}
+            | {bounded("+" + word) for word in {*found, *together} if len(word) > 3}
+            | {bounded("~" + word) for word in deletions(numbered)}
             | ({word_end} & set(pieces))
         ),
         strict=[
@@ -178,8 +185,9 @@ def read_typed(query: str) -> Typed | None:
 
 
 def _alternatives(word: str, number: str, *, last: bool) -> list[Alternative]:
-    found = [Alternative(word, unfinished=last), Alternative("+" + word, unfinished=last and len(word) > 3)]
-    found += [Alternative("=" + word)] if len(word) > 1 else []
+    joined = Alternative(bounded("+" + word), unfinished=last and len(word) > 3)
+    found = [Alternative(lexeme(word), unfinished=last), joined]
+    found += [Alternative(bounded("=" + word))] if len(word) > 1 else []
     return [*found, Alternative(number)] if number != word else found
 
 

@@ -9,9 +9,9 @@ from commands.bus import IMPORTER
 from domain.catalog import Listing, Price
 from domain.errors import Invalid, Refused
 from domain.ids import derived
-from domain.text import is_visible
+from domain.text import is_visible, unescaped
 from eventstore.log import AlreadyDone, Once
-from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent, unescaped
+from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
 from runtime.wiring import Core
 
 DEFAULT_PRICE_CENTS = 1999

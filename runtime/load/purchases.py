@@ -15,6 +15,7 @@ from domain.ids import derived
 from domain.library import LibraryGameAdded
 from domain.orders import OrderCancelled
 from domain.payments import Method
+from domain.text import unescaped
 from eventstore.log import AlreadyDone, Once
 from runtime.load.rows import (
     PAGE,
@@ -26,7 +27,6 @@ from runtime.load.rows import (
     key_of,
     read_rows,
     silent,
-    unescaped,
 )
 from runtime.wiring import Core
 

@@ -1,9 +1,6 @@
 """What loads have in common: reading CSV rows, reporting, doing many at once, and knowing what was done before."""
 
 import asyncio
-import html
-import html.entities
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -68,19 +65,6 @@ def read_rows(path: Path, columns: Sequence[str], report: LoadReport) -> Iterato
                 report.broken.append(BrokenRow(records.broken(why).line, why))
             else:
                 yield record.line, dict(zip(header, record.values, strict=True))
-
-
-def unescaped(text: str) -> str:
-    """The text with HTML entities as what they stand for, once: `&amp;amp;` is `&amp;`. An entity has its semicolon,
-    unlike for a browser, which would read `Rock &parade` as `Rock ¶de`."""
-    return _ENTITY.sub(lambda entity: html.unescape(entity[0]) if _is_entity(entity[1]) else entity[0], text)
-
-
-_ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
-
-
-def _is_entity(name: str) -> bool:
-    return name[0] == "#" or name + ";" in html.entities.html5
 
 
 def _header(path: Path, record: Record | None, columns: Sequence[str]) -> list[str]:

@@ -10,7 +10,11 @@ import httpx
 import pytest
 
 from adapters.rabbitmq_relay import EXCHANGE
+from projections.games import Games
 from tests.cli.shop import Ludoteca, Shop, process, run, stop, until
+
+GAMES = f"games_{Games.version}"
+"""The table of the active read model of games."""
 
 
 def _free_port() -> str:
@@ -36,7 +40,7 @@ def test_the_projector_migrates_keeps_read_models_in_step_and_ends_when_told(emp
         until(shop.in_step)
         code, errors = stop(running)
     assert code == 0
-    assert shop.ask("SELECT count(*) FROM read.games_1") == 1
+    assert shop.ask(f"SELECT count(*) FROM read.{GAMES}") == 1
     lines = [json.loads(line) for line in errors.splitlines()]
     assert {line["process"] for line in lines} == {"projector"}
     assert any("parks stream" in line["event"] and line["level"] == "warning" for line in lines)

@@ -2,7 +2,11 @@
 
 from uuid import uuid4
 
+from projections.games import Games
 from tests.cli.shop import Ludoteca, Shop
+
+GAMES = f"games_{Games.version}"
+"""The table of the active read model of games."""
 
 
 def _feed(ludoteca: Ludoteca, projection: str, state: str = "live") -> dict[str, object]:
@@ -20,7 +24,7 @@ def test_the_list_shows_where_each_read_model_is(ludoteca: Ludoteca, shop: Shop)
     assert (feed["position"], feed["head"], feed["lag"]) == (position - 1, position, 1)
     table = ludoteca("projections", "list").stdout
     assert "quarantined" in table.splitlines()[0]
-    assert "games_1" in table
+    assert GAMES in table
 
 
 def test_read_models_that_never_ran_are_named(ludoteca: Ludoteca, shop: Shop) -> None:
@@ -45,7 +49,7 @@ def test_a_row_changed_by_hand_is_found_and_named(ludoteca: Ludoteca, shop: Shop
     game_id = shop.list_game("Portal")
     shop.list_game("Witness")
     shop.project()
-    shop.tamper("UPDATE read.games_1 SET title = 'Mine' WHERE game_id = %s", game_id)
+    shop.tamper(f"UPDATE read.{GAMES} SET title = 'Mine' WHERE game_id = %s", game_id)
     (games,) = ludoteca.json("projections", "verify", "games", code=1)["verified"]
     assert (games["equal"], games["differing_keys"]) == (False, [str(game_id)])
     result = ludoteca("projections", "verify")
@@ -63,12 +67,12 @@ def test_a_rebuild_switches_to_a_new_table_and_rollback_goes_back(ludoteca: Ludo
     shop.list_game("Portal")
     with shop.projector():
         report = ludoteca.json("projections", "rebuild", "games")
-        assert [(r["storage"], r["rows"]) for r in report["rebuilt"]] == [("games_1_r1", 1)]
-        assert _feed(ludoteca, "games")["storage"] == "games_1_r1"
-        assert _feed(ludoteca, "games", "standby")["storage"] == "games_1"
+        assert [(r["storage"], r["rows"]) for r in report["rebuilt"]] == [(f"{GAMES}_r1", 1)]
+        assert _feed(ludoteca, "games")["storage"] == f"{GAMES}_r1"
+        assert _feed(ludoteca, "games", "standby")["storage"] == GAMES
         result = ludoteca("projections", "rollback", "games")
-        assert (result.exit_code, "games_1" in result.stdout) == (0, True)
-        assert _feed(ludoteca, "games")["storage"] == "games_1"
+        assert (result.exit_code, GAMES in result.stdout) == (0, True)
+        assert _feed(ludoteca, "games")["storage"] == GAMES
 
 
 def test_all_read_models_rebuild_under_traffic(ludoteca: Ludoteca, shop: Shop) -> None:
@@ -76,7 +80,7 @@ def test_all_read_models_rebuild_under_traffic(ludoteca: Ludoteca, shop: Shop) -
     with shop.projector():
         result = ludoteca("projections", "rebuild", "--all")
         assert result.exit_code == 0, result.output
-        assert "games_1_r1" in result.stdout
+        assert f"{GAMES}_r1" in result.stdout
         assert "rebuild games" in result.stderr
         shop.list_game("Portal")
     assert ludoteca("projections", "verify").exit_code == 0
@@ -85,11 +89,11 @@ def test_all_read_models_rebuild_under_traffic(ludoteca: Ludoteca, shop: Shop) -
 def test_a_rebuild_that_differs_from_live_switches_nothing(ludoteca: Ludoteca, shop: Shop) -> None:
     shop.list_game("Portal")
     shop.project()
-    shop.tamper("UPDATE read.games_1 SET title = 'Mine'")
+    shop.tamper(f"UPDATE read.{GAMES} SET title = 'Mine'")
     result = ludoteca("projections", "rebuild", "games")
     assert result.exit_code == 1
     assert "nothing was switched" in result.stderr
-    assert _feed(ludoteca, "games")["storage"] == "games_1"
+    assert _feed(ludoteca, "games")["storage"] == GAMES
 
 
 def test_there_is_nothing_to_roll_back_before_a_rebuild(ludoteca: Ludoteca, shop: Shop) -> None:
@@ -120,7 +124,7 @@ def test_only_what_has_run_can_be_paused(ludoteca: Ludoteca, shop: Shop) -> None
 def test_what_cannot_be_applied_is_listed_with_its_reason(ludoteca: Ludoteca, shop: Shop) -> None:
     stream = shop.poison()
     shop.project()
-    (parked,) = ludoteca.json("quarantine", "list", "--feed", "games.1")
+    (parked,) = ludoteca.json("quarantine", "list", "--feed", f"games.{Games.version}")
     assert (parked["stream_id"], parked["name"], parked["attempts"]) == (str(stream), "game.updated.v1", 1)
     shown = ludoteca("quarantine", "list").stdout
     assert parked["id"] in shown
@@ -136,14 +140,14 @@ def test_a_retry_after_the_cause_was_mended_applies_the_stream(ludoteca: Ludotec
     shop.list_game("Portal")
     stream = shop.poison()
     shop.project()
-    (parked,) = ludoteca.json("quarantine", "list", "--feed", "games.1")
-    shop.tamper("CREATE TABLE read.mended AS SELECT * FROM read.games_1")
+    (parked,) = ludoteca.json("quarantine", "list", "--feed", f"games.{Games.version}")
+    shop.tamper(f"CREATE TABLE read.mended AS SELECT * FROM read.{GAMES}")
     shop.tamper("UPDATE read.mended SET game_id = %s", stream)
-    shop.tamper("INSERT INTO read.games_1 SELECT * FROM read.mended")
+    shop.tamper(f"INSERT INTO read.{GAMES} SELECT * FROM read.mended")
     with shop.projector():
         result = ludoteca("quarantine", "retry", parked["id"])
     assert (result.exit_code, result.stdout) == (0, "1 applied, 0 failing again, 0 waiting for their consumer\n")
-    assert shop.ask("SELECT title FROM read.games_1 WHERE game_id = %s", stream) == "a game out of nowhere"
+    assert shop.ask(f"SELECT title FROM read.{GAMES} WHERE game_id = %s", stream) == "a game out of nowhere"
 
 
 def test_a_retry_that_fails_again_says_so(ludoteca: Ludoteca, shop: Shop) -> None:

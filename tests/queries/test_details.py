@@ -7,6 +7,7 @@ from domain.catalog import GameUpdated
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed
 from domain.payments import PaymentCaptured, PaymentSubmitted
 from projections.game_documents import GamesText
+from projections.games import Games
 from queries import orders, payments
 from queries.deadlines import DueTimes
 from tests.projections.history import (
@@ -101,9 +102,12 @@ async def test_a_paused_projection_stands_still_until_resumed(shop: Shop) -> Non
 async def test_a_stream_in_quarantine_is_shown_and_can_be_tried_again(shop: Shop) -> None:
     position = await shop.happened(GAME, GameUpdated(title="of a game that was never created"))
     await shop.models.waiter.wait(["games", "games_text"], position, 10)
-    [parked] = await shop.operations.quarantine("games.1")
+    [parked] = await shop.operations.quarantine(f"games.{Games.version}")
     assert (parked.stream_id, parked.position, parked.name) == (GAME, position, "game.updated.v1")
     assert "RowMissing" in parked.error
     assert await shop.operations.retry(parked.id)
     assert not await shop.operations.retry(uuid4())
-    assert {each.feed for each in await shop.operations.quarantine()} == {"games.1", f"games_text.{GamesText.version}"}
+    assert {each.feed for each in await shop.operations.quarantine()} == {
+        f"games.{Games.version}",
+        f"games_text.{GamesText.version}",
+    }

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from domain.ids import derived
+from domain.text import unescaped
 from projections.game_document import DocumentPrice, GameDocument
-from projections.search_text import folded, plain
+from projections.search_text import folded
 
 CATALOGUE = Path(__file__).parents[3] / "shared" / "data" / "games.csv"
 """11,002 real titles. Not part of the repository: tests that need it are skipped where it is not there."""
@@ -32,12 +33,12 @@ def catalogue() -> list[GameDocument]:
 
 
 def _document(number: int, row: dict[str, str]) -> GameDocument:
-    tags = [plain(tag) for tag in row["tags"].split("|") if tag]
+    tags = [unescaped(tag) for tag in row["tags"].split("|") if tag]
     return GameDocument(
         game_id=derived("game", number),
         seller_id=SELLER,
         sku=f"SKU-{number}",
-        title=row["title"],
+        title=unescaped(row["title"]),
         publisher=row["publisher"],
         category="games",
         genres=tags[:1],

@@ -1,5 +1,7 @@
 """What the two indices keep of documents. Every test holds for both."""
 
+import sys
+import unicodedata
 from collections.abc import Iterator
 from typing import Protocol
 from uuid import UUID
@@ -7,8 +9,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from elasticsearch import Elasticsearch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from adapters.elasticsearch_store import ElasticsearchGameStore
+from domain.text import is_visible
 from projections import postgres_search
 from projections.game_document import GameDocument
 from tests.search.shop import SHOP, game, game_id
@@ -66,6 +71,13 @@ def documents(request: pytest.FixtureRequest) -> Documents:
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
+def assert_same_tables(connection: psycopg.Connection) -> None:
+    for name in ("games", "games_grams"):
+        other = name.replace("games", "other")
+        difference = f"SELECT count(*) FROM ((TABLE {name} EXCEPT TABLE {other}) UNION ALL (TABLE {other} EXCEPT TABLE {name})) AS x"  # noqa: E501
+        assert connection.execute(difference).fetchone() == (0,)
+
+
 def test_documents_come_back_as_they_were_in_the_order_asked_for(documents: Documents) -> None:
     documents.put(*SHOP)
     wanted = [game_id("Portal"), game_id("no such game"), game_id("Hades"), game_id("Pokémon™ Café")]
@@ -104,12 +116,37 @@ def test_loading_in_bulk_is_as_putting_one_by_one(tables: Tables) -> None:
     tables.put(*SHOP)
     postgres_search.create_tables(tables.connection, "other")
     postgres_search.bulk_load(tables.connection, "other", SHOP)
-    for name in ("games", "games_grams"):
-        other = name.replace("games", "other")
-        difference = f"SELECT count(*) FROM ((TABLE {name} EXCEPT TABLE {other}) UNION ALL (TABLE {other} EXCEPT TABLE {name})) AS x"  # noqa: E501
-        assert tables.connection.execute(difference).fetchone() == (0,)
+    assert_same_tables(tables.connection)
     postgres_search.drop_tables(tables.connection, "other")
     postgres_search.drop_tables(tables.connection, "other")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(titles=st.lists(st.text(max_size=300), min_size=1, max_size=8))
+@example(titles=["㌖" * 150, "﷽" * 300, "𝕬" * 300, "'" * 9, "\\'", "\\" * 300, "a\0b", "+", "= ~ ^ _"])
+def test_any_title_is_put_in_one_by_one_and_in_bulk_alike(tables: Tables, titles: list[str]) -> None:
+    documents = [game(title, game_id=UUID(int=number), tags=[title]) for number, title in enumerate(titles, 1)]
+    postgres_search.delete(tables.connection, "games", [UUID(int=number) for number in range(1, 10)])
+    tables.put(*documents)
+    postgres_search.drop_tables(tables.connection, "other")
+    postgres_search.create_tables(tables.connection, "other")
+    postgres_search.bulk_load(tables.connection, "other", documents)
+    assert_same_tables(tables.connection)
+    assert tables.fetch(*(each.game_id for each in documents)) == documents
+
+
+def test_all_characters_can_stand_in_a_title(tables: Tables) -> None:
+    names = {chr(code): unicodedata.name(chr(code), "") for code in range(sys.maxunicode + 1)}
+    many = ("CJK UNIFIED", "HANGUL SYLLABLE", "TANGUT IDEOGRAPH")
+    few = [each for each, name in names.items() if name and not name.startswith(many) and is_visible(each)]
+    documents = [
+        game("".join(few[start : start + 300]), game_id=UUID(int=1 + start)) for start in range(0, len(few), 300)
+    ]
+    assert len(documents) > 90
+    tables.put(*documents)
+    postgres_search.create_tables(tables.connection, "other")
+    postgres_search.bulk_load(tables.connection, "other", documents)
+    assert_same_tables(tables.connection)
 
 
 def test_an_alias_moves_from_one_index_to_another(index: Index, elasticsearch_prefix: str) -> None:

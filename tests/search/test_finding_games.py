@@ -2,6 +2,7 @@
 
 import pytest
 
+from domain.text import is_visible
 from queries.search import GameSearch, InvalidCursor, SearchQuery, SearchResult
 from tests.search.shop import BOB, SHOP, game_id
 
@@ -54,11 +55,53 @@ def titles(result: SearchResult) -> list[str]:
         ("assassin’s creed", "Assassin's Creed Valhalla"),
         ("hdaes", "Hades"),
         ("冬", "違う冬のぼくら"),
-        ("maya and gran colombia", "Sid Meier’s Civilization® VI: Maya &amp; Gran Colombia Pack"),
+        ("maya and gran colombia", "Sid Meier’s Civilization® VI: Maya & Gran Colombia Pack"),
     ],
 )
 async def test_what_people_type_finds_the_game_first(search: GameSearch, typed: str, title: str) -> None:
     assert titles(await find(search, typed))[0] == title
+
+
+@pytest.mark.parametrize(
+    ("typed", "title"),
+    [
+        ("!!!", "!!!"),
+        ("♥", "♥"),
+        ("रानी", "रानी की कहानी"),
+        ("राना", "राना"),
+        ("ﾎﾟｹﾓﾝ", "ポケモン バトル"),
+        ("ポケモン", "ポケモン バトル"),
+        ("バトル", "ﾊﾞﾄﾙ"),
+        ("legende", "Le\u0301gende e\u0301ternelle"),
+        ("Mega Man 10", "Mega Man 10"),
+        ("Mega Man X", "Mega Man X"),
+        ("mega man x", "Mega Man X"),
+        ("cafe", "Cafe"),
+        ("Café", "Café"),
+        ("Cafe\u0301", "Café"),
+        ("expansion pack", "Expansion Pack"),
+        ("\\o/", "It's \\o/ time"),
+    ],
+)
+async def test_a_title_is_found_as_it_is_read_and_one_typed_exactly_comes_first(
+    search: GameSearch, typed: str, title: str
+) -> None:
+    result = await find(search, typed)
+    assert titles(result)[0] == title
+    assert result.suggestion is None
+    assert (await search.suggest(typed))[0].title == title
+
+
+async def test_signs_beside_words_are_found_by_who_types_signs_only(search: GameSearch) -> None:
+    assert {*titles(await find(search, "♥"))} == {"♥", "I ♥ Geometry"}
+    assert titles(await find(search, "geometry ♥")) == ["I ♥ Geometry"]
+    assert titles(await find(search, "%/()")) == []
+
+
+async def test_every_title_of_the_shop_comes_first_when_it_is_typed(search: GameSearch) -> None:
+    for document in SHOP:
+        if document.status == "ACTIVE" and is_visible(document.title):
+            assert titles(await find(search, document.title))[0] == document.title
 
 
 async def test_a_game_comes_before_its_add_ons(search: GameSearch) -> None:
@@ -131,6 +174,11 @@ async def test_a_misspelt_phrase_is_suggested_as_it_is_spelt(
         ("pokemon", "<em>Pokémon</em>™ Café"),
         ("gran colombia", "Sid Meier’s Civilization® VI: Maya &amp; <em>Gran</em> <em>Colombia</em> Pack"),
         ("assassins", "<em>Assassin&#x27;s</em> Creed Valhalla"),
+        ("parade", "Rock &amp;<em>parade</em>"),
+        ("रानी", "<em>रानी</em> की कहानी"),
+        ("ﾎﾟｹﾓﾝ", "<em>ポ</em><em>ケ</em><em>モ</em><em>ン</em> バトル"),
+        ("legende", "<em>Le\u0301gende</em> e\u0301ternelle"),
+        ("!!!", "<em>!!!</em>"),
     ],
 )
 async def test_the_matching_words_of_the_title_are_marked(search: GameSearch, typed: str, marked: str) -> None:

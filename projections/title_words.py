@@ -1,0 +1,142 @@
+"""The words of a text as readers compare them: no case, no accents, whatever the width; and where each stands.
+
+A text is folded by clusters: a character with the marks that belong to it. So a half-width ﾎﾟ is the ポ that it shows,
+the vowel signs of रानी stay with their consonants, and each folded word still has its place in the text as typed.
+An HTML entity, which older imports left in titles, is the character that it stands for.
+"""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+
+import msgspec
+
+from domain.text import ENTITY, is_visible, unescaped, without_ignorable
+
+MAX_WORD = 64
+"""Characters of a word that are searchable."""
+
+MAX_CLUSTER = 32
+"""Characters of a cluster that count. Sorting the marks of one takes the square of their number: UAX #15 bounds them
+(stream-safe text), and so do we."""
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M"
+
+
+def _ranges(codes: Iterator[int]) -> str:
+    """Characters as the inside of a regular expression's class."""
+    found: list[list[int]] = []
+    for code in codes:
+        if found and code == found[-1][1] + 1:
+            found[-1][1] = code
+        else:
+            found.append([code, code])
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in found)
+
+
+# There are none elsewhere; looking through all of Unicode takes a third of a second at each start.
+_MARK = _ranges(code for code in (*range(0x1F000), *range(0xE0100, 0xE01F0)) if _is_mark(chr(code)))
+_JOINING_LETTERS = (
+    "\u1160-\u11ff\ud7b0-\ud7c6\ud7cb-\ud7fb"  # vowels and final consonants of Hangul
+    "\uff9e\uff9f\uffc2-\uffc7\uffca-\uffcf\uffd2-\uffd7\uffda-\uffdc"  # half-width: voiced sounds, vowels of Hangul
+)
+_INVISIBLE = "\0\u00ad\u200b-\u200f\u2060-\u2064\ufeff\U000e0020-\U000e007f"
+_CLUSTER = re.compile(f"{ENTITY}|(?s:.)[{_MARK}{_JOINING_LETTERS}{_INVISIBLE}]*")
+
+_DROPPED = frozenset("™®©℠℗’‘ʼ`´'＇\0")  # PostgreSQL keeps titles without NUL: both must be taken apart alike
+_SPELLED_OUT = str.maketrans(
+    {"ø": "o", "đ": "d", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "&": " and ", "×": "x"}
+)
+_LEFT_OUT_BY_WRITERS = re.compile(
+    "[\u0300-\u036f"  # accents of Latin, Greek and Cyrillic letters
+    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"  # points of Hebrew
+    "\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed"  # of Arabic
+    "\u0640]"  # the tatweel, which makes a word of Arabic longer
+)
+_SINGLE = (  # scripts without blanks between words: each character is one
+    "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff"
+)
+_WORD = re.compile(
+    r"(?<![^\W_])(?:[^\W\d_]\.){2,}(?:[^\W\d_](?![^\W_]))?"  # an abbreviation with dots is one word: S.T.A.L.K.E.R.
+    rf"|[{_SINGLE}][{_MARK}]*"
+    rf"|[^\W_{_SINGLE}](?:[^\W_{_SINGLE}]|[{_MARK}])*"
+)
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A folded word, and where it stands in the text that it was read from (`text[start:end]`)."""
+
+    text: str
+    start: int
+    end: int
+
+
+class _Folded(msgspec.Struct, frozen=True):
+    """A folded text, and for each of its characters the bounds of the cluster that it comes from."""
+
+    text: str
+    starts: list[int]
+    ends: list[int]
+
+    def word(self, match: re.Match[str], text: str) -> Word:
+        return Word(text, self.starts[match.start()], self.ends[match.end() - 1])
+
+
+def words_with_places(text: str) -> list[Word]:
+    """The folded words of a text, each with its place in that very text. Where there is none, the signs are words."""
+    found = _fold(text)
+    return [
+        found.word(match, match.group().replace(".", "")[:MAX_WORD]) for match in _WORD.finditer(found.text)
+    ] or list(_signs(found))
+
+
+def words(text: str, most: int = sys.maxsize) -> list[str]:
+    """The folded words of a text, of `most` characters together: no case, no accents, no apostrophes or trademark
+    signs, `&` as `and`."""
+    kept = []
+    for word in words_with_places(text):
+        most -= len(word.text)
+        if most < 0:
+            break
+        kept.append(word.text)
+    return kept
+
+
+def symbols(text: str) -> list[str]:
+    """The runs of symbols (♥, ++; no punctuation) beside the words of a text; none in a text of signs only."""
+    found = _fold(text).text
+    if not _WORD.search(found):
+        return []
+    runs = "".join(each if unicodedata.category(each)[0] == "S" else " " for each in found)
+    return [run[:MAX_WORD] for run in runs.split()]
+
+
+def _signs(found: _Folded) -> Iterator[Word]:
+    for match in re.finditer(r"\S+", found.text):
+        seen = "".join(each for each in match.group() if is_visible(each))
+        if seen:
+            yield found.word(match, seen[:MAX_WORD])
+
+
+def _fold(text: str) -> _Folded:
+    pieces: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    for match in _CLUSTER.finditer(text):
+        piece = _fold_cluster(match.group()[:MAX_CLUSTER])
+        pieces.append(piece)
+        starts += [match.start()] * len(piece)
+        ends += [match.end()] * len(piece)
+    return _Folded("".join(pieces), starts, ends)
+
+
+@lru_cache(maxsize=8192)
+def _fold_cluster(cluster: str) -> str:
+    shown = without_ignorable("".join(each for each in unescaped(cluster) if each not in _DROPPED))
+    plain = unicodedata.normalize("NFKC", shown).casefold().translate(_SPELLED_OUT)
+    decomposed = _LEFT_OUT_BY_WRITERS.sub("", unicodedata.normalize("NFKD", plain))
+    return unicodedata.normalize("NFC", decomposed)

@@ -1,0 +1,25 @@
+"""How the time that something takes grows with its input."""
+
+import gc
+from collections.abc import Callable
+from time import thread_time
+
+
+def growth(work: Callable[[int], object], size: int) -> float:
+    """How many times as long the work takes on an input of twice the size; of several tries the best."""
+    work(size // 10)
+    gc.disable()
+    try:
+        return _seconds(work, 2 * size) / _seconds(work, size)
+    finally:
+        gc.enable()
+
+
+def _seconds(work: Callable[[int], object], size: int) -> float:
+    return min(_once(work, size) for _ in range(5))
+
+
+def _once(work: Callable[[int], object], size: int) -> float:
+    began = thread_time()
+    work(size)
+    return thread_time() - began
