@@ -1,0 +1,33 @@
+"""A shop in which there is at least one stream of every kind, and what each of their ids is."""
+
+from uuid import UUID
+
+from commands.aggregates import ALL
+from eventstore.codec import kind_of
+from eventstore.repository import Aggregate
+from tests.adapters.merchant_servers import running_merchant
+from tests.api.market import WAIT, check_out, put_in, stocked
+from tests.api.money import filled_wallet, open_wallet, transfer
+from tests.api.shop import CARD, Shop
+
+KINDS: dict[str, Aggregate[object]] = {aggregate.kind: aggregate for aggregate in ALL}
+
+
+async def one_of_every_kind(shop: Shop) -> dict[str, UUID]:
+    """Let happen what makes a stream of every kind; returns the id of the latest of each."""
+    seller, buyer, other, admin = [await shop.register(role) for role in ("SELLER", "BUYER", "BUYER", "ADMIN")]
+    async with running_merchant() as merchant:
+        endpoint = {"url": merchant.url, "events": ["order.completed.v1"]}
+        assert (await seller.post("/api/v1/webhook-endpoints", json=endpoint)).status_code == 201
+        order = {"game_id": (await shop.game(seller))["id"], "payment_method": {"type": "card", "token": CARD}}
+        assert (await buyer.post("/api/v1/orders", json=order, headers=WAIT)).json()["status"] == "COMPLETED"
+        source, target = await filled_wallet(buyer, admin), await open_wallet(other)
+        assert (await transfer(buyer, source, target, 100)).status_code == 201
+        await put_in(buyer, await stocked(shop, seller, 1_000_000))
+        assert (await check_out(buyer)).status_code == 201
+
+        async def ids() -> dict[str, UUID]:
+            recorded = await shop.core.log.read(0, limit=100_000)
+            return {kind_of(type(each.event)): each.env.stream_id for each in recorded}
+
+        return await shop.eventually(ids, lambda found: found.keys() == KINDS.keys())
