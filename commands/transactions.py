@@ -129,8 +129,7 @@ class Transactions:
                 amount_cents=amount_cents,
                 currency=currency,
             )
-            for wallet_id in (from_wallet_id, to_wallet_id):
-                await unit.glance(WALLET, wallet_id)  # each step decides for itself
+            await unit.glance(WALLET, to_wallet_id)  # what it takes shows when it is credited
             source = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(source, currency)
             wallets.must_be_in(await existing_wallet(unit, to_wallet_id), currency)

@@ -13,10 +13,22 @@ import httpx
 import httpx._transports.default
 import pytest
 
-from tests import services
+from tests import services, stale
 
 # Every client of httpx reads the certificate authorities anew, 30 ms of work: tests make thousands.
 httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stale-states", type=int, metavar="SEED", help="have every cached state be stale: tests/stale.py"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (seed := config.getoption("--stale-states")) is not None:
+        stale.install(seed)
+
 
 _POSTGRES = pytest.StashKey[services.TestPostgres]()
 

@@ -1,0 +1,39 @@
+"""Every cached state stale: what a process may have in its memory while others append.
+
+Installed by `pytest --stale-states SEED`, for tests whose outcome must not depend on how fresh a cache is. A state that
+a decision takes from the cache at its first try, or that a reactor has seen, is then that of any earlier version, picked
+at random; what must be read anew is read anew.
+"""
+
+import random
+from typing import Any
+from uuid import UUID
+
+from eventstore.codec import kind_of
+from eventstore.repository import Aggregate, Repository, Unit, _Stream
+
+
+def install(seed: int) -> None:
+    """From now on, for the life of this process."""
+    chance, first_load = random.Random(seed), Unit._first_load
+
+    async def stale(repository: Repository, aggregate: Aggregate[Any], stream_id: UUID) -> tuple[int, Any] | None:
+        """The stream at some earlier version; None where there is none, or it is of another kind."""
+        recorded = await repository.log.read_stream(stream_id)
+        if not recorded or kind_of(type(recorded[0].event)) != aggregate.kind:
+            return None
+        version = chance.randint(1, len(recorded))
+        state = aggregate.fold(None, [each.event for each in recorded[:version]])
+        return None if state is None else (version, state)
+
+    async def stale_first_load(self: Unit, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
+        if self._fresh or (found := await stale(self._repository, aggregate, stream_id)) is None:
+            return await first_load(self, aggregate, stream_id)
+        return _Stream(aggregate, *found, cached=True, events=[])
+
+    async def stale_seen(self: Repository, aggregate: Aggregate[Any], stream_id: UUID) -> Any:
+        found = await stale(self, aggregate, stream_id)
+        return None if found is None else found[1]
+
+    Unit._first_load = stale_first_load  # type: ignore[method-assign]
+    Repository.seen = stale_seen  # type: ignore[method-assign, assignment]
