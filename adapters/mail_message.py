@@ -3,9 +3,12 @@
 import re
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.policy import SMTPUTF8, default
 from email.utils import formatdate, parseaddr, unquote
 
 from commands.ports import Message
+from domain.email_addresses import deliverable
+from domain.errors import Invalid
 
 SENDER = "Ludoteca <no-reply@ludoteca.invalid>"
 """Who mails come from as long as none of them leaves the machine."""
@@ -22,8 +25,9 @@ def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
     Raises ValueError when the address cannot be written in a header.
     """
     name, address = parseaddr(sender)
-    mail = EmailMessage()
-    mail["From"], mail["To"] = _address(name, address), _address(message.name, message.email)
+    to = _address(message.name, message.email)
+    mail = EmailMessage(SMTPUTF8 if not to.username.isascii() else default)  # RFC 6531 only where it is needed
+    mail["From"], mail["To"] = _address(name, address), to
     mail["Subject"] = _one_line(message.subject)
     mail["Message-ID"] = f"<{message.notice_id}@{mail['From'].addresses[0].domain}>"
     mail["Date"] = formatdate(usegmt=True)
@@ -33,9 +37,12 @@ def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
 
 
 def _address(name: str, address: str) -> Address:
-    """A mailbox; its domain in ASCII, which every server takes."""
-    local, _, domain = address.rpartition("@")
-    return Address(_one_line(name), unquote(local) if local.startswith('"') else local, domain.encode("idna").decode())
+    """A mailbox; its domain in ASCII (IDNA 2008), which every server takes. Raises ValueError."""
+    try:
+        local, _, domain = deliverable(address).rpartition("@")
+    except Invalid as error:
+        raise ValueError(error.detail) from error
+    return Address(_one_line(name), unquote(local) if local.startswith('"') else local, domain)
 
 
 def _one_line(text: str) -> str:

@@ -7,9 +7,15 @@ from base64 import b64encode
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from domain.identity import MAX_TYPED_PASSWORD, as_compared
+
 
 class Argon2Hasher:
-    """Fulfils `commands.ports.PasswordHasher`. `hasher` sets the cost; the default is RFC 9106's for little memory."""
+    """Fulfils `commands.ports.PasswordHasher`. `hasher` sets the cost; the default is RFC 9106's for little memory.
+
+    Passwords are hashed in the form in which all keyboards agree (`domain.identity.as_compared`); hashes of the first
+    releases are of passwords as they were typed.
+    """
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
@@ -19,13 +25,20 @@ class Argon2Hasher:
     async def hash(self, password: str) -> str:
         """A hash to store."""
         async with self._places:
-            return await asyncio.to_thread(self._hasher.hash, password)
+            return await asyncio.to_thread(self._hasher.hash, as_compared(password))
 
     async def matches(self, password_hash: str, password: str) -> bool:
         """Whether the password is right; takes as long when there is no hash, so that time tells nothing."""
         async with self._places:
-            matches = await asyncio.to_thread(self._verify, password_hash or self._nobody, password)
+            matches = await asyncio.to_thread(self._is_either, password_hash or self._nobody, password)
         return matches and bool(password_hash)
+
+    def _is_either(self, password_hash: str, password: str) -> bool:
+        """Tries each form in which the password may have been hashed; how many there are, its spelling decides."""
+        if len(password) > MAX_TYPED_PASSWORD:
+            return self._verify(password_hash, password)
+        tried = [self._verify(password_hash, form) for form in {as_compared(password), password}]  # all, for the time
+        return any(tried)
 
     def _verify(self, password_hash: str, password: str) -> bool:
         try:

@@ -16,16 +16,16 @@ class PostgresSessions:
     async def open(self, session: Session) -> None:
         """Keep a new session; opening it again changes nothing."""
         await self._execute(
-            "INSERT INTO private.sessions (session_id, user_id, generation, expires_at) VALUES (%s, %s, %s, %s)"
-            " ON CONFLICT (session_id) DO NOTHING",
-            (session.session_id, session.user_id, session.generation, session.expires_at),
+            "INSERT INTO private.sessions (session_id, user_id, generation, expires_at, epoch)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (session_id) DO NOTHING",
+            (session.session_id, session.user_id, session.generation, session.expires_at, session.epoch),
         )
 
     async def find(self, session_id: UUID) -> Session | None:
         """The session, or None."""
         async with self._pool.connection() as conn:
             cursor = await conn.execute(
-                "SELECT session_id, user_id, generation, expires_at, revoked FROM private.sessions"
+                "SELECT session_id, user_id, generation, expires_at, epoch, revoked FROM private.sessions"
                 " WHERE session_id = %s",
                 (session_id,),
             )
@@ -43,10 +43,6 @@ class PostgresSessions:
     async def revoke(self, session_id: UUID) -> None:
         """End a session."""
         await self._execute("UPDATE private.sessions SET revoked = true WHERE session_id = %s", (session_id,))
-
-    async def revoke_all(self, user_id: UUID) -> None:
-        """End all sessions of a user."""
-        await self._execute("UPDATE private.sessions SET revoked = true WHERE user_id = %s", (user_id,))
 
     async def purge_expired(self) -> None:
         """Drop sessions whose time is over."""

@@ -16,24 +16,13 @@ from commands.aggregates import GAME, SHIPMENT
 from commands.bus import Caller
 from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType
-from queries import users
-from queries.positions import ReadModelBehind
 
 Owner = Callable[[Services, UUID], Awaitable[UUID | None]]
 """Whose a thing is, by its id; None when there is no such thing, which is told only after the body was looked at."""
 
 
-async def is_closed(services: Services, user_id: UUID) -> bool:
-    """Whether the account was closed since the token was minted. An account that is not projected yet is new."""
-    try:
-        user = (await users.user(services.reads, user_id)).value
-    except ReadModelBehind:
-        return False
-    return user is not None and user.status in {"DEACTIVATED", "FORGOTTEN"}
-
-
 async def proved(request: Request) -> Caller | Unauthorized:
-    """Whom the token speaks for, or why nobody: unauthorized, invalid_token, user_inactive. Looked up once."""
+    """Whom the token speaks for, or why nobody: unauthorized, invalid_token, session_ended. Looked up once."""
     state = request.scope["state"]
     if "caller" not in state:
         state["caller"] = await _prove(request)
@@ -50,10 +39,17 @@ async def _prove(request: Request) -> Caller | Unauthorized:
         return refusal
     if access is None:
         return Unauthorized("unauthorized", "this needs an access token")
-    if await is_closed(services, access.user_id):
-        return Unauthorized("user_inactive", "the account is closed")
+    try:
+        await services.session_ends.check(access.opened)
+    except Unauthorized as refusal:
+        return refusal
     return Caller(
-        f"user:{access.user_id}", access.user_id, access.account_type, context.correlation_id, None, context.traceparent
+        f"user:{access.user_id}",
+        access.user_id,
+        access.account_type,
+        context.correlation_id,
+        traceparent=context.traceparent,
+        session_id=access.session_id,
     )
 
 

@@ -1,13 +1,16 @@
-"""How often a client may ask: per IP address for everything, per user for writes, per IP address to prove who one is.
+"""How often a client may ask: per client for everything, per user for writes; and, for what proves who somebody is or
+sends mail, per client and per account or address, so that neither many clients nor many accounts help.
 
-Moving windows of a minute, by the `limits` library; in this process, or in what its storage URL names.
+Nothing that a client may choose freely is counted by: an IPv6 client has a whole network of addresses, and a mailbox
+many spellings. Moving windows, by the `limits` library; in this process, or in what its storage URL names.
 """
 
 import math
 import time
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.aio.storage import Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.storage import storage_from_string
@@ -17,20 +20,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.access import access_of
 from api.context import context_of
 from api.problems import Problem
+from api.signed_notices import is_signed_notice
 from api.tokens import Tokens
 from domain.errors import Unauthorized
 
-WINDOW_SECONDS = 60
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+KNOWN_SECONDS = 30 * 24 * 3600
+"""How long a client is known to an account after a login."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Requests per minute, and where they are counted (`async+redis://…` for several hosts)."""
+    """How many there may be, and where they are counted (`async+redis://…` for several hosts).
 
-    per_ip: int = 600
-    writes_per_user: int = 120
-    attempts_per_ip: int = 20
+    `ipv6_prefix` is how many leading bits of an IPv6 address make a client.
+    """
+
+    per_ip: int = 600  # a minute
+    writes_per_user: int = 120  # a minute
+    attempts_per_ip: int = 20  # a minute
+    attempts_per_account: int = 20  # in five minutes
+    mails_per_address: int = 5  # an hour
+    ipv6_prefix: int = 64
     storage: str = "async+memory://"
 
 
@@ -40,6 +52,7 @@ class Allowance:
 
     policy: str
     quota: int
+    window_seconds: int
     remaining: int
     reset_seconds: int
 
@@ -47,7 +60,7 @@ class Allowance:
     def headers(self) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers)."""
         return {
-            "RateLimit-Policy": f'"{self.policy}";q={self.quota};w={WINDOW_SECONDS}',
+            "RateLimit-Policy": f'"{self.policy}";q={self.quota};w={self.window_seconds}',
             "RateLimit": f'"{self.policy}";r={self.remaining};t={self.reset_seconds}',
         }
 
@@ -60,11 +73,14 @@ class Limiter:
         storage = storage_from_string(rates.storage)
         if not isinstance(storage, Storage):
             raise ValueError("the storage of rate limits has to be an async one: async+…")
+        self._storage, self._ipv6_prefix = storage, rates.ipv6_prefix
         self._window = MovingWindowRateLimiter(storage)
-        self._policies = {
+        self._policies: dict[str, RateLimitItem] = {
             "ip": RateLimitItemPerMinute(rates.per_ip),
             "writes": RateLimitItemPerMinute(rates.writes_per_user),
             "attempts": RateLimitItemPerMinute(rates.attempts_per_ip),
+            "account": RateLimitItemPerMinute(rates.attempts_per_account, 5),
+            "mails": RateLimitItemPerHour(rates.mails_per_address),
         }
 
     async def take(self, policy: str, who: str) -> Allowance:
@@ -73,21 +89,51 @@ class Limiter:
         allowed = await self._window.hit(item, policy, who)
         stats = await self._window.get_window_stats(item, policy, who)
         reset = max(1, math.ceil(stats.reset_time - time.time()))
-        allowance = Allowance(policy, item.amount, max(0, stats.remaining), reset)
+        allowance = Allowance(policy, item.amount, item.get_expiry(), max(0, stats.remaining), reset)
         if not allowed:
             headers = {**allowance.headers, "Retry-After": str(reset)}
             raise Problem(429, "rate_limited", "too many requests, try again later", headers=headers)
         return allowance
 
+    def client(self, scope: Scope) -> str:
+        """Who is counted as one client: an IPv4 address, or the network of an IPv6 address."""
+        return client_of(context_of(scope).client_ip, self._ipv6_prefix)
+
+    async def is_known(self, account: str, client: str) -> bool:
+        """Whether a client has logged in to an account lately."""
+        return await self._storage.get(_known(account, client)) > 0
+
+    async def remember(self, account: str, client: str) -> None:
+        """A client has logged in to an account: who guesses its password elsewhere does not lock this one out."""
+        await self._storage.incr(_known(account, client), KNOWN_SECONDS)
+
+
+def client_of(address: str, ipv6_prefix: int) -> str:
+    """An address in its canonical form (RFC 5952), of an IPv6 one only its network; an IPv4 address that is written as
+    an IPv6 one is the IPv4 address. What is no address is taken as it is."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ip_network((ip, ipv6_prefix), strict=False))
+
+
+def _known(account: str, client: str) -> str:
+    return f"known/{account}/{client}"
+
 
 class RateLimit:
-    """Middleware: counts every request but those of probes and of signed webhooks."""
+    """Middleware: counts every request but those of probes and of signed notices."""
 
     def __init__(self, app: ASGIApp, limiter: Limiter, tokens: Tokens) -> None:
         self._app, self._limiter, self._tokens = app, limiter, tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._limiter.on or _is_exempt(scope["path"]):
+        if scope["type"] != "http" or not self._limiter.on or _is_exempt(scope):
             return await self._app(scope, receive, send)
         allowance = await self._allowance(scope)
 
@@ -102,7 +148,7 @@ class RateLimit:
 
     async def _allowance(self, scope: Scope) -> Allowance:
         """Count it; of two policies the one with less left is shown."""
-        of_ip = await self._limiter.take("ip", context_of(scope).client_ip)
+        of_ip = await self._limiter.take("ip", self._limiter.client(scope))
         user = self._user(scope) if scope["method"] in WRITES else None
         if user is None:
             return of_ip
@@ -116,5 +162,5 @@ class RateLimit:
         return str(access.user_id) if access else None
 
 
-def _is_exempt(path: str) -> bool:
-    return path.startswith("/health/") or path == "/metrics" or path.endswith("/webhook")
+def _is_exempt(scope: Scope) -> bool:
+    return scope["path"].startswith("/health/") or scope["path"] == "/metrics" or is_signed_notice(scope)

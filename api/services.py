@@ -14,9 +14,12 @@ from commands.catalog import Catalog
 from commands.identity import Accounts
 from commands.images import MAX_IMAGE_BYTES, Images
 from commands.inventory import Inventory
+from commands.logins import Logins
+from commands.mail_proofs import MailProofs
 from commands.orders import Orders
 from commands.payments import Payments
 from commands.ports import WorkQueue
+from commands.session_ends import SessionEnds
 from commands.shipments import Shipments
 from commands.transactions import Transactions
 from commands.wallets import Wallets
@@ -65,6 +68,9 @@ class Services:
 
     accounts: Accounts
     account_ends: AccountEnds
+    logins: Logins
+    mail_proofs: MailProofs
+    session_ends: SessionEnds
     catalog: Catalog
     images: Images
     inventory: Inventory

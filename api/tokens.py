@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OKPKey
 
+from commands.session_ends import Opened
 from domain.errors import Unauthorized
 from domain.identity import AccountType
 from eventstore.clock import Clock
@@ -32,12 +33,18 @@ ACCESS_TYPE, REFRESH_TYPE = "at+jwt", "refresh+jwt"
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Whom a valid access token speaks for, and until when."""
+    """Whom a valid access token speaks for, and until when; `epoch` is the account's when the session was opened."""
 
     user_id: UUID
     account_type: AccountType
     session_id: UUID
     expires_at: datetime
+    epoch: int = 0
+
+    @property
+    def opened(self) -> Opened:
+        """The session, of which `commands.session_ends` knows whether it is over."""
+        return Opened(self.user_id, self.session_id, self.epoch)
 
 
 class Refresh(msgspec.Struct, frozen=True):
@@ -68,16 +75,18 @@ class Tokens:
 
     # -- access --------------------------------------------------------------------------------------------------------
 
-    def mint_access(self, user_id: UUID, account_type: AccountType, session_id: UUID) -> str:
+    def mint_access(self, user_id: UUID, account_type: AccountType, session_id: UUID, epoch: int = 0) -> str:
         """An access token that starts now."""
-        claims: dict[str, object] = {"sub": str(user_id), "role": account_type, "sid": str(session_id)}
+        who: dict[str, object] = {"sub": str(user_id), "role": account_type}
+        claims: dict[str, object] = {**who, "sid": str(session_id), "epoch": epoch}
         return self._mint(ACCESS_TYPE, self._audience, self._clock.now() + ACCESS_LIFETIME, claims)
 
     def read_access(self, token: str) -> Access:
         """Raises Unauthorized("invalid_token") when it is forged, expired, of another purpose or of another issuer."""
         claims = self._claims(ACCESS_TYPE, self._audience, token)
         named = {"user_id": claims.get("sub"), "account_type": claims.get("role"), "session_id": claims.get("sid")}
-        return _convert({**named, "expires_at": datetime.fromtimestamp(cast(int, claims["exp"]), UTC)}, Access)
+        epoch, expires_at = claims.get("epoch", 0), datetime.fromtimestamp(cast(int, claims["exp"]), UTC)
+        return _convert({**named, "epoch": epoch, "expires_at": expires_at}, Access)
 
     # -- refresh -------------------------------------------------------------------------------------------------------
 

@@ -11,14 +11,14 @@ import logging
 from uuid import UUID
 
 from commands.account_settling import AccountSettling
-from commands.aggregates import CLAIM, ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
+from commands.aggregates import ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
 from commands.belongings import Belongings, NotSeenYet
 from commands.bus import Caller, CommandBus, Landed
-from commands.ports import PersonKeys, Sessions
-from domain import claims, identity, obligations
+from commands.mailboxes import Mailboxes
+from commands.ports import PersonKeys
+from domain import identity, obligations
 from domain.errors import Conflict, Forbidden, NotFound, Refused, Stale
 from domain.identity import User
-from domain.ids import claim_id
 from domain.obligations import Obligation
 from eventstore.log import Once
 from eventstore.repository import Unit
@@ -36,11 +36,11 @@ class AccountEnds:
         bus: CommandBus,
         belongings: Belongings,
         settling: AccountSettling,
-        sessions: Sessions,
+        mailboxes: Mailboxes,
         keys: PersonKeys,
     ) -> None:
         self._bus, self._belongings, self._settling = bus, belongings, settling
-        self._sessions, self._keys = sessions, keys
+        self._mailboxes, self._keys = mailboxes, keys
 
     async def close(
         self, caller: Caller, user_id: UUID, *, forget: bool = False, expected_version: int | None = None
@@ -58,7 +58,6 @@ class AccountEnds:
         landed = await self._close(caller, user_id, expected_version)
         if forget:
             landed = await self._forget(caller, user_id, closed_just_now=landed.position is not None)
-        await self._sessions.revoke_all(user_id)
         if forget:
             await self._keys.destroy(user_id)  # and again by a reactor, should we die here
         return Landed(None, await self._settling.settle_now(caller, user_id, landed.position))
@@ -74,7 +73,9 @@ class AccountEnds:
             raise Forbidden("role_required", "this needs the role ADMIN")
 
         async def decision(unit: Unit) -> User:
-            unit.emit(user_id, identity.reopen(await _existing(unit, user_id), reason))
+            user = await _existing(unit, user_id)
+            unit.emit(user_id, identity.reopen(user, reason))
+            unit.emit(user_id, identity.end_sessions(user))  # those that its closing ended
             unit.refer(user_id=user_id)
             return await _existing(unit, user_id)
 
@@ -123,8 +124,7 @@ class AccountEnds:
             if found := await self._obligations(unit, user_id):
                 raise obligations.refusal(found)
             unit.emit(user_id, identity.forget(user))
-            claim = claim_id("email", user.email_digest)
-            unit.emit(claim, claims.release(await unit.load(CLAIM, claim), user_id, "forgotten"))
+            await self._mailboxes.release(unit, user, "forgotten")
 
         try:
             return await self._bus.run(decision, caller)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks for something, and on whose behalf it is recorded."""
+    """Who asks for something, and on whose behalf it is recorded; `session_id` is the login that proves it."""
 
     actor: str
     user_id: UUID | None = None
@@ -23,6 +23,7 @@ class Caller(msgspec.Struct, frozen=True):
     correlation_id: UUID | None = None
     causation_id: UUID | None = None
     traceparent: str | None = None
+    session_id: UUID | None = None
 
     @property
     def is_admin(self) -> bool:

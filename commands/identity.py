@@ -1,37 +1,21 @@
-"""What may change about accounts: register, log in and out, verify, reset, edit.
+"""What may change about accounts: register, edit. How they end is in `commands.account_ends`."""
 
-How they end is in `commands.account_ends`.
-"""
-
-import hashlib
-import hmac
-from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import CLAIM, NOTICE, USER
+from commands.aggregates import USER
 from commands.bus import Caller, CommandBus, Landed
+from commands.mail_proofs import tell_change
 from commands.mail_tokens import MailTokens
-from commands.ports import PasswordHasher, PersonKeys, Session, Sessions
-from domain import claims, identity, notices
-from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
+from commands.mailboxes import Mailboxes, taken
+from commands.ports import PasswordHasher, PersonKeys
+from domain import identity
+from domain.errors import Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from domain.identity import AccountType, User
-from domain.ids import claim_id
 from eventstore.log import Once
 from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
-
-SESSION_LIFETIME = timedelta(days=30)
-
-
-class Login(msgspec.Struct, frozen=True):
-    """An open session, from which the gateway mints tokens."""
-
-    user: User
-    session_id: UUID
-    generation: int
-    expires_at: datetime
 
 
 class Versioned(msgspec.Struct, frozen=True):
@@ -42,23 +26,13 @@ class Versioned(msgspec.Struct, frozen=True):
 
 
 class Accounts:
-    """Commands on accounts. `pepper` keys the digest by which e-mails are found; it is never rotated."""
+    """Commands on accounts."""
 
     def __init__(
-        self,
-        bus: CommandBus,
-        keys: PersonKeys,
-        hasher: PasswordHasher,
-        sessions: Sessions,
-        tokens: MailTokens,
-        pepper: bytes,
+        self, bus: CommandBus, keys: PersonKeys, hasher: PasswordHasher, mailboxes: Mailboxes, tokens: MailTokens
     ) -> None:
         self._bus, self._keys, self._hasher = bus, keys, hasher
-        self._sessions, self._tokens, self._pepper = sessions, tokens, pepper
-
-    def email_digest(self, email: str) -> str:
-        """HMAC-SHA256 of the normalised e-mail: equal for equal addresses, and tells nothing without the pepper."""
-        return hmac.new(self._pepper, identity.normalize_email(email).encode(), hashlib.sha256).hexdigest()
+        self._mailboxes, self._tokens = mailboxes, tokens
 
     # -- opening an account --------------------------------------------------------------------------------------------
 
@@ -80,10 +54,9 @@ class Accounts:
         """
         if password is not None:
             identity.check_password(password)
-        digest, user_id = self.email_digest(email), user_id or uuid7()
-        claim = claim_id("email", digest)
-        taken = Conflict("email_taken", "there is an account with this e-mail already")
-        claims.take(await self._bus.repository.state(CLAIM, claim), "email", user_id, taken)
+        digest, user_id = self._mailboxes.digest(email), user_id or uuid7()
+        if await self._mailboxes.is_held(email):
+            raise taken()  # before a password is hashed
         events = identity.register(
             user_id=user_id,
             account_type=account_type,
@@ -97,7 +70,7 @@ class Accounts:
 
         async def decision(unit: Unit) -> None:
             unit.create(USER, user_id, events)
-            unit.emit(claim, claims.take(await unit.load(CLAIM, claim), "email", user_id, taken))
+            await self._mailboxes.take(unit, email, user_id)
             unit.refer(user_id=user_id)
 
         await self._keys.create([user_id])
@@ -110,160 +83,7 @@ class Accounts:
         assert user is not None
         return Landed(user, landed.position)
 
-    # -- sessions ------------------------------------------------------------------------------------------------------
-
-    async def log_in(
-        self,
-        caller: Caller,
-        *,
-        email: str,
-        password: str,
-        only: AccountType | None = None,
-        once: Once | None = None,
-    ) -> Landed[Login]:
-        """Open a session; with `only`, for accounts of that type.
-
-        Raises Unauthorized("invalid_credentials") alike for an unknown e-mail; Forbidden("user_inactive" |
-        "role_required") only to who knows the password.
-        """
-        claim = await self._bus.repository.state(CLAIM, claim_id("email", self.email_digest(email)))
-        user_id = claim.holder_id if claim is not None and claim.held else None
-        user = None if user_id is None else await self._bus.repository.state(USER, user_id)
-        matches = await self._hasher.matches(user.password_hash if user else "", password)
-        session_id = uuid7()
-        if user is None or not matches:
-            identity.log_in(None, password_matches=False, session_id=session_id)
-
-        async def decision(unit: Unit) -> User:
-            found = await unit.load(USER, _known(user_id))
-            opened = identity.log_in(found, password_matches=True, session_id=session_id)
-            assert found is not None
-            if only is not None and found.account_type != only:
-                raise Forbidden("role_required", f"this needs the role {only}")
-            unit.emit(found.user_id, opened)
-            unit.refer(user_id=found.user_id, session_id=session_id)
-            return found
-
-        as_user = msgspec.structs.replace(caller, actor=f"user:{user_id}", user_id=user_id)
-        landed = await self._bus.run(decision, as_user, once)
-        return Landed(await self.open_session(landed.value, session_id), landed.position)
-
-    async def login_again(self, user_id: UUID, session_id: UUID, password: str) -> Login:
-        """The session that a login opened, for a replay of it. Raises as `proven`; Unauthorized("invalid_token")."""
-        user = await self.proven(user_id, password)
-        session = await self._sessions.find(session_id)
-        if session is None:  # the login died before it could open it
-            return await self.open_session(user, session_id)
-        if session.revoked or session.expires_at <= self._bus.clock.now():
-            raise Unauthorized("invalid_token", "the session is over")
-        return Login(user, session_id, session.generation, session.expires_at)
-
-    async def proven(self, user_id: UUID, password: str) -> User:
-        """The account, for who knows its password as it is now.
-
-        Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive"); NotFound.
-        """
-        user = await self._user(user_id)
-        if not await self._hasher.matches(user.password_hash, password):
-            raise Unauthorized("invalid_credentials", "the e-mail or the password is wrong")
-        if not user.may_act:
-            raise Forbidden("user_inactive", "the account is closed")
-        return user
-
-    async def open_session(self, user: User, session_id: UUID | None = None) -> Login:
-        """Open a session for an account whose owner has proved who they are."""
-        expires_at = self._bus.clock.now() + SESSION_LIFETIME
-        session = Session(session_id or uuid7(), user.user_id, 0, expires_at)
-        await self._sessions.open(session)
-        return Login(user, session.session_id, 0, expires_at)
-
-    async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> Landed[Login]:
-        """Spend a refresh token; a spent one revokes the session. Raises refresh_reused, invalid_token."""
-        session = await self._sessions.find(session_id)
-        if session is None or session.expires_at <= self._bus.clock.now():
-            raise Unauthorized("invalid_token", "the session is over")
-        user = await self._user(session.user_id)
-        if session.revoked and generation == session.generation:
-            raise Unauthorized("invalid_token", "the session is over")
-        if not await self._sessions.advance(session_id, generation):
-            await self._sessions.revoke(session_id)
-            await self._note_reuse(caller, session)
-            raise Unauthorized("refresh_reused", "this refresh token was spent: the session is closed")
-        if not user.may_act:
-            raise Unauthorized("user_inactive", "the account is closed")
-        return Landed(Login(user, session_id, generation + 1, session.expires_at), None)
-
-    async def _note_reuse(self, caller: Caller, session: Session) -> None:
-        async def decision(unit: Unit) -> None:
-            user = await unit.load(USER, session.user_id)
-            assert user is not None
-            unit.emit(session.user_id, identity.note_refresh_reuse(user, session.session_id))
-
-        await self._bus.run(decision, caller)
-
-    async def log_out(self, session_id: UUID) -> None:
-        """End a session."""
-        await self._sessions.revoke(session_id)
-
-    # -- proofs by mail ------------------------------------------------------------------------------------------------
-
-    async def verify_email(self, caller: Caller, token: str, *, once: Once | None = None) -> Landed[None]:
-        """Raises Invalid("invalid_token")."""
-        user_id, bound = self._tokens.read("verify-email", token, self._bus.clock.now())
-
-        async def decision(unit: Unit) -> None:
-            user = await unit.load(USER, user_id)
-            if user is None or not self._tokens.fits(bound, user.email_digest):
-                raise Invalid("invalid_token", "the token is for another e-mail address")
-            unit.emit(user_id, identity.verify_email(user, user.email_digest))
-
-        return await self._bus.run(decision, caller, once)
-
-    async def forgot_password(self, caller: Caller, email: str, *, once: Once | None = None) -> Landed[None]:
-        """Mail a token to reset the password, if there is such an account; the answer tells nobody whether there is."""
-        claim = await self._bus.repository.state(CLAIM, claim_id("email", self.email_digest(email)))
-        user = await self._bus.repository.state(USER, claim.holder_id) if claim is not None and claim.held else None
-        if user is None or not user.may_act:
-            return Landed(None, None)
-        token = self._tokens.make("reset-password", user.user_id, user.password_hash, self._bus.clock.now())
-        notice_id = uuid7()
-
-        async def decision(unit: Unit) -> None:
-            params = {"name": user.name, "token": token}
-            unit.create(
-                NOTICE,
-                notice_id,
-                notices.request(
-                    None,
-                    user_id=user.user_id,
-                    channel="email",
-                    template="password_reset",
-                    cause_event_id=notice_id,
-                    params=params,
-                ),
-            )
-
-        return await self._bus.run(decision, caller, once)
-
-    async def reset_password(
-        self, caller: Caller, token: str, password: str, *, once: Once | None = None
-    ) -> Landed[None]:
-        """Set a password by a mailed token, which works once; ends all sessions. Raises Invalid."""
-        identity.check_password(password)
-        user_id, bound = self._tokens.read("reset-password", token, self._bus.clock.now())
-        password_hash = await self._hasher.hash(password)
-
-        async def decision(unit: Unit) -> None:
-            user = await unit.load(USER, user_id)
-            if user is None or not self._tokens.fits(bound, user.password_hash):
-                raise Invalid("invalid_token", "the token was used already")
-            unit.emit(user_id, identity.change_password(user, password_hash))
-
-        landed = await self._bus.run(decision, caller, once)
-        await self._sessions.revoke_all(user_id)
-        return landed
-
-    # -- editing --------------------------------------------------------------------------------------------
+    # -- editing -------------------------------------------------------------------------------------------------------
 
     async def update(
         self,
@@ -274,42 +94,52 @@ class Accounts:
         region: str | None = None,
         email: str | None = None,
         password: str | None = None,
+        current_password: str | None = None,
         expected_version: int | None = None,
         once: Once | None = None,
     ) -> Landed[Versioned]:
-        """Change what is given. A new password ends all sessions, the caller's too: whoever knew the old one is out
-        once their access token is (15 minutes), and the person logs in anew.
+        """Change what is given. A new password or e-mail takes the current password of who changes their own account,
+        is told to the address that it had, and ends all sessions but the one it is asked for by.
 
-        Raises Conflict("email_taken"), Stale, Forbidden, NotFound, Invalid.
+        Raises Conflict("email_taken"), Stale, Forbidden, NotFound, Invalid (current_password_missing among others),
+        Unauthorized("current_password_wrong").
         """
         self._must_be_allowed(caller, user_id)
         if password is not None:
             identity.check_password(password)
+        digest = None if email is None else self._mailboxes.digest(email)
+        own = caller.user_id == user_id
+        known_hash = (
+            await self._proven_hash(user_id, current_password) if own and current_password is not None else None
+        )
         password_hash = None if password is None else await self._hasher.hash(password)
-        digest = None if email is None else self.email_digest(email)
 
         async def decision(unit: Unit) -> Versioned:
             user = await self._at_version(unit, user_id, expected_version)
-            if digest is not None and digest != user.email_digest:
-                taken = Conflict("email_taken", "there is an account with this e-mail already")
-                claim = claim_id("email", digest)
-                unit.emit(claim, claims.take(await unit.load(CLAIM, claim), "email", user_id, taken))
-                old = claim_id("email", user.email_digest)
-                unit.emit(old, claims.release(await unit.load(CLAIM, old), user_id, "email changed"))
-            unit.emit(
-                user_id,
-                identity.change_profile(user, name=name, region=region, email=email, email_digest=digest),
-            )
+            changes = identity.change_profile(user, name=name, region=region, email=email, email_digest=digest)
+            moves = bool(changes) and USER.fold(user, changes).email != user.email  # type: ignore[union-attr]
+            if own and (moves or password_hash is not None):
+                _must_be_known(user, current_password, known_hash)
+            if moves and email is not None:
+                await self._mailboxes.take(unit, email, user_id)
+                await self._mailboxes.release(unit, user, "email changed", but=digest)
+            unit.emit(user_id, changes)
             if password_hash is not None:
                 unit.emit(user_id, identity.change_password(user, password_hash))
+            if moves or password_hash is not None:
+                unit.emit(user_id, identity.end_sessions(user, but=caller.session_id if own else None))
             changed = await unit.load(USER, user_id)
             assert changed is not None
+            if moves or password_hash is not None:
+                tell_change(unit, self._tokens, user, changed, self._bus)
             return Versioned(changed, unit.version_after(user_id))
 
-        landed = await self._bus.run(decision, caller, once)
-        if password is not None:
-            await self._sessions.revoke_all(user_id)
-        return landed
+        return await self._bus.run(decision, caller, once)
+
+    async def _proven_hash(self, user_id: UUID, password: str) -> str | None:
+        """The hash of the account's password, when this is it."""
+        user = await self.get(user_id)
+        return user.password_hash if await self._hasher.matches(user.password_hash, password) else None
 
     async def _at_version(self, unit: Unit, user_id: UUID, expected: int | None) -> User:
         user = await unit.load(USER, user_id)
@@ -319,7 +149,8 @@ class Accounts:
             raise Stale("version_mismatch", "the account was changed meanwhile", version=unit.version(user_id))
         return user
 
-    async def _user(self, user_id: UUID) -> User:
+    async def get(self, user_id: UUID) -> User:
+        """The account as it is now. Raises NotFound("user_not_found")."""
         user = await self._bus.repository.state(USER, user_id)
         if user is None:
             raise NotFound("user_not_found", "there is no such account")
@@ -330,7 +161,9 @@ class Accounts:
             raise Forbidden("not_yours", "that is another person's account")
 
 
-def _known(user_id: UUID | None) -> UUID:
-    if user_id is None:
-        raise Unauthorized("invalid_credentials", "the e-mail or the password is wrong")
-    return user_id
+def _must_be_known(user: User, given: str | None, known_hash: str | None) -> None:
+    """Raises unless the current password was given, and still is the one."""
+    if given is None:
+        raise Invalid("current_password_missing", "a change of password or e-mail takes the current_password")
+    if known_hash is None or known_hash != user.password_hash:
+        raise Unauthorized("current_password_wrong", "that is not the current password")

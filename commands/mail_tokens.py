@@ -1,52 +1,85 @@
-"""Tokens that go by mail: to verify an address, to reset a password. Signed (JWT, HS256), short-lived, one purpose."""
+"""Tokens that go by mail: to verify an address, to choose a new password, to take an account back. Signed (JWT, HS256),
+short-lived, one purpose each."""
 
 import hashlib
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
+import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from domain.errors import Invalid
+from domain.identity import User
 
-Purpose = Literal["verify-email", "reset-password"]
-LIFETIME = {"verify-email": timedelta(days=7), "reset-password": timedelta(hours=1)}
+Purpose = Literal["verify-email", "reset-password", "take-back"]
+LIFETIME = {
+    "verify-email": timedelta(days=7),
+    "reset-password": timedelta(hours=1),
+    "take-back": timedelta(days=7),
+}
+
+
+class MailProof(msgspec.Struct, frozen=True):
+    """What a valid token shows: that its bearer reads the account's mail, at a certain state of the account.
+
+    `email` and `epoch` are those of a `take-back`: the address that it was mailed to, and the account's session epoch.
+    """
+
+    purpose: Purpose
+    user_id: UUID
+    bound: str
+    email: str = ""
+    epoch: int = 0
+
+    def fits(self, user: User) -> bool:
+        """Whether the account is still in the state that the token is bound to."""
+        return self.bound == _binding(self.purpose, user)
 
 
 class MailTokens:
-    """Makes and reads them. A token is bound to a state (an e-mail's digest, a password's hash): once that has changed,
-    the token is worth nothing."""
+    """Makes and reads them. A token is bound to what it rests on (the address, and the password that it replaces): once
+    that has changed, the token is worth nothing. To take back is to undo such a change, so that token is bound to
+    nothing but the account, which takes it once (`domain.identity.take_back`)."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = OctKey.import_key(secret)
 
-    def make(self, purpose: Purpose, user_id: UUID, bound_to: str, now: datetime) -> str:
-        """A token for this person and purpose."""
+    def make(self, purpose: Purpose, user: User, now: datetime) -> str:
+        """A token for this account as it stands."""
+        return self._sign(purpose, user, now, {})
+
+    def make_take_back(self, user: User, email: str, now: datetime) -> str:
+        """A token for the reader of mail at an address that the account just had."""
+        return self._sign("take-back", user, now, {"eml": email, "epo": user.session_epoch})
+
+    def _sign(self, purpose: Purpose, user: User, now: datetime, more: dict[str, object]) -> str:
         claims = {
             "aud": purpose,
-            "sub": str(user_id),
-            "bnd": _digest(bound_to),
+            "sub": str(user.user_id),
+            "bnd": _binding(purpose, user),
             "exp": int((now + LIFETIME[purpose]).timestamp()),
         }
-        return jwt.encode({"alg": "HS256"}, claims, self._key)
+        return jwt.encode({"alg": "HS256"}, {**claims, **more}, self._key)
 
-    def read(self, purpose: Purpose, token: str, now: datetime) -> tuple[UUID, str]:
-        """Whose it is, and the digest of what it is bound to. Raises Invalid("invalid_token")."""
+    def read(self, token: str, now: datetime, *purposes: Purpose) -> MailProof:
+        """What the token shows. Raises Invalid("invalid_token") when it is for none of these purposes, or too late."""
         try:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
-            if claims["aud"] != purpose or claims["exp"] <= now.timestamp():
+            if claims["aud"] not in purposes or claims["exp"] <= now.timestamp():
                 raise ValueError("another purpose, or too late")
-            return UUID(claims["sub"]), str(claims["bnd"])
+            email, epoch = claims.get("eml", ""), claims.get("epo", 0)
+            return MailProof(claims["aud"], UUID(claims["sub"]), str(claims["bnd"]), email, epoch)
         except (JoseError, ValueError, KeyError, TypeError) as error:
             raise Invalid("invalid_token", "the token is wrong or has expired") from error
 
-    @staticmethod
-    def fits(bound: str, state: str) -> bool:
-        """Whether a token's binding is to this state."""
-        return bound == _digest(state)
 
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _binding(purpose: Purpose, user: User) -> str:
+    rests_on = {
+        "verify-email": [user.email_digest],
+        "reset-password": [user.password_hash, user.email_digest],
+        "take-back": [],
+    }
+    return hashlib.sha256("\n".join(rests_on[purpose]).encode()).hexdigest()

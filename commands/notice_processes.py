@@ -21,7 +21,7 @@ from commands.mail_tokens import MailTokens
 from commands.open_accounts import SELLER_CLOSED
 from commands.ports import WorkQueue
 from commands.reactors import React, Reactor, caused, job_for, once_for
-from domain import notices, orders
+from domain import email_addresses, notices, orders
 from domain.fulfilment import Shipment, ShipmentConfirmed, ShipmentStatusUpdated
 from domain.identity import ProfileChanged, User, UserRegistered
 from domain.ids import derived
@@ -37,9 +37,6 @@ from eventstore.repository import Aggregate, Unit
 S = TypeVar("S")
 
 NAME = "people_told"
-
-UNREACHABLE = ".invalid"
-"""Addresses of this top-level domain (RFC 2606) reach nobody: imported people are told nothing."""
 
 JOB_KINDS: dict[Channel, str] = {"email": "mail", "push": "push"}
 
@@ -101,7 +98,7 @@ class _Desk:
         async def decision(unit: Unit) -> None:
             for telling in tellings:
                 user = await unit.load(USER, telling.user_id)
-                if user is not None and user.may_act and not user.email.endswith(UNREACHABLE):
+                if user is not None and user.may_act and not email_addresses.is_unreachable(user.email):
                     await self._request(unit, env, user, telling)
 
         if tellings:
@@ -111,7 +108,8 @@ class _Desk:
         template, params = telling.template, {"name": user.name, **telling.params}
         if template in {"welcome", "verification"}:
             now = self._bus.clock.now()
-            params["token"] = self._tokens.make("verify-email", user.user_id, user.email_digest, now)
+            params["token"] = self._tokens.make("verify-email", user, now)
+            params[notices.ADDRESS] = user.email  # whose reader it is that the token proves something of
         for channel in notices.channels_of(template):
             notice_id = derived("notice", env.event_id, template, channel, user.user_id)
             wanted = notices.request(

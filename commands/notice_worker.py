@@ -5,10 +5,9 @@ from uuid import UUID
 
 from commands.aggregates import NOTICE, USER
 from commands.bus import CommandBus
-from commands.notice_processes import UNREACHABLE
 from commands.ports import Carrier, Delivery, Message, NotDelivered
 from commands.reactors import on_behalf
-from domain import identity, notices
+from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
 from eventstore.repository import Unit
 
@@ -33,7 +32,7 @@ class NoticeWorker:
         if user is None or user.status == "FORGOTTEN" or notice.params is None:
             await self._record_failure(notice_id, "recipient_unknown", delivery)
             return
-        if user.email.endswith(UNREACHABLE):
+        if email_addresses.is_unreachable(user.email):
             await self._record_failure(notice_id, "recipient_unreachable", delivery)
             return
         try:
@@ -63,5 +62,10 @@ class NoticeWorker:
 
 
 def _message(notice_id: UUID, notice: Notice, params: Mapping[str, str], user: identity.User) -> Message:
-    subject, text = notices.render(notice.template, params, notice.channel)
-    return Message(notice_id, notice.user_id, notice.template, user.email, user.name, subject, text)
+    """To the address that the notice is for. Mail to one that is not known to be the account's says our own words only;
+    a push goes to no address."""
+    address = params.get(notices.ADDRESS, user.email)
+    verified = notice.channel == "push" or (user.email_verified and address == user.email)
+    told = params if verified else notices.for_unverified(params)
+    subject, text = notices.render(notice.template, told, notice.channel)
+    return Message(notice_id, notice.user_id, notice.template, address, user.name if verified else "", subject, text)

@@ -329,12 +329,14 @@ class ImageStore(Protocol):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A login: each refresh spends one generation of its token and makes the next."""
+    """A login: each refresh spends one generation of its token and makes the next. `epoch` is its account's at the
+    login; whether the account keeps it, the account knows (`domain.identity.User.keeps`)."""
 
     session_id: UUID
     user_id: UUID
     generation: int
     expires_at: datetime
+    epoch: int = 0
     revoked: bool = False
 
 
@@ -350,8 +352,6 @@ class Sessions(Protocol):
         ...
 
     async def revoke(self, session_id: UUID) -> None: ...
-
-    async def revoke_all(self, user_id: UUID) -> None: ...
 
 
 class PersonKeys(Protocol):

@@ -1,15 +1,16 @@
 """A person (or a service) with an account: who they are, how they prove it, and whether they may still act.
 
-An e-mail has one account at most (a claim on its digest sees to that). What is personal is encrypted in the log under
+A mailbox has one account at most (a claim on its digest sees to that). What is personal is encrypted in the log under
 the person's own key; a forgotten account keeps its place in history, and nothing that tells whose it was.
 """
 
-import re
+import unicodedata
 from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 
+from domain import email_addresses
 from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
 from domain.events import FORGOTTEN, PERSONAL, Event, PersonalText, event
 from domain.regions import check_region
@@ -21,15 +22,22 @@ Status = Literal["PENDING_VERIFICATION", "ACTIVE", "DEACTIVATED", "FORGOTTEN"]
 OPEN_TO_ALL: frozenset[AccountType] = frozenset({"BUYER", "SELLER"})
 DEFAULT_REGION = "US"
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024
+MAX_TYPED_PASSWORD = 2 * MAX_PASSWORD
+"""Characters before accents are composed; beyond that nothing is composed, for it takes longer and longer."""
+
 MAX_NAME = 200
-_EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@.]+(\.[^\s@.]+)+")
+
+CASE_FOLDED, MAILBOX = 1, 2
+"""What an `email_digest` is of: at first of the case-folded text, which took some mailboxes for one; then of the key of
+the mailbox (`domain.email_addresses.mailbox`)."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
 @event("user.registered.v1")
 class UserRegistered(Event, frozen=True):
-    """`email_digest` is the peppered HMAC of the normalised e-mail; `password_hash` is empty for imported people."""
+    """`email_digest` is the peppered HMAC of what `digest_of` names (1: the case-folded e-mail, 2: its mailbox);
+    `password_hash` is empty for imported people."""
 
     user_id: UUID
     account_type: AccountType
@@ -38,6 +46,7 @@ class UserRegistered(Event, frozen=True):
     name: PersonalText
     email_digest: str
     password_hash: PersonalText
+    digest_of: int = CASE_FOLDED
 
 
 @event("user.email_verified.v1")
@@ -47,12 +56,22 @@ class EmailVerified(Event, frozen=True):
 
 @event("user.profile_changed.v1")
 class ProfileChanged(Event, frozen=True):
-    """Only what changed. A new e-mail comes with its digest."""
+    """Only what changed. A new e-mail comes with its digest, and with what that is of (as `user.registered`)."""
 
     name: Annotated[str | None, PERSONAL] = None
     region: str | None = None
     email: Annotated[str | None, PERSONAL] = None
     email_digest: str | None = None
+    digest_of: int | None = None
+
+
+@event("user.email_restored.v1")
+class EmailRestored(Event, frozen=True):
+    """Who reads mail at a former address took the account back: it is the address again. No earlier mail can take the
+    account back any more."""
+
+    email: PersonalText
+    email_digest: str
 
 
 @event("user.password_changed.v1")
@@ -67,6 +86,20 @@ class LoggedIn(Event, frozen=True):
     """A session was opened with the password."""
 
     session_id: UUID
+
+
+@event("user.logged_out.v1")
+class LoggedOut(Event, frozen=True):
+    """The session was ended by who opened it."""
+
+    session_id: UUID
+
+
+@event("user.sessions_ended.v1")
+class SessionsEnded(Event, frozen=True):
+    """All sessions that were open are over but the one that is kept, if any: what they were opened with changed."""
+
+    kept_session_id: UUID | None = None
 
 
 @event("user.refresh_reused.v1")
@@ -99,7 +132,12 @@ class UserForgotten(Event, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """An account as it stands."""
+    """An account as it stands.
+
+    `session_epoch` grows whenever all sessions end at once: one that was opened in an earlier epoch is over, unless it
+    is the `kept_session_id`. So are those of a closed account. `taken_back_at` is the epoch up to which no mail takes
+    the account back (any more).
+    """
 
     user_id: UUID
     account_type: AccountType
@@ -108,8 +146,16 @@ class User(msgspec.Struct, frozen=True):
     name: str
     email_digest: str
     password_hash: str
+    digest_of: int = CASE_FOLDED
     status: Status = "PENDING_VERIFICATION"
     email_verified: bool = False
+    session_epoch: int = 0
+    kept_session_id: UUID | None = None
+    taken_back_at: int = 0
+
+    def keeps(self, session_id: UUID, epoch: int) -> bool:
+        """Whether a session that was opened in this epoch still stands, for all that ends sessions together."""
+        return self.may_act and (epoch >= self.session_epoch or session_id == self.kept_session_id)
 
     @property
     def may_act(self) -> bool:
@@ -124,40 +170,49 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
             return User(**msgspec.structs.asdict(event))
         case User(), EmailVerified():
             return msgspec.structs.replace(state, email_verified=True, status="ACTIVE")
+        case User(), EmailRestored():
+            return msgspec.structs.replace(
+                state,
+                email=event.email,
+                email_digest=event.email_digest,
+                digest_of=MAILBOX,
+                email_verified=True,
+                status="ACTIVE",
+                taken_back_at=state.session_epoch,
+            )
         case User(), ProfileChanged():
             changed = {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
-            verified = state.email_verified and event.email_digest is None
-            return msgspec.structs.replace(state, **changed, email_verified=verified)
+            if event.email_digest is not None:
+                changed |= {"email_verified": False, "digest_of": event.digest_of or CASE_FOLDED}
+            return msgspec.structs.replace(state, **changed)
         case User(), PasswordChanged():
             return msgspec.structs.replace(state, password_hash=event.password_hash)
+        case User(), SessionsEnded():
+            epoch = state.session_epoch + 1
+            return msgspec.structs.replace(state, session_epoch=epoch, kept_session_id=event.kept_session_id)
         case User(), UserDeactivated():
             return msgspec.structs.replace(state, status="DEACTIVATED")
         case User(), UserReactivated():
             return msgspec.structs.replace(state, status="ACTIVE")
         case User(), UserForgotten():
-            return msgspec.structs.replace(
-                state, status="FORGOTTEN", email=FORGOTTEN, name=FORGOTTEN, password_hash="", email_verified=False
-            )
+            forgotten = {"email": FORGOTTEN, "name": FORGOTTEN, "password_hash": "", "email_verified": False}
+            return msgspec.structs.replace(state, status="FORGOTTEN", **forgotten)
     return state
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
-def normalize_email(email: str) -> str:
-    """The form under which e-mails are compared and kept."""
-    return email.strip().casefold()
-
-
-def check_email(email: str) -> None:
-    """Raises Invalid("invalid_email") unless it has the shape of an address (whether it exists, a mail must show)."""
-    if len(email) > 254 or not _EMAIL.fullmatch(email):
-        raise Invalid("invalid_email", "that is not an e-mail address")
+def as_compared(password: str) -> str:
+    """A password as it is hashed, however a keyboard or a phone spells it: RFC 8265's OpaqueString, which takes other
+    blanks for the ASCII one and composes accents (NFC). Its control characters are let pass."""
+    spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
+    return unicodedata.normalize("NFC", spaced)
 
 
 def check_password(password: str) -> None:
-    """Raises Invalid("weak_password") unless it has 10 to 1024 characters."""
-    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+    """Raises Invalid("weak_password") unless it has 10 to 1024 characters, as it is compared."""
+    if len(password) > MAX_TYPED_PASSWORD or not MIN_PASSWORD <= len(as_compared(password)) <= MAX_PASSWORD:
         raise Invalid("weak_password", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
 
 
@@ -186,8 +241,7 @@ def register(
     """
     if account_type not in OPEN_TO_ALL and not by_admin:
         raise Forbidden("account_type_not_allowed", f"only an ADMIN can make an account of type {account_type}")
-    email = normalize_email(email)
-    check_email(email)
+    email = email_addresses.as_kept(email)
     check_name(name)
     check_region(region)
     return [
@@ -199,6 +253,7 @@ def register(
             name=name,
             email_digest=email_digest,
             password_hash=password_hash,
+            digest_of=MAILBOX,
         )
     ]
 
@@ -232,8 +287,7 @@ def change_profile(
     if region is not None:
         check_region(region)
     if email is not None:
-        email = normalize_email(email)
-        check_email(email)
+        email = email_addresses.as_kept(email)
         if email_digest is None:
             raise ValueError("a new e-mail comes with its digest")
     moved = email is not None and email != user.email
@@ -242,6 +296,7 @@ def change_profile(
         region=region if region != user.region else None,
         email=email if moved else None,
         email_digest=email_digest if moved else None,
+        digest_of=MAILBOX if moved else None,
     )
     return [] if change == ProfileChanged() else [change]
 
@@ -250,6 +305,22 @@ def change_password(user: User, password_hash: str) -> list[Event]:
     """Replace the password by one that `check_password` let pass. Raises Forbidden("user_inactive")."""
     _must_act(user)
     return [PasswordChanged(password_hash=password_hash)]
+
+
+def end_sessions(user: User, *, but: UUID | None = None) -> list[Event]:  # noqa: ARG001 - a decision takes its state
+    """What the sessions were opened with changed: they are over, but the one by which that was asked for."""
+    return [SessionsEnded(kept_session_id=but)]
+
+
+def take_back(user: User, *, epoch: int, email: str, email_digest: str) -> list[Event]:
+    """Who reads mail at an address that the account had takes it back: by a mail of this epoch, and only once.
+
+    Raises Forbidden("user_inactive"); Invalid("invalid_token") when the account was taken back meanwhile.
+    """
+    _must_act(user)
+    if epoch <= user.taken_back_at:
+        raise Invalid("invalid_token", "the account was taken back already")
+    return [EmailRestored(email=email, email_digest=email_digest)]
 
 
 def log_in(user: User | None, *, password_matches: bool, session_id: UUID) -> list[Event]:
@@ -261,6 +332,11 @@ def log_in(user: User | None, *, password_matches: bool, session_id: UUID) -> li
         raise Unauthorized("invalid_credentials", "the e-mail or the password is wrong")
     _must_act(user)
     return [LoggedIn(session_id=session_id)]
+
+
+def log_out(user: User, session_id: UUID) -> list[Event]:  # noqa: ARG001 - a decision takes its state
+    """End a session."""
+    return [LoggedOut(session_id=session_id)]
 
 
 def note_refresh_reuse(user: User, session_id: UUID) -> list[Event]:  # noqa: ARG001 - a decision takes its state

@@ -109,6 +109,26 @@ def mark_failed(notice: Notice, code: str, attempts: int) -> list[Event]:
 
 Params = Mapping[str, str]
 
+ADDRESS = "address"
+"""The parameter that says to which address a mail goes, where it is not to the account's of the moment."""
+
+OURS = frozenset(
+    {"token", "link", "order_id", "shipment_id", "transaction_id", "total", "amount", "refunded", "available", "to"}
+)
+"""Parameters whose texts are our own. All others hold what people typed: names, titles, tracking numbers."""
+
+HIDDEN = "(shown in your account)"
+
+OPTIONAL = frozenset({"name", "detail"})
+"""Parameters of others without which a text reads as well."""
+
+
+def for_unverified(params: Params) -> Params:
+    """The parameters for a mail to an address of which nobody has shown that it is the account's: without a word of
+    what people typed, for whoever opened the account may have typed it for a stranger to read."""
+    return {name: text if name in OURS else HIDDEN for name, text in params.items() if name not in OPTIONAL}
+
+
 MAX_SUBJECT = 150
 """Characters; longer subjects are cut, at a blank where there is one."""
 
@@ -144,6 +164,24 @@ def _password_reset(params: Params) -> tuple[str, str]:
     return (
         "Reset your password",
         f"To choose a new password, {_with_token(params)}\n\nIf you did not ask for this, there is nothing to do.",
+    )
+
+
+def _email_changed(params: Params) -> tuple[str, str]:
+    return (
+        "Your e-mail address was changed",
+        "Your account has another e-mail address now, and gets no more mail here.\n\n"
+        "If it was not you who changed it: within seven days, take the account back. To choose a new password and "
+        f"bring this address back, {_with_token(params)}",
+    )
+
+
+def _password_changed(params: Params) -> tuple[str, str]:
+    return (
+        "Your password was changed",
+        "Your account has a new password, and other devices were logged out.\n\n"
+        f"If it was not you who changed it: within the hour, to choose another password, {_with_token(params)}\n\n"
+        "After that, say that you forgot your password.",
     )
 
 
@@ -275,6 +313,8 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
     "welcome": _welcome,
     "verification": _verification,
     "password_reset": _password_reset,
+    "email_changed": _email_changed,
+    "password_changed": _password_changed,
     "purchase": _purchase,
     "order_cancelled": _order_cancelled,
     "shipment_processing": _shipment_processing,
@@ -292,7 +332,8 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
     "transfer_received": _transfer_received,
     "transfer_failed": _transfer_failed,
 }
-"""Parameters: welcome, verification, password_reset: token or link; purchase: titles, total, order_id;
+"""Parameters: welcome, verification, password_reset, email_changed, password_changed: token or link; purchase:
+titles, total, order_id;
 payment_failed, order_cancelled: titles, order_id, detail?; shipment_processing, shipment_delivered: titles, order_id;
 shipment_shipped: the same, carrier, tracking_number; shipment_to_process, shipment_cancelled (to the seller): titles,
 order_id, shipment_id; seller_closed (to ADMINs): seller_id, shipments; low_stock: title, sku, available;

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
@@ -27,6 +28,19 @@ RUN_AS = "-c role=ludoteca_app"
 _VERSIONS = """
 SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1), 0)
 FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n"""
+
+# The log is ordered by time as well, so that halving finds a time's place in some twenty steps.
+_POSITION_AT = """
+WITH RECURSIVE search (lowest, highest) AS (
+    SELECT 0::bigint, coalesce(max(position), 0) FROM log.events
+    UNION ALL
+    SELECT CASE WHEN e.recorded_at <= %s THEN e.position ELSE lowest END,
+           CASE WHEN e.recorded_at <= %s THEN highest ELSE e.position - 1 END
+    FROM search JOIN log.events e ON e.position = (lowest + highest + 1) / 2
+    WHERE lowest < highest
+)
+SELECT lowest FROM search WHERE lowest = highest
+"""
 
 RETRY_SECONDS = 0.2
 """How long a subscription waits before it reads again after a lost connection."""
@@ -141,6 +155,12 @@ class PostgresLog:
         """The position of the last event, 0 when there is none."""
         async with self.pool.connection() as conn:
             row = await (await conn.execute("SELECT coalesce(max(position), 0) FROM log.events")).fetchone()
+        return int(row[0]) if row else 0
+
+    async def position_at(self, moment: datetime) -> int:
+        """The position of the last event that was recorded by a time, 0 when there is none."""
+        async with self.pool.connection() as conn:
+            row = await (await conn.execute(_POSITION_AT, (moment, moment))).fetchone()
         return int(row[0]) if row else 0
 
     async def subscribe(

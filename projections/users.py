@@ -3,12 +3,18 @@
 from datetime import datetime
 from uuid import UUID
 
+from domain.email_addresses import mailbox
+from domain.errors import Invalid
+from domain.events import Event
 from domain.identity import (
+    EmailRestored,
     EmailVerified,
     LoggedIn,
+    LoggedOut,
     PasswordChanged,
     ProfileChanged,
     RefreshReused,
+    SessionsEnded,
     UserDeactivated,
     UserForgotten,
     UserReactivated,
@@ -20,13 +26,15 @@ from projections.projection import Projection, Row, Rows, on
 
 
 class UserRow(Row):
-    """An account. `email` and `name` are None once the person is forgotten; `version` is the stream's."""
+    """An account. `email`, `mailbox` (by which it is looked for) and `name` are None once the person is forgotten;
+    `version` is the stream's."""
 
     KEY = ("user_id",)
-    INDEXES = ("created_position", "USING hash (email)")
+    INDEXES = ("created_position", "USING hash (mailbox)")
 
     user_id: UUID
     email: str | None
+    mailbox: str | None
     name: str | None
     account_type: str
     region: str
@@ -41,7 +49,7 @@ class UserRow(Row):
 class Users(Projection[UserRow]):
     """Every account by its id. A login moves the version only."""
 
-    name, version, row = "users", 1, UserRow
+    name, version, row = "users", 2, UserRow
 
     @on(UserRegistered)
     def registered(self, rows: Rows[UserRow], event: UserRegistered, env: Envelope) -> None:
@@ -50,6 +58,7 @@ class Users(Projection[UserRow]):
             UserRow(
                 user_id=env.stream_id,
                 email=text(event.email),
+                mailbox=_mailbox(event.email),
                 name=text(event.name),
                 account_type=event.account_type,
                 region=text(event.region),
@@ -77,7 +86,7 @@ class Users(Projection[UserRow]):
         if event.region is not None:
             user.region = text(event.region)
         if event.email is not None:
-            user.email = text(event.email)
+            user.email, user.mailbox = text(event.email), _mailbox(event.email)
         if event.email_digest is not None:  # there even when the e-mail itself can no longer be read
             user.email_verified = False
 
@@ -92,14 +101,21 @@ class Users(Projection[UserRow]):
     @on(UserForgotten)
     def forgotten(self, rows: Rows[UserRow], _: UserForgotten, env: Envelope) -> None:
         user = _changed(rows, env)
-        user.status, user.email, user.name, user.email_verified = "FORGOTTEN", None, None, False
+        user.status, user.email_verified = "FORGOTTEN", False
+        user.email = user.mailbox = user.name = None
+
+    @on(EmailRestored)
+    def email_restored(self, rows: Rows[UserRow], event: EmailRestored, env: Envelope) -> None:
+        user = _changed(rows, env)
+        user.email, user.mailbox = text(event.email), _mailbox(event.email)
+        user.email_verified, user.status = True, "ACTIVE"
 
     @on(PasswordChanged)
     @on(LoggedIn)
+    @on(LoggedOut)
+    @on(SessionsEnded)
     @on(RefreshReused)
-    def nothing_shown_changed(
-        self, rows: Rows[UserRow], _: PasswordChanged | LoggedIn | RefreshReused, env: Envelope
-    ) -> None:
+    def nothing_shown_changed(self, rows: Rows[UserRow], _: Event, env: Envelope) -> None:
         rows[env.stream_id].version = env.version
 
 
@@ -107,3 +123,11 @@ def _changed(rows: Rows[UserRow], env: Envelope) -> UserRow:
     user = rows[env.stream_id]
     user.version, user.updated_at = env.version, recorded_at(env)
     return user
+
+
+def _mailbox(email: str) -> str:
+    """Its key; of what an older release took for an address, the text."""
+    try:
+        return text(mailbox(email))
+    except Invalid:
+        return text(email)

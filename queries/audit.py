@@ -127,9 +127,7 @@ class Audit:
             if moment > head:
                 raise PositionUnknown(moment, head)
             return moment
-        async with self._log.pool.connection() as conn:
-            row = await (await conn.execute(_POSITION_AT, (moment, moment))).fetchone()
-        return row[0] if row else 0
+        return await self._log.position_at(moment)
 
     async def _read(self, rest: str, values: dict[str, object]) -> list[Raw]:
         async with self._log.pool.connection() as conn:
@@ -151,20 +149,6 @@ class Audit:
             return sealed
         event = self._log.codec.decode(env.name, stored, env.stream_id)
         return [field for field in sealed if getattr(event, field, None) in {None, FORGOTTEN}]
-
-
-# The log is ordered by time as well, so that halving finds a time's place in some twenty steps.
-_POSITION_AT = """
-WITH RECURSIVE search (lowest, highest) AS (
-    SELECT 0::bigint, coalesce(max(position), 0) FROM log.events
-    UNION ALL
-    SELECT CASE WHEN e.recorded_at <= %s THEN e.position ELSE lowest END,
-           CASE WHEN e.recorded_at <= %s THEN highest ELSE e.position - 1 END
-    FROM search JOIN log.events e ON e.position = (lowest + highest + 1) / 2
-    WHERE lowest < highest
-)
-SELECT lowest FROM search WHERE lowest = highest
-"""
 
 
 def _closed(value: Any) -> Any:

@@ -37,14 +37,14 @@ async def user(models: ReadModels, user_id: UUID) -> Answer[User | None]:
 async def users(
     models: ReadModels,
     *,
-    email: str | None = None,
+    mailbox: str | None = None,
     account_type: str | None = None,
     status: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[User]]:
-    """Accounts, the newest first. Raises BadCursor."""
-    wanted = {"email": email, "account_type": account_type, "status": status}
+    """Accounts, the newest first; `mailbox` is the key of an address. Raises BadCursor."""
+    wanted = {"mailbox": mailbox, "account_type": account_type, "status": status}
     values: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"u.{name} = %({name})s" for name in values]
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)

@@ -52,6 +52,9 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
         Services(
             accounts=core.accounts,
             account_ends=core.account_ends,
+            logins=core.logins,
+            mail_proofs=core.mail_proofs,
+            session_ends=core.session_ends,
             catalog=core.catalog,
             images=core.images,
             inventory=core.inventory,

@@ -24,7 +24,7 @@ from adapters.simulated_provider import SimulatedProvider
 from adapters.smtp_mailer import SmtpMailer
 from adapters.text_log import FileTextLog
 from adapters.webhook_sender import HttpWebhookSender
-from api.tokens import Tokens, new_private_key
+from api.tokens import ACCESS_LIFETIME, Tokens, new_private_key
 from commands import notice_processes, processes
 from commands.account_ends import AccountEnds
 from commands.account_settling import AccountSettling
@@ -39,7 +39,10 @@ from commands.identity import Accounts
 from commands.images import Images
 from commands.inventory import Inventory, stock_opened
 from commands.ledger import Ledger
+from commands.logins import Logins
+from commands.mail_proofs import MailProofs
 from commands.mail_tokens import MailTokens
+from commands.mailboxes import Mailboxes, mailboxes_claimed
 from commands.notice_worker import NoticeWorker
 from commands.orders import Orders
 from commands.payment_worker import PaymentWorker
@@ -47,6 +50,7 @@ from commands.payments import Payments
 from commands.ports import Carrier, ImageStore, PasswordHasher, PaymentProvider, WorkQueue
 from commands.reactors import Reactor
 from commands.receipt_worker import ReceiptWorker, fiscal_receipts
+from commands.session_ends import SessionEnds
 from commands.shipments import Shipments
 from commands.transactions import Transactions
 from commands.wallets import Wallets
@@ -113,9 +117,26 @@ class Core:
         return Tokens(self.secrets.signing_key, ISSUER, AUDIENCE, self.clock)
 
     @cached_property
+    def mailboxes(self) -> Mailboxes:
+        return Mailboxes(self.repository, self.secrets.pepper)
+
+    @cached_property
     def accounts(self) -> Accounts:
-        sessions = PostgresSessions(self.log.pool)
-        return Accounts(self.bus, self.log.keys, self.hasher, sessions, self.mail_tokens, self.secrets.pepper)
+        return Accounts(self.bus, self.log.keys, self.hasher, self.mailboxes, self.mail_tokens)
+
+    @cached_property
+    def logins(self) -> Logins:
+        return Logins(self.bus, self.mailboxes, self.hasher, PostgresSessions(self.log.pool))
+
+    @cached_property
+    def mail_proofs(self) -> MailProofs:
+        return MailProofs(self.bus, self.mailboxes, self.hasher, self.mail_tokens)
+
+    @cached_property
+    def session_ends(self) -> SessionEnds:
+        ends = SessionEnds(self.log, self.repository, self.clock, ACCESS_LIFETIME)
+        self.stack.push_async_callback(ends.close)
+        return ends
 
     @cached_property
     def belongings(self) -> Belongings:
@@ -127,8 +148,7 @@ class Core:
 
     @cached_property
     def account_ends(self) -> AccountEnds:
-        sessions = PostgresSessions(self.log.pool)
-        return AccountEnds(self.bus, self.belongings, self.account_settling, sessions, self.log.keys)
+        return AccountEnds(self.bus, self.belongings, self.account_settling, self.mailboxes, self.log.keys)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -305,6 +325,7 @@ class Core:
             merchant_webhooks(self.bus),
             webhook_jobs(queues.webhooks),
             processes.forgetting(self.log.keys),
+            mailboxes_claimed(self.bus, self.mailboxes),
         ]
 
 

@@ -22,6 +22,7 @@ from api.routes import (
     orders,
     payments,
     receipts,
+    sessions,
     shipments,
     transactions,
     wallets,
@@ -30,7 +31,8 @@ from api.routes import (
 
 ROUTERS: Sequence[APIRouter] = (
     identity.router,
-    identity.well_known,
+    sessions.router,
+    sessions.well_known,
     accounts.router,
     catalog.router,
     images.router,

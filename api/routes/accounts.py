@@ -6,11 +6,11 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
+from api.account_views import Account
 from api.answers import ExpectedVersion, answer, position_of
 from api.auth import Admin, SignedIn
 from api.fields import Body, Line
 from api.idempotency import IdempotencyKey
-from api.routes.identity import Account
 from api.services import ServicesOf
 from api.whose import AccountId
 from commands.aggregates import USER
@@ -39,6 +39,7 @@ async def close_account(
     `obligations: [{kind, id, …}]`, what is to be settled before: then nothing was changed.
     """
     landed = await services.account_ends.close(caller, user_id, forget=forget, expected_version=expected_version)
+    await services.session_ends.reached(landed.position)
     return answer(None, status=204, position=await position_of(landed, services))
 
 

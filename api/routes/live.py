@@ -6,19 +6,17 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
-from api.auth import is_closed
 from api.context import context_of
 from api.fields import Body, Token
 from api.limits import Limiter
 from api.metrics import Metrics
-from api.problems import DATABASE_ERRORS, Problem, problem_of, to_json
+from api.problems import Problem, problem_of, to_json
 from api.services import Services
 from api.tokens import Access
 from domain.errors import Unauthorized
@@ -30,9 +28,6 @@ router = APIRouter(tags=["orders"])
 
 FIRST_MESSAGE_SECONDS = LAST_MESSAGE_SECONDS = 10.0
 """How long the client may take to say who it is, and to hear why it is left."""
-
-ACCOUNT_SECONDS = 60.0
-"""How often it is asked again whether the account was closed."""
 
 UNAUTHORIZED, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 4401, 1008, 1011, 1013
 """Close codes: RFC 6455, the registry of IANA, and one of ours."""
@@ -73,7 +68,7 @@ async def _serve(websocket: WebSocket) -> None:
     live: LiveStatus = websocket.app.state.live
     limiter: Limiter = websocket.app.state.limiter
     if limiter.on:
-        await limiter.take("ip", context_of(websocket.scope).client_ip)
+        await limiter.take("ip", limiter.client(websocket.scope))
     hello = await _first_message(websocket)
     access = await _proved(services, hello.token)
     at_most = services.settings.sockets_per_user
@@ -85,7 +80,7 @@ async def _serve(websocket: WebSocket) -> None:
                 (access.expires_at - services.clock.now()).total_seconds(),
                 _tell(websocket, listener, services.settings.socket_patience_seconds),
                 _hear(websocket),
-                _watch_account(services, access.user_id),
+                services.session_ends.until_over(access.opened),
             )
     except TooManyListeners:
         raise Problem(429, "too_many_sockets", f"at most {at_most} at a time for one person") from None
@@ -106,15 +101,10 @@ async def _first_message(websocket: WebSocket) -> Hello:
 
 
 async def _proved(services: Services, token: str) -> Access:
-    """Whom the token speaks for. Raises Unauthorized: invalid_token, user_inactive."""
+    """Whom the token speaks for. Raises Unauthorized: invalid_token, session_ended."""
     access = services.tokens.read_access(token)
-    await _must_be_open(services, access.user_id)
+    await services.session_ends.check(access.opened)
     return access
-
-
-async def _must_be_open(services: Services, user_id: UUID) -> None:
-    if await is_closed(services, user_id):
-        raise Unauthorized("user_inactive", "the account is closed")
 
 
 async def _received(websocket: WebSocket) -> str | bytes:
@@ -159,14 +149,6 @@ async def _hear(websocket: WebSocket) -> None:
     """There is nothing more to be said by the client. Raises WebSocketDisconnect when it leaves; Problem."""
     await _received(websocket)
     raise Problem(400, "unexpected_message", "after the first message there is nothing to say")
-
-
-async def _watch_account(services: Services, user_id: UUID) -> None:
-    """Raises Unauthorized("user_inactive") soon after the account is closed."""
-    while True:
-        await asyncio.sleep(ACCOUNT_SECONDS)
-        with suppress(*DATABASE_ERRORS):  # then it is asked the next time
-            await _must_be_open(services, user_id)
 
 
 async def _refuse(websocket: WebSocket, error: Exception) -> None:

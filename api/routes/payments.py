@@ -14,6 +14,7 @@ from api.idempotency import IdempotencyKey
 from api.problems import Problem, problem_response
 from api.reading import Reads, found
 from api.services import Services, ServicesOf
+from api.signed_notices import signed_notice
 from commands.aggregates import ORDER, PAYMENT
 from commands.bus import Caller, Landed
 from commands.orders import OrderAndPayment
@@ -218,6 +219,7 @@ async def see_anew(services: Services, order_id: UUID) -> None:
 
 
 @router.post("/payments/webhook", response_model=Received, dependencies=[EVERYBODY])
+@signed_notice
 async def receive_notice(
     request: Request,
     services: ServicesOf,

@@ -151,6 +151,14 @@ async def open_shop(url: str, home: Path, **more: object) -> AsyncIterator[Shop]
             yield Shop(core, queues, services, create_app(services), rebuilt)
 
 
+@asynccontextmanager
+async def another_process(shop: Shop) -> AsyncIterator[Shop]:
+    """A second API process of the shop: what it knows, it has from the database."""
+    async with open_core(shop.core.settings, hasher=shop.core.hasher) as core, open_queues(core) as queues:
+        services = services_of(core, queues, shop.services.search, [])
+        yield Shop(core, queues, services, create_app(services))
+
+
 def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list[str]) -> Services:
     """What the composition root gives the gateway."""
 
@@ -164,6 +172,9 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
     return Services(
         accounts=core.accounts,
         account_ends=core.account_ends,
+        logins=core.logins,
+        mail_proofs=core.mail_proofs,
+        session_ends=core.session_ends,
         catalog=core.catalog,
         images=core.images,
         inventory=core.inventory,

@@ -128,7 +128,7 @@ async def test_a_closed_seller_lists_and_publishes_nothing(shop: Shop, seller: P
     assert code_of(published) == (403, "user_inactive")
     with pytest.raises(Exception, match="user_inactive"):
         await shop.core.webhook_endpoints.create(as_seller, "https://93.184.215.14/", ["*"])
-    assert code_of(await seller.post("/api/v1/games", json=a_game())) == (401, "user_inactive")
+    assert code_of(await seller.post("/api/v1/games", json=a_game())) == (401, "session_ended")
 
 
 async def test_paid_parcels_of_a_closed_seller_are_told_to_admins_who_can_send_them(

@@ -11,6 +11,10 @@ from tests.api.shop import PASSWORD, Person, Shop
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+def another_password() -> dict[str, str]:
+    return {"password": "another password", "current_password": PASSWORD}
+
+
 def registration(**fields: object) -> dict[str, object]:
     email = f"{uuid4().hex}@example.com"
     return {"email": email, "password": PASSWORD, "name": "Ann", "account_type": "BUYER", "region": "BR"} | fields
@@ -96,7 +100,7 @@ async def test_a_repeated_registration_lets_in_only_who_still_knows_the_password
     wanted, key = registration(), {"Idempotency-Key": uuid4().hex}
     account = (await shop.client().post("/api/v1/users", json=wanted, headers=key)).json()
     ann = shop.client(account["access_token"])
-    await ann.put(f"/api/v1/users/{account['id']}", json={"password": "another password"})
+    await ann.put(f"/api/v1/users/{account['id']}", json=another_password())
 
     again = await shop.client().post("/api/v1/users", json=wanted, headers=key)
 
@@ -132,7 +136,7 @@ async def test_a_login_repeated_after_the_password_has_changed_is_refused(shop: 
     ann = await shop.register()
     body, key = {"email": ann.email, "password": PASSWORD}, {"Idempotency-Key": uuid4().hex}
     await shop.client().post("/api/v1/auth/login", json=body, headers=key)
-    await ann.put(f"/api/v1/users/{ann.id}", json={"password": "another password"})
+    await ann.put(f"/api/v1/users/{ann.id}", json=another_password())
 
     again = await shop.client().post("/api/v1/auth/login", json=body, headers=key)
 
@@ -243,8 +247,7 @@ async def test_without_a_token_or_with_a_bad_one_nobody_gets_in(shop: Shop) -> N
 
 async def test_a_token_that_is_worth_nothing_keeps_nobody_from_what_needs_none(shop: Shop) -> None:
     ann, closed = await shop.register(), await shop.register()
-    gone = await closed.delete(f"/api/v1/users/{closed.id}")
-    await shop.services.reads.waiter.wait(["users"], int(gone.headers["event-position"]), 5)
+    await closed.delete(f"/api/v1/users/{closed.id}")
 
     for stale in (shop.client("not.a.token"), closed):
         answers = [
@@ -290,7 +293,7 @@ async def test_a_new_address_is_verified_by_a_mail_of_its_own(shop: Shop) -> Non
     ann = await shop.register()
     before, path = await shop.core.log.head(), f"/api/v1/users/{ann.id}"
     await ann.put(path, json={"name": "Anna"})
-    await ann.put(path, json={"email": f"{uuid4().hex}@example.com"})
+    await ann.put(path, json={"email": f"{uuid4().hex}@example.com", "current_password": PASSWORD})
     (token,) = await shop.eventually(lambda: mailed(shop, before, ann, "verification"))
 
     assert (await shop.client().post("/api/v1/auth/verify-email", json={"token": token})).status_code == 204
@@ -339,21 +342,6 @@ async def test_a_password_reset_repeated_under_its_key_succeeds_again(shop: Shop
 
     assert [answer.status_code for answer in answers] == [204, 204]
     assert answers[1].headers["idempotent-replayed"] == "true"
-
-
-async def test_a_new_password_ends_all_sessions(shop: Shop) -> None:
-    ann = await shop.register()
-    other = (await shop.client().post("/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD})).json()
-    renamed = await ann.put(f"/api/v1/users/{ann.id}", json={"name": "Anna"})
-    kept = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": other["refresh_token"]})
-    assert (renamed.status_code, kept.status_code) == (200, 200)
-
-    changed = await ann.put(f"/api/v1/users/{ann.id}", json={"password": "another password"})
-
-    assert changed.status_code == 200
-    for left in (ann.tokens["refresh_token"], kept.json()["refresh_token"]):
-        refused = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": left})
-        assert (refused.status_code, refused.json()["code"]) == (401, "invalid_token")
 
 
 async def test_a_wrong_mailed_token_is_refused(shop: Shop) -> None:
@@ -423,11 +411,9 @@ async def test_a_closed_account_is_locked_out(shop: Shop) -> None:
     closed = await ann.delete(f"/api/v1/users/{ann.id}")
     assert closed.status_code == 204
 
-    await shop.services.reads.waiter.wait(["users"], int(closed.headers["event-position"]), 5)
-
     refused = await ann.get("/api/v1/library")
     login = await shop.client().post("/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD})
-    assert (refused.status_code, refused.json()["code"]) == (401, "user_inactive")
+    assert (refused.status_code, refused.json()["code"]) == (401, "session_ended")
     assert (login.status_code, login.json()["code"]) == (403, "user_inactive")
 
 

@@ -3,12 +3,14 @@
 from uuid import UUID
 
 import httpx
+import pytest
 from fastapi import APIRouter
 
 from api.app import gateway
 from api.auth import SignedIn
-from api.limits import Rates
+from api.limits import Rates, client_of
 from api.services import GatewaySettings, Services
+from api.signed_notices import signed_notice
 from eventstore.clock import ManualClock
 from tests.api.tiny import NOON, services, tokens_at
 
@@ -25,8 +27,12 @@ def asking(shop: Services, peer: str = "192.0.2.1") -> httpx.AsyncClient:
 
     @router.get("/api/v1/things")
     @router.get("/health/live")
-    @router.post("/api/v1/payments/webhook")
+    @router.post("/api/v1/things/webhook")
     async def look() -> None: ...
+
+    @router.post("/api/v1/payments/webhook")
+    @signed_notice
+    async def hear() -> None: ...
 
     @router.post("/api/v1/things")
     async def write(caller: SignedIn) -> None: ...
@@ -96,6 +102,53 @@ async def test_probes_and_signed_webhooks_are_never_refused() -> None:
 
     assert await statuses(client, 10, "/health/live") == [200] * 10
     assert {(await client.post("/api/v1/payments/webhook")).status_code for _ in range(10)} == {200}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/things/webhook"),
+        ("GET", "/api/v1/payments/webhook"),
+        ("POST", "/nope/webhook"),
+        ("POST", "/api/v1/payments/webhook/"),
+        ("POST", "/api/v1/payments%2Fwebhook/webhook"),
+    ],
+)
+async def test_what_only_looks_like_a_signed_webhook_is_counted(method: str, path: str) -> None:
+    client = asking(shop())
+
+    assert 429 in [(await client.request(method, path)).status_code for _ in range(6)]
+
+
+async def test_an_ipv6_client_has_one_network_and_not_each_of_its_addresses() -> None:
+    addresses = [f"2001:db8:1:2::{n:x}" for n in range(5)] + ["2001:DB8:1:2:ffff:0:0:1"]
+    client = asking(shop(trusted_proxies=("10.0.0.0/8",)), peer="10.0.0.1")
+
+    async def ask(address: str) -> int:
+        return (await client.get("/api/v1/things", headers={"x-forwarded-for": address})).status_code
+
+    assert [await ask(address) for address in addresses] == [200] * 5 + [429]
+    assert await ask("2001:db8:1:3::1") == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:0201", "192.0.2.1"),
+        ("2001:0DB8:0:0::1", "2001:db8::/64"),
+        ("2001:db8::ffff:0:0:1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("local", "local"),
+    ],
+)
+def test_a_client_is_named_in_one_way(address: str, client: str) -> None:
+    assert client_of(address, 64) == client
+
+
+def test_how_large_a_network_makes_a_client_is_the_operators_to_say() -> None:
+    assert client_of("2001:db8:1:2::1", 48) == client_of("2001:db8:1:3::1", 48) == "2001:db8:1::/48"
 
 
 async def test_limits_can_be_switched_off() -> None:

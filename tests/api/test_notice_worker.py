@@ -89,8 +89,8 @@ async def test_a_notice_is_sent_once_under_its_own_id(core: Core) -> None:
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationSent(provider_ref="ref-1")]
     (message,) = carrier.taken
-    assert (message.template, message.name, message.subject) == ("transfer_sent", "Ann", "You sent 5.00 USD")
-    assert message.text.startswith("Hello Ann,")
+    assert (message.template, message.name, message.subject) == ("transfer_sent", "", "You sent 5.00 USD")
+    assert message.text.startswith("Hello,")
 
 
 async def test_a_push_notice_is_no_letter(core: Core) -> None:

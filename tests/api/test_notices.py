@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from commands import notice_processes
+from commands.bus import SYSTEM
 from domain.errors import Refused
 from domain.notices import NotificationRequested
 from eventstore.log import AlreadyDone
@@ -63,6 +64,20 @@ def token_in(mail: EmailMessage) -> str:
     return re.findall(r"^ey\S+$", mail.get_content(), re.MULTILINE)[0]
 
 
+async def verified(shop: Shop, postbox: Postbox, **fields: object) -> Person:
+    """Somebody who has shown that they read mail at their address."""
+    person = await shop.register(**fields)
+    await told(shop, person, "welcome")
+    token = token_in(mail_about(postbox, person, "Welcome"))
+    assert (await shop.client().post("/api/v1/auth/verify-email", json={"token": token})).status_code == 204
+    return person
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def buyer(shop: Shop, postbox: Postbox) -> Person:
+    return await verified(shop, postbox)
+
+
 # -- delivery ----------------------------------------------------------------------------------------------------------
 
 
@@ -74,7 +89,7 @@ async def test_who_registers_is_welcomed_by_mail_and_its_token_verifies_the_addr
     assert (welcome["status"], welcome["code"], welcome["attempts"]) == ("SENT", None, 1)
     assert welcome["provider_ref"].startswith("queued as")
     mail = mail_about(postbox, ann, "Welcome")
-    assert mail["To"].addresses[0].display_name == "Ána"
+    assert mail["To"].addresses[0].addr_spec == ann.email
     answer = await shop.client().post("/api/v1/auth/verify-email", json={"token": token_in(mail)})
     assert answer.status_code == 204
 
@@ -158,7 +173,7 @@ async def test_a_failed_payment_and_a_refund_are_told(
 async def test_both_sides_of_a_transfer_are_told_of_it_by_mail_and_push(
     shop: Shop, postbox: Postbox, buyer: Person, admin: Person
 ) -> None:
-    bob = await shop.register(name="Bob")
+    bob = await verified(shop, postbox, name="Bob")
     source, target = await filled_wallet(buyer, admin), await open_wallet(bob)
     assert (await transfer(buyer, source, target, 1250)).status_code == 201
     await told(shop, buyer, "transfer_sent")
@@ -208,6 +223,106 @@ async def test_an_event_is_told_of_once_however_often_it_is_reacted_to(
 
 async def requested(shop: Shop) -> int:
     return sum(isinstance(recorded.event, NotificationRequested) for recorded in await shop.core.log.read(0))
+
+
+# -- to whom -----------------------------------------------------------------------------------------------------------
+
+LURE = "Win at http://evil.example"
+
+
+async def test_an_address_that_nobody_verified_gets_no_word_that_somebody_typed(
+    shop: Shop, postbox: Postbox, seller: Person
+) -> None:
+    ann = await shop.register(name=LURE)
+    game = await shop.game(seller, title=LURE)
+    await ann.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": {"type": "card", "token": CARD}})
+    await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
+    await told(shop, ann, "welcome", "purchase", "password_reset")
+
+    for mail in postbox.mails(ann.email):
+        assert "evil" not in mail.as_string()
+        assert mail["To"].addresses[0].display_name == ""
+    assert "19.99 USD" in mail_about(postbox, ann, "Your purchase").get_content()
+
+
+async def test_an_address_that_is_verified_is_greeted_by_name(shop: Shop, postbox: Postbox) -> None:
+    ann = await verified(shop, postbox, name="Ána")
+    await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
+    await told(shop, ann, "password_reset")
+    mail = mail_about(postbox, ann, "Reset")
+    assert mail["To"].addresses[0].display_name == "Ána"
+    assert mail.get_content().startswith("Hello Ána,")
+
+
+async def test_the_old_address_is_told_of_a_new_one_and_brings_the_account_back(shop: Shop, postbox: Postbox) -> None:
+    ann = await shop.register()
+    thief = f"{ann.id.hex}@thief.example"
+    moved = await ann.put("/api/v1/users/me", json={"email": thief, "current_password": PASSWORD})
+    assert (moved.status_code, moved.json()["email"], moved.json()["email_verified"]) == (200, thief, False)
+    again = f"{ann.id.hex}@second.example"
+    await ann.put("/api/v1/users/me", json={"email": again, "current_password": PASSWORD})
+    await told(shop, ann, "email_changed", "verification")
+    mail = mail_about(postbox, ann, "Your e-mail address was changed")
+    assert thief not in mail.as_string()
+
+    async def take_back(token: str) -> int:
+        body = {"token": token, "password": "mine and mine alone"}
+        return (await shop.client().post("/api/v1/auth/password/reset", json=body)).status_code
+
+    async def to_thief() -> list[EmailMessage]:
+        return [mail for mail in postbox.mails(thief) if "was changed" in mail["Subject"]]
+
+    (to_the_thief,) = await shop.eventually(to_thief)
+    assert await take_back(token_in(mail)) == 204
+    assert await take_back(token_in(mail)) == 422
+    assert await take_back(token_in(to_the_thief)) == 422
+    body = {"email": ann.email, "password": "mine and mine alone"}
+    back = (await shop.client().post("/api/v1/auth/login", json=body)).json()
+    assert (back["user"]["email"], back["user"]["email_verified"]) == (ann.email, True)
+    for lost in (thief, again):
+        body = {"email": lost, "password": PASSWORD}
+        assert (await shop.client().post("/api/v1/auth/login", json=body)).status_code == 401
+    assert (await ann.get("/api/v1/users/me")).json()["code"] == "session_ended"
+
+
+async def test_a_new_password_is_told_with_a_way_to_another_one(shop: Shop, postbox: Postbox) -> None:
+    ann = await shop.register()
+    await ann.put("/api/v1/users/me", json={"password": "of a thief", "current_password": PASSWORD})
+    await told(shop, ann, "password_changed")
+    body = {"token": token_in(mail_about(postbox, ann, "Your password was changed")), "password": "mine and mine alone"}
+    assert (await shop.client().post("/api/v1/auth/password/reset", json=body)).status_code == 204
+    login = {"email": ann.email, "password": "mine and mine alone"}
+    assert (await shop.client().post("/api/v1/auth/login", json=login)).status_code == 200
+
+
+async def test_a_token_goes_to_the_address_that_it_proves_something_of(shop: Shop, postbox: Postbox) -> None:
+    """Though the account had another one by the time that the mail was sent."""
+    ann = await shop.register()
+    await told(shop, ann, "welcome")
+    user = await shop.core.accounts.get(ann.id)
+    await shop.core.mail_proofs.mail_verification(SYSTEM, user)  # asked for, as yet unsent
+    new = f"{ann.id.hex}@new.example"
+    await ann.put("/api/v1/users/me", json={"email": new, "current_password": PASSWORD})
+
+    async def mailed() -> list[list[EmailMessage]]:
+        confirm = "Confirm your e-mail"
+        found = [[m for m in postbox.mails(to) if confirm in m["Subject"]] for to in (ann.email, new)]
+        return found if all(found) else []
+
+    ((old_mail,), (new_mail,)) = await shop.eventually(mailed)
+    for mail, status in ((old_mail, 422), (new_mail, 204)):
+        answer = await shop.client().post("/api/v1/auth/verify-email", json={"token": token_in(mail)})
+        assert answer.status_code == status
+
+
+async def test_mail_to_an_international_address_reaches_that_very_mailbox(shop: Shop, postbox: Postbox) -> None:
+    for typed, to in (("bob@faß.example", "bob@xn--fa-hia.example"), ("bob@fass.example", "bob@fass.example")):
+        await shop.client().post("/api/v1/users", json={"email": typed, "password": PASSWORD, "name": "Bob"})
+
+        async def mailed(to: str = to) -> list[EmailMessage]:
+            return postbox.mails(to)
+
+        assert len(await shop.eventually(mailed)) == 1
 
 
 # -- who may see it ----------------------------------------------------------------------------------------------------

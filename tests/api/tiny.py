@@ -10,8 +10,8 @@ from fastapi import APIRouter, FastAPI
 from api.app import gateway
 from api.services import GatewaySettings, Services
 from api.tokens import Tokens, new_private_key
+from commands.session_ends import Opened
 from eventstore.clock import ManualClock
-from queries.read_models import Answer
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = new_private_key()
@@ -22,11 +22,10 @@ def tokens_at(clock: ManualClock) -> Tokens:
     return Tokens(KEY, "ludoteca", "ludoteca", clock)
 
 
-class NobodyIsClosed:
-    """Read models that know nobody."""
+class NoSessionEnds:
+    """Sessions of which none is over."""
 
-    async def first(self, *_: object, **__: object) -> Answer[None]:
-        return Answer(None, 0)
+    async def check(self, _: Opened) -> None: ...
 
 
 def services(**given: Any) -> Services:
@@ -34,7 +33,13 @@ def services(**given: Any) -> Services:
 
     clock = ManualClock(NOON)
     rest = {each.name: None for each in fields(Services)}
-    rest |= {"clock": clock, "tokens": tokens_at(clock), "secret": b"secret", "reads": NobodyIsClosed(), "queues": ()}
+    rest |= {
+        "clock": clock,
+        "tokens": tokens_at(clock),
+        "secret": b"secret",
+        "session_ends": NoSessionEnds(),
+        "queues": (),
+    }
     return Services(
         **{
             **rest,

@@ -53,11 +53,14 @@ OURS = events_of([context.__name__ for context in CONTEXTS])
 
 # wire name: payload; "?" may be absent, "!" is personal
 WIRE = {
-    "user.registered.v1": "user_id account_type region email! name! email_digest password_hash!",
+    "user.registered.v1": "user_id account_type region email! name! email_digest password_hash! digest_of?",
     "user.email_verified.v1": "",
-    "user.profile_changed.v1": "name?! region? email?! email_digest?",
+    "user.profile_changed.v1": "name?! region? email?! email_digest? digest_of?",
+    "user.email_restored.v1": "email! email_digest",
     "user.password_changed.v1": "password_hash!",
     "user.logged_in.v1": "session_id",
+    "user.logged_out.v1": "session_id",
+    "user.sessions_ended.v1": "kept_session_id?",
     "user.refresh_reused.v1": "session_id",
     "user.deactivated.v1": "reason?",
     "user.forgotten.v1": "",

@@ -159,3 +159,25 @@ def test_a_parameter_is_never_read_as_a_template() -> None:
 def test_there_is_no_other_template() -> None:
     with pytest.raises(Invalid, match="unknown_template"):
         render("poem", EVERY_PARAMETER)
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+def test_no_template_says_what_people_typed_to_an_address_that_nobody_verified(template: str) -> None:
+    class Typed(dict[str, str]):
+        """Whatever the template asks for, somebody has typed."""
+
+        def __missing__(self, name: str) -> str:
+            asked.add(name)
+            return "LURE"
+
+        def get(self, name: str, default: object = None) -> str:  # type: ignore[override]
+            return self[name]
+
+    asked: set[str] = set()
+    notices.TEMPLATES[template](Typed())
+    typed = {name: "LURE" for name in asked | {"name"} if name not in notices.OURS}
+    ours = dict.fromkeys(asked & notices.OURS, "ours")
+
+    subject, text = notices.render(template, notices.for_unverified({**typed, **ours}))
+
+    assert "LURE" not in subject + text

@@ -85,7 +85,7 @@ async def test_operators_see_how_far_each_feed_is(shop: Shop) -> None:
     feeds = {feed.projection: feed for feed in await shop.operations.feeds()}
     users = feeds["users"]
     assert (users.position, users.head, users.lag, users.active, users.paused) == (position, position, 0, True, False)
-    assert users.storage == "users_1"
+    assert users.storage == "users_2"
     assert {"games", "orders", "payments", "library", "notifications", "deadlines", "games_text"} < feeds.keys()
 
 

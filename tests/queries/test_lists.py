@@ -160,7 +160,7 @@ async def test_users_are_listed_and_filtered(shop: Shop) -> None:
 
     assert await emails() == ["2@example.com", "1@example.com", "0@example.com"]
     assert await emails(account_type="BUYER") == ["2@example.com", "0@example.com"]
-    assert await emails(email="1@example.com") == ["1@example.com"]
+    assert await emails(mailbox="1@example.com") == ["1@example.com"]
     assert await emails(status="ACTIVE") == []
 
 

@@ -1,0 +1,54 @@
+"""Accounts and tokens, as clients see them."""
+
+from uuid import UUID
+
+from pydantic import Field
+
+from api.fields import Answer, Time
+from api.services import Services
+from api.tokens import ACCESS_LIFETIME
+from commands.logins import Login
+from domain.identity import User
+
+NOT_STORED = {"Cache-Control": "no-store"}
+
+
+class Account(Answer):
+    """An account."""
+
+    id: UUID = Field(validation_alias="user_id")
+    email: str | None
+    name: str | None
+    account_type: str
+    region: str
+    status: str
+    email_verified: bool
+
+
+class DatedAccount(Account):
+    """An account, and since when."""
+
+    created_at: Time
+    updated_at: Time
+
+
+class TokenPair(Answer):
+    """What to send as Bearer for `expires_in` seconds, and what to get the next pair with."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str = "Bearer"  # noqa: S105 - a scheme, not a secret
+    expires_in: int = int(ACCESS_LIFETIME.total_seconds())
+
+
+def tokens_for(services: Services, login: Login) -> TokenPair:
+    """The tokens of a session's present generation."""
+    user, tokens = login.user, services.tokens
+    return TokenPair(
+        access_token=tokens.mint_access(user.user_id, user.account_type, login.session_id, login.epoch),
+        refresh_token=tokens.mint_refresh(login.session_id, login.generation, login.expires_at),
+    )
+
+
+def account_view(user: User) -> Account:
+    return Account.model_validate(user)

@@ -1,0 +1,72 @@
+"""Limits on what proves who somebody is, and on what makes us send mail: per client, and per account or address."""
+
+import hashlib
+import hmac
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Request
+
+from api.limits import Limiter
+from api.services import Services, ServicesOf
+from domain import email_addresses
+from domain.errors import Invalid
+
+
+class Attempts:
+    """What one request tries. All raise Problem 429; whether there is such an account makes no difference."""
+
+    def __init__(self, limiter: Limiter, client: str, secret: bytes) -> None:
+        self._limiter, self._client, self._secret = limiter, client, secret
+
+    async def by_client(self) -> None:
+        """The client tries something."""
+        if self._limiter.on:
+            await self._limiter.take("attempts", self._client)
+
+    async def on_account(self, email: str) -> None:
+        """The client tries a password of the account of this address; one that has logged in to it before may."""
+        account = self._name(email)
+        if self._limiter.on and not await self._limiter.is_known(account, self._client):
+            await self._limiter.take("account", account)
+
+    async def on_password(self, user_id: UUID) -> None:
+        """The client, logged in as that person, tries to say the password, too."""
+        if self._limiter.on:
+            await self._limiter.take("account", str(user_id))
+
+    async def mail_to(self, email: str, by: UUID | None = None) -> None:
+        """The client has us send mail to this address, if all is as it says; `by` an account that names ever others."""
+        if self._limiter.on:
+            await self._limiter.take("mails", self._name(email))
+            if by is not None:
+                await self._limiter.take("mails", str(by))
+
+    async def succeeded(self, email: str) -> None:
+        """The client has shown that the account of this address is its own."""
+        if self._limiter.on:
+            await self._limiter.remember(self._name(email), self._client)
+
+    def _name(self, email: str) -> str:
+        """The same for all spellings of a mailbox, and nothing to read for who sees what is counted."""
+        try:
+            key = email_addresses.mailbox(email)
+        except Invalid:
+            key = email.casefold()
+        return hmac.new(self._secret, key.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def attempts_of(request: Request, services: Services) -> Attempts:
+    """The attempts of a request."""
+    limiter: Limiter = request.app.state.limiter
+    return Attempts(limiter, limiter.client(request.scope), services.secret)
+
+
+async def _counted(request: Request, services: ServicesOf) -> Attempts:
+    attempts = attempts_of(request, services)
+    await attempts.by_client()
+    return attempts
+
+
+Attempt = Annotated[Attempts, Depends(_counted)]
+"""One attempt of the client's, counted before anything else is looked at."""

@@ -1,0 +1,220 @@
+"""Sessions, and what is proved by a mailed token."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from fastapi import Body as JsonBody
+from pydantic import Field
+from starlette.background import BackgroundTask
+from starlette.responses import JSONResponse, Response
+
+from api.account_views import NOT_STORED, Account, TokenPair, account_view, tokens_for
+from api.answers import answer, position_of
+from api.attempts import Attempt, Attempts
+from api.auth import EVERYBODY, OptionalCaller, SignedIn
+from api.fields import Body, Line, Text, Token
+from api.idempotency import IdempotencyKey, Idempotent
+from api.services import Services, ServicesOf
+from commands.bus import Caller, Landed
+from commands.logins import Login
+from domain.errors import Unauthorized
+from domain.identity import AccountType, User
+from eventstore.log import AlreadyDone, Done, Once
+
+router = APIRouter(prefix="/api/v1", tags=["identity"])
+well_known = APIRouter(tags=["identity"])
+
+
+# -- what goes in ------------------------------------------------------------------------------------------------------
+
+
+class Credentials(Body):
+    email: Line
+    password: Text
+
+
+class RefreshToken(Body):
+    refresh_token: Token
+
+
+class MailedToken(Body):
+    token: Token
+
+
+class EmailAddress(Body):
+    email: Line
+
+
+class NewPassword(Body):
+    token: Token
+    password: Text = Field(description="At least 10 characters.")
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+class LoggedIn(TokenPair):
+    """A session."""
+
+    user: Account
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+
+
+@router.post("/auth/login", response_model=LoggedIn)
+async def log_in(
+    body: Credentials, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+) -> Response:
+    """Open a session. 401 `invalid_credentials`, alike for an unknown e-mail; 403 `user_inactive`."""
+    return await _log_in(body, services, caller, attempts, idempotency)
+
+
+@router.post("/auth/admin/login", response_model=LoggedIn)
+async def log_in_as_admin(
+    body: Credentials, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+) -> Response:
+    """Open a session of an ADMIN; 403 for others."""
+    return await _log_in(body, services, caller, attempts, idempotency, only="ADMIN")
+
+
+async def _log_in(
+    body: Credentials,
+    services: Services,
+    caller: Caller,
+    attempts: Attempts,
+    idempotency: Idempotent,
+    only: AccountType | None = None,
+) -> Response:
+    """Log in; a replay gets the same session, by fresh tokens, and only to who still knows the password."""
+    logins = services.logins
+    await attempts.on_account(body.email)
+
+    async def again(done: Done) -> Login:
+        return await logins.again(UUID(done.refs["user_id"]), UUID(done.refs["session_id"]), body.password)
+
+    async def reply(landed: Landed[Login]) -> Response:
+        await attempts.succeeded(body.email)
+        tokens = tokens_for(services, landed.value)
+        opened = LoggedIn(**tokens.model_dump(), user=account_view(landed.value.user))
+        return answer(opened, position=await position_of(landed, services), headers=NOT_STORED)
+
+    return await idempotency.answer(
+        lambda once: logins.log_in(caller, email=body.email, password=body.password, only=only, once=once),
+        again,
+        reply,
+        keep=False,
+    )
+
+
+@router.post("/auth/refresh", response_model=TokenPair)
+async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCaller) -> Response:
+    """Spend a refresh token for a new pair. One that was spent already closes the session: 401 `refresh_reused`."""
+    token = services.tokens.read_refresh(body.refresh_token)
+    landed = await services.logins.refresh(caller, token.session_id, token.generation)
+    position = await position_of(landed, services)
+    return answer(tokens_for(services, landed.value), position=position, headers=NOT_STORED)
+
+
+@router.post("/auth/logout", status_code=204)
+async def log_out(services: ServicesOf, caller: SignedIn) -> Response:
+    """Close the session that the access token is of, and with it its tokens and sockets."""
+    assert caller.session_id is not None
+    landed = await services.logins.log_out(caller, caller.session_id)
+    await services.session_ends.reached(landed.position)
+    return answer(None, status=204, position=await position_of(landed, services))
+
+
+@well_known.get("/.well-known/jwks.json", dependencies=[EVERYBODY])
+async def keys(services: ServicesOf) -> Response:
+    """The public keys of access tokens (RFC 7517)."""
+    return JSONResponse(services.tokens.jwks(), headers={"Cache-Control": "public, max-age=300"})
+
+
+# -- proofs by mail ----------------------------------------------------------------------------------------------------
+
+
+@router.post("/auth/verify-email", status_code=204)
+async def verify_email(
+    body: MailedToken, services: ServicesOf, caller: OptionalCaller, _: Attempt, idempotency: IdempotencyKey
+) -> Response:
+    """Confirm an address by the token that was mailed to it. 422 `invalid_token`."""
+    return await idempotency.answer(
+        lambda once: services.mail_proofs.verify_email(caller, body.token, once=once),
+        _nothing,
+        lambda landed: _no_content(services, landed),
+    )
+
+
+@router.post("/auth/verify-email/resend", status_code=202)
+async def verify_email_again(
+    services: ServicesOf,
+    caller: OptionalCaller,
+    attempts: Attempt,
+    idempotency: IdempotencyKey,
+    body: Annotated[EmailAddress | None, JsonBody()] = None,
+) -> Response:
+    """Mail the token to confirm an address with once more: that of the caller, or of whose it is. The answer does not
+    tell whether there is such an account, nor whether there is anything to confirm."""
+    accounts, proofs = services.accounts, services.mail_proofs
+    if body is None:
+        if caller.user_id is None:
+            raise Unauthorized("unauthorized", "say which e-mail, or who you are")
+        email = (await accounts.get(caller.user_id)).email
+    else:
+        email = body.email
+    await attempts.mail_to(email)
+    return _untold(idempotency, lambda once: proofs.verification_again(caller, email, once=once))
+
+
+@router.post("/auth/password/forgot", status_code=202)
+async def forgot_password(
+    body: EmailAddress, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+) -> Response:
+    """Mail a token to choose a new password with, if there is such an account; the answer does not tell.
+
+    Nor does the answer to a repeat under the same Idempotency-Key, which mails nothing.
+    """
+    await attempts.mail_to(body.email)
+    return _untold(idempotency, lambda once: services.mail_proofs.forgot_password(caller, body.email, once=once))
+
+
+def _untold(idempotency: Idempotent, command: Callable[[Once | None], Awaitable[object]]) -> Response:
+    """The answer to whom it must not tell whether anything came of it: by no position, and by no time."""
+
+    async def mail() -> None:
+        with suppress(AlreadyDone):
+            await command(idempotency.untold)
+
+    response = answer(None, status=202)
+    response.background = BackgroundTask(mail)
+    return response
+
+
+@router.post("/auth/password/reset", status_code=204)
+async def reset_password(
+    body: NewPassword, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+) -> Response:
+    """Choose a new password by a mailed token; ends all sessions. A token that was mailed to an address which the
+    account had before brings that address back, too. 422 `invalid_token` | `weak_password`; 409 `email_taken`."""
+
+    async def reply(landed: Landed[User | None]) -> Response:
+        if landed.value is not None:
+            await attempts.succeeded(landed.value.email)
+        return await _no_content(services, landed)
+
+    return await idempotency.answer(
+        lambda once: services.mail_proofs.reset_password(caller, body.token, body.password, once=once), _nothing, reply
+    )
+
+
+async def _nothing(_: Done) -> None:
+    """What a command without a result made."""
+
+
+async def _no_content(services: Services, landed: Landed[Any]) -> Response:
+    await services.session_ends.reached(landed.position)
+    return answer(None, status=204, position=await position_of(landed, services))

@@ -1,0 +1,170 @@
+"""Sessions: opened with a password, carried on with refresh tokens, ended by who opened them."""
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+from uuid import UUID, uuid5
+
+import msgspec
+
+from commands.aggregates import USER
+from commands.bus import Caller, CommandBus, Landed
+from commands.mailboxes import Mailboxes
+from commands.ports import PasswordHasher, Session, Sessions
+from domain import identity
+from domain.errors import Forbidden, NotFound, Unauthorized
+from domain.identity import AccountType, User
+from eventstore.log import AlreadyDone, Once
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+
+SESSION_LIFETIME = timedelta(days=30)
+
+
+class Login(msgspec.Struct, frozen=True):
+    """An open session, from which the gateway mints tokens. `epoch` is the account's when it was opened."""
+
+    user: User
+    session_id: UUID
+    generation: int
+    expires_at: datetime
+    epoch: int
+
+
+class Logins:
+    """Commands on sessions."""
+
+    def __init__(self, bus: CommandBus, mailboxes: Mailboxes, hasher: PasswordHasher, sessions: Sessions) -> None:
+        self._bus, self._mailboxes, self._hasher, self._sessions = bus, mailboxes, hasher, sessions
+
+    async def log_in(
+        self,
+        caller: Caller,
+        *,
+        email: str,
+        password: str,
+        only: AccountType | None = None,
+        once: Once | None = None,
+    ) -> Landed[Login]:
+        """Open a session; with `only`, for accounts of that type.
+
+        Raises Unauthorized("invalid_credentials") alike for an unknown e-mail; Forbidden("user_inactive" |
+        "role_required") only to who knows the password.
+        """
+        proven = await self._proven_by(email, password)
+        user_id, session_id = proven.user_id, uuid7()
+
+        async def decision(unit: Unit) -> User:
+            found = await unit.load(USER, user_id)
+            same = found is not None and found.password_hash == proven.password_hash  # else it was changed meanwhile
+            opened = identity.log_in(found, password_matches=same, session_id=session_id)
+            assert found is not None
+            if only is not None and found.account_type != only:
+                raise Forbidden("role_required", f"this needs the role {only}")
+            unit.emit(user_id, opened)
+            unit.refer(user_id=user_id, session_id=session_id)
+            return found
+
+        as_user = msgspec.structs.replace(caller, actor=f"user:{user_id}", user_id=user_id)
+        landed = await self._bus.run(decision, as_user, once)
+        return Landed(await self.open(landed.value, session_id), landed.position)
+
+    async def again(self, user_id: UUID, session_id: UUID, password: str) -> Login:
+        """The session that a login opened, for a replay of it. Raises as `proven`; Unauthorized("invalid_token")."""
+        user = await self.proven(user_id, password)
+        session = await self._sessions.find(session_id)
+        if session is None:  # the login died before it could open it
+            return await self.open(user, session_id)
+        if not self._lasts(session, user):
+            raise _over()
+        return Login(user, session_id, session.generation, session.expires_at, session.epoch)
+
+    async def proven(self, user_id: UUID, password: str) -> User:
+        """The account, for who knows its password as it is now.
+
+        Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive"); NotFound.
+        """
+        user = await self._user(user_id)
+        if not await self._hasher.matches(user.password_hash, password):
+            raise _wrong()
+        if not user.may_act:
+            raise Forbidden("user_inactive", "the account is closed")
+        return user
+
+    async def open(self, user: User, session_id: UUID | None = None) -> Login:
+        """Open a session for an account whose owner has proved who they are."""
+        expires_at = self._bus.clock.now() + SESSION_LIFETIME
+        session = Session(session_id or uuid7(), user.user_id, 0, expires_at, user.session_epoch)
+        await self._sessions.open(session)
+        return Login(user, session.session_id, 0, expires_at, session.epoch)
+
+    async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> Landed[Login]:
+        """Spend a refresh token; a spent one revokes the session. Raises refresh_reused, invalid_token."""
+        session = await self._sessions.find(session_id)
+        if session is None or session.expires_at <= self._bus.clock.now():
+            raise _over()
+        user = await self._user(session.user_id)
+        if generation == session.generation and not self._lasts(session, user):
+            raise _over()
+        if not await self._sessions.advance(session_id, generation):
+            if not session.revoked:
+                await self._note_reuse(caller, session)
+                await self._sessions.revoke(session_id)
+            raise Unauthorized("refresh_reused", "this refresh token was spent: the session is closed")
+        if not user.may_act:
+            raise Unauthorized("user_inactive", "the account is closed")
+        return Landed(Login(user, session_id, generation + 1, session.expires_at, session.epoch), None)
+
+    async def log_out(self, caller: Caller, session_id: UUID) -> Landed[None]:
+        """End a session of the caller's."""
+        user_id = caller.person()
+        await self._sessions.revoke(session_id)
+
+        async def decision(unit: Unit) -> None:
+            user = await unit.load(USER, user_id)
+            if user is None:
+                raise NotFound("user_not_found", "there is no such account")
+            unit.emit(user_id, identity.log_out(user, session_id))
+
+        return await self._bus.run(decision, caller)
+
+    async def _note_reuse(self, caller: Caller, session: Session) -> None:
+        """Once for each session, however often the token comes back."""
+
+        async def decision(unit: Unit) -> None:
+            user = await unit.load(USER, session.user_id)
+            assert user is not None
+            unit.emit(session.user_id, identity.note_refresh_reuse(user, session.session_id))
+
+        with suppress(AlreadyDone):
+            once = Once(uuid5(session.session_id, "refresh_reused"), expires_at=session.expires_at)
+            await self._bus.run(decision, caller, once)
+
+    async def _proven_by(self, email: str, password: str) -> User:
+        """The account of this e-mail and password; it takes as long when there is none."""
+        holders = await self._mailboxes.holders(email)
+        right = [
+            user
+            for user in holders
+            if await self._hasher.matches(user.password_hash if user is not None else "", password) and user is not None
+        ]
+        if not right:
+            raise _wrong()
+        return right[0]
+
+    def _lasts(self, session: Session, user: User) -> bool:
+        in_time = session.expires_at > self._bus.clock.now()
+        return in_time and not session.revoked and user.keeps(session.session_id, session.epoch)
+
+    async def _user(self, user_id: UUID) -> User:
+        user = await self._bus.repository.state(USER, user_id)
+        if user is None:
+            raise NotFound("user_not_found", "there is no such account")
+        return user
+
+
+def _wrong() -> Unauthorized:
+    return Unauthorized("invalid_credentials", "the e-mail or the password is wrong")
+
+
+def _over() -> Unauthorized:
+    return Unauthorized("invalid_token", "the session is over")

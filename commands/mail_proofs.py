@@ -1,0 +1,125 @@
+"""What somebody may do because they read an account's mail: verify its address, choose a new password, take it back.
+
+Whoever changes a password or an address is in doubt: the address that the account had is told, with a way back.
+"""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from commands.aggregates import NOTICE, USER
+from commands.bus import Caller, CommandBus, Landed
+from commands.mail_tokens import MailProof, MailTokens
+from commands.mailboxes import Mailboxes
+from commands.ports import PasswordHasher
+from domain import email_addresses, identity, notices
+from domain.errors import Invalid
+from domain.identity import User
+from eventstore.log import Once
+from eventstore.repository import Unit
+from eventstore.uuid7 import uuid7
+
+
+class MailProofs:
+    """Commands by mailed tokens, and the mails that bring them."""
+
+    def __init__(self, bus: CommandBus, mailboxes: Mailboxes, hasher: PasswordHasher, tokens: MailTokens) -> None:
+        self._bus, self._mailboxes, self._hasher, self._tokens = bus, mailboxes, hasher, tokens
+
+    async def verify_email(self, caller: Caller, token: str, *, once: Once | None = None) -> Landed[None]:
+        """Raises Invalid("invalid_token")."""
+        proof = self._tokens.read(token, self._bus.clock.now(), "verify-email")
+
+        async def decision(unit: Unit) -> None:
+            user = await self._fitting(unit, proof, "the token is for another e-mail address")
+            unit.emit(user.user_id, identity.verify_email(user, user.email_digest))
+
+        return await self._bus.run(decision, caller, once)
+
+    async def mail_verification(self, caller: Caller, user: User | None, *, once: Once | None = None) -> Landed[None]:
+        """Mail the token to verify the address with once more, unless there is nothing to verify."""
+        if user is None or not user.may_act or user.email_verified:
+            return Landed(None, None)
+        token = self._tokens.make("verify-email", user, self._bus.clock.now())
+        return await self._mail(caller, user, "verification", token, once)
+
+    async def forgot_password(self, caller: Caller, email: str, *, once: Once | None = None) -> Landed[None]:
+        """Mail a token to reset the password, if there is such an account; the answer tells nobody whether there is."""
+        user = await self._mailboxes.find(email)
+        if user is None or not user.may_act:
+            return Landed(None, None)
+        token = self._tokens.make("reset-password", user, self._bus.clock.now())
+        return await self._mail(caller, user, "password_reset", token, once)
+
+    async def verification_again(self, caller: Caller, email: str, *, once: Once | None = None) -> Landed[None]:
+        """As `mail_verification`, for who only says the address."""
+        return await self.mail_verification(caller, await self._mailboxes.find(email), once=once)
+
+    async def reset_password(
+        self, caller: Caller, token: str, password: str, *, once: Once | None = None
+    ) -> Landed[User | None]:
+        """Set a password by a mailed token, which works once; ends all sessions. One that was mailed to an address
+        which the account had before brings that address back, too. Raises Invalid, Conflict("email_taken")."""
+        identity.check_password(password)
+        proof = self._tokens.read(token, self._bus.clock.now(), "reset-password", "take-back")
+        password_hash = await self._hasher.hash(password)
+
+        async def decision(unit: Unit) -> User | None:
+            user = await self._fitting(unit, proof, "the token was used already, or the account has changed")
+            if proof.purpose == "take-back":
+                await self._bring_back(unit, user, proof)
+            unit.emit(user.user_id, identity.change_password(user, password_hash))
+            unit.emit(user.user_id, identity.end_sessions(user))
+            changed = await unit.load(USER, user.user_id)
+            assert changed is not None
+            tell_change(unit, self._tokens, changed, changed, self._bus)
+            return changed
+
+        return await self._bus.run(decision, caller, once)
+
+    async def _bring_back(self, unit: Unit, user: User, proof: MailProof) -> None:
+        digest = self._mailboxes.digest(proof.email)
+        restored = identity.take_back(user, epoch=proof.epoch, email=proof.email, email_digest=digest)
+        await self._mailboxes.take(unit, proof.email, user.user_id)
+        await self._mailboxes.release(unit, user, "taken back", but=digest)
+        unit.emit(user.user_id, restored)
+
+    async def _fitting(self, unit: Unit, proof: MailProof, otherwise: str) -> User:
+        user = await unit.load(USER, proof.user_id)
+        if user is None or not proof.fits(user):
+            raise Invalid("invalid_token", otherwise)
+        return user
+
+    async def _mail(self, caller: Caller, user: User, template: str, token: str, once: Once | None) -> Landed[None]:
+        async def decision(unit: Unit) -> None:
+            ask_for_mail(unit, user, template, {"token": token}, to=user.email)
+
+        return await self._bus.run(decision, caller, once)
+
+
+def tell_change(unit: Unit, tokens: MailTokens, before: User, after: User, bus: CommandBus) -> None:
+    """Mail to the address that the account had that its password or its address was changed, with a way back: of a
+    new password a token for another one, of a new address one that brings the old one back."""
+    now = bus.clock.now()
+    if before.email != after.email:
+        token = tokens.make_take_back(after, before.email, now)
+        ask_for_mail(unit, before, "email_changed", {"token": token}, to=before.email)
+    else:
+        token = tokens.make("reset-password", after, now)
+        ask_for_mail(unit, before, "password_changed", {"token": token}, to=before.email)
+
+
+def ask_for_mail(unit: Unit, user: User, template: str, params: Mapping[str, str], *, to: str) -> None:
+    """Ask for a notice by mail to this very address, be the account's another one by the time that it is sent: who
+    reads mail there is what its token proves."""
+    if email_addresses.is_unreachable(to):
+        return
+    notice_id: UUID = uuid7()
+    wanted = notices.request(
+        None,
+        user_id=user.user_id,
+        channel="email",
+        template=template,
+        cause_event_id=notice_id,
+        params={"name": user.name, notices.ADDRESS: to, **params},
+    )
+    unit.create(NOTICE, notice_id, wanted)
