@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.account_views import Account
 from api.answers import ExpectedVersion, answer, position_of
-from api.auth import Admin, SignedIn
+from api.auth import Admin, Oneself
 from api.fields import Body, Line
 from api.idempotency import IdempotencyKey
 from api.services import ServicesOf
@@ -30,7 +30,7 @@ class Reopening(Body):
 
 @router.delete("/users/{user_id}", status_code=204)
 async def close_account(
-    user_id: AccountId, services: ServicesOf, caller: SignedIn, expected_version: ExpectedVersion, forget: bool = False
+    user_id: AccountId, services: ServicesOf, caller: Oneself, expected_version: ExpectedVersion, forget: bool = False
 ) -> Response:
     """Close an account (its owner, ADMIN): its sessions end, its games go off sale, unpaid orders, the cart and open
     deposits are called off, and money that comes later goes back. 409 `last_admin`.

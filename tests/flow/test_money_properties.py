@@ -21,8 +21,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from commands.aggregates import USER
 from commands.bus import Caller
+from commands.open_accounts import closing_of
 from domain.errors import Refused
+from domain.identity import User
 from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, REVENUE, TRANSFERS, seller_account, wallet_account
 from domain.payments import PaymentCaptured, PaymentProcessed
 from queries.ledger import trial_balance_as_of
@@ -91,8 +94,8 @@ class Money(RuleBasedStateMachine):
 
     @rule(target=payments, person=st.sampled_from([0, 1]), cents=amounts, by_wallet=st.booleans())
     def buy(self, person: int, cents: int, by_wallet: bool) -> UUID | None:
-        game = self.run(self.till.game(cents, self.seller))
         with suppress(Refused):
+            game = self.run(self.till.game(cents, self.seller))
             method = BY_WALLET if by_wallet else None
             placed = self.run(self.till.core.orders.place(self.people[person], game, method)).value
             self.order_payments.append(placed.payment_id)
@@ -143,6 +146,17 @@ class Money(RuleBasedStateMachine):
             self.run(change(ADMIN, self.wallets[wallet], abs(cents), "as asked"))
             self.adjusted[self.wallets[wallet]] += cents
 
+    @rule(who=st.sampled_from([0, 1, 2]), at_once=st.booleans())
+    def close(self, who: int, at_once: bool) -> None:
+        """Close an account; where not all of it is done `at_once`, the command died and the reactor goes on."""
+        person, ends = [*self.people, self.seller][who], self.till.core.account_ends
+        self.run(ends.close(person, person.person()) if at_once else ends._close(person, person.person(), None))
+
+    @rule(who=st.sampled_from([0, 1, 2]))
+    def reopen(self, who: int) -> None:
+        with suppress(Refused):
+            self.run(self.till.core.account_ends.reopen(ADMIN, [*self.people, self.seller][who].person()))
+
     @rule()
     def react(self) -> None:
         self.run(self.till.react())
@@ -183,6 +197,8 @@ class Money(RuleBasedStateMachine):
                 if transaction.to_wallet_id is not None:
                     expected[transaction.to_wallet_id] += transaction.amount_cents
             assert transaction.settled or transaction.type == "deposit"
+            if not transaction.settled:
+                assert (await self._user(transaction.user_id)).may_act
         earned = 0
         for payment_id in self.order_payments:
             payment = await till.payment(payment_id)
@@ -195,6 +211,7 @@ class Money(RuleBasedStateMachine):
                 if payment.wallet_id is not None:
                     expected[payment.wallet_id] -= kept
             await self._captured_once(payment_id)
+            await self._nothing_is_held_for_nobody(payment_id)
         for wallet in self.wallets:
             assert await till.balance(wallet) == accounts.get(wallet_account(wallet), 0) == expected[wallet]
         assert accounts.get(CLEARING, 0) == self.start.get(CLEARING, 0)
@@ -205,6 +222,26 @@ class Money(RuleBasedStateMachine):
         held = sum(expected.values())
         outside = sum(accounts.get(each, 0) - self.start.get(each, 0) for each in (BUYER_EXTERNAL, ADJUSTMENTS))
         assert held - 2000 + earned == -outside
+
+    async def _nothing_is_held_for_nobody(self, payment_id: UUID) -> None:
+        """Nobody who is gone is waited for, and what came in after they had gone went back."""
+        payment = await self.till.payment(payment_id)
+        assert payment.order_id is not None
+        order = await self.till.order(payment.order_id)
+        for user_id in (order.buyer_id, self.seller.person()):
+            if (await self._user(user_id)).may_act:
+                continue
+            assert order.status != "PENDING_PAYMENT"
+            closing = await closing_of(self.till.core.repository, user_id)
+            assert closing is not None
+            for each in await self.till.core.log.read_stream(payment_id):
+                if isinstance(each.event, PaymentCaptured) and each.env.position > closing.position:
+                    assert (order.status, payment.status) == ("CANCELLED", "REFUNDED")
+
+    async def _user(self, user_id: UUID) -> User:
+        user = await self.till.core.repository.state(USER, user_id)
+        assert user is not None
+        return user
 
     async def _captured_once(self, payment_id: UUID) -> None:
         events = [each.event for each in await self.till.core.log.read_stream(payment_id)]

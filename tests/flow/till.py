@@ -32,6 +32,7 @@ from eventstore.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
 from tests.adapters.provider_servers import SECRET, running_provider, running_receiver
+from tests.flow.log_belongings import LogBelongings
 
 T = TypeVar("T")
 
@@ -72,12 +73,14 @@ class Till:
 
     def __init__(self, core: Core, clock: ManualClock) -> None:
         self.core, self.clock = core, clock
+        core.belongings = LogBelongings(core.log)
         self.queue = KeptJobs()
         self.reactors = [
             processes.payment_jobs(core.bus, self.queue),
             processes.settlement(core.bus),
             processes.library_grants(core.bus),
             Deposits(core.bus).reactor,
+            core.account_settling.reactor,
             stock_opened(core.bus),
             Ledger(core.bus).reactor,
         ]
