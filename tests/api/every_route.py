@@ -42,9 +42,23 @@ class Operation:
 
     @property
     def body(self) -> Json | None:
-        """The schema of its JSON body, if it takes one."""
+        """The schema of its JSON body, if it takes one that is read for it: those of signed notices are not."""
+        if self.route.body_field is None:
+            return None
         content = self.schema.get("requestBody", {}).get("content", {})
         return content.get("application/json", {}).get("schema")
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of the fields of its body."""
+        named = [] if self.body is None else [self.body, *self.body.get("anyOf", [])]
+        models = [self.schemas[each["$ref"].rsplit("/", 1)[1]] for each in named if "$ref" in each]
+        return [name for model in models for name in model["properties"]]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it takes notices, which a signature proves, and reads them as they came."""
+        return any(each["name"].endswith("signature") for each in self.schema.get("parameters", []))
 
     @property
     def takes_form(self) -> bool:

@@ -177,8 +177,7 @@ async def test_odd_bodies(people: dict[str, Person], operation: Operation) -> No
 async def test_odd_fields(people: dict[str, Person], operation: Operation) -> None:
     person = somebody(people, operation)
     valid = operation.valid()
-    schema = operation.schemas[operation.body["$ref"].rsplit("/", 1)[1]]
-    for name in schema["properties"]:
+    for name in operation.fields:
         for value in FIELDS:
             content = json.dumps({**valid, name: value}).encode()
             answer = await person.request(

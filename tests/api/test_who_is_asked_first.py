@@ -103,8 +103,10 @@ async def test_who_is_admitted_is_told_what_is_wrong_with_the_body(people: dict[
 async def test_no_route_admits_a_role_that_its_command_refuses(shop: Shop, role: str) -> None:
     person = shop.client() if role is None else await shop.register(role)
     for each in (each for each in CANONICAL if each.admits(role) and not each.path.endswith("/logout")):
+        if each.is_signed:  # for whoever has the secret
+            continue
         answer = await person.request(each.method, each.url(), json=each.valid())
-        assert answer.status_code not in {400, 413, 415, 500} or "signature" in code(answer), (str(each), answer.text)
+        assert answer.status_code not in {400, 413, 415, 500}, (str(each), answer.text)
         assert answer.status_code != 403 or code(answer) not in REFUSED_ROLE, (str(each), answer.text)
 
 
