@@ -37,7 +37,7 @@ class CartLine(msgspec.Struct):
 
 class CartOutcomeRow(Row):
     """A cart; `day` is the one (UTC) on which it was begun, `lines` what is in it, or was at its end. Its `outcome`:
-    completed, expired, payment_failed or discarded; none while it is being filled, or its order awaits payment."""
+    completed, expired, payment_failed, discarded or account_closed; none while it is open, or its order unpaid."""
 
     KEY = ("cart_id",)
     INDEXES = ("day",)

@@ -1,9 +1,9 @@
 """What becomes of carts: figures per day, seller or game, added up from the carts begun in a period.
 
 A cart counts on the day on which it was begun, whatever day its end came. It is open, and then completed (its order is
-paid; a later refund changes nothing), abandoned with something in it (its time ran out, its order was not paid, or its
-buyer threw it away), or it ended empty. Rates are of the carts that were completed or abandoned: neither open nor
-emptied ones count.
+paid; a later refund changes nothing), abandoned with something in it (its time ran out, its order was not paid, its
+buyer threw it away or closed their account), or it ended empty. Rates are of the carts that were completed or
+abandoned: neither open nor emptied ones count.
 """
 
 from collections.abc import Iterable
@@ -72,7 +72,7 @@ def overall(totals: Iterable[CartCounts]) -> CartCounts:
 
 
 _FILLED = "line.game_id IS NOT NULL"
-_ABANDONED = f"{_FILLED} AND c.outcome IN ('expired', 'payment_failed', 'discarded')"
+_ABANDONED = f"{_FILLED} AND c.outcome IN ('expired', 'payment_failed', 'discarded', 'account_closed')"
 _COUNTED = {
     "created": "true",
     "with_items": _FILLED,
@@ -81,7 +81,7 @@ _COUNTED = {
     "completed": "c.outcome = 'completed'",
     "expired": f"{_FILLED} AND c.outcome = 'expired'",
     "payment_failed": f"{_FILLED} AND c.outcome = 'payment_failed'",
-    "discarded": f"{_FILLED} AND c.outcome = 'discarded'",
+    "discarded": f"{_FILLED} AND c.outcome IN ('discarded', 'account_closed')",
 }
 _VALUED = {"completed_cents": "c.outcome = 'completed'", "abandoned_cents": _ABANDONED}
 _SUMS = ", ".join(

@@ -130,7 +130,7 @@ class CartCounts(Answer):
     """Carts that were begun in the period (`created`), whatever day they ended on: those still `open`, being filled or
     awaiting payment; `completed`, their order paid, refunded later or not; `abandoned` with something in them, since
     their time ran out (`expired`), their order was not paid (`payment_failed`), or their buyer threw them away
-    (`discarded`); the rest ended empty.
+    or closed their account (`discarded`); the rest ended empty.
 
     `with_items` have something in them, or had at their end; `checked_out` became an order, paid or not.
     `conversion_rate` = completed / (completed + abandoned), `abandonment_rate` = abandoned / (completed + abandoned),

@@ -228,8 +228,14 @@ async def _endpoint_now(
     secret: bool = False,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """The endpoint as a command left it: from the log, which the read model may not have reached."""
-    recorded = await services.log.read_stream(landed.value)
+    """The endpoint as a command left it: from the log, which the read model may not have reached. A repeat of the
+    command shows what the first answer did, whatever was done to the endpoint since: a secret made later, for instance,
+    is none of its; and of an endpoint that was deleted there is nothing to show. Raises NotFound."""
+    stream = await services.log.read_stream(landed.value)
+    now = WEBHOOK_ENDPOINT.fold(None, [each.event for each in stream])
+    if now is None or now.deleted:
+        raise MISSING
+    recorded = [each for each in stream if landed.position is None or each.env.position <= landed.position]
     endpoint = WEBHOOK_ENDPOINT.fold(None, [each.event for each in recorded])
     assert endpoint is not None
     shown = {

@@ -305,6 +305,28 @@ async def test_an_endpoint_made_twice_under_one_key_is_one_with_one_secret(selle
     assert (second.headers["idempotent-replayed"], second.json()) == ("true", first.json())
 
 
+async def test_a_repeat_shows_what_was_made_then_and_nothing_of_what_is_deleted(
+    seller: Person, merchant: Merchant
+) -> None:
+    body, making, rotating = {"url": merchant.url, "events": ["*"]}, *({"Idempotency-Key": uuid4().hex} for _ in "12")
+    made = (await seller.post(PATH, json=body, headers=making)).json()
+    path = f"{PATH}/{made['id']}"
+    rotated = (await seller.post(f"{path}/rotate-secret", headers=rotating)).json()
+    again = (await seller.post(f"{path}/rotate-secret")).json()
+    assert (await seller.post(f"{path}/disable")).json()["status"] == "DISABLED"
+
+    assert (await seller.post(PATH, json=body, headers=making)).json() == made
+    assert (await seller.post(f"{path}/rotate-secret", headers=rotating)).json() == rotated
+    assert len({made["secret"], rotated["secret"], again["secret"]}) == 3
+
+    assert (await seller.delete(path)).status_code == 204
+    for repeat in (
+        await seller.post(PATH, json=body, headers=making),
+        await seller.post(f"{path}/rotate-secret", headers=rotating),
+    ):
+        assert (repeat.status_code, repeat.json()["code"]) == (404, "webhook_endpoint_not_found")
+
+
 async def test_an_edit_is_based_on_what_was_seen(shop: Shop, seller: Person, merchant: Merchant) -> None:
     endpoint = await subscribe(seller, merchant)
     path = f"{PATH}/{endpoint['id']}"
