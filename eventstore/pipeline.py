@@ -20,7 +20,7 @@ _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_
 
 
 class Pipeline:
-    """Calls are answered in order; each is a transaction of its own, so that one's failure is not another's."""
+    """Calls are answered in order, once committed; each is a transaction of its own: one's failure is not another's."""
 
     def __init__(self, conn: psycopg.AsyncConnection) -> None:
         self.lost = False
@@ -88,7 +88,8 @@ class Pipeline:
                     self._answer()
                     if not self._calls:
                         break
-                elif self._result is None:
+                elif self._result is None or result.status in _FAILED:
+                    # The commit comes after the statement's result, with the sync: it may fail where that succeeded.
                     self._result = result
         except psycopg.Error as error:
             self._lose(error)

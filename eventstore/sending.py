@@ -1,6 +1,7 @@
 """Sends batches of appends to log.append, and finds out how each append ended, whatever happens on the way."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from struct import Struct
@@ -15,6 +16,8 @@ from eventstore.chain import moment
 from eventstore.log import AlreadyDone, Done, LogUnavailable, VersionConflict, WrongKind
 from eventstore.pending import Pending, arguments
 from eventstore.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
 
 UNEXPLAINED_REFUSALS = 5
 """How often a refused batch is sent again though none of its appends is found to have lost."""
@@ -34,7 +37,7 @@ _CONNECTION = {
 # As one value, a record: SELECT … FROM would have the server keep it in a table for a moment.
 _APPEND = (
     "SELECT log.append_v3($1::log.new_event[], $2::bytea[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[],"
-    " $7::bigint[], $8::log.new_once[])"
+    " $7::bigint[], $8::log.new_once[], $9::boolean)"
 )
 _answer = Struct(">I IIq IIq").unpack  # number of fields; of each (bigint, timestamptz) its type, size and value
 _TYPES = "SELECT 'log.new_event'::regtype::oid, 'log.new_once'::regtype::oid"
@@ -108,10 +111,17 @@ class Sender:
             await self._inquiries.close()
 
     async def _execute(self, batch: list[Pending]) -> None:
-        unexplained = 0
+        unexplained, wake = 0, True
         while batch:
             try:
-                base, at = await self._append(batch)
+                base, at = await self._append(batch, wake=wake)
+            except psycopg.errors.ProgramLimitExceeded as error:
+                if not wake:
+                    raise
+                # The server's notification queue is full: somebody listens and never reads. Listeners also poll.
+                log.warning("appending without waking listeners: %s", error)
+                wake = False
+                continue
             except psycopg.errors.UniqueViolation:
                 left = await self._without_losers(batch)
                 # Nobody lost: the stream that had not come so far has now. More than once, something else is wrong.
@@ -125,12 +135,12 @@ class Sender:
                 base += len(pending.event_ids)
             return
 
-    async def _append(self, batch: list[Pending]) -> tuple[int, datetime]:
+    async def _append(self, batch: list[Pending], *, wake: bool) -> tuple[int, datetime]:
         """The position before the first event, and the time of all. Raises psycopg.Error."""
         pipeline = self._pipeline
         if pipeline is None or pipeline.lost:
             pipeline = await self._connected()
-        result = await pipeline.call(arguments(batch, *self._types))
+        result = await pipeline.call([*arguments(batch, *self._types), b"\x01" if wake else b"\x00"])
         record = result.get_value(0, 0)
         assert record is not None
         _, _, _, base, _, _, at = _answer(record)

@@ -4,6 +4,7 @@
 -- must exist already, the version that they must have reached and the kind that they must be of; `read_streams` and
 -- `read_versions` are those that are not appended to, but must be at just that version; `onces` are the idempotency keys
 -- that come with the batch.
+-- `wake` has listeners notified: a hint, left out while the server's notification queue is full.
 -- Raises unique_violation when some stream had moved on, has not come so far or is of another kind, or some key is known:
 -- the caller finds out which, and sends the others again.
 --
@@ -23,7 +24,7 @@ GRANT SELECT, INSERT ON log.event_kinds TO ludoteca_app;
 -- log.append, without the kinds, stays for processes of the release before.
 CREATE FUNCTION log.append_v3(
     events log.new_event[], digests bytea[], from_streams uuid[], from_versions bigint[], from_kinds text[],
-    read_streams uuid[], read_versions bigint[], onces log.new_once[],
+    read_streams uuid[], read_versions bigint[], onces log.new_once[], wake boolean,
     OUT base bigint, OUT at timestamptz
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -71,7 +72,9 @@ BEGIN
         SELECT key, fingerprint, refs, base + last_event, expires_at FROM unnest(onces);
     END IF;
 
-    void := pg_notify('ludoteca_log', (base + cardinality(digests))::text);
+    IF wake THEN
+        void := pg_notify('ludoteca_log', (base + cardinality(digests))::text);
+    END IF;
 END $$;
 
 REVOKE ALL ON FUNCTION log.append_v3 FROM PUBLIC;
