@@ -5,7 +5,7 @@ such as SKUs, barcodes, parcels and keys, is not looked at.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from domain.errors import Invalid
@@ -135,17 +135,20 @@ def tell_of_cards(errors: Iterable[Mapping[str, Any]]) -> bool:
     return any(is_card_token(text[:_LOOKED_AT]) for text in islice(texts, _LOOKED_AT))
 
 
-def _texts(values: list[object]) -> Iterator[str]:
-    """All texts and numbers in JSON values, names of fields among them."""
-    while values:
-        value = values.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, Mapping):
-            values += [*value.keys(), *value.values()]
-        elif isinstance(value, list):
-            values += value
-        elif isinstance(value, float):
-            yield f"{value:.0f}"
-        elif isinstance(value, int):
-            yield str(value)
+def _texts(values: Iterable[object]) -> Iterator[str]:
+    """All texts and numbers in JSON values, names of fields among them, however deep, as far as anybody looks."""
+    entered = [iter(values)]
+    while entered:
+        for value in entered[-1]:
+            if isinstance(value, Mapping):
+                entered.append(chain.from_iterable(value.items()))
+                break
+            if isinstance(value, list):
+                entered.append(iter(value))
+                break
+            if isinstance(value, str):
+                yield value
+            elif isinstance(value, int | float):
+                yield f"{value:.0f}" if isinstance(value, float) else str(value)
+        else:
+            entered.pop()

@@ -14,7 +14,7 @@ from domain import email_addresses
 from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
 from domain.events import FORGOTTEN, PERSONAL, Event, PersonalText, event
 from domain.regions import check_region
-from domain.text import check_text
+from domain.text import check_text, with_few_marks
 
 AccountType = Literal["BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE"]
 Status = Literal["PENDING_VERIFICATION", "ACTIVE", "DEACTIVATED", "FORGOTTEN"]
@@ -205,9 +205,10 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
 
 def as_compared(password: str) -> str:
     """A password as it is hashed, however a keyboard or a phone spells it: RFC 8265's OpaqueString, which takes other
-    blanks for the ASCII one and composes accents (NFC). Its control characters are let pass."""
+    blanks for the ASCII one and composes accents (NFC). Its control characters are let pass. One with more accents on a
+    letter than any language has stays as it is typed: composing those would take the square of their number."""
     spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
-    return unicodedata.normalize("NFC", spaced)
+    return unicodedata.normalize("NFC", spaced) if with_few_marks(spaced) == spaced else spaced
 
 
 def check_password(password: str) -> None:

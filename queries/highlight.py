@@ -44,9 +44,10 @@ def _matching(title_words: Sequence[Word], typed: Sequence[str]) -> set[int]:
     numbered = canonical(texts)
     wanted = {*typed, *canonical(typed), *map("".join, pairwise(typed))}
     found = {place for place, word in enumerate(texts) if wanted & {word, numbered[place]} or _begun(word, typed)}
+    abbreviated = wanted - set(numbered)
     for way in (initials, compounds):
         runs = [*way(texts), *way(numbered)]
-        found.update(*(range(start, end) for short, start, end in runs if short in wanted - set(numbered)))
+        found.update(*(range(start, end) for short, start, end in runs if short in abbreviated))
     for length in (2, 3):
         for start in range(len(texts) - length + 1):
             run = range(start, start + length)

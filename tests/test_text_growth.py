@@ -1,0 +1,181 @@
+"""Twice the text costs at most three times as much, whatever the text: each filter that folds, normalizes or looks
+through what strangers send, on adversarial texts of the largest size that the edge lets through to it.
+
+Measured is this process's time, the least of several runs, and again when it came out too large: a busy machine is no
+failure. A module that normalizes Unicode and is in no row of the table fails.
+"""
+
+import html
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import process_time
+
+import pytest
+from pydantic import TypeAdapter
+
+from adapters.text_log import one_line
+from adapters.webhook_signature import check_time
+from api import answers, fields, hints, reading
+from api.card_numbers import has_card_number, is_card_token, tell_of_cards
+from domain import catalog, email_addresses, fulfilment, identity, text, web_addresses, webhook_endpoints
+from projections import search_text, title_words
+from queries.highlight import highlight
+from runtime.load.csv_records import Records
+
+Filter = Callable[[str], object]
+
+BODY, HEAD, FILE = 1024 * 1024, 64 * 1024, 256 * 1024
+"""A body and a head, as the gateway limits them; a file has no end."""
+
+LINE, WORD, PROSE, TOKEN, PASSWORD, QUERY = 300, 64, 20_000, 4096, 4096, 500
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def typed(kind: object) -> Filter:
+    """What a field of this type does with a text."""
+    return TypeAdapter(kind).validate_python
+
+
+def with_names(value: str) -> object:
+    """A body with many unknown fields, as it is looked through when it is refused."""
+    many = {value[at : at + 40]: [value] for at in range(0, len(value), 40)}
+    return tell_of_cards([{"type": "extra_forbidden", "loc": ("body", value), "input": many}])
+
+
+FILTERS: dict[str, tuple[Filter, int]] = {
+    "a card number in a note": (has_card_number, LINE),
+    "a card number in prose": (has_card_number, PROSE),
+    "a card number in a token": (is_card_token, TOKEN),
+    "card numbers in what is refused": (with_names, BODY),
+    "a name that is hinted at": (partial(hints.hint, known=["game_id"]), BODY),
+    "a line": (typed(fields.Line), LINE),
+    "a word": (typed(fields.Word), WORD),
+    "prose": (typed(fields.Prose), PROSE),
+    "a token": (typed(fields.Token), TOKEN),
+    "a reason": (typed(fields.Reason), LINE),
+    "a payment method's token": (typed(fields.CardToken), TOKEN),
+    "a password": (identity.as_compared, PASSWORD),
+    "a password's strength": (identity.check_password, PASSWORD),
+    "a name": (identity.check_name, LINE),
+    "an e-mail address": (email_addresses.as_kept, LINE),
+    "the mailbox of an address": (email_addresses.mailbox, LINE),
+    "whether an address is reached": (email_addresses.is_unreachable, LINE),
+    "a text's key": (text.comparison_key.__wrapped__, PROSE),
+    "a SKU's key": (catalog.sku_key, WORD),
+    "a tracking number's key": (fulfilment.tracking_key, WORD),
+    "what is seen of a text": (text.is_visible, PROSE),
+    "a text without what is not seen": (text.without_ignorable, PROSE),
+    "HTML entities": (text.unescaped, PROSE),
+    "a checked text": (lambda value: text.check_text("title", value, PROSE), PROSE),
+    "a search": (search_text.folded, QUERY),
+    "a description that is indexed": (search_text.folded, PROSE),
+    "what a search reads": (search_text.as_read, QUERY),
+    "the trigrams of a title": (lambda value: search_text.trigrams(title_words.words(value)), LINE),
+    "the words of prose": (title_words.words, PROSE),
+    "the symbols of prose": (title_words.symbols, PROSE),
+    "a highlighted title": (lambda value: highlight(value, ["witcher"]), LINE),
+    "a URL": (web_addresses.check_url, 2048),
+    "a pattern of events": (lambda value: webhook_endpoints.matches(value, "order.completed.v1"), 100),
+    "If-Match": (answers._expected_version, HEAD),
+    "Prefer": (lambda value: answers._preference([value]), HEAD),
+    "as_of": (reading._time.validate_strings, 64),
+    "a signature": (lambda value: check_time(value, NOON), TOKEN),
+    "a line of the log": (one_line, HEAD),
+    "a CSV file": (lambda value: list(Records(value.splitlines(keepends=True))), FILE),
+    "a CSV file of short lines": (lambda value: list(Records(re.findall(r".{1,7}", value))), FILE // 8),
+}
+"""What looks through texts of strangers, and the most characters that it gets of one."""
+
+TEXTS: dict[str, Callable[[int], str]] = {
+    "letters": lambda n: "a" * n,
+    "two kinds of marks": lambda n: "a" + "\u0301" * (n // 2) + "\u0323" * (n // 2),
+    "marks in turn": lambda n: "a" + "\u0323\u0301" * (n // 2),
+    "marks of one kind": lambda n: "\u0315" * n,
+    "marks that decompose": lambda n: "\u0344" * n,
+    "what NFKC makes 18 of": lambda n: "\ufdfa" * n,
+    "Hangul in pieces": lambda n: "\u1100\u1161\u11a8" * (n // 3),
+    "nothing that is seen": lambda n: "\u200b" * n,
+    "blanks": lambda n: " " * n,
+    "blanks and a letter": lambda n: " " * (n - 1) + "x",
+    "line breaks": lambda n: "\r\n" * (n // 2),
+    "digits": lambda n: "4" * n,
+    "cards": lambda n: "4242 " * (n // 5),
+    "cards with marks": lambda n: "4242-\u0301" * (n // 6),
+    "half a UUID": lambda n: "01234567-89ab-" * (n // 14),
+    "brackets": lambda n: "[" * n,
+    "quotes": lambda n: '"' * n,
+    "a quote that stays open": lambda n: '"' + "a,b\n" * (n // 4),
+    "many that stay open": lambda n: '"a\n' * (n // 3),
+    "ampersands": lambda n: "&" * n,
+    "numbered entities": lambda n: "&#" + "1" * (n - 2),
+    "an entity that does not end": lambda n: "&" + "a" * (n - 1),
+    "entities": lambda n: "&amp;" * (n // 5),
+    "dots": lambda n: "a." * (n // 2),
+    "addresses": lambda n: "a@" * (n // 2),
+    "labels": lambda n: "a@" + "xn--" * (n // 4),
+    "commas": lambda n: "t=1,v1=" * (n // 7),
+    "tags": lambda n: '"1",' * (n // 4),
+    "waits": lambda n: "wait=1, " * (n // 8),
+    "initials": lambda n: "x i v " * (n // 6),
+    "Roman numerals": lambda n: "xxxiv" * (n // 5),
+    "control characters": lambda n: "\x1b\n" * (n // 2),
+    "humps": lambda n: "aB" * (n // 2),
+    "slashes": lambda n: "https://" + "a/" * (n // 2),
+}
+"""What has been found to cost more than it should, somewhere."""
+
+GROWTH, TRIES, RUNS, AT_LEAST_SECONDS = 3.0, 10, 2, 0.0003
+
+
+def cost(of: Filter, value: str) -> float:
+    """The time that it takes, in seconds: of so many calls that it can be measured, the least of some runs."""
+    calls, seconds = 1, 0.0
+    while True:
+        seconds = min(_measured(of, value, calls) for _ in range(RUNS))
+        if seconds >= AT_LEAST_SECONDS:
+            return seconds / calls
+        calls *= 4
+
+
+def _measured(of: Filter, value: str, calls: int) -> float:
+    start = process_time()
+    for _ in range(calls):
+        try:
+            of(value)
+        except Exception:  # refused or taken, it was looked at
+            continue
+    return process_time() - start
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_twice_the_text_costs_at_most_three_times_as_much(name: str) -> None:
+    of, largest = FILTERS[name]
+    for kind, make in TEXTS.items():
+        ratios: list[float] = []
+        while len(ratios) < TRIES and (not ratios or min(ratios) > GROWTH):
+            ratios.append(cost(of, make(largest)) / cost(of, make(largest // 2)))
+        assert min(ratios) <= GROWTH, f"{name}, {kind}: {ratios}"
+
+
+def test_the_growth_is_measured() -> None:
+    def square(value: str) -> int:
+        return sum(1 for _ in value for _ in value)
+
+    assert cost(square, "a" * 400) / cost(square, "a" * 200) > GROWTH
+    assert cost(html.escape, "<" * 20_000) / cost(html.escape, "<" * 10_000) < GROWTH
+
+
+def test_whatever_normalizes_text_is_measured() -> None:
+    root = Path(__file__).parents[1]
+    ours = ("adapters", "api", "commands", "domain", "eventstore", "projections", "queries", "runtime")
+    normalizing = {
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for folder in ours
+        for path in (root / folder).rglob("*.py")
+        if "unicodedata.normalize(" in path.read_text()
+    }
+    measured = {getattr(of, "__module__", "") for of, _ in FILTERS.values()}
+    assert normalizing - measured == set()
