@@ -12,11 +12,20 @@ from typing import Self
 
 import psycopg
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
 _NAME = b"pipelined"
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)
+_LAST_WORDS = (b"FATAL", b"PANIC")
+"""Severities after which the server hangs up."""
+
+LOOK_SECONDS = 1.0
+"""How often the socket is looked at while an answer is due, be it that the event loop says nothing of it: libuv stops
+polling a socket whose last data and reset came in one event."""
+
+ANSWER_SECONDS = 10.0
+"""How long an answer may take before the connection counts as lost."""
 
 
 class Pipeline:
@@ -28,7 +37,8 @@ class Pipeline:
         self._conn, self._pgconn = conn, conn.pgconn
         self._loop = asyncio.get_running_loop()
         self._socket = conn.fileno()
-        self._calls: deque[asyncio.Future[PGresult]] = deque()
+        self._calls: deque[tuple[asyncio.Future[PGresult], float]] = deque()  # and until when each is to be answered
+        self._look: asyncio.TimerHandle | None = None
         self._result: PGresult | None = None  # of the first call, until the server is done with it
 
     @classmethod
@@ -56,17 +66,33 @@ class Pipeline:
         if self.lost:
             raise psycopg.OperationalError("the connection is lost")
         formats = [Format.BINARY] * len(arguments)
-        self._pgconn.send_query_prepared(_NAME, arguments, param_formats=formats, result_format=Format.BINARY)
-        return self._sent()
+        try:
+            self._pgconn.send_query_prepared(_NAME, arguments, param_formats=formats, result_format=Format.BINARY)
+            return self._sent()
+        except psycopg.Error as error:  # it sends no more, be it that what was sent before is still answered
+            self._lose(error)
+            raise
 
     def _sent(self) -> asyncio.Future[PGresult]:
         """End a call, send it, and expect its answer."""
         self._pgconn.pipeline_sync()
         answer: asyncio.Future[PGresult] = self._loop.create_future()
-        self._calls.append(answer)
+        self._calls.append((answer, self._loop.time() + ANSWER_SECONDS))
+        if self._look is None:
+            self._look = self._loop.call_later(LOOK_SECONDS, self._look_again)
         if self._pgconn.flush() != 0:  # more than the socket takes at once
             self._loop.add_writer(self._socket, self._write)
         return answer
+
+    def _look_again(self) -> None:
+        """See whether the connection broke unnoticed, for as long as an answer is due."""
+        self._look = None
+        self._read()
+        if self._calls:
+            if self._loop.time() > self._calls[0][1]:
+                self._lose(psycopg.OperationalError("the server does not answer"))
+            else:
+                self._look = self._loop.call_later(LOOK_SECONDS, self._look_again)
 
     def _write(self) -> None:
         try:
@@ -91,6 +117,9 @@ class Pipeline:
                 elif self._result is None or result.status in _FAILED:
                     # The commit comes after the statement's result, with the sync: it may fail where that succeeded.
                     self._result = result
+                    if result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) in _LAST_WORDS:
+                        self._lose(error_from_result(result))
+                        break
         except psycopg.Error as error:
             self._lose(error)
         else:
@@ -99,7 +128,7 @@ class Pipeline:
 
     def _answer(self) -> None:
         """The server is done with the first call."""
-        answer, result, self._result = self._calls.popleft(), self._result, None
+        (answer, _), result, self._result = self._calls.popleft(), self._result, None
         if answer.done():  # nobody waits for it any more
             return
         if result is None or result.status in _FAILED:
@@ -114,7 +143,10 @@ class Pipeline:
         self.lost = True
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
-        for answer in self._calls:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        for answer, _ in self._calls:
             if not answer.done():
                 answer.set_exception(psycopg.OperationalError(str(error)))
         self._calls.clear()
