@@ -44,6 +44,16 @@ class PostgresSessions:
         """End a session."""
         await self._execute("UPDATE private.sessions SET revoked = true WHERE session_id = %s", (session_id,))
 
+    async def of_user(self, user_id: UUID) -> list[Session]:
+        """A user's sessions that have not expired, ended ones too; the longest-lived last."""
+        async with self._pool.connection() as conn:
+            cursor = await conn.execute(
+                "SELECT session_id, user_id, generation, expires_at, epoch, revoked FROM private.sessions"
+                " WHERE user_id = %s AND expires_at >= clock_timestamp() ORDER BY expires_at",
+                (user_id,),
+            )
+            return [Session(*row) for row in await cursor.fetchall()]
+
     async def purge_expired(self) -> None:
         """Drop sessions whose time is over."""
         await self._execute("DELETE FROM private.sessions WHERE expires_at < clock_timestamp()", ())

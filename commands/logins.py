@@ -114,6 +114,10 @@ class Logins:
             raise Unauthorized("user_inactive", "the account is closed")
         return Landed(Login(user, session_id, generation + 1, session.expires_at, session.epoch), None)
 
+    async def sessions_of(self, user_id: UUID) -> list[Session]:
+        """An account's sessions that have not expired, ended ones too."""
+        return await self._sessions.of_user(user_id)
+
     async def log_out(self, caller: Caller, session_id: UUID) -> Landed[None]:
         """End a session of the caller's."""
         user_id = caller.person()

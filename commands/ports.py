@@ -353,6 +353,10 @@ class Sessions(Protocol):
 
     async def revoke(self, session_id: UUID) -> None: ...
 
+    async def of_user(self, user_id: UUID) -> list[Session]:
+        """Those that have not expired, ended ones too."""
+        ...
+
 
 class PersonKeys(Protocol):
     """Keys that personal fields are encrypted under."""

@@ -1,0 +1,105 @@
+"""Everything that is kept about an account, as one document."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import Response
+
+from api.answers import answer
+from api.auth import Oneself
+from api.fields import Answer
+from api.services import Services, ServicesOf
+from api.whose import AccountId
+from commands.aggregates import NOTICE, ORDER, USER
+from domain.errors import NotFound
+from domain.ledger import seller_account
+from queries import exports
+from queries.exports import Export
+
+router = APIRouter(prefix="/api/v1", tags=["identity"])
+
+SECRET_PARAMS = frozenset({"token", "link"})
+"""What a mail proves somebody by: it is of no use to its owner here, and of much to others."""
+
+Document = dict[str, Any]
+
+
+def _section(description: str) -> Any:
+    return Field(description=description)
+
+
+class AccountExport(Answer):
+    """Everything that is kept about an account. Fields are named as in the resources that the sections are of."""
+
+    account: Document = _section("The account, as GET /users/{user_id} tells it.")
+    history: list[Document] = _section("What happened to the account, logins too: event name, position, time.")
+    sessions: list[Document] = _section("Sessions that have not expired: id, end, whether it was ended before.")
+    orders: list[Document] = _section("Orders with lines, payment, shipments, receipts, timeline and address.")
+    payments: list[Document] = _section("Payments of orders and deposits, each with its history.")
+    wallets: list[Document] = _section("Wallets, each with its whole statement, the latest movement first.")
+    transactions: list[Document] = _section("Deposits, transfers and payments from wallets.")
+    library: list[Document] = _section("The games owned.")
+    carts: list[Document] = _section("Carts, also those that were left.")
+    notifications: list[Document] = _section("Notices with what they were filled with (but tokens), and delivery.")
+    games: list[Document] = _section("For sellers: the games listed, drafts and retired ones too.")
+    shipments: list[Document] = _section("For sellers: what they sent, or are to send.")
+    sales: list[Document] = _section("For sellers: orders, with the lines that are theirs; not who bought.")
+    payables: Document = _section("For sellers: what the shop owes them by currency, and each ledger entry of it.")
+    webhook_endpoints: list[Document] = _section("For sellers: endpoints, without their secrets.")
+
+
+@router.get("/users/{user_id}/export", response_model=AccountExport)
+async def export_account(user_id: AccountId, services: ServicesOf, _: Oneself) -> Response:
+    """Everything that is kept about an account (its owner, ADMIN), whole, as one document to keep."""
+    position = await services.log.head()
+    found = await exports.export(services.reads.reaching(position), user_id, seller_account(user_id))
+    if found is None:
+        raise NotFound("user_not_found", "there is no such account")
+    sections = {**msgspec.to_builtins(found), **await _from_the_log(services, user_id, found)}
+    for payment in [*sections["payments"], *(order["payment"] for order in sections["orders"] if order["payment"])]:
+        del payment["client_secret"]
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Disposition": f'attachment; filename="ludoteca-account-{user_id}.json"',
+    }
+    return answer(AccountExport.model_validate(sections), position=position, headers=headers)
+
+
+async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Document:
+    """What is in no read model: personal, and under the person's key, or of the program's door."""
+    repository = services.repository
+    orders = []
+    for order in found.orders:
+        placed = await repository.reread(ORDER, order.order_id)
+        address = None if placed is None else placed.shipping_address
+        orders.append({**msgspec.to_builtins(order), "shipping_address": address})
+    notices = []
+    for told in found.notifications:
+        notice = await repository.reread(NOTICE, told.notification_id)
+        params = {} if notice is None or notice.params is None else notice.params
+        said = {name: value for name, value in params.items() if name not in SECRET_PARAMS}
+        notices.append({**msgspec.to_builtins(told), "params": said})
+    return {
+        "orders": orders,
+        "notifications": notices,
+        "sessions": await _sessions(services, user_id),
+        "history": [
+            {"name": each.env.name, "position": each.env.position, "at": msgspec.to_builtins(each.env.recorded_at)}
+            for each in await services.log.read_stream(user_id)
+        ],
+    }
+
+
+async def _sessions(services: Services, user_id: UUID) -> list[Document]:
+    user = await services.repository.state(USER, user_id)
+    return [
+        {
+            "session_id": str(session.session_id),
+            "expires_at": msgspec.to_builtins(session.expires_at),
+            "ended": session.revoked or user is None or not user.keeps(session.session_id, session.epoch),
+        }
+        for session in await services.logins.sessions_of(user_id)
+    ]

@@ -1,0 +1,136 @@
+"""Everything that the read models keep about one account, whole: no page of it, all."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from projections.orders import OrderLineRow
+from queries import games, ledger, library, notifications, orders, shipments, transactions, users, wallets
+from queries import webhook_endpoints as webhooks
+from queries.carts import Cart
+from queries.paging import MAX_LIMIT, Page, columns_of
+from queries.payments import Payment
+from queries.read_models import Answer, ReadModels
+
+T = TypeVar("T")
+Ask = Callable[..., Awaitable[Answer[Page[T]]]]
+
+
+class Purse(wallets.Wallet, frozen=True, kw_only=True):
+    """A wallet and all that went in and out of it, the latest first."""
+
+    statement: list[wallets.Movement]
+
+
+class Sale(msgspec.Struct, frozen=True):
+    """An order of somebody's, with those of its lines that the account sells; who bought is not told."""
+
+    order_id: UUID
+    status: str
+    currency: str
+    lines: list[OrderLineRow]
+    created_at: datetime
+
+
+class Payables(msgspec.Struct, frozen=True):
+    """What the shop owes a seller, by currency, and the entries that this comes from, the latest first."""
+
+    accounts: list[ledger.Account]
+    entries: list[ledger.Entry]
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """All of one account; what has not begun is empty."""
+
+    account: users.User
+    orders: list[orders.Order]
+    payments: list[Payment]
+    wallets: list[Purse]
+    transactions: list[transactions.Transaction]
+    library: list[library.OwnedGame]
+    carts: list[Cart]
+    notifications: list[notifications.Notification]
+    games: list[games.Game]
+    shipments: list[shipments.Shipment]
+    sales: list[Sale]
+    payables: Payables
+    webhook_endpoints: list[webhooks.WebhookEndpoint]
+
+
+async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | None:
+    """Everything about an account, whose ledger account is `payable` where it sells; None when there is none.
+
+    Raises ReadModelBehind.
+    """
+    account = (await users.user(models, user_id)).value
+    if account is None:
+        return None
+    return Export(
+        account=account,
+        orders=await _all(partial(orders.orders, models, user_id=user_id)),
+        payments=await _payments(models, user_id),
+        wallets=await _purses(models, user_id),
+        transactions=await _all(partial(transactions.transactions, models, user_id=user_id)),
+        library=await _all(partial(library.library, models, user_id)),
+        carts=await _carts(models, user_id),
+        notifications=await _all(partial(notifications.notifications, models, user_id)),
+        games=await _all(partial(games.by_seller, models, user_id)),
+        shipments=await _all(partial(shipments.shipments, models, seller_id=user_id)),
+        sales=await _sales(models, user_id),
+        payables=Payables(
+            (await ledger.account(models, payable)).value, await _all(partial(ledger.entries, models, payable))
+        ),
+        webhook_endpoints=await _all(partial(webhooks.endpoints, models, seller_id=user_id)),
+    )
+
+
+async def _all(ask: Ask[T]) -> list[T]:
+    """Every page of a list, one behind the other."""
+    found: list[T] = []
+    cursor: str | None = None
+    while True:
+        page = (await ask(limit=MAX_LIMIT, cursor=cursor)).value
+        found += page.items
+        if (cursor := page.next_cursor) is None:
+            return found
+
+
+async def _purses(models: ReadModels, user_id: UUID) -> list[Purse]:
+    purses = []
+    for wallet in (await wallets.wallets_of(models, user_id)).value:
+        statement = await _all(partial(wallets.statement, models, wallet.wallet_id))
+        purses.append(Purse(**msgspec.structs.asdict(wallet), statement=statement))
+    return purses
+
+
+async def _payments(models: ReadModels, user_id: UUID) -> list[Payment]:
+    """Those of a person's orders, and of their deposits."""
+    columns = columns_of(Payment, "p")
+    query = (
+        f"SELECT {columns} FROM {{orders}} o JOIN {{payments}} p ON p.payment_id = o.payment_id"
+        " WHERE o.user_id = %(id)s"
+        f" UNION ALL SELECT {columns} FROM {{transactions}} t JOIN {{payments}} p ON p.payment_id = t.payment_id"
+        " WHERE t.user_id = %(id)s AND t.type = 'deposit' ORDER BY created_at DESC"
+    )
+    return (await models.rows(Payment, query, id=user_id)).value
+
+
+async def _carts(models: ReadModels, user_id: UUID) -> list[Cart]:
+    columns = columns_of(Cart, "c")
+    query = f"SELECT {columns} FROM {{carts}} c WHERE c.buyer_id = %(id)s ORDER BY c.created_position DESC"
+    return (await models.rows(Cart, query, id=user_id)).value
+
+
+async def _sales(models: ReadModels, seller_id: UUID) -> list[Sale]:
+    mine = "jsonb_path_query_array(o.lines, '$[*] ? (@.seller_id == $seller)', %(seller)s::jsonb)"
+    query = (
+        f"SELECT o.order_id, o.status, o.currency, {mine} AS lines, o.created_at FROM {{orders}} o"
+        " WHERE o.lines @> %(sold)s::jsonb ORDER BY o.created_position DESC"
+    )
+    named = '{"seller": "' + str(seller_id) + '"}'
+    sold = '[{"seller_id": "' + str(seller_id) + '"}]'
+    return (await models.rows(Sale, query, seller=named, sold=sold)).value
