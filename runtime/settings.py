@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     )
     sample: Literal["on", "off"] = Field("on", description="Whether a new shop starts with a sample of real games.")
     rate_limit: Literal["on", "off"] = Field("on", description="Whether requests are limited per client and user.")
+    rate_limit_ipv6_prefix: int = Field(
+        64, ge=1, le=128, description="How many leading bits of an IPv6 address count as one client."
+    )
     log_format: Literal["console", "json"] = Field("console", description="How the processes log.")
     payment_provider: Literal["simulated", "stripe"] = Field("simulated", description="Who takes the money of cards.")
     stripe_api_key: SecretStr = Field(SecretStr(""), description="Stripe's secret key (sk_…), needed to use Stripe.")
