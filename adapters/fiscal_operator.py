@@ -7,10 +7,19 @@ import msgspec
 
 from commands.ports import IssuedReceipt, OperatorRefused, OperatorUnavailable
 
+ACCEPTED = 202
+"""HTTP's "taken in, but not done yet" (RFC 9110, 15.3.3)."""
+
 
 class _Receipt(msgspec.Struct):
-    reference: str
+    reference: str = ""
     url: str | None = None
+    status: str = "issued"
+    code: str = ""
+
+
+_ISSUED = frozenset({"issued", "created", "authorized"})
+_REFUSED = frozenset({"rejected", "refused", "denied", "failed", "canceled"})
 
 
 class _Refusal(msgspec.Struct):
@@ -44,7 +53,7 @@ class HttpFiscalOperator:
         currency: str,
         idempotency_key: str,
     ) -> IssuedReceipt:
-        """Report a sale. Raises OperatorUnavailable, OperatorRefused."""
+        """Report a sale. Raises OperatorUnavailable, also while the operator has yet to decide; OperatorRefused."""
         body = {
             "seller_id": str(seller_id),
             "year": year,
@@ -60,6 +69,12 @@ class HttpFiscalOperator:
             receipt = msgspec.json.decode(answer, type=_Receipt)
         except msgspec.MsgspecError as error:  # as unknown as no answer at all
             raise OperatorUnavailable(f"unreadable answer: {error}") from error
+        state = receipt.status.lower()
+        if state in _REFUSED:
+            raise OperatorRefused(receipt.code or f"receipt_{state}", "the operator did not issue the receipt")
+        if status == ACCEPTED or state not in _ISSUED or not receipt.reference:
+            # It was taken in, and will be decided on later: it is asked after again, under the same key.
+            raise OperatorUnavailable(f"the receipt is {state} and not issued yet")
         return IssuedReceipt(receipt.reference, receipt.url)
 
     async def _post(self, path: str, body: dict[str, object], idempotency_key: str) -> tuple[int, bytes]:

@@ -6,11 +6,13 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from adapters.fiscal_operator import HttpFiscalOperator
 from commands.ports import IssuedReceipt, OperatorRefused, OperatorUnavailable
 from tests.adapters.fiscal_servers import running_operator
+from tests.adapters.provider_servers import http, server_that_answers
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +120,34 @@ async def test_an_operator_that_is_away_is_unavailable_and_knows_its_books_when_
     with running_operator(tmp_path / "fiscal.sqlite3", int(url.rpartition(":")[2])):
         assert await issue(operator, seller_id, 1, order_id=order_id) == first
     await operator.aclose()
+
+
+@pytest.mark.parametrize(
+    ("head", "answer"),
+    [
+        ("202 Accepted", {"reference": "r-1"}),
+        ("200 OK", {"reference": "r-1", "status": "pending"}),
+        ("200 OK", {"reference": "r-1", "status": "accepted"}),
+        ("200 OK", {"reference": "r-1", "status": "IN_REVIEW"}),
+        ("202 Accepted", {}),
+        ("200 OK", {}),
+    ],
+)
+async def test_a_receipt_that_was_taken_in_is_not_issued_yet(head: str, answer: dict[str, str]) -> None:
+    issued = {"reference": "r-1", "status": "ISSUED"}
+    bodies = [http(head, msgspec.json.encode(answer)), http("200 OK", msgspec.json.encode(issued))]
+    async with server_that_answers(*bodies) as (url, _):
+        operator = HttpFiscalOperator(url)
+        with pytest.raises(OperatorUnavailable):
+            await issue(operator, uuid4(), 1)
+        assert await issue(operator, uuid4(), 1) == IssuedReceipt("r-1")
+        await operator.aclose()
+
+
+async def test_a_receipt_that_the_operator_decided_against_is_refused() -> None:
+    answer = msgspec.json.encode({"reference": "r-1", "status": "rejected", "code": "tax_id_unknown"})
+    async with server_that_answers(http("200 OK", answer)) as (url, _):
+        operator = HttpFiscalOperator(url)
+        with pytest.raises(OperatorRefused, match="tax_id_unknown"):
+            await issue(operator, uuid4(), 1)
+        await operator.aclose()
