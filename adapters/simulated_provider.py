@@ -14,10 +14,10 @@ from adapters.stripe_shapes import (
     IntentList,
     PaymentIntent,
     Refund,
-    accepted,
     failure,
     intent_of,
     own_intent,
+    own_refund,
     read,
     read_notice,
 )
@@ -100,10 +100,17 @@ class SimulatedProvider:
         """Give the intent up. Raises ProviderUnavailable; ProviderRefused when money has come or is on its way."""
         return await self._post_intent(f"{_path(ref)}/cancel", {}, idempotency_key)
 
-    async def refund(self, ref: str, *, amount_cents: int, idempotency_key: str) -> ProviderRefund:
-        """Give money back. Raises ProviderUnavailable, ProviderRefused."""
-        body: dict[str, object] = {"payment_intent": ref, "amount": amount_cents}
-        return ProviderRefund(*accepted(read(await self._post("/v1/refunds", body, idempotency_key), Refund)))
+    async def refund(
+        self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
+    ) -> ProviderRefund:
+        """Ask for money to go back. Raises ProviderUnavailable, ProviderRefused."""
+        metadata = {"payment_id": str(payment_id), "refund_id": str(refund_id)}
+        body: dict[str, object] = {"payment_intent": ref, "amount": amount_cents, "metadata": metadata}
+        return own_refund(read(await self._post("/v1/refunds", body, idempotency_key), Refund))
+
+    async def get_refund(self, ref: str) -> ProviderRefund:
+        """The refund as it stands. Raises ProviderUnavailable, ProviderRefused."""
+        return own_refund(read(await self._request("GET", f"/v1/refunds/{quote(ref, safe='')}"), Refund))
 
     def pay_page(self, payment_id: UUID) -> str:
         """The provider's page on which this payment is paid in a browser."""

@@ -15,11 +15,11 @@ from adapters.stripe_shapes import (
     IntentList,
     PaymentIntent,
     Refund,
-    accepted,
     declined,
     failure,
     intent_of,
     own_intent,
+    own_refund,
     read,
     read_notice,
 )
@@ -128,12 +128,19 @@ class StripeProvider:
             "cancel intent", self._intents.cancel_async(ref, options={"idempotency_key": idempotency_key})
         )
 
-    async def refund(self, ref: str, *, amount_cents: int, idempotency_key: str) -> ProviderRefund:
-        """Give money back. Raises ProviderUnavailable, ProviderRefused."""
+    async def refund(
+        self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
+    ) -> ProviderRefund:
+        """Ask for money to go back. Raises ProviderUnavailable, ProviderRefused."""
+        metadata = {"payment_id": str(payment_id), "refund_id": str(refund_id)}
         request = self._refunds.create_async(
-            {"payment_intent": ref, "amount": amount_cents}, {"idempotency_key": idempotency_key}
+            {"payment_intent": ref, "amount": amount_cents, "metadata": metadata}, {"idempotency_key": idempotency_key}
         )
-        return ProviderRefund(*accepted(read(await _answer("create refund", request), Refund)))
+        return own_refund(read(await _answer("create refund", request), Refund))
+
+    async def get_refund(self, ref: str) -> ProviderRefund:
+        """The refund as it stands. Raises ProviderUnavailable, ProviderRefused."""
+        return own_refund(read(await _answer("get refund", self._refunds.retrieve_async(ref)), Refund))
 
     def pay_page(self, payment_id: UUID) -> None:
         """None: clients build the page themselves, of Stripe's elements."""

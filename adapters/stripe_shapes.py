@@ -13,16 +13,43 @@ import msgspec
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from commands.ports import Intent, IntentStatus, ProviderNotice, ProviderRefused, ProviderUnavailable
+from commands.ports import (
+    Intent,
+    IntentStatus,
+    ProviderNotice,
+    ProviderRefund,
+    ProviderRefused,
+    ProviderUnavailable,
+    RefundStatus,
+)
 
 _STATUS_OF_EVENT: Mapping[str, IntentStatus] = {
     "payment_intent.succeeded": "succeeded",
     "payment_intent.payment_failed": "failed",
     "payment_intent.requires_action": "requires_action",
+    "payment_intent.processing": "processing",
     "payment_intent.canceled": "canceled",
     "charge.refunded": "succeeded",
 }
-"""The events we know, and how they leave the intent. They may arrive in any order; each speaks of its own moment."""
+"""The events that we know of intents, and how they leave them. They may arrive in any order; each speaks of its own
+moment."""
+
+_REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
+"""The events that speak of a refund."""
+
+_DISPUTE_EVENTS: Mapping[str, RefundStatus] = {
+    "charge.dispute.funds_withdrawn": "SUCCEEDED",
+    "charge.dispute.funds_reinstated": "FAILED",
+}
+"""The events by which a buyer's bank takes money back, and gives it again: a refund that nobody here asked for."""
+
+_REFUND_STATUS: Mapping[str, RefundStatus] = {
+    "pending": "PENDING",
+    "requires_action": "PENDING",
+    "succeeded": "SUCCEEDED",
+    "failed": "FAILED",
+    "canceled": "FAILED",
+}
 
 _Status = Literal[
     "requires_payment_method",
@@ -100,12 +127,15 @@ class IntentList(Struct):
 
 
 class Refund(Struct):
-    """Money on its way back, or not: `status` is pending, requires_action, succeeded, failed or canceled."""
+    """Money on its way back, or not: `status` is pending, requires_action, succeeded, failed or canceled. A dispute has
+    another `status`, which is told by its events better."""
 
     id: _Id
-    amount: int
+    amount: _Cents
     status: str | None = None
     failure_reason: str | None = None
+    payment_intent: _Id | _Reference | None = None
+    metadata: dict[str, object] | None = None
 
 
 class _Refusal(Struct):
@@ -148,11 +178,19 @@ def intent_of(payment_id: UUID, found: Iterable[PaymentIntent]) -> Intent | None
     return next((intent for intent in intents if intent.status == "succeeded"), next(iter(intents), None))
 
 
-def accepted(refund: Refund) -> tuple[str, int]:
-    """A refund's reference and amount. Raises ProviderRefused when it came to nothing at once."""
-    if refund.status in {"failed", "canceled"}:
-        raise ProviderRefused(refund.failure_reason or f"refund_{refund.status}", "the money could not be sent back")
-    return refund.id, refund.amount
+def own_refund(found: Refund, status: RefundStatus | None = None) -> ProviderRefund:
+    """A refund in our terms. One without a status that we know is still under way, as far as we know."""
+    status = status or _REFUND_STATUS.get(found.status or "", "PENDING")
+    intent = found.payment_intent
+    return ProviderRefund(
+        ref=found.id,
+        amount_cents=found.amount,
+        status=status,
+        code=(found.failure_reason or f"refund_{found.status or 'failed'}") if status == "FAILED" else "",
+        payment_id=_uuid(found.metadata, "payment_id"),
+        refund_id=_uuid(found.metadata, "refund_id"),
+        intent_ref=intent.id if isinstance(intent, _Reference) else intent or "",
+    )
 
 
 def declined(body: bytes | str) -> Intent | None:
@@ -184,7 +222,8 @@ def _error(body: bytes | str) -> Error:
 
 
 def read_notice(body: bytes) -> ProviderNotice:
-    """Read the body of a webhook; its intent is None for a type that we do not know, or a payment not ours.
+    """Read the body of a webhook; its intent and refund are None for a type that we do not know, and its intent for a
+    payment not ours.
 
     Raises ValueError when the body is not a notice.
     """
@@ -192,10 +231,21 @@ def read_notice(body: bytes) -> ProviderNotice:
         event = msgspec.json.decode(body, type=_Event)
         created = datetime.fromtimestamp(event.created, UTC)
         intent = _noticed(event) if event.type in _STATUS_OF_EVENT else None
+        refund = _noticed_refund(event)
     except (msgspec.MsgspecError, OverflowError, OSError) as error:
         raise ValueError(f"not a notice: {error}") from error
     ours = intent is not None and intent.payment_id is not None
-    return ProviderNotice(event_id=event.id, type=event.type, created=created, intent=intent if ours else None)
+    return ProviderNotice(event.id, event.type, created, intent if ours else None, refund)
+
+
+def _noticed_refund(event: _Event) -> ProviderRefund | None:
+    if event.type not in _REFUND_EVENTS and event.type not in _DISPUTE_EVENTS:
+        return None
+    found = msgspec.json.decode(event.data.object, type=Refund)
+    if event.type in _DISPUTE_EVENTS:
+        dispute = own_refund(found, _DISPUTE_EVENTS[event.type])
+        return replace(dispute, code="dispute_won" if dispute.status == "FAILED" else "")
+    return own_refund(found, "FAILED" if event.type == "refund.failed" else None)
 
 
 def _noticed(event: _Event) -> Intent:
@@ -216,7 +266,7 @@ def _intent(found: _NoticeObject, status: IntentStatus) -> Intent:
         status=status,
         amount_cents=found.amount,
         currency=found.currency.upper(),
-        payment_id=_payment_id(found.metadata),
+        payment_id=_uuid(found.metadata, "payment_id"),
         client_secret=found.client_secret or "",
         redirect_url=(redirect and redirect.url) or "",
         code=error.code or "",
@@ -224,8 +274,8 @@ def _intent(found: _NoticeObject, status: IntentStatus) -> Intent:
     )
 
 
-def _payment_id(metadata: Mapping[str, object] | None) -> UUID | None:
+def _uuid(metadata: Mapping[str, object] | None, name: str) -> UUID | None:
     try:
-        return UUID(str((metadata or {}).get("payment_id")))
+        return UUID(str((metadata or {}).get(name)))
     except ValueError:
         return None

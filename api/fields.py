@@ -8,7 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from api.card_numbers import card_token, without_card_number
 from domain.errors import Invalid
 from domain.inventory import MAX_QUANTITY, check_quantity
-from domain.money import MAX_AMOUNT_CENTS, check_amount, check_currency
+from domain.money import LARGEST_CENTS, check_currency
 from domain.regions import check_price_region, check_region, is_country
 from domain.text import REORDERS, breaks_line, is_visible, reorders
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
@@ -63,7 +63,8 @@ def _only_text(value: object) -> object:
 def _must_be_amount(value: object) -> object:
     if type(value) is not int:  # neither 1.0 nor true
         raise Invalid("invalid_amount", "an amount is a whole number of the currency's smallest unit")
-    check_amount(value, at_least=1)
+    if not 1 <= value <= LARGEST_CENTS:
+        raise Invalid("invalid_amount", f"no amount of any currency is below 1 or above {LARGEST_CENTS}")
     return value
 
 
@@ -132,10 +133,11 @@ Token = Annotated[str, Field(min_length=1, max_length=4096), _line]
 Prose = Annotated[str, Field(max_length=20_000), AfterValidator(_several_lines)]
 """Several lines of text."""
 
-Cents = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT_CENTS)]
-"""An amount in the currency's smallest unit: an integer, nothing that could become one."""
+Cents = Annotated[int, Field(strict=True, ge=0, le=LARGEST_CENTS)]
+"""An amount in the currency's smallest unit: an integer, nothing that could become one. How large it may be in its own
+currency is the domain's to say."""
 
-Amount = Annotated[int, Field(strict=True, ge=1, le=MAX_AMOUNT_CENTS), BeforeValidator(_must_be_amount)]
+Amount = Annotated[int, Field(strict=True, ge=1, le=LARGEST_CENTS), BeforeValidator(_must_be_amount)]
 """As `Cents`, of money that moves: above zero. Anything else is refused as `invalid_amount`."""
 
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY), BeforeValidator(_must_be_count)]

@@ -15,7 +15,7 @@ from commands.bus import Caller, CommandBus, Landed
 from commands.cart_holds import Holds, given_up
 from commands.inventory import stock_of
 from commands.offers import offer
-from commands.orders import Placed, emit_payment, free_overdue_ownership
+from commands.orders import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders
 from domain.cart import Cart, Item, LineChange, LineNow, item_of
@@ -64,14 +64,15 @@ class Carts:
     ) -> None:
         self._bus = bus
         self._cart_ttl, self._cart_max, self._order_ttl = cart_ttl, cart_max, min(payment_ttl, allocation_ttl)
-        self._holds = Holds(bus.clock, cart_ttl=cart_ttl, max_quantity=max_quantity)
-        self._low_stock, self._fee_bps = low_stock, fee_bps
+        self._holds = Holds(bus.clock, cart_ttl=cart_ttl, max_quantity=max_quantity, low_stock=low_stock)
+        self._fee_bps = fee_bps
 
     async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
 
         Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with `available`
-        and `product_id`), quantity_limit (with `limit`), already_owned, already_in_cart, currency_mismatch, cart_full,
+        and `product_id`), quantity_limit (with `limit`), already_owned, order_pending (with `order_id`),
+        already_in_cart, currency_mismatch, cart_full,
         amount_too_large; Invalid("invalid_quantity"); Forbidden("user_inactive").
         """
         new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
@@ -84,7 +85,7 @@ class Carts:
             inventory.check_quantity(quantity)
             price, digital = await offer(unit, game, buyer.region), game.listing.kind == "DIGITAL"
             if digital:
-                await _must_not_own(unit, buyer_id, game_id)
+                await must_not_own(unit, buyer_id, game_id, now)
             cart_id = await self._open_cart(unit, buyer_id, new_cart_id, price.currency)
             item = Item(
                 item_id=item_id,
@@ -170,7 +171,8 @@ class Carts:
         had as it stands there any more, nothing is ordered: the cart is brought up to date, and it is told how.
 
         Raises NotFound("wallet_not_found"); Conflict: cart_empty (also when there is no cart), amount_too_large,
-        insufficient_funds, wallet_inactive; Invalid("shipping_address_required"); Forbidden("user_inactive").
+        insufficient_funds, wallet_inactive, wallet_frozen; Invalid("shipping_address_required");
+        Forbidden("user_inactive").
         """
         made = Placed(uuid7(), uuid7())
 
@@ -340,16 +342,11 @@ class Carts:
             if not await self._holds.is_held(unit, item):
                 await self._holds.hold(unit, cart_id, cart, item, item.quantity)
             stock, until = await stock_of(unit, item.game_id), now + self._order_ttl
-            allocated = inventory.allocate(
-                stock, item.reservation_id, order_id, until, now=now, threshold=self._low_stock
-            )
+            allocated = inventory.allocate(stock, item.reservation_id, order_id, until, now=now)
             unit.emit(stock_id(item.game_id), allocated)
             shipments.setdefault(item.seller_id, uuid7())
         else:
-            ownership = claim_id("ownership", cart.buyer_id, item.game_id)
-            owned = Conflict("already_owned", f"you own {item.title}, or have an unpaid order of it")
-            taken = claims.take(await unit.load(CLAIM, ownership), "ownership", order_id, owned)
-            unit.emit(ownership, taken)
+            await claim_ownership(unit, cart.buyer_id, item.game_id, order_id, now)
         return OrderLine(
             line_id=uuid7(),
             game_id=item.game_id,
@@ -393,9 +390,3 @@ async def _existing(unit: Unit, cart_id: UUID) -> Cart:
     if cart is None:
         raise NotFound("cart_not_found", "there is no such cart")
     return cart
-
-
-async def _must_not_own(unit: Unit, buyer_id: UUID, game_id: UUID) -> None:
-    claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id))
-    if claim is not None and claim.held:
-        raise Conflict("already_owned", "you own this game, or have an unpaid order of it")

@@ -4,10 +4,12 @@ payment.processed ─► wallet.funds_added, transaction.completed
                  └► the wallet is deactivated, its owner's account closed, or the deposit had failed
                                                                         ─► transaction.failed, the money goes back
 payment.deposit_failed ─► transaction.failed, and the provider's intent is cancelled
-payment.refunded, by hand at the provider ─► wallet.funds_deducted
+payment.refunded, by hand at the provider, or by a dispute ─► transaction.reversed, wallet.funds_deducted,
+                                                    └► what was spent of it by then ─► wallet.debt_recorded
+payment.refund_reversed ─► transaction.reinstated, wallet.funds_added
 """
 
-import logging
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
@@ -18,13 +20,18 @@ from commands.reactors import Reactor, caused, once_for
 from domain import payments, transactions, wallets
 from domain.errors import Refused
 from domain.ids import derived
-from domain.payments import DepositFailed, PaymentIntentCancelled, PaymentProcessed, PaymentRefunded, PaymentSubmitted
+from domain.payments import (
+    DepositFailed,
+    PaymentIntentCancelled,
+    PaymentProcessed,
+    PaymentRefunded,
+    PaymentRefundReversed,
+    PaymentSubmitted,
+)
 from domain.transactions import Transaction
 from domain.wallets import Cause
 from eventstore.log import Envelope
 from eventstore.repository import Decision, R, Unit
-
-log = logging.getLogger(__name__)
 
 
 class Deposits:
@@ -46,6 +53,7 @@ class Deposits:
                 DepositFailed: self._failed,
                 PaymentIntentCancelled: self._cancelled,
                 PaymentRefunded: self._refunded,
+                PaymentRefundReversed: self._reversed,
             },
         )
 
@@ -101,27 +109,49 @@ class Deposits:
         await self._once(decision, env)
 
     async def _refunded(self, event: PaymentRefunded, env: Envelope) -> None:
-        """The provider gave a deposit back by hand: the wallet had it already, and gives up what it still holds."""
-        payment = await self._bus.repository.state(PAYMENT, env.stream_id)
-        if payment is None or payment.transaction_id is None:
-            return
-        transaction_id = payment.transaction_id
+        """The provider took a deposit back that the wallet had already: the wallet gives up what it still holds, and
+        its owner owes the rest.
+        """
 
-        async def decision(unit: Unit) -> int:
+        async def decision(unit: Unit, transaction_id: UUID) -> None:
             transaction = await _transaction(unit, transaction_id)
-            if transaction.status != "COMPLETED" or transaction.to_wallet_id is None:
-                return 0
-            wallet = await unit.load(WALLET, transaction.to_wallet_id)
+            wallet_id = transaction.to_wallet_id
+            assert wallet_id is not None
+            wallet = await unit.load(WALLET, wallet_id)
             assert wallet is not None
-            amount = min(event.amount_cents, wallet.balance_cents if wallet.active else 0)
-            cause = Cause(transaction_id=transaction_id, payment_id=env.stream_id, reason="deposit refunded")
-            if amount:
-                unit.emit(transaction.to_wallet_id, wallets.deduct_funds(wallet, amount, cause))
-            return event.amount_cents - amount
+            recovered = min(event.amount_cents, wallet.balance_cents)
+            reversal = transactions.reverse(transaction, event.refund_id, event.amount_cents, recovered_cents=recovered)
+            if reversal:
+                taken = wallets.take_back(
+                    wallet, event.amount_cents, transaction_id=transaction_id, payment_id=env.stream_id
+                )
+                unit.emit(transaction_id, reversal)
+                unit.emit(wallet_id, taken)
 
-        missing = await self._once(decision, env)
-        if missing:
-            log.error("deposit %s was refunded, but its wallet lacks %s cents of it", transaction_id, missing)
+        await self._of_deposit(decision, env)
+
+    async def _reversed(self, event: PaymentRefundReversed, env: Envelope) -> None:
+        """What the provider had taken back has come again: it is the wallet's, deactivated or not."""
+
+        async def decision(unit: Unit, transaction_id: UUID) -> None:
+            transaction = await _transaction(unit, transaction_id)
+            wallet_id = transaction.to_wallet_id
+            assert wallet_id is not None
+            wallet = await unit.load(WALLET, wallet_id)
+            assert wallet is not None
+            if reinstated := transactions.reinstate(transaction, event.refund_id, event.amount_cents):
+                cause = Cause(transaction_id=transaction_id, payment_id=env.stream_id, reason="deposit reinstated")
+                unit.emit(transaction_id, reinstated)
+                unit.emit(wallet_id, wallets.give_back(wallet, event.amount_cents, cause))
+
+        await self._of_deposit(decision, env)
+
+    async def _of_deposit(self, decision: Callable[[Unit, UUID], Awaitable[None]], env: Envelope) -> None:
+        """Decide on the deposit that an event's payment is of, if it is of one."""
+        payment = await self._bus.repository.seen(PAYMENT, env.stream_id)
+        if payment is not None and payment.transaction_id is not None:
+            transaction_id = payment.transaction_id
+            await self._once(lambda unit: decision(unit, transaction_id), env)
 
     async def _once(self, decision: Decision[R], env: Envelope) -> R:
         return (await self._bus.run(decision, caused(self.NAME, env), once_for(self.NAME, env))).value

@@ -7,15 +7,15 @@ to a wallet, for the wallet's. So a wallet's account always holds its balance on
 from collections.abc import Sequence
 from uuid import UUID
 
-from commands.aggregates import ORDER, PAYMENT, POSTING, TRANSACTION
+from commands.aggregates import ORDER, PAYMENT, POSTING, TRANSACTION, WALLET
 from commands.bus import CommandBus
 from commands.reactors import Reactor, caused, once_for
 from domain import ledger
 from domain.identity import UserRegistered
 from domain.ids import derived
 from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, TRANSFERS, AccountOpened, Entry, wallet_account
-from domain.payments import Payment, PaymentCaptured, PaymentProcessed, PaymentRefunded
-from domain.wallets import FundsAdded, FundsDeducted
+from domain.payments import Payment, PaymentCaptured, PaymentProcessed, PaymentRefunded, PaymentRefundReversed
+from domain.wallets import DebtRecorded, DebtSettled, FundsAdded, FundsDeducted
 from eventstore.log import Envelope
 from eventstore.repository import Unit
 
@@ -38,8 +38,11 @@ class Ledger:
                 PaymentCaptured: self._captured,
                 PaymentProcessed: self._processed,
                 PaymentRefunded: self._refunded,
+                PaymentRefundReversed: self._reversed,
                 FundsAdded: self._added,
                 FundsDeducted: self._deducted,
+                DebtRecorded: self._owed,
+                DebtSettled: self._settled,
             },
         )
 
@@ -79,20 +82,50 @@ class Ledger:
         if payment.order_id is None:
             await self._post(env, out, payment_id=env.stream_id, transaction_id=payment.transaction_id)
             return
-        order = await self._bus.repository.seen(ORDER, payment.order_id)
-        assert order is not None
-        events = await self._bus.repository.log.read_stream(env.stream_id)
-        refunds = [
-            each.event.amount_cents
-            for each in events
-            if isinstance(each.event, PaymentRefunded) and each.env.version <= env.version
-        ]
-        shares = ledger.refunded_shares(ledger.shares_of(order.lines), refunds)
+        shares = await self._shares(payment.order_id, env)
         if payment.wallet_id is not None:
             entries = ledger.gather(wallet_account(payment.wallet_id), shares, payment.currency)
         else:
             entries = [*ledger.gather(CLEARING, shares, payment.currency), *out]
         await self._post(env, entries, order_id=payment.order_id, payment_id=env.stream_id)
+
+    async def _reversed(self, event: PaymentRefundReversed, env: Envelope) -> None:
+        """What a refund took out comes in again, and each share gets some of what it gave. Wallets' never do."""
+        payment = await self._payment(env.stream_id)
+        back = ledger.move(BUYER_EXTERNAL, CLEARING, event.amount_cents, payment.currency)
+        if payment.order_id is not None:
+            shares = {account: -cents for account, cents in (await self._shares(payment.order_id, env)).items()}
+            back += ledger.split(CLEARING, shares, payment.currency)
+        await self._post(
+            env, back, order_id=payment.order_id, payment_id=env.stream_id, transaction_id=payment.transaction_id
+        )
+
+    async def _shares(self, order_id: UUID, env: Envelope) -> dict[str, int]:
+        """What a refund, or the reversal of one, takes from each share of an order; below zero where it gives."""
+        order = await self._bus.repository.seen(ORDER, order_id)
+        assert order is not None
+        moved = []
+        for each in await self._bus.repository.log.read_stream(env.stream_id, upto=env.position):
+            if isinstance(each.event, PaymentRefunded):
+                moved.append(each.event.amount_cents)
+            elif isinstance(each.event, PaymentRefundReversed):
+                moved.append(-each.event.amount_cents)
+        return ledger.refunded_shares(ledger.shares_of(order.lines), moved)
+
+    async def _owed(self, event: DebtRecorded, env: Envelope) -> None:
+        """What a deposit that was taken back had been spent for is owed by the wallet's owner."""
+        account = await self._receivable(env.stream_id)
+        entries = ledger.move(account, CLEARING, event.amount_cents, event.currency)
+        await self._post(env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id)
+
+    async def _settled(self, event: DebtSettled, env: Envelope) -> None:
+        account = await self._receivable(env.stream_id)
+        await self._post(env, ledger.move(wallet_account(env.stream_id), account, event.amount_cents, event.currency))
+
+    async def _receivable(self, wallet_id: UUID) -> str:
+        wallet = await self._bus.repository.seen(WALLET, wallet_id)
+        assert wallet is not None
+        return ledger.receivable_account(wallet.user_id)
 
     async def _added(self, event: FundsAdded, env: Envelope) -> None:
         if event.payment_id is not None and event.transaction_id is None:

@@ -5,7 +5,8 @@ order.confirmed, order.completed, payment.transaction.failed, payment.refunded �
 order.cancelled                                                            ─► order_cancelled
 shipment.status_updated                                                    ─► the buyer: processing, shipped, delivered
 shipment.confirmed, inventory.low_stock                                    ─► the seller: to_process, low_stock
-transaction.completed, transaction.failed                                  ─► both sides of a transfer, the depositor
+transaction.completed, transaction.failed, transaction.reversed           ─► both sides of a transfer, the depositor
+payment.refund_reversed, payment.refund_failed                             ─► the buyer, the ADMIN who asked for it
 notification.requested ─► notice queue ─► worker ─► carrier ─► notification.sent | failed
 """
 
@@ -29,8 +30,15 @@ from domain.inventory import LowStock
 from domain.money import format_amount
 from domain.notices import Channel, NotificationRequested
 from domain.orders import EXPIRED, OrderCancelled, OrderCompleted, OrderConfirmed
-from domain.payments import PaymentFailed, PaymentRefunded
-from domain.transactions import TransactionCompleted, TransactionFailed
+from domain.payments import (
+    Payment,
+    PaymentFailed,
+    PaymentRefunded,
+    PaymentRefundFailed,
+    PaymentRefundRequested,
+    PaymentRefundReversed,
+)
+from domain.transactions import TransactionCompleted, TransactionFailed, TransactionReversed
 from eventstore.log import Envelope
 from eventstore.repository import Aggregate, Unit
 
@@ -64,8 +72,11 @@ def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
         LowStock: about.low_stock,
         PaymentFailed: about.payment_failed,
         PaymentRefunded: about.refunded,
+        PaymentRefundFailed: about.refund_failed,
+        PaymentRefundReversed: about.refund_reversed,
         TransactionCompleted: about.transaction_completed,
         TransactionFailed: about.transaction_failed,
+        TransactionReversed: about.deposit_reversed,
     }
 
     def reaction(event_type: type[msgspec.Struct]) -> React:
@@ -180,8 +191,6 @@ class _Tellings:
         return [Telling(order.buyer_id, f"shipment_{event.status.lower()}", about)]
 
     async def low_stock(self, event: LowStock, env: Envelope) -> list[Telling]:
-        if event.quiet:
-            return []
         stock = await self._seen(STOCK, env.stream_id)
         game = await self._seen(GAME, stock.game_id)
         about = {"title": game.listing.title, "sku": stock.sku, "available": str(event.available)}
@@ -193,13 +202,45 @@ class _Tellings:
         return [Telling(event.buyer_id, "payment_failed", about)]
 
     async def refunded(self, event: PaymentRefunded, env: Envelope) -> list[Telling]:
+        """Of a deposit that was taken back its owner hears as of the transaction that it is; of one that never came
+        into the wallet, as of a refund."""
         payment = await self._seen(PAYMENT, env.stream_id)
-        about = {"amount": format_amount(event.amount_cents, payment.currency)}
-        if payment.order_id is not None:
-            about["order_id"] = str(payment.order_id)
-        if payment.method is not None and payment.method.type == "wallet":
+        if payment.transaction_id is not None:
+            deposit = await self._bus.repository.state(TRANSACTION, payment.transaction_id)
+            if deposit is not None and deposit.status == "COMPLETED":
+                return []
+        about = _about_refund(payment, event.amount_cents)
+        if payment.wallet_id is not None:
             about["to"] = "wallet"
         return [Telling(payment.buyer_id, "refund", about)]
+
+    async def refund_failed(self, event: PaymentRefundFailed, env: Envelope) -> list[Telling]:
+        """Whoever asked for it should ask again. What nobody asked for by hand is a dead letter alone."""
+        events = await self._bus.repository.log.read_stream(env.stream_id, upto=env.position)
+        for each in events:
+            asked, asker = each.event, _person_of(each.env.actor)
+            is_it = isinstance(asked, PaymentRefundRequested) and asked.refund_id == event.refund_id
+            if is_it and asker is not None:
+                payment = await self._seen(PAYMENT, env.stream_id)
+                about = _about_refund(payment, asked.amount_cents)
+                ids = {"payment_id": str(env.stream_id), "refund_id": str(event.refund_id)}
+                return [Telling(asker, "refund_failed", {**about, **ids, "detail": _words(event.code)})]
+        return []
+
+    async def refund_reversed(self, event: PaymentRefundReversed, env: Envelope) -> list[Telling]:
+        """The buyer was told that it had gone back."""
+        payment = await self._seen(PAYMENT, env.stream_id)
+        if payment.order_id is None:
+            return []
+        about = _about_refund(payment, event.amount_cents) | {"detail": _words(event.code)}
+        return [Telling(payment.buyer_id, "refund_reversed", about)]
+
+    async def deposit_reversed(self, event: TransactionReversed, env: Envelope) -> list[Telling]:
+        transaction = await self._seen(TRANSACTION, env.stream_id)
+        about = _about_movement(env.stream_id, event.amount_cents, event.currency)
+        if event.owed_cents:
+            about["owed"] = format_amount(event.owed_cents, event.currency)
+        return [Telling(transaction.user_id, "deposit_reversed", about)]
 
     async def transaction_completed(self, event: TransactionCompleted, env: Envelope) -> list[Telling]:
         """A payment from a wallet is told of as the purchase that it is."""
@@ -219,12 +260,30 @@ class _Tellings:
     async def transaction_failed(self, event: TransactionFailed, env: Envelope) -> list[Telling]:
         transaction = await self._seen(TRANSACTION, env.stream_id)
         about = _about_movement(env.stream_id, transaction.amount_cents, transaction.currency)
-        about["detail"] = event.code.replace("_", " ")
+        about["detail"] = _words(event.code)
         if transaction.type == "deposit":
             return [Telling(transaction.user_id, "deposit_failed", about)]
         if event.refunded_cents:
             about["refunded"] = format_amount(event.refunded_cents, transaction.currency)
         return [Telling(transaction.user_id, "transfer_failed", about)]
+
+
+def _about_refund(payment: Payment, amount_cents: int) -> dict[str, str]:
+    about = {"amount": format_amount(amount_cents, payment.currency) if amount_cents else ""}
+    return about if payment.order_id is None else {**about, "order_id": str(payment.order_id)}
+
+
+def _person_of(actor: str) -> UUID | None:
+    """Who acted, where it was a person with an account."""
+    kind, _, name = actor.partition(":")
+    try:
+        return UUID(name) if kind == "user" else None
+    except ValueError:
+        return None
+
+
+def _words(code: str) -> str:
+    return code.replace("_", " ")
 
 
 def _about_order(order_id: UUID, order: orders.Order) -> dict[str, str]:

@@ -6,12 +6,12 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import CART, CLAIM, GAME, ORDER, PAYMENT, SHIPMENT, STOCK, USER
+from commands.aggregates import CART, CLAIM, GAME, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER
 from commands.bus import Caller, CommandBus, Landed
 from commands.offers import offer
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
-from domain import catalog, claims, fulfilment, inventory, orders, payments
+from domain import catalog, claims, fulfilment, inventory, orders, payments, refunds
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
 from domain.ids import PLATFORM_ID, claim_id
@@ -22,6 +22,8 @@ from eventstore.follower import StreamFollower
 from eventstore.log import Once
 from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
+
+OWNED = "you own this game"
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -76,8 +78,8 @@ class Orders:
         """Order a digital game for the caller. A price of 0 is captured in the same append.
 
         From a wallet (the buyer's, in the price's currency) it is paid in the same append, or not ordered at all.
-        Raises NotFound: game_not_found, wallet_not_found; Conflict: already_owned, game_unavailable,
-        insufficient_funds, wallet_inactive; Invalid; Forbidden.
+        Raises NotFound: game_not_found, wallet_not_found; Conflict: already_owned, order_pending, game_unavailable,
+        insufficient_funds, wallet_inactive, wallet_frozen; Invalid; Forbidden.
         """
         buyer_id = caller.person()
         made = Placed(uuid7(), uuid7())
@@ -90,14 +92,10 @@ class Orders:
                 raise NotFound("game_not_found", "there is no such game")
             if game.listing.kind == "PHYSICAL":
                 raise Invalid("cart_required", "what is shipped is bought through the cart")
-            ownership = claim_id("ownership", buyer_id, game_id)
-            await free_overdue_ownership(unit, ownership, self._bus.clock.now())
-            owned = Conflict("already_owned", "you own this game, or have an unpaid order of it")
-            taken = claims.take(await unit.load(CLAIM, ownership), "ownership", made.order_id, owned)
+            await claim_ownership(unit, buyer_id, game_id, made.order_id, self._bus.clock.now())
             price = await offer(unit, game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
             await emit_payment(unit, made, buyer_id, price, method, self._bus.clock.now() + self._payment_ttl)
-            unit.emit(ownership, taken)
             unit.refer(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
@@ -212,15 +210,22 @@ class Orders:
 async def emit_payment(
     unit: Unit, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None, expires_at: datetime
 ) -> None:
-    """Ask for an order's money. What costs nothing is captured at once, and so is what a wallet pays.
+    """Ask for the money of an order that was just placed. What costs nothing is captured at once, by no method, and so
+    is what a wallet pays: the buyer's own, whichever the client named.
 
-    Raises NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive.
+    Raises NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive, wallet_frozen.
     """
     wallet_id = None
-    if method is not None and method.type == "wallet" and price.amount_cents:
+    if price.amount_cents == 0:
+        method = None
+    elif method is not None and method.type == "wallet":
         wallet_id = await wallet_of(unit, buyer_id, price.currency)
         method = Method("wallet", str(wallet_id))
+    order = await unit.load(ORDER, made.order_id)
+    assert order is not None
     requested = payments.request(
+        payment_id=made.payment_id,
+        game_ids=list(dict.fromkeys(line.game_id for line in order.lines)),
         order_id=made.order_id,
         buyer_id=buyer_id,
         amount_cents=price.amount_cents,
@@ -237,11 +242,36 @@ async def emit_payment(
         await pay_from_wallet(unit, made.payment_id, wallet_id)
 
 
+async def claim_ownership(unit: Unit, buyer_id: UUID, game_id: UUID, order_id: UUID, now: datetime) -> None:
+    """Claim a game for a buyer's order. Raises Conflict: already_owned, order_pending."""
+    ownership = claim_id("ownership", buyer_id, game_id)
+    await must_not_own(unit, buyer_id, game_id, now)
+    await free_overdue_ownership(unit, ownership, now)
+    refusal = Conflict("already_owned", OWNED)
+    unit.emit(ownership, claims.take(await unit.load(CLAIM, ownership), "ownership", order_id, refusal))
+
+
 async def free_overdue_ownership(unit: Unit, ownership: UUID, now: datetime) -> None:
     """An overdue order holds nothing, though nobody may have fired its deadline yet."""
     claim = await unit.load(CLAIM, ownership)
     if claim is not None and claim.held:
         await expire_unpaid(unit, claim.holder_id, now)
+
+
+async def must_not_own(unit: Unit, buyer_id: UUID, game_id: UUID, now: datetime) -> None:
+    """Raises Conflict: already_owned; order_pending (with `order_id`) where an order of it awaits payment in time."""
+    claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id))
+    if claim is None or not claim.held:
+        return
+    order = await unit.load(ORDER, claim.holder_id)
+    payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
+    paid = payment is not None and payment.is_captured
+    if order is not None and not paid and order.is_overdue(now):
+        return
+    if order is not None and not paid and order.status == "PENDING_PAYMENT":
+        told = {"order_id": str(claim.holder_id), "product_id": str(game_id)}
+        raise Conflict("order_pending", "an order of this game awaits its payment", **told)
+    raise Conflict("already_owned", OWNED, product_id=str(game_id))
 
 
 async def expire_unpaid(unit: Unit, order_id: UUID, now: datetime) -> None:
@@ -330,16 +360,21 @@ async def emit_refund(
     unit: Unit, payment_id: UUID, refund_id: UUID, amount_cents: int, reason: str, *, owed: bool = False
 ) -> None:
     """Ask for a refund: a provider's is sent by the payment worker, a wallet's is done at once, in the same append.
-    What is `owed`, for nothing was bought with it, goes back even to a deactivated wallet.
+    What is `owed`, for nothing was bought with it, goes back even to a deactivated wallet. Of what cost nothing there
+    is nothing to send: that is done at once, too.
 
-    Raises as `domain.payments.request_refund`, and Conflict("wallet_inactive").
+    Raises as `domain.refunds.request_refund`, and Conflict("wallet_inactive").
     """
     payment = await unit.load(PAYMENT, payment_id)
     assert payment is not None
-    requested = payments.request_refund(payment, refund_id, amount_cents, reason)
+    requested = refunds.request_refund(payment, refund_id, amount_cents, reason)
     unit.emit(payment_id, requested)
     if requested and payment.wallet_id is not None:
         await refund_to_wallet(unit, payment_id, refund_id, owed=owed)
+    elif requested and not payment.amount_cents:
+        asked = await unit.load(PAYMENT, payment_id)
+        assert asked is not None
+        unit.emit(payment_id, refunds.complete_refund(asked, refund_id))
 
 
 async def request_refund(
@@ -356,7 +391,9 @@ async def request_refund(
         if payment is None:
             raise NotFound("payment_not_found", "there is no such payment")
         if payment.transaction_id is not None:
-            raise Conflict("deposit_not_refundable", "a deposit is the wallet's now: deduct it there")
+            deposit = await unit.load(TRANSACTION, payment.transaction_id)
+            if deposit is None or deposit.status != "FAILED":
+                raise Conflict("deposit_not_refundable", "a deposit is the wallet's now: deduct it there")
         left = max(payment.refundable_cents, min(1, payment.amount_cents))
         amount = left if amount_cents is None else amount_cents
         await emit_refund(unit, payment_id, refund_id, amount, reason)

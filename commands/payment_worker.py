@@ -11,20 +11,34 @@ from uuid import UUID
 from commands.aggregates import PAYMENT
 from commands.bus import CommandBus
 from commands.client_secrets import ClientSecrets
-from commands.ports import Delivery, Intent, PaymentProvider, ProviderRefused, ProviderUnavailable, TextLog
+from commands.ports import (
+    Delivery,
+    Intent,
+    PaymentProvider,
+    ProviderRefund,
+    ProviderRefused,
+    ProviderUnavailable,
+    TextLog,
+)
 from commands.reactors import on_behalf
-from domain import payments
+from domain import payments, refunds
 from domain.errors import Refused
 from domain.events import Event
-from domain.payments import Payment
+from domain.ids import derived
+from domain.payments import Payment, Refund
 from eventstore.repository import Unit
 
-JobKind = Literal["charge", "intent", "cancel", "refund"]
+JobKind = Literal["charge", "intent", "cancel", "refund", "refund_failed"]
 UNKNOWN = "resource_missing"
 """The provider has no such intent."""
 
 ALL_GONE_BACK = "charge_already_refunded"
 """The provider gave back all that it captured, this refund's share with it: by hand, or when it was asked before."""
+
+
+class RefundFailed(Exception):
+    """Money could not be sent back: an operator must see to it."""
+
 
 Decide = Callable[[Payment], list[Event]]
 
@@ -43,6 +57,7 @@ class PaymentWorker:
             "intent": self._make_intent,
             "cancel": self._cancel,
             "refund": self._refund,
+            "refund_failed": self._tell_failure,
         }
         self._note("worker took", delivery, payment_id)
         payment = await self._bus.repository.state(PAYMENT, payment_id)
@@ -206,38 +221,88 @@ class PaymentWorker:
     async def _return_surplus(self, delivery: Delivery, payment_id: UUID, payment: Payment, intent: Intent) -> None:
         if payment.surplus_returned:
             return
+        refund_id = derived("refund.surplus", payment_id)
+        key = f"{payment_id}:surplus"
         try:
-            key = f"{payment_id}:surplus"
-            await self._provider.refund(intent.ref, amount_cents=payment.amount_cents, idempotency_key=key)
+            sent = await self._send_back(payment_id, intent.ref, payment.amount_cents, refund_id, key)
+            for _ in range(delivery.attempt):  # what failed failed for good: only another refund can bring it back
+                if sent.status == "FAILED":
+                    key = f"{payment_id}:surplus:{sent.ref}"
+                    sent = await self._send_back(payment_id, intent.ref, payment.amount_cents, refund_id, key)
         except ProviderRefused as refused:
             if refused.code != ALL_GONE_BACK:
                 raise
-        await self._record(delivery, payment_id, lambda p: payments.return_surplus(p, intent.ref))
+        else:
+            if sent.status == "FAILED":
+                raise RefundFailed(f"the surplus of payment {payment_id} could not be sent back: {sent.code}")
+            if sent.status == "PENDING":  # a notice of the provider, or an operator, has it looked at again
+                raise ProviderUnavailable("the refund of the surplus is still pending")
+        await self._record(delivery, payment_id, lambda p: refunds.return_surplus(p, intent.ref))
+
+    async def _send_back(
+        self, payment_id: UUID, ref: str, amount_cents: int, refund_id: UUID, key: str
+    ) -> ProviderRefund:
+        """Ask for a refund; under a key that was used before, see how that one stands by now."""
+        asked = await self._provider.refund(
+            ref, amount_cents=amount_cents, payment_id=payment_id, refund_id=refund_id, idempotency_key=key
+        )
+        return asked if asked.status != "PENDING" else await self._provider.get_refund(asked.ref)
 
     async def _refund(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
-        """Send money back. Without an answer it stays asked for: it may have gone, and must not be promised again."""
+        """Send money back, or see how that stands which the provider knows of already. It counts only once the provider
+        says that it succeeded. Without an answer it stays asked for: it may have gone, and must not be promised again.
+        """
         refund_id = UUID(delivery.job.body["refund_id"])
         refund = payment.refunds.get(refund_id)
-        if refund is None or refund.state == "DONE":
+        if refund is None or refund.state == "SUCCEEDED":
             return
-        if refund.state == "FAILED" and refund.amount_cents > payment.refundable_cents:
-            self._note("worker dropped", delivery, payment_id, reason="another refund took its place")
+        if refund.state == "FAILED" and (refund.provider_ref or refund.amount_cents > payment.refundable_cents):
+            self._note("worker dropped", delivery, payment_id, reason="it failed, or another refund took its place")
             return
-        ref = None
+        if payment.provider_ref is None or not refund.amount_cents:  # no money has come by the provider
+            await self._record(delivery, payment_id, lambda p: refunds.complete_refund(p, refund_id))
+            return
         try:
-            if payment.provider_ref is not None and refund.amount_cents:
-                done = await self._provider.refund(
-                    payment.provider_ref, amount_cents=refund.amount_cents, idempotency_key=str(refund_id)
-                )
-                ref = done.ref
+            sent = await self._refund_at_provider(payment_id, payment.provider_ref, refund_id, refund)
         except ProviderRefused as refused:
             code = refused.code
-            if code != ALL_GONE_BACK and not delivery.last:
-                raise  # it stays asked for while it is tried
-            if code != ALL_GONE_BACK:
-                await self._record(delivery, payment_id, lambda p: payments.fail_refund(p, refund_id, code))
-                raise  # an operator must see it: it ends as a dead letter
-        await self._record(delivery, payment_id, lambda p: payments.complete_refund(p, refund_id, ref))
+            if code == ALL_GONE_BACK:
+                await self._record(delivery, payment_id, lambda p: refunds.complete_refund(p, refund_id))
+                return
+            if delivery.last and refund.provider_ref is None:
+                await self._record(delivery, payment_id, lambda p: refunds.fail_refund(p, refund_id, code))
+            raise  # it stays asked for while it is tried; then an operator must see it: it ends as a dead letter
+        await self._note_refund(delivery, payment_id, refund_id, sent)
+
+    async def _refund_at_provider(self, payment_id: UUID, ref: str, refund_id: UUID, refund: Refund) -> ProviderRefund:
+        """The refund that there is, or else a new one."""
+        if refund.provider_ref is not None:
+            try:
+                return await self._provider.get_refund(refund.provider_ref)
+            except ProviderRefused as refused:
+                if refused.code != UNKNOWN:  # a notice told of a refund that there is not: who has the secret may
+                    raise
+        return await self._send_back(payment_id, ref, refund.amount_cents, refund_id, str(refund_id))
+
+    async def _note_refund(self, delivery: Delivery, payment_id: UUID, refund_id: UUID, sent: ProviderRefund) -> None:
+        self._note("worker saw refund", delivery, payment_id, refund=refund_id, ref=sent.ref, status=sent.status)
+        await self._record(
+            delivery, payment_id, lambda p: refunds.settle_refund(p, refund_id, sent.status, sent.ref, sent.code)
+        )
+
+    async def _tell_failure(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+        """A refund failed at the provider. For an operator to see it this job must die; it ends well once as much was
+        asked back again. Raises RefundFailed.
+        """
+        refund_id = UUID(delivery.job.body["refund_id"])
+        refund = payment.refunds.get(refund_id)
+        if refund is None or refund.state != "FAILED":
+            return
+        asked = list(payment.refunds)
+        later = [payment.refunds[each] for each in asked[asked.index(refund_id) + 1 :]]
+        if any(each.state != "FAILED" and each.amount_cents >= refund.amount_cents for each in later):
+            return
+        raise RefundFailed(f"a refund of payment {payment_id} failed: {refund.code}")
 
     # -- recording -----------------------------------------------------------------------------------------------------
 
@@ -264,7 +329,8 @@ class PaymentWorker:
                     return payments.record_intent(
                         payment, provider=name, provider_ref=intent.ref, client_secret_ref=secret
                     )
-            return []  # processing: the webhook will tell
+                case "processing":
+                    return payments.process(payment, provider=name, provider_ref=intent.ref)
 
         await self._record(delivery, payment_id, decide)
 

@@ -8,12 +8,21 @@ from commands.bus import Caller, CommandBus, Landed
 from commands.client_secrets import ClientSecrets
 from commands.open_accounts import must_be_open
 from commands.orders import owned_order, request_refund
-from commands.ports import Intent, InvalidSignature, PaymentProvider, ProviderNotice, TextLog
+from commands.ports import (
+    Intent,
+    InvalidSignature,
+    PaymentProvider,
+    ProviderNotice,
+    ProviderRefund,
+    ProviderRefused,
+    TextLog,
+)
 from commands.wallets import pay_from_wallet, wallet_of
-from domain import payments
+from domain import orders, payments
 from domain.errors import Conflict, Forbidden, Invalid, Refused
 from domain.events import Event
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
+from domain.refunds import NoticedRefund
 from eventstore.log import Once
 from eventstore.repository import Unit
 
@@ -39,9 +48,9 @@ class Payments:
     ) -> Landed[UUID]:
         """Pay an order by this method; returns the payment's id. Without one, only says which payment it is.
 
-        Raises NotFound, Forbidden, Conflict("payment_started" | "payment_expired"), Invalid.
+        Raises NotFound, Forbidden, Conflict: order_cancelled, order_expired, order_paid, payment_started; Invalid.
         From a wallet it is paid at once. Further raises NotFound("wallet_not_found"); Conflict: insufficient_funds,
-        wallet_inactive.
+        wallet_inactive, wallet_frozen.
         """
 
         async def decision(unit: Unit) -> UUID:
@@ -49,9 +58,11 @@ class Payments:
             await must_be_open(unit, order.buyer_id)
             payment = await unit.load(PAYMENT, order.payment_id)
             assert payment is not None
-            if method is not None and method.type == "wallet":
-                if caller.user_id != order.buyer_id:
-                    raise Forbidden("not_yours", "only its owner spends a wallet's money")
+            by_wallet = method is not None and method.type == "wallet"
+            if by_wallet and caller.user_id != order.buyer_id:
+                raise Forbidden("not_yours", "only its owner spends a wallet's money")
+            orders.must_be_payable(order, paid=payment.is_captured, now=self._bus.clock.now())
+            if by_wallet:
                 wallet_id = await wallet_of(unit, order.buyer_id, payment.currency)
                 wallet = Method("wallet", str(wallet_id))
                 unit.emit(order.payment_id, payments.attach_method(payment, wallet, self._bus.clock.now()))
@@ -85,12 +96,17 @@ class Payments:
             self._text_log.write("webhook refused", code="malformed_notice")
             raise Invalid("malformed_notice", "the body is not a notice") from error
         ids = {"event": notice.event_id, "type": notice.type}
-        if notice.intent is None or notice.intent.payment_id is None:
+        payment_id = await self._payment_of(notice)
+        if payment_id is None:
             self._text_log.write("webhook ignored", **ids, reason="it speaks of no payment of ours")
             return None
-        ids |= {"payment": str(notice.intent.payment_id), "intent": notice.intent.ref}
+        ids["payment"] = str(payment_id)
+        if notice.intent is not None:
+            ids["intent"] = notice.intent.ref
+        if notice.refund is not None:
+            ids["refund"] = notice.refund.ref
         try:
-            landed = await self._apply(notice, notice.intent, notice.intent.payment_id)
+            landed = await self._apply(notice, payment_id)
         except Refused as refusal:
             self._text_log.write("webhook refused", **ids, code=refusal.code)
             return None
@@ -98,33 +114,81 @@ class Payments:
         self._text_log.write(f"webhook {outcome}", **ids, status=status, **({"code": code} if code else {}))
         return landed.position
 
-    async def _apply(
-        self, notice: ProviderNotice, intent: Intent, payment_id: UUID
-    ) -> Landed[tuple[Outcome, str, str]]:
+    async def _payment_of(self, notice: ProviderNotice) -> UUID | None:
+        """Whose notice it is. A refund that was made by hand names only its intent, of which the provider knows more.
+
+        Raises ProviderUnavailable: then the provider has to say it again.
+        """
+        if notice.intent is not None:
+            return notice.intent.payment_id
+        refund = notice.refund
+        if refund is None or refund.payment_id is not None or not refund.intent_ref:
+            return None if refund is None else refund.payment_id
+        try:
+            return (await self._provider.get(refund.intent_ref)).payment_id
+        except ProviderRefused:
+            return None
+
+    async def _apply(self, notice: ProviderNotice, payment_id: UUID) -> Landed[tuple[Outcome, str, str]]:
         """What came of it: the outcome, the payment's status after it, and why it was refused, if it was."""
 
         async def decision(unit: Unit) -> tuple[Outcome, str, str]:
             payment = await unit.load(PAYMENT, payment_id)
             if payment is None:
                 return "ignored", "", "unknown_payment"
-            noticed = NoticedIntent(
-                provider=self._provider.name,
-                provider_ref=intent.ref,
-                amount_cents=intent.amount_cents,
-                currency=intent.currency,
-                redirect_url=intent.redirect_url,
-                client_secret_ref=self._secrets.seal(payment_id, intent.client_secret),
-                code=intent.code,
-                detail=intent.detail,
-                refunded_cents=intent.refunded_cents,
-            )
-            events, code = _noticed(payment, notice, noticed)
+            events, code = self._following(payment_id, payment, notice)
             unit.emit(payment_id, events)
             after = await unit.load(PAYMENT, payment_id)
             outcomes = [event.outcome for event in events if isinstance(event, PaymentNoticeReceived)]
             return next(iter(outcomes), "repeated"), after.status if after else "", code
 
         return await self._bus.run(decision, await self._on_behalf(payment_id))
+
+    def _following(self, payment_id: UUID, payment: Payment, notice: ProviderNotice) -> tuple[list[Event], str]:
+        """What follows from a notice, and the code of a refusal. One that the domain refuses (another amount was
+        captured) stays on record, and is an error for operators: the provider has money that we did not ask for.
+        """
+        try:
+            if notice.refund is not None:
+                return self._heard_of_refund(payment, notice, notice.refund), ""
+            if notice.intent is not None:
+                noticed = self._noticed(payment_id, notice.intent)
+                return payments.apply_notice(payment, notice.event_id, notice.type, noticed), ""
+        except Conflict as refusal:
+            log.error("notice %s of payment %s refused: %s", notice.event_id, payment_id, refusal)
+            noted = PaymentNoticeReceived(provider_event_id=notice.event_id, type=notice.type, outcome="ignored")
+            return [noted], refusal.code
+        return [], ""
+
+    def _noticed(self, payment_id: UUID, intent: Intent) -> NoticedIntent:
+        return NoticedIntent(
+            provider=self._provider.name,
+            provider_ref=intent.ref,
+            amount_cents=intent.amount_cents,
+            currency=intent.currency,
+            redirect_url=intent.redirect_url,
+            client_secret_ref=self._secrets.seal(payment_id, intent.client_secret),
+            code=intent.code,
+            detail=intent.detail,
+            refunded_cents=intent.refunded_cents,
+        )
+
+    def _heard_of_refund(self, payment: Payment, notice: ProviderNotice, refund: ProviderRefund) -> list[Event]:
+        noticed = NoticedRefund(
+            provider_ref=refund.ref,
+            amount_cents=refund.amount_cents,
+            state=refund.status,
+            code=refund.code,
+            refund_id=refund.refund_id,
+        )
+        return payments.apply_refund_notice(
+            payment,
+            notice.event_id,
+            notice.type,
+            noticed,
+            provider=self._provider.name,
+            intent_ref=payment.provider_ref or refund.intent_ref,
+        )
 
     async def _on_behalf(self, payment_id: UUID) -> Caller:
         """The provider as the one who acts, in what the request for the payment set in motion."""
@@ -134,15 +198,3 @@ class Payments:
             correlation_id=first.env.correlation_id if first else None,
             traceparent=first.env.traceparent if first else None,
         )
-
-
-def _noticed(payment: Payment, notice: ProviderNotice, intent: NoticedIntent) -> tuple[list[Event], str]:
-    """What follows from a notice, and the code of a refusal. One that the domain refuses (another amount was captured)
-    stays on record, and is an error for operators: the provider has money that we did not ask for.
-    """
-    try:
-        return payments.apply_notice(payment, notice.event_id, notice.type, intent), ""
-    except Conflict as refusal:
-        log.error("notice %s of payment intent %s refused: %s", notice.event_id, intent.provider_ref, refusal)
-        noted = PaymentNoticeReceived(provider_event_id=notice.event_id, type=notice.type, outcome="ignored")
-        return [noted], refusal.code

@@ -28,20 +28,32 @@ class Intent(msgspec.Struct, frozen=True):
     refunded_cents: int = 0
 
 
+RefundStatus = Literal["PENDING", "SUCCEEDED", "FAILED"]
+
+
 class ProviderRefund(msgspec.Struct, frozen=True):
-    """A refund that the provider accepted."""
+    """A refund as it stands at the provider: that it took it on does not mean that the money has gone. `code` says why
+    it failed, if it did. `payment_id` and `refund_id` are ours, None when it was made by hand; `intent_ref` is what it
+    is of, where the provider says so.
+    """
 
     ref: str
     amount_cents: int
+    status: RefundStatus = "SUCCEEDED"
+    code: str = ""
+    payment_id: UUID | None = None
+    refund_id: UUID | None = None
+    intent_ref: str = ""
 
 
 class ProviderNotice(msgspec.Struct, frozen=True):
-    """A verified webhook notice: its own id (for ever unique), its type and the intent it speaks of."""
+    """A verified webhook notice: its own id (for ever unique), its type, and the intent or the refund it speaks of."""
 
     event_id: str
     type: str
     created: datetime
     intent: Intent | None
+    refund: ProviderRefund | None = None
 
 
 class ProviderUnavailable(Exception):
@@ -61,7 +73,7 @@ class InvalidSignature(Exception):
 
 
 class PaymentProvider(Protocol):
-    """A provider of card payments. Every call but `get` and `find` is idempotent under the key it is given."""
+    """A provider of card payments. Every call that changes something is idempotent under the key it is given."""
 
     name: str
 
@@ -83,7 +95,13 @@ class PaymentProvider(Protocol):
 
     async def cancel(self, ref: str, *, idempotency_key: str) -> Intent: ...
 
-    async def refund(self, ref: str, *, amount_cents: int, idempotency_key: str) -> ProviderRefund: ...
+    async def refund(
+        self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
+    ) -> ProviderRefund:
+        """Ask for money of an intent to go back. The provider keeps our ids with the refund, and tells them with it."""
+        ...
+
+    async def get_refund(self, ref: str) -> ProviderRefund: ...
 
     def pay_page(self, payment_id: UUID) -> str | None:
         """The provider's page on which this payment is paid in a browser; None when it has none."""

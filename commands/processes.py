@@ -4,17 +4,21 @@ payment.requested ─► payment queue ─► worker, webhook ─► payment.tra
 … completed ─► order.confirmed, order.completed ─► library.game.added
 … failed    ─► order.cancelled (claims released) ─► the provider's intent is cancelled
 … completed, but the order was cancelled meanwhile, or the buyer's account or a seller's closed
-            ─► payment.refund_requested ─► payment.refunded
+            ─► payment.refund_requested
+payment.refund_requested ─► payment queue ─► worker, webhook ─► payment.refunded | refund_failed, as the provider says
+payment.refunded ─► order.refunded ─► library.game.removed
 """
 
 from uuid import UUID
+
+import msgspec
 
 from commands.aggregates import LIBRARY, ORDER, PAYMENT
 from commands.bus import CommandBus
 from commands.open_accounts import closed_party
 from commands.orders import call_off, emit_refund, fulfil, release_ownership, take_back
 from commands.ports import PersonKeys, WorkQueue
-from commands.reactors import Reactor, caused, job_for, once_for
+from commands.reactors import React, Reactor, caused, job_for, once_for
 from domain import library, orders
 from domain.errors import Conflict
 from domain.identity import UserForgotten
@@ -29,9 +33,12 @@ from domain.payments import (
     PaymentMethodAttached,
     PaymentNoticeReceived,
     PaymentRefunded,
+    PaymentRefundFailed,
     PaymentRefundRequested,
+    PaymentRefundReversed,
     PaymentRequested,
 )
+from domain.refunds import AT_PROVIDER
 from eventstore.log import Envelope
 from eventstore.repository import Unit
 
@@ -64,17 +71,34 @@ def payment_jobs(bus: CommandBus, queue: WorkQueue) -> Reactor:
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def noticed(event: PaymentNoticeReceived, env: Envelope) -> None:
-        """Somebody paid at the provider what a wallet had paid."""
+        """Somebody paid at the provider what a wallet had paid, or there is news of that money's way back."""
         payment = await bus.repository.state(PAYMENT, env.stream_id)
-        paid = event.type == "payment_intent.succeeded" and event.outcome == "ignored"
-        if paid and payment is not None and payment.is_captured and payment.wallet_id is not None:
+        told = event.type == "payment_intent.succeeded" or event.type.startswith(("refund.", "charge.refund."))
+        if (
+            told
+            and event.outcome == "ignored"
+            and payment is not None
+            and payment.is_captured
+            and payment.wallet_id is not None
+        ):
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def deposit_failed(_event: DepositFailed, env: Envelope) -> None:
         await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def refund_requested(event: PaymentRefundRequested, env: Envelope) -> None:
+        """What a wallet paid, or nobody, is given back where it is asked for; what was made by hand is on its way."""
+        payment = await bus.repository.state(PAYMENT, env.stream_id)
+        done = payment is not None and payment.refunds[event.refund_id].state == "SUCCEEDED"
+        if done or event.reason == AT_PROVIDER:
+            return
         await queue.publish([job_for(env, "refund", payment_id=env.stream_id, refund_id=event.refund_id)])
+
+    async def refund_failed(event: PaymentRefundFailed | PaymentRefundReversed, env: Envelope) -> None:
+        """One that the provider refused is a dead letter already."""
+        if event.provider_ref is not None:
+            job = job_for(env, "refund_failed", payment_id=env.stream_id, refund_id=event.refund_id)
+            await queue.publish([job])
 
     return Reactor(
         "payment_jobs",
@@ -86,6 +110,8 @@ def payment_jobs(bus: CommandBus, queue: WorkQueue) -> Reactor:
             DepositFailed: deposit_failed,
             PaymentNoticeReceived: noticed,
             PaymentRefundRequested: refund_requested,
+            PaymentRefundFailed: refund_failed,
+            PaymentRefundReversed: refund_failed,
         },
     )
 
@@ -137,6 +163,20 @@ def settlement(bus: CommandBus) -> Reactor:
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 
+    return Reactor(
+        name,
+        {
+            PaymentCaptured: captured,
+            PaymentFailed: failed,
+            PaymentIntentCancelled: intent_cancelled,
+            **_following_refunds(bus, name),
+        },
+    )
+
+
+def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct], React]:
+    """How an order follows what goes back of its payment, and what of that comes in again."""
+
     async def refunded(event: PaymentRefunded, env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
             payment = await unit.load(PAYMENT, env.stream_id)
@@ -151,15 +191,18 @@ def settlement(bus: CommandBus) -> Reactor:
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 
-    return Reactor(
-        name,
-        {
-            PaymentCaptured: captured,
-            PaymentFailed: failed,
-            PaymentIntentCancelled: intent_cancelled,
-            PaymentRefunded: refunded,
-        },
-    )
+    async def reversed_(event: PaymentRefundReversed, env: Envelope) -> None:
+        async def decision(unit: Unit) -> None:
+            payment = await unit.load(PAYMENT, env.stream_id)
+            if payment is None or payment.order_id is None:
+                return
+            order = await unit.load(ORDER, payment.order_id)
+            assert order is not None
+            unit.emit(payment.order_id, orders.reverse_refund(order, event.amount_cents))
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    return {PaymentRefunded: refunded, PaymentRefundReversed: reversed_}
 
 
 def library_grants(bus: CommandBus) -> Reactor:

@@ -17,7 +17,7 @@ from commands.bus import Caller, CommandBus, Landed
 from commands.open_accounts import must_be_open, must_take_money
 from commands.orders import owned_order, payment_awaits_buyer
 from commands.wallets import existing_wallet, owned_wallet, pay_from_wallet
-from domain import payments, transactions, wallets
+from domain import orders, payments, transactions, wallets
 from domain.errors import Conflict, Invalid, NotFound, Refused
 from domain.payments import Method, Payment
 from domain.transactions import Transaction
@@ -116,8 +116,8 @@ class Transactions:
         """Move money from the caller's wallet to another; returns the transaction's id, and goes on with it.
 
         Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: insufficient_funds, wallet_inactive,
-        currency_mismatch; Invalid: invalid_amount, invalid_currency, same_wallet. That the target takes no money shows
-        only on the way.
+        wallet_frozen, currency_mismatch; Invalid: invalid_amount, invalid_currency, same_wallet. That the target takes
+        no money shows only on the way.
         """
         transaction_id = uuid7()
 
@@ -155,7 +155,8 @@ class Transactions:
         """Pay the caller's order from their wallet, all in one append; returns the transaction's id.
 
         Raises NotFound: wallet_not_found, order_not_found; Forbidden("not_yours"); Conflict: insufficient_funds,
-        wallet_inactive, currency_mismatch, amount_mismatch, payment_started, payment_expired; Invalid.
+        wallet_inactive, wallet_frozen, currency_mismatch, amount_mismatch, order_cancelled, order_expired, order_paid,
+        payment_started; Invalid.
         """
         transaction_id = uuid7()
 
@@ -173,6 +174,7 @@ class Transactions:
             )
             wallet = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(wallet, currency)
+            orders.must_be_payable(order, paid=payment.is_captured, now=self._bus.clock.now())
             if (amount_cents, currency) != (payment.amount_cents, payment.currency):
                 raise Conflict("amount_mismatch", "the order costs another amount", amount_cents=payment.amount_cents)
             method = Method("wallet", str(from_wallet_id))

@@ -6,7 +6,7 @@ from uuid import UUID
 from commands.aggregates import CLAIM, PAYMENT, WALLET
 from commands.bus import Caller, CommandBus, Landed
 from commands.open_accounts import must_be_open, must_not_be_forgotten, must_take_money
-from domain import claims, payments, wallets
+from domain import claims, payments, refunds, wallets
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
 from domain.ids import claim_id
@@ -138,7 +138,7 @@ async def refund_to_wallet(unit: Unit, payment_id: UUID, refund_id: UUID, *, owe
     cause = Cause(payment_id=payment_id, reason="refund")
     put_back = wallets.give_back if owed else wallets.add_funds
     unit.emit(payment.wallet_id, put_back(wallet, payment.refunds[refund_id].amount_cents, cause))
-    unit.emit(payment_id, payments.complete_refund(payment, refund_id))
+    unit.emit(payment_id, refunds.complete_refund(payment, refund_id))
 
 
 async def pay_from_wallet(unit: Unit, payment_id: UUID, wallet_id: UUID, transaction_id: UUID | None = None) -> None:

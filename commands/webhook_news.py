@@ -12,7 +12,7 @@ from domain.events import Event
 from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentStatusUpdated
 from domain.ledger import TransactionPosted
 from domain.merchant_news import News
-from domain.payments import PaymentCaptured, PaymentRefunded
+from domain.payments import PaymentCaptured, PaymentRefunded, PaymentRefundReversed
 from eventstore.log import Envelope
 from eventstore.repository import Repository
 
@@ -42,7 +42,7 @@ async def _order_of(repository: Repository, event: Event, env: Envelope) -> UUID
     match event:
         case PaymentCaptured(order_id=order_id):
             return order_id
-        case PaymentRefunded():
+        case PaymentRefunded() | PaymentRefundReversed():
             payment = await repository.seen(PAYMENT, env.stream_id)
             return None if payment is None else payment.order_id
     return env.stream_id

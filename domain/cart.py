@@ -13,9 +13,10 @@ from uuid import UUID
 import msgspec
 
 from domain.catalog import Price
+from domain.currencies import MAX_CENTS
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event, event
-from domain.money import MAX_AMOUNT_CENTS
+from domain.money import format_amount
 
 Status = Literal["ACTIVE", "CHECKOUT", "COMPLETED", "ABANDONED", "EXPIRED"]
 AbandonReason = Literal["expired", "payment_failed", "discarded", "account_closed"]
@@ -216,7 +217,7 @@ def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital:
         raise Invalid("invalid_quantity", "a digital game is bought singly")
     if digital and any(other.game_id == item.game_id for other in cart.items.values()):
         raise Conflict("already_in_cart", "this game is in the cart already")
-    _must_be_affordable(cart.total_cents + item.quantity * item.unit_price_cents)
+    _must_be_affordable(cart.total_cents + item.quantity * item.unit_price_cents, cart.currency)
     return [
         ItemAdded(
             item_id=item.item_id,
@@ -248,7 +249,8 @@ def change(
     if quantity > item.quantity and price is not None:
         _must_be_in_its_currency(cart, price.currency)
         unit_price_cents = price.amount_cents
-    _must_be_affordable(cart.total_cents + quantity * unit_price_cents - item.quantity * item.unit_price_cents)
+    total_cents = cart.total_cents + quantity * unit_price_cents - item.quantity * item.unit_price_cents
+    _must_be_affordable(total_cents, cart.currency)
     changed = ItemChanged(item_id=item_id, quantity=quantity, expires_at=expires_at)
     if unit_price_cents == item.unit_price_cents:
         return [changed]
@@ -321,7 +323,7 @@ def check_out(cart: Cart, order_id: UUID, payment_id: UUID, *, now: datetime) ->
     _must_be_open(cart, now)
     if not cart.items:
         raise Conflict("cart_empty", "there is nothing in the cart")
-    _must_be_affordable(cart.total_cents)
+    _must_be_affordable(cart.total_cents, cart.currency)
     return [CheckoutInitiated(order_id=order_id, payment_id=payment_id)]
 
 
@@ -385,6 +387,6 @@ def _must_be_in_its_currency(cart: Cart, currency: str) -> None:
         raise Conflict("currency_mismatch", f"this cart is in {cart.currency}", cart_currency=cart.currency)
 
 
-def _must_be_affordable(total_cents: int) -> None:
-    if total_cents > MAX_AMOUNT_CENTS:
-        raise Conflict("amount_too_large", f"a cart costs at most {MAX_AMOUNT_CENTS}")
+def _must_be_affordable(total_cents: int, currency: str) -> None:
+    if total_cents > MAX_CENTS[currency]:
+        raise Conflict("amount_too_large", f"a cart costs at most {format_amount(MAX_CENTS[currency], currency)}")

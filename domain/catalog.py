@@ -14,7 +14,7 @@ import msgspec
 
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.events import Event, event
-from domain.money import check_amount, check_currency
+from domain.money import check_amount
 from domain.regions import ANY_REGION, check_price_region
 from domain.text import check_text, check_texts, comparison_key, trimmed
 from domain.times import FIRST_DAY, LAST_DAY
@@ -175,8 +175,7 @@ def check_prices(prices: Sequence[Price]) -> None:
     """Raises Invalid: invalid_region, invalid_amount, invalid_currency, duplicate_price (two for one region)."""
     for price in prices:
         check_price_region(price.region)
-        check_amount(price.amount_cents)
-        check_currency(price.currency)
+        check_amount(price.amount_cents, price.currency)
     if len({price.region for price in prices}) < len(prices):
         raise Invalid("duplicate_price", "a game has one price per region")
 

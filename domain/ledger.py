@@ -10,6 +10,7 @@ ADJUSTMENTS              what operators added to wallets (below zero) or took fr
 PLATFORM_REVENUE         fees, and the sales of the platform's own games
 SELLER_PAYABLE:<seller>  what the platform owes a seller
 WALLET:<wallet>          what a wallet holds: always its balance
+RECEIVABLE:<user>        what a person owes the shop, below zero: a deposit that was taken back after it was spent
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,11 @@ def transaction_id(cause_event_id: UUID) -> UUID:
 def seller_account(seller_id: UUID) -> str:
     """What the platform owes this seller."""
     return f"SELLER_PAYABLE:{seller_id}"
+
+
+def receivable_account(user_id: UUID) -> str:
+    """What this person owes."""
+    return f"RECEIVABLE:{user_id}"
 
 
 def wallet_account(wallet_id: UUID) -> str:
@@ -171,13 +177,18 @@ def gather(target: str, shares: Mapping[str, int], currency: str) -> list[Entry]
 def refunded_shares(shares: Mapping[str, int], refunds: Sequence[int]) -> dict[str, int]:
     """What the last of these refunds takes from each share: pro rata to what the refunds before it left there, in
     whole cents by largest remainder. So a share never gives more than it got, and all refunds together give back
-    exactly what was split.
+    exactly what was split. One that was reversed follows as an amount below zero: each share gets, pro rata, some of
+    what it gave.
     """
-    left, taken = dict(shares), dict.fromkeys(shares, 0)
+    left, moved = dict(shares), dict.fromkeys(shares, 0)
     for refund in refunds:
-        taken = _allocate(refund, left)
-        left = {account: amount - taken[account] for account, amount in left.items()}
-    return taken
+        if refund < 0:
+            given = {account: shares[account] - amount for account, amount in left.items()}
+            moved = {account: -amount for account, amount in _allocate(-refund, given).items()}
+        else:
+            moved = _allocate(refund, left)
+        left = {account: amount - moved[account] for account, amount in left.items()}
+    return moved
 
 
 def _allocate(amount: int, weights: Mapping[str, int]) -> dict[str, int]:

@@ -42,9 +42,10 @@ from domain.orders import (
     OrderCreated,
     OrderLine,
     OrderRefunded,
+    OrderRefundReversed,
     OrderStatusChanged,
 )
-from domain.payments import PaymentCaptured, PaymentRefunded
+from domain.payments import PaymentCaptured, PaymentRefunded, PaymentRefundReversed
 
 _LISTING = ("sku", "title", "publisher", "category", "genres", "tags", "platforms", "release_date", "prices")
 
@@ -61,8 +62,10 @@ FACTS: Mapping[type[Event], tuple[str, ...]] = {
     OrderStatusChanged: ("status",),
     OrderCancelled: ("reason",),
     OrderRefunded: ("payment_id", "full"),
+    OrderRefundReversed: ("payment_id",),
     PaymentCaptured: ("method_type",),
     PaymentRefunded: ("refund_id",),
+    PaymentRefundReversed: ("refund_id", "code"),
     TransactionPosted: ("cause_event_id", "order_id", "payment_id"),
     ShipmentCreated: ("lines",),
     ShipmentConfirmed: (),
@@ -81,11 +84,13 @@ FACTS: Mapping[type[Event], tuple[str, ...]] = {
 
 WHOLE: Mapping[type[Event], str] = {
     OrderRefunded: "amount_cents",
+    OrderRefundReversed: "amount_cents",
     PaymentCaptured: "amount_cents",
     PaymentRefunded: "amount_cents",
+    PaymentRefundReversed: "amount_cents",
 }
-"""An amount of the order as a whole: told only to whom the whole order is theirs. Their share of any is in the ledger's
-postings."""
+"""An amount of the order as a whole, with its currency: told only to whom the whole order is theirs. Their share of
+any is in the ledger's postings."""
 
 NAMES: Sequence[str] = sorted(cls.NAME for cls in FACTS)
 """The wire names of what merchants may hear of."""
@@ -134,7 +139,7 @@ def of_order(event: Event, order_id: UUID, order: Order) -> News:
     return News(
         sellers=frozenset(line.seller_id for line in order.lines),
         facts=_facts(event),
-        whole={field: getattr(event, field)} if field else {},
+        whole={field: getattr(event, field), "currency": order.currency} if field else {},
         order_id=order_id,
         currency=order.currency,
         lines=order.lines,

@@ -3,25 +3,13 @@
 An amount is an integer of the currency's smallest unit (cents for USD, yen for JPY), here always named `…_cents`.
 """
 
+from domain.currencies import EXPONENT, MAX_CENTS
 from domain.errors import Invalid
 
-MAX_AMOUNT_CENTS = 10_000_000
+CURRENCIES = frozenset(EXPONENT)
 
-# ISO 4217, active national currencies (no funds, metals or test codes): the list of 2026-01-01.
-CURRENCIES = frozenset(
-    """
-    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY COP
-    CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR
-    IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU
-    MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG
-    SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES VND VUV
-    WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
-    """.split()  # noqa: SIM905 - a table reads better as one
-)
-_DECIMALS = {
-    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0),  # noqa: SIM905
-    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),  # noqa: SIM905
-}
+LARGEST_CENTS = max(MAX_CENTS.values())
+"""No amount of any currency is larger. Some 900,000 of them can be added up in 64 bits."""
 
 
 def check_currency(code: str) -> None:
@@ -30,15 +18,18 @@ def check_currency(code: str) -> None:
         raise Invalid("invalid_currency", f"{code!r} is not an ISO 4217 currency")
 
 
-def check_amount(amount_cents: int, *, at_least: int = 0) -> None:
-    """Raises Invalid("invalid_amount") unless at_least ≤ amount ≤ MAX_AMOUNT_CENTS."""
-    if not at_least <= amount_cents <= MAX_AMOUNT_CENTS:
-        raise Invalid("invalid_amount", f"an amount lies between {at_least} and {MAX_AMOUNT_CENTS}")
+def check_amount(amount_cents: int, currency: str, *, at_least: int = 0) -> None:
+    """Raises Invalid: invalid_currency; invalid_amount unless at_least ≤ amount ≤ the currency's largest."""
+    check_currency(currency)
+    most = MAX_CENTS[currency]
+    if not at_least <= amount_cents <= most:
+        told = f"an amount in {currency} lies between {at_least} and {most}, that is {format_amount(most, currency)}"
+        raise Invalid("invalid_amount", told)
 
 
 def format_amount(amount_cents: int, currency: str) -> str:
     """An amount for people: `19.99 USD`, `1500 JPY`, `-0.05 EUR`."""
-    decimals = _DECIMALS.get(currency, 2)
+    decimals = EXPONENT.get(currency, 2)
     if not decimals:
         return f"{amount_cents} {currency}"
     whole, rest = divmod(abs(amount_cents), 10**decimals)

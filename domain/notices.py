@@ -262,7 +262,40 @@ def _payment_failed(params: Params) -> tuple[str, str]:
 def _refund(params: Params) -> tuple[str, str]:
     to = "your wallet" if params.get("to") == "wallet" else "you"
     about = f", for your order {params['order_id']}" if params.get("order_id") else ""
+    if not params["amount"]:
+        return "Your refund", f"It had cost nothing, and is no longer yours{about}."
     return "Your refund", f"We returned {params['amount']} to {to}{about}."
+
+
+def _refund_reversed(params: Params) -> tuple[str, str]:
+    about = f" for your order {params['order_id']}" if params.get("order_id") else ""
+    return (
+        "Your refund did not arrive",
+        f"The {params['amount']} that we returned{about} came back to us{_why(params)}. We will see to it.",
+    )
+
+
+def _refund_failed(params: Params) -> tuple[str, str]:
+    about = f" for the order {params['order_id']}" if params.get("order_id") else ""
+    return (
+        "A refund failed",
+        f"The refund of {params['amount']}{about} that you asked for failed{_why(params)}. "
+        f"It can be asked for again.\n\nPayment: {params['payment_id']}\nRefund: {params['refund_id']}",
+    )
+
+
+def _deposit_reversed(params: Params) -> tuple[str, str]:
+    owed = (
+        f" {params['owed']} of it had been spent: they are owed, and are settled first by whatever comes in. Until then"
+        " nothing can be paid from your wallet."
+        if params.get("owed")
+        else ""
+    )
+    return (
+        "Your deposit was taken back",
+        f"Your bank or the payment provider took back {params['amount']} of a deposit.{owed}"
+        f"\n\nTransaction: {params['transaction_id']}",
+    )
 
 
 def _deposit_completed(params: Params) -> tuple[str, str]:
@@ -326,6 +359,9 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
     "low_stock": _low_stock,
     "payment_failed": _payment_failed,
     "refund": _refund,
+    "refund_reversed": _refund_reversed,
+    "refund_failed": _refund_failed,
+    "deposit_reversed": _deposit_reversed,
     "deposit_completed": _deposit_completed,
     "deposit_failed": _deposit_failed,
     "transfer_sent": _transfer_sent,
@@ -337,7 +373,9 @@ titles, total, order_id;
 payment_failed, order_cancelled: titles, order_id, detail?; shipment_processing, shipment_delivered: titles, order_id;
 shipment_shipped: the same, carrier, tracking_number; shipment_to_process, shipment_cancelled (to the seller): titles,
 order_id, shipment_id; seller_closed (to ADMINs): seller_id, shipments; low_stock: title, sku, available;
-refund: amount, order_id?, to? (`wallet`);
+refund: amount ("": it was free), order_id?, to? (`wallet`); refund_reversed: amount, order_id?, detail?;
+refund_failed (to the ADMIN who asked for it): the same, payment_id, refund_id; deposit_reversed: amount,
+transaction_id, owed?;
 deposit_completed, transfer_sent, transfer_received: amount, transaction_id; deposit_failed: the same, detail?;
 transfer_failed: the same, detail?, refunded?. Of the other side of a transfer nothing is told: its name would outlive
 its owner's being forgotten."""

@@ -78,10 +78,14 @@ def of_deposit(transaction_id: UUID, transaction: Transaction, payment: Payment)
 
 
 def of_wallet(wallet_id: UUID, wallet: Wallet) -> list[Obligation]:
-    """Money in a wallet."""
-    if not wallet.balance_cents:
+    """Money in a wallet, or what is owed there: then it is FROZEN."""
+    if wallet.owed_cents:
+        amount, status = wallet.owed_cents, "FROZEN"
+    else:
+        amount, status = wallet.balance_cents, ""
+    if not amount:
         return []
-    return [Obligation(kind="wallet", id=wallet_id, amount_cents=wallet.balance_cents, currency=wallet.currency)]
+    return [Obligation(kind="wallet", id=wallet_id, status=status, amount_cents=amount, currency=wallet.currency)]
 
 
 def of_transfer(transaction_id: UUID, transaction: Transaction) -> list[Obligation]:
@@ -122,5 +126,5 @@ def _refunds(payment_id: UUID, payment: Payment, **about: UUID) -> list[Obligati
             **about,
         )
         for refund_id, refund in payment.refunds.items()
-        if refund.state not in {"DONE", "FAILED"}
+        if refund.state == "PENDING"
     ]

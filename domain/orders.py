@@ -13,7 +13,7 @@ import msgspec
 
 from domain.errors import Conflict, Invalid
 from domain.events import PERSONAL, Event, event
-from domain.money import check_amount, check_currency
+from domain.money import check_amount
 
 Kind = Literal["DIGITAL", "PHYSICAL"]
 FulfilmentStatus = Literal["PROCESSING", "SHIPPED", "DELIVERED"]
@@ -105,6 +105,17 @@ class OrderRefunded(Event, frozen=True):
     full: bool
 
 
+@event("order.refund_reversed.v1")
+class OrderRefundReversed(Event, frozen=True):
+    """`amount_cents` that had gone back came in again. What was bought stays as the refund left it: the money is owed
+    to the buyer, and is to be sent once more.
+    """
+
+    payment_id: UUID
+    amount_cents: int
+    currency: str
+
+
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
@@ -164,23 +175,32 @@ def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 
             status: Status = "REFUNDED" if event.full else "PARTIALLY_REFUNDED"
             refunded = state.refunded_cents + event.amount_cents
             return msgspec.structs.replace(state, status=status, refunded_cents=refunded)
+        case Order(), OrderRefundReversed():
+            return msgspec.structs.replace(state, refunded_cents=state.refunded_cents - event.amount_cents)
     return state
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
 
 
-def check_lines(lines: Sequence[OrderLine]) -> None:
-    """Raises Invalid: order_empty, invalid_quantity (a digital game is bought once, singly), invalid_amount."""
+def check_lines(lines: Sequence[OrderLine], currency: str) -> None:
+    """Raises Invalid: order_empty, invalid_quantity (a digital game is bought once, singly), invalid_amount (of a line
+    or of their sum), invalid_currency."""
     if not lines:
         raise Invalid("order_empty", "an order has at least one line")
     for line in lines:
         if line.quantity < 1 or (line.kind == "DIGITAL" and line.quantity > 1):
             raise Invalid("invalid_quantity", "a digital game is bought singly, others by one or more")
-        check_amount(line.unit_price_cents)
+        check_amount(line.unit_price_cents, currency)
+    check_amount(total_of(lines), currency)
     digital = [line.game_id for line in lines if line.kind == "DIGITAL"]
     if len(set(digital)) < len(digital):
         raise Invalid("invalid_quantity", "a digital game is bought once")
+
+
+def total_of(lines: Sequence[OrderLine]) -> int:
+    """What the lines cost together."""
+    return sum(line.quantity * line.unit_price_cents for line in lines)
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
@@ -200,10 +220,9 @@ def place(
     """Order these lines, all priced in the one currency; provisional until paid.
 
     The region is the account's, which was looked at when it came in.
-    Raises Invalid: invalid_currency, shipping_address_required, and as `check_lines`.
+    Raises Invalid: shipping_address_required, and as `check_lines`.
     """
-    check_currency(currency)
-    check_lines(lines)
+    check_lines(lines, currency)
     if shipping_address is None and any(line.kind == "PHYSICAL" for line in lines):
         raise Invalid("shipping_address_required", "what is shipped needs an address")
     return [
@@ -211,7 +230,7 @@ def place(
             buyer_id=buyer_id,
             region=region,
             currency=currency,
-            total_cents=sum(line.quantity * line.unit_price_cents for line in lines),
+            total_cents=total_of(lines),
             provisional=True,
             payment_id=payment_id,
             expires_at=expires_at,
@@ -275,7 +294,8 @@ def record_refund(order: Order, amount_cents: int) -> list[Event]:
     if amount_cents < min(1, order.total_cents):
         raise Invalid("invalid_amount", "a refund is of one cent at least, unless the order was free")
     refunded_cents = order.refunded_cents + amount_cents
-    if order.status == "REFUNDED" or refunded_cents > order.total_cents:
+    all_back = order.status == "REFUNDED" and order.refunded_cents == order.total_cents
+    if all_back or refunded_cents > order.total_cents:
         raise Conflict("refund_exceeds_total", "more would go back than was paid")
     return [
         OrderRefunded(
@@ -285,3 +305,25 @@ def record_refund(order: Order, amount_cents: int) -> list[Event]:
             full=refunded_cents == order.total_cents,
         )
     ]
+
+
+def reverse_refund(order: Order, amount_cents: int) -> list[Event]:
+    """Money that had gone back came in again. The caller sees to it that each is recorded once; of a cancelled order
+    only its payment shows it.
+    """
+    if order.status == "CANCELLED" or amount_cents > order.refunded_cents:
+        return []
+    return [OrderRefundReversed(payment_id=order.payment_id, amount_cents=amount_cents, currency=order.currency)]
+
+
+# -- rules of paying ---------------------------------------------------------------------------------------------------
+
+
+def must_be_payable(order: Order, *, paid: bool, now: datetime) -> None:
+    """Raises Conflict: order_cancelled, order_expired (its time to be paid is over, fired or not), order_paid."""
+    if order.status == "CANCELLED" and order.cancel_reason != EXPIRED:
+        raise Conflict("order_cancelled", "the order was cancelled")
+    if order.status == "CANCELLED" or (order.is_overdue(now) and not paid):
+        raise Conflict("order_expired", "the time to pay the order is over")
+    if paid or order.status != "PENDING_PAYMENT":
+        raise Conflict("order_paid", "the order is paid")

@@ -3,7 +3,7 @@
 The decisions are in `domain.payments`, which re-exports all of this: a caller needs only that.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -15,7 +15,7 @@ from domain.events import Event, event
 MethodType = Literal["card", "wallet"]
 CaptureType = Literal["card", "wallet", "free"]
 Outcome = Literal["applied", "repeated", "ignored"]
-RefundState = Literal["REQUESTED", "DONE", "FAILED"]
+RefundState = Literal["PENDING", "SUCCEEDED", "FAILED"]
 Status = Literal[
     "REQUESTED", "PROCESSING", "REQUIRES_ACTION", "CAPTURED", "FAILED", "PARTIALLY_REFUNDED", "REFUNDED", "CANCELLED"
 ]
@@ -36,7 +36,7 @@ class Method(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @event("payment.requested.v1")
 class PaymentRequested(Event, frozen=True):
-    """For an order, or for a wallet's transaction (a deposit). Without a method it awaits one."""
+    """For an order (of these games), or for a wallet's transaction (a deposit). Without a method it awaits one."""
 
     buyer_id: UUID
     amount_cents: int
@@ -45,6 +45,8 @@ class PaymentRequested(Event, frozen=True):
     order_id: UUID | None = None
     transaction_id: UUID | None = None
     method: Method | None = None
+    payment_id: UUID | None = None
+    game_ids: tuple[UUID, ...] = ()
 
 
 @event("payment.method_attached.v1")
@@ -71,6 +73,14 @@ class PaymentIntentCreated(Event, frozen=True):
     client_secret_ref: str
 
 
+@event("payment.processing.v1")
+class PaymentProcessing(Event, frozen=True):
+    """The buyer has done what was to be done, and the provider has yet to say what came of it."""
+
+    provider: str
+    provider_ref: str
+
+
 @event("payment.action_required.v1")
 class PaymentActionRequired(Event, frozen=True):
     """The buyer must prove themselves (3-D Secure) at `redirect_url`."""
@@ -82,7 +92,8 @@ class PaymentActionRequired(Event, frozen=True):
 
 @event("payment.transaction.completed.v1")
 class PaymentCaptured(Event, frozen=True):
-    """The money is ours."""
+    """The money is ours. `user_id` is the buyer, `transaction_id` the payment's own id, by the names that others know;
+    events from before these were added lack them and the games."""
 
     order_id: UUID
     buyer_id: UUID
@@ -91,11 +102,14 @@ class PaymentCaptured(Event, frozen=True):
     method_type: CaptureType
     provider: str | None = None
     provider_ref: str | None = None
+    user_id: UUID | None = None
+    game_ids: tuple[UUID, ...] = ()
+    transaction_id: UUID | None = None
 
 
 @event("payment.transaction.failed.v1")
 class PaymentFailed(Event, frozen=True):
-    """This try came to nothing; `code` is the provider's decline code, or ours."""
+    """This try came to nothing; `code` is the provider's decline code, or ours. The rest as of a capture."""
 
     order_id: UUID
     buyer_id: UUID
@@ -103,6 +117,9 @@ class PaymentFailed(Event, frozen=True):
     currency: str
     code: str
     detail: str
+    user_id: UUID | None = None
+    game_ids: tuple[UUID, ...] = ()
+    transaction_id: UUID | None = None
 
 
 @event("payment.processed.v1")
@@ -138,16 +155,24 @@ class PaymentIntentCancelled(Event, frozen=True):
 
 @event("payment.refund_requested.v1")
 class PaymentRefundRequested(Event, frozen=True):
-    """Money is to go back; it counts against what was captured from now on."""
+    """Money is to go back: it cannot be asked back a second time from now on, but has not gone yet."""
 
     refund_id: UUID
     amount_cents: int
     reason: str
 
 
+@event("payment.refund_accepted.v1")
+class PaymentRefundAccepted(Event, frozen=True):
+    """The provider knows of it by this reference, which is all that it says yet."""
+
+    refund_id: UUID
+    provider_ref: str
+
+
 @event("payment.refunded.v1")
 class PaymentRefunded(Event, frozen=True):
-    """The money went back; `provider_ref` is the refund's, not the intent's."""
+    """The money went back, as the provider says; `provider_ref` is the refund's, not the intent's."""
 
     refund_id: UUID
     amount_cents: int
@@ -156,10 +181,21 @@ class PaymentRefunded(Event, frozen=True):
 
 @event("payment.refund_failed.v1")
 class PaymentRefundFailed(Event, frozen=True):
-    """The provider would not send it back."""
+    """The provider would not send it back or, with the reference of its refund, tried to and could not."""
 
     refund_id: UUID
     code: str
+    provider_ref: str | None = None
+
+
+@event("payment.refund_reversed.v1")
+class PaymentRefundReversed(Event, frozen=True):
+    """Money that had gone back came in again: the buyer's bank did not take it, or a dispute was won."""
+
+    refund_id: UUID
+    amount_cents: int
+    code: str
+    provider_ref: str | None = None
 
 
 @event("payment.surplus_returned.v1")
@@ -193,10 +229,15 @@ UPCASTERS: dict[str, tuple[str, Callable[[dict[str, object]], dict[str, object]]
 
 
 class Refund(msgspec.Struct, frozen=True):
-    """Money on its way back."""
+    """Money on its way back. One that FAILED after the provider gave it a reference has failed for good; one that the
+    provider refused may be asked for again.
+    """
 
     amount_cents: int
-    state: RefundState = "REQUESTED"
+    state: RefundState = "PENDING"
+    provider_ref: str | None = None
+    reason: str = ""
+    code: str | None = None
 
 
 class Payment(msgspec.Struct, frozen=True):
@@ -213,6 +254,8 @@ class Payment(msgspec.Struct, frozen=True):
     order_id: UUID | None = None
     transaction_id: UUID | None = None
     method: Method | None = None
+    payment_id: UUID | None = None
+    game_ids: tuple[UUID, ...] = ()
     status: Status = "REQUESTED"
     provider: str | None = None
     provider_ref: str | None = None
@@ -245,15 +288,15 @@ class Payment(msgspec.Struct, frozen=True):
 
     @property
     def wallet_id(self) -> UUID | None:
-        """The wallet that it is paid from, if it is."""
-        if self.method is None or self.method.type != "wallet" or self.method.token_ref is None:
+        """The wallet that it is paid from, if it is: what costs nothing is paid from none, whatever the method."""
+        if not self.amount_cents or self.method is None or self.method.type != "wallet":
             return None
-        return UUID(self.method.token_ref)
+        return None if self.method.token_ref is None else UUID(self.method.token_ref)
 
     @property
     def refunded_cents(self) -> int:
         """What went back."""
-        return sum(refund.amount_cents for refund in self.refunds.values() if refund.state == "DONE")
+        return sum(refund.amount_cents for refund in self.refunds.values() if refund.state == "SUCCEEDED")
 
     @property
     def refundable_cents(self) -> int:
@@ -261,6 +304,16 @@ class Payment(msgspec.Struct, frozen=True):
         if not self.is_captured:
             return 0
         return self.amount_cents - sum(r.amount_cents for r in self.refunds.values() if r.state != "FAILED")
+
+    @property
+    def refund_status(self) -> RefundState | None:
+        """How its refunds stand: PENDING while any is under way, else as the last one ended; None without any."""
+        return refund_status_of([refund.state for refund in self.refunds.values()])
+
+
+def refund_status_of(states: Sequence[RefundState]) -> RefundState | None:
+    """What the states of a payment's refunds, in the order in which they were asked for, amount to."""
+    return "PENDING" if "PENDING" in states else next(reversed(states), None)
 
 
 def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0911, PLR0912 - one case a fact
@@ -276,6 +329,10 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
         case Payment(), PaymentIntentCreated() | PaymentActionRequired():
             status = "REQUIRES_ACTION" if isinstance(event, PaymentActionRequired) else state.status
             return replace(state, status=status, **msgspec.structs.asdict(event))
+        case Payment(), PaymentProcessing():
+            return replace(
+                state, status="PROCESSING", provider=event.provider, provider_ref=event.provider_ref, redirect_url=None
+            )
         case Payment(), PaymentCaptured():
             return replace(
                 state,
@@ -291,18 +348,12 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
             return replace(state, status="FAILED", failure_code=code, failure_detail=detail, failures=failures)
         case Payment(), PaymentIntentCancelled():
             return replace(state, status="CANCELLED" if state.is_open else state.status, closed=True)
-        case Payment(), PaymentRefundRequested(refund_id=refund_id, amount_cents=amount_cents):
-            return replace(state, refunds={**state.refunds, refund_id: Refund(amount_cents)})
-        case Payment(), PaymentRefunded(refund_id=refund_id, amount_cents=amount_cents):
-            refunded = replace(state, refunds={**state.refunds, refund_id: Refund(amount_cents, "DONE")})
-            whole = refunded.refunded_cents >= state.amount_cents
-            return replace(refunded, status="REFUNDED" if whole else "PARTIALLY_REFUNDED")
+        case Payment(), PaymentRefundRequested() | PaymentRefundAccepted() | PaymentRefunded():
+            return _with_refund(state, event.refund_id, _refund_after(state.refunds.get(event.refund_id), event))
+        case Payment(), PaymentRefundFailed() | PaymentRefundReversed():
+            return _with_refund(state, event.refund_id, _refund_after(state.refunds.get(event.refund_id), event))
         case Payment(), SurplusReturned():
             return replace(state, surplus_returned=True)
-        case Payment(), PaymentRefundFailed(refund_id=refund_id):
-            return replace(
-                state, refunds={**state.refunds, refund_id: replace(state.refunds[refund_id], state="FAILED")}
-            )
         case Payment(), PaymentNoticeReceived():
             failed = event.type == "payment_intent.payment_failed"
             return replace(
@@ -311,3 +362,40 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
                 failure_notices=state.failure_notices + failed,
             )
     return state
+
+
+RefundEvent = (
+    PaymentRefundRequested | PaymentRefundAccepted | PaymentRefunded | PaymentRefundFailed | PaymentRefundReversed
+)
+
+
+def _refund_after(before: Refund | None, event: RefundEvent) -> Refund:
+    """A refund after one more event of its own."""
+    match event:
+        case PaymentRefundRequested():
+            return Refund(event.amount_cents, reason=event.reason)
+        case PaymentRefundAccepted():
+            assert before is not None
+            return msgspec.structs.replace(before, provider_ref=event.provider_ref)
+    before = before or Refund(0)
+    state: RefundState = "SUCCEEDED" if isinstance(event, PaymentRefunded) else "FAILED"
+    return Refund(
+        amount_cents=event.amount_cents if isinstance(event, PaymentRefunded) else before.amount_cents,
+        state=state,
+        provider_ref=event.provider_ref or before.provider_ref,
+        reason=before.reason,
+        code=None if isinstance(event, PaymentRefunded) else event.code,
+    )
+
+
+def _with_refund(payment: Payment, refund_id: UUID, refund: Refund) -> Payment:
+    """The payment is refunded by what has gone back, not by what is on its way."""
+    before = payment.refunds.get(refund_id)
+    changed = msgspec.structs.replace(payment, refunds={**payment.refunds, refund_id: refund})
+    if "SUCCEEDED" not in {refund.state, before.state if before else ""}:
+        return changed
+    back, any_left = changed.refunded_cents, any(each.state == "SUCCEEDED" for each in changed.refunds.values())
+    status: Status = "CAPTURED"
+    if any_left:
+        status = "REFUNDED" if back >= payment.amount_cents else "PARTIALLY_REFUNDED"
+    return msgspec.structs.replace(changed, status=status)

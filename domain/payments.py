@@ -1,18 +1,19 @@
 """A payment: money for one order or one deposit, captured at most once, and never refunded beyond what was captured.
 
+How it is given back is in `domain.refunds`.
 Every notice of the provider is applied at most once, in whatever order they arrive. Money that arrives after a failure
 or a cancellation is recorded all the same, so that it can be sent back.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import reduce
 from uuid import UUID
 
 import msgspec
 
-from domain.errors import Conflict, Invalid, NotFound
+from domain.errors import Conflict, Invalid
 from domain.events import Event
-from domain.ids import derived
 from domain.money import check_currency
 from domain.payment_facts import (
     CAPTURED,
@@ -31,9 +32,12 @@ from domain.payment_facts import (
     PaymentMethodAttached,
     PaymentNoticeReceived,
     PaymentProcessed,
+    PaymentProcessing,
+    PaymentRefundAccepted,
     PaymentRefunded,
     PaymentRefundFailed,
     PaymentRefundRequested,
+    PaymentRefundReversed,
     PaymentRequested,
     PaymentSubmitted,
     Refund,
@@ -41,6 +45,7 @@ from domain.payment_facts import (
     SurplusReturned,
     evolve,
 )
+from domain.refunds import NoticedRefund, hear_of_refund, hear_of_sum
 
 __all__ = [
     "CAPTURED",
@@ -59,8 +64,11 @@ __all__ = [
     "PaymentMethodAttached",
     "PaymentNoticeReceived",
     "PaymentProcessed",
+    "PaymentProcessing",
+    "PaymentRefundAccepted",
     "PaymentRefundFailed",
     "PaymentRefundRequested",
+    "PaymentRefundReversed",
     "PaymentRefunded",
     "PaymentRequested",
     "PaymentSubmitted",
@@ -82,8 +90,13 @@ def request(
     order_id: UUID | None = None,
     transaction_id: UUID | None = None,
     method: Method | None = None,
+    payment_id: UUID | None = None,
+    game_ids: Sequence[UUID] = (),
 ) -> list[Event]:
-    """Ask for the money of an order, or of a deposit. Raises Invalid("invalid_amount" | "invalid_currency")."""
+    """Ask for the money of an order of these games, or of a deposit.
+
+    Raises Invalid("invalid_amount" | "invalid_currency").
+    """
     check_currency(currency)
     if amount_cents < 0:
         raise Invalid("invalid_amount", "nobody pays less than nothing")
@@ -96,6 +109,8 @@ def request(
             currency=currency,
             expires_at=expires_at,
             method=method,
+            payment_id=payment_id,
+            game_ids=tuple(game_ids),
         )
     ]
 
@@ -147,6 +162,13 @@ def require_action(payment: Payment, *, provider_ref: str, redirect_url: str, cl
     return [required] if payment.is_open and not known else []
 
 
+def process(payment: Payment, *, provider: str, provider_ref: str) -> list[Event]:
+    """The provider has all that it needs, and its outcome is yet to come; old news once the payment is settled."""
+    if not payment.is_open or payment.status == "PROCESSING":
+        return []
+    return [PaymentProcessing(provider=provider, provider_ref=provider_ref)]
+
+
 def capture(
     payment: Payment, method_type: CaptureType, *, provider: str | None = None, provider_ref: str | None = None
 ) -> list[Event]:
@@ -176,6 +198,9 @@ def capture(
             method_type=method_type,
             provider=provider,
             provider_ref=provider_ref,
+            user_id=payment.buyer_id,
+            game_ids=payment.game_ids,
+            transaction_id=payment.payment_id,
         )
     ]
 
@@ -203,6 +228,9 @@ def fail(payment: Payment, code: str, detail: str) -> list[Event]:
             currency=payment.currency,
             code=code,
             detail=detail,
+            user_id=payment.buyer_id,
+            game_ids=payment.game_ids,
+            transaction_id=payment.payment_id,
         )
     ]
 
@@ -212,52 +240,6 @@ def cancel_intent(payment: Payment, reason: str) -> list[Event]:
     if payment.closed or payment.is_captured:
         return []
     return [PaymentIntentCancelled(reason=reason, provider_ref=payment.provider_ref)]
-
-
-# -- decisions: refunds ------------------------------------------------------------------------------------------------
-
-
-def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason: str) -> list[Event]:
-    """Ask for money to go back; a refund known already changes nothing. Only a free payment is refunded by 0.
-
-    Raises Conflict: payment_not_captured, refund_exceeds_capture (with `refundable_cents`); Invalid("invalid_amount").
-    """
-    if refund_id in payment.refunds:
-        return []
-    if not payment.is_captured:
-        raise Conflict("payment_not_captured", "there is nothing to refund")
-    if amount_cents < min(1, payment.amount_cents):
-        raise Invalid("invalid_amount", "a refund is of one cent at least, unless the payment was free")
-    if payment.status == "REFUNDED" or amount_cents > payment.refundable_cents:
-        raise _exceeds(payment)
-    return [PaymentRefundRequested(refund_id=refund_id, amount_cents=amount_cents, reason=reason)]
-
-
-def complete_refund(payment: Payment, refund_id: UUID, provider_ref: str | None = None) -> list[Event]:
-    """The money went back, be it after the refund was thought to have failed; saying so again changes nothing.
-
-    Raises NotFound("refund_not_found"); Conflict("refund_exceeds_capture") when others took its place meanwhile.
-    """
-    refund = _refund_of(payment, refund_id)
-    if refund.state == "DONE":
-        return []
-    if refund.state == "FAILED" and refund.amount_cents > payment.refundable_cents:
-        raise _exceeds(payment)
-    return [PaymentRefunded(refund_id=refund_id, amount_cents=refund.amount_cents, provider_ref=provider_ref)]
-
-
-def fail_refund(payment: Payment, refund_id: UUID, code: str) -> list[Event]:
-    """The provider would not send it back. Says nothing of a settled refund. Raises NotFound("refund_not_found")."""
-    if _refund_of(payment, refund_id).state != "REQUESTED":
-        return []
-    return [PaymentRefundFailed(refund_id=refund_id, code=code)]
-
-
-def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
-    """The provider gave back what was paid there beside a wallet's payment; saying so again changes nothing."""
-    if payment.surplus_returned or payment.wallet_id is None:
-        return []
-    return [SurplusReturned(provider_ref=provider_ref, amount_cents=payment.amount_cents)]
 
 
 # -- decisions: the provider's notices ---------------------------------------------------------------------------------
@@ -291,7 +273,9 @@ def apply_notice(payment: Payment, notice_event_id: str, type: str, intent: Noti
     return [PaymentNoticeReceived(provider_event_id=notice_event_id, type=type, outcome=outcome), *following]
 
 
-def _following(payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent) -> list[Event]:
+def _following(  # noqa: PLR0911 - one line a type
+    payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent
+) -> list[Event]:
     match type:
         case "payment_intent.succeeded":
             return _captured(payment, intent)
@@ -304,31 +288,39 @@ def _following(payment: Payment, notice_event_id: str, type: str, intent: Notice
                 redirect_url=intent.redirect_url,
                 client_secret_ref=intent.client_secret_ref,
             )
+        case "payment_intent.processing":
+            return process(payment, provider=intent.provider, provider_ref=intent.provider_ref)
         case "payment_intent.canceled":
             return cancel_intent(payment, "provider")
         case "charge.refunded" if intent.refunded_cents > 0 and payment.wallet_id is None:
             # What went back has come before, though the notice of it be still under way.
             captured = [] if payment.is_captured else _captured(payment, intent)
-            return [*captured, *_refunded_elsewhere(reduce(_after, captured, payment), notice_event_id, intent)]
+            after = reduce(_after, captured, payment)
+            return [*captured, *hear_of_sum(after, notice_event_id, intent.refunded_cents)]
     return []
+
+
+def apply_refund_notice(
+    payment: Payment, notice_event_id: str, type: str, refund: NoticedRefund, *, provider: str, intent_ref: str
+) -> list[Event]:
+    """As `apply_notice`, of a notice that speaks of a refund of the intent. Of money that a wallet had paid as well it
+    says nothing here: whoever gives that back asks the provider (see `return_surplus`).
+    """
+    if notice_event_id in payment.notices:
+        return []
+    following: list[Event] = []
+    if payment.wallet_id is None:
+        # What is given back has come before, though the notice of it be still under way.
+        captured = capture(payment, "card", provider=provider, provider_ref=intent_ref)
+        following = [*captured, *hear_of_refund(reduce(_after, captured, payment), refund)]
+    outcome: Outcome = "applied" if following else "ignored"
+    return [PaymentNoticeReceived(provider_event_id=notice_event_id, type=type, outcome=outcome), *following]
 
 
 def _captured(payment: Payment, intent: NoticedIntent) -> list[Event]:
     if (intent.amount_cents, intent.currency.upper()) != (payment.amount_cents, payment.currency):
         raise Conflict("amount_mismatch", "the provider captured another amount than was asked for")
     return capture(payment, "card", provider=intent.provider, provider_ref=intent.provider_ref)
-
-
-def _refunded_elsewhere(payment: Payment, notice_event_id: str, intent: NoticedIntent) -> list[Event]:
-    """Money went back that nobody here asked for (by hand, at the provider): as much of it as we do not know of."""
-    amount = min(intent.refunded_cents - (payment.amount_cents - payment.refundable_cents), payment.refundable_cents)
-    if amount < 1:
-        return []
-    refund_id = derived("refund.noticed", notice_event_id)
-    return [
-        PaymentRefundRequested(refund_id=refund_id, amount_cents=amount, reason="refunded_at_provider"),
-        PaymentRefunded(refund_id=refund_id, amount_cents=amount),
-    ]
 
 
 def _after(payment: Payment, event: Event) -> Payment:
@@ -352,14 +344,3 @@ def _order_of(payment: Payment) -> UUID:
     if payment.order_id is None:
         raise ValueError("this payment is neither an order's nor a deposit's")
     return payment.order_id
-
-
-def _refund_of(payment: Payment, refund_id: UUID) -> Refund:
-    refund = payment.refunds.get(refund_id)
-    if refund is None:
-        raise NotFound("refund_not_found", "the payment has no such refund")
-    return refund
-
-
-def _exceeds(payment: Payment) -> Conflict:
-    return Conflict("refund_exceeds_capture", "more would go back than came", refundable_cents=payment.refundable_cents)

@@ -16,7 +16,7 @@ import msgspec
 
 from domain.errors import Conflict, Invalid
 from domain.events import Event, event
-from domain.money import check_amount, check_currency
+from domain.money import check_amount
 
 Type = Literal["deposit", "transfer", "payment"]
 Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED"]
@@ -60,8 +60,31 @@ class TransactionFailed(Event, frozen=True):
     refunded_cents: int
 
 
+@event("transaction.reversed.v1")
+class TransactionReversed(Event, frozen=True):
+    """The provider took a deposit, or a part of it, back: what the wallet still held of it, and what its owner owes."""
+
+    amount_cents: int
+    recovered_cents: int
+    owed_cents: int
+    currency: str
+    payment_id: UUID
+    refund_id: UUID
+
+
+@event("transaction.reinstated.v1")
+class TransactionReinstated(Event, frozen=True):
+    """A deposit, or a part of it, that the provider had taken back came again, and is in the wallet."""
+
+    amount_cents: int
+    currency: str
+    payment_id: UUID
+    refund_id: UUID
+
+
 class Transaction(msgspec.Struct, frozen=True):
-    """A transaction as it stands; `step`, `code` and `refunded_cents` tell of its failure."""
+    """A transaction as it stands; `step`, `code` and `refunded_cents` tell of its failure, `reversed_cents` how much of
+    a completed deposit the provider took back."""
 
     type: Type
     amount_cents: int
@@ -75,6 +98,7 @@ class Transaction(msgspec.Struct, frozen=True):
     step: Step | None = None
     code: str | None = None
     refunded_cents: int = 0
+    reversed_cents: int = 0
 
     @property
     def settled(self) -> bool:
@@ -82,7 +106,7 @@ class Transaction(msgspec.Struct, frozen=True):
         return self.status in {"COMPLETED", "FAILED"}
 
 
-def evolve(state: Transaction | None, event: Event) -> Transaction | None:
+def evolve(state: Transaction | None, event: Event) -> Transaction | None:  # noqa: PLR0911 - one line a fact
     """The transaction after one more event."""
     replace = msgspec.structs.replace
     match state, event:
@@ -94,6 +118,10 @@ def evolve(state: Transaction | None, event: Event) -> Transaction | None:
             return replace(state, status="COMPLETED")
         case Transaction(), TransactionFailed():
             return replace(state, status="FAILED", **msgspec.structs.asdict(event))
+        case Transaction(), TransactionReversed():
+            return replace(state, reversed_cents=state.reversed_cents + event.amount_cents)
+        case Transaction(), TransactionReinstated():
+            return replace(state, reversed_cents=state.reversed_cents - event.amount_cents)
     return state
 
 
@@ -173,6 +201,35 @@ def fail(transaction: Transaction, step: Step, code: str, refunded_cents: int = 
     return [TransactionFailed(step=step, code=code, refunded_cents=refunded_cents)]
 
 
+def reverse(transaction: Transaction, refund_id: UUID, amount_cents: int, *, recovered_cents: int) -> list[Event]:
+    """The provider took so much of a deposit back. Of one that never came into a wallet, nothing is to be undone."""
+    if transaction.status != "COMPLETED" or transaction.payment_id is None:
+        return []
+    return [
+        TransactionReversed(
+            amount_cents=amount_cents,
+            recovered_cents=recovered_cents,
+            owed_cents=amount_cents - recovered_cents,
+            currency=transaction.currency,
+            payment_id=transaction.payment_id,
+            refund_id=refund_id,
+        )
+    ]
+
+
+def reinstate(transaction: Transaction, refund_id: UUID, amount_cents: int) -> list[Event]:
+    """So much of what the provider had taken back came again; of no more than that."""
+    if transaction.payment_id is None or amount_cents > transaction.reversed_cents:
+        return []
+    return [
+        TransactionReinstated(
+            amount_cents=amount_cents,
+            currency=transaction.currency,
+            payment_id=transaction.payment_id,
+            refund_id=refund_id,
+        )
+    ]
+
+
 def _check(amount_cents: int, currency: str) -> None:
-    check_currency(currency)
-    check_amount(amount_cents, at_least=1)
+    check_amount(amount_cents, currency, at_least=1)

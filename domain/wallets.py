@@ -1,9 +1,12 @@
 """A wallet: one person's money in one currency, kept with the shop.
 
 Its balance is never below zero, and while it is inactive nothing goes in or out, except what was taken for nothing, by
-a transfer or an order that came to nothing: that always comes back.
+a transfer or an order that came to nothing: that always comes back. A deposit that the provider took back is taken out
+again; what was spent of it by then is owed, and whatever comes in settles that first. While anything is owed the wallet
+holds nothing, and is frozen: nothing can be spent.
 """
 
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -12,6 +15,14 @@ from domain.errors import Conflict, Invalid
 from domain.events import Event, event
 from domain.money import check_amount, check_currency
 from domain.text import is_visible
+
+Status = Literal["ACTIVE", "INACTIVE", "FROZEN"]
+
+MAX_BALANCE_CENTS = 10**18
+"""What a wallet may come to hold, in any currency: well within 64 bits."""
+
+DEPOSIT_TAKEN_BACK = "deposit refunded"
+"""The reason of a deduction by which a deposit goes back to the provider."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
@@ -70,19 +81,53 @@ class FundsDeducted(Event, frozen=True):
     reason: str | None = None
 
 
+@event("wallet.debt_recorded.v1")
+class DebtRecorded(Event, frozen=True):
+    """A deposit was taken back after it was spent: this much of it is owed; `owed_cents` is all that is owed now."""
+
+    amount_cents: int
+    currency: str
+    owed_cents: int
+    transaction_id: UUID
+    payment_id: UUID
+
+
+@event("wallet.debt_settled.v1")
+class DebtSettled(Event, frozen=True):
+    """Of what came in just before, so much went to what is owed; `owed_cents` and `balance_cents` are what is left."""
+
+    amount_cents: int
+    currency: str
+    owed_cents: int
+    balance_cents: int
+
+
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
 class Wallet(msgspec.Struct, frozen=True):
-    """A wallet as it stands."""
+    """A wallet as it stands. While something is owed, the balance is 0."""
 
     user_id: UUID
     currency: str
     balance_cents: int = 0
     active: bool = True
+    owed_cents: int = 0
+
+    @property
+    def status(self) -> Status:
+        """INACTIVE lets nothing in or out, FROZEN nothing out."""
+        return status_of(active=self.active, owed_cents=self.owed_cents)
 
 
-def evolve(state: Wallet | None, event: Event) -> Wallet | None:
+def status_of(*, active: bool, owed_cents: int) -> Status:
+    """What it comes to that a wallet is (not) deactivated, and owes so much."""
+    if not active:
+        return "INACTIVE"
+    return "FROZEN" if owed_cents else "ACTIVE"
+
+
+def evolve(state: Wallet | None, event: Event) -> Wallet | None:  # noqa: PLR0911 - one line a fact
     """The wallet after one more event."""
     match state, event:
         case _, WalletCreated():
@@ -93,6 +138,10 @@ def evolve(state: Wallet | None, event: Event) -> Wallet | None:
             return msgspec.structs.replace(state, active=True)
         case Wallet(), FundsAdded() | FundsDeducted():
             return msgspec.structs.replace(state, balance_cents=event.balance_cents)
+        case Wallet(), DebtRecorded():
+            return msgspec.structs.replace(state, owed_cents=event.owed_cents)
+        case Wallet(), DebtSettled():
+            return msgspec.structs.replace(state, owed_cents=event.owed_cents, balance_cents=event.balance_cents)
     return state
 
 
@@ -127,8 +176,13 @@ def reactivate(wallet: Wallet, reason: str) -> list[Event]:
 
 
 def add_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
-    """Put money in. Raises Invalid("invalid_amount"), Conflict("wallet_inactive")."""
+    """Put money in: what is owed is settled by it first.
+
+    Raises Invalid("invalid_amount"); Conflict: wallet_inactive, balance_too_large.
+    """
     must_be_active(wallet)
+    if wallet.balance_cents + amount_cents > MAX_BALANCE_CENTS:
+        raise Conflict("balance_too_large", "a wallet does not hold that much")
     return give_back(wallet, amount_cents, cause)
 
 
@@ -137,33 +191,61 @@ def give_back(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
 
     Raises Invalid("invalid_amount").
     """
-    check_amount(amount_cents, at_least=1)
-    return [
-        FundsAdded(
-            amount_cents=amount_cents,
-            currency=wallet.currency,
-            balance_cents=wallet.balance_cents + amount_cents,
-            transaction_id=cause.transaction_id,
-            payment_id=cause.payment_id,
-            reason=cause.reason,
-        )
-    ]
+    check_amount(amount_cents, wallet.currency, at_least=1)
+    balance_cents, settled_cents = wallet.balance_cents + amount_cents, min(amount_cents, wallet.owed_cents)
+    added = FundsAdded(
+        amount_cents=amount_cents,
+        currency=wallet.currency,
+        balance_cents=balance_cents,
+        transaction_id=cause.transaction_id,
+        payment_id=cause.payment_id,
+        reason=cause.reason,
+    )
+    if not settled_cents:
+        return [added]
+    settled = DebtSettled(
+        amount_cents=settled_cents,
+        currency=wallet.currency,
+        owed_cents=wallet.owed_cents - settled_cents,
+        balance_cents=balance_cents - settled_cents,
+    )
+    return [added, settled]
 
 
 def deduct_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
-    """Take money out. Raises Invalid("invalid_amount"); Conflict: wallet_inactive, insufficient_funds."""
-    check_amount(amount_cents, at_least=1)
+    """Take money out. Raises Invalid("invalid_amount"), Conflict as `must_cover`."""
+    check_amount(amount_cents, wallet.currency, at_least=1)
     must_cover(wallet, amount_cents)
-    return [
-        FundsDeducted(
-            amount_cents=amount_cents,
-            currency=wallet.currency,
-            balance_cents=wallet.balance_cents - amount_cents,
-            transaction_id=cause.transaction_id,
-            payment_id=cause.payment_id,
-            reason=cause.reason,
-        )
-    ]
+    return [_deducted(wallet, amount_cents, cause)]
+
+
+def take_back(wallet: Wallet, amount_cents: int, *, transaction_id: UUID, payment_id: UUID) -> list[Event]:
+    """The provider took a deposit back: the wallet gives what it still holds, be it deactivated, and owes the rest."""
+    cause = Cause(transaction_id=transaction_id, payment_id=payment_id, reason=DEPOSIT_TAKEN_BACK)
+    recovered_cents = min(amount_cents, wallet.balance_cents)
+    taken: list[Event] = [_deducted(wallet, recovered_cents, cause)] if recovered_cents else []
+    owed_cents = amount_cents - recovered_cents
+    if not owed_cents:
+        return taken
+    owed = DebtRecorded(
+        amount_cents=owed_cents,
+        currency=wallet.currency,
+        owed_cents=wallet.owed_cents + owed_cents,
+        transaction_id=transaction_id,
+        payment_id=payment_id,
+    )
+    return [*taken, owed]
+
+
+def _deducted(wallet: Wallet, amount_cents: int, cause: Cause) -> Event:
+    return FundsDeducted(
+        amount_cents=amount_cents,
+        currency=wallet.currency,
+        balance_cents=wallet.balance_cents - amount_cents,
+        transaction_id=cause.transaction_id,
+        payment_id=cause.payment_id,
+        reason=cause.reason,
+    )
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
@@ -176,8 +258,11 @@ def must_be_active(wallet: Wallet) -> None:
 
 
 def must_cover(wallet: Wallet, amount_cents: int) -> None:
-    """Raises Conflict: wallet_inactive, insufficient_funds (with `balance_cents`)."""
+    """Raises Conflict: wallet_inactive, wallet_frozen with `owed_cents`, insufficient_funds with `balance_cents`."""
     must_be_active(wallet)
+    if wallet.owed_cents:
+        detail = "a deposit was taken back after it was spent: what comes in settles that first"
+        raise Conflict("wallet_frozen", detail, owed_cents=wallet.owed_cents)
     if amount_cents > wallet.balance_cents:
         raise Conflict("insufficient_funds", "the wallet does not hold that much", balance_cents=wallet.balance_cents)
 

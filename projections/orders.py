@@ -15,6 +15,7 @@ from domain.orders import (
     OrderCreated,
     OrderLine,
     OrderRefunded,
+    OrderRefundReversed,
     OrderStatusChanged,
 )
 from eventstore.log import Envelope
@@ -66,7 +67,7 @@ class OrderRow(Row):
 class Orders(Projection[OrderRow]):
     """Every order by its id."""
 
-    name, version, row = "orders", 1, OrderRow
+    name, version, row = "orders", 2, OrderRow
 
     @on(OrderCreated)
     def created(self, rows: Rows[OrderRow], event: OrderCreated, env: Envelope) -> None:
@@ -117,6 +118,12 @@ class Orders(Projection[OrderRow]):
     def refunded(self, rows: Rows[OrderRow], event: OrderRefunded, env: Envelope) -> None:
         status = "REFUNDED" if event.full else "PARTIALLY_REFUNDED"
         _moved(rows, env, status, amount_cents=event.amount_cents).refunded_cents += event.amount_cents
+
+    @on(OrderRefundReversed)
+    def refund_reversed(self, rows: Rows[OrderRow], event: OrderRefundReversed, env: Envelope) -> None:
+        order = rows[env.stream_id]
+        order.refunded_cents -= event.amount_cents
+        _moved(rows, env, order.status, amount_cents=event.amount_cents)
 
 
 def _moved(rows: Rows[OrderRow], env: Envelope, status: str, **said: str | int) -> OrderRow:

@@ -3,6 +3,9 @@
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
+from domain.payment_facts import RefundState, refund_status_of
 from domain.payments import (
     OPEN,
     DepositFailed,
@@ -15,9 +18,12 @@ from domain.payments import (
     PaymentMethodAttached,
     PaymentNoticeReceived,
     PaymentProcessed,
+    PaymentProcessing,
+    PaymentRefundAccepted,
     PaymentRefunded,
     PaymentRefundFailed,
     PaymentRefundRequested,
+    PaymentRefundReversed,
     PaymentRequested,
     PaymentSubmitted,
 )
@@ -26,11 +32,25 @@ from projections.fields import Happened, happened, recorded_at, text, text_or_no
 from projections.projection import Projection, Row, Rows, on
 
 
+class RefundOfPayment(msgspec.Struct):
+    """Money on its way back, gone, or not gone: `status` is PENDING, SUCCEEDED or FAILED, `code` why it failed."""
+
+    refund_id: UUID
+    amount_cents: int
+    status: RefundState
+    reason: str
+    requested_at: datetime
+    provider_ref: str | None = None
+    code: str | None = None
+
+
 class PaymentRow(Row):
-    """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure, None after a new try."""
+    """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure, None after a new try.
+    `refund_status` is PENDING while a refund is under way, else how the last one ended; `refunded_cents` has gone back.
+    """
 
     KEY = ("payment_id",)
-    INDEXES = ("order_id",)
+    INDEXES = ("order_id", "refund_status", "created_position")
 
     payment_id: UUID
     order_id: UUID | None
@@ -38,6 +58,8 @@ class PaymentRow(Row):
     buyer_id: UUID
     amount_cents: int
     refunded_cents: int
+    refund_status: str | None
+    refunds: list[RefundOfPayment]
     currency: str
     status: str
     method: str | None
@@ -54,12 +76,13 @@ class PaymentRow(Row):
     version: int
     created_at: datetime
     updated_at: datetime
+    created_position: int
 
 
 class Payments(Projection[PaymentRow]):
     """Every payment by its id. `closed`: no further try is allowed."""
 
-    name, version, row = "payments", 1, PaymentRow
+    name, version, row = "payments", 2, PaymentRow
 
     @on(PaymentRequested)
     def requested(self, rows: Rows[PaymentRow], event: PaymentRequested, env: Envelope) -> None:
@@ -72,6 +95,8 @@ class Payments(Projection[PaymentRow]):
                 buyer_id=event.buyer_id,
                 amount_cents=event.amount_cents,
                 refunded_cents=0,
+                refund_status=None,
+                refunds=[],
                 currency=text(event.currency),
                 status="REQUESTED",
                 method=method,
@@ -88,6 +113,7 @@ class Payments(Projection[PaymentRow]):
                 version=env.version,
                 created_at=at,
                 updated_at=at,
+                created_position=env.position,
             )
         )
 
@@ -107,6 +133,12 @@ class Payments(Projection[PaymentRow]):
         payment = _changed(rows, env, provider=event.provider, provider_ref=event.provider_ref)
         payment.provider, payment.provider_ref = text(event.provider), text(event.provider_ref)
         payment.client_secret = text(event.client_secret_ref)
+
+    @on(PaymentProcessing)
+    def processing(self, rows: Rows[PaymentRow], event: PaymentProcessing, env: Envelope) -> None:
+        payment = _changed(rows, env, status="PROCESSING", provider=event.provider, provider_ref=event.provider_ref)
+        payment.provider, payment.provider_ref = text(event.provider), text(event.provider_ref)
+        payment.redirect_url = None
 
     @on(PaymentActionRequired)
     def action_required(self, rows: Rows[PaymentRow], event: PaymentActionRequired, env: Envelope) -> None:
@@ -147,11 +179,20 @@ class Payments(Projection[PaymentRow]):
 
     @on(PaymentRefundRequested)
     def refund_requested(self, rows: Rows[PaymentRow], event: PaymentRefundRequested, env: Envelope) -> None:
-        _changed(rows, env, amount_cents=event.amount_cents, reason=event.reason)
+        payment = _changed(rows, env, amount_cents=event.amount_cents, reason=event.reason)
+        asked = RefundOfPayment(event.refund_id, event.amount_cents, "PENDING", text(event.reason), recorded_at(env))
+        payment.refunds.append(asked)
+        payment.refund_status = refund_status_of([each.status for each in payment.refunds])
+
+    @on(PaymentRefundAccepted)
+    def refund_accepted(self, rows: Rows[PaymentRow], event: PaymentRefundAccepted, env: Envelope) -> None:
+        payment = _changed(rows, env, provider_ref=event.provider_ref)
+        _refund_of(payment, event.refund_id).provider_ref = text(event.provider_ref)
 
     @on(PaymentRefunded)
     def refunded(self, rows: Rows[PaymentRow], event: PaymentRefunded, env: Envelope) -> None:
         payment = rows[env.stream_id]
+        _ended(payment, event.refund_id, "SUCCEEDED", event.provider_ref)
         payment.refunded_cents += event.amount_cents
         whole = payment.refunded_cents >= payment.amount_cents
         status = "REFUNDED" if whole else "PARTIALLY_REFUNDED"
@@ -159,7 +200,16 @@ class Payments(Projection[PaymentRow]):
 
     @on(PaymentRefundFailed)
     def refund_failed(self, rows: Rows[PaymentRow], event: PaymentRefundFailed, env: Envelope) -> None:
-        _changed(rows, env, code=event.code)
+        payment = _changed(rows, env, code=event.code, provider_ref=event.provider_ref)
+        _ended(payment, event.refund_id, "FAILED", event.provider_ref, event.code)
+
+    @on(PaymentRefundReversed)
+    def refund_reversed(self, rows: Rows[PaymentRow], event: PaymentRefundReversed, env: Envelope) -> None:
+        payment = rows[env.stream_id]
+        _ended(payment, event.refund_id, "FAILED", event.provider_ref, event.code)
+        payment.refunded_cents -= event.amount_cents
+        status = "PARTIALLY_REFUNDED" if payment.refunded_cents else "CAPTURED"
+        _changed(rows, env, status=status, amount_cents=event.amount_cents, code=event.code)
 
     @on(PaymentNoticeReceived)
     def notice_received(self, rows: Rows[PaymentRow], event: PaymentNoticeReceived, env: Envelope) -> None:
@@ -176,3 +226,16 @@ def _changed(rows: Rows[PaymentRow], env: Envelope, status: str | None = None, *
 
 def _type_of(method: Method | None) -> str | None:
     return None if method is None else method.type
+
+
+def _refund_of(payment: PaymentRow, refund_id: UUID) -> RefundOfPayment:
+    return next(each for each in payment.refunds if each.refund_id == refund_id)
+
+
+def _ended(
+    payment: PaymentRow, refund_id: UUID, status: RefundState, provider_ref: str | None, code: str | None = None
+) -> None:
+    refund = _refund_of(payment, refund_id)
+    refund.status, refund.code = status, text_or_none(code)
+    refund.provider_ref = text_or_none(provider_ref) or refund.provider_ref
+    payment.refund_status = refund_status_of([each.status for each in payment.refunds])

@@ -13,14 +13,15 @@ import msgspec
 
 from domain.ids import PLATFORM_ID
 from domain.ledger import REVENUE, refunded_shares, seller_account, shares_of
-from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderRefunded
+from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderRefunded, OrderRefundReversed
 from eventstore.log import Envelope
 from projections.fields import recorded_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
 class SoldLine(msgspec.Struct):
-    """A line of an order. `fee_cents` is what the platform keeps for selling it; its own games bear no fee."""
+    """A line of an order. `fee_cents` is what the platform keeps for selling it, `fee_refunded_cents` what it gave back
+    of that; its own games bear no fee."""
 
     seller_id: UUID
     game_id: UUID
@@ -28,6 +29,7 @@ class SoldLine(msgspec.Struct):
     gross_cents: int
     refunded_cents: int
     fee_cents: int
+    fee_refunded_cents: int = 0
 
 
 class SaleRow(Row):
@@ -45,7 +47,7 @@ class SaleRow(Row):
 class Sales(Projection[SaleRow]):
     """Every order that is paid, or may still be."""
 
-    name, version, row = "sales", 2, SaleRow
+    name, version, row = "sales", 3, SaleRow
 
     @on(OrderCreated)
     def created(self, rows: Rows[SaleRow], event: OrderCreated, env: Envelope) -> None:
@@ -68,13 +70,25 @@ class Sales(Projection[SaleRow]):
     def refunded(self, rows: Rows[SaleRow], event: OrderRefunded, env: Envelope) -> None:
         """Each of the ledger's accounts gives what it gives there; of that, each line pro rata to what it has left."""
         lines = rows[env.stream_id].lines
-        left = _left(lines)
-        back = refunded_shares({account: sum(parts.values()) for account, parts in left.items()}, [event.amount_cents])
-        for account, parts in left.items():
-            for part, cents in refunded_shares(parts, [back[account]]).items():
-                number, _, fee = part.partition(" ")
-                lines[int(number)].refunded_cents += cents
-                lines[int(number)].fee_cents -= cents if fee else 0
+        _give(lines, _left(lines), event.amount_cents, 1)
+
+    @on(OrderRefundReversed)
+    def refund_reversed(self, rows: Rows[SaleRow], event: OrderRefundReversed, env: Envelope) -> None:
+        """Each account gets back what it gets back there; of that, each line pro rata to what it gave."""
+        lines = rows[env.stream_id].lines
+        _give(lines, _given(lines), event.amount_cents, -1)
+
+
+def _give(lines: Sequence[SoldLine], parts_of: dict[str, dict[str, int]], amount_cents: int, sign: int) -> None:
+    """Take an amount out of the accounts' parts, for a refund, or give it to them (-1), for the reversal of one."""
+    moved = refunded_shares({account: sum(parts.values()) for account, parts in parts_of.items()}, [amount_cents])
+    for account, parts in parts_of.items():
+        for part, cents in refunded_shares(parts, [moved[account]]).items():
+            number, _, fee = part.partition(" ")
+            line = lines[int(number)]
+            line.refunded_cents += sign * cents
+            line.fee_cents -= sign * cents if fee else 0
+            line.fee_refunded_cents += sign * cents if fee else 0
 
 
 def _left(lines: Sequence[SoldLine]) -> dict[str, dict[str, int]]:
@@ -85,6 +99,16 @@ def _left(lines: Sequence[SoldLine]) -> dict[str, dict[str, int]]:
         left.setdefault(account, {})[f"{number}"] = line.gross_cents - line.refunded_cents - line.fee_cents
         left.setdefault(REVENUE, {})[f"{number} fee"] = line.fee_cents
     return left
+
+
+def _given(lines: Sequence[SoldLine]) -> dict[str, dict[str, int]]:
+    """As `_left`, what each account gave of the order."""
+    given: dict[str, dict[str, int]] = {}
+    for number, line in enumerate(lines):
+        account = REVENUE if line.seller_id == PLATFORM_ID else seller_account(line.seller_id)
+        given.setdefault(account, {})[f"{number}"] = line.refunded_cents - line.fee_refunded_cents
+        given.setdefault(REVENUE, {})[f"{number} fee"] = line.fee_refunded_cents
+    return given
 
 
 def _gross(line: OrderLine) -> int:

@@ -3,14 +3,22 @@
 from datetime import datetime
 from uuid import UUID
 
-from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed, TransactionProcessing
+from domain.transactions import (
+    TransactionCompleted,
+    TransactionCreated,
+    TransactionFailed,
+    TransactionProcessing,
+    TransactionReinstated,
+    TransactionReversed,
+)
 from eventstore.log import Envelope
 from projections.fields import recorded_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
 class TransactionRow(Row):
-    """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its failure."""
+    """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its failure,
+    `reversed_cents` what the provider took back of a completed deposit."""
 
     KEY = ("transaction_id",)
     INDEXES = ("user_id, created_position", "status, created_position", "created_position")
@@ -28,6 +36,7 @@ class TransactionRow(Row):
     step: str | None
     code: str | None
     refunded_cents: int
+    reversed_cents: int
     version: int
     created_at: datetime
     updated_at: datetime
@@ -37,7 +46,7 @@ class TransactionRow(Row):
 class Transactions(Projection[TransactionRow]):
     """Every transaction by its id."""
 
-    name, version, row = "transactions", 1, TransactionRow
+    name, version, row = "transactions", 2, TransactionRow
 
     @on(TransactionCreated)
     def created(self, rows: Rows[TransactionRow], event: TransactionCreated, env: Envelope) -> None:
@@ -57,6 +66,7 @@ class Transactions(Projection[TransactionRow]):
                 step=None,
                 code=None,
                 refunded_cents=0,
+                reversed_cents=0,
                 version=env.version,
                 created_at=at,
                 updated_at=at,
@@ -78,8 +88,17 @@ class Transactions(Projection[TransactionRow]):
         transaction.step, transaction.code = event.step, text(event.code)
         transaction.refunded_cents = event.refunded_cents
 
+    @on(TransactionReversed)
+    def reversed(self, rows: Rows[TransactionRow], event: TransactionReversed, env: Envelope) -> None:
+        _moved(rows, env).reversed_cents += event.amount_cents
 
-def _moved(rows: Rows[TransactionRow], env: Envelope, status: str) -> TransactionRow:
+    @on(TransactionReinstated)
+    def reinstated(self, rows: Rows[TransactionRow], event: TransactionReinstated, env: Envelope) -> None:
+        _moved(rows, env).reversed_cents -= event.amount_cents
+
+
+def _moved(rows: Rows[TransactionRow], env: Envelope, status: str | None = None) -> TransactionRow:
     transaction = rows[env.stream_id]
-    transaction.status, transaction.version, transaction.updated_at = status, env.version, recorded_at(env)
+    transaction.status = status or transaction.status
+    transaction.version, transaction.updated_at = env.version, recorded_at(env)
     return transaction

@@ -4,32 +4,44 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from domain.wallets import FundsAdded, FundsDeducted, WalletCreated, WalletDeactivated, WalletReactivated
+from domain.wallets import (
+    DebtRecorded,
+    DebtSettled,
+    FundsAdded,
+    FundsDeducted,
+    WalletCreated,
+    WalletDeactivated,
+    WalletReactivated,
+    status_of,
+)
 from eventstore.log import Envelope
 from projections.fields import recorded_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
 
 
 class WalletRow(Row):
-    """A person's money in one currency. `status` is ACTIVE or INACTIVE; `version` is the stream's."""
+    """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while `owed_cents` are owed; `version`
+    is the stream's."""
 
     KEY = ("wallet_id",)
-    INDEXES = ("user_id, currency",)
+    INDEXES = ("user_id, currency", "status, created_position", "created_position")
 
     wallet_id: UUID
     user_id: UUID
     currency: str
     balance_cents: int
+    owed_cents: int
     status: str
     version: int
     created_at: datetime
     updated_at: datetime
+    created_position: int
 
 
 class Wallets(Projection[WalletRow]):
     """Every wallet by its id."""
 
-    name, version, row = "wallets", 1, WalletRow
+    name, version, row = "wallets", 2, WalletRow
 
     @on(WalletCreated)
     def created(self, rows: Rows[WalletRow], event: WalletCreated, env: Envelope) -> None:
@@ -40,10 +52,12 @@ class Wallets(Projection[WalletRow]):
                 user_id=event.user_id,
                 currency=text(event.currency),
                 balance_cents=0,
+                owed_cents=0,
                 status="ACTIVE",
                 version=env.version,
                 created_at=at,
                 updated_at=at,
+                created_position=env.position,
             )
         )
 
@@ -53,18 +67,38 @@ class Wallets(Projection[WalletRow]):
 
     @on(WalletReactivated)
     def reactivated(self, rows: Rows[WalletRow], _: WalletReactivated, env: Envelope) -> None:
-        _changed(rows, env).status = "ACTIVE"
+        wallet = _changed(rows, env)
+        wallet.status = status_of(active=True, owed_cents=wallet.owed_cents)
 
     @on(FundsAdded)
     @on(FundsDeducted)
     def moved(self, rows: Rows[WalletRow], event: FundsAdded | FundsDeducted, env: Envelope) -> None:
         _changed(rows, env).balance_cents = event.balance_cents
 
+    @on(DebtRecorded)
+    def owed(self, rows: Rows[WalletRow], event: DebtRecorded, env: Envelope) -> None:
+        _owes(_changed(rows, env), event.owed_cents)
+
+    @on(DebtSettled)
+    def settled(self, rows: Rows[WalletRow], event: DebtSettled, env: Envelope) -> None:
+        wallet = _changed(rows, env)
+        wallet.balance_cents = event.balance_cents
+        _owes(wallet, event.owed_cents)
+
+
+def _owes(wallet: WalletRow, owed_cents: int) -> None:
+    wallet.owed_cents = owed_cents
+    wallet.status = status_of(active=wallet.status != "INACTIVE", owed_cents=owed_cents)
+
 
 def _changed(rows: Rows[WalletRow], env: Envelope) -> WalletRow:
     wallet = rows[env.stream_id]
     wallet.version, wallet.updated_at = env.version, recorded_at(env)
     return wallet
+
+
+DEBT_SETTLED = "debt settled"
+"""The reason of a movement by which what came in went to what was owed."""
 
 
 class WalletMovementRow(Row):
@@ -85,14 +119,14 @@ class WalletMovementRow(Row):
     at: datetime
 
 
-def _line_of(_: FundsAdded | FundsDeducted, env: Envelope) -> tuple[UUID, int]:
+def _line_of(_: FundsAdded | FundsDeducted | DebtSettled, env: Envelope) -> tuple[UUID, int]:
     return env.stream_id, env.position
 
 
 class WalletMovements(Projection[WalletMovementRow]):
     """Every movement of money in every wallet."""
 
-    name, version, row = "wallet_movements", 1, WalletMovementRow
+    name, version, row = "wallet_movements", 2, WalletMovementRow
 
     @on(FundsAdded, key=_line_of)
     def added(self, rows: Rows[WalletMovementRow], event: FundsAdded, env: Envelope) -> None:
@@ -101,6 +135,11 @@ class WalletMovements(Projection[WalletMovementRow]):
     @on(FundsDeducted, key=_line_of)
     def deducted(self, rows: Rows[WalletMovementRow], event: FundsDeducted, env: Envelope) -> None:
         rows.put(_line("debit", event, env))
+
+    @on(DebtSettled, key=_line_of)
+    def settled(self, rows: Rows[WalletMovementRow], event: DebtSettled, env: Envelope) -> None:
+        cause = FundsDeducted(event.amount_cents, event.currency, event.balance_cents, reason=DEBT_SETTLED)
+        rows.put(_line("debit", cause, env))
 
 
 def _line(direction: Literal["credit", "debit"], event: FundsAdded | FundsDeducted, env: Envelope) -> WalletMovementRow:

@@ -10,7 +10,8 @@ from queries.read_models import Answer, ReadModels
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its failure."""
+    """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its failure,
+    `reversed_cents` what the provider took back of a completed deposit."""
 
     transaction_id: UUID
     user_id: UUID
@@ -25,6 +26,7 @@ class Transaction(msgspec.Struct, frozen=True):
     step: str | None
     code: str | None
     refunded_cents: int
+    reversed_cents: int
     version: int
     created_at: datetime
     updated_at: datetime

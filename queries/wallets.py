@@ -13,12 +13,14 @@ from queries.read_models import Answer, ReadModels
 
 
 class Wallet(msgspec.Struct, frozen=True):
-    """A person's money in one currency. `status` is ACTIVE or INACTIVE; `version` is the stream's."""
+    """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while `owed_cents` are owed; `version`
+    is the stream's."""
 
     wallet_id: UUID
     user_id: UUID
     currency: str
     balance_cents: int
+    owed_cents: int
     status: str
     version: int
     created_at: datetime
@@ -41,6 +43,8 @@ class Movement(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = columns_of(Wallet, "w")
+_LISTING = Listing(Wallet, _COLUMNS, "{wallets} w")
+_NEWEST_WALLET = newest_first("w.created_position")
 _STATEMENT = Listing(Movement, columns_of(Movement, "m"), "{wallet_movements} m")
 _NEWEST = newest_first("m.position")
 
@@ -55,6 +59,22 @@ async def wallets_of(models: ReadModels, user_id: UUID) -> Answer[list[Wallet]]:
     """All of a person's wallets, by currency: there is one of each at most."""
     query = f"SELECT {_COLUMNS} FROM {{wallets}} w WHERE w.user_id = %(user)s ORDER BY w.currency"
     return await models.rows(Wallet, query, user=user_id)
+
+
+async def wallets(
+    models: ReadModels,
+    *,
+    user_id: UUID | None = None,
+    status: str | None = None,
+    currency: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Answer[Page[Wallet]]:
+    """Everybody's wallets, the newest first. Raises BadCursor."""
+    wanted: dict[str, object | None] = {"user_id": user_id, "status": status, "currency": currency}
+    values = {name: value for name, value in wanted.items() if value is not None}
+    conditions = [f"w.{name} = %({name})s" for name in values]
+    return await page(models, _LISTING, _NEWEST_WALLET, conditions, values, limit=limit, cursor=cursor)
 
 
 async def wallet_in(models: ReadModels, user_id: UUID, currency: str) -> Answer[Wallet | None]:

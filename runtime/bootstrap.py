@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -20,7 +19,7 @@ PASSWORD_FILE = "admin-password.txt"  # noqa: S105 - a file's name
 
 
 class FirstStart(msgspec.Struct, frozen=True):
-    """What to tell the person who started the shop: the first ADMIN's password, when it is one that we made."""
+    """What to tell the person who started the shop; no password where theirs is not ours to tell."""
 
     admin_password: str | None
 
@@ -60,8 +59,10 @@ async def _first_admin(core: Core) -> str | None:
     if not given and not kept.exists():
         kept.touch(mode=0o600)
         kept.write_text(password + "\n")
-    with suppress(Conflict):  # made at an earlier start
+    try:
         await core.accounts.register(
             SYSTEM, email=settings.admin_email, password=password, name="First admin", account_type="ADMIN"
         )
-    return None if given else password
+    except Conflict:  # made at an earlier start
+        return None if given else password
+    return password

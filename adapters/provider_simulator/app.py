@@ -26,10 +26,12 @@ from adapters.provider_simulator.intents import ApiError, PaymentIntent, TestMet
 from adapters.provider_simulator.processor import Processor
 from adapters.provider_simulator.store import Store
 from adapters.provider_simulator.webhooks import WebhookSender
+from domain.money import LARGEST_CENTS
 
-Amount = Annotated[int, Field(gt=0, le=99_999_999, strict=True)]
-"""Stripe's bounds, in the smallest unit of the currency."""
+Amount = Annotated[int, Field(gt=0, le=LARGEST_CENTS, strict=True)]
+"""In the smallest unit of the currency. Stripe itself takes eight digits, of some currencies up to twelve."""
 Text = Annotated[str, Field(max_length=500)]
+Metadata = Annotated[dict[Annotated[str, Field(max_length=40)], Text], Field(max_length=50)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
@@ -44,7 +46,7 @@ class CreateIntent(Body):
 
     amount: Amount
     currency: str = Field(pattern="^[A-Za-z]{3}$")
-    metadata: dict[Annotated[str, Field(max_length=40)], Text] = Field(default={}, max_length=50)
+    metadata: Metadata = {}
     payment_method: Text | None = None
 
 
@@ -59,6 +61,7 @@ class CreateRefund(Body):
 
     payment_intent: Text
     amount: Amount | None = None
+    metadata: Metadata = {}
 
 
 async def _processor(request: Request) -> Processor:
@@ -126,8 +129,22 @@ async def cancel_intent(request: Request, provider: Provider, ref: str, key: Ide
 async def create_refund(
     request: Request, provider: Provider, body: CreateRefund, key: IdempotencyKey = None
 ) -> Response:
-    """Give money back."""
-    return await _answer_once(request, provider, key, body, lambda: provider.refund(body.payment_intent, body.amount))
+    """Give money back; by some cards that takes a while, and may fail."""
+    return await _answer_once(
+        request, provider, key, body, lambda: provider.refund(body.payment_intent, body.amount, body.metadata)
+    )
+
+
+@router.get("/v1/refunds/{ref}")
+async def get_refund(provider: Provider, ref: str) -> Response:
+    """One refund as it stands."""
+    return _json(provider.get_refund(ref))
+
+
+@router.post("/v1/test_helpers/refunds/{ref}/expire")
+async def expire_refund(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
+    """Let a pending refund fail now, as Stripe's helper of this name does for those that wait for the payer."""
+    return await _answer_once(request, provider, key, None, lambda: provider.expire_refund(ref))
 
 
 @router.get("/pay/{payment_id}")
@@ -213,9 +230,9 @@ def create_app(
 
     `store_path` is its SQLite file, which no other process may have open; `public_url` is where payers reach it (its
     pages); `api_key` is what callers of the API must have, if any. `slow_seconds` is how long `pm_card_slow` stays
-    processing, `hang_seconds` how long the answer to `pm_card_timeout` is held back (longer than any client waits). A
-    webhook is tried again `webhook_retry_seconds` after its first failure, then after twice as long each time, up to an
-    hour, until `webhook_give_up_seconds` have passed.
+    processing and a slow refund pending, `hang_seconds` how long the answer to `pm_card_timeout` is held back (longer
+    than any client waits). A webhook is tried again `webhook_retry_seconds` after its first failure, then after twice
+    as long each time, up to an hour, until `webhook_give_up_seconds` have passed.
     """
 
     @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 Status = Literal["requires_payment_method", "requires_action", "processing", "succeeded", "canceled"]
+RefundStatus = Literal["pending", "succeeded", "failed"]
 
 
 class TestMethod(StrEnum):
@@ -24,6 +25,10 @@ class TestMethod(StrEnum):
     PROCESSOR_DOWN = "pm_card_processorDown"
     SLOW = "pm_card_slow"
     """Processing at first, captured some time later."""
+    PENDING_REFUND = "pm_card_pendingRefund"
+    """Captured; a refund is pending at first, and succeeds some time later."""
+    REFUND_FAIL = "pm_card_refundFail"
+    """Captured; a refund is pending at first, and fails some time later. (Stripe's says "succeeded" at first.)"""
 
 
 class ApiError(Exception):
@@ -72,20 +77,23 @@ class PaymentIntent(Struct, frozen=True):
     object: str = "payment_intent"
     status: Status = "requires_payment_method"
     amount_refunded: int = 0
+    payment_method: str | None = None
     last_payment_error: PaymentError | None = None
     next_action: NextAction | None = None
 
 
 class Refund(Struct, frozen=True):
-    """Money that went back to the payer."""
+    """Money that went back to the payer, is on its way, or could not be sent."""
 
     id: str
     amount: int
     currency: str | None
     payment_intent: str
     created: int
+    metadata: dict[str, str] = {}
     object: str = "refund"
-    status: str = "succeeded"
+    status: RefundStatus = "succeeded"
+    failure_reason: str | None = None
 
 
 class IntentList(Struct, frozen=True):
@@ -98,8 +106,9 @@ class IntentList(Struct, frozen=True):
 def confirm(intent: PaymentIntent, method: str, authentication_url: str) -> PaymentIntent:
     """Try a payment method. After a decline the intent awaits another one."""
     _require(intent, "requires_payment_method", "confirmed")
+    intent = replace(intent, payment_method=method)
     match method:
-        case TestMethod.VISA | TestMethod.TIMEOUT:
+        case TestMethod.VISA | TestMethod.TIMEOUT | TestMethod.PENDING_REFUND | TestMethod.REFUND_FAIL:
             return _succeed(intent)
         case TestMethod.DECLINED:
             return _fail(intent, PaymentError("card_declined", "The card was declined.", "generic_decline"))
@@ -144,6 +153,19 @@ def refund(intent: PaymentIntent, amount: int | None) -> PaymentIntent:
     if amount is not None and amount > left:
         raise ApiError(400, "amount_too_large", f"Only {left} of {intent.id} can still be refunded.")
     return replace(intent, amount_refunded=intent.amount_refunded + (left if amount is None else amount))
+
+
+def first_status(intent: PaymentIntent) -> RefundStatus:
+    """How a refund of this intent begins: by the card that it was paid with."""
+    return "pending" if intent.payment_method in {TestMethod.PENDING_REFUND, TestMethod.REFUND_FAIL} else "succeeded"
+
+
+def end_refund(intent: PaymentIntent, refund: Refund, *, fails: bool) -> tuple[PaymentIntent, Refund]:
+    """A pending refund comes to its end: what fails is not given back after all."""
+    if not fails:
+        return intent, replace(refund, status="succeeded")
+    kept = replace(intent, amount_refunded=intent.amount_refunded - refund.amount)
+    return kept, replace(refund, status="failed", failure_reason="expired_or_canceled_card")
 
 
 def _succeed(intent: PaymentIntent) -> PaymentIntent:

@@ -3,6 +3,7 @@
 from html import escape
 
 from adapters.provider_simulator.intents import PaymentIntent, TestMethod
+from domain.money import format_amount
 
 CARDS = {
     TestMethod.VISA: "A card that pays",
@@ -93,4 +94,4 @@ def _page(title: str, content: str) -> str:
 
 
 def _amount(intent: PaymentIntent) -> str:
-    return f"{escape(intent.currency.upper())} {intent.amount // 100:,}.{intent.amount % 100:02}"
+    return escape(format_amount(intent.amount, intent.currency.upper()))

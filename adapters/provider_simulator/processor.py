@@ -8,7 +8,7 @@ from msgspec import Struct, json
 
 from adapters.provider_simulator import intents
 from adapters.provider_simulator.background import Alarm
-from adapters.provider_simulator.intents import ApiError, IntentList, PaymentIntent, Refund
+from adapters.provider_simulator.intents import ApiError, IntentList, PaymentIntent, Refund, TestMethod
 from adapters.provider_simulator.store import Answer, Store
 
 _EVENT_OF_STATUS: dict[intents.Status, str] = {
@@ -20,9 +20,9 @@ _EVENT_OF_STATUS: dict[intents.Status, str] = {
 
 
 class EventData(Struct, frozen=True):
-    """The intent as it was right after the event."""
+    """The intent or the refund as it was right after the event."""
 
-    object: PaymentIntent
+    object: PaymentIntent | Refund
 
 
 class Event(Struct, frozen=True):
@@ -92,29 +92,70 @@ class Processor:
         with self._store.transaction():
             return self._changed(intents.authenticate(self.get(ref), approved=approved))
 
-    def refund(self, ref: str, amount: int | None) -> Refund:
-        """Give money back: of what was captured here no more than that, of anything else as much as is asked for.
+    def refund(self, ref: str, amount: int | None, metadata: dict[str, str]) -> Refund:
+        """Give money back: of what was captured here no more than that, of anything else as much as is asked for. By
+        some cards it is on its way for a while, and may fail.
 
         Whoever holds the webhook's secret may tell the shop by hand of a capture that there was not (tests and
-        demonstrations do), and that money must be able to go back, too. Nothing is kept of it, and no webhook tells it.
+        demonstrations do), and that money must be able to go back, too. No webhook tells of it.
         """
-        before = self._store.intent(ref)
+        before, now = self._store.intent(ref), time.time()
         if before is None or before.status != "succeeded":
             if amount is None:
                 raise ApiError(400, "parameter_missing", f"{ref} was not captured here: say how much to give back.")
-            return Refund(_new_id("re"), amount, before.currency if before else None, ref, int(time.time()))
+            currency = before.currency if before else None
+            given = Refund(_new_id("re"), amount, currency, ref, int(now), metadata)
+            self._store.save_refund(given)
+            return given
         after = intents.refund(before, amount)
+        given = Refund(
+            _new_id("re"),
+            after.amount_refunded - before.amount_refunded,
+            after.currency,
+            after.id,
+            int(now),
+            metadata,
+            status=intents.first_status(after),
+        )
         self._store.save(after)
+        self._store.save_refund(given, now + self._slow_seconds if given.status == "pending" else None)
+        self.settlement_planned.ring()
+        self._tell("refund.created", given)
         self._tell("charge.refunded", after)
-        given = after.amount_refunded - before.amount_refunded
-        return Refund(_new_id("re"), given, after.currency, after.id, int(time.time()))
+        return given
+
+    def get_refund(self, ref: str) -> Refund:
+        refund = self._store.refund(ref)
+        if refund is None:
+            raise ApiError(404, "resource_missing", f"There is no refund {ref!r}.")
+        return refund
 
     async def settle_due(self) -> None:
-        """Settle the slow payments whose time has come, then wait for the next (a background step)."""
+        """Settle the slow payments and refunds whose time has come, then wait for the next (a background step)."""
+        now = time.time()
         with self._store.transaction():
-            for intent in self._store.intents_to_settle(time.time()):
+            for intent in self._store.intents_to_settle(now):
                 self._changed(intents.settle(intent))
+            for pending in self._store.refunds_to_end(now):
+                intent = self.get(pending.payment_intent)
+                self._end(intent, pending, fails=intent.payment_method == TestMethod.REFUND_FAIL)
         await self.settlement_planned.wait(self._store.next_settlement_at())
+
+    def expire_refund(self, ref: str) -> Refund:
+        """A pending refund fails now, whatever the card."""
+        refund = self.get_refund(ref)
+        if refund.status != "pending":
+            raise ApiError(400, "refund_not_pending", f"{ref} is {refund.status}.")
+        return self._end(self.get(refund.payment_intent), refund, fails=True)
+
+    def _end(self, intent: PaymentIntent, pending: Refund, *, fails: bool) -> Refund:
+        after, ended = intents.end_refund(intent, pending, fails=fails)
+        self._store.save(after)
+        self._store.save_refund(ended)
+        if fails:
+            self._tell("refund.failed", ended)
+        self._tell("refund.updated", ended)
+        return ended
 
     def _confirm(self, intent: PaymentIntent, method: str) -> PaymentIntent:
         return self._changed(intents.confirm(intent, method, f"{self._public_url}/3ds/{intent.id}"))
@@ -128,9 +169,9 @@ class Processor:
             self._tell(_EVENT_OF_STATUS[intent.status], intent)
         return intent
 
-    def _tell(self, event_type: str, intent: PaymentIntent) -> None:
+    def _tell(self, event_type: str, about: PaymentIntent | Refund) -> None:
         now = time.time()
-        event = Event(_new_id("evt"), event_type, int(now), EventData(intent))
+        event = Event(_new_id("evt"), event_type, int(now), EventData(about))
         self._store.add_webhook(event.id, json.encode(event), now)
         self.webhook_queued.ring()
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from msgspec import Struct, json
 
-from adapters.provider_simulator.intents import PaymentIntent
+from adapters.provider_simulator.intents import PaymentIntent, Refund
 
 _decode_intent = json.Decoder(PaymentIntent).decode
+_decode_refund = json.Decoder(Refund).decode
 
 
 class Answer(Struct, frozen=True):
@@ -35,7 +36,7 @@ class Webhook(Struct, frozen=True):
 
 
 class Store:
-    """Intents, answers given under idempotency keys, and webhooks still to deliver. Times are unix seconds."""
+    """Intents, refunds, answers given under idempotency keys, and webhooks still to deliver. Times are unix seconds."""
 
     def __init__(self, path: Path, lock_timeout_seconds: float = 5.0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,28 @@ class Store:
         return [_decode_intent(document) for (document,) in self._db.execute(query, (now,))]
 
     def next_settlement_at(self) -> float | None:
-        return self._time("select min(settles_at) from intents where settles_at is not null")
+        return self._time(
+            "select min(due_at) from (select settles_at as due_at from intents where settles_at is not null"
+            " union all select ends_at from refunds where ends_at is not null)"
+        )
+
+    # -- refunds -------------------------------------------------------------------------------------------------------
+
+    def save_refund(self, refund: Refund, ends_at: float | None = None) -> None:
+        """Keep the refund as it is now, to come to its end at that time if one is given."""
+        self._db.execute(
+            "insert into refunds (id, document, ends_at) values (?, ?, ?)"
+            " on conflict (id) do update set document = excluded.document, ends_at = excluded.ends_at",
+            (refund.id, json.encode(refund), ends_at),
+        )
+
+    def refund(self, ref: str) -> Refund | None:
+        rows = self._db.execute("select document from refunds where id = ?", (ref,)).fetchall()
+        return _decode_refund(rows[0][0]) if rows else None
+
+    def refunds_to_end(self, now: float) -> list[Refund]:
+        query = "select document from refunds where ends_at <= ? order by ends_at limit 1000"
+        return [_decode_refund(document) for (document,) in self._db.execute(query, (now,))]
 
     # -- answers -------------------------------------------------------------------------------------------------------
 

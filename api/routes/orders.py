@@ -76,7 +76,8 @@ class LineView(Answer):
 
 class OrderView(Answer):
     """An order with its lines, its payment, its shipments (one per seller who has something to send), its sellers'
-    fiscal receipts (`receipt` is the first that is issued), and a timeline of what happened to all of them."""
+    fiscal receipts (`receipt` is the first that is issued), and a timeline of what happened to all of them.
+    `refunded_cents` has gone back; `refund_status` is PENDING while a refund is under way, else how the last ended."""
 
     id: UUID = Field(validation_alias=AliasPath("order_id"))
     order_id: UUID
@@ -85,6 +86,7 @@ class OrderView(Answer):
     currency: str
     total_cents: int
     refunded_cents: int
+    refund_status: str | None = None
     status: str
     provisional: bool
     cancel_reason: str | None
@@ -119,7 +121,8 @@ async def place_order(
     idempotency: IdempotencyKey,
     prefer: Prefer,
 ) -> Response:
-    """Buy a digital game. 409 `already_owned`, `game_unavailable`; 402 `payment_failed` when that is known in time."""
+    """Buy a digital game. 409 `already_owned`, `order_pending` (with `order_id`), `game_unavailable`; 402
+    `payment_failed` when that is known in time."""
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: Done) -> Placed:
@@ -269,4 +272,15 @@ def _view(services: Services, order: Order, caller: Caller) -> OrderView:
     payment = None if order.payment is None else payment_view(services, order.payment, caller)
     issued = first_issued(order.receipts)
     receipt = None if issued is None else ReceiptView.model_validate(issued)
-    return view.model_copy(update={"payment": payment, "receipt": receipt})
+    status = refund_status_of_order(order)
+    return view.model_copy(update={"payment": payment, "receipt": receipt, "refund_status": status})
+
+
+def refund_status_of_order(order: Order) -> str | None:
+    """The payment's, but not before the order has followed it. A cancelled order does not: what went back never was
+    its."""
+    payment = order.payment
+    if payment is None:
+        return None
+    followed = order.status == "CANCELLED" or order.refunded_cents == payment.refunded_cents
+    return payment.refund_status if followed or payment.refund_status is None else "PENDING"

@@ -7,19 +7,19 @@ from fastapi import APIRouter, Header, Request
 from pydantic import AliasPath, Field, SerializerFunctionWrapHandler, model_serializer
 from starlette.responses import Response
 
-from api.answers import Prefer, Preference, answer, position_of
+from api.answers import Prefer, Preference, answer, page_answer, position_of
 from api.auth import EVERYBODY, Admin, SignedIn
-from api.fields import Amount, Answer, Body, CardToken, Reason, Time
+from api.fields import Amount, Answer, Body, CardToken, Page, Reason, Time
 from api.idempotency import IdempotencyKey
 from api.problems import Problem, problem_response
-from api.reading import Reads, found
+from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.signed_notices import signed_notice
 from commands.aggregates import ORDER, PAYMENT
 from commands.bus import Caller, Landed
 from commands.orders import OrderAndPayment
 from domain.errors import Forbidden, NotFound
-from domain.payment_facts import OPEN, MethodType
+from domain.payment_facts import OPEN, MethodType, RefundState, Status
 from domain.payments import Method
 from eventstore.log import Done
 from queries import payments as payments_query
@@ -32,14 +32,18 @@ router = APIRouter(prefix="/api/v1", tags=["payments"])
 
 
 class PaymentMethod(Body):
-    """What to pay with. `token` names the card at the provider; a card without one is attached later."""
+    """What to pay with. `token` names the card at the provider; a card without one is attached later. A wallet needs
+    none: it is the buyer's own, in the currency of the price."""
 
     type: MethodType
     token: CardToken | None = None
 
     def method(self) -> Method | None:
-        """The method, if there is one to pay with yet."""
-        return None if self.type == "card" and self.token is None else Method(self.type, self.token)
+        """The method, if there is one to pay with yet. Which wallet it is follows from whose it is, and no token that
+        the client sends."""
+        if self.type == "wallet":
+            return Method("wallet")
+        return None if self.token is None else Method("card", self.token)
 
 
 class PaymentAttempt(Body):
@@ -92,14 +96,29 @@ class HappenedView(Answer):
         return {name: value for name, value in write(self).items() if value is not None}
 
 
+class PaymentRefundView(Answer):
+    """Money on its way back (PENDING), gone (SUCCEEDED) or not gone (FAILED, and `code` why)."""
+
+    refund_id: UUID
+    amount_cents: int
+    status: str
+    reason: str
+    code: str | None
+    provider_ref: str | None
+    requested_at: Time
+
+
 class PaymentView(Answer):
-    """A payment. `code` and `detail` tell the last failure; `client_secret` is for the payer only."""
+    """A payment. `code` and `detail` tell the last failure; `client_secret` is for the payer only. `refund_status` is
+    PENDING while a refund is under way, else how the last one ended; `refunded_cents` has gone back."""
 
     id: UUID = Field(validation_alias=AliasPath("payment_id"))
     payment_id: UUID
     order_id: UUID | None
     amount_cents: int
     refunded_cents: int
+    refund_status: str | None
+    refunds: list[PaymentRefundView]
     currency: str
     status: str
     method: str | None
@@ -115,7 +134,8 @@ class PaymentView(Answer):
 
 
 class RefundView(Answer):
-    """A refund that was asked for; the payment's history tells when the money went back."""
+    """A refund that was asked for. `status` is PENDING until the provider says that the money went back (SUCCEEDED), or
+    that it could not be sent (FAILED); the payment shows it."""
 
     refund_id: UUID
     payment_id: UUID
@@ -175,7 +195,8 @@ async def pay(
     idempotency: IdempotencyKey,
     prefer: Prefer,
 ) -> Response:
-    """Pay an order by a method: the first one, or another after a failure. 409 `payment_started`; 402 when it fails."""
+    """Pay an order by a method: the first one, or another after a failure. 409 `payment_started`,
+    `order_paid`, `order_cancelled`, `order_expired`; 402 when it fails."""
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: Done) -> UUID:
@@ -264,6 +285,23 @@ async def refunded(services: Services, payment_id: UUID, landed: Landed[UUID]) -
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/payments", response_model=Page[PaymentView])
+async def list_payments(
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    caller: Admin,
+    status: Status | None = None,
+    refund_status: RefundState | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """Everybody's payments, the newest first (ADMIN); by `refund_status` those whose refund is under way, or failed."""
+    page = await payments_query.payments(reads, status=status, refund_status=refund_status, limit=limit, cursor=cursor)
+    items = [payment_view(services, payment, caller) for payment in page.value.items]
+    return page_answer(request, Page[PaymentView](items=items, next_cursor=page.value.next_cursor), page.position)
 
 
 @router.get("/payments/{payment_id}", response_model=PaymentView)

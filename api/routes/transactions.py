@@ -77,7 +77,8 @@ def _error(field: str, code: str, message: str) -> dict[str, Any]:
 
 class TransactionView(Answer):
     """A transaction. `status` is PENDING, PROCESSING, COMPLETED or FAILED: then `step` is where (charge, deduct or
-    credit), `code` why, and `refunded_cents` what had been taken and was given back."""
+    credit), `code` why, and `refunded_cents` what had been taken and was given back; `reversed_cents` is what the
+    provider took back of a deposit that was completed."""
 
     id: UUID = Field(validation_alias=AliasPath("transaction_id"))
     transaction_id: UUID
@@ -93,6 +94,7 @@ class TransactionView(Answer):
     step: str | None
     code: str | None
     refunded_cents: int
+    reversed_cents: int
 
 
 class StartedTransaction(TransactionView):
@@ -179,6 +181,7 @@ def _started(
         step=transaction.step,
         code=transaction.code,
         refunded_cents=transaction.refunded_cents,
+        reversed_cents=transaction.reversed_cents,
         redirect_url=redirect_url,
         client_secret=client_secret,
     )

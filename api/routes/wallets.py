@@ -18,7 +18,10 @@ from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
 from commands.bus import Landed
 from domain.errors import Forbidden, NotFound
+from domain.wallets import DEPOSIT_TAKEN_BACK
+from domain.wallets import Status as WalletStatus
 from eventstore.log import Done, Once
+from projections.wallets import DEBT_SETTLED
 from queries import wallets as wallets_query
 from queries.read_models import ReadModels
 from queries.wallets import Movement, Wallet
@@ -50,20 +53,22 @@ class Adjustment(Body):
     reason: Reason
 
 
-MovementType = Literal["deposit", "deposit_refund", "transfer", "payment", "refund", "adjustment"]
+MovementType = Literal["deposit", "deposit_refund", "transfer", "payment", "refund", "adjustment", "debt"]
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
 
 
 class WalletView(Answer):
-    """A wallet; `wallet_id` is its `id`, by the name that other resources refer to it. `status`: ACTIVE or INACTIVE."""
+    """A wallet; `wallet_id` is its `id`, by the name that other resources refer to it. `status`: ACTIVE,
+    INACTIVE, or FROZEN: nothing can be spent before what comes in has settled what is owed."""
 
     id: UUID = Field(validation_alias=AliasPath("wallet_id"))
     wallet_id: UUID
     user_id: UUID
     currency: str
     balance_cents: int
+    owed_cents: int
     status: str
     version: int
 
@@ -185,7 +190,8 @@ async def _wallet_now(services: Services, wallet_id: UUID, position: int, status
         user_id=wallet.user_id,
         currency=wallet.currency,
         balance_cents=wallet.balance_cents,
-        status="ACTIVE" if wallet.active else "INACTIVE",
+        owed_cents=wallet.owed_cents,
+        status=wallet.status,
         version=version,
     )
     headers = {"Location": f"/api/v1/wallets/{wallet_id}"} if status == 201 else None
@@ -193,6 +199,24 @@ async def _wallet_now(services: Services, wallet_id: UUID, position: int, status
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/wallets", response_model=Page[DatedWallet])
+async def list_wallets(
+    request: Request,
+    reads: Reads,
+    caller: Admin,  # noqa: ARG001 - who may ask
+    user_id: UUID | None = None,
+    status: WalletStatus | None = None,
+    currency: Annotated[Currency | None, Query()] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """Everybody's wallets, the newest first (ADMIN); by `status=FROZEN` those whose owners owe something."""
+    page = await wallets_query.wallets(
+        reads, user_id=user_id, status=status, currency=currency, limit=limit, cursor=cursor
+    )
+    return page_answer(request, Page[DatedWallet].model_validate(page.value), page.position)
 
 
 @router.get("/wallets/me", response_model=DatedWallet | Page[DatedWallet])
@@ -250,10 +274,12 @@ async def get_statement(
 def _shown(movement: Movement) -> MovementView:
     """A movement, with what it was: see the events' causes in `domain.wallets`."""
     kind: MovementType
-    if movement.payment_id is None:
+    if movement.reason == DEBT_SETTLED and movement.direction == "debit" and movement.transaction_id is None:
+        kind = "debt"
+    elif movement.payment_id is None:
         kind = "adjustment" if movement.transaction_id is None else "transfer"
     elif movement.direction == "debit":
-        kind = "deposit_refund" if movement.reason == "deposit refunded" else "payment"
+        kind = "deposit_refund" if movement.reason == DEPOSIT_TAKEN_BACK else "payment"
     else:
         kind = "refund" if movement.transaction_id is None else "deposit"
     return MovementView.model_validate({**msgspec.structs.asdict(movement), "type": kind})

@@ -221,7 +221,9 @@ async def _buy(
             placed[purchase] = order_id
             return False
         except Refused as refusal:
-            report.refused[refusal.code] += 1
+            # Of a game that the file has twice for a person: whether the order before is paid by now is chance.
+            code = "already_owned" if refusal.code == "order_pending" else refusal.code
+            report.refused[code] += 1
             return False
         placed[purchase] = landed.value.order_id
         return True

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from commands.ports import (
     InvalidSignature,
     PaymentProvider,
     ProviderNotice,
+    ProviderRefund,
     ProviderRefused,
     ProviderUnavailable,
 )
@@ -151,14 +152,48 @@ async def test_an_intent_is_canceled_once_and_for_all(provider: PaymentProvider)
     assert refused.value.code == "payment_intent_unexpected_state"
 
 
+OURS, REFUND = uuid4(), uuid4()
+
+
+def give_back(provider: PaymentProvider, ref: str, amount_cents: int) -> Awaitable[ProviderRefund]:
+    return provider.refund(
+        ref, amount_cents=amount_cents, payment_id=OURS, refund_id=REFUND, idempotency_key=f"{ref}-{amount_cents}"
+    )
+
+
 async def test_money_is_refunded_up_to_what_was_paid(provider: PaymentProvider):
     intent = await create(provider, "pm_card_visa")
-    refund = await provider.refund(intent.ref, amount_cents=5000, idempotency_key=f"{intent.ref}-r1")
+    refund = await give_back(provider, intent.ref, 5000)
     assert refund.ref.startswith("re_")
-    assert refund.amount_cents == 5000
+    assert (refund.amount_cents, refund.status) == (5000, "SUCCEEDED")
+    assert (refund.payment_id, refund.refund_id, refund.intent_ref) == (OURS, REFUND, intent.ref)
     with pytest.raises(ProviderRefused) as refused:
-        await provider.refund(intent.ref, amount_cents=991, idempotency_key=f"{intent.ref}-r2")
+        await give_back(provider, intent.ref, 991)
     assert refused.value.code == "amount_too_large"
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "code"),
+    [
+        ("pm_card_pendingRefund", "SUCCEEDED", ""),
+        ("pm_card_refundFail", "FAILED", "expired_or_canceled_card"),
+    ],
+)
+async def test_a_refund_may_be_pending_at_first_and_what_came_of_it_is_told_and_can_be_asked(
+    provider: PaymentProvider, receiver: Receiver, method: str, status: str, code: str
+):
+    intent = await create(provider, method)
+    begun = await give_back(provider, intent.ref, 5000)
+    assert begun.status == "PENDING"
+    webhook = (
+        await asyncio.to_thread(
+            receiver.wait_for, 1, lambda it: it.type == "refund.updated" and it.intent["id"] == begun.ref
+        )
+    )[0]
+    told = provider.parse_webhook(webhook.body, webhook.signature, datetime.now(UTC)).refund
+    assert told == await provider.get_refund(begun.ref)
+    assert told is not None
+    assert (told.status, told.code, told.refund_id) == (status, code, REFUND)
 
 
 async def test_a_slow_payment_is_processing_until_its_notice_comes(provider: PaymentProvider, receiver: Receiver):

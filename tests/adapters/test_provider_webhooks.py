@@ -91,12 +91,36 @@ def test_every_change_is_told(store: Path, receiver: Receiver):
 
         post(f"{provider}/v1/refunds", {"payment_intent": paid, "amount": 90})
         assert receiver.wait_for_one("charge.refunded").intent["amount_refunded"] == 90
+        assert receiver.wait_for_one("refund.created").intent["status"] == "succeeded"
 
         canceled = create(provider)["id"]
         post(f"{intents}/{canceled}/cancel")
         assert receiver.wait_for_one("payment_intent.canceled").intent["id"] == canceled
         until_all_delivered(provider)
-    assert len(receiver.received) == 5
+    assert len(receiver.received) == 6
+
+
+@pytest.mark.parametrize(
+    ("method", "told", "kept"),
+    [
+        ("pm_card_pendingRefund", ["charge.refunded", "refund.created", "refund.updated"], 90),
+        ("pm_card_refundFail", ["charge.refunded", "refund.created", "refund.failed", "refund.updated"], 0),
+    ],
+)
+def test_a_slow_refund_comes_to_its_end_over_a_restart(
+    store: Path, receiver: Receiver, method: str, told: list[str], kept: int
+):
+    with running_provider(store, receiver.url, slow_seconds=0.3) as provider:
+        paid = create(provider, method)["id"]
+        refund = post(f"{provider}/v1/refunds", {"payment_intent": paid, "amount": 90, "metadata": {"refund_id": "r"}})
+        assert (refund["status"], refund["metadata"]) == ("pending", {"refund_id": "r"})
+    with running_provider(store, receiver.url) as provider:
+        ended = receiver.wait_for_one("refund.updated").intent
+        assert ended == httpx.get(f"{provider}/v1/refunds/{refund['id']}", trust_env=False).json()
+        assert ended["status"] == ("succeeded" if kept else "failed")
+        assert get(provider, paid)["amount_refunded"] == kept
+        until_all_delivered(provider)
+    assert sorted({webhook.type for webhook in receiver.received} - {"payment_intent.succeeded"}) == told
 
 
 def test_a_decline_on_the_page_is_told(store: Path, receiver: Receiver):

@@ -4,7 +4,7 @@ own package.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from commands.ports import (
     ProviderRefund,
     ProviderRefused,
     ProviderUnavailable,
+    RefundStatus,
 )
 from deploy.services import STRIPE_TEST_KEY
 
@@ -57,7 +58,8 @@ async def test_stripe_understands_every_call(provider: PaymentProvider) -> None:
     assert (await provider.get(made.ref)).ref == made.ref
     assert (await provider.confirm(made.ref, method="pm_card_visa", idempotency_key="c")).ref == made.ref
     assert (await provider.cancel(made.ref, idempotency_key="x")).ref == made.ref
-    assert (await provider.refund(made.ref, amount_cents=1000, idempotency_key="r")).amount_cents == 1000
+    assert (await refund(provider, made.ref, 1000, "r")).amount_cents == 1000
+    assert (await provider.get_refund("re_1")).ref.startswith("re_")
     assert await provider.find(uuid4()) is None
 
 
@@ -218,15 +220,44 @@ async def test_a_refusal_tells_its_code(answer: bytes, code: str) -> None:
     assert refused.value.code == code
 
 
-async def test_a_refund_under_way_is_accepted_and_one_that_failed_at_once_is_refused() -> None:
-    refund = {"id": "re_1", "object": "refund", "amount": 30, "payment_intent": "pi_1"}
-    failed = {**refund, "status": "failed", "failure_reason": "expired_or_canceled_card"}
-    async with stripe_that_answers(ok({**refund, "status": "pending"}), ok(failed)) as (provider, requests):
-        assert await provider.refund("pi_1", amount_cents=30, idempotency_key="r-1") == ProviderRefund("re_1", 30)
-        with pytest.raises(ProviderRefused, match="expired_or_canceled_card"):
-            await provider.refund("pi_1", amount_cents=30, idempotency_key="r-2")
-    assert form(requests[0]) == {"payment_intent": ["pi_1"], "amount": ["30"]}
+REFUND = {"id": "re_1", "object": "refund", "amount": 30, "currency": "brl", "payment_intent": "pi_1"}
+OURS = UUID(int=7)
+
+
+def refund(provider: PaymentProvider, ref: str, amount_cents: int, key: str) -> Awaitable[ProviderRefund]:
+    return provider.refund(ref, amount_cents=amount_cents, payment_id=PAYMENT, refund_id=OURS, idempotency_key=key)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "code"),
+    [
+        ({"status": "succeeded"}, "SUCCEEDED", ""),
+        ({"status": "pending"}, "PENDING", ""),
+        ({"status": "requires_action"}, "PENDING", ""),
+        ({"status": "something_new"}, "PENDING", ""),
+        ({"status": None}, "PENDING", ""),
+        ({}, "PENDING", ""),
+        ({"status": "canceled"}, "FAILED", "refund_canceled"),
+        ({"status": "failed"}, "FAILED", "refund_failed"),
+        ({"status": "failed", "failure_reason": "lost_or_stolen_card"}, "FAILED", "lost_or_stolen_card"),
+    ],
+)
+async def test_a_refund_is_as_the_provider_says_and_only_succeeded_is_gone(
+    said: dict[str, Any], status: RefundStatus, code: str
+) -> None:
+    known = {**REFUND, **said, "metadata": {"payment_id": str(PAYMENT), "refund_id": str(OURS)}}
+    seen = ProviderRefund("re_1", 30, status, code, PAYMENT, OURS, "pi_1")
+    async with stripe_that_answers(ok(known), ok(known)) as (provider, requests):
+        assert await refund(provider, "pi_1", 30, "r-1") == seen
+        assert await provider.get_refund("re_1") == seen
+    assert form(requests[0]) == {
+        "payment_intent": ["pi_1"],
+        "amount": ["30"],
+        "metadata[payment_id]": [str(PAYMENT)],
+        "metadata[refund_id]": [str(OURS)],
+    }
     assert b"idempotency-key: r-1" in requests[0].lower()
+    assert requests[1].startswith(b"GET /v1/refunds/re_1 ")
 
 
 # -- notices, signed by the official package ---------------------------------------------------------------------------
@@ -277,6 +308,45 @@ def test_a_charge_that_was_refunded_names_its_intent_and_what_went_back_in_all()
     intent = parse(body, sign(body)).intent
     assert intent is not None
     assert (intent.ref, intent.payment_id, intent.refunded_cents) == ("pi_1", PAYMENT, 30)
+
+
+@pytest.mark.parametrize("type", ["refund.created", "refund.updated", "refund.failed", "charge.refund.updated"])
+@pytest.mark.parametrize("intent", ["pi_1", {"id": "pi_1"}, None])
+def test_a_notice_of_a_refund_tells_how_it_stands(type: str, intent: Any) -> None:
+    ids = {"payment_id": str(PAYMENT), "refund_id": str(OURS)}
+    body = notice_json(type, {**REFUND, "status": "pending", "payment_intent": intent, "metadata": ids})
+    notice = parse(body, sign(body))
+    assert notice.intent is None
+    status: RefundStatus = "FAILED" if type == "refund.failed" else "PENDING"
+    assert notice.refund is not None
+    assert (notice.refund.ref, notice.refund.amount_cents, notice.refund.status) == ("re_1", 30, status)
+    assert (notice.refund.payment_id, notice.refund.refund_id) == (PAYMENT, OURS)
+    assert notice.refund.intent_ref == ("pi_1" if intent else "")
+
+
+def test_a_refund_made_by_hand_names_its_intent_alone() -> None:
+    body = notice_json("refund.created", {**REFUND, "status": "succeeded", "metadata": {}})
+    assert parse(body, sign(body)).refund == ProviderRefund("re_1", 30, "SUCCEEDED", intent_ref="pi_1")
+
+
+@pytest.mark.parametrize(
+    ("type", "status", "code"),
+    [
+        ("charge.dispute.funds_withdrawn", "SUCCEEDED", ""),
+        ("charge.dispute.funds_reinstated", "FAILED", "dispute_won"),
+    ],
+)
+def test_a_dispute_takes_money_back_and_may_bring_it_again(type: str, status: RefundStatus, code: str) -> None:
+    dispute = {"id": "dp_1", "object": "dispute", "amount": 100, "payment_intent": "pi_1", "status": "needs_response"}
+    body = notice_json(type, dispute)
+    assert parse(body, sign(body)).refund == ProviderRefund("dp_1", 100, status, code, intent_ref="pi_1")
+
+
+@pytest.mark.parametrize("refund", [{}, {"id": "re_1"}, {"id": "", "amount": 1}, {"id": "re_1", "amount": -1}, None])
+def test_what_is_no_refund_is_no_notice(refund: Any) -> None:
+    body = notice_json("refund.updated", refund)
+    with pytest.raises(ValueError, match="not a notice"):
+        parse(body, sign(body))
 
 
 @pytest.mark.parametrize("type", ["charge.succeeded", "customer.created", "payment_intent.amount_capturable_updated"])

@@ -50,6 +50,10 @@ class When:
         """Exactly these events happen."""
         assert self._decide() == list(expected)
 
+    def decided(self) -> list[Event]:
+        """What happens."""
+        return self._decide()
+
     def then_nothing(self) -> None:
         """Nothing happens, and nobody is refused."""
         self.then()

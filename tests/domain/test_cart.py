@@ -199,7 +199,7 @@ def test_it_can_be_thrown_away_until_it_is_checked_out() -> None:
 
 
 def test_a_price_that_has_grown_beyond_all_bounds_is_refused_at_the_checkout() -> None:
-    dear = [ItemRepriced(item_id=an_id("chess"), unit_price_cents=9_999_999, expires_at=SOON)]
+    dear = [ItemRepriced(item_id=an_id("chess"), unit_price_cents=99_999_999, expires_at=SOON)]
     order = lambda cart: carts.check_out(cart, ORDER, PAYMENT, now=NOON)  # noqa: E731
 
     given(evolve, CREATED, CHESS, *dear).when(order).then_refused(Conflict, "amount_too_large")

@@ -153,3 +153,24 @@ def test_however_it_is_refunded_each_share_ends_at_zero_and_never_below(
             assert abs(amount - exact) < 1
             left[account] -= amount
     assert not any(left.values())
+
+
+def test_a_refund_that_was_reversed_gives_each_share_what_it_gave() -> None:
+    shares = ledger.shares_of([line(1000), line(1000, BOB)])
+    assert ledger.refunded_shares(shares, [500, -500]) == {ANNS: -225, BOBS: -225, REVENUE: -50}
+    assert ledger.refunded_shares(shares, [500, -500, 2000]) == shares
+
+
+@settings(max_examples=200, deadline=None)
+@for_all(st.data())
+def test_whatever_goes_back_and_comes_again_no_share_gives_more_than_it_has(data: st.DataObject) -> None:
+    shares = {ANNS: data.draw(st.integers(0, 999)), BOBS: data.draw(st.integers(0, 99)), REVENUE: 7}
+    left, moves, out = dict(shares), list[int](), 0
+    for _ in range(data.draw(st.integers(1, 6))):
+        move = data.draw(st.integers(-out, sum(left.values())))
+        moves.append(move)
+        moved = ledger.refunded_shares(shares, moves)
+        assert sum(moved.values()) == move
+        left = {account: amount - moved[account] for account, amount in left.items()}
+        out += move
+        assert all(0 <= amount <= shares[account] for account, amount in left.items())

@@ -1,7 +1,8 @@
 import pytest
 
+from domain.currencies import EXPONENT, MAX_CENTS
 from domain.errors import Invalid
-from domain.money import CURRENCIES, MAX_AMOUNT_CENTS, check_amount, check_currency, format_amount
+from domain.money import CURRENCIES, LARGEST_CENTS, check_amount, check_currency, format_amount
 
 
 @pytest.mark.parametrize(
@@ -35,17 +36,44 @@ def test_every_currency_is_written_in_three_capitals() -> None:
     assert all(len(code) == 3 and code.isalpha() and code.isupper() for code in CURRENCIES)
 
 
-@pytest.mark.parametrize("amount_cents", [0, 1, MAX_AMOUNT_CENTS])
-def test_an_amount_may_be_nothing_up_to_the_maximum(amount_cents: int) -> None:
-    check_amount(amount_cents)
+LARGEST = [
+    ("EUR", "1000000.00 EUR"),
+    ("USD", "1000000.00 USD"),
+    ("KWD", "1000000.000 KWD"),
+    ("JPY", "100000000 JPY"),
+    ("CLP", "1000000000 CLP"),
+    ("IDR", "10000000000.00 IDR"),
+    ("VND", "10000000000 VND"),
+    ("IQD", "1000000000.000 IQD"),
+    ("LBP", "100000000000.00 LBP"),
+]
 
 
-@pytest.mark.parametrize("amount_cents", [-1, MAX_AMOUNT_CENTS + 1])
-def test_an_amount_outside_is_refused(amount_cents: int) -> None:
+@pytest.mark.parametrize(("currency", "largest"), LARGEST)
+def test_the_largest_amount_is_a_million_of_a_euros_order_and_more_of_what_is_worth_less(
+    currency: str, largest: str
+) -> None:
+    most = MAX_CENTS[currency]
+    assert format_amount(most, currency) == largest
+    check_amount(most, currency)
     with pytest.raises(Invalid, match="invalid_amount"):
-        check_amount(amount_cents)
+        check_amount(most + 1, currency)
 
 
-def test_an_amount_that_must_be_something_is_not_nothing() -> None:
-    with pytest.raises(Invalid, match="invalid_amount"):
-        check_amount(0, at_least=1)
+def test_every_currency_has_a_largest_amount_of_which_many_fit_into_64_bits() -> None:
+    assert CURRENCIES == EXPONENT.keys() == MAX_CENTS.keys()
+    assert all(most >= 10 ** (6 + EXPONENT[code]) for code, most in MAX_CENTS.items())
+    assert LARGEST_CENTS * 900_000 < 2**63
+
+
+@pytest.mark.parametrize("currency", sorted(CURRENCIES))
+def test_an_amount_may_be_nothing_but_not_less(currency: str) -> None:
+    check_amount(0, currency)
+    for amount_cents, at_least in [(-1, 0), (0, 1)]:
+        with pytest.raises(Invalid, match="invalid_amount"):
+            check_amount(amount_cents, currency, at_least=at_least)
+
+
+def test_an_amount_in_no_currency_is_refused_as_such() -> None:
+    with pytest.raises(Invalid, match="invalid_currency"):
+        check_amount(1, "XXX")

@@ -31,6 +31,9 @@ EVERY_PARAMETER = {
     "available": "3",
     "seller_id": "seller 10",
     "shipments": "shipment 9",
+    "payment_id": "payment 12",
+    "refund_id": "refund 11",
+    "owed": "4.00 USD",
 }
 
 
@@ -112,6 +115,9 @@ def test_a_token_is_told_and_a_link_takes_its_place(template: str) -> None:
         ("low_stock", ["Chess", "CH-1", "3"]),
         ("payment_failed", ["Chess", "order 7", "card declined"]),
         ("refund", ["5.00 USD", "order 7"]),
+        ("refund_reversed", ["5.00 USD", "order 7", "card declined"]),
+        ("refund_failed", ["5.00 USD", "order 7", "card declined", "payment 12", "refund 11"]),
+        ("deposit_reversed", ["5.00 USD", "4.00 USD", "transaction 8"]),
         ("deposit_completed", ["5.00 USD", "transaction 8"]),
         ("deposit_failed", ["5.00 USD", "transaction 8", "card declined"]),
         ("transfer_sent", ["5.00 USD", "transaction 8"]),
@@ -127,6 +133,16 @@ def test_a_text_says_what_it_is_about(template: str, facts: list[str]) -> None:
 def test_a_refund_says_where_it_went_and_needs_no_order() -> None:
     assert "to you." in render("refund", {"amount": "5.00 USD"})[1]
     assert "to your wallet, for your order 7." in render("refund", {"amount": "1", "to": "wallet", "order_id": "7"})[1]
+
+
+def test_the_end_of_what_cost_nothing_speaks_of_no_money() -> None:
+    text = render("refund", {"amount": "", "order_id": "7"})[1]
+    assert "cost nothing" in text
+    assert "returned" not in text
+
+
+def test_a_deposit_taken_back_that_was_still_there_is_not_owed() -> None:
+    assert "owed" not in render("deposit_reversed", {"amount": "5.00 USD", "transaction_id": "8"})[1]
 
 
 def test_a_transfer_that_took_nothing_says_so() -> None:

@@ -17,7 +17,7 @@ from domain.payments import (
     PaymentRequested,
 )
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed, TransactionProcessing
-from domain.wallets import FundsAdded, FundsDeducted, WalletCreated
+from domain.wallets import DebtRecorded, FundsAdded, FundsDeducted, WalletCreated
 from tests.domain.spec import NOON, an_id, fold
 
 ORDER, PAYMENT, SHIPMENT, REFUND = map(an_id, ("order", "payment", "shipment", "refund"))
@@ -103,6 +103,9 @@ def test_money_in_a_wallet_is_one() -> None:
     wallet = fold(wallets.evolve, WalletCreated(user_id=ANN, currency="USD"), filled)
     (found,) = obligations.of_wallet(WALLET, wallet)
     assert (found.kind, found.id, found.amount_cents, found.currency) == ("wallet", WALLET, 300, "USD")
+    owed = DebtRecorded(amount_cents=80, currency="USD", owed_cents=80, transaction_id=MOVE, payment_id=PAYMENT)
+    (debt,) = obligations.of_wallet(WALLET, fold(wallets.evolve, WalletCreated(user_id=ANN, currency="USD"), owed))
+    assert (debt.status, debt.amount_cents) == ("FROZEN", 80)
     emptied = wallets.evolve(wallet, FundsDeducted(amount_cents=300, currency="USD", balance_cents=0))
     assert emptied is not None
     assert not obligations.of_wallet(WALLET, emptied)

@@ -16,6 +16,7 @@ from domain.orders import (
     OrderCreated,
     OrderLine,
     OrderRefunded,
+    OrderRefundReversed,
     OrderStatusChanged,
     evolve,
 )
@@ -253,3 +254,49 @@ def test_an_order_is_digital_when_nothing_of_it_is_shipped() -> None:
 
     assert order(CHESS).is_digital
     assert not order(CHESS, BOARD).is_digital
+
+
+def test_money_that_came_in_again_is_owed_and_goes_back_once_more() -> None:
+    paid = (DIGITAL, CONFIRMED, COMPLETED, refunded(1999, full=True))
+    reversed_ = OrderRefundReversed(payment_id=PAYMENT, amount_cents=1999, currency="BRL")
+    given(evolve, *paid).when(lambda o: orders.reverse_refund(o, 1999)).then(reversed_)
+    order = fold(evolve, *paid, reversed_)
+    assert (order.status, order.refunded_cents) == ("REFUNDED", 0)
+    given(evolve, *paid, reversed_).when(lambda o: orders.record_refund(o, 1999)).then(refunded(1999, full=True))
+    given(evolve, DIGITAL, CANCELLED).when(lambda o: orders.reverse_refund(o, 1999)).then_nothing()
+    given(evolve, *paid).when(lambda o: orders.reverse_refund(o, 2000)).then_nothing()
+
+
+def test_a_line_or_a_total_beyond_the_largest_amount_of_the_currency_is_refused() -> None:
+    def of(quantity: int, price: int) -> OrderLine:
+        return msgspec.structs.replace(BOARD, quantity=quantity, unit_price_cents=price)
+
+    orders.check_lines([of(10, 10_000_000)], "USD")
+    for quantity, price in [(11, 10_000_000), (1, 100_000_001), (1_000_000, 100_000_000)]:
+        with pytest.raises(Invalid, match="invalid_amount"):
+            orders.check_lines([of(quantity, price)], "USD")
+
+
+@pytest.mark.parametrize(
+    ("history", "paid", "now", "code"),
+    [
+        ((DIGITAL, CANCELLED), False, NOON, "order_cancelled"),
+        ((DIGITAL, CANCELLED), True, NOON, "order_cancelled"),
+        ((DIGITAL, EXPIRED), False, NOON, "order_expired"),
+        ((DIGITAL,), False, DEADLINE, "order_expired"),
+        ((DIGITAL,), True, NOON, "order_paid"),
+        ((DIGITAL,), True, DEADLINE, "order_paid"),
+        ((DIGITAL, CONFIRMED, COMPLETED), True, NOON, "order_paid"),
+        ((DIGITAL, CONFIRMED, COMPLETED, refunded(1999, full=True)), True, NOON, "order_paid"),
+    ],
+)
+def test_what_is_over_or_paid_takes_no_payment(
+    history: tuple[Event, ...], paid: bool, now: datetime, code: str
+) -> None:
+    order = fold(evolve, *history)
+    with pytest.raises(Conflict, match=code):
+        orders.must_be_payable(order, paid=paid, now=now)
+
+
+def test_an_unpaid_order_in_time_takes_a_payment() -> None:
+    orders.must_be_payable(fold(evolve, DIGITAL), paid=False, now=NOON)

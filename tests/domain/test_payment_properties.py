@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spec import NOON, an_id, fold
 
-from domain import payments
+from domain import payments, refunds
 from domain.errors import Refused
 from domain.events import Event
 from domain.payments import (
@@ -58,12 +58,12 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.just(lambda p: payments.fail(p, "declined", "")),
     st.just(lambda p: payments.cancel_intent(p, "expired")),
     st.builds(
-        lambda id, cents: lambda p: payments.request_refund(p, id, cents, "why"),
+        lambda id, cents: lambda p: refunds.request_refund(p, id, cents, "why"),
         refund_ids,
         st.integers(-1, AMOUNT + 1),
     ),
-    st.builds(lambda id: lambda p: payments.complete_refund(p, id), refund_ids),
-    st.builds(lambda id: lambda p: payments.fail_refund(p, id, "closed"), refund_ids),
+    st.builds(lambda id: lambda p: refunds.complete_refund(p, id), refund_ids),
+    st.builds(lambda id: lambda p: refunds.fail_refund(p, id, "closed"), refund_ids),
     st.builds(
         notice_step,
         st.sampled_from([f"evt_{n}" for n in range(6)]),
@@ -157,9 +157,9 @@ def test_a_history_told_in_any_order_and_with_any_repeats_ends_the_same(told: li
 @settings(max_examples=150, deadline=None)
 @given(st.permutations(range(4)))
 def test_our_own_refund_and_one_by_hand_are_told_apart_in_any_order_of_what_tells_of_them(order: list[int]) -> None:
-    paid = [notice_step("evt_1", "payment_intent.succeeded"), lambda p: payments.request_refund(p, REFUND, 40, "why")]
+    paid = [notice_step("evt_1", "payment_intent.succeeded"), lambda p: refunds.request_refund(p, REFUND, 40, "why")]
     rest: list[Step] = [
-        lambda p: payments.complete_refund(p, REFUND),
+        lambda p: refunds.complete_refund(p, REFUND),
         notice_step("evt_2", "charge.refunded", refunded_cents=40),
         notice_step("evt_3", "charge.refunded", refunded_cents=60),
         notice_step("evt_4", "payment_intent.canceled"),

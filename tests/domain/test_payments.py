@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from spec import NOON, an_id, fold, given, when
 
-from domain import payments
+from domain import payments, refunds
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event
 from domain.ids import derived
@@ -22,6 +22,7 @@ from domain.payments import (
     PaymentIntentCreated,
     PaymentMethodAttached,
     PaymentNoticeReceived,
+    PaymentProcessing,
     PaymentRefunded,
     PaymentRefundFailed,
     PaymentRefundRequested,
@@ -33,7 +34,9 @@ from domain.payments import (
 ORDER, BUYER, R1, R2 = an_id("order"), an_id("buyer"), an_id("refund 1"), an_id("refund 2")
 DEADLINE = NOON + timedelta(minutes=30)
 VISA, OTHER = Method(type="card", token_ref="pm_card_visa"), Method(type="card", token_ref="pm_other")
-BARE = PaymentRequested(order_id=ORDER, buyer_id=BUYER, amount_cents=1999, currency="USD", expires_at=DEADLINE)
+PAYMENT, GAMES = an_id("payment"), (an_id("game"),)
+ASKED = {"buyer_id": BUYER, "amount_cents": 1999, "currency": "USD", "order_id": ORDER, "expires_at": DEADLINE}
+BARE = PaymentRequested(**ASKED, payment_id=PAYMENT, game_ids=GAMES)
 REQUESTED = msgspec.structs.replace(BARE, method=VISA)
 FREE = msgspec.structs.replace(BARE, amount_cents=0)
 SUBMITTED = PaymentSubmitted(provider="simulated", attempt=1)
@@ -47,9 +50,20 @@ CAPTURED = PaymentCaptured(
     method_type="card",
     provider="simulated",
     provider_ref="pi_1",
+    user_id=BUYER,
+    game_ids=GAMES,
+    transaction_id=PAYMENT,
 )
 FAILED = PaymentFailed(
-    order_id=ORDER, buyer_id=BUYER, amount_cents=1999, currency="USD", code="card_declined", detail="no"
+    order_id=ORDER,
+    buyer_id=BUYER,
+    amount_cents=1999,
+    currency="USD",
+    code="card_declined",
+    detail="no",
+    user_id=BUYER,
+    game_ids=GAMES,
+    transaction_id=PAYMENT,
 )
 CANCELLED = PaymentIntentCancelled(reason="expired", provider_ref="pi_1")
 REFUND_1 = PaymentRefundRequested(refund_id=R1, amount_cents=1000, reason="regret")
@@ -93,9 +107,23 @@ def noted(type: str, outcome: Outcome, id: str = "evt_1") -> PaymentNoticeReceiv
 def test_an_order_asks_for_its_money() -> None:
     when(
         lambda: payments.request(
-            order_id=ORDER, buyer_id=BUYER, amount_cents=1999, currency="USD", expires_at=DEADLINE, method=VISA
+            order_id=ORDER,
+            buyer_id=BUYER,
+            amount_cents=1999,
+            currency="USD",
+            expires_at=DEADLINE,
+            method=VISA,
+            payment_id=PAYMENT,
+            game_ids=GAMES,
         )
     ).then(REQUESTED)
+
+
+def test_a_payment_asked_for_by_an_older_program_is_captured_without_what_it_does_not_know() -> None:
+    old = PaymentRequested(**ASKED, method=VISA)
+    (captured,) = given(evolve, old).when(capture).decided()
+    assert isinstance(captured, PaymentCaptured)
+    assert (captured.user_id, captured.game_ids, captured.transaction_id) == (BUYER, (), None)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +248,7 @@ def test_a_payment_is_captured_once(history: tuple[Event, ...]) -> None:
 @pytest.mark.parametrize("history", [(REQUESTED, FAILED), (REQUESTED, FAILED, CANCELLED), (BARE, CANCELLED)])
 def test_money_that_comes_late_is_recorded_so_that_it_can_go_back(history: tuple[Event, ...]) -> None:
     given(evolve, *history).when(capture).then(CAPTURED)
-    given(evolve, *history, CAPTURED).when(lambda p: payments.request_refund(p, R2, 1999, "late")).then(WHOLE)
+    given(evolve, *history, CAPTURED).when(lambda p: refunds.request_refund(p, R2, 1999, "late")).then(WHOLE)
 
 
 def test_what_costs_nothing_is_captured_as_free() -> None:
@@ -280,34 +308,34 @@ def test_an_intent_cancelled_in_the_old_shape_reads_as_one_without_a_known_reaso
 
 
 def test_a_refund_is_requested_once() -> None:
-    given(evolve, *PAID).when(lambda p: payments.request_refund(p, R1, 1000, "regret")).then(REFUND_1)
-    given(evolve, *PAID, REFUND_1).when(lambda p: payments.request_refund(p, R1, 1000, "regret")).then_nothing()
+    given(evolve, *PAID).when(lambda p: refunds.request_refund(p, R1, 1000, "regret")).then(REFUND_1)
+    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.request_refund(p, R1, 1000, "regret")).then_nothing()
 
 
 def test_refunds_on_their_way_count_against_what_was_captured() -> None:
-    refused = given(evolve, *PAID, REFUND_1).when(lambda p: payments.request_refund(p, R2, 1000, "more"))
+    refused = given(evolve, *PAID, REFUND_1).when(lambda p: refunds.request_refund(p, R2, 1000, "more"))
     assert refused.then_refused(Conflict, "refund_exceeds_capture").extra == {"refundable_cents": 999}
-    given(evolve, *PAID, REFUND_1).when(lambda p: payments.request_refund(p, R2, 999, "rest")).then(
+    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.request_refund(p, R2, 999, "rest")).then(
         PaymentRefundRequested(refund_id=R2, amount_cents=999, reason="rest")
     )
 
 
 def test_a_refund_that_failed_no_longer_counts() -> None:
-    given(evolve, *PAID, REFUND_1, REFUND_1_FAILED).when(lambda p: payments.request_refund(p, R2, 1999, "late")).then(
+    given(evolve, *PAID, REFUND_1, REFUND_1_FAILED).when(lambda p: refunds.request_refund(p, R2, 1999, "late")).then(
         WHOLE
     )
 
 
 @pytest.mark.parametrize("history", [(REQUESTED,), (REQUESTED, FAILED), (BARE, CANCELLED)])
 def test_what_was_not_captured_is_not_refunded(history: tuple[Event, ...]) -> None:
-    given(evolve, *history).when(lambda p: payments.request_refund(p, R1, 1, "regret")).then_refused(
+    given(evolve, *history).when(lambda p: refunds.request_refund(p, R1, 1, "regret")).then_refused(
         Conflict, "payment_not_captured"
     )
 
 
 @pytest.mark.parametrize("amount_cents", [0, -5])
 def test_a_refund_is_of_something(amount_cents: int) -> None:
-    given(evolve, *PAID).when(lambda p: payments.request_refund(p, R1, amount_cents, "regret")).then_refused(
+    given(evolve, *PAID).when(lambda p: refunds.request_refund(p, R1, amount_cents, "regret")).then_refused(
         Invalid, "invalid_amount"
     )
 
@@ -316,16 +344,16 @@ def test_a_free_payment_is_refunded_once_by_nothing() -> None:
     captured = msgspec.structs.replace(CAPTURED, amount_cents=0, method_type="free")
     asked = PaymentRefundRequested(refund_id=R1, amount_cents=0, reason="regret")
     done = PaymentRefunded(refund_id=R1, amount_cents=0)
-    given(evolve, FREE, captured).when(lambda p: payments.request_refund(p, R1, 0, "regret")).then(asked)
+    given(evolve, FREE, captured).when(lambda p: refunds.request_refund(p, R1, 0, "regret")).then(asked)
     assert fold(evolve, FREE, captured, asked, done).status == "REFUNDED"
-    given(evolve, FREE, captured, asked, done).when(lambda p: payments.request_refund(p, R2, 0, "again")).then_refused(
+    given(evolve, FREE, captured, asked, done).when(lambda p: refunds.request_refund(p, R2, 0, "again")).then_refused(
         Conflict, "refund_exceeds_capture"
     )
 
 
 def test_money_goes_back_once() -> None:
-    given(evolve, *PAID, REFUND_1).when(lambda p: payments.complete_refund(p, R1, "re_1")).then(REFUNDED_1)
-    given(evolve, *PAID, REFUND_1, REFUNDED_1).when(lambda p: payments.complete_refund(p, R1, "re_1")).then_nothing()
+    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then(REFUNDED_1)
+    given(evolve, *PAID, REFUND_1, REFUNDED_1).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then_nothing()
 
 
 def test_refunds_add_up_to_a_full_one() -> None:
@@ -337,22 +365,22 @@ def test_refunds_add_up_to_a_full_one() -> None:
 
 
 def test_a_refund_fails_once_and_not_after_it_went_through() -> None:
-    given(evolve, *PAID, REFUND_1).when(lambda p: payments.fail_refund(p, R1, "closed_card")).then(REFUND_1_FAILED)
+    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.fail_refund(p, R1, "closed_card")).then(REFUND_1_FAILED)
     for end in (REFUND_1_FAILED, REFUNDED_1):
-        given(evolve, *PAID, REFUND_1, end).when(lambda p: payments.fail_refund(p, R1, "closed_card")).then_nothing()
+        given(evolve, *PAID, REFUND_1, end).when(lambda p: refunds.fail_refund(p, R1, "closed_card")).then_nothing()
 
 
 def test_a_refund_thought_failed_that_went_through_is_recorded_if_no_other_took_its_place() -> None:
     failed = (*PAID, REFUND_1, REFUND_1_FAILED)
-    given(evolve, *failed).when(lambda p: payments.complete_refund(p, R1, "re_1")).then(REFUNDED_1)
-    given(evolve, *failed, WHOLE).when(lambda p: payments.complete_refund(p, R1, "re_1")).then_refused(
+    given(evolve, *failed).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then(REFUNDED_1)
+    given(evolve, *failed, WHOLE).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then_refused(
         Conflict, "refund_exceeds_capture"
     )
 
 
 def test_an_unknown_refund_is_not_found() -> None:
-    given(evolve, *PAID).when(lambda p: payments.complete_refund(p, R1)).then_refused(NotFound, "refund_not_found")
-    given(evolve, *PAID).when(lambda p: payments.fail_refund(p, R1, "x")).then_refused(NotFound, "refund_not_found")
+    given(evolve, *PAID).when(lambda p: refunds.complete_refund(p, R1)).then_refused(NotFound, "refund_not_found")
+    given(evolve, *PAID).when(lambda p: refunds.fail_refund(p, R1, "x")).then_refused(NotFound, "refund_not_found")
 
 
 # -- notices -----------------------------------------------------------------------------------------------------------
@@ -375,6 +403,7 @@ def test_a_notice_is_noted_and_applied(type: str, follows: Event) -> None:
     "type",
     [
         "payment_intent.payment_failed",
+        "payment_intent.processing",
         "payment_intent.requires_action",
         "payment_intent.canceled",
         "payment_intent.succeeded",
@@ -382,6 +411,20 @@ def test_a_notice_is_noted_and_applied(type: str, follows: Event) -> None:
 )
 def test_a_notice_that_changes_nothing_of_a_captured_payment_is_noted_as_ignored(type: str) -> None:
     given(evolve, *PAID).when(notice(type)).then(noted(type, "ignored"))
+
+
+def test_a_payment_whose_outcome_is_yet_to_come_is_processing() -> None:
+    type, processing = "payment_intent.processing", PaymentProcessing(provider="simulated", provider_ref="pi_1")
+    for history in [(BARE,), (BARE, INTENT), (REQUESTED, SUBMITTED, ACTION)]:
+        given(evolve, *history).when(notice(type)).then(noted(type, "applied"), processing)
+        assert fold(evolve, *history, processing).status == "PROCESSING"
+    given(evolve, REQUESTED, SUBMITTED).when(notice(type)).then(noted(type, "ignored"))
+
+
+@pytest.mark.parametrize("token", ["zzz", str(an_id("wallet")), None])
+def test_what_cost_nothing_is_paid_from_no_wallet_whatever_an_older_program_noted(token: str | None) -> None:
+    free = msgspec.structs.replace(FREE, method=Method("wallet", token))
+    assert fold(evolve, free, msgspec.structs.replace(CAPTURED, amount_cents=0)).wallet_id is None
 
 
 def test_an_unknown_type_is_noted_as_ignored() -> None:

@@ -1,13 +1,18 @@
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from hypothesis import given as for_any
+from hypothesis import strategies as st
 from spec import an_id, fold, given, when
 
 from domain import wallets
-from domain.errors import Conflict, Invalid
+from domain.errors import Conflict, Invalid, Refused
 from domain.events import Event
 from domain.wallets import (
     Cause,
+    DebtRecorded,
+    DebtSettled,
     FundsAdded,
     FundsDeducted,
     Wallet,
@@ -23,7 +28,7 @@ CLOSED, OPEN_AGAIN = WalletDeactivated(reason="lost phone"), WalletReactivated(r
 BY_TRANSFER = Cause(transaction_id=TRANSFER)
 FIVE_IN = FundsAdded(amount_cents=500, currency="EUR", balance_cents=500, transaction_id=TRANSFER)
 TWO_OUT = FundsDeducted(amount_cents=200, currency="EUR", balance_cents=300, transaction_id=TRANSFER)
-HUGE = 10_000_001
+HUGE = 100_000_001
 
 
 def test_a_new_wallet_is_open_and_empty() -> None:
@@ -88,3 +93,99 @@ def test_twice_is_refused() -> None:
 def test_operators_say_why(reason: str) -> None:
     given(evolve, OPENED).when(lambda w: wallets.deactivate(w, reason)).then_refused(Invalid, "reason_required")
     given(evolve, OPENED, CLOSED).when(lambda w: wallets.reactivate(w, reason)).then_refused(Invalid, "reason_required")
+
+
+# -- a deposit that was taken back -------------------------------------------------------------------------------------
+
+DEPOSIT, PAYMENT = an_id("deposit"), an_id("payment")
+RECOVERED = FundsDeducted(
+    amount_cents=300,
+    currency="EUR",
+    balance_cents=0,
+    transaction_id=DEPOSIT,
+    payment_id=PAYMENT,
+    reason="deposit refunded",
+)
+OWED = DebtRecorded(amount_cents=200, currency="EUR", owed_cents=200, transaction_id=DEPOSIT, payment_id=PAYMENT)
+FROZEN = (OPENED, FIVE_IN, TWO_OUT, RECOVERED, OWED)
+
+
+def take_back(amount_cents: int) -> Callable[[Wallet], list[Event]]:
+    return lambda w: wallets.take_back(w, amount_cents, transaction_id=DEPOSIT, payment_id=PAYMENT)
+
+
+def test_a_deposit_that_is_still_there_is_taken_back_whole() -> None:
+    given(evolve, OPENED, FIVE_IN, TWO_OUT).when(take_back(300)).then(RECOVERED)
+
+
+def test_what_was_spent_of_a_deposit_is_owed() -> None:
+    given(evolve, OPENED, FIVE_IN, TWO_OUT).when(take_back(500)).then(RECOVERED, OWED)
+    wallet = fold(evolve, *FROZEN)
+    assert (wallet.status, wallet.balance_cents, wallet.owed_cents) == ("FROZEN", 0, 200)
+    again = DebtRecorded(amount_cents=100, currency="EUR", owed_cents=300, transaction_id=DEPOSIT, payment_id=PAYMENT)
+    given(evolve, *FROZEN).when(take_back(100)).then(again)
+
+
+def test_a_deactivated_wallet_gives_a_deposit_back_too_and_stays_deactivated() -> None:
+    given(evolve, OPENED, FIVE_IN, TWO_OUT, CLOSED).when(take_back(500)).then(RECOVERED, OWED)
+    assert fold(evolve, *FROZEN, CLOSED).status == "INACTIVE"
+    assert fold(evolve, *FROZEN, CLOSED, OPEN_AGAIN).status == "FROZEN"
+
+
+def test_from_a_frozen_wallet_nothing_is_spent() -> None:
+    for spend in (lambda w: wallets.deduct_funds(w, 1, Cause()), lambda w: wallets.must_cover(w, 1)):
+        refused = given(evolve, *FROZEN).when(spend).then_refused(Conflict, "wallet_frozen")
+        assert refused.extra == {"owed_cents": 200}
+    given(evolve, *FROZEN, CLOSED).when(lambda w: wallets.must_cover(w, 1)).then_refused(Conflict, "wallet_inactive")
+
+
+def test_whatever_comes_in_settles_what_is_owed_first() -> None:
+    def funds(amount_cents: int) -> FundsAdded:
+        return FundsAdded(amount_cents=amount_cents, currency="EUR", balance_cents=amount_cents)
+
+    def settled(amount_cents: int, owed_cents: int, balance_cents: int) -> DebtSettled:
+        return DebtSettled(
+            amount_cents=amount_cents, currency="EUR", owed_cents=owed_cents, balance_cents=balance_cents
+        )
+
+    for add in (wallets.add_funds, wallets.give_back):
+        given(evolve, *FROZEN).when(lambda w, add=add: add(w, 150, Cause())).then(funds(150), settled(150, 50, 0))
+        given(evolve, *FROZEN).when(lambda w, add=add: add(w, 200, Cause())).then(funds(200), settled(200, 0, 0))
+        given(evolve, *FROZEN).when(lambda w, add=add: add(w, 201, Cause())).then(funds(201), settled(200, 0, 1))
+    assert fold(evolve, *FROZEN, funds(150), settled(150, 50, 0)).status == "FROZEN"
+    wallet = fold(evolve, *FROZEN, funds(201), settled(200, 0, 1))
+    assert (wallet.status, wallet.balance_cents) == ("ACTIVE", 1)
+
+
+def test_a_wallet_holds_no_more_than_can_be_counted() -> None:
+    full = FundsAdded(amount_cents=1, currency="EUR", balance_cents=wallets.MAX_BALANCE_CENTS)
+    given(evolve, OPENED, full).when(lambda w: wallets.add_funds(w, 1, Cause())).then_refused(
+        Conflict, "balance_too_large"
+    )
+
+
+Move = Callable[[Wallet], list[Event]]
+moves: st.SearchStrategy[Move] = st.one_of(
+    st.builds(lambda cents: lambda w: wallets.add_funds(w, cents, Cause()), st.integers(1, 500)),
+    st.builds(lambda cents: lambda w: wallets.give_back(w, cents, Cause()), st.integers(1, 500)),
+    st.builds(lambda cents: lambda w: wallets.deduct_funds(w, cents, Cause()), st.integers(1, 500)),
+    st.builds(take_back, st.integers(1, 500)),
+    st.just(lambda w: wallets.deactivate(w, "why")),
+    st.just(lambda w: wallets.reactivate(w, "why")),
+)
+
+
+@for_any(st.lists(moves, max_size=30))
+def test_who_owes_holds_nothing_and_every_cent_is_somewhere(path: list[Move]) -> None:
+    log: list[Event] = [OPENED]
+    for move in path:
+        with suppress(Refused):
+            log += move(fold(evolve, *log))
+    wallet = fold(evolve, *log)
+    assert wallet.balance_cents >= 0 <= wallet.owed_cents
+    assert not (wallet.balance_cents and wallet.owed_cents)
+    came = sum(event.amount_cents for event in log if isinstance(event, FundsAdded))
+    went = sum(event.amount_cents for event in log if isinstance(event, FundsDeducted | DebtSettled))
+    assert came - went == wallet.balance_cents
+    owed = sum(event.amount_cents for event in log if isinstance(event, DebtRecorded))
+    assert wallet.owed_cents == owed - sum(event.amount_cents for event in log if isinstance(event, DebtSettled))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+import httpx
+
 from adapters import webhook_signature
 from commands import processes
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
@@ -16,6 +18,7 @@ from commands.bus import SYSTEM, Caller
 from commands.deposits import Deposits
 from commands.inventory import stock_opened
 from commands.ledger import Ledger
+from commands.payment_worker import RefundFailed
 from commands.ports import DeadLetter, Delivery, Job, JobHandler
 from domain.cart import Cart
 from domain.catalog import Listing, Price
@@ -71,10 +74,11 @@ class KeptJobs:
 class Till:
     """The commands over one log, the reactors that follow money, and a payment provider on HTTP."""
 
-    def __init__(self, core: Core, clock: ManualClock) -> None:
-        self.core, self.clock = core, clock
+    def __init__(self, core: Core, clock: ManualClock, provider_url: str) -> None:
+        self.core, self.clock, self._provider_url = core, clock, provider_url
         core.belongings = LogBelongings(core.log)
         self.queue = KeptJobs()
+        self.dead: list[Job] = []
         self.reactors = [
             processes.payment_jobs(core.bus, self.queue),
             processes.settlement(core.bus),
@@ -128,7 +132,10 @@ class Till:
         jobs, self.queue.jobs[:] = list(self.queue.jobs), []
         worker = self.core.payment_worker()
         for job in jobs:
-            await worker.handle(Delivery(job, 1, last=False))
+            try:
+                await worker.handle(Delivery(job, 1, last=False))
+            except RefundFailed:
+                self.dead.append(job)
 
     async def settle(self) -> None:
         """React and work until nothing more happens."""
@@ -151,6 +158,28 @@ class Till:
         event = {"id": event_id, "type": type, "created": now, "data": {"object": {**intent, **about}}}
         body = json.dumps(event).encode()
         return await self.core.payments.receive_notice(body, webhook_signature.sign(body, SECRET, now))
+
+    async def fail_refund(self, payment_id: UUID, type: str = "refund.failed") -> None:
+        """The provider could not send the payment's last refund, which was pending, and says so."""
+        refund = next(reversed((await self.payment(payment_id)).refunds.values()))
+        async with httpx.AsyncClient() as http:
+            path = f"/v1/test_helpers/refunds/{refund.provider_ref}/expire"
+            assert (await http.post(self._provider_url + path)).status_code == 200
+        await self.refund_notice(payment_id, type, "failed")
+        await self.settle()
+
+    async def refund_notice(self, payment_id: UUID, type: str, status: str, **about: Any) -> int | None:
+        """The provider's notice of the payment's last refund, or of one made by hand where there is none."""
+        payment = await self.payment(payment_id)
+        refund_id, refund = next(reversed(payment.refunds.items()), (None, None))
+        said = {
+            "id": refund.provider_ref if refund else "re_by_hand",
+            "amount": refund.amount_cents if refund else payment.amount_cents,
+            "status": status,
+            "payment_intent": payment.provider_ref,
+            "metadata": {"payment_id": str(payment_id), **({"refund_id": str(refund_id)} if refund_id else {})},
+        }
+        return await self.notice(payment_id, type, **{**said, **about})
 
     # -- what is -------------------------------------------------------------------------------------------------------
 
@@ -204,8 +233,11 @@ def _there(found: T | None) -> T:
 @asynccontextmanager
 async def open_till(url: str, home: Path) -> AsyncIterator[Till]:
     """A till over a database, with a provider whose own notices go nowhere."""
-    with running_receiver() as receiver, running_provider(home / "provider.sqlite3", receiver.url) as provider_url:
+    with (
+        running_receiver() as receiver,
+        running_provider(home / "provider.sqlite3", receiver.url, slow_seconds=3600) as provider_url,
+    ):
         settings = Settings(home=home, database_url=url, provider_url=provider_url, payment_webhook_secrets=SECRET)
         clock = ManualClock(datetime.now(UTC))
         async with open_core(settings, clock=clock) as core:
-            yield Till(core, clock)
+            yield Till(core, clock, provider_url)

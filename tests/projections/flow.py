@@ -38,6 +38,7 @@ from domain import (
     orders,
     payments,
     receipts,
+    refunds,
     transactions,
     wallets,
 )
@@ -230,8 +231,8 @@ class Flow:
         if payment is None:
             return []
         refund_id, amount = uuid4(), max(payment.refundable_cents - len(text), min(1, payment.amount_cents))
-        asked = self._did(PAYMENT, payment_id, payments.request_refund(payment, refund_id, amount, text))
-        done = payments.complete_refund(self.states[payment_id], refund_id)
+        asked = self._did(PAYMENT, payment_id, refunds.request_refund(payment, refund_id, amount, text))
+        done = refunds.complete_refund(self.states[payment_id], refund_id)
         shelf = library_id(self.people[0])
         removed = library.remove(
             self.states.get(shelf), game_id=self.games[n], order_id=order_id, reason="refunded"
@@ -312,7 +313,7 @@ class Flow:
         stream_id = inventory.stock_id(self.games[n])
         if stream_id not in self.states:
             return [self._did(STOCK, stream_id, inventory.create(None, self.games[n], self.people[0], text))]
-        return [self._did(STOCK, stream_id, inventory.set_total(self.states[stream_id], 3 + len(text), 5, now=START))]
+        return [self._did(STOCK, stream_id, inventory.set_total(self.states[stream_id], 3 + len(text), 5))]
 
     def _fill(self, n: int, text: str) -> Batch:
         """The next step of a cart with one line, and of what that holds; how long the text is says which."""
@@ -326,20 +327,20 @@ class Flow:
         hold, many, at = (item.reservation_id if item else uuid4()), 1 + len(text) % 3, {"now": START}
         if item is None:
             line = cart.Item(uuid4(), self.games[n], self.people[0], text, text, many, 100, hold)
-            held = inventory.reserve(stock, hold, cart_id, many, DUE, **at)
+            held = inventory.reserve(stock, hold, cart_id, many, DUE, **at, threshold=5)
             filled = cart.add(found, line, "USD", DUE, digital=False, **at)
         elif found.status == "CHECKOUT":
             held = inventory.confirm_sale(stock, hold) if len(text) % 2 else inventory.release(stock, hold, text)
             filled = cart.complete(found) if len(text) % 2 else cart.abandon(found)
         elif len(text) > 8:
-            held = inventory.allocate(stock, hold, self.orders[n], DUE, threshold=5, **at)
+            held = inventory.allocate(stock, hold, self.orders[n], DUE, **at)
             filled = cart.check_out(found, self.orders[n], uuid4(), **at)
         elif len(text) > 6:
             held, filled = inventory.expire(stock, DUE), cart.expire(found, DUE)
         elif len(text) > 4:
             held, filled = inventory.release(stock, hold, text), cart.remove(found, item.item_id, DUE, **at)
         else:
-            held = inventory.change(stock, hold, many, DUE, **at)
+            held = inventory.change(stock, hold, many, DUE, **at, threshold=5)
             filled = cart.change(found, item.item_id, many, DUE, **at)
         return [self._did(CART, cart_id, filled), self._did(STOCK, stream_id, held)]
 

@@ -12,9 +12,12 @@ from domain.payments import (
     PaymentMethodAttached,
     PaymentNoticeReceived,
     PaymentProcessed,
+    PaymentProcessing,
+    PaymentRefundAccepted,
     PaymentRefunded,
     PaymentRefundFailed,
     PaymentRefundRequested,
+    PaymentRefundReversed,
     PaymentSubmitted,
     evolve,
 )
@@ -33,6 +36,13 @@ FAILED = PaymentFailed(
 CANCELLED = PaymentIntentCancelled(reason="expired", provider_ref="pi_1")
 ASKED = PaymentRefundRequested(refund_id=some_id("refund"), amount_cents=500, reason="broken")
 REFUNDED = PaymentRefunded(refund_id=some_id("refund"), amount_cents=500)
+ACCEPTED = PaymentRefundAccepted(refund_id=some_id("refund"), provider_ref="re_1")
+REFUND_FAILED = PaymentRefundFailed(refund_id=some_id("refund"), code="expired_card", provider_ref="re_1")
+REVERSED = PaymentRefundReversed(
+    refund_id=some_id("refund"), amount_cents=500, code="expired_card", provider_ref="re_1"
+)
+PROCESSING = PaymentProcessing(provider="simulated", provider_ref="pi_1")
+ASKED_REST = PaymentRefundRequested(refund_id=some_id("rest"), amount_cents=999, reason="all of it")
 REST = PaymentRefunded(refund_id=some_id("rest"), amount_cents=999)
 ATTACHED = PaymentMethodAttached(method=Method("card", "pm_other"))
 NOTICE = PaymentNoticeReceived(provider_event_id="evt_1", type="payment_intent.succeeded", outcome="applied")
@@ -50,7 +60,13 @@ STORIES = [
     (payment_requested(), SUBMITTED, CANCELLED, NOTICE, CAPTURED),
     (payment_requested(), SUBMITTED, CAPTURED, ASKED),
     (payment_requested(), SUBMITTED, CAPTURED, ASKED, REFUNDED),
-    (payment_requested(), SUBMITTED, CAPTURED, ASKED, REFUNDED, REST),
+    (payment_requested(), SUBMITTED, CAPTURED, ASKED, REFUNDED, ASKED_REST, REST),
+    (payment_requested(), SUBMITTED, ACTION, PROCESSING),
+    (payment_requested(), SUBMITTED, CAPTURED, ASKED, ACCEPTED),
+    (payment_requested(), SUBMITTED, CAPTURED, ASKED, ACCEPTED, REFUND_FAILED),
+    (payment_requested(), SUBMITTED, CAPTURED, ASKED, ACCEPTED, REFUND_FAILED, ASKED_REST),
+    (payment_requested(), SUBMITTED, CAPTURED, ASKED, REFUNDED, REVERSED),
+    (payment_requested(), SUBMITTED, CAPTURED, ASKED, REFUNDED, ASKED_REST, REST, REVERSED),
     (payment_requested(amount_cents=0, method=None), msgspec.structs.replace(CAPTURED, method_type="free")),
 ]
 
@@ -70,6 +86,11 @@ def test_the_read_model_agrees_with_the_domain(story: tuple[msgspec.Struct, ...]
     row = payment_after(*story)
     for field in ("status", "provider", "provider_ref", "attempt", "closed", "refunded_cents", "order_id", "buyer_id"):
         assert getattr(row, field) == getattr(state, field), field
+    assert row.refund_status == state.refund_status
+    assert [(each.refund_id, each.amount_cents, each.status, each.provider_ref, each.code) for each in row.refunds] == [
+        (refund_id, each.amount_cents, each.state, each.provider_ref, each.code)
+        for refund_id, each in state.refunds.items()
+    ]
     assert row.client_secret == state.client_secret_ref
     assert (row.version, len(row.history), row.updated_at) == (len(story), len(story), at(len(story)))
 

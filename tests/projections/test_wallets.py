@@ -16,7 +16,7 @@ TAKEN = FundsDeducted(amount_cents=200, currency="USD", balance_cents=300, reaso
 
 def test_a_new_wallet_is_empty() -> None:
     assert History().happened(WALLET, OPENED).row(Wallets(), WALLET) == WalletRow(
-        WALLET, BUYER, "USD", 0, "ACTIVE", version=1, created_at=at(1), updated_at=at(1)
+        WALLET, BUYER, "USD", 0, 0, "ACTIVE", version=1, created_at=at(1), updated_at=at(1), created_position=1
     )
 
 

@@ -1,0 +1,206 @@
+"""Giving the money of a payment back. It is asked for, then the provider takes it on, and only when the provider says
+that it succeeded has the money gone: until then nothing else follows from it.
+
+What a provider says of a refund may come in any order and repeatedly, from its answers and its notices, and ends the
+same. FAILED is the provider's last word: it may follow a SUCCEEDED (the buyer's bank sent the money back), never the
+other way round. A refund that failed is tried again as another one.
+"""
+
+from functools import reduce
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Conflict, Invalid, NotFound
+from domain.events import Event
+from domain.ids import derived
+from domain.payment_facts import (
+    Payment,
+    PaymentRefundAccepted,
+    PaymentRefunded,
+    PaymentRefundFailed,
+    PaymentRefundRequested,
+    PaymentRefundReversed,
+    Refund,
+    RefundState,
+    SurplusReturned,
+    evolve,
+)
+
+AT_PROVIDER = "refunded_at_provider"
+"""The reason of a refund that nobody asked for here: made by hand at the provider, or a dispute."""
+
+
+class NoticedRefund(msgspec.Struct, frozen=True, kw_only=True):
+    """What the provider says of a refund: its own reference and how it stands. `refund_id` is ours, which the provider
+    keeps with each refund that we asked for.
+    """
+
+    provider_ref: str
+    amount_cents: int
+    state: RefundState
+    code: str = ""
+    refund_id: UUID | None = None
+
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+
+
+def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason: str) -> list[Event]:
+    """Ask for money to go back; a refund known already changes nothing. Only a free payment is refunded by 0.
+
+    Raises Conflict: payment_not_captured, refund_exceeds_capture (with `refundable_cents`); Invalid("invalid_amount").
+    """
+    if refund_id in payment.refunds:
+        return []
+    if not payment.is_captured:
+        raise Conflict("payment_not_captured", "there is nothing to refund")
+    if amount_cents < min(1, payment.amount_cents):
+        raise Invalid("invalid_amount", "a refund is of one cent at least, unless the payment was free")
+    if payment.status == "REFUNDED" or amount_cents > payment.refundable_cents:
+        raise _exceeds(payment)
+    return [PaymentRefundRequested(refund_id=refund_id, amount_cents=amount_cents, reason=reason)]
+
+
+def settle_refund(
+    payment: Payment, refund_id: UUID, state: RefundState, provider_ref: str | None = None, code: str = ""
+) -> list[Event]:
+    """Take note of how a refund stands at the provider. Raises NotFound, Conflict as `complete_refund`."""
+    match state:
+        case "SUCCEEDED":
+            return complete_refund(payment, refund_id, provider_ref)
+        case "FAILED":
+            return fail_refund(payment, refund_id, code or "refund_failed", provider_ref)
+    refund = _refund_of(payment, refund_id)
+    if provider_ref is None or refund.provider_ref is not None or refund.state != "PENDING":
+        return []
+    return [PaymentRefundAccepted(refund_id=refund_id, provider_ref=provider_ref)]
+
+
+def complete_refund(payment: Payment, refund_id: UUID, provider_ref: str | None = None) -> list[Event]:
+    """The money went back, be it after the provider refused the refund at first; saying so again changes nothing, and
+    of one that failed for good it is old news.
+
+    Raises NotFound("refund_not_found"); Conflict("refund_exceeds_capture") when others took its place meanwhile.
+    """
+    refund = _refund_of(payment, refund_id)
+    if refund.state == "SUCCEEDED" or _failed_for_good(refund):
+        return []
+    if refund.state == "FAILED" and refund.amount_cents > payment.refundable_cents:
+        raise _exceeds(payment)
+    return [PaymentRefunded(refund_id=refund_id, amount_cents=refund.amount_cents, provider_ref=provider_ref)]
+
+
+def fail_refund(payment: Payment, refund_id: UUID, code: str, provider_ref: str | None = None) -> list[Event]:
+    """The provider refused it or, with its own reference, tried and failed: then for good, and though it had succeeded
+    before. Raises NotFound("refund_not_found").
+    """
+    refund = _refund_of(payment, refund_id)
+    failed = PaymentRefundFailed(refund_id=refund_id, code=code, provider_ref=provider_ref)
+    if refund.state == "PENDING":
+        return [failed]
+    if provider_ref is None or _failed_for_good(refund):
+        return []
+    if refund.state == "FAILED":
+        return [failed]
+    return [
+        PaymentRefundReversed(
+            refund_id=refund_id, amount_cents=refund.amount_cents, code=code, provider_ref=provider_ref
+        )
+    ]
+
+
+def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
+    """The provider gave back what was paid there beside a wallet's payment; saying so again changes nothing."""
+    if payment.surplus_returned or payment.wallet_id is None:
+        return []
+    return [SurplusReturned(provider_ref=provider_ref, amount_cents=payment.amount_cents)]
+
+
+# -- what is heard of refunds ------------------------------------------------------------------------------------------
+
+
+def hear_of_refund(payment: Payment, seen: NoticedRefund) -> list[Event]:
+    """Take note of what the provider says of a refund of a captured payment: ours, or one that nobody here asked for,
+    which is recorded as far as there is money left to go back.
+    """
+    refund_id = _known(payment, seen)
+    if refund_id is None and seen.amount_cents <= _untold_of(payment):
+        return []  # a sum that was told before has it
+    following: list[Event] = []
+    if refund_id is None:
+        refund_id = derived("refund.noticed", seen.provider_ref)
+        amount = min(seen.amount_cents, payment.refundable_cents)
+        if amount < 1:
+            return []
+        following.append(PaymentRefundRequested(refund_id=refund_id, amount_cents=amount, reason=AT_PROVIDER))
+    elif payment.refunds[refund_id].provider_ref is None and payment.refunds[refund_id].state == "SUCCEEDED":
+        following.append(PaymentRefundAccepted(refund_id=refund_id, provider_ref=seen.provider_ref))
+    after = reduce(_after, following, payment)
+    return [*following, *settle_refund(after, refund_id, seen.state, seen.provider_ref, seen.code)]
+
+
+def hear_of_sum(payment: Payment, notice_event_id: str, refunded_cents: int) -> list[Event]:
+    """The provider says how much it has given back of a captured payment, by now and in all: as much of it as we do not
+    know of was given back by hand. What failed may have been in such a sum before it did.
+    """
+    known = sum(refund.amount_cents for refund in payment.refunds.values() if not _was_refused(refund))
+    amount = min(refunded_cents - known, payment.refundable_cents)
+    if amount < 1:
+        return []
+    refund_id = derived("refund.noticed", notice_event_id)
+    return [
+        PaymentRefundRequested(refund_id=refund_id, amount_cents=amount, reason=AT_PROVIDER),
+        PaymentRefunded(refund_id=refund_id, amount_cents=amount),
+    ]
+
+
+def _known(payment: Payment, seen: NoticedRefund) -> UUID | None:
+    """Which of the payment's refunds it is."""
+    if seen.refund_id in payment.refunds:
+        return seen.refund_id
+    for refund_id, refund in payment.refunds.items():
+        if refund.provider_ref == seen.provider_ref:
+            return refund_id
+    # One asked for without our id (by an older program), where there is no money left for another one to be made of.
+    is_all = seen.refund_id is None and seen.amount_cents > payment.refundable_cents
+    for refund_id, refund in payment.refunds.items():
+        may_be = _is_untold(refund) or (is_all and refund.state == "PENDING" and refund.provider_ref is None)
+        if may_be and refund.amount_cents == seen.amount_cents:
+            return refund_id
+    return None
+
+
+def _untold_of(payment: Payment) -> int:
+    """How much went back by sums alone, of which the refunds that they are made of may yet be told."""
+    return max((refund.amount_cents for refund in payment.refunds.values() if _is_untold(refund)), default=0)
+
+
+def _is_untold(refund: Refund) -> bool:
+    return refund.reason == AT_PROVIDER and refund.state == "SUCCEEDED" and refund.provider_ref is None
+
+
+def _failed_for_good(refund: Refund) -> bool:
+    return refund.state == "FAILED" and refund.provider_ref is not None
+
+
+def _was_refused(refund: Refund) -> bool:
+    return refund.state == "FAILED" and refund.provider_ref is None
+
+
+# -- what they share ---------------------------------------------------------------------------------------------------
+
+
+def _after(payment: Payment, event: Event) -> Payment:
+    return evolve(payment, event) or payment
+
+
+def _refund_of(payment: Payment, refund_id: UUID) -> Refund:
+    refund = payment.refunds.get(refund_id)
+    if refund is None:
+        raise NotFound("refund_not_found", "the payment has no such refund")
+    return refund
+
+
+def _exceeds(payment: Payment) -> Conflict:
+    return Conflict("refund_exceeds_capture", "more would go back than came", refundable_cents=payment.refundable_cents)
