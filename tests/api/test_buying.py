@@ -48,7 +48,12 @@ async def test_who_pays_owns_the_game(shop: Shop, buyer: Person, seller: Person)
 
     (own,) = await shop.eventually(owned)
     assert own["purchase_date"].endswith("Z")
-    assert (own["game_id"], own["title"], own["order_id"]) == (game["id"], "Celeste", order["order_id"])
+    assert {**own, "purchase_date": ""} == {
+        "game_id": game["id"],
+        "title": "Celeste",
+        "purchase_date": "",
+        "order_id": order["order_id"],
+    }
 
 
 async def test_an_order_tells_its_lines_its_payment_and_what_happened(
@@ -237,7 +242,7 @@ async def test_an_order_without_a_method_awaits_one(shop: Shop, buyer: Person, s
     assert (paid.status_code, paid.json()["status"]) == (201, "CAPTURED")
     assert paid.json()["payment_id"] == placed["payment_id"]
     again = await buyer.post("/api/v1/payments", json={"order_id": placed["order_id"], **paying(CARD)})
-    assert (again.status_code, again.json()["code"]) == (409, "payment_started")
+    assert (again.status_code, again.json()["code"]) == (409, "order_paid")
 
 
 async def test_the_providers_intent_is_made_sure_of(shop: Shop, buyer: Person, seller: Person) -> None:

@@ -245,7 +245,7 @@ async def test_what_cannot_be_had_is_refused_by_its_own_code_and_nothing_changes
     game, ebook, abroad = await stocked(shop, seller, 5), await shop.game(seller), await shop.game(seller, prices=euro)
     retired, draft = await shop.game(seller), await shop.game(seller, status="DRAFT")
     nowhere = await stocked(shop, seller, 1, prices=[{"region": "JP", "amount_cents": 100, "currency": "USD"}])
-    dear = await stocked(shop, seller, 1000, prices=[{"region": "*", "amount_cents": 1_000_000, "currency": "USD"}])
+    dear = await stocked(shop, seller, 1000, prices=[{"region": "*", "amount_cents": 10_000_000, "currency": "USD"}])
     await seller.delete(f"/api/v1/games/{retired['id']}")
     await put_in(buyer, game)
     (foreign,) = (await put_in(real, game)).json()["items"]

@@ -161,7 +161,7 @@ async def test_an_auditor_sees_a_wallet_as_it_was(shop: Shop, buyer: Person, adm
 AMOUNTS: list[tuple[Any, str]] = [
     (-1, "invalid_amount"),
     (0, "invalid_amount"),
-    (10_000_001, "invalid_amount"),
+    (10**14, "invalid_amount"),
     (10**30, "invalid_amount"),
     (1.5, "invalid_amount"),
     (1.0, "invalid_amount"),
@@ -178,7 +178,7 @@ AMOUNTS: list[tuple[Any, str]] = [
         *(({"amount_cents": amount, "reason": "x"}, code) for amount, code in AMOUNTS),
         ({"amount_cents": 1}, "invalid_request"),
         ({"amount_cents": 1, "reason": ""}, "invalid_request"),
-        ({"amount_cents": 1, "reason": "  "}, "reason_required"),
+        ({"amount_cents": 1, "reason": "  "}, "invalid_request"),
         ({"amount_cents": 1, "reason": "x", "currency": "USD"}, "invalid_request"),
     ],
 )

@@ -124,7 +124,7 @@ def test_a_method_can_be_attached_later(shop: Instance) -> None:
     assert paid.status_code == 201, paid.text
     assert eventually(lambda: ann.order(order["order_id"])["status"], lambda s: s == "COMPLETED")
     again = ann.http.post("/api/v1/payments", json=body)
-    assert (again.status_code, again.json()["code"]) == (409, "payment_started")
+    assert (again.status_code, again.json()["code"]) == (409, "order_paid")
 
 
 def test_of_twenty_orders_of_one_game_at_once_one_is_paid(shop: Instance) -> None:
@@ -132,7 +132,7 @@ def test_of_twenty_orders_of_one_game_at_once_one_is_paid(shop: Instance) -> Non
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: ann.buy(game), range(20)))
     assert sorted(a.status_code for a in answers) == [201] + [409] * 19
-    assert {a.json()["code"] for a in answers if a.status_code == 409} == {"already_owned"}
+    assert {a.json()["code"] for a in answers if a.status_code == 409} <= {"already_owned", "order_pending"}
     eventually(ann.titles)
     mine = [e for e in shop.events(name="payment.transaction.completed.v1") if e["payload"]["buyer_id"] == ann.id]
     assert len(mine) == 1

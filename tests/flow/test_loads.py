@@ -39,7 +39,10 @@ GAME_ROWS: list[tuple[bytes, str | None]] = [
     (b'"Two\nLines",Someone,,100,,', None),
     (b"After Two Lines,Someone,,cheap,,", "price_cents 'cheap' is not a whole number of cents"),
     (b"Below Zero,Someone,,-5,,", "price_cents '-5' is not a whole number of cents"),
-    (b"Too Dear,Someone,,99999999999999999999,,", "an amount lies between 0 and 10000000"),
+    (
+        b"Too Dear,Someone,,99999999999999999999,,",
+        "an amount in USD lies between 0 and 100000000, that is 1000000.00 USD",
+    ),
     (b"", None),
     (b"Bad Date,Someone,,100,someday,", "release_date 'someday' is not a date (YYYY-MM-DD)"),
     (b"Latin\xe9,Someone,,100,,", "not valid UTF-8 text"),

@@ -271,7 +271,7 @@ async def test_an_open_order_is_paid_by_a_transaction_and_its_intent_is_given_up
     await till.settle()
     assert (await till.order(placed.order_id)).status == "COMPLETED"
     assert (await till.core.provider.get(ref)).status == "canceled"
-    with pytest.raises(Conflict, match="payment_started"):
+    with pytest.raises(Conflict, match="order_paid"):
         await till.core.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     assert await till.balance(wallet) == 3001
 
@@ -292,7 +292,9 @@ async def test_what_is_paid_by_card_beside_the_wallet_goes_back_to_the_card(till
     assert (await till.payment(placed.payment_id)).status == "CAPTURED"
     assert await till.balance(wallet) == 3001
     with pytest.raises(ProviderRefused, match="already"):
-        await till.core.provider.refund(ref, amount_cents=1, idempotency_key="what is left")
+        await till.core.provider.refund(
+            ref, amount_cents=1, payment_id=placed.payment_id, refund_id=uuid7(), idempotency_key="what is left"
+        )
 
 
 async def test_a_paid_order_is_not_cancelled_before_its_settlement(till: Till) -> None:
