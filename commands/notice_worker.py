@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from uuid import UUID
 
+from limits import RateLimitItemPerHour
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
 from commands.aggregates import NOTICE, USER
 from commands.bus import CommandBus
 from commands.ports import Carrier, Delivery, Message, NotDelivered
@@ -11,12 +15,17 @@ from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
 from eventstore.repository import Unit
 
+UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
+"""Mails that an address gets before anybody has shown that they read them: whoever opened the account may have named a
+stranger's address, and do a hundred things of which its owner is told."""
+
 
 class NoticeWorker:
     """Handles the jobs of the notice queue; `body` has notice_id."""
 
     def __init__(self, bus: CommandBus, carriers: Mapping[Channel, Carrier]) -> None:
         self._bus, self._carriers = bus, carriers
+        self._unverified = MovingWindowRateLimiter(MemoryStorage())
 
     async def handle(self, delivery: Delivery) -> None:
         """Send a notice unless it went already. Whatever is raised is tried again, and after the last try recorded as a
@@ -32,17 +41,24 @@ class NoticeWorker:
         if user is None or user.status == "FORGOTTEN" or notice.params is None:
             await self._record_failure(notice_id, "recipient_unknown", delivery)
             return
-        if email_addresses.is_unreachable(user.email):
+        message = _message(notice_id, notice, notice.params, user)
+        if email_addresses.is_unreachable(message.email):
             await self._record_failure(notice_id, "recipient_unreachable", delivery)
             return
+        if not _is_known(notice, message.email, user) and delivery.attempt == 1 and not self._may_go(message.email):
+            await self._record_failure(notice_id, "recipient_unverified", delivery)
+            return
         try:
-            reference = await self._carriers[notice.channel].send(_message(notice_id, notice, notice.params, user))
+            reference = await self._carriers[notice.channel].send(message)
         except Exception as error:
             if delivery.last:
                 code = error.code if isinstance(error, NotDelivered) else "internal_error"
                 await self._record_failure(notice_id, code, delivery)
             raise
         await self._record_sent(notice_id, reference, delivery)
+
+    def _may_go(self, address: str) -> bool:
+        return self._unverified.hit(UNVERIFIED_AN_HOUR, address.casefold())
 
     async def _record_sent(self, notice_id: UUID, reference: str, delivery: Delivery) -> None:
         async def decision(unit: Unit) -> None:
@@ -62,10 +78,13 @@ class NoticeWorker:
 
 
 def _message(notice_id: UUID, notice: Notice, params: Mapping[str, str], user: identity.User) -> Message:
-    """To the address that the notice is for. Mail to one that is not known to be the account's says our own words only;
-    a push goes to no address."""
+    """To the address that the notice is for; to one that is not known to be the account's, in our own words only."""
     address = params.get(notices.ADDRESS, user.email)
-    verified = notice.channel == "push" or (user.email_verified and address == user.email)
-    told = params if verified else notices.for_unverified(params)
-    subject, text = notices.render(notice.template, told, notice.channel)
-    return Message(notice_id, notice.user_id, notice.template, address, user.name if verified else "", subject, text)
+    known = _is_known(notice, address, user)
+    subject, text = notices.render(notice.template, params if known else notices.for_unverified(params), notice.channel)
+    return Message(notice_id, notice.user_id, notice.template, address, user.name if known else "", subject, text)
+
+
+def _is_known(notice: Notice, address: str, user: identity.User) -> bool:
+    """Whether it reaches the person whose account it is: an address that they verified; a push goes to none."""
+    return notice.channel == "push" or (user.email_verified and address == user.email)

@@ -12,10 +12,12 @@ from commands.bus import SYSTEM
 from commands.notice_worker import NoticeWorker
 from commands.ports import Delivery, Job, Message, NotDelivered
 from domain import notices
+from domain.identity import User
 from domain.notices import Channel, NotificationFailed, NotificationRequested, NotificationSent
 from eventstore.repository import Unit
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
+from tests.api.shop import projecting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,7 +27,7 @@ ATTEMPTS = 3
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def core(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Core]:
     home: Path = tmp_path_factory.mktemp("home")
-    async with open_core(Settings(home=home, database_url=module_database)) as core:
+    async with open_core(Settings(home=home, database_url=module_database)) as core, projecting(module_database):
         yield core
 
 
@@ -62,11 +64,13 @@ class Desk:
         return [recorded.event for recorded in await self._core.log.read_stream(self.notice_id)][1:]
 
 
-async def asked(core: Core, carrier: FakeCarrier, channel: Channel = "email", email: str = "") -> Desk:
-    """Ann has been asked to be told something."""
+async def asked(
+    core: Core, carrier: FakeCarrier, channel: Channel = "email", email: str = "", ann: User | None = None
+) -> Desk:
+    """It has been asked that Ann is told something."""
     email = email or f"{uuid4().hex}@example.com"
-    ann = await core.accounts.register(SYSTEM, email=email, password=None, name="Ann")
-    notice_id, user_id = uuid4(), ann.value.user_id
+    ann = ann or (await core.accounts.register(SYSTEM, email=email, password=None, name="Ann")).value
+    notice_id, user_id = uuid4(), ann.user_id
     wanted = NotificationRequested(
         user_id=user_id,
         channel=channel,
@@ -132,6 +136,26 @@ async def test_imported_people_are_written_to_by_nobody(core: Core) -> None:
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationFailed(code="recipient_unreachable", attempts=1)]
     assert carrier.taken == []
+
+
+async def test_an_address_that_nobody_verified_is_not_written_to_without_end(core: Core) -> None:
+    carrier, most = FakeCarrier(), 20
+    ann = (await core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")).value
+    worker = NoticeWorker(core.bus, {"email": carrier})
+
+    async def told() -> list[object]:
+        desk = await asked(core, carrier, ann=ann)
+        await worker.handle(Delivery(Job(uuid4(), "mail", {"notice_id": str(desk.notice_id)}), 1, last=False))
+        return await desk.outcome()
+
+    for _ in range(most):
+        await told()
+    assert await told() == [NotificationFailed(code="recipient_unverified", attempts=1)]
+    assert len(carrier.taken) == most
+
+    token = core.mail_tokens.make("verify-email", ann, core.clock.now())
+    await core.mail_proofs.verify_email(SYSTEM, token)
+    assert await told() == [NotificationSent(provider_ref=f"ref-{most + 1}")]
 
 
 async def test_a_person_who_was_forgotten_meanwhile_is_not_written_to(core: Core) -> None:
