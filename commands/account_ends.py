@@ -4,7 +4,8 @@ Closing is one event. What hangs on the account is called off right after it (`c
 event on nothing new can be begun for the account, so that whatever began before can be found, and all of it.
 
 Forgetting closes first, too, for the same reason: only then it is looked whether anything is owed, and if there is,
-the account is opened again. Most of the time that has been found out before, and nothing was appended at all.
+the account is opened again. Most of the time that has been found out before, and nothing was appended at all. Of a
+process that dies in between there is left an account that is closed, and not forgotten: it is asked for again.
 """
 
 import logging

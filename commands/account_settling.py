@@ -59,12 +59,13 @@ class AccountSettling:
             await self.settle(caused(self.NAME, env), env.stream_id, env.position)
 
         async def parcel(_: ShipmentConfirmed, env: Envelope) -> None:
-            """Its order was paid just before the account was closed."""
+            """Its order was paid just before its seller's account was closed."""
             shipment = await self._bus.repository.state(SHIPMENT, env.stream_id)
             seller = None if shipment is None else await self._bus.repository.state(USER, shipment.seller_id)
             if shipment is not None and seller is not None and not seller.may_act:
-                about = derived("parcel.without_seller", env.stream_id)
-                await self._tell_admins(caused(self.NAME, env), shipment.seller_id, [env.stream_id], about, env)
+                closing = await closing_of(self._bus.repository, shipment.seller_id)
+                if closing is not None and closing.position < env.position:
+                    await self._tell_admins(caused(self.NAME, env), shipment.seller_id, [env.stream_id], env)
 
         reactions: dict[type[msgspec.Struct], React] = {
             **dict.fromkeys((UserDeactivated, UserForgotten, UserReactivated), moved),
@@ -115,23 +116,35 @@ class AccountSettling:
     async def _tell_of_parcels(self, caller: Caller, user_id: UUID, position: int) -> None:
         """A closed seller sends nothing; an ADMIN can, or gives the money back."""
         closing = await closing_of(self._bus.repository, user_id)
+        if closing is None:
+            return
         waiting = []
         for shipment_id in await self._belongings.unsent_shipments(user_id, position):
             shipment = await self._bus.repository.state(SHIPMENT, shipment_id)
-            if shipment is not None and not shipment.provisional and shipment.status in {"PENDING", "PROCESSING"}:
+            is_unsent = shipment is not None and shipment.status in {"PENDING", "PROCESSING"}
+            if is_unsent and await self._was_confirmed(shipment_id, closing.position):
                 waiting.append(shipment_id)
-        if waiting and closing is not None:
-            await self._tell_admins(caller, user_id, waiting, closing.event_id, closing)
+        if waiting:
+            await self._tell_admins(caller, user_id, waiting, closing)
+
+    async def _was_confirmed(self, shipment_id: UUID, position: int) -> bool:
+        """Whether it was to be sent by then. What was not, is told of when it is."""
+        recorded = await self._bus.repository.log.read_stream(shipment_id, upto=position)
+        return any(isinstance(each.event, ShipmentConfirmed) for each in recorded)
 
     async def _tell_admins(
-        self, caller: Caller, seller_id: UUID, shipment_ids: Sequence[UUID], about: UUID, cause: Envelope
+        self, caller: Caller, seller_id: UUID, shipment_ids: Sequence[UUID], cause: Envelope
     ) -> None:
+        """Each ADMIN once of each cause: of the closing, or of a parcel that was paid just before."""
         admins = await self._belongings.admins(cause.position)
         params = {"seller_id": str(seller_id), "shipments": "\n".join(map(str, shipment_ids))}
 
         async def step(unit: Unit) -> None:
             for admin_id in admins:
-                admin, notice_id = await unit.load(USER, admin_id), derived("notice", about, "seller_closed", admin_id)
+                admin, notice_id = (
+                    await unit.load(USER, admin_id),
+                    derived("notice", cause.event_id, "seller_closed", admin_id),
+                )
                 if admin is not None and admin.may_act:
                     asked = notices.request(
                         await unit.load(NOTICE, notice_id),

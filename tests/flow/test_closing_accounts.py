@@ -10,6 +10,7 @@ import pytest_asyncio
 from commands.bus import Caller
 from domain.errors import Conflict, Forbidden
 from domain.ledger import BUYER_EXTERNAL, CLEARING, wallet_account
+from domain.notices import NotificationRequested
 from domain.payments import Method
 from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
 
@@ -168,6 +169,29 @@ async def test_the_reactor_does_what_the_command_did_not_come_to(till: Till) -> 
     assert [await status_of(till, game) for game in (chess, celeste)] == ["SUSPENDED", "SUSPENDED"]
     assert (await till.order(placed.order_id)).cancel_reason == "seller_closed"
     assert await till.stock(chess) == (3, 3, 0, 0)
+
+
+async def test_admins_hear_of_a_parcel_that_is_paid_as_its_seller_leaves(till: Till) -> None:
+    """Paid before the closing, settled after it: no shipment was there to be found when the account was closed."""
+    admin, ann, seller = await till.person("ADMIN"), await till.person(), await till.person("SELLER")
+    chess = await till.physical_game(3, seller=seller)
+    await till.core.carts.add(ann, chess, 1)
+    placed = (await till.core.carts.check_out(ann, SECURE, ADDRESS)).value
+    await till.settle()
+    await till.notice(placed.payment_id, "payment_intent.succeeded")
+    await close(till, seller)
+    await till.settle()
+
+    order = await till.order(placed.order_id)
+    assert order.status == "CONFIRMED"
+    told = [
+        recorded.event
+        for recorded in await till.core.log.read(0, names=["notification.requested.v1"], limit=1_000_000)
+        if isinstance(recorded.event, NotificationRequested) and recorded.event.user_id == admin.person()
+    ]
+    assert [(each.template, (each.params or {})["shipments"]) for each in told] == [
+        ("seller_closed", str(order.shipment_ids[0]))
+    ]
 
 
 async def test_an_account_that_was_opened_again_meanwhile_loses_nothing(till: Till) -> None:
