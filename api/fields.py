@@ -124,6 +124,9 @@ Line = Annotated[str, Field(max_length=300), _line]
 Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line, _seen]
 """One line with something on it; blanks around it are dropped."""
 
+Url = Annotated[str, Field(min_length=1, max_length=2048), _line]
+"""The address of something."""
+
 Text = Annotated[str, Field(max_length=4096)]
 """Any text: a password."""
 
@@ -145,6 +148,9 @@ Count = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY), BeforeValidato
 
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY), BeforeValidator(_must_be_quantity)]
 """How many are wanted: one at least. Anything else is refused as `invalid_quantity`."""
+
+Version = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+"""A version that a client has seen."""
 
 Currency = Annotated[str, AfterValidator(_must_be_currency)]
 """An ISO 4217 code in capitals; another text is refused as `invalid_currency`."""

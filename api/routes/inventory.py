@@ -4,12 +4,11 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Seller, Service, SignedIn, Stockkeeper
-from api.fields import Answer, Body, Count, Page, Quantity, Time
+from api.fields import Answer, Body, Count, Page, Quantity, Time, Version
 from api.idempotency import IdempotencyKey, Idempotent
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -34,7 +33,7 @@ class StockCount(Body):
 
     product_id: UUID
     total_quantity: Count
-    expected_version: int | None = Field(default=None, strict=True, ge=0, lt=2**63)
+    expected_version: Version | None = None
 
 
 class NewReservation(Body):

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import AliasPath, Field
 from starlette.responses import Response
 
@@ -114,7 +114,7 @@ async def list_accounts(
 
 @router.get("/ledger/accounts/{account_id}", response_model=AccountPage)
 async def get_account(
-    account_id: str,
+    account_id: Annotated[str, Path(max_length=200)],
     request: Request,
     services: ServicesOf,
     reads: Reads,

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from api.answers import answer
@@ -14,6 +14,8 @@ from api.services import ServicesOf
 from domain.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
+
+ProjectionName = Annotated[str, Path(max_length=200)]
 
 NO_PROJECTION = NotFound("projection_not_found", "there is no projection of this name")
 
@@ -79,7 +81,7 @@ async def list_projections(services: ServicesOf, _: Auditor, head: LogPosition) 
 
 
 @router.post("/projections/{name}/rebuild", status_code=202, response_model=Told)
-async def rebuild_projection(name: str, services: ServicesOf, _: Auditor) -> Response:
+async def rebuild_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Fold a projection anew beside the live one, and switch to it when it has caught up."""
     if not await services.rebuild(name):
         raise NO_PROJECTION
@@ -87,7 +89,7 @@ async def rebuild_projection(name: str, services: ServicesOf, _: Auditor) -> Res
 
 
 @router.post("/projections/{name}/pause", response_model=Told)
-async def pause_projection(name: str, services: ServicesOf, _: Auditor) -> Response:
+async def pause_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Have a projection stand still."""
     if not await services.operations.pause(name):
         raise NO_PROJECTION
@@ -95,7 +97,7 @@ async def pause_projection(name: str, services: ServicesOf, _: Auditor) -> Respo
 
 
 @router.post("/projections/{name}/resume", response_model=Told)
-async def resume_projection(name: str, services: ServicesOf, _: Auditor) -> Response:
+async def resume_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Have a projection go on."""
     if not await services.operations.resume(name):
         raise NO_PROJECTION

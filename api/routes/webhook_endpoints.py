@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import Merchant
-from api.fields import Answer, Body, Line, Page, Time
+from api.fields import Answer, Body, Line, Page, Time, Url
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -26,8 +26,8 @@ router = APIRouter(prefix="/api/v1/webhook-endpoints", tags=["webhooks"])
 
 MISSING = NotFound("webhook_endpoint_not_found", "there is no such endpoint")
 
-Url = Annotated[str, Field(max_length=2048, examples=["https://merchant.example/webhooks"])]
-Pattern = Annotated[str, Field(min_length=1, max_length=100, examples=["order.*"])]
+EndpointUrl = Annotated[Url, Field(examples=["https://merchant.example/webhooks"])]
+Pattern = Annotated[Line, Field(min_length=1, max_length=100, examples=["order.*"])]
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=MAX_PATTERNS)]
 DeliveryStatus = Literal["PENDING", "DELIVERED", "FAILED"]
 
@@ -38,7 +38,7 @@ DeliveryStatus = Literal["PENDING", "DELIVERED", "FAILED"]
 class NewEndpoint(Body):
     """Where to send events, and which: names (`order.completed.v1`), `order.*`, or `*` for all."""
 
-    url: Url
+    url: EndpointUrl
     events: Patterns
     description: Line = ""
 
@@ -46,7 +46,7 @@ class NewEndpoint(Body):
 class EndpointChanges(Body):
     """What is to change; what is not given stays."""
 
-    url: Url | None = None
+    url: EndpointUrl | None = None
     events: Patterns | None = None
     description: Line | None = None
 

@@ -1,8 +1,9 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
+import pytest
 
-from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentLine, ShipmentStatusUpdated
+from domain.fulfilment import DeliveryCorrected, ShipmentConfirmed, ShipmentCreated, ShipmentLine, ShipmentStatusUpdated
 from domain.orders import OrderCompleted, OrderConfirmed, OrderStatusChanged
 from projections.fields import Happened
 from projections.orders import Orders
@@ -56,3 +57,25 @@ def test_an_order_that_was_shipped_stays_delivered_when_it_is_complete() -> None
     history = History().happened(ORDER, order_created(lines=(line,)), paid, delivered, OrderCompleted())
     order = history.row(Orders(), ORDER)
     assert (order.status, order.timeline[-1].name) == ("DELIVERED", "order.completed.v1")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), datetime(1, 1, 3, tzinfo=UTC)),
+        (datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=12))), datetime(9999, 12, 29, tzinfo=UTC)),
+        (datetime(2026, 3, 1, 1, tzinfo=timezone(timedelta(hours=3))), datetime(2026, 2, 28, 22, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_that_no_row_can_hold_is_the_nearest_one_that_can_and_may_be_corrected(
+    told: datetime, kept: datetime
+) -> None:
+    delivered = ShipmentStatusUpdated(status="DELIVERED", at=told)
+    history = History().happened(SHIPMENT, CREATED, delivered)
+    row = history.row(Shipments(), SHIPMENT)
+    assert (row.status, row.delivered_at) == ("DELIVERED", kept)  # type: ignore[union-attr]
+
+    history.happened(SHIPMENT, DeliveryCorrected(at=START, reason="the scanner's clock"))
+    row = history.row(Shipments(), SHIPMENT)
+    assert (row.status, row.delivered_at) == ("DELIVERED", START)  # type: ignore[union-attr]
+    assert row.history[-1].reason == "the scanner's clock"  # type: ignore[union-attr]
