@@ -42,8 +42,8 @@ def of_shipment(shipment_id: UUID, shipment: Shipment) -> list[Obligation]:
 
 
 def of_order(order_id: UUID, order: Order, payment: Payment) -> list[Obligation]:
-    """An order that may still be paid, or was paid and is not confirmed yet; and money on its way back."""
-    found = _refunds(order.payment_id, payment, order_id=order_id)
+    """An order that may still be paid, or was paid and is not confirmed yet; and money that is to go back."""
+    found = _refunds(order.payment_id, payment, came_for_nothing=order.status == "CANCELLED", order_id=order_id)
     if order.status == "PENDING_PAYMENT":
         found.append(
             Obligation(
@@ -59,10 +59,11 @@ def of_order(order_id: UUID, order: Order, payment: Payment) -> list[Obligation]
 
 
 def of_deposit(transaction_id: UUID, transaction: Transaction, payment: Payment) -> list[Obligation]:
-    """A deposit that may still be paid, or has not reached the wallet yet; and money on its way back."""
+    """A deposit that may still be paid, or has not reached the wallet yet; and money that is to go back."""
     payment_id = transaction.payment_id
     assert payment_id is not None
-    found = _refunds(payment_id, payment, transaction_id=transaction_id)
+    failed = transaction.status == "FAILED"
+    found = _refunds(payment_id, payment, came_for_nothing=failed, transaction_id=transaction_id)
     if payment.is_open or (payment.is_captured and not transaction.settled):
         found.append(
             Obligation(
@@ -114,7 +115,9 @@ def _named(obligation: Obligation) -> Mapping[str, object]:
     return msgspec.structs.asdict(obligation)
 
 
-def _refunds(payment_id: UUID, payment: Payment, **about: UUID) -> list[Obligation]:
+def _refunds(payment_id: UUID, payment: Payment, *, came_for_nothing: bool, **about: UUID) -> list[Obligation]:
+    """Those under way; and those that failed, of money that came for nothing and is here still."""
+    is_kept = came_for_nothing and payment.refundable_cents > 0
     return [
         Obligation(
             kind="refund",
@@ -126,5 +129,5 @@ def _refunds(payment_id: UUID, payment: Payment, **about: UUID) -> list[Obligati
             **about,
         )
         for refund_id, refund in payment.refunds.items()
-        if refund.state == "PENDING"
+        if refund.state == "PENDING" or (refund.state == "FAILED" and is_kept)
     ]

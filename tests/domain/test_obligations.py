@@ -74,6 +74,15 @@ def test_money_on_its_way_back_is_one_until_it_is_there_or_refused() -> None:
         assert not obligations.of_order(ORDER, order, fold(payments.evolve, ASKED, PAID, BACK, ended))
 
 
+def test_money_that_should_have_gone_back_is_one_though_the_provider_refused() -> None:
+    """It came for an order that was called off: somebody is to give it back by hand."""
+    whole = PaymentRefundRequested(refund_id=REFUND, amount_cents=1999, reason="order_cancelled")
+    refused = fold(payments.evolve, ASKED, PAID, whole, PaymentRefundFailed(refund_id=REFUND, code="card_gone"))
+    called_off = fold(orders.evolve, PLACED, OrderCancelled(reason="account_closed"))
+    (found,) = obligations.of_order(ORDER, called_off, refused)
+    assert (found.kind, found.id, found.status) == ("refund", REFUND, "FAILED")
+
+
 DEPOSIT = TransactionCreated(
     type="deposit", amount_cents=700, currency="USD", user_id=ANN, to_wallet_id=WALLET, payment_id=PAYMENT
 )
