@@ -13,7 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive
+from starlette.routing import Match
+from starlette.types import Message, Receive, Scope
 
 from api.auth import Access
 from api.card_numbers import refused, tell_of_cards
@@ -31,10 +32,18 @@ class CheckedRoute(APIRoute):
     """A route that asks who is there before it reads what they send. `access`: whom it admits, all of which hold."""
 
     access: tuple[Access, ...]
+    _begins: str
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Most routes are told from a path by how they begin: there are hundreds, and each is asked about each path."""
+        if not scope.get("root_path") and not scope["path"].startswith(self._begins):
+            return Match.NONE, {}
+        return super().matches(scope)
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """Wraps FastAPI's own handler, which begins by reading the body."""
         handle = super().get_route_handler()
+        self._begins = self.path.partition("{")[0]
         self.access = tuple(dict.fromkeys(_access(self.dependant)))
         asked = tuple(access for access in self.access if not access.anybody)
         known = _query_names(self.dependant)
