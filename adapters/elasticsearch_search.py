@@ -13,7 +13,7 @@ from eventstore.circuit import Circuit, CircuitOpen
 from projections.game_document import EVERYWHERE, GameDocument, region_key
 from queries.ranking import Candidate
 from queries.search_port import (
-    FACET_VALUES,
+    FACET_SPELLINGS,
     LOOSE_SHARE,
     MAX_CANDIDATES,
     PRICE_STEPS,
@@ -27,6 +27,7 @@ from queries.search_port import (
     Order,
     SearchUnavailable,
     Typed,
+    facet_values,
     price_range,
 )
 
@@ -69,8 +70,8 @@ class ElasticsearchGameIndex:
         excluded: list[Query] = [{"ids": {"values": [str(id_) for id_ in without]}}] if without else []
         listed = await asyncio.gather(
             *(
-                self._list(field, {"bool": {"filter": [*matches, *also], "must_not": excluded}}, order, limit, after)
-                for field, also in _sort_fields(order, lookup.region)
+                self._list(by, {"bool": {"filter": [*matches, *also], "must_not": excluded}}, order, limit, after)
+                for by, also in _sorts(order, lookup)
             )
         )
         merged = sorted(
@@ -89,15 +90,12 @@ class ElasticsearchGameIndex:
             found = await self._client.mget(index=self._alias, ids=ids, source_includes=["document"])
         return decode_documents(found["docs"])
 
-    async def _list(self, field: str, query: Query, order: Order, limit: int, after: Listed | None) -> list[Listed]:
+    async def _list(self, by: Query, query: Query, order: Order, limit: int, after: Listed | None) -> list[Listed]:
         direction = "desc" if order.descending else "asc"
-        by_field: Query = {"order": direction}
-        if order.field == "price":
-            by_field |= {"unmapped_type": "long", "missing": -_NO_PRICE if order.descending else _NO_PRICE}
         answer = await self._search(
             query=query,
             size=limit,
-            sort=[{field: by_field}, {"id": {"order": direction}}],
+            sort=[by, {"id": {"order": direction}}],
             search_after=[after.key, str(after.game_id)] if after else None,
             source=False,
         )
@@ -177,7 +175,7 @@ def _read_candidates(answer: dict[str, Any]) -> list[Candidate]:
 
 def _read_facets(counts: dict[str, Any]) -> Facets:
     def values(facet: str) -> list[FacetValue]:
-        return [FacetValue(bucket["key"], bucket["doc_count"]) for bucket in counts[facet]["buckets"]]
+        return facet_values(facet, [(bucket["key"], bucket["doc_count"]) for bucket in counts[facet]["buckets"]])
 
     prices = enumerate(bucket["doc_count"] for bucket in counts["price"]["buckets"])
     return Facets(
@@ -208,41 +206,60 @@ def _counts(lookup: Lookup) -> list[Query]:
     if lookup.seller_id is not None:
         conditions.append({"term": {"seller_id": str(lookup.seller_id)}})
     if lookup.price_min is not None or lookup.price_max is not None:
-        conditions.append(_price_between(lookup.region, lookup.price_min, lookup.price_max))
+        conditions.append(_price_between(lookup, lookup.price_min, lookup.price_max))
     return conditions
 
 
-def _price_between(region: str, low: int | None, high: int | None) -> Query:
+def _price_between(lookup: Lookup, low: int | None, high: int | None) -> Query:
     """The price there is in range, or there is none there and that of everywhere is."""
+    in_range: Query = {"range": {"prices.cents": {"gte": low, "lte": high}}}
     either = [
-        {"bool": {"filter": [{"range": {field: {"gte": low, "lte": high}}}, *also]}}
-        for field, also in _price_fields(region)
+        {"bool": {"filter": [{"nested": {"path": "prices", "query": {"bool": {"filter": [*of, in_range]}}}}, *also]}}
+        for of, also in _price_sources(lookup)
     ]
     return {"bool": {"should": either, "minimum_should_match": 1}}
 
 
-def _price_fields(region: str) -> list[tuple[str, list[Query]]]:
-    """The fields that may hold a game's price, each with the conditions under which it does."""
-    everywhere = region_key(EVERYWHERE)
-    if region == everywhere:
-        return [(f"prices.{everywhere}", [])]
-    own: Query = {"exists": {"field": f"prices.{region}"}}
-    return [(f"prices.{region}", [own]), (f"prices.{everywhere}", [{"bool": {"must_not": [own]}}])]
+def _price_sources(lookup: Lookup) -> list[tuple[list[Query], list[Query]]]:
+    """Where a game's price may be found: which of its prices, each with the conditions under which it counts."""
+
+    def priced(at: str) -> list[Query]:
+        return [{"term": {"prices.at": at}}, {"term": {"prices.currency": lookup.currency}}]
+
+    own: Query = {"term": {"priced_at": lookup.region}}
+    return [(priced(lookup.region), [own]), (priced(region_key(EVERYWHERE)), [{"bool": {"must_not": [own]}}])]
 
 
-def _sort_fields(order: Order, region: str) -> list[tuple[str, list[Query]]]:
-    return _price_fields(region) if order.field == "price" else [(order.field, [])]
+def _sorts(order: Order, lookup: Lookup) -> list[tuple[Query, list[Query]]]:
+    """What to sort by, and what of the games that is for."""
+    direction = "desc" if order.descending else "asc"
+    if order.field != "price":
+        return [({order.field: {"order": direction}}, [])]
+    last = -_NO_PRICE if order.descending else _NO_PRICE
+    return [
+        (
+            {
+                "prices.cents": {
+                    "order": direction,
+                    "missing": last,
+                    "nested": {"path": "prices", "filter": {"bool": {"filter": of}}},
+                }
+            },
+            also,
+        )
+        for of, also in _price_sources(lookup)
+    ]
 
 
 def _strict_facets(lookup: Lookup) -> Query:
     ends = [*(begin - 1 for begin in PRICE_STEPS[1:]), None]
-    ranges = [_price_between(lookup.region, low, high) for low, high in zip(PRICE_STEPS, ends, strict=True)]
+    ranges = [_price_between(lookup, low, high) for low, high in zip(PRICE_STEPS, ends, strict=True)]
     return {
         "filter": _strict(lookup.typed) if lookup.typed else _EVERYTHING,
         "aggs": {
-            "genre": {"terms": {"field": "genres", "size": FACET_VALUES}},
-            "tag": {"terms": {"field": "tags", "size": FACET_VALUES}},
-            "platform": {"terms": {"field": "platforms", "size": FACET_VALUES}},
+            "genre": {"terms": {"field": "genres", "size": FACET_SPELLINGS}},
+            "tag": {"terms": {"field": "tags", "size": FACET_SPELLINGS}},
+            "platform": {"terms": {"field": "platforms", "size": FACET_SPELLINGS}},
             "price": {"filters": {"filters": ranges}},
         },
     }

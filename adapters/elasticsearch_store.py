@@ -40,10 +40,14 @@ MAPPINGS: dict[str, Any] = {
         "genres": _SHOWN,
         "tags": _SHOWN,
         "platforms": _SHOWN,
-        "prices": {"type": "object", "dynamic": True},
+        "priced_at": {"type": "keyword"},
+        # Nested: a field for each region and currency would soon be more fields than an index may have.
+        "prices": {
+            "type": "nested",
+            "properties": {"at": {"type": "keyword"}, "currency": {"type": "keyword"}, "cents": {"type": "long"}},
+        },
         "document": {"type": "object", "enabled": False},
     },
-    "dynamic_templates": [{"prices": {"path_match": "prices.*", "mapping": {"type": "long"}}}],
 }
 
 SETTINGS: dict[str, Any] = {
@@ -139,10 +143,15 @@ def _action(index: str, document: GameDocument) -> dict[str, Any]:
             "filters": derived.filters,
             "active": document.status == "ACTIVE",
             "seller_id": str(document.seller_id),
-            "genres": document.genres,
-            "tags": document.tags,
-            "platforms": document.platforms,
-            "prices": derived.prices,
+            "genres": derived.genres,
+            "tags": derived.tags,
+            "platforms": derived.platforms,
+            "priced_at": list(derived.prices),
+            "prices": [
+                {"at": at, "currency": currency, "cents": cents}
+                for at, by_currency in derived.prices.items()
+                for currency, cents in by_currency.items()
+            ],
             "document": msgspec.to_builtins(document),
         },
     }

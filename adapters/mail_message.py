@@ -1,10 +1,11 @@
 """A notice as a mail (RFC 5322): what it looks like whichever way it goes."""
 
 import re
+from contextlib import suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTPUTF8, default
-from email.utils import formatdate, parseaddr, unquote
+from email.utils import formatdate, parseaddr, quote, unquote
 
 from commands.ports import Message
 from domain.email_addresses import deliverable
@@ -38,11 +39,17 @@ def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
 
 def _address(name: str, address: str) -> Address:
     """A mailbox; its domain in ASCII (IDNA 2008), which every server takes. Raises ValueError."""
-    try:
-        local, _, domain = deliverable(address).rpartition("@")
-    except Invalid as error:
-        raise ValueError(error.detail) from error
+    local, _, domain = _written(address).rpartition("@")
     return Address(_one_line(name), unquote(local) if local.startswith('"') else local, domain)
+
+
+def _written(address: str) -> str:
+    """As it stands in a header; an older release may have kept it without the quotes that it needs."""
+    local, _, domain = address.rpartition("@")
+    for spelling in (address, f'"{quote(local)}"@{domain}'):
+        with suppress(Invalid):
+            return deliverable(spelling)
+    raise ValueError("that is not an e-mail address")
 
 
 def _one_line(text: str) -> str:

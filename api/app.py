@@ -22,6 +22,7 @@ from api.guards import Failures, Heads
 from api.idempotency import Answers
 from api.limits import Limiter, RateLimit
 from api.metrics import Metrics, RequestMetrics
+from api.openapi import describe
 from api.problems import MEDIA_TYPE, ProblemDocument, error_response
 from api.routes import ROUTERS
 from api.routing import CheckedRoute, methods_at
@@ -66,6 +67,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     add_routes(app, [route for route in routes if isinstance(route, APIRoute)])
     add_sockets(app, [route for route in routes if isinstance(route, APIWebSocketRoute)])
     _add_documentation(app)
+    describe(app)
     return app
 
 

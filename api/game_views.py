@@ -1,11 +1,13 @@
 """What the gateway shows of games: as they are, in lists, and as search results."""
 
+from collections.abc import Sequence
 from datetime import date
 from uuid import UUID
 
 from pydantic import AliasPath, Field
 
 from api.fields import Answer, Page, Time
+from queries.games import Price, price_there
 from queries.search import SearchItem
 
 
@@ -15,11 +17,33 @@ class PriceView(Answer):
     currency: str
 
 
-class GameView(Answer):
+class AmountView(Answer):
+    amount_cents: int
+    currency: str
+
+
+class ImageLinks(Answer):
+    """Where an image is, and its thumbnail."""
+
+    id: UUID
+    url: str
+    thumb_url: str
+
+
+class Offered(Answer):
+    """What every view of a game shows of what it is offered for: `price`, where the caller is (null: it is not sold
+    there); `available`, how many of a PHYSICAL one can be had now (null: no end of them, or not on offer yet)."""
+
+    game_id: UUID
+    price: AmountView | None = None
+    available: int | None = None
+    image_urls: list[ImageLinks] = Field(default_factory=list)
+
+
+class GameView(Offered):
     """A game; `game_id` is its `id`, by the name that other resources refer to it."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
-    game_id: UUID
     seller_id: UUID
     sku: str
     title: str
@@ -44,19 +68,10 @@ class DatedGame(GameView):
     updated_at: Time
 
 
-class OfferedGame(DatedGame):
-    """A game in a list: `available` tells how many of a PHYSICAL one can be had now; null for what has no end, or is
-    not on offer yet."""
-
-    available: int | None = None
-
-
-class FoundGame(Answer):
-    """A search result: `price` is that of the region asked for; `highlight` the title as HTML, matches marked;
-    `image_ids` and `available` as in a list."""
+class FoundGame(Offered):
+    """A search result: `highlight` is the title as HTML, matches marked."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
-    game_id: UUID
     seller_id: UUID
     sku: str
     title: str
@@ -70,10 +85,8 @@ class FoundGame(Answer):
     kind: str
     prices: list[PriceView]
     status: str
-    price: PriceView | None = None
     highlight: str = ""
     image_ids: list[UUID] = Field(default_factory=list)
-    available: int | None = None
 
 
 class FacetCount(Answer):
@@ -105,14 +118,21 @@ class SearchPage(Page[FoundGame]):
     engine: str
 
 
-class TitleView(Answer):
+class TitleView(Offered):
     id: UUID = Field(validation_alias=AliasPath("game_id"))
-    game_id: UUID
     title: str
 
 
 def found_game(item: SearchItem) -> FoundGame:
-    """A search result, but for its images and how many there are."""
-    game = FoundGame.model_validate(item.document)
-    price = None if item.price is None else PriceView.model_validate(item.price)
-    return game.model_copy(update={"price": price, "highlight": item.highlight})
+    """A search result, but for what it is offered for."""
+    return FoundGame.model_validate(item.document).model_copy(update={"highlight": item.highlight})
+
+
+def offer_of(game: Offered, prices: Sequence[PriceView | Price], image_ids: Sequence[UUID], region: str) -> None:
+    """Show what a game costs in a region, and its images."""
+    price = price_there(prices, region)
+    game.price = None if price is None else AmountView.model_validate(price)
+    game.image_urls = [
+        ImageLinks(id=each, url=f"/api/v1/images/{each}", thumb_url=f"/api/v1/images/{each}?size=thumb")
+        for each in image_ids
+    ]

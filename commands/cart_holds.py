@@ -15,11 +15,10 @@ from eventstore.repository import Unit
 
 class Holds:
     """Emits what becomes of holds. `cart_ttl` is how long a cart lives after its last change; a buyer holds at most
-    `max_quantity` of one game at a time; `low_stock` is the threshold at or below which stock is low."""
+    `max_quantity` of one game at a time."""
 
-    def __init__(self, clock: Clock, *, cart_ttl: timedelta, max_quantity: int, low_stock: int) -> None:
-        self._clock, self._cart_ttl = clock, cart_ttl
-        self._max_quantity, self._low_stock = max_quantity, low_stock
+    def __init__(self, clock: Clock, *, cart_ttl: timedelta, max_quantity: int) -> None:
+        self._clock, self._cart_ttl, self._max_quantity = clock, cart_ttl, max_quantity
 
     async def extend(self, unit: Unit, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
         """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none. What
@@ -43,12 +42,12 @@ class Holds:
         if item.reservation_id is None:
             return
         now, stock = self._clock.now(), await stock_of(unit, item.game_id)
-        until, low = cart.until(now, self._cart_ttl), self._low_stock
+        until = cart.until(now, self._cart_ttl)
         if item.reservation_id in stock.reservations:
-            held = inventory.change(stock, item.reservation_id, quantity, until, now=now, threshold=low)
+            held = inventory.change(stock, item.reservation_id, quantity, until, now=now)
         else:
             held = inventory.reserve(
-                stock, item.reservation_id, cart_id, quantity, until, now=now, threshold=low, buyer_id=cart.buyer_id
+                stock, item.reservation_id, cart_id, quantity, until, now=now, buyer_id=cart.buyer_id
             )
         unit.emit(stock_id(item.game_id), held)
 

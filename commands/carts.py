@@ -64,8 +64,8 @@ class Carts:
     ) -> None:
         self._bus = bus
         self._cart_ttl, self._cart_max, self._order_ttl = cart_ttl, cart_max, min(payment_ttl, allocation_ttl)
-        self._holds = Holds(bus.clock, cart_ttl=cart_ttl, max_quantity=max_quantity, low_stock=low_stock)
-        self._fee_bps = fee_bps
+        self._holds = Holds(bus.clock, cart_ttl=cart_ttl, max_quantity=max_quantity)
+        self._low_stock, self._fee_bps = low_stock, fee_bps
 
     async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
@@ -342,7 +342,9 @@ class Carts:
             if not await self._holds.is_held(unit, item):
                 await self._holds.hold(unit, cart_id, cart, item, item.quantity)
             stock, until = await stock_of(unit, item.game_id), now + self._order_ttl
-            allocated = inventory.allocate(stock, item.reservation_id, order_id, until, now=now)
+            allocated = inventory.allocate(
+                stock, item.reservation_id, order_id, until, now=now, threshold=self._low_stock
+            )
             unit.emit(stock_id(item.game_id), allocated)
             shipments.setdefault(item.seller_id, uuid7())
         else:

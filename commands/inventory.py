@@ -65,9 +65,10 @@ class Inventory:
                 raise Conflict("version_conflict", f"the stock is at version {version}", version=version)
             if if_match is not None and if_match != version:
                 raise Stale("version_mismatch", "the stock was changed meanwhile", version=version)
-            unit.emit(stock_id(game_id), inventory.expire(stock, self._bus.clock.now()))
+            now = self._bus.clock.now()
+            unit.emit(stock_id(game_id), inventory.expire(stock, now))
             freed = (await _now(unit, game_id)).stock
-            unit.emit(stock_id(game_id), inventory.set_total(freed, total, self.low_stock))
+            unit.emit(stock_id(game_id), inventory.set_total(freed, total, self.low_stock, now=now))
             unit.refer(product_id=game_id)
             return await _now(unit, game_id)
 
@@ -92,7 +93,7 @@ class Inventory:
 
         def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
             until = now + self._cart_ttl
-            return inventory.reserve(stock, reservation_id, cart_id, quantity, until, now=now, threshold=self.low_stock)
+            return inventory.reserve(stock, reservation_id, cart_id, quantity, until, now=now)
 
         _must_serve(caller)
         return await self._change(caller, game_id, lambda _stock, _now: new, decide, once, check)
@@ -114,7 +115,8 @@ class Inventory:
                 )
 
         def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
-            return inventory.allocate(stock, reservation_id, order_id, now + self._allocation_ttl, now=now)
+            until = now + self._allocation_ttl
+            return inventory.allocate(stock, reservation_id, order_id, until, now=now, threshold=self.low_stock)
 
         _must_serve(caller)
         return await self._change(caller, game_id, _finder(hold, "SOFT"), decide, once, check)

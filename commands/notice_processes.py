@@ -191,6 +191,8 @@ class _Tellings:
         return [Telling(order.buyer_id, f"shipment_{event.status.lower()}", about)]
 
     async def low_stock(self, event: LowStock, env: Envelope) -> list[Telling]:
+        if event.quiet:
+            return []
         stock = await self._seen(STOCK, env.stream_id)
         game = await self._seen(GAME, stock.game_id)
         about = {"title": game.listing.title, "sku": stock.sku, "available": str(event.available)}

@@ -7,7 +7,7 @@ order of another system, once somebody fires its deadline.
 """
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -25,6 +25,9 @@ def stock_id(game_id: UUID) -> UUID:
     """The stream of a game's stock."""
     return derived("stock", game_id)
 
+
+LOW_STOCK_PAUSE = timedelta(hours=1)
+"""How long nobody is told again that a game runs low."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
@@ -102,10 +105,13 @@ class ReservationFulfilled(Event, frozen=True):
 
 @event("inventory.low_stock.v1")
 class LowStock(Event, frozen=True):
-    """What is available has just fallen to the threshold or below it."""
+    """What no order holds has just fallen to the threshold or below it. What lies in carts still counts: carts come and
+    go. `quiet` when that was told less than an hour before."""
 
     available: int
     threshold: int
+    at: datetime | None = None
+    quiet: bool = False
 
 
 # -- state -------------------------------------------------------------------------------------------------------------
@@ -146,6 +152,12 @@ class Stock(msgspec.Struct, frozen=True):
     reservations: Mapping[UUID, Reservation] = {}
     reserved: int = 0
     allocated: int = 0
+    low_told_at: datetime | None = None
+
+    @property
+    def left(self) -> int:
+        """Not held by orders."""
+        return self.total - self.allocated
 
     @property
     def available(self) -> int:
@@ -176,6 +188,8 @@ def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 
             cart_id, buyer_id = (None, None) if before is None else (before.cart_id, before.buyer_id)
             held = Reservation("HARD", event.quantity, event.expires_at, cart_id, event.order_id, buyer_id)
             return _with(state, event.reservation_id, held)
+        case Stock(), LowStock(quiet=False, at=at):
+            return replace(state, low_told_at=at)
         case Stock(), ReservationFulfilled():
             return replace(_with(state, event.reservation_id, None), total=state.total - event.quantity)
     return state
@@ -203,7 +217,7 @@ def create(stock: Stock | None, game_id: UUID, seller_id: UUID, sku: str) -> lis
     return [StockCreated(game_id=game_id, seller_id=seller_id, sku=sku)] if stock is None else []
 
 
-def set_total(stock: Stock, total: int, threshold: int) -> list[Event]:
+def set_total(stock: Stock, total: int, threshold: int, *, now: datetime) -> list[Event]:
     """Say how many there are in all, held ones included.
 
     Raises Invalid("invalid_quantity"); Conflict("stock_below_commitments") when more than that are held.
@@ -215,7 +229,7 @@ def set_total(stock: Stock, total: int, threshold: int) -> list[Event]:
         raise Conflict("stock_below_commitments", "carts and orders hold more than that", committed=held)
     if total == stock.total:
         return []
-    return [StockUpdated(total=total, available=total - held), *_low(stock, total - held, threshold)]
+    return [StockUpdated(total=total, available=total - held), *_low(stock, total - stock.allocated, threshold, now)]
 
 
 def reserve(
@@ -226,7 +240,6 @@ def reserve(
     expires_at: datetime,
     *,
     now: datetime,
-    threshold: int,
     buyer_id: UUID | None = None,
 ) -> list[Event]:
     """Hold some for a cart; what others held past their time is free again.
@@ -241,12 +254,10 @@ def reserve(
     reserved = Reserved(
         reservation_id=reservation_id, cart_id=cart_id, quantity=quantity, expires_at=expires_at, buyer_id=buyer_id
     )
-    return [*expired, reserved, *_low(freed, freed.available - quantity, threshold)]
+    return [*expired, reserved]
 
 
-def change(
-    stock: Stock, reservation_id: UUID, quantity: int, expires_at: datetime, *, now: datetime, threshold: int
-) -> list[Event]:
+def change(stock: Stock, reservation_id: UUID, quantity: int, expires_at: datetime, *, now: datetime) -> list[Event]:
     """Hold another quantity, or the same for longer.
 
     Raises Invalid("invalid_quantity"); NotFound("reservation_not_found"); Conflict: insufficient_stock (with
@@ -259,16 +270,21 @@ def change(
     if quantity - held.quantity > freed.available:
         raise _insufficient(freed)
     changed = ReservationChanged(reservation_id=reservation_id, quantity=quantity, expires_at=expires_at)
-    return [*expired, changed, *_low(freed, freed.available - (quantity - held.quantity), threshold)]
+    return [*expired, changed]
 
 
-def allocate(stock: Stock, reservation_id: UUID, order_id: UUID, expires_at: datetime, *, now: datetime) -> list[Event]:
+def allocate(
+    stock: Stock, reservation_id: UUID, order_id: UUID, expires_at: datetime, *, now: datetime, threshold: int
+) -> list[Event]:
     """Turn a cart's hold into an order's.
 
     Raises NotFound("reservation_not_found"); Conflict: reservation_expired, reservation_allocated.
     """
     held = _soft(stock, reservation_id, now)
-    return [Allocated(reservation_id=reservation_id, order_id=order_id, quantity=held.quantity, expires_at=expires_at)]
+    allocated = Allocated(
+        reservation_id=reservation_id, order_id=order_id, quantity=held.quantity, expires_at=expires_at
+    )
+    return [allocated, *_low(stock, stock.left - held.quantity, threshold, now)]
 
 
 def release(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
@@ -389,11 +405,12 @@ def _soft(stock: Stock, reservation_id: UUID, now: datetime) -> Reservation:
     return held
 
 
-def _low(stock: Stock, available: int, threshold: int) -> list[Event]:
-    """Once per crossing: what was above the threshold no longer is."""
-    if stock.available > threshold >= available:
-        return [LowStock(available=available, threshold=threshold)]
-    return []
+def _low(stock: Stock, left: int, threshold: int, now: datetime) -> list[Event]:
+    """Once per crossing: what was above the threshold no longer is. Told aloud once an hour at most."""
+    if not stock.left > threshold >= left:
+        return []
+    quiet = stock.low_told_at is not None and now - stock.low_told_at < LOW_STOCK_PAUSE
+    return [LowStock(available=left, threshold=threshold, at=now, quiet=quiet)]
 
 
 def _folded(stock: Stock, events: list[Event]) -> Stock:

@@ -1,7 +1,9 @@
 """The document of a game: what the search index holds of it, and all that a search result shows."""
 
 import re
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -10,6 +12,12 @@ from projections.search_text import SearchText, bounded, folded, take_apart
 
 EVERYWHERE = "*"
 """The region whose price holds wherever a game has none of its own."""
+
+ANYWHERE = "anywhere"
+"""The key of the prices that count for who is nowhere in particular: see `region_prices`."""
+
+RegionPrices = dict[str, dict[str, int]]
+"""Cents by currency by `region_key`."""
 
 DocumentStatus = Literal["DRAFT", "ACTIVE", "SUSPENDED", "RETIRED"]
 
@@ -50,16 +58,21 @@ class GameDocument(msgspec.Struct, kw_only=True):
 class Derived(msgspec.Struct, frozen=True):
     """What the engines index of a document beside its own fields.
 
-    `filters` are the values that a query can ask for, as `field:folded value`; `prices` are cents by `region_key`;
-    `released` sorts like the release date, with '' for none.
+    `filters` are the values that a query can ask for, as `field:folded value`; `prices` as in `region_prices`;
+    `released` sorts like the release date, with '' for none. Of genres, tags and platforms that are spelt alike the
+    first one counts.
     """
 
     text: SearchText
     filters: list[str]
-    prices: dict[str, int]
+    prices: RegionPrices
     released: str
+    genres: list[str]
+    tags: list[str]
+    platforms: list[str]
 
 
+@lru_cache(10_000)
 def filter_key(field: str, value: str) -> str:
     """How a field's value stands in `Derived.filters`: two spellings that fold alike are one."""
     return bounded(f"{field}:{folded(value)}")
@@ -70,7 +83,39 @@ def region_key(region: str) -> str:
     return "everywhere" if region == EVERYWHERE else "in_" + re.sub(r"[^a-z0-9]", "_", region.casefold())[:32]
 
 
-def price_in(prices: list[DocumentPrice], region: str) -> DocumentPrice | None:
+class _Price(Protocol):
+    @property
+    def region(self) -> str: ...
+    @property
+    def amount_cents(self) -> int: ...
+    @property
+    def currency(self) -> str: ...
+
+
+P = TypeVar("P", bound=_Price)
+
+
+def region_prices(prices: Iterable[_Price]) -> RegionPrices:
+    """What a game costs in each region that has a price of its own, and in `everywhere` else.
+
+    Who is nowhere in particular sees ANYWHERE: the price of everywhere and, in other currencies, the lowest there is.
+    """
+    found: RegionPrices = {}
+    lowest: dict[str, int] = {}
+    for price in prices:
+        found[region_key(price.region)] = {price.currency: price.amount_cents}
+        lowest[price.currency] = min(price.amount_cents, lowest.get(price.currency, price.amount_cents))
+    if found:
+        found[ANYWHERE] = lowest | found.get(region_key(EVERYWHERE), {})
+    return found
+
+
+def price_key(region: str) -> str:
+    """The entry of `region_prices` that counts in a region; where there is none, that of everywhere does."""
+    return ANYWHERE if region == EVERYWHERE else region_key(region)
+
+
+def price_in(prices: Iterable[P], region: str) -> P | None:
     """The price in a region, else the one that holds everywhere, else None."""
     by_region = {region_key(price.region): price for price in prices}
     return by_region.get(region_key(region)) or by_region.get(region_key(EVERYWHERE))
@@ -88,6 +133,13 @@ def derive(document: GameDocument) -> Derived:
     return Derived(
         text=take_apart(document.title),
         filters=sorted({filter_key(field, value) for field, value in pairs if value}),
-        prices={region_key(price.region): price.amount_cents for price in document.prices},
+        prices=region_prices(document.prices),
         released=document.release_date or "",
+        genres=_distinct("genre", document.genres),
+        tags=_distinct("tag", document.tags),
+        platforms=_distinct("platform", document.platforms),
     )
+
+
+def _distinct(field: str, values: Sequence[str]) -> list[str]:
+    return list({filter_key(field, value): value for value in reversed(values)}.values())[::-1]

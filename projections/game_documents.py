@@ -18,7 +18,7 @@ from projections.game_document import DocumentPrice, GameDocument
 from projections.projection import Projection, Rows, on
 from projections.search_text import TEXT_VERSION
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Raised when the fold below changes; a changed way of taking titles apart raises TEXT_VERSION."""
 
 

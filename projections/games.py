@@ -1,7 +1,6 @@
 """Games on offer, with what browsing them needs: filters, prices by region, and keys to sort by."""
 
 from datetime import date, datetime
-from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -18,14 +17,22 @@ from domain.catalog import (
 )
 from eventstore.log import Envelope
 from projections.fields import recorded_at, text, texts
-from projections.game_document import EVERYWHERE, filter_key, region_key
+from projections.game_document import ANYWHERE, RegionPrices, filter_key, region_prices
 from projections.projection import Projection, Row, Rows, on
 from projections.search_text import folded
 
 NO_PRICE = 2**62
 """Sorts games without a price behind all others."""
 
+MAIN_CURRENCY = "USD"
+"""The platform's own: lists by prices in it walk an index."""
+
 _ACTIVE = "WHERE status = 'ACTIVE'"
+
+
+def anywhere(currency: str, games: str = "") -> str:
+    """SQL: the price in a currency (an ISO 4217 code) for who is nowhere in particular; `games`: a table's alias."""
+    return f"(({games}region_prices -> '{ANYWHERE}' ->> '{currency}')::bigint)"
 
 
 class PriceRow(msgspec.Struct, frozen=True):
@@ -39,8 +46,8 @@ class PriceRow(msgspec.Struct, frozen=True):
 class GameRow(Row):
     """A game. From `filters` on, the fields are made for browsing, and shown to nobody.
 
-    `filters` are entries of `game_document.filter_key`; `region_prices` are cents by `region_key`, `price_cents` those
-    of everywhere; `title_key` and `released` sort like title and release date ('' for none).
+    `filters` are entries of `game_document.filter_key`; `region_prices` as there; `title_key` and `released` sort like
+    title and release date ('' for none).
     """
 
     KEY = ("game_id",)
@@ -49,8 +56,9 @@ class GameRow(Row):
         "USING hash (title)",
         "seller_id, created_position",
         f"USING btree (created_position) {_ACTIVE}",
-        f"USING btree (coalesce(price_cents, {NO_PRICE}), game_id) {_ACTIVE}",
-        f"USING btree (coalesce(price_cents, -{NO_PRICE}), game_id) {_ACTIVE}",
+        f"USING gin (region_prices) {_ACTIVE}",
+        f"USING btree (coalesce({anywhere(MAIN_CURRENCY)}, {NO_PRICE}), game_id) {_ACTIVE}",
+        f"USING btree (coalesce({anywhere(MAIN_CURRENCY)}, -{NO_PRICE}), game_id) {_ACTIVE}",
         f'USING btree (released COLLATE "C", game_id) {_ACTIVE}',
         f'USING btree (title_key COLLATE "C", game_id) {_ACTIVE}',
         "created_position",
@@ -76,8 +84,7 @@ class GameRow(Row):
     updated_at: datetime
     created_position: int
     filters: list[str] = msgspec.field(default_factory=list)
-    region_prices: dict[str, int] = msgspec.field(default_factory=dict)
-    price_cents: int | None = None
+    region_prices: RegionPrices = msgspec.field(default_factory=dict)
     title_key: str = ""
     released: str = ""
 
@@ -90,17 +97,10 @@ class GameRow(Row):
             *(("tag", tag) for tag in self.tags),
             *(("platform", platform) for platform in self.platforms),
         ]
-        self.filters = sorted({_filter(field, value) for field, value in pairs if value})
-        self.region_prices = {region_key(price.region): price.amount_cents for price in self.prices}
-        self.price_cents = self.region_prices.get(region_key(EVERYWHERE))
+        self.filters = sorted({text(filter_key(field, value)) for field, value in pairs if value})
+        self.region_prices = region_prices(self.prices)
         self.title_key = text(folded(self.title))[:200]
         self.released = self.release_date.isoformat() if self.release_date else ""
-
-
-@lru_cache(10_000)
-def _filter(field: str, value: str) -> str:
-    """Folding is dear, and genres and tags are few."""
-    return text(filter_key(field, value))
 
 
 class Games(Projection[GameRow]):

@@ -1,4 +1,4 @@
-"""Pages of games as they were last read, as long as the log says that no game has changed since.
+"""Pages of games, and what regions are priced in, as they were last read: as long as no game has changed since.
 
 A page is kept only when it was just seen that nothing is quarantined, and it reflects that position or a later one.
 From then on it stays right until the next event of a game: the read model is a fold of those, and of nothing else (what
@@ -10,7 +10,7 @@ from collections import OrderedDict
 import msgspec
 
 from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
-from queries.games import Browse, Game, browse
+from queries.games import Browse, Game, browse, currency_of
 from queries.paging import Page
 from queries.read_models import Answer, ReadModels
 
@@ -34,6 +34,7 @@ class GamePages:
 
     def __init__(self) -> None:
         self._pages: OrderedDict[Browse, Page[Game]] = OrderedDict()
+        self._currencies: dict[str, str] = {}
         self._seen = 0
         """No game has changed after the kept pages were read, up to this position."""
 
@@ -51,6 +52,18 @@ class GamePages:
             self._keep(wanted, page.value)
         return page
 
+    async def currency(self, models: ReadModels, region: str) -> Answer[str]:
+        """As `queries.games.currency_of`, kept in the same way."""
+        after = self._seen
+        look = await models.rows(_Look, _LOOK, after=after, upto=after + LOOKED_THROUGH)
+        clean = self._forget_changed(look, after)
+        if clean and region in self._currencies:
+            return Answer(self._currencies[region], look.position)
+        found = await currency_of(models, region)
+        if clean and found.position >= look.position == self._seen:
+            self._currencies[region] = found.value
+        return found
+
     def _keep(self, wanted: Browse, page: Page[Game]) -> None:
         self._pages[wanted] = page
         self._pages.move_to_end(wanted)
@@ -65,6 +78,7 @@ class GamePages:
             return False
         if found.changed or found.quarantined or position > after + LOOKED_THROUGH:
             self._pages.clear()
+            self._currencies.clear()
         self._seen = position
         return not found.quarantined
 

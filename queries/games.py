@@ -1,6 +1,7 @@
 """What is on offer: one game, browsing, a seller's own list. Searching by words is `queries.search`."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
@@ -10,8 +11,8 @@ import msgspec
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.fields import text
-from projections.game_document import EVERYWHERE, filter_key, region_key
-from projections.games import NO_PRICE, Games
+from projections.game_document import ANYWHERE, EVERYWHERE, P, filter_key, price_in, price_key, region_key
+from projections.games import MAIN_CURRENCY, NO_PRICE, Games, anywhere
 from queries.paging import Bigint, Listing, Order, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
 
@@ -53,7 +54,8 @@ class Game(msgspec.Struct, frozen=True):
 class Browse(msgspec.Struct, frozen=True, kw_only=True):
     """What to browse. Every filter that is given must hold; texts are compared folded (case, accents).
 
-    Prices are inclusive, in cents, of the region or else of everywhere. `sort`: `newest` is what was listed last,
+    Prices are inclusive, in cents of the currency, and those of the region or else of everywhere; a game that is priced
+    in another currency there has none. `sort`: `newest` is what was listed last,
     `release_date` what came out last; games without a price come behind the others. Only games of one `status` are
     shown, those on sale; or of ANY.
     """
@@ -68,6 +70,7 @@ class Browse(msgspec.Struct, frozen=True, kw_only=True):
     price_min: int | None = None
     price_max: int | None = None
     region: str = EVERYWHERE
+    currency: str = MAIN_CURRENCY
     sort: Sort = "newest"
     limit: int = 20
     cursor: str | None = None
@@ -96,9 +99,9 @@ async def game_as_of(log: Log, game_id: UUID, moment: int | datetime) -> Game | 
 
 async def browse(models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
     """Games on sale, or of another status. Raises BadCursor."""
-    price = _price(wanted.region)
+    price = _price(wanted)
     conditions: list[str] = [] if wanted.status == "ANY" else [f"g.status = '{wanted.status}'"]
-    values: dict[str, object] = {"region": region_key(wanted.region)}
+    values: dict[str, object] = {"region": price_key(wanted.region), "currency": wanted.currency}
     filters = filters_of(wanted)
     if filters:
         conditions, values = [*conditions, "g.filters @> %(filters)s::jsonb"], {**values, "filters": filters}
@@ -139,6 +142,11 @@ async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> Answer[dic
     return found.map(lambda _: {title: by_title[text(title)] for title in titles if text(title) in by_title})
 
 
+def price_there(prices: Iterable[P], region: str) -> P | None:
+    """What a game costs in a region: the price of its own, or that of everywhere; None where it is not sold."""
+    return price_in(prices, region)
+
+
 def filters_of(wanted: Browse) -> str:
     """The filters as the JSON array that a game's must contain; empty when there are none."""
     asked = {name: getattr(wanted, name) for name in ("category", "genre", "tag", "platform", "kind")}
@@ -146,14 +154,38 @@ def filters_of(wanted: Browse) -> str:
     return msgspec.json.encode(keys).decode() if keys else ""
 
 
-def _price(region: str) -> str:
-    if region == EVERYWHERE:
-        return "g.price_cents"
-    return "coalesce(g.region_prices -> %(region)s::text, g.region_prices -> 'everywhere')::bigint"
+async def currency_of(models: ReadModels, region: str) -> Answer[str]:
+    """What a region is priced in: the commonest currency of its own prices among the games on sale; where it has none,
+    of those of everywhere, and else of any."""
+    found = await models.rows(_Priced, _CURRENCIES, keys=[region_key(region), region_key(EVERYWHERE), ANYWHERE])
+    return found.map(lambda rows: rows[0].currency if rows else MAIN_CURRENCY)
+
+
+_CODE = re.compile("[A-Z]{3}")
+
+
+class _Priced(msgspec.Struct, frozen=True):
+    currency: str
+
+
+_CURRENCIES = (
+    "SELECT first.currency FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS asked (key, place) CROSS JOIN LATERAL ("
+    " SELECT of.currency, count(*) AS games"
+    " FROM {games} g, jsonb_object_keys(g.region_prices -> asked.key) AS of (currency)"
+    " WHERE g.status = 'ACTIVE' AND g.region_prices ? asked.key GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1"
+    ") AS first ORDER BY asked.place LIMIT 1"
+)
+
+
+def _price(wanted: Browse) -> str:
+    if wanted.region == EVERYWHERE and _CODE.fullmatch(wanted.currency):  # as the index has it
+        return anywhere(wanted.currency, "g.")
+    there = "coalesce(g.region_prices -> %(region)s::text, g.region_prices -> 'everywhere')"
+    return f"({there} ->> %(currency)s::text)::bigint"
 
 
 def _order(wanted: Browse) -> Order:
-    price = _price(wanted.region)
+    price = _price(wanted)
     match wanted.sort:
         case "price":
             return Order("price", (f"coalesce({price}, {NO_PRICE})", "g.game_id"), tuple[Bigint, UUID])

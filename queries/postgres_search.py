@@ -1,5 +1,6 @@
 """Looking games up in the PostgreSQL search index."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -13,20 +14,20 @@ from projections.game_document import GameDocument
 from projections.postgres_search import decode_documents, fetch_statement, keys_table, quoted
 from queries.ranking import Candidate
 from queries.search_port import (
-    FACET_VALUES,
+    FACET_SPELLINGS,
     LOOSE_SHARE,
     MAX_CANDIDATES,
     PRICE_STEPS,
     Alternative,
     EngineName,
     Facets,
-    FacetValue,
     Found,
     Listed,
     Lookup,
     Order,
     OrderField,
     Typed,
+    facet_values,
     price_range,
 )
 
@@ -75,9 +76,12 @@ WITH hits AS MATERIALIZED (
     SELECT genres, tags, platforms, {price} AS price FROM {table} d WHERE {strict} AND {counts}
 )
 SELECT 'total', '', count(*) FROM hits
-UNION ALL (SELECT 'genre', v, count(*) FROM hits, unnest(genres) v GROUP BY v ORDER BY 3 DESC, 2 LIMIT {limit})
-UNION ALL (SELECT 'tag', v, count(*) FROM hits, unnest(tags) v GROUP BY v ORDER BY 3 DESC, 2 LIMIT {limit})
-UNION ALL (SELECT 'platform', v, count(*) FROM hits, unnest(platforms) v GROUP BY v ORDER BY 3 DESC, 2 LIMIT {limit})
+UNION ALL (SELECT 'genre', v, count(*) FROM hits, unnest(genres) v
+           GROUP BY v ORDER BY 3 DESC, v COLLATE "C" LIMIT {limit})
+UNION ALL (SELECT 'tag', v, count(*) FROM hits, unnest(tags) v
+           GROUP BY v ORDER BY 3 DESC, v COLLATE "C" LIMIT {limit})
+UNION ALL (SELECT 'platform', v, count(*) FROM hits, unnest(platforms) v
+           GROUP BY v ORDER BY 3 DESC, v COLLATE "C" LIMIT {limit})
 UNION ALL (SELECT 'price', (width_bucket(price, {steps}) - 1)::text, count(*) FROM hits
            WHERE price IS NOT NULL GROUP BY 2 ORDER BY 2)
 """
@@ -89,7 +93,7 @@ MOST_KEY_ROWS = 3000
 MOST_SHARES = 150
 """How many games are considered by their share of the keys alone, when no filter might drop most of them."""
 
-_PRICE = SQL("coalesce(prices -> %(region)s::text, prices -> 'everywhere')::bigint")
+_PRICE = SQL("(coalesce(prices -> %(region)s::text, prices -> 'everywhere') ->> %(currency)s::text)::bigint")
 _NO_PRICE = 2**62
 
 
@@ -162,7 +166,7 @@ class PostgresGameIndex:
     def _count(self, lookup: Lookup) -> Composed:
         return _COUNT.format(
             price=_PRICE,
-            limit=Constant(FACET_VALUES),
+            limit=Constant(FACET_SPELLINGS),
             steps=Constant(list(PRICE_STEPS)),
             **self._parts(lookup),
         )
@@ -187,7 +191,7 @@ def _counts(lookup: Lookup) -> Composed:
 
 
 def _is_narrowed(lookup: Lookup) -> bool:
-    return lookup != Lookup(typed=lookup.typed, region=lookup.region)
+    return lookup != Lookup(typed=lookup.typed, region=lookup.region, currency=lookup.currency)
 
 
 def _order_key(order: Order) -> Composable:
@@ -205,6 +209,7 @@ def _parameters(lookup: Lookup) -> Parameters:
         "seller_id": lookup.seller_id,
         "game_ids": lookup.game_ids,
         "region": lookup.region,
+        "currency": lookup.currency,
         "price_min": lookup.price_min,
         "price_max": lookup.price_max,
     }
@@ -231,18 +236,18 @@ def _tsquery_part(alternative: Alternative) -> str:
 
 
 def _found(candidates: list[Any], counts: list[tuple[str, str, int]]) -> Found:
-    def values(facet: str) -> list[FacetValue]:
-        return [FacetValue(value, count) for name, value, count in counts if name == facet]
-
+    spellings: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for name, value, count in counts:
+        spellings[name].append((value, count))
     documents = decode_documents([row[-1] for row in candidates])
     return Found(
         candidates=[Candidate(*row[:-1]) for row in candidates],
         documents={row[0]: document for row, document in zip(candidates, documents, strict=True)},
         total=next(count for name, _, count in counts if name == "total"),
         facets=Facets(
-            genre=values("genre"),
-            tag=values("tag"),
-            platform=values("platform"),
+            genre=facet_values("genre", spellings["genre"]),
+            tag=facet_values("tag", spellings["tag"]),
+            platform=facet_values("platform", spellings["platform"]),
             price=[price_range(int(value), count) for name, value, count in counts if name == "price"],
         ),
     )

@@ -9,11 +9,20 @@ from uuid import UUID
 
 import msgspec
 
-from projections.game_document import EVERYWHERE, DocumentPrice, GameDocument, derive, filter_key, price_in, region_key
+from projections.game_document import (
+    EVERYWHERE,
+    DocumentPrice,
+    GameDocument,
+    derive,
+    filter_key,
+    price_in,
+    price_key,
+    region_key,
+    region_prices,
+)
 from queries.highlight import correction, highlight
 from queries.ranking import Ranked, ranked
 from queries.search_port import (
-    FACET_VALUES,
     EngineName,
     Facets,
     FacetValue,
@@ -23,6 +32,7 @@ from queries.search_port import (
     Lookup,
     Order,
     Sort,
+    facet_values,
     price_range,
     price_step,
     read_typed,
@@ -49,9 +59,10 @@ class InvalidCursor(ValueError):
 class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What is searched for. Every filter that is given must hold; values are compared folded (case, accents).
 
-    A blank `q` means everything. Prices are inclusive, in cents, of the region or else of everywhere. `game_ids` limits
-    the search to these games and then includes those that are no longer on sale (a library). `limit` is at most 200.
-    `sort`: `release_date` is newest first; the others ascend but for `-price`.
+    A blank `q` means everything. Prices are inclusive, in cents of the currency (without one nothing is compared), and
+    those of the region or else of everywhere; a game that is priced in another currency there has none. `game_ids`
+    limits the search to these games and then includes those that are no longer on sale (a library). `limit` is at most
+    200. `sort`: `release_date` is newest first; the others ascend but for `-price`.
     """
 
     q: str = ""
@@ -65,6 +76,7 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
     price_min: int | None = None
     price_max: int | None = None
     region: str = EVERYWHERE
+    currency: str = ""
     sort: Sort = "relevance"
     limit: int = 20
     cursor: str | None = None
@@ -189,7 +201,7 @@ class GameSearch:
         return SearchResult(
             items=[_item(document, query.region, words) for document in documents[cursor.best : end]],
             total=len(documents),
-            facets=_count(documents, query.region),
+            facets=_count(documents, query),
             suggestion=correction(best[0].candidate.title, words) if best else None,
             engine=self._index.name,
             next_cursor=_write_cursor(following) if end < len(documents) else None,
@@ -215,7 +227,8 @@ def _lookup(query: SearchQuery) -> Lookup:
         game_ids=None if query.game_ids is None else list(query.game_ids),
         price_min=_cents(query.price_min),
         price_max=_cents(query.price_max),
-        region=region_key(query.region),
+        region=price_key(query.region),
+        currency=query.currency,
     )
 
 
@@ -237,27 +250,34 @@ def _in_order(documents: list[GameDocument], query: SearchQuery) -> list[GameDoc
             return True, derived.text.text
         if query.sort == "release_date":
             return True, derived.released
-        price = price_in(document.prices, query.region)
-        return (price is not None) == descending, price.amount_cents if price else 0
+        cents = _cents_in(document, query)
+        return (cents is not None) == descending, cents or 0
 
     return sorted(documents, key=key, reverse=descending)
 
 
-def _count(documents: Sequence[GameDocument], region: str) -> Facets:
+def _cents_in(document: GameDocument, query: SearchQuery) -> int | None:
+    """The price that counts for a query, as the engines find it."""
+    prices = region_prices(document.prices)
+    there = prices.get(price_key(query.region)) or prices.get(region_key(EVERYWHERE), {})
+    return there.get(query.currency)
+
+
+def _count(documents: Sequence[GameDocument], query: SearchQuery) -> Facets:
     """The facets of some documents, as the engines count them."""
-    prices = (price_in(document.prices, region) for document in documents)
-    steps = Counter(price_step(price.amount_cents) for price in prices if price)
+    prices = (_cents_in(document, query) for document in documents)
+    steps = Counter(price_step(cents) for cents in prices if cents is not None)
+    derived = [derive(document) for document in documents]
     return Facets(
-        genre=_values(genre for document in documents for genre in document.genres),
-        tag=_values(tag for document in documents for tag in document.tags),
-        platform=_values(platform for document in documents for platform in document.platforms),
+        genre=_values("genre", (genre for each in derived for genre in each.genres)),
+        tag=_values("tag", (tag for each in derived for tag in each.tags)),
+        platform=_values("platform", (platform for each in derived for platform in each.platforms)),
         price=[price_range(step, count) for step, count in sorted(steps.items())],
     )
 
 
-def _values(values: Iterable[str]) -> list[FacetValue]:
-    counts = sorted(Counter(values).items(), key=lambda pair: (-pair[1], pair[0]))
-    return [FacetValue(value, count) for value, count in counts[:FACET_VALUES]]
+def _values(field: str, values: Iterable[str]) -> list[FacetValue]:
+    return facet_values(field, Counter(values).items())
 
 
 def _write_cursor(cursor: _Cursor) -> str:

@@ -5,13 +5,14 @@ An engine only looks up. What is looked up is read from the query here, and what
 """
 
 import bisect
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
 
-from projections.game_document import GameDocument
+from projections.game_document import ANYWHERE, GameDocument, filter_key
 from projections.search_text import MAX_TITLE, bounded, canonical, deletions, joins, lexeme, trigrams
 from projections.title_words import words
 from queries.ranking import Candidate
@@ -30,6 +31,9 @@ LOOSE_SHARE = 0.22
 
 FACET_VALUES = 20
 """How many values of a facet are counted, the most frequent first."""
+
+FACET_SPELLINGS = 200
+"""How many spellings of values an engine counts: those that fold alike are one value."""
 
 PRICE_STEPS = (0, 1, 500, 1000, 2000, 4000, 6000)
 """Where the price facet's ranges begin, in cents; each ends before the next begins."""
@@ -67,8 +71,8 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is asked for: what was typed (None: everything), and which games count.
 
     Only ACTIVE games count, unless `game_ids` names those that do, whatever their status. `filters` are entries of
-    `Derived.filters`, all of which must be there; prices are in cents, inclusive, of the region (a `region_key`) or
-    else of everywhere.
+    `Derived.filters`, all of which must be there; prices are in cents, inclusive, in the currency, and those that count
+    in the region (a `price_key`): a game that is priced in another currency there has none.
     """
 
     typed: Typed | None = None
@@ -77,7 +81,8 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     game_ids: list[UUID] | None = None
     price_min: int | None = None
     price_max: int | None = None
-    region: str = "everywhere"
+    region: str = ANYWHERE
+    currency: str = ""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -189,6 +194,19 @@ def _alternatives(word: str, number: str, *, last: bool) -> list[Alternative]:
     found = [Alternative(lexeme(word), unfinished=last), joined]
     found += [Alternative(bounded("=" + word))] if len(word) > 1 else []
     return [*found, Alternative(number)] if number != word else found
+
+
+def facet_values(field: str, spellings: Iterable[tuple[str, int]]) -> list[FacetValue]:
+    """The most frequent values of a field, from the counts of their spellings (each the most frequent first). A value
+    is shown in its most frequent spelling."""
+    shown: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for spelling, count in sorted(spellings, key=lambda pair: (-pair[1], pair[0])):
+        key = filter_key(field, spelling)
+        shown.setdefault(key, spelling)
+        counts[key] += count
+    values = [FacetValue(shown[key], count) for key, count in counts.items()]
+    return sorted(values, key=lambda each: (-each.count, each.value))[:FACET_VALUES]
 
 
 def price_range(step: int, count: int) -> PriceRange:

@@ -10,6 +10,7 @@ from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.stock import Stock as StockItems
 from projections.stock import stock_id
+from queries.games import Price
 from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
@@ -30,11 +31,13 @@ class Stock(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What a list of games shows of one beside what it is found by: `available` as in `Availability`."""
+    """What a list of games shows of one beside what it is found by: `available` as in `Availability`; None of a
+    draft, too."""
 
     product_id: UUID
     available: int | None
     image_ids: list[UUID]
+    prices: list[Price]
 
 
 class Availability(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ _OVERDUE = (
     " WHERE hold.value ->> 'kind' = 'SOFT' AND (hold.value ->> 'expires_at')::timestamptz <= %(now)s)"
 )
 _AVAILABLE = (
-    "CASE WHEN g.status <> 'ACTIVE' THEN 0 WHEN g.kind = 'DIGITAL' THEN NULL"
+    "CASE WHEN g.status = 'DRAFT' THEN NULL WHEN g.status <> 'ACTIVE' THEN 0 WHEN g.kind = 'DIGITAL' THEN NULL"
     f" ELSE coalesce(s.available + {_OVERDUE}, 0)::bigint END AS available"
 )
 
@@ -105,7 +108,7 @@ async def availability(models: ReadModels, product_id: UUID, now: datetime) -> A
 
 
 async def offers(models: ReadModels, product_ids: Sequence[UUID], now: datetime) -> Answer[dict[UUID, Offer]]:
-    """How many of each of these games can be had, and its images. Drafts are left out."""
-    query = f"SELECT g.game_id AS product_id, {_AVAILABLE}, g.image_ids FROM {_SOURCE} WHERE g.game_id = ANY (%(ids)s)"
-    found = await models.rows(Offer, query + " AND g.status <> 'DRAFT'", ids=list(product_ids), now=now)
+    """How many of each of these games can be had, its images, and its prices."""
+    query = f"SELECT g.game_id AS product_id, {_AVAILABLE}, g.image_ids, g.prices FROM {_SOURCE}"
+    found = await models.rows(Offer, query + " WHERE g.game_id = ANY (%(ids)s)", ids=list(product_ids), now=now)
     return found.map(lambda rows: {row.product_id: row for row in rows})

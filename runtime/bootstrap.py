@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ PASSWORD_FILE = "admin-password.txt"  # noqa: S105 - a file's name
 
 
 class FirstStart(msgspec.Struct, frozen=True):
-    """What to tell the person who started the shop; no password where theirs is not ours to tell."""
+    """What to tell the person who started the shop: the first ADMIN's password, when it is one that we made."""
 
     admin_password: str | None
 
@@ -59,10 +60,8 @@ async def _first_admin(core: Core) -> str | None:
     if not given and not kept.exists():
         kept.touch(mode=0o600)
         kept.write_text(password + "\n")
-    try:
+    with suppress(Conflict):  # made at an earlier start
         await core.accounts.register(
             SYSTEM, email=settings.admin_email, password=password, name="First admin", account_type="ADMIN"
         )
-    except Conflict:  # made at an earlier start
-        return None if given else password
-    return password
+    return None if given else password

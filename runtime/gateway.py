@@ -10,6 +10,7 @@ from aio_pika.exceptions import AMQPError
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.limits import Rates
 from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
 from commands.ports import ImageStoreUnavailable
@@ -81,6 +82,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
             settings=GatewaySettings(
                 rate_limit=settings.rate_limit == "on",
+                rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),
                 public_url=settings.api_url,
                 trusted_proxies=settings.trusted_proxies,
             ),

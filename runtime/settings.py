@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     )
     sample: Literal["on", "off"] = Field("on", description="Whether a new shop starts with a sample of real games.")
     rate_limit: Literal["on", "off"] = Field("on", description="Whether requests are limited per client and user.")
+    rate_limit_ipv6_prefix: int = Field(
+        64, ge=1, le=128, description="How many leading bits of an IPv6 address count as one client."
+    )
     log_format: Literal["console", "json"] = Field("console", description="How the processes log.")
     payment_provider: Literal["simulated", "stripe"] = Field("simulated", description="Who takes the money of cards.")
     stripe_api_key: SecretStr = Field(SecretStr(""), description="Stripe's secret key (sk_…), needed to use Stripe.")
@@ -142,7 +145,7 @@ class Settings(BaseSettings):
     platform_fee_bps: int = Field(
         1000, ge=0, le=10_000, description="The platform's share of a sale, in 1/100 percent."
     )
-    low_stock: int = Field(5, ge=0, description="A seller is told when no more than this are left.")
+    low_stock: int = Field(5, ge=0, description="A seller is told when orders leave no more than this.")
     workers: int = Field(16, ge=1, le=256, description="Payments that one worker process handles at once.")
     pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
 

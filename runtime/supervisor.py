@@ -264,7 +264,7 @@ def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
         f"    shop         {base}{SEARCH}",
         f"    API docs     {base}/docs",
         f"    health       {base}/health/ready",
-        f"    admin login  {settings.admin_email}  {first.admin_password or '(the password set at the first start)'}",
+        f"    admin login  {settings.admin_email}  {first.admin_password or '(the password that was set)'}",
         f"    data         {settings.home}",
         *([f"    NOT ANSWERING: {', '.join(down)}. What needs it waits, or says so."] if down else []),
         "",

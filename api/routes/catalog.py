@@ -12,11 +12,13 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
 from api.fields import Body, Cents, Day, Line, Page, Prose, Word
-from api.game_views import DatedGame, FoundGame, GameView, OfferedGame, SearchPage, TitleView, found_game
+from api.game_offers import offers_of, show_offers
+from api.game_views import DatedGame, GameView, SearchPage, TitleView, found_game, offer_of
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.shown import ShownStatus
+from api.view_region import CallerRegion, ViewCurrency, ViewRegion, currency_of
 from commands.aggregates import GAME
 from commands.bus import Landed
 from domain.catalog import InitialStatus, Kind, Listing
@@ -26,7 +28,6 @@ from domain.regions import ANY_REGION
 from eventstore.log import Done
 from queries import games as games_query
 from queries import paging
-from queries import stock as stock_query
 from queries.read_models import Answer as Found
 from queries.read_models import ReadModels
 from queries.search import SearchQuery
@@ -92,7 +93,9 @@ class GameChanges(Body):
 
 
 @router.post("/games", status_code=201, response_model=GameView)
-async def create_game(body: NewGame, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey) -> Response:
+async def create_game(
+    body: NewGame, services: ServicesOf, caller: Merchant, region: CallerRegion, idempotency: IdempotencyKey
+) -> Response:
     """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
     await services.images.check(caller, body.image_ids)
 
@@ -101,7 +104,7 @@ async def create_game(body: NewGame, services: ServicesOf, caller: Merchant, ide
 
     async def reply(landed: Landed[UUID]) -> Response:
         headers = {"Location": f"/api/v1/games/{landed.value}"}
-        return await _game_now(services, landed, landed.value, status=201, headers=headers)
+        return await _game_now(services, landed, landed.value, region, status=201, headers=headers)
 
     return await idempotency.answer(
         lambda once: services.catalog.create(caller, body.listing(), body.status, once=once), again, reply
@@ -110,7 +113,12 @@ async def create_game(body: NewGame, services: ServicesOf, caller: Merchant, ide
 
 @router.put("/games/{game_id}", response_model=GameView)
 async def update_game(
-    game_id: UUID, body: GameChanges, services: ServicesOf, caller: SellerOfGame, expected_version: ExpectedVersion
+    game_id: UUID,
+    body: GameChanges,
+    services: ServicesOf,
+    caller: SellerOfGame,
+    region: CallerRegion,
+    expected_version: ExpectedVersion,
 ) -> Response:
     """Edit or publish a game (its seller, ADMIN). 412 when If-Match is stale."""
     await services.images.check(caller, body.image_ids or ())
@@ -118,7 +126,7 @@ async def update_game(
     landed = await services.catalog.update(
         caller, game_id, changes, status=body.status, expected_version=expected_version
     )
-    return await _game_now(services, landed, game_id)
+    return await _game_now(services, landed, game_id, region)
 
 
 @router.delete("/games/{game_id}", status_code=204)
@@ -130,7 +138,7 @@ async def retire_game(
     return answer(None, status=204, position=await position_of(landed, services))
 
 
-async def _game_now(services: Services, landed: Landed[Any], game_id: UUID, **options: Any) -> Response:
+async def _game_now(services: Services, landed: Landed[Any], game_id: UUID, region: str, **options: Any) -> Response:
     """The game as a command left it: from the log, which the read model may not have reached."""
     version, game, _ = await services.repository.load(GAME, game_id)
     assert game is not None
@@ -143,22 +151,25 @@ async def _game_now(services: Services, landed: Landed[Any], game_id: UUID, **op
             **msgspec.structs.asdict(game.listing),
         }
     )
+    offer_of(body, body.prices, body.image_ids, region)
+    if body.kind == "PHYSICAL":
+        await _show_stock(services, services.reads, [body])
     return answer(body, position=await position_of(landed, services), version=version, **options)
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------
 
 Filter = Annotated[str | None, Query(max_length=200)]
-Region = Annotated[str, Query(max_length=32, description="Whose prices count; `*`: those that hold everywhere else.")]
-PriceLimit = Annotated[int | None, Query(ge=0, lt=2**53, description="In cents, inclusive.")]
+PriceLimit = Annotated[int | None, Query(ge=0, lt=2**53, description="In the currency's smallest unit, inclusive.")]
 
 
-@router.get("/games", response_model=Page[OfferedGame], dependencies=[EVERYBODY])
+@router.get("/games", response_model=Page[DatedGame], dependencies=[EVERYBODY])
 async def browse_games(
     request: Request,
     services: ServicesOf,
     reads: Reads,
     status: ShownStatus,
+    region: ViewRegion,
     category: Filter = None,
     genre: Filter = None,
     tag: Filter = None,
@@ -166,12 +177,13 @@ async def browse_games(
     seller_id: UUID | None = None,
     price_min: PriceLimit = None,
     price_max: PriceLimit = None,
-    region: Region = ANY_REGION,
+    currency: ViewCurrency = None,
     sort: games_query.Sort = "newest",
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
     """Games on sale. An ADMIN may ask for those of another `status`, or of ANY; a seller for their own."""
+    compares = sort in {"price", "-price"} or price_min is not None or price_max is not None
     wanted = games_query.Browse(
         category=category,
         genre=genre,
@@ -182,11 +194,12 @@ async def browse_games(
         price_min=price_min,
         price_max=price_max,
         region=region,
+        currency=await currency_of(services, reads, region, currency) if compares else "",
         sort=sort,
         limit=limit,
         cursor=cursor,
     )
-    return await _offered(request, services, reads, await services.game_pages.browse(reads, wanted))
+    return await _offered(request, services, reads, await services.game_pages.browse(reads, wanted), region)
 
 
 @router.get("/games/search", response_model=SearchPage, dependencies=[EVERYBODY])
@@ -194,6 +207,7 @@ async def search_games(
     request: Request,
     services: ServicesOf,
     reads: Reads,
+    region: ViewRegion,
     q: Annotated[str, Query(max_length=500)] = "",
     category: Filter = None,
     genre: Filter = None,
@@ -202,7 +216,7 @@ async def search_games(
     seller_id: UUID | None = None,
     price_min: PriceLimit = None,
     price_max: PriceLimit = None,
-    region: Region = ANY_REGION,
+    currency: ViewCurrency = None,
     sort: SearchSort = "relevance",
     limit: Limit = 20,
     cursor: Cursor = None,
@@ -218,16 +232,19 @@ async def search_games(
         price_min=price_min,
         price_max=price_max,
         region=region,
+        currency=await currency_of(services, reads, region, currency),
         sort=sort,
         limit=limit,
         cursor=cursor,
     )
     result = await services.search.search(reads, query)
     games = [found_game(item) for item in result.value.items]
-    offers = await _offers(services, reads, games)
+    offers = await offers_of(services, reads, games)
     for game in games:
-        if offer := offers.value.get(game.game_id):
+        offer = offers.value.get(game.game_id)
+        if offer is not None:
             game.available, game.image_ids = offer.available, offer.image_ids
+        offer_of(game, game.prices, game.image_ids, region)
     page = SearchPage.model_validate(
         {
             "items": games,
@@ -245,59 +262,69 @@ async def search_games(
 async def suggest_titles(
     services: ServicesOf,
     reads: Reads,
+    region: CallerRegion,
     q: Annotated[str, Query(max_length=500)] = "",
     limit: Annotated[int, Query(ge=1, le=50)] = 10,
 ) -> Response:
     """Titles for what was typed so far."""
     titles = await services.search.suggest(reads, q, limit)
-    return answer(Page[TitleView].model_validate({"items": titles.value}), position=titles.position)
+    page = Page[TitleView].model_validate({"items": titles.value})
+    position = await show_offers(services, reads, page.items, region)
+    return answer(page, position=min(titles.position, position))
 
 
 @router.get("/games/{game_id}", response_model=DatedGame)
 async def get_game(
-    game_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: OptionalCaller
+    game_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: OptionalCaller, region: CallerRegion
 ) -> Response:
-    """A game; a draft, or one of a closed account, is there for its seller and for an ADMIN only. How many there are
-    changes more often than a game does, whose version is the ETag: lists tell, and GET
-    /inventory/availability/{product_id}."""
+    """A game; a draft, or one of a closed account, is there for its seller and for an ADMIN only. How many there are of
+    a PHYSICAL one changes without the game's version, its ETag: it is answered anew whenever it is asked for."""
     missing = NotFound("game_not_found", "there is no such game")
     game, position = await found(services, reads, lambda models: games_query.game(models, game_id), missing)
     if game.status in {"DRAFT", "SUSPENDED"} and not caller.may_act_for(game.seller_id):
         raise missing
-    return versioned(request, DatedGame.model_validate(game), position=position, version=game.version)
+    view = DatedGame.model_validate(game)
+    offer_of(view, view.prices, view.image_ids, region)
+    if view.kind != "PHYSICAL":
+        return versioned(request, view, position=position, version=game.version)
+    stocked = await _show_stock(services, reads, [view])
+    return answer(view, position=min(position, stocked), version=game.version)
 
 
-@router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[OfferedGame])
+@router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[DatedGame])
 async def games_by_seller(
     seller_id: UUID,
     request: Request,
     services: ServicesOf,
     reads: Reads,
     _: SellerOneself,
+    region: CallerRegion,
     status: GameStatus | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """A seller's games, drafts included (that seller, ADMIN)."""
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
-    return await _offered(request, services, reads, page)
+    return await _offered(request, services, reads, page, region)
 
 
 async def _offered(
-    request: Request, services: Services, reads: ReadModels, found: Found[paging.Page[games_query.Game]]
+    request: Request, services: Services, reads: ReadModels, found: Found[paging.Page[games_query.Game]], region: str
 ) -> Response:
-    """A list of games, with how many there are of those that can run out."""
-    page = Page[OfferedGame].model_validate(found.value)
+    """A list of games, with what they cost, and how many there are of those that can run out."""
+    page = Page[DatedGame].model_validate(found.value)
+    for game in page.items:
+        offer_of(game, game.prices, game.image_ids, region)
     physical = [game for game in page.items if game.kind == "PHYSICAL"]
     if not physical:
         return page_answer(request, page, found.position)
-    offers = await _offers(services, reads, physical)
-    for game in physical:
-        game.available = offers.value[game.game_id].available if game.game_id in offers.value else None
-    return page_answer(request, page, min(found.position, offers.position))
+    return page_answer(request, page, min(found.position, await _show_stock(services, reads, physical)))
 
 
-async def _offers(
-    services: Services, reads: ReadModels, games: Sequence[OfferedGame | FoundGame]
-) -> Found[dict[UUID, stock_query.Offer]]:
-    return await stock_query.offers(reads, [game.game_id for game in games], services.clock.now())
+async def _show_stock(services: Services, reads: ReadModels, games: Sequence[GameView]) -> int:
+    """Show how many there are of physical games; returns the position that this reflects."""
+    offers = await offers_of(services, reads, games)
+    for game in games:
+        offer = offers.value.get(game.game_id)
+        game.available = offer.available if offer is not None else 0 if game.status == "ACTIVE" else None
+    return offers.position

@@ -8,9 +8,12 @@ from starlette.responses import Response
 
 from api.answers import answer, page_answer
 from api.auth import SignedIn
-from api.fields import Answer, Page, Time
+from api.fields import Page, Time
+from api.game_offers import show_offers
+from api.game_views import Offered
 from api.reading import AsOf, Cursor, Limit, Reads
 from api.services import Services, ServicesOf
+from api.view_region import CallerRegion
 from domain.errors import Forbidden
 from queries import library as library_query
 from queries.library import OwnedGame
@@ -24,10 +27,9 @@ router = APIRouter(prefix="/api/v1", tags=["library"])
 FOUND_AT_MOST = 200
 
 
-class OwnedGameView(Answer):
+class OwnedGameView(Offered):
     """A game in a library, and the order that it came by."""
 
-    game_id: UUID
     title: str
     purchase_date: Time
     order_id: UUID
@@ -40,6 +42,7 @@ async def get_library(
     reads: Reads,
     caller: SignedIn,
     as_of: AsOf,
+    region: CallerRegion,
     q: Annotated[str, Query(max_length=500)] = "",
     genre: Annotated[str | None, Query(max_length=200)] = None,
     user_id: Annotated[UUID | None, Query(description="Another person's library: AUDITOR and ADMIN only.")] = None,
@@ -56,7 +59,9 @@ async def get_library(
         games = await library_query.library_as_of(services.log, owner, position)
         return answer(Page[OwnedGameView].model_validate({"items": games}), position=position)
     page = await _owned(services, reads, owner, q, genre, limit, cursor)
-    return page_answer(request, Page[OwnedGameView].model_validate(page.value), page.position)
+    view = Page[OwnedGameView].model_validate(page.value)
+    position = await show_offers(services, reads, view.items, region)
+    return page_answer(request, view, min(page.position, position))
 
 
 async def _owned(

@@ -86,6 +86,23 @@ async def test_an_address_in_another_script_needs_a_server_that_takes_it() -> No
     assert postbox.envelopes[0].rcpt_tos == ["ann@xn--exmple-cua.com"]
 
 
+@pytest.mark.parametrize(
+    ("email", "recipient"),
+    [
+        ("bob@faß.de", "bob@xn--fa-hia.de"),  # not fass.de, where IDNA 2003 would send it
+        ("bob@fass.de", "bob@fass.de"),
+        ("Bob@BÜCHER.example", "Bob@xn--bcher-kva.example"),
+        ("bob@xn--bcher-kva.example", "bob@xn--bcher-kva.example"),
+        ("groß@σς.example", "groß@xn--3xab.example"),
+    ],
+)
+async def test_mail_goes_to_the_very_domain_that_was_typed(email: str, recipient: str) -> None:
+    async with smtp_server(enable_SMTPUTF8=True) as postbox:
+        await mailer(postbox.url).send(a_message(email=email))
+    assert postbox.envelopes[0].rcpt_tos == [recipient]
+    assert recipient.encode() in to_mail(a_message(email=email)).as_bytes()
+
+
 def test_a_token_stays_in_one_piece_and_too_long_a_line_does_not() -> None:
     assert TOKEN.encode() in to_mail(a_message(text=f"Olá,\n{TOKEN}\n")).as_bytes()
     long = "ü" * 600

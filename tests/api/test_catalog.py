@@ -171,6 +171,7 @@ async def test_an_edit_changes_what_it_names(shop: Shop, seller: Person) -> None
         **game,
         "title": "Celeste Classic",
         "prices": [{"region": "BR", "amount_cents": 999, "currency": "BRL"}],
+        "price": None,  # the seller is in the US, where it is not sold now
         "version": 2,
     }
     assert edited.headers["etag"] == '"2"'
@@ -226,7 +227,7 @@ async def test_a_search_forgives_a_typo_and_shows_what_matched(shop: Shop, selle
     assert answer.json()["engine"] == "postgres"
     (found,) = exact.json()["items"]
     assert "<" in found["highlight"]
-    assert found["price"] == {"region": "*", "amount_cents": 1999, "currency": "USD"}
+    assert found["price"] == {"amount_cents": 1999, "currency": "USD"}
     assert exact.json()["total"] == 1
     assert exact.json()["facets"]["genre"] == [{"value": "Strategy", "count": 1}]
     assert set(exact.json()["facets"]) == {"genre", "tag", "platform", "price"}
@@ -237,7 +238,8 @@ async def test_titles_are_suggested_while_one_types(shop: Shop, seller: Person) 
 
     answer = await shop.client().get("/api/v1/games/suggest?q=quixotic quo", headers=await shop.reached())
 
-    assert answer.json()["items"] == [{"id": game["id"], "game_id": game["id"], "title": "Quixotic Quokkas"}]
+    (found,) = answer.json()["items"]
+    assert (found["id"], found["game_id"], found["title"]) == (game["id"], game["id"], "Quixotic Quokkas")
 
 
 async def test_a_seller_sees_their_drafts_and_nobody_elses(shop: Shop, seller: Person, admin: Person) -> None:

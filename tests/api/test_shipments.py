@@ -13,6 +13,7 @@ from adapters.webhook_signature import sign
 from commands.bus import Caller
 from domain.notices import render
 from domain.payments import Method
+from tests.api.market import check_out, put_in
 from tests.api.money import account
 from tests.api.shop import CARD, Person, Shop
 
@@ -421,8 +422,10 @@ async def test_a_signed_notice_that_cannot_be_is_refused(shop: Shop, buyer: Pers
 
 async def test_a_seller_hears_once_that_stock_runs_low(shop: Shop, buyer: Person, seller: Person) -> None:
     chess = await stocked(shop, seller, total=7, title="Chess")
-    for quantity in (1, 1, 1):
-        await shop.core.carts.add(caller_of(await shop.register()), UUID(chess["id"]), quantity)
+    for _ in range(2):
+        ann = await shop.register()
+        await put_in(ann, chess, 3)
+        await check_out(ann)
 
     async def heard() -> list[str]:
         return [each for each in await told(shop, seller) if each == "low_stock"]

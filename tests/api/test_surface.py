@@ -219,3 +219,52 @@ async def test_who_tries_passwords_is_slowed_down(shop: Shop) -> None:
     statuses = [(await client.post("/api/v1/auth/login", json=body)).status_code for _ in range(21)]
 
     assert statuses == [401] * 20 + [429]
+
+
+# -- what OpenAPI says is answered -------------------------------------------------------------------------------------
+
+
+def answered(openapi: dict[str, Any], method: str, path: str) -> dict[str, Any]:
+    return dict(openapi["paths"][path][method]["responses"])
+
+
+def test_openapi_says_where_a_token_is_needed_and_where_it_may_be_left_out(openapi: dict[str, Any]) -> None:
+    bearer, without = {"HTTPBearer": []}, {}
+    assert openapi["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    for path, method, wanted in (
+        ("/api/v1/orders", "post", [bearer]),
+        ("/jogos/compra", "post", [bearer]),
+        ("/api/v1/users", "get", [bearer]),
+        ("/api/v1/users", "post", [without, bearer]),
+        ("/api/v1/games/{game_id}", "get", [without, bearer]),
+        ("/api/v1/payments/webhook", "post", [without, bearer]),
+        ("/health/ready", "get", [without, bearer]),
+    ):
+        assert openapi["paths"][path][method]["security"] == wanted, (method, path)
+
+
+def test_every_operation_names_the_refusals_that_all_may_get(openapi: dict[str, Any]) -> None:
+    for method, path, operation in operations(openapi):
+        wanted = {"422", "429", "503", "default"}
+        if {} not in operation["security"]:
+            wanted |= {"401", "403"}
+        if "{" in path:
+            wanted |= {"404"}
+        assert wanted <= operation["responses"].keys(), (method, path)
+        for status, response in operation["responses"].items():
+            if status != "default" and int(status) >= 400 and path != "/health/ready":
+                assert "application/problem+json" in response["content"], (method, path, status)
+
+
+def test_openapi_names_empty_answers_and_those_that_depend_on_a_header(openapi: dict[str, Any]) -> None:
+    assert "content" not in answered(openapi, "post", "/api/v1/auth/password/forgot")["202"]
+    assert "content" not in answered(openapi, "post", "/api/v1/ops/quarantine/{quarantine_id}/retry")["202"]
+    assert "content" not in answered(openapi, "get", "/api/v1/games/{game_id}")["304"]
+    assert "content" not in answered(openapi, "delete", "/api/v1/games/{game_id}")["204"]
+    assert "412" in answered(openapi, "put", "/api/v1/games/{game_id}")
+    placed = answered(openapi, "post", "/api/v1/orders")
+    assert {"201", "202", "402", "409", "413", "415"} <= placed.keys()
+    assert placed["201"]["content"] == placed["202"]["content"]
+    assert {"Event-Position", "Location", "Idempotent-Replayed"} <= placed["201"]["headers"].keys()
+    assert "Retry-After" in placed["429"]["headers"]
+    assert {"Link", "ETag"} <= answered(openapi, "get", "/api/v1/games")["200"]["headers"].keys()

@@ -146,7 +146,7 @@ WIRE = {
     "inventory.reservation_expired.v1": "reservation_id",
     "inventory.allocated.v1": "reservation_id order_id quantity expires_at",
     "inventory.reservation_fulfilled.v1": "reservation_id order_id quantity",
-    "inventory.low_stock.v1": "available threshold",
+    "inventory.low_stock.v1": "available threshold at? quiet?",
     "cart.created.v1": "buyer_id currency expires_at ends_at?",
     "cart.item_repriced.v1": "item_id unit_price_cents expires_at",
     "cart.currency_changed.v1": "currency",

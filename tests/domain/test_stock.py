@@ -1,7 +1,8 @@
 """A stock item: nothing is sold twice, whatever happens."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -36,9 +37,15 @@ HARD = Allocated(reservation_id=R1, order_id=ORDER, quantity=3, expires_at=LATER
 SOLD = ReservationFulfilled(reservation_id=R1, order_id=ORDER, quantity=3)
 
 
-def reserve(
-    stock: Stock, quantity: int, reservation_id: object = R2, *, now: object = NOON, threshold: int = -1
-) -> list[Event]:
+def allocate(stock: Stock, now: datetime = NOON) -> list[Event]:
+    return inventory.allocate(stock, R1, ORDER, LATER, now=now, threshold=0)
+
+
+def set_total(stock: Stock, total: int) -> list[Event]:
+    return inventory.set_total(stock, total, 0, now=NOON)
+
+
+def reserve(stock: Stock, quantity: int, reservation_id: object = R2, *, now: object = NOON) -> list[Event]:
     return inventory.reserve(
         stock,
         reservation_id,
@@ -46,7 +53,6 @@ def reserve(
         quantity,
         LATER,
         now=now,
-        threshold=threshold,  # type: ignore[arg-type]
     )
 
 
@@ -94,7 +100,7 @@ def test_a_hold_past_its_time_is_free_again_though_nobody_said_so() -> None:
     given(evolve, CREATED, FIVE, HELD).when(lambda s: reserve(s, 5, now=SOON)).then(
         ReservationExpired(reservation_id=R1), held
     )
-    given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.allocate(s, R1, ORDER, LATER, now=SOON)).then_refused(
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: allocate(s, now=SOON)).then_refused(
         Conflict, "reservation_expired"
     )
 
@@ -106,22 +112,16 @@ def test_quantities_make_sense(quantity: int) -> None:
 
 def test_a_hold_grows_and_shrinks_and_lasts_longer() -> None:
     def change(quantity: int) -> "object":
-        return given(evolve, CREATED, FIVE, HELD).when(
-            lambda s: inventory.change(s, R1, quantity, LATER, now=NOON, threshold=0)
-        )
+        return given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.change(s, R1, quantity, LATER, now=NOON))
 
-    change(5).then(  # type: ignore[attr-defined]
-        ReservationChanged(reservation_id=R1, quantity=5, expires_at=LATER), LowStock(available=0, threshold=0)
-    )
+    change(5).then(ReservationChanged(reservation_id=R1, quantity=5, expires_at=LATER))  # type: ignore[attr-defined]
     change(1).then(ReservationChanged(reservation_id=R1, quantity=1, expires_at=LATER))  # type: ignore[attr-defined]
     change(6).then_refused(Conflict, "insufficient_stock")  # type: ignore[attr-defined]
 
 
 def test_a_cart_hands_its_hold_to_the_order() -> None:
-    given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.allocate(s, R1, ORDER, LATER, now=NOON)).then(HARD)
-    given(evolve, CREATED, FIVE, HELD, HARD).when(
-        lambda s: inventory.allocate(s, R1, ORDER, LATER, now=NOON)
-    ).then_refused(Conflict, "reservation_allocated")
+    given(evolve, CREATED, FIVE, HELD).when(allocate).then(HARD)
+    given(evolve, CREATED, FIVE, HELD, HARD).when(allocate).then_refused(Conflict, "reservation_allocated")
 
 
 def test_what_an_order_holds_is_sold_or_released() -> None:
@@ -157,28 +157,52 @@ def test_a_hard_hold_of_another_system_ends_when_its_time_is_over() -> None:
 
 
 def test_stock_is_never_counted_below_what_is_held() -> None:
-    given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.set_total(s, 3, 0)).then(
-        StockUpdated(total=3, available=0), LowStock(available=0, threshold=0)
-    )
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: set_total(s, 3)).then(StockUpdated(total=3, available=0))
     refusal = (
         given(evolve, CREATED, FIVE, HELD)
-        .when(lambda s: inventory.set_total(s, 2, 0))
+        .when(lambda s: set_total(s, 2))
         .then_refused(Conflict, "stock_below_commitments")
     )
     assert refusal.extra == {"committed": 3}
-    given(evolve, CREATED, FIVE).when(lambda s: inventory.set_total(s, -1, 0)).then_refused(Invalid, "invalid_quantity")
+    given(evolve, CREATED, FIVE).when(lambda s: set_total(s, -1)).then_refused(Invalid, "invalid_quantity")
 
 
-def test_low_stock_is_told_once_per_crossing() -> None:
-    def low(*events: Event) -> bool:
-        return any(isinstance(e, LowStock) for e in reserve(fold(evolve, *events), 1, R3, threshold=3))
+LOW = LowStock(available=2, threshold=2, at=NOON)
 
-    four = StockUpdated(total=4, available=4)
-    one_held = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
-    assert low(CREATED, four)
-    assert not low(CREATED, FIVE)
-    assert not low(CREATED, four, one_held)
-    assert low(CREATED, four, one_held, ReservationReleased(reservation_id=R2, reason="removed"))
+
+def allocated(*events: Event, now: datetime = NOON) -> list[LowStock]:
+    """What is told when an order takes three."""
+    stock = fold(evolve, CREATED, FIVE, HELD, *events)
+    return [
+        event
+        for event in inventory.allocate(stock, R1, ORDER, LATER, now=now, threshold=2)
+        if isinstance(event, LowStock)
+    ]
+
+
+def test_what_lies_in_carts_makes_no_stock_low() -> None:
+    given(evolve, CREATED, FIVE).when(lambda s: reserve(s, 5)).then(
+        Reserved(reservation_id=R2, cart_id=CART, quantity=5, expires_at=LATER)
+    )
+    assert allocated() == [LOW]
+
+
+def test_low_stock_is_told_once_per_crossing_and_hour() -> None:
+    low_before = LowStock(available=2, threshold=2, at=NOON - timedelta(hours=1))
+    a_moment_later = msgspec.structs.replace(low_before, at=NOON - timedelta(minutes=59))
+    assert [each.quiet for each in allocated(low_before)] == [False]
+    assert [each.quiet for each in allocated(a_moment_later)] == [True]
+    assert [each.quiet for each in allocated(LowStock(available=2, threshold=2))] == [False]  # it did not say when
+    other = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
+    low_already = fold(evolve, CREATED, FIVE, HELD, HARD, other)
+    more = inventory.allocate(low_already, R2, ORDER, LATER, now=NOON, threshold=2)
+    assert [type(each) for each in more] == [Allocated]
+
+
+def test_low_stock_is_told_when_it_is_counted() -> None:
+    given(evolve, CREATED, FIVE).when(lambda s: inventory.set_total(s, 2, 2, now=NOON)).then(
+        StockUpdated(total=2, available=2), LOW
+    )
 
 
 class Shelf(RuleBasedStateMachine):
@@ -204,17 +228,17 @@ class Shelf(RuleBasedStateMachine):
     def reserve(self, reservation: object, quantity: int) -> None:
         if reservation not in self.stock.reservations:
             until = self.now + timedelta(minutes=15)
-            self.happen(lambda s: inventory.reserve(s, reservation, CART, quantity, until, now=self.now, threshold=3))
+            self.happen(lambda s: inventory.reserve(s, reservation, CART, quantity, until, now=self.now))
 
     @rule(reservation=reservations, quantity=st.integers(-1, 8))
     def change(self, reservation: object, quantity: int) -> None:
         until = self.now + timedelta(minutes=15)
-        self.happen(lambda s: inventory.change(s, reservation, quantity, until, now=self.now, threshold=3))
+        self.happen(lambda s: inventory.change(s, reservation, quantity, until, now=self.now))
 
     @rule(reservation=reservations)
     def allocate(self, reservation: object) -> None:
         until = self.now + timedelta(minutes=30)
-        self.happen(lambda s: inventory.allocate(s, reservation, ORDER, until, now=self.now))
+        self.happen(lambda s: inventory.allocate(s, reservation, ORDER, until, now=self.now, threshold=3))
 
     @rule(reservation=reservations)
     def sell(self, reservation: object) -> None:
@@ -227,7 +251,7 @@ class Shelf(RuleBasedStateMachine):
 
     @rule(total=st.integers(-1, 20))
     def count(self, total: int) -> None:
-        events = self.happen(lambda s: inventory.set_total(s, total, 3))
+        events = self.happen(lambda s: inventory.set_total(s, total, 3, now=self.now))
         if any(isinstance(event, StockUpdated) for event in events):
             self.counted = total + self.sold
 

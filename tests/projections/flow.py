@@ -313,7 +313,7 @@ class Flow:
         stream_id = inventory.stock_id(self.games[n])
         if stream_id not in self.states:
             return [self._did(STOCK, stream_id, inventory.create(None, self.games[n], self.people[0], text))]
-        return [self._did(STOCK, stream_id, inventory.set_total(self.states[stream_id], 3 + len(text), 5))]
+        return [self._did(STOCK, stream_id, inventory.set_total(self.states[stream_id], 3 + len(text), 5, now=START))]
 
     def _fill(self, n: int, text: str) -> Batch:
         """The next step of a cart with one line, and of what that holds; how long the text is says which."""
@@ -327,20 +327,20 @@ class Flow:
         hold, many, at = (item.reservation_id if item else uuid4()), 1 + len(text) % 3, {"now": START}
         if item is None:
             line = cart.Item(uuid4(), self.games[n], self.people[0], text, text, many, 100, hold)
-            held = inventory.reserve(stock, hold, cart_id, many, DUE, **at, threshold=5)
+            held = inventory.reserve(stock, hold, cart_id, many, DUE, **at)
             filled = cart.add(found, line, "USD", DUE, digital=False, **at)
         elif found.status == "CHECKOUT":
             held = inventory.confirm_sale(stock, hold) if len(text) % 2 else inventory.release(stock, hold, text)
             filled = cart.complete(found) if len(text) % 2 else cart.abandon(found)
         elif len(text) > 8:
-            held = inventory.allocate(stock, hold, self.orders[n], DUE, **at)
+            held = inventory.allocate(stock, hold, self.orders[n], DUE, threshold=5, **at)
             filled = cart.check_out(found, self.orders[n], uuid4(), **at)
         elif len(text) > 6:
             held, filled = inventory.expire(stock, DUE), cart.expire(found, DUE)
         elif len(text) > 4:
             held, filled = inventory.release(stock, hold, text), cart.remove(found, item.item_id, DUE, **at)
         else:
-            held = inventory.change(stock, hold, many, DUE, **at, threshold=5)
+            held = inventory.change(stock, hold, many, DUE, **at)
             filled = cart.change(found, item.item_id, many, DUE, **at)
         return [self._did(CART, cart_id, filled), self._did(STOCK, stream_id, held)]
 

@@ -30,7 +30,11 @@ def test_a_game_is_browsed_by_folded_values() -> None:
 
 def test_a_game_has_the_prices_by_region_that_browsing_compares() -> None:
     game = game_after(game_created())
-    assert (game.price_cents, game.region_prices) == (1499, {"everywhere": 1499, "in_br": 4699})
+    assert game.region_prices == {
+        "everywhere": {"USD": 1499},
+        "in_br": {"BRL": 4699},
+        "anywhere": {"USD": 1499, "BRL": 4699},
+    }
 
 
 def test_an_update_changes_what_it_names_and_what_is_derived_from_it() -> None:
@@ -39,7 +43,8 @@ def test_an_update_changes_what_it_names_and_what_is_derived_from_it() -> None:
         GameUpdated(title="Silksong", prices=(Price("*", 0, "USD"),), genres=(), release_date=date(2025, 9, 4)),
     )
     assert (game.title, game.title_key, game.publisher) == ("Silksong", "silksong", "Team Cherry")
-    assert (game.prices, game.price_cents, game.region_prices) == ([PriceRow("*", 0, "USD")], 0, {"everywhere": 0})
+    assert game.prices == [PriceRow("*", 0, "USD")]
+    assert game.region_prices == {"everywhere": {"USD": 0}, "anywhere": {"USD": 0}}
     assert (game.genres, game.released) == ([], "2025-09-04")
     assert not any(key.startswith("genre:") for key in game.filters)
     assert (game.version, game.created_at, game.updated_at) == (2, at(1), at(2))
@@ -58,4 +63,4 @@ def test_a_game_is_off_sale_while_its_sellers_account_is_closed() -> None:
 
 def test_texts_lose_the_sign_that_the_database_cannot_hold() -> None:
     game = game_after(game_created(title="A\0B", tags=("x\0",), prices=()), GameUpdated(description="\0"))
-    assert (game.title, game.tags, game.description, game.price_cents) == ("AB", ["x"], "", None)
+    assert (game.title, game.tags, game.description, game.region_prices) == ("AB", ["x"], "", {})

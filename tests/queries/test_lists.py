@@ -94,11 +94,20 @@ async def test_browsing_compares_the_prices_of_the_region(shop: Shop) -> None:
         {"title": "Brazil only", "prices": (Price("BR", 2000, "BRL"),)},
     )
     assert await titles(models, sort="price") == ["everywhere", "cheap in Brazil", "Brazil only"]
-    assert await titles(models, sort="price", region="BR") == ["cheap in Brazil", "everywhere", "Brazil only"]
-    assert await titles(models, sort="-price", region="BR") == ["Brazil only", "everywhere", "cheap in Brazil"]
-    assert await titles(models, price_max=1000, region="BR", sort="price") == ["cheap in Brazil", "everywhere"]
+    assert await titles(models, sort="price", region="BR", currency="BRL") == [
+        *("cheap in Brazil", "Brazil only", "everywhere")
+    ]
+    assert await titles(models, sort="-price", region="BR", currency="BRL") == [
+        *("Brazil only", "cheap in Brazil", "everywhere")
+    ]
+    assert await titles(models, price_max=1000, region="BR", currency="BRL") == ["cheap in Brazil"]
+    assert await titles(models, price_max=1000, region="BR", currency="USD") == ["everywhere"]
     assert await titles(models, price_min=1001) == ["cheap in Brazil"]
+    assert await titles(models, price_max=600, currency="BRL") == ["cheap in Brazil"]  # nowhere in particular
     assert await titles(models, price_min=10**30) == []
+    assert [(await games.currency_of(models, region)).value for region in ("BR", "FR", "*", "ZZ")] == [
+        *("BRL", "USD", "USD", "USD")
+    ]
 
 
 async def test_browsing_sorts(shop: Shop) -> None:

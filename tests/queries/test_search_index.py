@@ -1,6 +1,7 @@
 """The search index as a read model: found in whichever tables, or index, are active."""
 
 import asyncio
+import random
 
 import psycopg
 import pytest
@@ -8,11 +9,12 @@ from elasticsearch import Elasticsearch
 
 from adapters.elasticsearch_documents import ElasticsearchDocuments, index_name
 from adapters.elasticsearch_store import ElasticsearchGameStore
-from domain.catalog import GameRetired, GameUpdated
+from domain.catalog import GameRetired, GameUpdated, Price
 from eventstore.postgres_log import RUN_AS
 from projections import rebuild
 from projections.engine import Registered
 from projections.game_documents import GamesIndex, GamesText
+from projections.games import Games
 from queries.positions import ActiveFeed
 from queries.postgres_search import PostgresGameIndex
 from queries.search import GameSearch, SearchQuery, SearchResult
@@ -84,6 +86,45 @@ async def test_elasticsearch_holds_the_same_documents_and_the_alias_follows_a_re
         await shop.happened(GAME, GameUpdated(title="After the rebuild"))
         assert await shop.models.waiter.wait([name], await shop.log.head(), 20)
         assert {document.title for document in store.scan(alias)} == {"After the rebuild", "Celeste"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_titles_of_any_characters_are_verified_and_rebuilt(
+    idle_shop: Shop, index: tuple[Registered, ElasticsearchGameStore, str], seed: int
+) -> None:
+    """By whichever engine; the titles are drawn from all of Unicode, and some grow when they are folded."""
+    shop, (in_elasticsearch, _, _) = idle_shop, index
+    titles = [
+        "㌖" * 150,
+        "﷽" * 300,
+        "𝕬" * 300,
+        "'\\ \" '",
+        "a\0b",
+        "\u3164",
+        "+=~^!",
+        "\ufdd0\uffff",
+        *any_titles(seed),
+    ]
+    models = [model(GamesText.name), model(Games.name), in_elasticsearch]
+    async with projecting(shop.url, models):
+        head = 0
+        for number, title in enumerate(titles):
+            said = {"title": title, "tags": (title,), "prices": (Price("UK", 1, "GBP"), Price("*", 2, "USD"))}
+            head = await shop.happened(some_id(f"of any {number}"), game_created(**said))
+        head = await shop.happened(some_id("of any 0"), GameUpdated(title=titles[-1], sku="new"))
+        assert await shop.models.waiter.wait([each.projection.name for each in models], head, 20)
+        assert await shop.operations.quarantine() == []
+        for registered in models:
+            await asyncio.to_thread(rebuilt, shop.url, registered)
+
+
+def any_titles(seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return ["".join(map(chr, rng.choices(ANY_CHARACTER, k=rng.randint(1, 300)))) for _ in range(40)]
+
+
+ANY_CHARACTER = [*range(0xD800), *range(0xE000, 0x110000)]
+"""All code points but surrogates, which no text in the log can hold."""
 
 
 async def test_an_index_that_its_server_lost_is_filled_again_by_itself(

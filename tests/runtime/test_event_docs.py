@@ -46,7 +46,7 @@ def test_every_variable_that_the_documents_name_is_a_setting() -> None:
     named = {
         variable
         for path in (DOCS.parent / "README.md", *DOCS.glob("*.md"))
-        for variable in re.findall(r"LUDOTECA_[A-Z_]+[A-Z]", path.read_text(encoding="utf-8"))
+        for variable in re.findall(r"LUDOTECA_[A-Z0-9_]+[A-Z]", path.read_text(encoding="utf-8"))
     }
     assert named <= known | {"LUDOTECA_REQUIRE_SERVICES", "LUDOTECA_NEW_PASSWORD"}
 

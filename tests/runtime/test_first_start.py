@@ -6,6 +6,7 @@ import pytest
 
 import runtime.bootstrap as bootstrap
 from domain.catalog import GameCreated
+from runtime import supervisor
 from runtime.load import LoadReport, load_games
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
@@ -61,3 +62,18 @@ async def test_the_sample_is_loaded_once(database: str, tmp_path: Path, monkeypa
 async def test_a_shop_that_began_without_the_sample_does_not_get_it_later(database: str, tmp_path: Path) -> None:
     assert await start(database, tmp_path, sample="off") == []
     assert await start(database, tmp_path) == []
+
+
+@pytest.mark.parametrize("given", ["", "correct horse battery"])
+async def test_a_password_is_told_only_when_it_was_made_here(database: str, tmp_path: Path, given: str) -> None:
+    settings = Settings(home=tmp_path, database_url=database, sample="off", admin_password=given)
+    for _ in ("the first start", "a later one"):
+        first = await bootstrap._prepare(settings)
+
+        welcome = supervisor._welcome(settings, first, [])
+
+        kept = tmp_path / bootstrap.PASSWORD_FILE
+        assert kept.exists() == (not given)
+        assert (first.admin_password is None) == bool(given)
+        assert "correct horse battery" not in welcome
+        assert given or kept.read_text().strip() in welcome

@@ -83,6 +83,9 @@ SHOP = [
     game("Expansion Pack"),
     game("It's \\o/ time"),
     game("\u200b"),  # of before such titles were refused
+    game("Spelling One", genres=["Card Game", "card game"], tags=["C"], platforms=["Windows"]),
+    game("Spelling Two", genres=["Card Game"], tags=["C++"], platforms=["WINDOWS"]),
+    game("Spelling Three", genres=["Card  Game"], platforms=["Windows"]),
     game("Portal", prices=[DocumentPrice("*", 1000, "USD"), DocumentPrice("BR", 2500, "BRL")]),
     game("Portal 2", prices=[DocumentPrice("*", 2000, "USD")]),
     game("Portal Knights", prices=[DocumentPrice("*", 0, "USD")]),

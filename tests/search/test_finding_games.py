@@ -8,7 +8,7 @@ from tests.search.shop import BOB, SHOP, game_id
 
 
 async def find(search: GameSearch, q: str = "", **fields: object) -> SearchResult:
-    return await search.search(SearchQuery(q=q, **fields))  # type: ignore[arg-type]
+    return await search.search(SearchQuery(q=q, **({"currency": "USD"} | fields)))  # type: ignore[arg-type]
 
 
 def titles(result: SearchResult) -> list[str]:
@@ -208,8 +208,11 @@ async def test_a_library_is_searched_whether_or_not_its_games_are_on_sale(search
         ({"seller_id": BOB}, ["Hollow Knight"]),
         ({"q": "portal", "price_max": 0}, ["Portal Knights"]),
         ({"q": "portal", "price_min": 1000, "price_max": 1999}, ["Portal"]),
-        ({"q": "portal", "price_min": 1000, "price_max": 2000, "region": "BR"}, ["Portal 2"]),
-        ({"q": "portal", "price_min": 2500, "region": "BR"}, ["Portal"]),
+        ({"q": "portal", "price_min": 1000, "price_max": 3000, "region": "BR"}, ["Portal 2"]),
+        ({"q": "portal", "price_min": 1000, "price_max": 3000, "region": "BR", "currency": "BRL"}, ["Portal"]),
+        ({"q": "portal", "price_min": 0, "region": "BR", "currency": "JPY"}, []),
+        ({"q": "portal", "price_max": 3000, "currency": "BRL"}, ["Portal"]),
+        ({"q": "portal", "price_max": 3000, "region": "FR", "currency": "BRL"}, []),
         ({"genre": "rpg", "q": "hades"}, []),
         ({"genre": "'); --"}, []),
         ({"price_min": 10**30}, []),
@@ -233,7 +236,7 @@ async def test_the_price_shown_is_the_regions_or_else_that_of_everywhere(search:
         ("price", "*", ["Portal Knights", "Portal", "Portal 2"]),
         ("-price", "*", ["Portal 2", "Portal", "Portal Knights"]),
         ("price", "BR", ["Portal Knights", "Portal 2", "Portal"]),
-        ("-price", "BR", ["Portal", "Portal 2", "Portal Knights"]),
+        ("-price", "BR", ["Portal 2", "Portal Knights", "Portal"]),  # which is not priced in dollars there
         ("title", "*", ["Portal", "Portal 2", "Portal Knights"]),
     ],
 )
@@ -283,7 +286,16 @@ async def test_facets_count_what_has_every_word(search: GameSearch) -> None:
     assert [each.value for each in facets.genre] == ["RPG", "Action"]
     assert {each.value for each in facets.tag} == {"Open World", "Fantasy"}
     prices = (await find(search, "portal", region="BR")).facets.price
-    assert [(each.price_min, each.price_max, each.count) for each in prices] == [(0, 0, 1), (2000, 3999, 2)]
+    assert [(each.price_min, each.price_max, each.count) for each in prices] == [(0, 0, 1), (2000, 3999, 1)]
+    prices = (await find(search, "portal", region="BR", currency="BRL")).facets.price
+    assert [(each.price_min, each.price_max, each.count) for each in prices] == [(2000, 3999, 1)]
+
+
+async def test_a_facet_counts_spellings_of_a_value_together(search: GameSearch) -> None:
+    facets = (await find(search, "spelling")).facets
+    assert [(each.value, each.count) for each in facets.genre] == [("Card Game", 3)]
+    assert [(each.value, each.count) for each in facets.tag] == [("C", 1), ("C++", 1)]
+    assert [(each.value, each.count) for each in facets.platform] == [("Windows", 3)]
 
 
 async def test_facets_count_what_comes_near_when_nothing_has_every_word(search: GameSearch) -> None:

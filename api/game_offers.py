@@ -1,0 +1,25 @@
+"""What views of games that are found otherwise show of what they are offered for."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from api.game_views import Offered, offer_of
+from api.services import Services
+from queries.read_models import Answer, ReadModels
+from queries.stock import Offer, offers
+
+
+async def offers_of(services: Services, reads: ReadModels, games: Sequence[Offered]) -> Answer[dict[UUID, Offer]]:
+    """The offers of some games by their ids."""
+    return await offers(reads, [game.game_id for game in games], services.clock.now())
+
+
+async def show_offers(services: Services, reads: ReadModels, games: Sequence[Offered], region: str) -> int:
+    """Show what games cost in a region, how many there are, and their images; returns the position reflected."""
+    found = await offers_of(services, reads, games)
+    for game in games:
+        offer = found.value.get(game.game_id)
+        if offer is not None:
+            game.available = offer.available
+            offer_of(game, offer.prices, offer.image_ids, region)
+    return found.position

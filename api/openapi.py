@@ -1,0 +1,135 @@
+"""The OpenAPI document: FastAPI's own, and what every route answers by what is asked of all of them in one place."""
+
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from api.problems import MEDIA_TYPE
+from api.routing import CheckedRoute
+
+Json = dict[str, Any]
+
+BEARER = "HTTPBearer"
+
+HEADERS: Mapping[str, tuple[str, Json]] = {
+    "Event-Position": ("The log position that the answer reflects.", {"type": "integer", "minimum": 0}),
+    "ETag": ("What `If-Match` and `If-None-Match` are compared with.", {"type": "string"}),
+    "Location": ("Where what was made is found.", {"type": "string"}),
+    "Link": ('The next page, `rel="next"` (RFC 8288).', {"type": "string"}),
+    "Idempotent-Replayed": ("`true`: this was answered before, under the same key.", {"type": "string"}),
+    "Preference-Applied": ("What was made of `Prefer`.", {"type": "string"}),
+    "Retry-After": ("Seconds after which it is worth while to try again.", {"type": "integer", "minimum": 0}),
+    "Allow": ("All methods of the path.", {"type": "string"}),
+    "WWW-Authenticate": ("How to prove who one is.", {"type": "string"}),
+}
+
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+_PROBLEM_HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+
+
+def describe(app: FastAPI) -> None:
+    """Have the application show the whole document."""
+    generate = app.openapi
+
+    def openapi() -> Json:
+        if app.openapi_schema is None:
+            _complete(app, generate())
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(app: FastAPI, document: Json) -> None:
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {
+        BEARER: {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "An access token, by login or registration.",
+        }
+    }
+    components["headers"] = {name: {"description": said, "schema": schema} for name, (said, schema) in HEADERS.items()}
+    for route in app.routes:
+        if isinstance(route, CheckedRoute) and route.include_in_schema:
+            for method in (route.methods or set()) - {"HEAD"}:
+                _complete_operation(route, method, document["paths"][route.path][method.lower()])
+
+
+def _complete_operation(route: CheckedRoute, method: str, operation: Json) -> None:
+    if all(access.anybody for access in route.access):
+        operation["security"] = [{}, {BEARER: []}]
+    else:
+        operation["security"] = [{BEARER: []}]
+    responses = operation["responses"]
+    for status in _refusals(route, method, operation):
+        responses.setdefault(str(status), _refusal(status))
+    told = {name: _header(name) for name in _told(route, method, operation)}
+    done = str(route.status_code or 200)
+    if route.status_code == 202 and route.response_model is None:
+        responses[done] = {"description": "Accepted: there is nothing to tell yet."}
+    if "prefer" in _names(operation, "header"):
+        responses["202"] = {**responses[done], "description": "Not waited for, as was asked by `Prefer`."}
+    if _has_tag(route, method):
+        responses["304"] = {"description": "The client has it already, as `If-None-Match` says.", "headers": told}
+    for status in {done, "202"} & responses.keys():
+        responses[status]["headers"] = told
+
+
+def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int]:
+    """The statuses of the problems that it may answer."""
+    headers, query = _names(operation, "header"), _names(operation, "query")
+    yield from (422, 429, 503)
+    if not all(access.anybody for access in route.access) or method != "GET" or "status" in query:
+        yield from (401, 403)  # who logs in may be refused as well, and not all that is listed is for everybody
+    if "{" in route.path or method != "GET":
+        yield 404
+    if "requestBody" in operation or query & {"cursor", "as_of"} or "min-position" in headers:
+        yield 400
+    if any(name.endswith("signature") for name in headers):
+        yield from (400, 413)
+    if route.body_field is not None:
+        yield from (400, 413, 415)
+    if method != "GET":
+        yield from (409, 413)
+    if "if-match" in headers:
+        yield 412
+    if "prefer" in headers:
+        yield 402
+
+
+def _told(route: APIRoute, method: str, operation: Json) -> Iterator[str]:
+    """The header fields that it may answer with when all is well."""
+    yield "Event-Position"
+    if _has_tag(route, method) or "if-match" in _names(operation, "header"):
+        yield "ETag"
+    if "cursor" in _names(operation, "query"):
+        yield "Link"
+    if route.status_code == 201:
+        yield "Location"
+    if "idempotency-key" in _names(operation, "header"):
+        yield "Idempotent-Replayed"
+    if "prefer" in _names(operation, "header"):
+        yield "Preference-Applied"
+
+
+def _has_tag(route: APIRoute, method: str) -> bool:
+    """What is shown under an entity tag looks at the request for the one that the client has."""
+    return method == "GET" and route.dependant.request_param_name is not None
+
+
+def _names(operation: Json, place: str) -> set[str]:
+    return {each["name"].lower() for each in operation.get("parameters", []) if each["in"] == place}
+
+
+def _refusal(status: int) -> Json:
+    headers = {name: _header(name) for name in _PROBLEM_HEADERS.get(status, ())}
+    return {"description": HTTPStatus(status).phrase, "content": _PROBLEM, **({"headers": headers} if headers else {})}
+
+
+def _header(name: str) -> Json:
+    return {"$ref": f"#/components/headers/{name}"}

@@ -1,0 +1,83 @@
+"""The whole OpenAPI document, aliases too, by schemathesis: with each role's token, which is valid before and after.
+
+No answer is a 500, and none has a status, a kind or a shape that the document does not name. The document that it is
+held against has no `default` answer, which would name them all.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import services
+from tests.flow.instance import PASSWORD, Instance, running
+
+pytestmark = pytest.mark.soak
+
+ROLES = ("", "BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE")
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+LEFT_OUT = r"/logout$|/users/me$|/users/\{user_id\}$|/rebuild$|/verify$"
+"""Paths that would take the token's session, or the whole machine, from all that comes after."""
+
+OPTIONS = [
+    *("--checks", CHECKS),
+    *("--phases", "coverage,fuzzing"),
+    *("--max-examples", "12"),
+    *("--exclude-path-regex", LEFT_OUT),
+    *("--suppress-health-check", "all"),
+    *("--generation-database", "none"),
+    *("--warnings", "off"),
+    "--continue-on-failure",
+    "--no-color",
+]
+
+
+@pytest.fixture(scope="module")
+def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    database = services.create_database(postgres_url, template=postgres_template)
+    with running(tmp_path_factory.mktemp("home"), database, {}) as instance:
+        yield instance
+    services.drop_database(database)
+
+
+@pytest.fixture(scope="module")
+def document(shop: Instance, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    openapi = shop.http().get("/openapi.json").json()
+    for operations in openapi["paths"].values():
+        for operation in operations.values():
+            del operation["responses"]["default"]
+    path = tmp_path_factory.mktemp("openapi") / "openapi.json"
+    path.write_text(json.dumps(openapi))
+    return path
+
+
+def somebody(shop: Instance, role: str) -> httpx.Client:
+    if not role:
+        return shop.http()
+    if role in {"BUYER", "SELLER"}:
+        return shop.register(account_type=role).http
+    body = {"email": f"{role.lower()}@example.com", "password": PASSWORD, "name": "Ann", "account_type": role}
+    answer = shop.admin().post("/api/v1/users", json=body)
+    assert answer.status_code == 201, answer.text
+    return shop.http(answer.json()["access_token"])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_answer_is_documented_and_none_is_a_failure(
+    shop: Instance, document: Path, role: str, tmp_path: Path
+) -> None:
+    client = somebody(shop, role)
+    asked = "/api/v1/notifications"
+    expected = 200 if role else 401
+    assert client.get(asked).status_code == expected
+    command = [sys.executable, "-m", "schemathesis.cli", "run", str(document), "--url", shop.base, *OPTIONS]
+    if role:
+        command += ["-H", f"Authorization: {client.headers['authorization']}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    assert client.get(asked).status_code == expected
+    assert " failed" not in (shop.home / "api.log").read_text()
