@@ -111,7 +111,7 @@ async def test_titles_of_any_characters_are_verified_and_rebuilt(
         for number, title in enumerate(titles):
             said = {"title": title, "tags": (title,), "prices": (Price("UK", 1, "GBP"), Price("*", 2, "USD"))}
             head = await shop.happened(some_id(f"of any {number}"), game_created(**said))
-        head = await shop.happened(some_id("of any 0"), GameUpdated(title=titles[-1], sku="new"))
+        head = await shop.happened(some_id("of any 9"), GameUpdated(title=titles[-1], sku="new"))
         assert await shop.models.waiter.wait([each.projection.name for each in models], head, 20)
         assert await shop.operations.quarantine() == []
         for registered in models:
