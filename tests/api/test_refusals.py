@@ -165,7 +165,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", SHIPMENT, {}, 403, "not_yours"),
     ("PUT", f"{SHIPMENT}/process", {}, 403, "not_yours"),
     ("PUT", f"{SHIPMENT}/ship", PARCEL, 403, "not_yours"),
-    ("POST", f"{SHIPMENT}/delivered", {"json": {}}, 400, "invalid_signature"),
+    ("POST", f"{SHIPMENT}/delivered", {"json": {}}, 403, "role_required"),
     ("GET", ORDER, {}, 403, "not_yours"),
     ("GET", f"{ORDER}/receipt", {}, 403, "not_yours"),
     ("POST", f"{ORDER}/cancel", {}, 403, "not_yours"),
