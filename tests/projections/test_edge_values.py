@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from adapters.elasticsearch_documents import ElasticsearchDocuments
 from api.app import create_app
 from domain.catalog import Price
-from domain.money import MAX_AMOUNT_CENTS
+from domain.money import LARGEST_CENTS
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
 from eventstore.postgres_log import RUN_AS
 from projections import rebuild
@@ -103,7 +103,7 @@ def odd(event: msgspec.Struct, chance: random.Random, moments: Iterable[datetime
         elif field.name in LISTS and value is not None:
             said[field.name] = tuple(chance.sample(LET_IN[field.name], 5))
         elif field.name == "prices" and value is not None:
-            amounts = [0, 1, MAX_AMOUNT_CENTS]
+            amounts = [0, 1, LARGEST_CENTS]
             said[field.name] = tuple(Price(p.region, chance.choice(amounts), p.currency) for p in value)
         elif isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
             said[field.name] = tuple(odd(each, chance, moments) for each in value)
