@@ -26,7 +26,16 @@ from commands.bus import Caller
 from commands.open_accounts import closing_of
 from domain.errors import Refused
 from domain.identity import User
-from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, REVENUE, TRANSFERS, seller_account, wallet_account
+from domain.ledger import (
+    ADJUSTMENTS,
+    BUYER_EXTERNAL,
+    CLEARING,
+    REVENUE,
+    TRANSFERS,
+    receivable_account,
+    seller_account,
+    wallet_account,
+)
 from domain.payments import PaymentCaptured, PaymentProcessed
 from queries.ledger import trial_balance_as_of
 from queries.read_models import ReadModels
@@ -43,6 +52,14 @@ NOTICES = [
     "payment_intent.canceled",
     "payment_intent.requires_action",
     "customer.created",
+]
+
+
+GIVEN_BACK = [
+    ("refund.updated", "succeeded"),
+    ("refund.updated", "succeeded"),
+    ("refund.created", "pending"),
+    ("refund.failed", "failed"),
 ]
 
 
@@ -127,6 +144,16 @@ class Money(RuleBasedStateMachine):
             assert payment is not None
             self.run(self.till.notice(payment, type, event_id=f"evt_{payment.hex}_{type}_{number}"))
 
+    @rule(payment=payments, told=st.sampled_from(GIVEN_BACK), cents=amounts, number=st.integers(0, 2))
+    def given_back_at_the_provider(self, payment: UUID | None, told: tuple[str, str], cents: int, number: int) -> None:
+        """By hand, or by a dispute; and what of it did not go, or came again."""
+        if payment is None:
+            return
+        state, (type, status) = self.run(self.till.payment(payment)), told
+        if state.wallet_id is None and state.is_captured:
+            about = {"id": f"re_{payment.hex}_{number}", "amount": cents, "status": status}
+            self.run(self.till.notice(payment, type, **about))
+
     @rule(payment=payments, cents=st.none() | amounts)
     def refund(self, payment: UUID | None, cents: int | None) -> None:
         if payment in self.order_payments and payment is not None:
@@ -170,7 +197,9 @@ class Money(RuleBasedStateMachine):
     @invariant()
     def no_balance_is_below_zero(self) -> None:
         for wallet in self.wallets:
-            assert self.run(self.till.balance(wallet)) >= 0
+            state = self.run(self.till.wallet_state(wallet))
+            assert state.balance_cents >= 0 <= state.owed_cents
+            assert not (state.balance_cents and state.owed_cents)
 
     @invariant()
     def a_payment_gives_back_at_most_what_it_took(self) -> None:
@@ -195,7 +224,7 @@ class Money(RuleBasedStateMachine):
                 if transaction.from_wallet_id is not None:
                     expected[transaction.from_wallet_id] -= transaction.amount_cents
                 if transaction.to_wallet_id is not None:
-                    expected[transaction.to_wallet_id] += transaction.amount_cents
+                    expected[transaction.to_wallet_id] += transaction.amount_cents - transaction.reversed_cents
             assert transaction.settled or transaction.type == "deposit"
             if not transaction.settled:
                 assert (await self._user(transaction.user_id)).may_act
@@ -205,7 +234,7 @@ class Money(RuleBasedStateMachine):
             if payment.is_captured:
                 assert payment.order_id is not None
                 if (await till.order(payment.order_id)).status == "CANCELLED":
-                    assert payment.status == "REFUNDED"
+                    assert payment.status == "REFUNDED" or payment.refund_status == "FAILED"
                 kept = payment.amount_cents - payment.refunded_cents
                 earned += kept
                 if payment.wallet_id is not None:
@@ -213,7 +242,10 @@ class Money(RuleBasedStateMachine):
             await self._captured_once(payment_id)
             await self._nothing_is_held_for_nobody(payment_id)
         for wallet in self.wallets:
-            assert await till.balance(wallet) == accounts.get(wallet_account(wallet), 0) == expected[wallet]
+            state = await till.wallet_state(wallet)
+            assert state.balance_cents == accounts.get(wallet_account(wallet), 0)
+            assert -state.owed_cents == accounts.get(receivable_account(state.user_id), 0)
+            assert state.balance_cents - state.owed_cents == expected[wallet]
         assert accounts.get(CLEARING, 0) == self.start.get(CLEARING, 0)
         assert accounts.get(TRANSFERS, 0) == 0
         assert sum(accounts.values()) == 0

@@ -32,12 +32,12 @@ def test_a_refund_takes_the_game_and_is_told_only_once_the_provider_says_that_it
     accepted = position_of(shop, payment, "payment.refund_accepted.v1")
     succeeded = position_of(shop, payment, "payment.refunded.v1")
     taken = [
-        each["position"] for each in shop.events(name="library.game.removed.v1") if each["data"]["game_id"] == game
+        each["position"] for each in shop.events(name="library.game.removed.v1") if each["payload"]["game_id"] == game
     ]
     told = [
         each["position"]
         for each in shop.events(name="notification.requested.v1")
-        if each["data"]["user_id"] == ann.id and each["data"]["template"] == "refund"
+        if each["payload"]["user_id"] == ann.id and each["payload"]["template"] == "refund"
     ]
     assert accepted < succeeded < min(*taken, *told)
 
