@@ -198,7 +198,7 @@ async def test_an_overdue_order_takes_no_method_though_its_deadline_has_not_fire
     shop.clock.advance(TTL)
     with pytest.raises(Conflict) as refused:
         await shop.core.payments.attach(buyer, placed.order_id, VISA)
-    assert refused.value.code == "payment_expired"
+    assert refused.value.code == "order_expired"
 
 
 async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_comes_now(shop: Shop) -> None:
