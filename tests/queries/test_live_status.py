@@ -250,9 +250,9 @@ async def test_a_change_says_what_it_is_about(shop: Shop) -> None:
 
 
 async def test_a_stream_that_cannot_be_folded_leaves_the_others_alone(shop: Shop) -> None:
-    history, order = History(shop), uuid4()
-    await shop.happened(order, order_created(buyer_id=ANN))
-    await shop.happened(order, PaymentSubmitted("simulated", 1))  # of a payment that was never asked for
+    history, order, payment = History(shop), uuid4(), uuid4()
+    await shop.happened(order, order_created(buyer_id=ANN, payment_id=payment))
+    await shop.happened(payment, PaymentSubmitted("simulated", 1))  # which was never asked for
     await history.goes_by(ANN, [an_expired_cart(ANN)], random.Random(0))
 
     async with listening(LiveStatus(shop.log, shop.models), ANN, 0) as listener:
