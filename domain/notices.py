@@ -112,9 +112,8 @@ Params = Mapping[str, str]
 ADDRESS = "address"
 """The parameter that says to which address a mail goes, where it is not to the account's of the moment."""
 
-OURS = frozenset(
-    {"token", "link", "order_id", "shipment_id", "transaction_id", "total", "amount", "refunded", "available", "to"}
-)
+_IDS = {"order_id", "shipment_id", "transaction_id", "payment_id", "refund_id"}
+OURS = frozenset({"token", "link", *_IDS, "total", "amount", "refunded", "owed", "available", "to"})
 """Parameters whose texts are our own. All others hold what people typed: names, titles, tracking numbers."""
 
 HIDDEN = "(shown in your account)"
