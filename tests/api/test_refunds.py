@@ -107,7 +107,7 @@ METHODS = [
     card(),
     {"type": "wallet"},
     {"type": "wallet", "token": "zzz"},
-    {"type": "wallet", "token": str(uuid4())},
+    {"type": "wallet", "token": "00000000-0000-4000-8000-000000000001"},
 ]
 
 
@@ -137,7 +137,7 @@ async def test_a_free_game_is_bought_and_given_back_by_whatever_method(
     assert (done["refund_status"], done["refunded_cents"]) == ("SUCCEEDED", 0)
 
 
-@pytest.mark.parametrize("token", ["zzz", str(uuid4()), "pm_card_visa"])
+@pytest.mark.parametrize("token", ["zzz", "00000000-0000-4000-8000-000000000001", "pm_card_visa"])
 async def test_a_wallet_is_the_buyers_own_whatever_token_comes_with_it(
     shop: Shop, seller: Person, buyer: Person, admin: Person, token: str
 ) -> None:
