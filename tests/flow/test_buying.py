@@ -32,7 +32,7 @@ def test_a_bought_game_is_in_the_library_and_the_buyer_is_told(shop: Instance) -
     assert eventually(ann.titles) == ["Hollow Knight"]
     assert eventually(ann.notices, lambda told: "purchase" in told and "welcome" in told)
     mails = eventually(lambda: mails_to(shop, ann), lambda found: len(found) == 2)
-    (bought,) = [mail for mail in mails if order_id in mail.get_content()]
+    (bought,) = [mail for mail in mails if order_id in mail.as_string()]
     assert "Hollow Knight" not in str(bought), "a seller's words go to no address that nobody has shown to be theirs"
 
 

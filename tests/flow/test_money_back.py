@@ -200,7 +200,9 @@ async def test_what_was_paid_beside_a_wallet_counts_as_returned_once_it_is(till:
 
 
 @pytest.mark.parametrize(
-    "method", [None, VISA, BY_WALLET, Method("wallet", "zzz"), Method("wallet", "00000000-0000-4000-8000-000000000001")], ids=str
+    "method",
+    [None, VISA, BY_WALLET, Method("wallet", "zzz"), Method("wallet", "00000000-0000-4000-8000-000000000001")],
+    ids=str,
 )
 async def test_a_free_game_is_bought_and_given_back_whatever_the_method(till: Till, method: Method | None) -> None:
     ann = await till.person()
