@@ -60,7 +60,7 @@ def somebody(shop: Instance, role: str) -> httpx.Client:
         return shop.http()
     if role in {"BUYER", "SELLER"}:
         return shop.register(account_type=role).http
-    body = {"email": f"{role.lower()}@example.com", "password": PASSWORD, "name": "Ann", "account_type": role}
+    body = {"email": f"another-{role.lower()}@example.com", "password": PASSWORD, "name": "Ann", "account_type": role}
     answer = shop.admin().post("/api/v1/users", json=body)
     assert answer.status_code == 201, answer.text
     return shop.http(answer.json()["access_token"])
