@@ -13,6 +13,7 @@ import msgspec
 from commands.bus import SYSTEM, Caller
 from domain.errors import Refused
 from domain.ids import derived
+from eventstore.cancellation import stop_if_cancelled
 from eventstore.clock import Clock
 from eventstore.log import AlreadyDone, Once
 
@@ -62,6 +63,7 @@ class Deadlines:
     async def run(self) -> None:
         """Fire deadlines as they come due, until cancelled."""
         while True:
+            stop_if_cancelled()
             try:
                 await self.fire()
             except Exception as error:

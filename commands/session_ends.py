@@ -30,6 +30,7 @@ from domain.identity import (
     UserForgotten,
     UserReactivated,
 )
+from eventstore.cancellation import stop_if_cancelled
 from eventstore.clock import Clock
 from eventstore.log import LogUnavailable, Recorded
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
@@ -133,6 +134,7 @@ class SessionEnds:
     async def _follow(self) -> None:
         """Until the log is closed; outlives lost connections."""
         while True:
+            stop_if_cancelled()
             try:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(QUIET_SECONDS):

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import psycopg
 
+from eventstore.cancellation import stop_if_cancelled
 from eventstore.log import LogUnavailable
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 
@@ -52,6 +53,7 @@ class StreamFollower:
         position = -1
         with suppress(LogUnavailable):
             while True:
+                stop_if_cancelled()
                 try:
                     position = await self._pass_on(position)
                 except psycopg.OperationalError:

@@ -5,6 +5,7 @@ import logging
 
 import psycopg
 
+from eventstore.cancellation import stop_if_cancelled
 from eventstore.log import LogUnavailable
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class HeadWatcher:
                 ) as conn:
                     await conn.execute("LISTEN ludoteca_log")
                     while True:
+                        stop_if_cancelled()
                         # Asked, not taken from the notification: a wake-up is a hint, the log is the truth.
                         row = await (await conn.execute("SELECT max(position) FROM log.events")).fetchone()
                         await self._reached(row[0] if row and row[0] else 0)

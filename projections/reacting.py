@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from eventstore.cancellation import stop_if_cancelled
 from eventstore.log import AlreadyDone, Recorded
 from eventstore.postgres_log import RUN_AS, PostgresLog, Raw
 from eventstore.writer import LogUnavailable
@@ -134,6 +135,7 @@ class ReactorRunner:
     async def run(self) -> None:
         """Run until cancelled; outlives lost connections."""
         while True:
+            stop_if_cancelled()
             try:
                 with await asyncio.to_thread(_connect, self._url) as conn:
                     await self._run(conn)
@@ -155,6 +157,7 @@ class ReactorRunner:
             await self._scan(conn)
             scan_at = now() + RESCAN_SECONDS
             while (left := scan_at - now()) > 0:
+                stop_if_cancelled()
                 await self._step(conn, left)
             await self._save(conn)
 

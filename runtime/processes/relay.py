@@ -10,6 +10,7 @@ import psycopg
 
 from adapters.cloudevents import to_cloudevent
 from adapters.rabbitmq_relay import RabbitPublisher
+from eventstore.cancellation import stop_if_cancelled
 from eventstore.postgres_log import PostgresLog
 from projections import feeds
 from projections.leading import leading
@@ -41,6 +42,7 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
     name = feeds.register(conn, "relay", 1, "")
     position = 0
     while True:
+        stop_if_cancelled()
         head = await log_.watcher.beyond(position)
         feed = await asyncio.to_thread(feeds.feed, conn, name)
         assert feed is not None
