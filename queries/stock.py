@@ -41,15 +41,16 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Availability(msgspec.Struct, frozen=True):
-    """How many of a game can be had right now; None when there is no end of them, for it is digital."""
+    """How many of a game can be had right now; None of a digital one, of which there is no end."""
 
     product_id: UUID
     available: int | None
+    on_sale: bool
 
     @property
     def in_stock(self) -> bool:
         """Whether it can be had at all."""
-        return self.available is None or self.available > 0
+        return self.on_sale and (self.available is None or self.available > 0)
 
 
 _NUMBERS = ", ".join(f"coalesce(s.{name}, 0) AS {name}" for name in ("total", "available", "reserved", "allocated"))
@@ -65,7 +66,7 @@ _OVERDUE = (
     " WHERE hold.value ->> 'kind' = 'SOFT' AND (hold.value ->> 'expires_at')::timestamptz <= %(now)s)"
 )
 _AVAILABLE = (
-    "CASE WHEN g.status = 'DRAFT' THEN NULL WHEN g.status <> 'ACTIVE' THEN 0 WHEN g.kind = 'DIGITAL' THEN NULL"
+    "CASE WHEN g.kind = 'DIGITAL' OR g.status = 'DRAFT' THEN NULL WHEN g.status <> 'ACTIVE' THEN 0"
     f" ELSE coalesce(s.available + {_OVERDUE}, 0)::bigint END AS available"
 )
 
@@ -102,9 +103,11 @@ async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Sto
 
 
 async def availability(models: ReadModels, product_id: UUID, now: datetime) -> Answer[Availability | None]:
-    """How many of a game can be had; of a retired one none, and of a draft nothing is told."""
-    query = f"SELECT g.game_id AS product_id, {_AVAILABLE} FROM {_SOURCE} WHERE g.game_id = %(id)s"
-    return await models.first(Availability, query + " AND g.status <> 'DRAFT'", id=product_id, now=now)
+    """How many of a game can be had; a retired one cannot, and of a draft nothing is told."""
+    query = f"SELECT g.game_id AS product_id, {_AVAILABLE}, g.status = 'ACTIVE' AS on_sale FROM {_SOURCE}"
+    return await models.first(
+        Availability, query + " WHERE g.game_id = %(id)s AND g.status <> 'DRAFT'", id=product_id, now=now
+    )
 
 
 async def offers(models: ReadModels, product_ids: Sequence[UUID], now: datetime) -> Answer[dict[UUID, Offer]]:

@@ -256,7 +256,7 @@ async def get_stock(
 
 @router.get("/availability/{product_id}", response_model=AvailabilityView, dependencies=[EVERYBODY])
 async def get_availability(product_id: UUID, services: ServicesOf, reads: Reads) -> Response:
-    """Whether a product can be had now, and how many; a digital one always can."""
+    """Whether a product can be had now, and how many; of a digital one that is on sale there is no end."""
     now = services.clock.now()
     seen, position = await found(
         services, reads, lambda models: stock_query.availability(models, product_id, now), MISSING

@@ -140,6 +140,10 @@ async def test_a_library_shows_what_a_game_costs_now(shop: Shop, seller: Person)
     (own,) = await shop.eventually(owned)
     assert (own["price"], own["available"], own["image_urls"]) == ({"amount_cents": 0, "currency": "USD"}, None, [])
 
+    await seller.delete(f"/api/v1/games/{game['id']}")
+    (own,) = await owned()
+    assert own["available"] is None, "there is no end of a digital game, on sale or not"
+
 
 @pytest.mark.parametrize("path", ["/api/v1/games", "/api/v1/games/search"])
 @pytest.mark.parametrize(
