@@ -19,7 +19,8 @@ from queries.shipments import Shipment, shipments_as_of
 class Order(msgspec.Struct, frozen=True):
     """An order; `user_id` is the buyer. `timeline` tells its events and those of its payment, its shipments and its
     receipts, in the order of the log. `shipments` and `receipts` are in the order of their sellers' lines; a seller has
-    no receipt before the operator is to be told.
+    no receipt before the operator is to be told. `refunded_cents` has gone back, of a cancelled order too, whose own
+    events do not tell of money that came late and was never its.
     """
 
     order_id: UUID
@@ -108,4 +109,11 @@ def _told_whole(order: Order) -> Order:
     happened += [each for receipt in receipts for each in receipt.history]
     happened += [each for shipment in shipments for each in shipment.history]
     timeline = sorted(happened, key=lambda each: each.position)
-    return msgspec.structs.replace(order, timeline=timeline, receipts=receipts, shipments=shipments)
+    refunded = order.payment if order.status == "CANCELLED" and order.payment is not None else order
+    return msgspec.structs.replace(
+        order,
+        timeline=timeline,
+        receipts=receipts,
+        shipments=shipments,
+        refunded_cents=refunded.refunded_cents,
+    )

@@ -277,10 +277,9 @@ def _view(services: Services, order: Order, caller: Caller) -> OrderView:
 
 
 def refund_status_of_order(order: Order) -> str | None:
-    """The payment's, but not before the order has followed it. A cancelled order does not: what went back never was
-    its."""
+    """The payment's, but not before the order has followed it."""
     payment = order.payment
     if payment is None:
         return None
-    followed = order.status == "CANCELLED" or order.refunded_cents == payment.refunded_cents
+    followed = order.refunded_cents == payment.refunded_cents
     return payment.refund_status if followed or payment.refund_status is None else "PENDING"

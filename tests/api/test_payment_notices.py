@@ -147,7 +147,16 @@ async def test_notices_in_any_order_end_where_the_money_is(
 
     end = await unpaid.ends_as(order_status, payment_status)
 
-    assert end.payment.refunded_cents == (PRICE if payment_status == "REFUNDED" else 0)
+    back = PRICE if payment_status == "REFUNDED" else 0
+    assert end.payment.refunded_cents == back
+    own = f"/api/v1/orders/{unpaid.order_id}"
+    shown = [await buyer.get(own, headers=await shop.reached()), await buyer.get("/api/v1/orders")]
+    exported = (await buyer.get("/api/v1/users/me/export")).json()["orders"]
+    orders = [
+        shown[0].json(),
+        *(each for each in (*shown[1].json()["items"], *exported) if own.endswith(each["order_id"])),
+    ]
+    assert [each["refunded_cents"] for each in orders] == [back] * 3
     assert (await unpaid.events()).count("payment.transaction.completed.v1") == 1
     assert len(end.payment.notices) == len(told)
     await work_is_done(shop)
