@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Query
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 
 from api.auth import Asking
 from api.problems import Problem
@@ -20,9 +20,20 @@ T = TypeVar("T")
 MAX_LIMIT, DEFAULT_LIMIT = 200, 50
 CATCH_UP_SECONDS = 1.0
 
+BEYOND_EVERY_LOG = 2**63 - 1
+
+
+def _as_position(said: object) -> object:
+    """A number of more digits than a position has is one that no log reaches, however many they are."""
+    if isinstance(said, str) and len(said) > 18 and said.isascii() and said.isdecimal():
+        return BEYOND_EVERY_LOG if said[:-18].strip("0") else said[-18:]
+    return said
+
+
 MinPosition = Annotated[
     int,
-    Header(alias="Min-Position", ge=0, lt=2**63, description="Answer only what reflects the log up to here, or 503."),
+    Header(alias="Min-Position", ge=0, description="Answer only what reflects the log up to here, or 503."),
+    BeforeValidator(_as_position),
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]

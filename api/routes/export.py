@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.auth import Oneself
 from api.fields import Answer
+from api.reading import LogPosition
 from api.services import Services, ServicesOf
 from api.whose import AccountId
 from commands.aggregates import NOTICE, ORDER, USER
@@ -52,9 +53,8 @@ class AccountExport(Answer):
 
 
 @router.get("/users/{user_id}/export", response_model=AccountExport)
-async def export_account(user_id: AccountId, services: ServicesOf, _: Oneself) -> Response:
+async def export_account(user_id: AccountId, services: ServicesOf, _: Oneself, position: LogPosition) -> Response:
     """Everything that is kept about an account (its owner, ADMIN), whole, as one document to keep."""
-    position = await services.log.head()
     found = await exports.export(services.reads.reaching(position), user_id, seller_account(user_id))
     if found is None:
         raise NotFound("user_not_found", "there is no such account")

@@ -447,7 +447,15 @@ async def test_the_public_key_is_published(shop: Shop) -> None:
     assert [key["kty"] for key in answer.json()["keys"]] == ["OKP"]
 
 
-async def test_a_position_that_the_log_has_not_is_unknown(shop: Shop, buyer: Person) -> None:
-    answer = await buyer.get(f"/api/v1/users/{buyer.id}", headers={"Min-Position": str(10**9)})
+@pytest.mark.parametrize("path", ["", "/export"])
+@pytest.mark.parametrize("position", [10**9, 2**63 - 1, 2**63, 10**400])
+async def test_a_position_that_the_log_has_not_is_unknown(shop: Shop, buyer: Person, path: str, position: int) -> None:
+    answer = await buyer.get(f"/api/v1/users/{buyer.id}{path}", headers={"Min-Position": str(position)})
 
     assert (answer.status_code, answer.json()["code"]) == (400, "position_unknown")
+
+
+async def test_a_position_may_have_leading_zeros_but_no_sign(shop: Shop, buyer: Person) -> None:
+    for said, status in {"0" * 30 + "1": 200, "-1": 422, "1.5": 422, "²" * 20: 422}.items():
+        answer = await buyer.get(f"/api/v1/users/{buyer.id}", headers={"Min-Position": said.encode()})
+        assert answer.status_code == status, said
