@@ -27,6 +27,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 """What PostgreSQL keeps in no text, and UTF-8 cannot say."""
 
+_NAMED = re.compile(r"\(\?P<\w+>")
+"""How a parameter begins in a path's pattern."""
+
 
 class CheckedRoute(APIRoute):
     """A route that asks who is there before it reads what they send. `access`: whom it admits, all of which hold."""
@@ -152,10 +155,15 @@ def _too_large(limit: int) -> HTTPException:
 
 
 def methods_at(request: Request) -> str:
-    """All methods that the path of a request has, for `Allow`."""
-    scope, found = request.scope, set[str]()
+    """All methods that the path of a request has, for `Allow`: those of the first pattern that matches, by which a
+    request is told where to go. The patterns after it take for an id what is a word here."""
+    first, found = None, set[str]()
     for route in request.app.routes:
         methods = getattr(route, "methods", None)
-        if methods and route.path_regex.match(scope["path"]):
+        if not methods or not route.path_regex.match(request.scope["path"]):
+            continue
+        pattern = _NAMED.sub("(", route.path_regex.pattern)
+        first = first or pattern
+        if pattern == first:
             found |= methods
     return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))
