@@ -5,8 +5,9 @@ expired from then on, fired or not. Its checkout becomes an order, unless a line
 there: then the cart is brought up to date first. It ends completed with the order's payment, or abandoned.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import reduce
 from typing import Literal
 from uuid import UUID
 
@@ -204,7 +205,8 @@ def create(buyer_id: UUID, currency: str, expires_at: datetime, ends_at: datetim
 
 
 def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital: bool, now: datetime) -> list[Event]:
-    """Put a line in. The same game may stand on several lines, but a digital one only once, singly.
+    """Put a line in. The same game may stand on several lines, but a digital one only once, singly; more of it costs
+    what it costs now, on all of them.
 
     Raises Invalid: invalid_quantity; Conflict: cart_closed, currency_mismatch, cart_full, already_in_cart,
     amount_too_large.
@@ -217,8 +219,10 @@ def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital:
         raise Invalid("invalid_quantity", "a digital game is bought singly")
     if digital and any(other.game_id == item.game_id for other in cart.items.values()):
         raise Conflict("already_in_cart", "this game is in the cart already")
-    _must_be_affordable(cart.total_cents + item.quantity * item.unit_price_cents, cart.currency)
+    repriced = _repriced(cart, item.game_id, item.unit_price_cents, expires_at)
+    _must_be_affordable(_total_after(cart, repriced) + item.quantity * item.unit_price_cents, cart.currency)
     return [
+        *repriced,
         ItemAdded(
             item_id=item.item_id,
             game_id=item.game_id,
@@ -229,14 +233,14 @@ def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital:
             unit_price_cents=item.unit_price_cents,
             reservation_id=item.reservation_id,
             expires_at=expires_at,
-        )
+        ),
     ]
 
 
 def change(
     cart: Cart, item_id: UUID, quantity: int, expires_at: datetime, *, now: datetime, price: Price | None = None
 ) -> list[Event]:
-    """Want another quantity of a line. More of it costs what the game costs now, all of the line: its `price`.
+    """Want another quantity of a line. More of it costs what the game costs now, all that is there of it: its `price`.
 
     Raises NotFound("item_not_found"); Conflict: cart_closed, currency_mismatch, amount_too_large;
     Invalid("invalid_quantity").
@@ -245,16 +249,13 @@ def change(
     item = item_of(cart, item_id)
     if quantity < 1 or (item.reservation_id is None and quantity > 1):
         raise Invalid("invalid_quantity", "one or more; a digital game is bought singly")
-    unit_price_cents = item.unit_price_cents
+    events: list[Event] = []
     if quantity > item.quantity and price is not None:
         _must_be_in_its_currency(cart, price.currency)
-        unit_price_cents = price.amount_cents
-    total_cents = cart.total_cents + quantity * unit_price_cents - item.quantity * item.unit_price_cents
-    _must_be_affordable(total_cents, cart.currency)
-    changed = ItemChanged(item_id=item_id, quantity=quantity, expires_at=expires_at)
-    if unit_price_cents == item.unit_price_cents:
-        return [changed]
-    return [ItemRepriced(item_id=item_id, unit_price_cents=unit_price_cents, expires_at=expires_at), changed]
+        events += _repriced(cart, item.game_id, price.amount_cents, expires_at)
+    events.append(ItemChanged(item_id=item_id, quantity=quantity, expires_at=expires_at))
+    _must_be_affordable(_total_after(cart, events), cart.currency)
+    return events
 
 
 def remove(cart: Cart, item_id: UUID, expires_at: datetime, *, now: datetime) -> list[Event]:
@@ -375,6 +376,22 @@ def item_of(cart: Cart, item_id: UUID) -> Item:
     if item is None:
         raise NotFound("item_not_found", "the cart has no such line")
     return item
+
+
+def _repriced(cart: Cart, game_id: UUID, cents: int, expires_at: datetime) -> list[Event]:
+    """What brings every line of a game to its price of now."""
+    return [
+        ItemRepriced(item_id=item.item_id, unit_price_cents=cents, expires_at=expires_at)
+        for item in cart.items.values()
+        if item.game_id == game_id and item.unit_price_cents != cents
+    ]
+
+
+def _total_after(cart: Cart, events: Iterable[Event]) -> int:
+    started: Cart | None = cart
+    after = reduce(evolve, events, started)
+    assert after is not None
+    return after.total_cents
 
 
 def _must_be_open(cart: Cart, now: datetime) -> None:

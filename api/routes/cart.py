@@ -140,8 +140,9 @@ class CheckedOut(Answer):
 
 @router.post("/items", status_code=201, response_model=CartView)
 async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempotency: IdempotencyKey) -> Response:
-    """Put a product into one's cart. 409 `insufficient_stock` with `available` and `product_id`, `currency_mismatch`,
-    `game_unavailable`, `already_owned`, `already_in_cart`, `quantity_limit` with `limit`."""
+    """Put a product into one's cart; other lines of it cost what it costs now, too. 409 `insufficient_stock` with
+    `available` and `product_id`, `currency_mismatch`, `game_unavailable`, `already_owned`, `already_in_cart`,
+    `quantity_limit` with `limit`."""
 
     async def again(done: Done) -> UUID:
         cart_id = UUID(done.refs["cart_id"])
@@ -160,8 +161,8 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempoten
 async def change_item(
     item_id: UUID, body: ItemQuantity, services: ServicesOf, caller: Buyer, if_match: ExpectedVersion
 ) -> Response:
-    """Want another quantity of a line; more of it is priced anew. 409 `insufficient_stock` with `available` and
-    `product_id`, `quantity_limit` with `limit`, `game_unavailable`."""
+    """Want another quantity of a line; more of it is priced anew, on all lines of its game. 409 `insufficient_stock`
+    with `available` and `product_id`, `quantity_limit` with `limit`, `game_unavailable`."""
     return await _cart_now(services, await services.carts.change(caller, item_id, body.quantity, if_match=if_match))
 
 

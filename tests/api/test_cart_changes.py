@@ -136,7 +136,12 @@ async def test_more_of_a_line_is_priced_anew(shop: Shop, buyer: Person, seller: 
     more = await buyer.put(f"{CART}/items/{item['id']}", json={"quantity": 3})
 
     assert (more.json()["items"][0]["unit_price_cents"], more.json()["total_cents"]) == (150, 450)
-    assert (await check_out(buyer)).json()["amount_cents"] == 450
+
+    await edit(seller, game, prices=[in_dollars(200)])
+    another = await put_in(buyer, game, 1)
+    assert [item["unit_price_cents"] for item in another.json()["items"]] == [200, 200]
+    assert another.json()["total_cents"] == 800
+    assert (await check_out(buyer)).json()["amount_cents"] == 800
 
 
 async def test_one_buyer_cannot_hold_all_there_is(shop: Shop, buyer: Person, seller: Person) -> None:

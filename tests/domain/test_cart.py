@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from spec import NOON, an_id, fold, given, when
 
 from domain import cart as carts
@@ -24,6 +25,7 @@ from domain.cart import (
     evolve,
 )
 from domain.catalog import Price
+from domain.currencies import MAX_CENTS
 from domain.errors import Conflict
 from domain.events import Event
 
@@ -149,6 +151,37 @@ def test_more_of_a_line_costs_what_the_game_costs_now_and_less_stays_as_it_was()
     given(evolve, CREATED, CHESS).when(change(4, Price("*", 130, "USD"))).then(anew, more)
     given(evolve, CREATED, CHESS).when(change(4, Price("*", 100, "USD"))).then(more)
     given(evolve, CREATED, CHESS).when(change(1, Price("*", 130, "USD"))).then(less)
+
+
+MORE_CHESS = msgspec.structs.replace(CHESS, item_id=an_id("more chess"), reservation_id=an_id("more hold"))
+
+
+def add(cents: int) -> Any:
+    """One more line of chess, at its price of now."""
+    fields = {
+        name: value for name, value in msgspec.structs.asdict(MORE_CHESS).items() if name in Item.__struct_fields__
+    }
+    item = Item(**{**fields, "unit_price_cents": cents})
+    return lambda cart: carts.add(cart, item, "USD", SOON, digital=False, now=NOON)
+
+
+def test_more_of_a_game_costs_what_it_costs_now_on_all_its_lines() -> None:
+    anew = [
+        ItemRepriced(item_id=an_id(name), unit_price_cents=130, expires_at=SOON) for name in ("chess", "more chess")
+    ]
+    dearer = msgspec.structs.replace(MORE_CHESS, unit_price_cents=130)
+    more = ItemChanged(item_id=an_id("chess"), quantity=4, expires_at=SOON)
+
+    given(evolve, CREATED, CHESS, GO).when(add(130)).then(anew[0], dearer)
+    given(evolve, CREATED, CHESS, GO).when(add(100)).then(MORE_CHESS)
+    given(evolve, CREATED, CHESS, MORE_CHESS).when(change(4, Price("*", 130, "USD"))).then(*anew, more)
+
+
+def test_what_a_cart_may_cost_counts_the_new_prices_of_all_lines() -> None:
+    sixth = MAX_CENTS["USD"] // 6
+
+    given(evolve, CREATED, CHESS).when(add(sixth + 1)).then_refused(Conflict, "amount_too_large")
+    assert len(given(evolve, CREATED, CHESS).when(add(sixth)).decided()) == 2
 
 
 def test_more_of_what_is_sold_in_another_currency_now_is_refused() -> None:
