@@ -3,30 +3,32 @@
 Closing is one event. What hangs on the account is called off right after it (`commands.account_settling`): from that
 event on nothing new can be begun for the account, so that whatever began before can be found, and all of it.
 
-Forgetting closes first, too, for the same reason: only then it is looked whether anything is owed, and if there is,
-the account is opened again. Most of the time that has been found out before, and nothing was appended at all. Of a
-process that dies in between there is left an account that is closed, and not forgotten: it is asked for again.
+Forgetting must know that nothing is owed, of which read models tell a moment later. So it marks a moment in the
+account's stream, looks what had begun by then, and forgets only if nothing was begun since: what begins takes the mark
+away in its own append (`commands.open_accounts`). Most of the time something owed is found before any append.
 """
 
-import logging
 from uuid import UUID
 
 from commands.account_settling import AccountSettling
 from commands.aggregates import ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
-from commands.belongings import Belongings, NotSeenYet
+from commands.belongings import Belongings
 from commands.bus import Caller, CommandBus, Landed
 from commands.mailboxes import Mailboxes
 from commands.ports import PersonKeys
 from domain import identity, obligations
-from domain.errors import Conflict, Forbidden, NotFound, Refused, Stale
+from domain.errors import Conflict, Forbidden, NotFound, Stale
 from domain.identity import User
 from domain.obligations import Obligation
 from eventstore.log import Once
 from eventstore.repository import Unit
 
-log = logging.getLogger(__name__)
+LOOKS = 5
+"""How often it is looked anew because something began meanwhile."""
 
-OWES = "account_has_obligations"
+
+class _BegunMeanwhile(Exception):
+    """Something began after it was looked what is owed."""
 
 
 class AccountEnds:
@@ -50,17 +52,17 @@ class AccountEnds:
         e-mail may be used anew. Closing a closed one changes nothing.
 
         Raises Forbidden("not_yours"); NotFound; Stale; Conflict: last_admin; account_has_obligations (with
-        `obligations`, each `{kind, id, …}`), then nothing was changed; NotSeenYet, of forgetting, likewise.
+        `obligations`, each `{kind, id, …}`) or account_in_use, then nothing was changed; NotSeenYet, of forgetting,
+        likewise.
         """
         if not caller.may_act_for(user_id) and caller.actor != "system":
             raise Forbidden("not_yours", "that is another person's account")
         if forget:
             await self._must_owe_nothing(caller, user_id, expected_version)
-        landed = await self._close(caller, user_id, expected_version)
-        if forget:
-            landed = await self._forget(caller, user_id, closed_just_now=landed.position is not None)
-        if forget:
+            landed = await self._forget(caller, user_id)
             await self._keys.destroy(user_id)  # and again by a reactor, should we die here
+        else:
+            landed = await self._close(caller, user_id, expected_version)
         return Landed(None, await self._settling.settle_now(caller, user_id, landed.position))
 
     async def reopen(
@@ -115,32 +117,30 @@ class AccountEnds:
 
         await self._bus.run(decision, caller)
 
-    async def _forget(self, caller: Caller, user_id: UUID, *, closed_just_now: bool) -> Landed[None]:
-        """Of an account that is closed, so that nothing new can come up."""
+    async def _forget(self, caller: Caller, user_id: UUID) -> Landed[None]:
+        for _ in range(LOOKS):
+            await self._bus.run(lambda unit: self._mark(unit, user_id), caller)
+            try:
+                return await self._bus.run(lambda unit: self._forget_unless_owing(unit, user_id), caller)
+            except _BegunMeanwhile:
+                continue
+        raise Conflict("account_in_use", "something is begun for the account again and again")
 
-        async def decision(unit: Unit) -> None:
-            user = await _existing(unit, user_id)
-            if user.status == "FORGOTTEN":
-                return
-            if found := await self._obligations(unit, user_id):
-                raise obligations.refusal(found)
-            unit.emit(user_id, identity.forget(user))
-            await self._mailboxes.release(unit, user, "forgotten")
+    async def _mark(self, unit: Unit, user_id: UUID) -> None:
+        unit.emit(user_id, identity.begin_forgetting(await _existing(unit, user_id)))
 
-        try:
-            return await self._bus.run(decision, caller)
-        except (Refused, NotSeenYet):
-            if closed_just_now:
-                await self._open_again(caller, user_id)
-            raise
-
-    async def _open_again(self, caller: Caller, user_id: UUID) -> None:
-        async def decision(unit: Unit) -> None:
-            user = await _existing(unit, user_id)
-            unit.emit(user_id, [] if user.may_act else identity.reopen(user, OWES))
-
-        landed = await self._bus.run(decision, caller)
-        await self._settling.settle_now(caller, user_id, landed.position)
+    async def _forget_unless_owing(self, unit: Unit, user_id: UUID) -> None:
+        """Raises _BegunMeanwhile; Conflict: last_admin, account_has_obligations; NotSeenYet."""
+        user = await _existing(unit, user_id)
+        if user.status == "FORGOTTEN":
+            return
+        if user.may_act and not user.forgetting:
+            raise _BegunMeanwhile
+        await self._must_leave_an_admin(unit, user_id, user)
+        if found := await self._obligations(unit, user_id):
+            raise obligations.refusal(found)
+        unit.emit(user_id, identity.forget(user))
+        await self._mailboxes.release(unit, user, "forgotten")
 
     async def _obligations(self, unit: Unit, user_id: UUID) -> list[Obligation]:
         """Everything that is owed, as its streams have it: should one of them move on meanwhile, it is asked again."""

@@ -10,17 +10,18 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, USER
+from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT
 from commands.bus import Caller, CommandBus, Landed
 from commands.cart_holds import Holds, given_up
 from commands.inventory import stock_of
 from commands.offers import offer
+from commands.open_accounts import must_be_open
 from commands.orders import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders
 from domain.cart import Cart, Item, LineChange, LineNow, item_of
 from domain.catalog import Game
-from domain.errors import Conflict, Forbidden, NotFound, Refused, Stale
+from domain.errors import Conflict, NotFound, Refused, Stale
 from domain.events import Event
 from domain.fulfilment import ShipmentLine
 from domain.identity import User
@@ -79,7 +80,7 @@ class Carts:
 
         async def decision(unit: Unit) -> UUID:
             now, buyer_id = self._bus.clock.now(), caller.person()
-            buyer, game = await _active(unit, buyer_id), await unit.load(GAME, game_id)
+            buyer, game = await must_be_open(unit, buyer_id), await unit.load(GAME, game_id)
             if game is None or game.status == "DRAFT":
                 raise NotFound("product_not_found", "there is no such product")
             inventory.check_quantity(quantity)
@@ -131,7 +132,7 @@ class Carts:
             inventory.check_quantity(quantity)
             price = None
             if quantity > item.quantity:
-                buyer, game = await _active(unit, cart.buyer_id), await _game(unit, item)
+                buyer, game = await must_be_open(unit, cart.buyer_id), await _game(unit, item)
                 price = await offer(unit, game, buyer.region)
             await self._holds.extend(unit, cart_id, cart, {item_id: quantity})
             until = cart.until(now, self._cart_ttl)
@@ -179,7 +180,7 @@ class Carts:
         async def decision(unit: Unit) -> Placed | CartChanged:
             now = self._bus.clock.now()
             cart_id, cart = await self._own_cart(unit, caller, EMPTY)
-            buyer = await _active(unit, cart.buyer_id)
+            buyer = await must_be_open(unit, cart.buyer_id)
             if changes := await self._review(unit, cart_id, cart, buyer):
                 changed = CartChanged(cart_id, changes)
                 unit.refer(cart_id=cart_id, changes=msgspec.json.encode(changes).decode())
@@ -372,13 +373,6 @@ def _emit_shipments(unit: Unit, order_id: UUID, lines: list[OrderLine], shipment
             if line.shipment_id == shipment_id
         ]
         unit.create(SHIPMENT, shipment_id, fulfilment.create(order_id, seller_id, sent))
-
-
-async def _active(unit: Unit, user_id: UUID) -> User:
-    user = await unit.load(USER, user_id)
-    if user is None or not user.may_act:
-        raise Forbidden("user_inactive", "the account is closed")
-    return user
 
 
 async def _game(unit: Unit, item: Item) -> Game:

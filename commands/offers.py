@@ -1,7 +1,7 @@
 """Whether a game can be bought, here and now: asked when it is put into a cart, and again whenever that counts."""
 
 from commands.aggregates import USER
-from domain import catalog
+from domain import catalog, identity
 from domain.catalog import Game, Price
 from domain.errors import Conflict
 from domain.ids import PLATFORM_ID
@@ -18,4 +18,6 @@ async def offer(unit: Unit, game: Game, region: str) -> Price:
         seller = await unit.load(USER, game.seller_id)
         if seller is not None and not seller.may_act:
             raise Conflict("game_unavailable", "its seller does not sell any more")
+        if seller is not None:
+            unit.emit(game.seller_id, identity.interrupt_forgetting(seller))
     return price

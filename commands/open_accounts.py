@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from commands.aggregates import USER
+from domain import identity
 from domain.errors import Conflict, Forbidden
 from domain.identity import User, UserDeactivated, UserForgotten
 from domain.ids import PLATFORM_ID
@@ -16,13 +17,15 @@ ACCOUNT_CLOSED, SELLER_CLOSED = "account_closed", "seller_closed"
 
 
 async def must_be_open(unit: Unit, user_id: UUID) -> User:
-    """The account, which nothing may be begun for once it is closed: the append checks that it is open still.
+    """The account, which nothing may be begun for once it is closed: the append checks that it is open still, and tells
+    who is about to forget it.
 
     Raises Forbidden("user_inactive").
     """
     user = await unit.load(USER, user_id)
     if user is None or not user.may_act:
         raise Forbidden("user_inactive", "the account is closed")
+    unit.emit(user_id, identity.interrupt_forgetting(user))
     return user
 
 

@@ -6,9 +6,10 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import CART, CLAIM, GAME, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER
+from commands.aggregates import CART, CLAIM, GAME, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION
 from commands.bus import Caller, CommandBus, Landed
 from commands.offers import offer
+from commands.open_accounts import must_be_open
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments, refunds
@@ -85,9 +86,7 @@ class Orders:
         made = Placed(uuid7(), uuid7())
 
         async def decision(unit: Unit) -> Placed:
-            buyer, game = await unit.load(USER, buyer_id), await unit.load(GAME, game_id)
-            if buyer is None or not buyer.may_act:
-                raise Forbidden("user_inactive", "the account is closed")
+            buyer, game = await must_be_open(unit, buyer_id), await unit.load(GAME, game_id)
             if game is None or game.status == "DRAFT":
                 raise NotFound("game_not_found", "there is no such game")
             if game.listing.kind == "PHYSICAL":

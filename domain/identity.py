@@ -123,6 +123,16 @@ class UserReactivated(Event, frozen=True):
     reason: str | None = None
 
 
+@event("user.forgetting_begun.v1")
+class ForgettingBegun(Event, frozen=True):
+    """From here on it is looked whether anything is owed. The account is in use as before."""
+
+
+@event("user.forgetting_interrupted.v1")
+class ForgettingInterrupted(Event, frozen=True):
+    """Something was begun for the account meanwhile: it must be looked anew."""
+
+
 @event("user.forgotten.v1")
 class UserForgotten(Event, frozen=True):
     """The person's key is destroyed with this."""
@@ -136,7 +146,7 @@ class User(msgspec.Struct, frozen=True):
 
     `session_epoch` grows whenever all sessions end at once: one that was opened in an earlier epoch is over, unless it
     is the `kept_session_id`. So are those of a closed account. `taken_back_at` is the epoch up to which no mail takes
-    the account back (any more).
+    the account back (any more). `forgetting`: it is looked whether it can be forgotten, and nothing was begun since.
     """
 
     user_id: UUID
@@ -152,6 +162,7 @@ class User(msgspec.Struct, frozen=True):
     session_epoch: int = 0
     kept_session_id: UUID | None = None
     taken_back_at: int = 0
+    forgetting: bool = False
 
     def keeps(self, session_id: UUID, epoch: int) -> bool:
         """Whether a session that was opened in this epoch still stands, for all that ends sessions together."""
@@ -194,6 +205,8 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
             return msgspec.structs.replace(state, status="DEACTIVATED")
         case User(), UserReactivated():
             return msgspec.structs.replace(state, status="ACTIVE")
+        case User(), ForgettingBegun() | ForgettingInterrupted():
+            return msgspec.structs.replace(state, forgetting=isinstance(event, ForgettingBegun))
         case User(), UserForgotten():
             forgotten = {"email": FORGOTTEN, "name": FORGOTTEN, "password_hash": "", "email_verified": False}
             return msgspec.structs.replace(state, status="FORGOTTEN", **forgotten)
@@ -348,6 +361,16 @@ def note_refresh_reuse(user: User, session_id: UUID) -> list[Event]:  # noqa: AR
 def deactivate(user: User, reason: str | None = None) -> list[Event]:
     """Close the account; closing it again changes nothing."""
     return [UserDeactivated(reason=reason)] if user.may_act else []
+
+
+def begin_forgetting(user: User) -> list[Event]:
+    """Mark the moment from which on nothing may have been begun for the account when it is forgotten."""
+    return [ForgettingBegun()] if user.may_act and not user.forgetting else []
+
+
+def interrupt_forgetting(user: User) -> list[Event]:
+    """Something is begun for the account, in the same append: whoever is about to forget it must look again."""
+    return [ForgettingInterrupted()] if user.forgetting else []
 
 
 def forget(user: User, reason: str | None = None) -> list[Event]:

@@ -9,6 +9,8 @@ from domain.events import Event
 from domain.identity import (
     EmailRestored,
     EmailVerified,
+    ForgettingBegun,
+    ForgettingInterrupted,
     LoggedIn,
     LoggedOut,
     PasswordChanged,
@@ -115,6 +117,8 @@ class Users(Projection[UserRow]):
     @on(LoggedOut)
     @on(SessionsEnded)
     @on(RefreshReused)
+    @on(ForgettingBegun)
+    @on(ForgettingInterrupted)
     def nothing_shown_changed(self, rows: Rows[UserRow], _: Event, env: Envelope) -> None:
         rows[env.stream_id].version = env.version
 

@@ -135,13 +135,13 @@ async def create_refund(
     )
 
 
-@router.get("/v1/refunds/{ref}")
+@api.get("/refunds/{ref}")
 async def get_refund(provider: Provider, ref: str) -> Response:
     """One refund as it stands."""
     return _json(provider.get_refund(ref))
 
 
-@router.post("/v1/test_helpers/refunds/{ref}/expire")
+@api.post("/test_helpers/refunds/{ref}/expire")
 async def expire_refund(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
     """Let a pending refund fail now, as Stripe's helper of this name does for those that wait for the payer."""
     return await _answer_once(request, provider, key, None, lambda: provider.expire_refund(ref))

@@ -15,7 +15,7 @@ from api.services import ServicesOf
 from api.whose import AccountId
 from commands.aggregates import USER
 from commands.bus import Landed
-from domain.errors import Conflict, NotFound
+from domain.errors import NotFound
 from domain.identity import User
 from eventstore.log import Done
 
@@ -38,11 +38,7 @@ async def close_account(
     With `forget` its personal data becomes unreadable everywhere, for good. 409 `account_has_obligations` names, as
     `obligations: [{kind, id, …}]`, what is to be settled before: then nothing was changed.
     """
-    try:
-        landed = await services.account_ends.close(caller, user_id, forget=forget, expected_version=expected_version)
-    except Conflict:  # of one that was closed for a moment, to look: its sessions go on
-        await services.session_ends.reached(await services.log.head())
-        raise
+    landed = await services.account_ends.close(caller, user_id, forget=forget, expected_version=expected_version)
     await services.session_ends.reached(landed.position)
     return answer(None, status=204, position=await position_of(landed, services))
 

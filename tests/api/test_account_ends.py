@@ -1,6 +1,7 @@
 """Closing, forgetting and reopening accounts, as clients see it: what hangs on an account goes with it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,7 +10,8 @@ import pytest
 
 from commands.account_settling import AccountSettling
 from commands.bus import Caller, CommandBus
-from eventstore.repository import Repository
+from domain.obligations import Obligation
+from eventstore.repository import Repository, Unit
 from tests.api.market import (
     ADDRESS,
     CART,
@@ -371,20 +373,63 @@ async def test_what_begins_while_an_account_is_being_forgotten_stops_it(
     shop: Shop, buyer: Person, admin: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Money comes in after it was looked whether anything is owed, and before the account was closed."""
-    ends, wallet, once = shop.core.account_ends, await open_wallet(buyer), [True]
-    close_account = ends._close
+    wallet = await open_wallet(buyer)
 
-    async def meanwhile(*arguments: Any) -> Any:
-        if once.pop():
-            assert (await adjust(admin, wallet, 300)).status_code == 200
-        return await close_account(*arguments)
+    async def adjusted() -> None:
+        assert (await adjust(admin, wallet, 300)).status_code == 200
 
-    monkeypatch.setattr(ends, "_close", meanwhile)
+    once_it_looked(shop, monkeypatch, adjusted)
     refused = await close(buyer, forget="true")
     assert code_of(refused) == (409, "account_has_obligations")
     assert [each["id"] for each in refused.json()["obligations"]] == [wallet["id"]]
-    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()["status"] == "ACTIVE"
+    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()["status"] == "PENDING_VERIFICATION"
     assert (await buyer.get(path_of(buyer))).status_code == 200, "its sessions go on"
+
+
+async def test_a_deposit_that_begins_meanwhile_is_carried_out_and_the_account_stays_as_it_was(
+    shop: Shop, buyer: Person, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet, answers = await open_wallet(buyer), list[httpx.Response]()
+
+    async def deposited() -> None:
+        method = {"type": "card", "token": CARD}
+        answers.append(await transact(buyer, "deposit", 100, to_wallet_id=wallet["id"], payment_method=method))
+
+    once_it_looked(shop, monkeypatch, deposited)
+    assert code_of(await close(buyer, forget="true")) == (409, "account_has_obligations")
+    assert answers[0].json()["status"] == "COMPLETED"
+    account = (await admin.get(path_of(buyer), headers=await shop.reached())).json()
+    assert (account["status"], account["email_verified"]) == ("PENDING_VERIFICATION", False)
+    assert "user.deactivated.v1" not in [each.env.name for each in await shop.core.log.read_stream(buyer.id)]
+
+
+async def test_who_is_closed_while_a_forgetting_is_refused_stays_closed(
+    shop: Shop, buyer: Person, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = await open_wallet(buyer)
+
+    async def closed() -> None:
+        assert (await adjust(admin, wallet, 300)).status_code == 200
+        assert (await close(admin, buyer)).status_code == 204
+
+    once_it_looked(shop, monkeypatch, closed)
+    assert code_of(await close(buyer, forget="true")) == (409, "account_has_obligations")
+    account = (await admin.get(path_of(buyer), headers=await shop.reached())).json()
+    assert account["status"] == "DEACTIVATED"
+
+
+def once_it_looked(shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    """Have something happen after it was looked whether anything is owed, and before the account is forgotten."""
+    ends, looks = shop.core.account_ends, [2, 1]
+    look = ends._obligations
+
+    async def looked(unit: Unit, user_id: UUID) -> list[Obligation]:
+        found = await look(unit, user_id)
+        if looks and looks.pop() == 2:
+            await meanwhile()
+        return found
+
+    monkeypatch.setattr(ends, "_obligations", looked)
 
 
 async def test_a_stale_if_match_forgets_nothing(shop: Shop, buyer: Person) -> None:

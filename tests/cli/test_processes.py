@@ -58,7 +58,7 @@ def test_loaded_purchases_are_paid_and_granted(
 ) -> None:
     monkeypatch.setenv("LUDOTECA_PORT", _free_port())
     monkeypatch.setenv("LUDOTECA_PROVIDER_PORT", _free_port())
-    (tmp_path / "games.csv").write_text(GAMES)
+    (tmp_path / "games.csv").write_text(CATALOG)
     (tmp_path / "purchases.csv").write_text("user_id,title,hours_played\n7,Portal,1.5\n7,Witness,2\n8,Portal,0.5\n")
     with process("provider"), process("worker") as worker:
         assert ludoteca("load", "games", tmp_path / "games.csv").exit_code == 0
@@ -105,7 +105,7 @@ def test_a_process_whose_port_is_taken_does_not_pretend_to_run(shop: Shop) -> No
 
 # -- load: what a file may do ------------------------------------------------------------------------------------------
 
-GAMES = (
+CATALOG = (
     "title,publisher,tags,price_cents,release_date,platforms\n"
     "Portal,Valve,Puzzle|Action,999,2007-10-10,windows\n"
     "Witness,Thekla,Puzzle,,2016-01-26,windows|mac\n"
@@ -114,7 +114,7 @@ GAMES = (
 
 def test_broken_rows_are_named_and_the_rest_is_loaded(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "games.csv"
-    file.write_text(GAMES + "Half a row,Valve\n")
+    file.write_text(CATALOG + "Half a row,Valve\n")
     result = ludoteca("load", "games", file)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("line 4: ")

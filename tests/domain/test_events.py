@@ -62,6 +62,8 @@ WIRE = {
     "user.logged_out.v1": "session_id",
     "user.sessions_ended.v1": "kept_session_id?",
     "user.refresh_reused.v1": "session_id",
+    "user.forgetting_begun.v1": "",
+    "user.forgetting_interrupted.v1": "",
     "user.deactivated.v1": "reason?",
     "user.forgotten.v1": "",
     "claim.taken.v1": "kind holder_id",

@@ -61,6 +61,7 @@ def test_the_events_that_hold_personal_data_are_known() -> None:
     assert sorted(PERSONAL_EVENTS) == [
         "notification.requested.v1",
         "order.created.v1",
+        "user.email_restored.v1",
         "user.password_changed.v1",
         "user.profile_changed.v1",
         "user.registered.v1",

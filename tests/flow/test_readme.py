@@ -157,7 +157,7 @@ def test_mails_and_text_logs_are_where_the_readme_says(run: Run, printed: list[s
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "`~/.ludoteca/mail`" in text
     assert "`~/.ludoteca/logs`" in text
-    eventually(lambda: subjects(run.home / "mail"), lambda found: any("Witcher" in subject for subject in found))
+    eventually(lambda: subjects(run.home / "mail"), lambda found: any("Your purchase" in subject for subject in found))
     for name in ("payment-worker.txt", "payment-webhook.txt"):
         assert eventually(lambda name=name: (run.home / "logs" / name).read_text(encoding="utf-8"))
 

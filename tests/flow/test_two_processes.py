@@ -30,7 +30,7 @@ async def here(module_database: str, tmp_path_factory: pytest.TempPathFactory) -
 async def there(here: Till) -> AsyncIterator[Till]:
     """Another process on the same log."""
     async with open_core(here.core.settings, clock=here.clock) as core:
-        yield Till(core, here.clock)
+        yield Till(core, here.clock, here._provider_url)
 
 
 async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(here: Till, there: Till) -> None:
