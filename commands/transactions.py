@@ -116,8 +116,8 @@ class Transactions:
         """Move money from the caller's wallet to another; returns the transaction's id, and goes on with it.
 
         Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: insufficient_funds, wallet_inactive,
-        wallet_frozen, currency_mismatch; Invalid: invalid_amount, invalid_currency, same_wallet. That the target takes
-        no money shows only on the way.
+        wallet_frozen, currency_mismatch, recipient_closed; Invalid: invalid_amount, invalid_currency, same_wallet. That
+        the target is inactive, or that its owner's account is closed meanwhile, shows only on the way.
         """
         transaction_id = uuid7()
 
@@ -132,7 +132,9 @@ class Transactions:
             await unit.glance(WALLET, to_wallet_id)  # what it takes shows when it is credited
             source = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(source, currency)
-            wallets.must_be_in(await existing_wallet(unit, to_wallet_id), currency)
+            target = await existing_wallet(unit, to_wallet_id)
+            wallets.must_be_in(target, currency)
+            await must_take_money(unit, target)
             wallets.must_cover(source, amount_cents)
             unit.create(TRANSACTION, transaction_id, created)
             unit.refer(transaction_id=transaction_id)

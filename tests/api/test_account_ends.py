@@ -25,7 +25,7 @@ from tests.api.market import (
     reserve,
     stocked,
 )
-from tests.api.money import adjust, balance_of, filled_wallet, open_wallet, transact, transfer
+from tests.api.money import adjust, balance_of, filled_wallet, open_wallet, refused, transact
 from tests.api.shop import CARD, PASSWORD, SECURE, Person, Shop, a_game
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -221,8 +221,9 @@ async def test_nobody_puts_money_into_a_closed_persons_wallet(shop: Shop, buyer:
     await closed(buyer)
 
     assert code_of(await adjust(admin, wallet, 100)) == (409, "recipient_closed")
-    refused = await transfer(other, source, wallet, 300)
-    assert (refused.status_code, refused.json()["code"]) == (400, "transaction_failed")
+    transfer_of = {"type": "transfer", "amount_cents": 300, "currency": "USD"}
+    asked = {**transfer_of, "from_wallet_id": source["id"], "to_wallet_id": wallet["id"]}
+    assert code_of(await refused(shop, other, "/api/v1/transactions", asked)) == (409, "recipient_closed")
     assert await balance_of(shop, admin, source) == 500
     assert await balance_of(shop, admin, wallet) == 0
 

@@ -107,7 +107,8 @@ async def test_a_deposit_of_a_closed_person_goes_back(till: Till, captured: str)
         assert after.get(account, 0) == before.get(account, 0)
 
 
-async def test_a_transfer_that_had_not_begun_ends_with_its_senders_account(till: Till) -> None:
+@pytest.mark.parametrize(("who", "code"), [("sender", "user_inactive"), ("recipient", "recipient_closed")])
+async def test_a_transfer_under_way_ends_with_the_account_of_either(till: Till, who: str, code: str) -> None:
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 500), await till.wallet(bob)
     transactions = till.core.transactions
@@ -116,9 +117,10 @@ async def test_a_transfer_that_had_not_begun_ends_with_its_senders_account(till:
         asked = (await transactions.transfer(ann, source, target, 300, "USD")).value
     finally:
         transactions._go_on = go_on  # type: ignore[method-assign]
-    await close(till, ann)
+    await close(till, ann if who == "sender" else bob)
     await transactions.resume(ADMIN, asked)
-    assert (await till.transaction(asked)).code == "user_inactive"
+    failed = await till.transaction(asked)
+    assert (failed.step, failed.code) == ("deduct" if who == "sender" else "credit", code)
     assert (await till.balance(source), await till.balance(target)) == (500, 0)
 
 
