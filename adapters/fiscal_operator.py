@@ -67,7 +67,7 @@ class HttpFiscalOperator:
             raise _failure(status, answer)
         try:
             receipt = msgspec.json.decode(answer, type=_Receipt)
-        except msgspec.MsgspecError as error:  # as unknown as no answer at all
+        except (msgspec.MsgspecError, RecursionError) as error:  # as unknown as no answer at all
             raise OperatorUnavailable(f"unreadable answer: {error}") from error
         state = receipt.status.lower()
         if state in _REFUSED:
@@ -96,6 +96,6 @@ def _failure(status: int, answer: bytes) -> OperatorRefused | OperatorUnavailabl
         return OperatorUnavailable(f"HTTP {status}")
     try:
         refusal = msgspec.json.decode(answer, type=_Refusal)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         refusal = _Refusal(f"http_{status}")
     return OperatorRefused(refusal.code, refusal.message)

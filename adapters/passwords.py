@@ -3,11 +3,17 @@
 import asyncio
 import os
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from commands.ports import Overloaded
 from domain.identity import MAX_TYPED_PASSWORD, as_compared
+
+LONGEST_QUEUE = 40
+"""So many may wait for their turn, some seconds; more are sent away, so that honest logins do not wait behind a flood."""
 
 
 class Argon2Hasher:
@@ -21,17 +27,32 @@ class Argon2Hasher:
         self._hasher = hasher or PasswordHasher()
         self._places = asyncio.Semaphore(os.cpu_count() or 2)
         self._nobody = _nobodys(self._hasher)
+        self._waiting = 0
 
     async def hash(self, password: str) -> str:
-        """A hash to store."""
-        async with self._places:
+        """A hash to store. Raises Overloaded."""
+        async with self._turn():
             return await asyncio.to_thread(self._hasher.hash, as_compared(password))
 
     async def matches(self, password_hash: str, password: str) -> bool:
-        """Whether the password is right; takes as long when there is no hash, so that time tells nothing."""
-        async with self._places:
+        """Whether the password is right; takes as long when there is no hash, so that time tells nothing. Raises Overloaded."""
+        async with self._turn():
             matches = await asyncio.to_thread(self._is_either, password_hash or self._nobody, password)
         return matches and bool(password_hash)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= LONGEST_QUEUE:
+            raise Overloaded
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def _is_either(self, password_hash: str, password: str) -> bool:
         """Tries each form in which the password may have been hashed; how many there are, its spelling decides."""

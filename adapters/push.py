@@ -74,7 +74,7 @@ class PushGateway:
             raise NotDelivered(_code(status), f"the push gateway answered {status}")
         try:
             return msgspec.json.decode(answer, type=_Taken).id
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return str(message.notice_id)
 
 

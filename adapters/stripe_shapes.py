@@ -160,7 +160,7 @@ def read(body: bytes | str, shape: type[_T]) -> _T:
     """Read an answer. Raises ProviderUnavailable: one without sense leaves the outcome as unknown as none at all."""
     try:
         return msgspec.json.decode(body, type=shape)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ProviderUnavailable(f"unreadable answer: {error}") from error
 
 
@@ -214,7 +214,7 @@ def failure(call: str, status: int, body: bytes | str) -> ProviderRefused | Prov
 def _error(body: bytes | str) -> Error:
     try:
         return msgspec.json.decode(body, type=_Refusal).error
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return Error()
 
 
@@ -232,7 +232,7 @@ def read_notice(body: bytes) -> ProviderNotice:
         created = datetime.fromtimestamp(event.created, UTC)
         intent = _noticed(event) if event.type in _STATUS_OF_EVENT else None
         refund = _noticed_refund(event)
-    except (msgspec.MsgspecError, OverflowError, OSError) as error:
+    except (msgspec.MsgspecError, RecursionError, OverflowError, OSError) as error:
         raise ValueError(f"not a notice: {error}") from error
     ours = intent is not None and intent.payment_id is not None
     return ProviderNotice(event.id, event.type, created, intent if ours else None, refund)
@@ -257,6 +257,11 @@ def _noticed(event: _Event) -> Intent:
     return replace(intent, refunded_cents=refunded)
 
 
+def _web_address(url: str | None) -> str:
+    """Where a buyer may be sent: a browser would run another scheme."""
+    return url if url and url.startswith(("https://", "http://")) else ""
+
+
 def _intent(found: _NoticeObject, status: IntentStatus) -> Intent:
     of_charge = found.payment_intent
     redirect = found.next_action.redirect_to_url if found.next_action else None
@@ -268,7 +273,7 @@ def _intent(found: _NoticeObject, status: IntentStatus) -> Intent:
         currency=found.currency.upper(),
         payment_id=_uuid(found.metadata, "payment_id"),
         client_secret=found.client_secret or "",
-        redirect_url=(redirect and redirect.url) or "",
+        redirect_url=_web_address(redirect.url) if redirect else "",
         code=error.code or "",
         detail=error.message or "",
     )

@@ -20,7 +20,7 @@ from starlette.types import Scope
 
 from api.context import context_of
 from commands.belongings import NotSeenYet
-from commands.ports import InvalidSignature
+from commands.ports import InvalidSignature, Overloaded
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey
 from eventstore.log import LogUnavailable, VersionConflict
@@ -189,6 +189,7 @@ _EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any
     Refused: _refused,
     RequestValidationError: _invalid_request,
     HTTPException: _http,
+    Overloaded: lambda _: unavailable("overloaded", "too many ask for this at once; try again in a moment"),
     DATABASE_ERRORS: lambda _: dependency_unavailable(),
     (ReadModelBehind, NotSeenYet): lambda _: unavailable("read_model_behind", "what this reads has not caught up yet"),
     PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),

@@ -72,6 +72,10 @@ class InvalidSignature(Exception):
     """A webhook whose signature is missing, wrong, too old or from the future."""
 
 
+class Overloaded(Exception):
+    """Too many ask at once for what takes long: ask again in a moment."""
+
+
 class PaymentProvider(Protocol):
     """A provider of card payments. Every call that changes something is idempotent under the key it is given."""
 

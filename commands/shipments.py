@@ -146,7 +146,7 @@ async def _existing(unit: Unit, shipment_id: UUID) -> Shipment:
 def _read(body: bytes) -> DeliveryNotice:
     try:
         notice = msgspec.json.decode(body or b"{}", type=DeliveryNotice)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid("malformed_notice", "the body is not a notice") from error
     if notice.shipment_id is None and notice.tracking_number is None:
         raise Invalid("parcel_not_named", "the body has to name the shipment_id or the tracking_number")

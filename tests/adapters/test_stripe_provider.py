@@ -143,6 +143,7 @@ async def test_a_decline_is_a_failed_intent_that_another_card_may_be_tried_on() 
     [
         ({"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.example", "return_url": BACK}}, "https://bank.example"),
         ({"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect"}}, ""),
+        ({"type": "redirect_to_url", "redirect_to_url": {"url": "javascript:alert(1)"}}, ""),
     ],
 )  # fmt: skip
 async def test_authentication_is_by_a_page_of_the_bank_or_left_to_the_client(action: object, url: str) -> None:

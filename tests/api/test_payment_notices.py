@@ -310,8 +310,9 @@ async def test_a_notice_that_is_not_signed_by_a_secret_and_now_is_refused(
     assert "webhook refused code=invalid_signature" in text_log(shop)[-1]
 
 
-async def test_a_body_that_is_no_notice_is_refused(shop: Shop) -> None:
-    answer = await send(shop, b'{"id": 5}')
+@pytest.mark.parametrize("body", [b'{"id": 5}', b'{"a":' * 5000], ids=["of another shape", "nested too deeply"])
+async def test_a_body_that_is_no_notice_is_refused(shop: Shop, body: bytes) -> None:
+    answer = await send(shop, body)
     assert (answer.status_code, answer.json()["code"]) == (422, "malformed_notice")
     assert text_log(shop)[-1].endswith("webhook refused code=malformed_notice")
 
