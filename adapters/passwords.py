@@ -13,7 +13,7 @@ from commands.ports import Overloaded
 from domain.identity import MAX_TYPED_PASSWORD, as_compared
 
 LONGEST_QUEUE = 40
-"""So many may wait for their turn, some seconds; more are sent away, so that honest logins do not wait behind a flood."""
+"""So many may wait for their turn, some seconds; more are sent away, so that no login waits long behind a flood."""
 
 
 class Argon2Hasher:
@@ -35,7 +35,10 @@ class Argon2Hasher:
             return await asyncio.to_thread(self._hasher.hash, as_compared(password))
 
     async def matches(self, password_hash: str, password: str) -> bool:
-        """Whether the password is right; takes as long when there is no hash, so that time tells nothing. Raises Overloaded."""
+        """Whether the password is right; takes as long when there is no hash, so that time tells nothing.
+
+        Raises Overloaded.
+        """
         async with self._turn():
             matches = await asyncio.to_thread(self._is_either, password_hash or self._nobody, password)
         return matches and bool(password_hash)
