@@ -123,8 +123,8 @@ async def create_transaction(
     idempotency: IdempotencyKey,
     prefer: Prefer,
 ) -> Response:
-    """Move money. 409 `insufficient_funds`, `currency_mismatch`, `recipient_closed`; 400 `transaction_failed`, with what
-    was given back, when that is known in time."""
+    """Move money. 409 `insufficient_funds`, `currency_mismatch`, `recipient_closed`; 400 `transaction_failed`, with
+    what was given back, when that is known in time."""
     body.check_fields()
     method = body.method()
 
