@@ -37,8 +37,8 @@ def create(
 ) -> None:
     """Make an account for an administrator, an auditor or another program.
 
-    An ADMIN may do everything, an AUDITOR reads everything and sees to projections, quarantine and dead letters, a SERVICE
-    does what other programs need.
+    An ADMIN may do everything; an AUDITOR reads everything, and sees to projections, quarantine and dead letters; a
+    SERVICE does what other programs need.
     Exit code 1 when the e-mail has an account already, 2 when e-mail, name or password will not do.
 
     [bold]Examples[/bold]
