@@ -5,6 +5,7 @@ ends where it began: reading goes on at the next line of the file.
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -12,6 +13,9 @@ import msgspec
 
 FIELD_LIMIT = 100_000
 """Characters of a field. It also bounds how far a quote that is not closed is looked after."""
+
+_QUOTED = re.compile(r'(?<![^,])"(?:[^"]|"")*"')
+"""A quoted field of a record that is otherwise right."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -44,8 +48,12 @@ class Records:
                 values = next(csv.reader(self._lines(), strict=True))
             except csv.Error as error:
                 return self.broken(str(error))
-            if values:
-                return Record(self._line, values)
+            if not values:
+                continue
+            record = "".join(self._taken)
+            if '"' in record and '"' in _QUOTED.sub("", record):  # which the reader lets pass
+                return self.broken("a quote in a field that is not quoted")
+            return Record(self._line, values)
 
     def broken(self, why: str) -> Record:
         """The record that was read last, as a broken one, which its first line alone is: go on at the next."""

@@ -9,7 +9,7 @@ from commands.bus import IMPORTER
 from domain.catalog import Listing, Price
 from domain.errors import Invalid, Refused
 from domain.ids import derived
-from domain.text import is_visible, unescaped
+from domain.text import breaks_line, is_visible, unescaped
 from eventstore.log import AlreadyDone, Once
 from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
 from runtime.wiring import Core
@@ -74,19 +74,26 @@ def _listing(fields: dict[str, str]) -> Listing:
     title = fields["title"]
     if not is_visible(title):
         raise ValueError("no title")
-    tags = tuple(unescaped(tag.strip()) for tag in fields["tags"].split("|") if tag.strip())
+    tags = tuple(_line("tags", unescaped(tag.strip())) for tag in fields["tags"].split("|") if tag.strip())
     return Listing(
         sku="IMP-" + hashlib.sha256(title.encode()).hexdigest()[:12].upper(),
-        title=unescaped(title),
+        title=_line("title", unescaped(title)),
         kind="DIGITAL",
-        publisher=unescaped(fields["publisher"].strip()),
+        publisher=_line("publisher", unescaped(fields["publisher"].strip())),
         category="Games",
         genres=tuple(tag for tag in tags if tag in GENRES),
         tags=tags,
-        platforms=tuple(part.strip() for part in fields["platforms"].split("|") if part.strip()),
+        platforms=tuple(_line("platforms", part.strip()) for part in fields["platforms"].split("|") if part.strip()),
         release_date=_date(fields["release_date"].strip()),
         prices=(Price("*", _cents(fields["price_cents"].strip()), CURRENCY),),
     )
+
+
+def _line(name: str, text: str) -> str:
+    """The text, which is one line in the catalog, as by the API. Raises ValueError."""
+    if breaks_line(text):
+        raise ValueError(f"{name}: control characters and line breaks are not allowed")
+    return text
 
 
 def _date(text: str) -> date | None:

@@ -87,12 +87,14 @@ def _header(path: Path, record: Record | None, columns: Sequence[str]) -> list[s
 def _why_broken(values: Sequence[str], wanted: int) -> str | None:
     if len(values) != wanted:
         return f"{len(values)} fields instead of {wanted}"
-    return None if all(map(_is_text, values)) else "not valid UTF-8 text"
+    if not all(map(_is_text, values)):
+        return "not valid UTF-8 text"
+    return "a NUL character, which no text may hold" if any("\0" in value for value in values) else None
 
 
 def _is_text(value: str) -> bool:
-    """Whether it was valid UTF-8, without NUL, which no database text can hold."""
-    return "\0" not in value and not any("\udc80" <= char <= "\udcff" for char in value)
+    """Whether it was valid UTF-8."""
+    return value.isascii() or not any("\udc80" <= char <= "\udcff" for char in value)
 
 
 def key_of(about: UUID) -> UUID:

@@ -44,6 +44,11 @@ def file(tmp_path: Path) -> Path:
         (b'"' + b"x\n" * FIELD_LIMIT + b"y,2\n", [["y", "2"]], [*range(2, FIELD_LIMIT + 2)]),
         (b'"The ""Real"" Thing",1\n', [['The "Real" Thing', "1"]], []),
         (b'"",1\n', [["", "1"]], []),
+        (b'un"closed,1\ny,2\n', [["y", "2"]], [2]),
+        (b'unclosed "quote,1\ny,"2"\n', [["y", "2"]], [2]),
+        (b'The "Real" Thing,"1"\ny,2\n', [["y", "2"]], [2]),
+        (b' "x",1\n"y, ""Z""",""\n', [['y, "Z"', ""]], [2]),
+        (b'"two\n""li,""nes",x"1\n"y\n,""z","2"\n', [['y\n,"z', "2"]], [2, 3]),
     ],
 )
 def test_a_broken_row_costs_its_own_line(
@@ -53,6 +58,15 @@ def test_a_broken_row_costs_its_own_line(
     assert found == rows
     assert [broken.line for broken in report.broken] == broken_lines
     assert report.rows == len(found) + len(report.broken)
+
+
+def test_what_breaks_a_row_is_said(file: Path) -> None:
+    _, report = rows_of(file, b'a,b\nN\0,1\nLatin\xe9\0,1\nun"quoted,1\n')
+    assert [broken.reason for broken in report.broken] == [
+        "a NUL character, which no text may hold",
+        "not valid UTF-8 text",
+        "a quote in a field that is not quoted",
+    ]
 
 
 def test_a_mark_of_the_byte_order_is_no_part_of_the_first_column(file: Path) -> None:
