@@ -3,7 +3,17 @@
 from datetime import UTC, date, datetime
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from api.card_numbers import card_token, without_card_number
 from domain.errors import Invalid
@@ -14,6 +24,9 @@ from domain.text import REORDERS, breaks_line, is_visible, reorders
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
 
 T = TypeVar("T")
+
+MAX_TYPED_EMAIL = 1000
+"""Characters. No address is that long; it bounds what is looked at to say so."""
 
 
 class Body(BaseModel):
@@ -57,6 +70,13 @@ def _something_to_see(text: str) -> str:
 def _only_text(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("this has to be a text")
+    return value
+
+
+def _must_be_bounded_email(value: object) -> object:
+    _only_text(value)
+    if len(str(value)) > MAX_TYPED_EMAIL:
+        raise Invalid("invalid_email", "that is not an e-mail address")
     return value
 
 
@@ -120,6 +140,13 @@ Word = Annotated[str, Field(min_length=1, max_length=64), _line, _seen]
 
 Line = Annotated[str, Field(max_length=300), _line]
 """One line of text."""
+
+Email = Annotated[
+    str,
+    PlainValidator(_must_be_bounded_email),
+    WithJsonSchema({"type": "string", "maxLength": MAX_TYPED_EMAIL}),
+]
+"""What somebody typed for an e-mail address, be it even no text that can be kept: the domain says what is one."""
 
 Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line, _seen]
 """One line with something on it; blanks around it are dropped."""

@@ -4,6 +4,7 @@ An address is kept and mailed as it was typed (in NFC, which looks the same). It
 mailboxes are compared: a key may be equal for two spellings, but who gets the mail is decided by the spelling.
 """
 
+import re
 import unicodedata
 
 import email_validator
@@ -58,11 +59,35 @@ def is_unreachable(email: str) -> bool:
     return domain.endswith(UNREACHABLE)
 
 
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+"""What separates labels (UTS 46, 4.5)."""
+
+_HYPHENS = re.compile("(?!xn)[a-z0-9][a-z0-9-]--", re.ASCII | re.IGNORECASE)
+"""How a label begins that has hyphens in its third and fourth place and is no A-label: IDNA reserves such labels, but
+mail goes to every label of letters, digits and hyphens (RFC 5321, 2.3.5), and some have them."""
+
+
 def _parsed(email: str) -> ValidatedEmail:
     """By RFC 5321 and 6531: dot-atoms and quoted strings at a domain name with a dot; no display name, no brackets."""
+    if len(email) > MAX_ADDRESS:  # before anything is done that takes longer for longer texts
+        raise Invalid("invalid_email", "that is not an e-mail address")
+    local, at, domain = email.rpartition("@")
+    labels = _DOTS.split(domain)
+    hyphened = [number for number, label in enumerate(labels) if at and _HYPHENS.match(label)]
+    if not hyphened:
+        return _validated(email)
+    # The library refuses them: it is asked about the same name with a letter for the first of the two hyphens.
+    asked = [f"{label[:2]}x{label[3:]}" if number in hyphened else label for number, label in enumerate(labels)]
+    parsed = _validated(f"{local}@{'.'.join(asked)}")
+    names = parsed.ascii_domain.split(".")
+    for number in hyphened:
+        names[number] = labels[number].lower()
+    parsed.ascii_domain = ".".join(names)
+    return parsed
+
+
+def _validated(email: str) -> ValidatedEmail:
     try:
-        if len(email) > MAX_ADDRESS:  # before anything is done that takes longer for longer texts
-            raise EmailNotValidError("too long")
         parsed = email_validator.validate_email(
             email,
             allow_smtputf8=True,

@@ -11,7 +11,7 @@ from api.account_views import NOT_STORED, Account, DatedAccount, TokenPair, acco
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.attempts import Attempt, attempts_of
 from api.auth import Admin, Oneself, OptionalCaller
-from api.fields import Body, Line, Page, Text
+from api.fields import Body, Email, Line, Page, Text
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
@@ -32,7 +32,7 @@ router = APIRouter(prefix="/api/v1", tags=["identity"])
 class Registration(Body):
     """A new account. Anyone may be a BUYER or a SELLER; only an ADMIN makes the others."""
 
-    email: Line
+    email: Email
     password: Text = Field(description="At least 10 characters.")
     name: Line
     account_type: AccountType = "BUYER"
@@ -42,7 +42,7 @@ class Registration(Body):
 class Profile(Body):
     """What is to change; a null changes nothing."""
 
-    email: Line | None = None
+    email: Email | None = None
     password: Text | None = None
     current_password: Text | None = Field(
         None, description="Needed to change the password or the e-mail of one's own account."

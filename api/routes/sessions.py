@@ -15,7 +15,7 @@ from api.account_views import NOT_STORED, Account, TokenPair, account_view, toke
 from api.answers import answer, position_of
 from api.attempts import Attempt, Attempts
 from api.auth import EVERYBODY, OptionalCaller, SignedIn
-from api.fields import Body, Line, Text, Token
+from api.fields import Body, Email, Text, Token
 from api.idempotency import IdempotencyKey, Idempotent
 from api.services import Services, ServicesOf
 from commands.bus import Caller, Landed
@@ -32,7 +32,7 @@ well_known = APIRouter(tags=["identity"])
 
 
 class Credentials(Body):
-    email: Line
+    email: Email
     password: Text
 
 
@@ -45,7 +45,7 @@ class MailedToken(Body):
 
 
 class EmailAddress(Body):
-    email: Line
+    email: Email
 
 
 class NewPassword(Body):

@@ -202,16 +202,51 @@ async def test_two_mailboxes_have_two_accounts(shop: Shop, one: str, other: str)
 
 
 @pytest.mark.parametrize(
-    "email", ["\u200bann@example.com", "<ann@example.com>", "ann@example.com>", " ann@example.com"]
+    "email",
+    [
+        *("\u200bann@example.com", "<ann@example.com>", "ann@example.com>", " ann@example.com", "ann@example.com\n"),
+        *(
+            "ann\x7f@example.com",
+            "ann\u202e@example.com",
+            "a\0nn@example.com",
+            "",
+            "ann\r\n@b.de",
+        ),
+        *(f"{'a' * 300}@example.com", f"ann@{'example.' * 120}com"),
+    ],
 )
 async def test_what_is_no_address_is_refused_wherever_it_is_given(shop: Shop, email: str) -> None:
     ann = await shop.register()
 
     assert await register(shop, email) == (422, "invalid_email")
+    assert await register(shop, "a" * 1001) == (422, "invalid_email")
     changed = await ann.put(ME, json={"email": email, **WITH_PASSWORD})
     assert (changed.status_code, changed.json()["code"]) == (422, "invalid_email")
     assert await log_in(shop, email) is None
     assert (await shop.client().post("/api/v1/auth/password/forgot", json={"email": email})).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "answered"),
+    [
+        ("/api/v1/users", (422, "invalid_email")),
+        ("/api/v1/auth/login", (401, "invalid_credentials")),
+        ("/api/v1/auth/password/forgot", (202, None)),
+        ("/api/v1/auth/verify-email/resend", (202, None)),
+    ],
+)
+@pytest.mark.parametrize("email", [r"\ud800ann@example.com", r"ann@\udfffexample.com", r"\u0000@example.com"])
+async def test_half_a_character_is_no_address_either(
+    shop: Shop, path: str, answered: tuple[int, str | None], email: str
+) -> None:
+    named = '"password": "correct horse battery", "name": "Ann", ' if path.endswith("users") else ""
+    named = '"password": "correct horse battery", ' if path.endswith("login") else named
+
+    answer = await shop.client().post(
+        path, content=f'{{{named}"email": "{email}"}}', headers={"Content-Type": "application/json"}
+    )
+
+    assert (answer.status_code, answer.json().get("code") if answer.content else None) == answered
 
 
 async def test_an_address_that_was_left_is_free_again(shop: Shop) -> None:

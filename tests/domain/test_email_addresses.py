@@ -96,6 +96,15 @@ def test_whatever_is_typed_is_an_address_or_refused(text: str) -> None:
         *(" a@b.com", "a@b.com ", "\u200ba@b.com", "a@b\u200b.com", "a\x00@b.com", "a@b.com\n"),
         *("<a@b.com>", "a@b.com>", "Ann <a@b.com>", "a@b.com,c@d.com", "a@[127.0.0.1]", "a@127.0.0.1"),
         *(f"a@{'x' * 64}.com", f"{'x' * 65}@b.com", f"{'é' * 33}@b.com", f"a@{'b.' * 130}com", "a@℀.de", "a@xn--a.com"),
+        *(
+            "a@ab--.com",
+            "a@-a--b.com",
+            "a@ab--c",
+            "a@example.ab--1",
+            f"a@ab--{'x' * 60}.com",
+            "a@éb--c.com",
+            "ab--c.com",
+        ),
     ],
 )
 def test_what_no_mail_could_go_to_is_refused(email: str) -> None:
@@ -107,11 +116,26 @@ def test_what_no_mail_could_go_to_is_refused(email: str) -> None:
     "email",
     [
         *("a@b.co", "ana.maria+games@mail.example.com", "josé@exämple.de", '"a b"@example.com', "o'neil@example.ie"),
+        *("x@r3--sn.example.com", "x@ab--cd.com", "x@a---b.com", '"@x"@12--34.shop.test', "x@ab--cd.пример.рф"),
         *("a@shop.test", "a@import.invalid", "a@xn--bcher-kva.example", f"{'x' * 64}@b.com", "пример@пример.рф"),
     ],
 )
 def test_an_address_is_accepted(email: str) -> None:
     assert as_kept(email) == email
+
+
+@pytest.mark.parametrize(
+    ("email", "key"),
+    [
+        ("X@R3--SN.Example.com", "x@r3--sn.example.com"),
+        ("x@r3--sn。example.com", "x@r3--sn.example.com"),
+        ("x@AB--CD.bücher.de", "x@ab--cd.xn--bcher-kva.de"),
+        ("x@r3xxsn.example.com", "x@r3xxsn.example.com"),
+    ],
+)
+def test_a_name_of_letters_digits_and_hyphens_is_its_own_key(email: str, key: str) -> None:
+    assert mailbox(email) == mailbox(key) == key
+    assert deliverable(email).lower() == key
 
 
 def test_imported_people_cannot_be_reached() -> None:
