@@ -19,6 +19,7 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.shown import ShownStatus
 from api.view_region import CallerRegion, ViewCurrency, ViewRegion, currency_of
+from api.whose import must_be_account
 from commands.aggregates import GAME
 from commands.bus import Landed
 from domain.catalog import InitialStatus, Kind, Listing
@@ -303,7 +304,8 @@ async def games_by_seller(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """A seller's games, drafts included (that seller, ADMIN)."""
+    """A seller's games, drafts included (that seller, ADMIN). 404 `user_not_found`."""
+    await must_be_account(services, seller_id)
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
     return await _offered(request, services, reads, page, region)
 

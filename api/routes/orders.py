@@ -28,6 +28,7 @@ from api.routes.payments import (
 from api.routes.receipts import ReceiptView, first_issued
 from api.routes.shipments import ShipmentView
 from api.services import Services, ServicesOf
+from api.whose import must_be_account
 from commands.aggregates import ORDER
 from commands.bus import Caller, Landed
 from commands.orders import OrderAndPayment, Placed
@@ -222,7 +223,8 @@ async def orders_of_user(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """A person's orders, the newest first (that person, ADMIN)."""
+    """A person's orders, the newest first (that person, ADMIN). 404 `user_not_found`."""
+    await must_be_account(services, user_id)
     return await _orders(request, services, reads, caller, user_id, status, limit, cursor)
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from adapters import webhook_signature
 from api.routes import ROUTERS
 from commands.aggregates import ALL
+from domain.ids import PLATFORM_ID
 from eventstore.codec import MissingKey
 from eventstore.log import WrongKind
 from eventstore.repository import Aggregate, Repository, Unit
@@ -200,6 +201,19 @@ async def _ask(person: Person, tried: Try, ids: dict[str, UUID], stream: UUID) -
 def _gist(answer: httpx.Response) -> tuple[int, str, int]:
     body = answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else {}
     return answer.status_code, body.get("code", ""), len(body.get("items", []))
+
+
+@pytest.mark.parametrize("path", ["/api/v1/catalog/products/by-seller/{}", "/api/v1/orders/user/{}"])
+async def test_a_list_of_what_is_nobodys_is_not_there(
+    shop: Shop, ids: dict[str, UUID], people: list[Person], path: str
+) -> None:
+    *others, admin = people
+    for kind, stream in [*ids.items(), ("unknown", uuid4())]:
+        answer = await admin.get(path.format(stream))
+        wanted = (200, None) if kind == "user" else (404, "user_not_found")
+        assert (answer.status_code, answer.json().get("code")) == wanted, kind
+        assert {(await other.get(path.format(stream))).status_code for other in others} == {403}, kind
+    assert (await admin.get("/api/v1/catalog/products/by-seller/" + str(PLATFORM_ID))).status_code == 200
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"payment"}))
