@@ -17,7 +17,7 @@ from commands.bus import Landed
 POSITION_HEADER = "Event-Position"
 DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS = 2, 10
 
-_VERSION = re.compile("[0-9]{1,18}")
+_VERSION = re.compile("([0-9]{1,18})(?:-[0-9a-fA-F]+)?")
 _STRONG_TAG = re.compile(r'\s*(W/)?"([^"]*)"\s*')
 
 
@@ -27,14 +27,16 @@ def answer(
     status: int = 200,
     position: int | None = None,
     version: int | None = None,
+    beside: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A JSON answer (none for None), with the log position that it reflects and the version that it shows."""
+    """A JSON answer (none for None), with the log position that it reflects and the version that it shows; `beside` is
+    what else it shows, as for `etag`."""
     fields = dict(headers or {})
     if position is not None:
         fields[POSITION_HEADER] = str(position)
     if version is not None:
-        fields["ETag"] = etag(version)
+        fields["ETag"] = etag(version, beside)
     if body is None:
         return Response(None, status, fields)
     return Response(body.model_dump_json(), status, fields, "application/json")
@@ -61,9 +63,11 @@ def page_answer(request: Request, page: Page[Any], position: int) -> Response:
 # -- entity tags -------------------------------------------------------------------------------------------------------
 
 
-def etag(version: int) -> str:
-    """A strong entity tag: the stream's version."""
-    return f'"{version}"'
+def etag(version: int, beside: str = "") -> str:
+    """A strong entity tag: the stream's version and, where the answer shows more than comes of the stream, a digest of
+    what is `beside` it. An edit is based on the version alone."""
+    digest = f"-{hashlib.sha256(beside.encode()).hexdigest()[:8]}" if beside else ""
+    return f'"{version}{digest}"'
 
 
 def _expected_version(
@@ -73,8 +77,8 @@ def _expected_version(
     if if_match is None or if_match.strip() == "*":
         return None
     tags = [_STRONG_TAG.fullmatch(tag) for tag in if_match.split(",")]
-    versions = (tag[2] for tag in tags if tag and not tag[1])
-    return max((int(version) for version in versions if _VERSION.fullmatch(version)), default=-1)
+    versions = (_VERSION.fullmatch(tag[2]) for tag in tags if tag and not tag[1])
+    return max((int(version[1]) for version in versions if version), default=-1)
 
 
 ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
@@ -87,16 +91,19 @@ def has_tag(request: Request, tag: str) -> bool:
     return "*" in tags or tag in tags
 
 
-def is_known(request: Request, version: int) -> bool:
-    """As `has_tag`, of a version."""
-    return has_tag(request, etag(version))
-
-
-def versioned(request: Request, body: BaseModel, *, position: int, version: int) -> Response:
-    """What is there, or 304 when the client has it already."""
-    if is_known(request, version):
-        return answer(None, status=304, position=position, version=version)
-    return answer(body, position=position, version=version)
+def versioned(
+    request: Request,
+    body: BaseModel,
+    *,
+    position: int,
+    version: int,
+    beside: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """What is there, or 304 when the client has it already; `beside` as for `etag`."""
+    if has_tag(request, etag(version, beside)):
+        return answer(None, status=304, position=position, version=version, beside=beside, headers=headers)
+    return answer(body, position=position, version=version, beside=beside, headers=headers)
 
 
 # -- preferences -------------------------------------------------------------------------------------------------------

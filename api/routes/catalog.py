@@ -13,7 +13,7 @@ from api.answers import ExpectedVersion, answer, page_answer, position_of, versi
 from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
 from api.fields import Body, Cents, Day, Line, Page, Prose, Word
 from api.game_offers import offers_of, show_offers
-from api.game_views import DatedGame, GameView, SearchPage, TitleView, found_game, offer_of
+from api.game_views import DatedGame, GameView, Offered, SearchPage, TitleView, found_game, offer_of
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -35,6 +35,9 @@ from queries.search import SearchQuery
 from queries.search_port import Sort as SearchSort
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
+
+OFFERED = set(Offered.model_fields) - {"game_id"}
+"""What a view of a game shows that does not come of the game's stream alone."""
 
 Words = Annotated[tuple[Word, ...], Field(max_length=50)]
 
@@ -278,18 +281,19 @@ async def suggest_titles(
 async def get_game(
     game_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: OptionalCaller, region: CallerRegion
 ) -> Response:
-    """A game; a draft, or one of a closed account, is there for its seller and for an ADMIN only. How many there are of
-    a PHYSICAL one changes without the game's version, its ETag: it is answered anew whenever it is asked for."""
+    """A game; a draft, or one of a closed account, is there for its seller and for an ADMIN only. Its ETag is its
+    version, and a digest of what changes without it: the price where the caller is, and how many there are."""
     missing = NotFound("game_not_found", "there is no such game")
     game, position = await found(services, reads, lambda models: games_query.game(models, game_id), missing)
     if game.status in {"DRAFT", "SUSPENDED"} and not caller.may_act_for(game.seller_id):
         raise missing
     view = DatedGame.model_validate(game)
     offer_of(view, view.prices, view.image_ids, region)
-    if view.kind != "PHYSICAL":
-        return versioned(request, view, position=position, version=game.version)
-    stocked = await _show_stock(services, reads, [view])
-    return answer(view, position=min(position, stocked), version=game.version)
+    if view.kind == "PHYSICAL":
+        position = min(position, await _show_stock(services, reads, [view]))
+    offered = view.model_dump_json(include=OFFERED)
+    headers = {"Vary": "Authorization"}
+    return versioned(request, view, position=position, version=game.version, beside=offered, headers=headers)
 
 
 @router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[DatedGame])

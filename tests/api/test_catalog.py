@@ -1,5 +1,6 @@
 """Listing, editing, browsing and searching games, over HTTP."""
 
+import re
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -177,7 +178,13 @@ async def test_an_edit_changes_what_it_names(shop: Shop, seller: Person) -> None
     assert edited.headers["etag"] == '"2"'
     assert (stale.status_code, stale.json()["version"]) == (412, 2)
     seen = await shop.client().get(path, headers={"Min-Position": edited.headers["event-position"]})
-    assert (seen.json()["title"], seen.headers["etag"]) == ("Celeste Classic", '"2"')
+    assert seen.json()["title"] == "Celeste Classic"
+    assert re.fullmatch('"2-[0-9a-f]{8}"', seen.headers["etag"])
+    for tag in ('"2"', seen.headers["etag"]):  # the version alone counts
+        renamed = await seller.put(path, json={"title": "Celeste Classic"}, headers={"If-Match": tag})
+        assert (renamed.status_code, renamed.json()["version"]) == (200, 2)
+    for tag in ('"1-00000000"', '"2-"', '"2-xyz"', '"-2"', 'W/"2"'):
+        assert (await seller.put(path, json={"title": "x"}, headers={"If-Match": tag})).status_code == 412, tag
 
 
 async def test_others_games_are_not_edited(shop: Shop, seller: Person, admin: Person) -> None:

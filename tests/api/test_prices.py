@@ -4,6 +4,7 @@ import io
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 import pytest_asyncio
 from PIL import Image
@@ -118,13 +119,33 @@ async def test_every_view_shows_price_stock_and_images(shop: Shop, seller: Perso
     assert (made["available"], draft["available"], draft["image_urls"]) == (0, None, [])
 
 
-async def test_how_many_there_are_is_never_answered_from_a_clients_cache(shop: Shop, seller: Person) -> None:
-    physical, digital = await shop.game(seller, kind="PHYSICAL"), await shop.game(seller)
-    for game, status in ((physical, 200), (digital, 304)):
-        path = f"/api/v1/games/{game['id']}"
-        first = await shop.client().get(path, headers=await shop.reached())
-        again = await shop.client().get(path, headers={"If-None-Match": first.headers["etag"]})
-        assert (first.headers["etag"], again.status_code) == ('"1"', status)
+async def test_who_has_a_game_is_not_sent_it_again_until_what_it_shows_changes(shop: Shop, seller: Person) -> None:
+    buyer = await shop.register("BUYER")
+    games = [await shop.game(seller, kind=kind, prices=CHEAP) for kind in ("PHYSICAL", "DIGITAL")]
+    paths = [f"/api/v1/games/{game['id']}" for game in games]
+
+    async def seen(path: str, **headers: str) -> httpx.Response:
+        answer = await buyer.get(path, headers={**await shop.reached(), **headers})
+        assert "Authorization" in answer.headers["vary"]
+        return answer
+
+    known = {path: {"If-None-Match": (await seen(path)).headers["etag"]} for path in paths}
+    for path in paths:
+        assert (await seen(path, **known[path])).status_code == 304
+        version = (await seen(path, **{"If-None-Match": '"1"'})).status_code
+        assert version == 200, "a version does not tell all that is shown"
+
+    stock = {"product_id": games[0]["id"], "total_quantity": 3}
+    assert (await seller.put("/api/v1/inventory/stock", json=stock)).status_code == 200
+    counted = [await seen(path, **known[path]) for path in paths]
+    assert [answer.status_code for answer in counted] == [200, 304]
+    assert counted[0].json()["available"] == 3
+
+    assert (await buyer.put("/api/v1/users/me", json={"region": "BR"})).status_code == 200
+    for path in paths:
+        moved = await seen(path, **known[path])
+        assert (moved.status_code, moved.json()["price"]["currency"]) == (200, "BRL")
+        assert (await seen(path, **{"If-None-Match": moved.headers["etag"]})).status_code == 304
 
 
 async def test_a_library_shows_what_a_game_costs_now(shop: Shop, seller: Person) -> None:
