@@ -42,8 +42,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 ENDS = (LoggedOut, RefreshReused, SessionsEnded, UserDeactivated, UserForgotten, UserReactivated)
-"""The events by which sessions end: the first two one of them, the others all of a person's, or all but one. An account
-that is opened again goes on with them when it was closed for a moment only."""
+"""The events by which sessions end: the first two one of them, the others all of a person's, or all but one."""
 
 STALE_SECONDS = 1.0
 """How old the knowledge of the log may be by which somebody is let in."""

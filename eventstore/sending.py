@@ -40,6 +40,9 @@ _APPEND = (
     " $7::bigint[], $8::log.new_once[], $9::boolean)"
 )
 _answer = Struct(">I IIq IIq").unpack  # number of fields; of each (bigint, timestamptz) its type, size and value
+_DURABLE = """
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
+"""Acknowledged means safe on disk, whatever the database's own setting; a stronger one stays."""
 _TYPES = "SELECT 'log.new_event'::regtype::oid, 'log.new_once'::regtype::oid"
 
 _FOUND = """
@@ -191,6 +194,7 @@ class Sender:
             if self._pipeline is not None:
                 await self._pipeline.close()
             conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            await conn.execute(_DURABLE)
             self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
             await conn.execute(_REGISTER, (list(self._kinds), list(self._kinds.values())))
             self._pipeline = await Pipeline.open(conn, _APPEND)

@@ -70,6 +70,36 @@ async def test_a_stream_goes_on_after_a_commit_that_failed(postgres_log: Postgre
     assert texts_of(await postgres_log.read_stream(stream)) == ["fine"]
 
 
+@pytest.mark.parametrize(("databases", "writers"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
+async def test_an_append_is_as_durable_as_promised_whatever_the_database_is_set_to(
+    database: str, databases: str, writers: str
+) -> None:
+    ((name,),) = admin(database, "SELECT current_database()")
+    admin(database, f'ALTER DATABASE "{name}" SET synchronous_commit = {databases}')
+    with _noting_durability(database):
+        async with PostgresLog.open(database, CODEC) as log:
+            await log.append([new_stream("x")])
+    admin(database, f'ALTER DATABASE "{name}" RESET synchronous_commit')
+    assert admin(database, "SELECT DISTINCT setting FROM public.noted") == [(writers,)]
+    admin(database, "DROP TABLE public.noted")
+
+
+@contextmanager
+def _noting_durability(database: str) -> Iterator[None]:
+    admin(database, "CREATE TABLE public.noted (setting text)")
+    admin(
+        database,
+        """CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO public.noted SELECT current_setting('synchronous_commit'); RETURN NULL; END $$""",
+    )
+    admin(database, "CREATE TRIGGER note AFTER INSERT ON log.events EXECUTE FUNCTION public.note()")
+    try:
+        yield
+    finally:
+        admin(database, "DROP TRIGGER note ON log.events")
+        admin(database, "DROP FUNCTION public.note()")
+
+
 def test_a_full_notification_queue_stops_no_append_and_hides_none(tmp_path: Path) -> None:
     """Somebody listens, and stays in a transaction: the server then refuses every commit that notifies."""
     server = EmbeddedPostgres(tmp_path, settings={"fsync": "off", "max_notify_queue_pages": "64"})
