@@ -68,8 +68,8 @@ IMPOSSIBLE = [
 ]
 """What was let in once."""
 
-OURS = {"currency", "region", "kind", "account_type", "type", "country"}
-"""Texts that the domain decides by: they are one of some, and stay as they are."""
+OURS = {"currency", "region", "kind", "account_type", "type", "country", "email"}
+"""Texts that the domain decides on, whatever the edge lets through: they stay as they are."""
 
 NOT_SENT = {"detail", "code", "provider_ref", "redirect_url", "client_secret_ref", "token_ref", "last_error"}
 """Texts that providers tell."""
