@@ -22,6 +22,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from adapters.attempts import BACKOFF, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.postgres import AWAY
 
 _LISTEN = "LISTEN ludoteca_queue"
 """Notified once per publishing, with the queue's name."""
@@ -164,7 +165,7 @@ class PostgresQueue:
                         committed.set_result(None)
 
     @retry(
-        retry=retry_if_exception_type(psycopg.OperationalError),  # repeating is harmless: the queue knows its ids
+        retry=retry_if_exception_type(AWAY),  # repeating is harmless: the queue knows its ids
         wait=wait_fixed(0.2),
         stop=stop_after_delay(30),
         reraise=True,
@@ -241,7 +242,7 @@ class _Consumer:
                 stop_if_cancelled()
                 try:
                     await self._step()
-                except psycopg.OperationalError as error:
+                except AWAY as error:
                     _log.warning("work queue lost its database", queue=self._queue.name, error=str(error))
                     await asyncio.sleep(self._queue.poll_seconds)
         finally:
@@ -302,7 +303,7 @@ class _Consumer:
     async def _listen(self) -> None:
         """Wake up at every notification. When this fails, polling stands in until it works again."""
         while True:
-            with contextlib.suppress(psycopg.OperationalError):
+            with contextlib.suppress(*AWAY):
                 async with await _another_connection(self._pool) as conn:
                     await conn.execute(_LISTEN)
                     self._wake.set()
@@ -316,7 +317,7 @@ class _Consumer:
             await asyncio.sleep(self._queue.lease_seconds / 3)
             ids = [claim.job_id for claim in (*self._working, *self._outcomes)]
             if ids:
-                with contextlib.suppress(psycopg.OperationalError):
+                with contextlib.suppress(*AWAY):
                     await _run(
                         self._pool,
                         _RENEW,
@@ -331,7 +332,7 @@ class _Consumer:
         try:
             await self._exchange(0)
             await _run(self._pool, _RELEASE, queue=self._queue.name, holder=self._holder)
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             _log.warning("work queue could not release its jobs", queue=self._queue.name, error=str(error))
 
 

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-import psycopg
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -24,6 +23,7 @@ from commands.ports import InvalidSignature, Overloaded
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey
 from eventstore.log import LogUnavailable, VersionConflict
+from eventstore.postgres import AWAY
 from queries.paging import BadCursor
 from queries.positions import PositionUnknown, ReadModelBehind
 from queries.search import InvalidCursor
@@ -46,7 +46,7 @@ STATUS: Mapping[type[Refused], int] = {
     Declined: 402,
 }
 
-DATABASE_ERRORS: tuple[type[Exception], ...] = (LogUnavailable, psycopg.OperationalError, psycopg.InterfaceError)
+DATABASE_ERRORS: tuple[type[Exception], ...] = (LogUnavailable, *AWAY)
 """What shows that the database cannot be reached."""
 
 

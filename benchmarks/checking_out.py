@@ -28,7 +28,6 @@ from benchmarks.server import Server
 from commands.bus import SYSTEM, Caller
 from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
-from eventstore.postgres_log import RUN_AS
 from eventstore.uuid7 import uuid7
 from projections.engine import Runner
 from runtime.codec import codec
@@ -96,7 +95,7 @@ def _create_tables(url: str) -> None:
     is still open."""
     shopfront.create_tables(url)
     models = table_models()
-    runner = Runner(url, codec(), models, RUN_AS)
+    runner = Runner(url, codec(), models)
     projector = threading.Thread(target=runner.run)
     projector.start()
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -28,7 +28,7 @@ from benchmarks.events import CODEC, PAYLOAD, SOME, Balance, Balances, FundsAdde
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
 from benchmarks.server import Server, connect_as_program, library_environment
 from eventstore.log import StreamAppend
-from eventstore.postgres_log import RUN_AS, PostgresLog
+from eventstore.postgres_log import PostgresLog
 from projections import feeds
 from projections.engine import Registered, Runner
 from projections.rebuild import rebuild
@@ -82,7 +82,7 @@ def _fill(url: str) -> None:
 
 def _fold(url: str) -> None:
     """Run a projector until it has seen the whole log."""
-    runner = Runner(url, CODEC, [REGISTERED], RUN_AS)
+    runner = Runner(url, CODEC, [REGISTERED])
     thread = threading.Thread(target=runner.run)
     with connect_as_program(url) as conn:
         thread.start()

@@ -24,7 +24,7 @@ from benchmarks.events import CODEC, SOME, Total, Totals
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, p99, take_turns
 from benchmarks.server import Server, connect_as_program
 from eventstore.log import StreamAppend
-from eventstore.postgres_log import RUN_AS, PostgresLog
+from eventstore.postgres_log import PostgresLog
 from projections.engine import Registered, Runner
 from projections.store import PostgresTable
 
@@ -97,7 +97,7 @@ async def _append(url: str, last: int) -> tuple[dict[int, float], dict[int, floa
 
 def _project(url: str, ready: Connection) -> None:
     """In a process of its own: the projector, until it is ended."""
-    runner = Runner(url, CODEC, [REGISTERED], RUN_AS)
+    runner = Runner(url, CODEC, [REGISTERED])
     ready.send("running")
     runner.run()
 

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from adapters.embedded_postgres import EmbeddedPostgres
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres import connect
 from runtime.migrate import migrate
 
 SETTINGS = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
@@ -70,7 +70,7 @@ def running() -> Iterator[Server]:
 
 def connect_as_program(url: str) -> psycopg.Connection:
     """A connection like the program's own: its role, each statement its own transaction."""
-    return psycopg.connect(url, autocommit=True, options=RUN_AS)
+    return connect(url, "ludoteca benchmark")
 
 
 def library_environment(url: str) -> dict[str, str]:

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-import psycopg
-
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.log import LogUnavailable
+from eventstore.postgres import AWAY
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 
 _TAIL = "SELECT position, stream_id FROM log.events WHERE position > %s ORDER BY position LIMIT 5000"
@@ -56,7 +55,7 @@ class StreamFollower:
                 stop_if_cancelled()
                 try:
                     position = await self._pass_on(position)
-                except psycopg.OperationalError:
+                except AWAY:
                     await asyncio.sleep(RETRY_SECONDS)
 
     async def _pass_on(self, position: int) -> int:

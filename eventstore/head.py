@@ -7,6 +7,7 @@ import psycopg
 
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.log import LogUnavailable
+from eventstore.postgres import connect_async
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,8 @@ POLL_SECONDS = 1.0
 class HeadWatcher:
     """Wakes waiters when the log grows. Starts on first use; reconnects by itself."""
 
-    def __init__(self, url: str, options: str = "") -> None:
-        self._url, self._options = url, options
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._head = 0
         self._grown = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -46,9 +47,7 @@ class HeadWatcher:
     async def _watch(self) -> None:
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(
-                    self._url, autocommit=True, application_name="ludoteca head", options=self._options
-                ) as conn:
+                async with await connect_async(self._url, "ludoteca head") as conn:
                     await conn.execute("LISTEN ludoteca_log")
                     while True:
                         stop_if_cancelled()

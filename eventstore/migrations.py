@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import psycopg
+from eventstore.postgres import connect
 
 SQL = Path(__file__).parent / "sql"
 _LOCK = (4910, 2)
@@ -24,13 +24,13 @@ class MigrationError(Exception):
     """A migration that ran before has been edited, or a file's name has no number."""
 
 
-def migrate(conninfo: str, folders: Sequence[tuple[str, Path]]) -> list[str]:
+def migrate(url: str, folders: Sequence[tuple[str, Path]]) -> list[str]:
     """Run what has not run yet of each (component, folder); returns the names of what ran.
 
     All of one call is one transaction: it happens whole or not at all. Processes that start together queue on a lock.
     """
     ran: list[str] = []
-    with psycopg.connect(conninfo) as conn:
+    with connect(url, "ludoteca migrations", role="") as conn, conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
         conn.execute(_TABLE)
         known = {

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
@@ -16,15 +15,13 @@ from eventstore.codec import Codec, kind_of_all
 from eventstore.head import HeadWatcher
 from eventstore.keys import PersonKeys
 from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend, StreamRead, check_appends
+from eventstore.postgres import AWAY, open_pool
 from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
 
 COLUMNS = (
     "position, event_id, stream_id, version, name, recorded_at, actor, correlation_id, causation_id, traceparent,"
     " payload"
 )
-RUN_AS = "-c role=ludoteca_app"
-"""Connection option under which the program runs: a role that cannot change or remove events."""
-
 _VERSIONS = """
 SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1), 0)
 FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n"""
@@ -54,7 +51,7 @@ class PostgresLog:
     def __init__(self, url: str, codec: Codec, pool: AsyncConnectionPool) -> None:
         self.codec, self.pool = codec, pool
         self.keys = PersonKeys(pool)
-        self.watcher = HeadWatcher(url, RUN_AS)
+        self.watcher = HeadWatcher(url)
         self._writer = GroupCommitWriter(url, codec.kinds)
 
     @classmethod
@@ -175,7 +172,7 @@ class PostgresLog:
             while after < head:
                 try:
                     events = await self.read(after, upto=head, names=names, limit=page)
-                except psycopg.OperationalError:
+                except AWAY:
                     await asyncio.sleep(RETRY_SECONDS)
                     break  # to the watcher, which knows whether the log was closed
                 after = events[-1].env.position if len(events) == page else head
@@ -238,29 +235,3 @@ def persons_in(codec: Codec, rows: Sequence[Raw]) -> set[UUID]:
 def decode(codec: Codec, rows: Sequence[Raw], keys: dict[UUID, bytes]) -> list[Recorded]:
     """Read rows as events, given the keys of the persons in them."""
     return [Recorded(env, codec.decode(env.name, payload, env.stream_id, keys.get)) for env, payload in rows]
-
-
-async def _alive(conn: psycopg.AsyncConnection) -> None:
-    """Notice without a round trip that the server hung up: the first call reads its last words, the second the end."""
-    conn.pgconn.consume_input()
-    conn.pgconn.consume_input()
-
-
-@asynccontextmanager
-async def open_pool(url: str, size: int) -> AsyncIterator[AsyncConnectionPool]:
-    """A pool of connections that run as the program's role, each statement its own transaction."""
-    pool = AsyncConnectionPool(
-        url,
-        min_size=1,
-        max_size=size,
-        open=False,
-        timeout=5,
-        check=_alive,
-        kwargs={"autocommit": True, "options": f"{RUN_AS} -c search_path=read", "application_name": "ludoteca"},
-    )
-    await pool.open()
-    try:
-        yield pool
-    finally:
-        with suppress(psycopg.Error, asyncio.CancelledError):
-            await pool.close()

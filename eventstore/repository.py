@@ -34,6 +34,7 @@ from eventstore.log import (
     VersionConflict,
     WrongKind,
 )
+from eventstore.postgres import AWAY
 from eventstore.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 R = TypeVar("R")
+
+_TOLD: tuple[type[Exception], ...] = (AlreadyDone, LogUnavailable, *AWAY)
+"""What no other state would change."""
 
 ATTEMPTS = 20
 """How often a decision is taken anew when others keep appending first."""
@@ -242,7 +246,7 @@ class Repository:
                     if not queued:
                         await self._queue_up(locks, conflict.stream_ids)
                     fresh = queued = True
-                except (AlreadyDone, LogUnavailable, psycopg.OperationalError):
+                except _TOLD:
                     raise
                 except Exception as error:
                     # Any failure may come of states that have moved on: a rule, a key that was destroyed since.

@@ -9,30 +9,21 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
 from eventstore.chain import moment
 from eventstore.log import AlreadyDone, Done, LogUnavailable, VersionConflict, WrongKind
 from eventstore.pending import Pending, arguments
 from eventstore.pipeline import Pipeline
+from eventstore.postgres import AWAY, connect_async
 
 log = logging.getLogger(__name__)
 
 UNEXPLAINED_REFUSALS = 5
 """How often a refused batch is sent again though none of its appends is found to have lost."""
 
-_CONNECTION = {
-    "application_name": "ludoteca writer",
-    # Statements are planned once per connection, perhaps while the log is tiny: none may be one that reads all of it.
-    "options": "-c role=ludoteca_app -c plan_cache_mode=force_generic_plan -c enable_seqscan=off",
-    "connect_timeout": "2",
-    # Over a network: a server that vanished without a word is noticed in seconds, not in hours.
-    "keepalives_idle": "5",
-    "keepalives_interval": "2",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
+_SESSION = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+"""Statements are planned once per connection, perhaps while the log is tiny: none may be one that reads all of it."""
 
 # As one value, a record: SELECT … FROM would have the server keep it in a table for a moment.
 _APPEND = (
@@ -76,7 +67,7 @@ class Sender:
     def __init__(self, url: str, kinds: Mapping[str, str]) -> None:
         """`kinds`: the kind of stream of each wire name that this program writes or reads."""
         self._kinds = kinds
-        self._conninfo = make_conninfo(url, **_CONNECTION)
+        self._url = url
         self._connecting = asyncio.Lock()
         self._pipeline: Pipeline | None = None
         self._inquiries: psycopg.AsyncConnection | None = None
@@ -89,7 +80,7 @@ class Sender:
             try:
                 await self._execute(await self._settle(batch))
                 return
-            except psycopg.OperationalError as error:
+            except AWAY as error:
                 for pending in batch:
                     pending.uncertain = True
                 if asyncio.get_running_loop().time() > deadline:
@@ -193,7 +184,7 @@ class Sender:
                 return self._pipeline
             if self._pipeline is not None:
                 await self._pipeline.close()
-            conn = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            conn = await connect_async(self._url, "ludoteca writer", **_SESSION)
             await conn.execute(_DURABLE)
             self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
             await conn.execute(_REGISTER, (list(self._kinds), list(self._kinds.values())))
@@ -204,6 +195,6 @@ class Sender:
         """Rows of a query about what is committed."""
         async with self._connecting:
             if self._inquiries is None or self._inquiries.closed:
-                self._inquiries = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+                self._inquiries = await connect_async(self._url, "ludoteca writer", **_SESSION)
             conn = self._inquiries
             return await (await conn.cursor(binary=True).execute(query, values)).fetchall()

@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
+from eventstore.postgres import AT_FAULT, AWAY, connect
 from projections import feeds
 from projections.folding import StoreFailed, described, fold_page
 from projections.projection import Projection, Rows
@@ -37,8 +38,11 @@ REST_SECONDS = (1.0, 5.0)
 CACHED_ROWS = 20_000
 """Rows that a feed keeps in memory between pages: as its only writer it need not read them again."""
 
-POISON = (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError, OverflowError, msgspec.MsgspecError)
+POISON: tuple[type[Exception], ...] = (*AT_FAULT, UnicodeEncodeError, OverflowError, msgspec.MsgspecError)
 """Errors of writing for which the rows themselves are at fault: trying again would end the same."""
+
+ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, feeds.CheckpointMoved)
+"""Errors after which the runner begins anew: with another connection, and the checkpoints as they are there."""
 
 
 class Feed:
@@ -178,8 +182,8 @@ class Rest(msgspec.Struct):
 class Runner:
     """Runs feeds of the given projections: all of them that no other process leads."""
 
-    def __init__(self, url: str, codec: Codec, projections: Sequence[Registered], options: str = "") -> None:
-        self._url, self._codec, self._options = url, codec, options
+    def __init__(self, url: str, codec: Codec, projections: Sequence[Registered]) -> None:
+        self._url, self._codec = url, codec
         self._registered = {(r.projection.name, r.projection.version): r for r in projections}
         self._feeds: dict[str, Feed] = {}
         self._readers: dict[frozenset[str], Reader] = {}
@@ -200,7 +204,7 @@ class Runner:
                     self._run(conn, wake)
             except feeds.CheckpointMoved as error:
                 log.info("%s was dropped, or another process leads it now", error)
-            except psycopg.OperationalError as error:
+            except AWAY as error:
                 log.warning("projector lost its database: %s", error)
                 self._stop.wait(RESCAN_SECONDS)
             except Exception:
@@ -209,7 +213,7 @@ class Runner:
             self._feeds.clear()
 
     def _connect(self, name: str) -> psycopg.Connection:
-        return psycopg.connect(self._url, autocommit=True, application_name=name, options=self._options)
+        return connect(self._url, name)
 
     def _run(self, conn: psycopg.Connection, wake: psycopg.Connection) -> None:
         conn.execute("SET synchronous_commit = off")  # what is lost is folded again
@@ -253,7 +257,7 @@ class Runner:
         feed = Feed(registered.projection, registered.store, row, self._codec.names_of(registered.projection.folds))
         try:
             self._prepare(conn, feed)
-        except (psycopg.OperationalError, feeds.CheckpointMoved):
+        except ENDS_THE_LEAD:
             raise
         except Exception as error:
             self._rest(name, error)
@@ -277,7 +281,7 @@ class Runner:
         feed = self._feeds[name]
         try:
             return self._is_awake(name) and not feed.store.exists(conn, feed.storage)
-        except psycopg.OperationalError:
+        except AWAY:
             raise
         except Exception as error:
             self._rest(name, error)
@@ -321,7 +325,7 @@ class Runner:
                 advance(conn, self._reader(group), group, upto)
             else:
                 advance_one(conn, self._reader(group), group[0], upto)
-        except (psycopg.OperationalError, feeds.CheckpointMoved):
+        except ENDS_THE_LEAD:
             raise
         except Exception as error:
             if len(group) > 1:
@@ -346,7 +350,7 @@ class Runner:
         for parked in [p for p in feeds.parked(conn, [feed.name]) if p.retry]:
             try:
                 self._redrive(conn, feed, parked)
-            except (psycopg.OperationalError, feeds.CheckpointMoved):
+            except ENDS_THE_LEAD:
                 raise
             except Exception as error:
                 log.warning("feed %s cannot retry, its store is in trouble: %s", feed.name, described(error))

@@ -17,9 +17,9 @@ import msgspec
 import psycopg
 
 from eventstore.cancellation import stop_if_cancelled
-from eventstore.log import AlreadyDone, Recorded
-from eventstore.postgres_log import RUN_AS, PostgresLog, Raw
-from eventstore.writer import LogUnavailable
+from eventstore.log import AlreadyDone, LogUnavailable, Recorded
+from eventstore.postgres import AWAY, connect
+from eventstore.postgres_log import PostgresLog, Raw
 from projections import feeds
 from projections.reading import Unreadable
 
@@ -38,6 +38,8 @@ OUTAGE_SECONDS = (0.1, 5.0)
 
 TOGETHER_SECONDS = 0.25
 """How long reactors wait for each other at the end of a page."""
+
+_LOST: tuple[type[Exception], ...] = (LogUnavailable, *AWAY)
 
 LAGGARD_SECONDS = 0.05
 """How often a reactor that is not done with its page is looked after while the others wait for events."""
@@ -60,7 +62,7 @@ class Reacts(Protocol):
 
 def register_reactors(url: str, reactors: Iterable[Reacts]) -> None:
     """Make sure that each reactor has a feed. What is appended from now on is reacted to, once a runner starts."""
-    with _connect(url) as conn:
+    with connect(url, "ludoteca reactors") as conn:
         register(conn, reactors)
 
 
@@ -70,10 +72,6 @@ def register(conn: psycopg.Connection, reactors: Iterable[Reacts]) -> None:
     head = int(row[0]) if row else 0
     for reactor in reactors:
         feeds.register(conn, reactor.name, 1, "", head if reactor.starts_from == "now" else 0)
-
-
-def _connect(url: str) -> psycopg.Connection:
-    return psycopg.connect(url, autocommit=True, application_name="ludoteca reactors", options=RUN_AS)
 
 
 class _Led:
@@ -127,7 +125,7 @@ class ReactorRunner:
         unavailable: tuple[type[Exception], ...] = (),
     ) -> None:
         self._url, self._log, self._outcomes = url, log_, outcomes
-        self._unavailable: tuple[type[Exception], ...] = (LogUnavailable, psycopg.OperationalError, *unavailable)
+        self._unavailable: tuple[type[Exception], ...] = (*_LOST, *unavailable)
         self._reactors = {r.name: r for r in reactors}
         self._names = log_.codec.names_of({cls for r in reactors for cls in r.reactions})
         self._led: dict[str, _Led] = {}
@@ -137,9 +135,9 @@ class ReactorRunner:
         while True:
             stop_if_cancelled()
             try:
-                with await asyncio.to_thread(_connect, self._url) as conn:
+                with await asyncio.to_thread(connect, self._url, "ludoteca reactors") as conn:
                     await self._run(conn)
-            except (psycopg.OperationalError, LogUnavailable) as error:
+            except _LOST as error:
                 log.warning("reactors lost their database: %s", error)
             except feeds.CheckpointMoved as error:
                 log.warning("another process leads %s now", error)

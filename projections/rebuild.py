@@ -9,6 +9,7 @@ import psycopg
 
 from eventstore.codec import Codec
 from eventstore.log import Envelope
+from eventstore.postgres import AWAY
 from projections import feeds
 from projections.engine import CATCH_UP_PAGE, Feed, Registered, advance_one
 from projections.folding import fold_page
@@ -149,7 +150,7 @@ def rebuild(
                 compared = _compare_in_snapshot(conn, replay.reader, registered, shadow)
             return _switch(conn, replay.reader, registered, shadow, replace, compared)
         except BaseException:
-            with suppress(psycopg.OperationalError):  # connection lost: the next rebuild drops it
+            with suppress(*AWAY):  # connection lost: the next rebuild drops it
                 drop(conn, registered, shadow.name)
             raise
 

@@ -14,10 +14,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-import psycopg
-
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.log import LogUnavailable
+from eventstore.postgres import AWAY
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog, Raw
 from queries.positions import PositionUnknown
 from queries.read_models import ReadModels
@@ -161,7 +160,7 @@ class LiveStatus:
                 stop_if_cancelled()
                 try:
                     await self._pass_on(await self._log.watcher.beyond(self._position))
-                except psycopg.OperationalError:
+                except AWAY:
                     await asyncio.sleep(RETRY_SECONDS)
         except Exception as error:
             if not isinstance(error, LogUnavailable):

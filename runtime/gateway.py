@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import psycopg
 from aio_pika.exceptions import AMQPError
 from fastapi import FastAPI
 
@@ -15,7 +14,7 @@ from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
 from commands.ports import ImageStoreUnavailable
 from domain.errors import Conflict
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres import connect
 from projections import rebuild
 from projections.engine import Registered
 from projections.game_documents import GamesIndex, GamesText
@@ -147,7 +146,7 @@ class Rebuilder:
 
     def _rebuild(self, name: str) -> None:
         try:
-            with psycopg.connect(self._core.url, autocommit=True, options=RUN_AS) as conn:
+            with connect(self._core.url, "ludoteca rebuild") as conn:
                 done = rebuild.rebuild(conn, codec(), self._models[name], lambda _done, _all: None)
                 log.info("rebuilt %s into %s at position %s", name, done.storage, done.position)
         except Exception:

@@ -8,6 +8,7 @@ import psycopg
 from pydantic import SecretStr
 
 from adapters.embedded_postgres import EmbeddedPostgres
+from eventstore.postgres import connect
 from runtime.settings import Settings
 
 
@@ -60,7 +61,7 @@ def running_database_url(settings: Settings) -> str:
     """As database_url, after a look whether it answers. Raises NotRunning."""
     url = database_url(settings)
     try:
-        with psycopg.connect(url, connect_timeout=3):
+        with connect(url, "ludoteca", role=""):
             return url
     except psycopg.Error as error:
         if settings.embedded:

@@ -3,8 +3,7 @@
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-import psycopg
-
+from eventstore.postgres import connect
 from projections.engine import Registered
 from projections.game_documents import GamesIndex
 from projections.registry import read_models
@@ -37,7 +36,7 @@ def search_models(settings: Settings) -> list[Registered]:
 
 def index_prefix(settings: Settings) -> str:
     """What the names of this shop's indices begin with; it is kept in the database, so another database has another."""
-    with psycopg.connect(database_url(settings), autocommit=True) as conn:
+    with connect(database_url(settings), "ludoteca", role="") as conn:
         made = f"ludoteca-{token_hex(4)}".encode()
         conn.execute(
             "INSERT INTO private.secrets (name, value) VALUES ('index_prefix', %s) ON CONFLICT (name) DO NOTHING",

@@ -4,14 +4,16 @@ One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it
 the first test that needs it does.
 """
 
+import asyncio
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import httpx
 import httpx._transports.default
 import pytest
+import uvloop
 
 from tests import services, stale
 
@@ -137,3 +139,8 @@ def _missing_services(terminal: pytest.TerminalReporter) -> str:
     reasons = [str(report.longrepr) for kind in ("skipped", "error") for report in terminal.getreports(kind)]
     names = {name for reason in reasons for name in re.findall(f"{services.MISSING}([\\w-]+)", reason)}
     return " and ".join(sorted(names))
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the event loop that the program runs on."""
+    return {"uvloop": uvloop.new_event_loop}

@@ -33,12 +33,11 @@ def quiet_settings() -> "Settings":
 
 def running_url(settings: "Settings") -> str:
     """The database of the instance that runs, with the program's tables in it. Raises NotRunning."""
-    import psycopg
-
+    from eventstore.postgres import connect
     from runtime.instance import NotRunning, running_database_url
 
     url = running_database_url(settings)
-    with psycopg.connect(url) as conn:
+    with connect(url, "ludoteca command", role="") as conn:
         row = conn.execute("SELECT to_regclass('log.events'), to_regclass('read.feeds')").fetchone()
     if row is None or None in row:
         raise NotRunning("the database has no tables of Ludoteca yet: start one of its processes, which makes them")
@@ -48,18 +47,17 @@ def running_url(settings: "Settings") -> str:
 @contextmanager
 def connection(settings: "Settings") -> Iterator["psycopg.Connection"]:
     """A connection as the program's role, each statement its own transaction. Raises NotRunning."""
-    import psycopg
 
-    from eventstore.postgres_log import RUN_AS
+    from eventstore.postgres import connect
 
-    with psycopg.connect(running_url(settings), autocommit=True, options=RUN_AS) as conn:
+    with connect(running_url(settings), "ludoteca command") as conn:
         yield conn
 
 
 @asynccontextmanager
 async def pool(settings: "Settings") -> AsyncIterator["AsyncConnectionPool"]:
     """As `connection`, for code that wants a pool."""
-    from eventstore.postgres_log import open_pool
+    from eventstore.postgres import open_pool
 
     async with open_pool(running_url(settings), 2) as opened:
         yield opened

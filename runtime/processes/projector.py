@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Sequence
 
-from eventstore.postgres_log import RUN_AS
 from projections.engine import Registered, Runner
 from runtime.codec import codec
 from runtime.models import search_models, table_models
@@ -14,7 +13,7 @@ from runtime.settings import Settings
 def run_projector(settings: Settings, url: str) -> None:
     """Keep the read models in step: one thread for the tables, one for each search index."""
     groups: list[Sequence[Registered]] = [table_models(), *([model] for model in search_models(settings))]
-    runners = [Runner(url, codec(), group, RUN_AS) for group in groups]
+    runners = [Runner(url, codec(), group) for group in groups]
     threads = [threading.Thread(target=runner.run, name=f"projector-{n}") for n, runner in enumerate(runners)]
     stopping = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):

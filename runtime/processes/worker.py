@@ -3,7 +3,6 @@
 import asyncio
 import logging
 
-import psycopg
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from adapters.attempts import patient
@@ -12,6 +11,7 @@ from commands.belongings import NotSeenYet
 from commands.deadlines import Deadlines
 from domain.errors import Refused
 from eventstore.log import AlreadyDone, LogUnavailable
+from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
 from projections.leading import leading
 from projections.reacting import ReactorRunner
@@ -27,7 +27,7 @@ PURGE_SECONDS = 600
 UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError, NotSeenYet)
 """What a reactor meets while the work queues' broker, or the projector, is away."""
 
-DATABASE_AWAY = (LogUnavailable, psycopg.OperationalError, psycopg.InterfaceError)
+DATABASE_AWAY: tuple[type[Exception], ...] = (LogUnavailable, *AWAY)
 """What a payment's worker meets while our own database is away: not the provider's fault, and no attempt of its own."""
 
 
@@ -58,7 +58,7 @@ async def _keep_time(core: Core) -> None:
                 while True:
                     await asyncio.to_thread(conn.execute, "SELECT 1")
                     await asyncio.sleep(1)
-        except* psycopg.OperationalError as errors:
+        except* AWAY as errors:
             log.warning("deadlines lost their database: %s", errors.exceptions[0])
             await asyncio.sleep(1)
 

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 import httpx
 from argon2 import PasswordHasher
-from psycopg_pool import AsyncConnectionPool
 
 from adapters.passwords import Argon2Hasher
 from api.app import create_app
@@ -20,7 +19,7 @@ from commands.aggregates import ALL
 from commands.bus import SYSTEM
 from domain.errors import Refused
 from eventstore.log import AlreadyDone
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres import open_pool
 from projections.engine import Runner
 from projections.reacting import ReactorRunner
 from projections.registry import read_models
@@ -204,7 +203,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
 @asynccontextmanager
 async def projecting(url: str) -> AsyncIterator[None]:
     """A projector of all read models."""
-    runner = Runner(url, codec(), read_models(), RUN_AS)
+    runner = Runner(url, codec(), read_models())
     thread = threading.Thread(target=runner.run, name="projector")
     thread.start()
     try:
@@ -239,6 +238,5 @@ async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
 @asynccontextmanager
 async def searching(url: str) -> AsyncIterator[SearchEngines]:
     """The search index in PostgreSQL."""
-    options = {"autocommit": True, "options": f"{RUN_AS} -c search_path=read"}
-    async with AsyncConnectionPool(url, min_size=1, max_size=4, open=False, kwargs=options) as pool:
+    async with open_pool(url, 4) as pool:
         yield SearchEngines(pool, "games_text", lambda feed: GameSearch(PostgresGameIndex(pool, lambda: feed.storage)))

@@ -21,7 +21,7 @@ from domain.catalog import GameUpdated, Listing, Price
 from domain.events import Event
 from domain.ids import PLATFORM_ID
 from eventstore.log import Metadata, StreamAppend
-from eventstore.postgres_log import RUN_AS, PostgresLog
+from eventstore.postgres_log import PostgresLog
 from projections.engine import Runner
 from runtime.cli import app
 from runtime.codec import codec
@@ -111,7 +111,7 @@ class Shop:
     @contextmanager
     def projector(self) -> Iterator[None]:
         """The read models are kept in step while the block runs; they are, when it begins."""
-        runner = Runner(self.url, codec(), table_models(), RUN_AS)
+        runner = Runner(self.url, codec(), table_models())
         thread = threading.Thread(target=runner.run)
         thread.start()
         try:

@@ -17,7 +17,8 @@ from tallies import CODEC
 
 from domain.events import Event
 from eventstore.log import Appended, StreamAppend
-from eventstore.postgres_log import RUN_AS, PostgresLog
+from eventstore.postgres import ROLE, connect
+from eventstore.postgres_log import PostgresLog
 from projections import feeds, rebuild
 from projections.engine import Registered, Runner
 from projections.rebuild import Verified
@@ -46,7 +47,7 @@ class Desk:
     @contextmanager
     def running(self, *registered: Registered) -> Iterator[None]:
         """With a runner in a thread."""
-        runner = Runner(self.database, CODEC, registered, RUN_AS)
+        runner = Runner(self.database, CODEC, registered)
         thread = threading.Thread(target=runner.run)
         thread.start()
         try:
@@ -93,14 +94,14 @@ class Desk:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def connect(self, options: str = RUN_AS) -> Iterator[psycopg.Connection]:
+    def connect(self, role: str = ROLE) -> Iterator[psycopg.Connection]:
         """A connection as the program has it."""
-        with psycopg.connect(self.database, autocommit=True, options=options) as conn:
+        with connect(self.database, "test", role=role) as conn:
             yield conn
 
     def execute(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Run something as the owner of the database."""
-        with self.connect(options="") as conn:
+        with self.connect(role="") as conn:
             cursor = conn.execute(query.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 

@@ -4,8 +4,7 @@ import sys
 
 from tallies import CODEC, tallies, uses
 
-from eventstore.postgres_log import RUN_AS
 from projections.engine import Runner
 
 if __name__ == "__main__":
-    Runner(sys.argv[1], CODEC, [tallies(), uses()], RUN_AS).run()
+    Runner(sys.argv[1], CODEC, [tallies(), uses()]).run()

@@ -8,7 +8,7 @@ import msgspec
 import psycopg
 import pytest
 
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres import connect
 from projections.projection import Row
 from projections.store import PostgresTable
 
@@ -70,7 +70,7 @@ SPARSE = Everything(uuid4(), "", -(2**63), -0.0, False, b"", FULL.at, FULL.day, 
 
 @pytest.fixture
 def conn(database: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(database, autocommit=True, options=RUN_AS) as opened:
+    with connect(database, "test") as opened:
         yield opened
 
 

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Literal, get_origin
 
 import msgspec
-import psycopg
 import pytest
 from elasticsearch import Elasticsearch
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +22,7 @@ from api.app import create_app
 from domain.catalog import Price
 from domain.money import LARGEST_CENTS
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres import connect
 from projections import rebuild
 from projections.engine import Registered
 from projections.game_documents import GamesIndex
@@ -141,7 +140,7 @@ async def _append(shop: Shop, batch: Batch) -> None:
 
 
 def _is_whole(url: str, registered: Registered) -> None:
-    with psycopg.connect(url, autocommit=True, options=RUN_AS) as conn:
+    with connect(url, "test") as conn:
         verified = rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
         assert (verified.parked, verified.difference.equal) == (0, True), (registered.projection.name, verified)
 

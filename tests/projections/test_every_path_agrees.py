@@ -3,13 +3,12 @@
 import asyncio
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstore.log import Recorded
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres import connect
 from projections import rebuild
 from projections.as_of import row_as_of
 from projections.projection import Rows, key_of
@@ -52,7 +51,7 @@ async def _append(shop: Shop, batches: list[Batch]) -> None:
 
 
 def _is_proven(url: str, name: str) -> None:
-    with psycopg.connect(url, autocommit=True, options=RUN_AS) as conn:
+    with connect(url, "test") as conn:
         before = rebuild.verify(conn, CODEC, model(name), lambda _done, _all: None)
         assert (before.parked, before.difference.equal) == (0, True), (name, before)
         rebuild.rebuild(conn, CODEC, model(name), lambda _done, _all: None)

@@ -14,7 +14,7 @@ from domain.events import EVENTS
 from domain.payments import UPCASTERS
 from eventstore.codec import Codec
 from eventstore.log import StreamAppend
-from eventstore.postgres_log import RUN_AS, PostgresLog
+from eventstore.postgres_log import PostgresLog
 from projections.engine import Registered, Runner
 from projections.registry import read_models
 from queries.audit import Audit
@@ -63,7 +63,7 @@ async def open_shop(url: str) -> AsyncIterator[Shop]:
 @asynccontextmanager
 async def projecting(url: str, registered: Sequence[Registered] | None = None) -> AsyncIterator[None]:
     """Run a projector."""
-    runner = Runner(url, CODEC, read_models() if registered is None else registered, RUN_AS)
+    runner = Runner(url, CODEC, read_models() if registered is None else registered)
     thread = threading.Thread(target=runner.run, name="projector")
     thread.start()
     try:

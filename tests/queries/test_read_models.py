@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from domain.identity import ProfileChanged
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres import connect
 from projections import rebuild
 from queries import orders, users
 from queries.positions import PositionUnknown, ReadModelBehind
@@ -120,5 +120,5 @@ async def test_no_query_fails_while_tables_are_rebuilt_and_switched(shop: Shop) 
 
 
 def rebuilt(url: str, name: str) -> rebuild.Rebuilt:
-    with psycopg.connect(url, autocommit=True, options=RUN_AS) as conn:
+    with connect(url, "test") as conn:
         return rebuild.rebuild(conn, CODEC, model(name), lambda _done, _all: None)

@@ -3,14 +3,13 @@
 import asyncio
 import random
 
-import psycopg
 import pytest
 from elasticsearch import Elasticsearch
 
 from adapters.elasticsearch_documents import ElasticsearchDocuments, index_name
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from domain.catalog import GameRetired, GameUpdated, Price
-from eventstore.postgres_log import RUN_AS
+from eventstore.postgres import connect
 from projections import rebuild
 from projections.engine import Registered
 from projections.game_documents import GamesIndex, GamesText
@@ -23,14 +22,14 @@ from tests.queries.shop import CODEC, Shop, model, projecting
 
 
 def rebuilt(url: str, registered: Registered) -> None:
-    with psycopg.connect(url, autocommit=True, options=RUN_AS) as conn:
+    with connect(url, "test") as conn:
         assert rebuild.verify(conn, CODEC, registered, lambda _done, _all: None).difference.equal
         rebuild.rebuild(conn, CODEC, registered, lambda _done, _all: None)
         assert rebuild.verify(conn, CODEC, registered, lambda _done, _all: None).difference.equal
 
 
 def verified(url: str, registered: Registered) -> rebuild.Verified:
-    with psycopg.connect(url, autocommit=True, options=RUN_AS) as conn:
+    with connect(url, "test") as conn:
         return rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from eventstore import circuit
-from eventstore.postgres_log import RUN_AS
 from projections import engine
 from projections.engine import Runner
 from runtime.codec import codec
@@ -47,7 +46,7 @@ async def shop(
 @asynccontextmanager
 async def indexing(shop: Shop) -> AsyncIterator[None]:
     """The projector of the index in Elasticsearch."""
-    runner = Runner(shop.core.url, codec(), search_models(shop.core.settings), RUN_AS)
+    runner = Runner(shop.core.url, codec(), search_models(shop.core.settings))
     thread = threading.Thread(target=runner.run, name="indexer")
     thread.start()
     try:
