@@ -42,7 +42,7 @@ PATIENCE_SECONDS = 60
 
 ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
 CHECKOUT = {"payment_method": {"type": "card", "token": "pm_card_visa"}, "shipping_address": ADDRESS}
-_LIVE = "SELECT count(*) FROM read.feeds WHERE active"
+_LIVE = "SELECT count(*) FROM consumers.feeds WHERE active"
 OURS, PLAIN = "/api/v1", "/plain"
 
 

@@ -12,7 +12,7 @@ WAKE = "ludoteca_feeds"
 
 
 class FeedRow(msgspec.Struct, frozen=True):
-    """A consumer of the log, as read.feeds has it."""
+    """A consumer of the log, and its checkpoint."""
 
     feed: str
     projection: str
@@ -42,6 +42,9 @@ class CheckpointMoved(Exception):
     """Another process moved this feed's checkpoint: it leads now, and nothing of ours was written."""
 
 
+FEEDS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"
+"""Consumers of the log with their checkpoints."""
+
 _FEED = "feed, projection, version, storage, position, active, paused, building"
 _PARKED = "id, feed, stream_id, position, name, error, since, attempts, retry"
 
@@ -50,33 +53,58 @@ def register(conn: psycopg.Connection, projection: str, version: int, storage: s
     """Make sure that a projection's version has an active feed; returns its name."""
     feed = f"{projection}.{version}"
     conn.execute(
-        "INSERT INTO read.feeds (feed, projection, version, storage, position, active)"
-        " SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, %(position)s, true"
-        " WHERE NOT EXISTS (SELECT 1 FROM read.feeds WHERE projection = %(projection)s AND version = %(version)s)"
-        " ON CONFLICT DO NOTHING",
+        "WITH added AS ("
+        " INSERT INTO consumers.feeds (feed, projection, version, storage, active)"
+        " SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, true"
+        " WHERE NOT EXISTS (SELECT FROM consumers.feeds WHERE projection = %(projection)s AND version = %(version)s)"
+        " ON CONFLICT DO NOTHING RETURNING feed)"
+        " INSERT INTO consumers.checkpoints (feed, position) SELECT feed, %(position)s FROM added",
         {"feed": feed, "projection": projection, "version": version, "storage": storage, "position": position},
     )
     return feed
 
 
+def add_building(conn: psycopg.Connection, name: str, projection: str, version: int, storage: str, at: int) -> None:
+    """Add a feed that a rebuild owns until it is activated."""
+    conn.execute(
+        "INSERT INTO consumers.feeds (feed, projection, version, storage, building) VALUES (%s, %s, %s, %s, true)",
+        (name, projection, version, storage),
+    )
+    conn.execute("INSERT INTO consumers.checkpoints (feed, position) VALUES (%s, %s)", (name, at))
+
+
+def activate(conn: psycopg.Connection, old: str, new: str) -> None:
+    """Have queries read another feed of the projection."""
+    conn.execute("UPDATE consumers.feeds SET active = false WHERE feed = %s", (old,))
+    conn.execute("UPDATE consumers.feeds SET active = true, building = false WHERE feed = %s", (new,))
+    wake(conn)
+
+
+def remove(conn: psycopg.Connection, name: str) -> None:
+    """Forget a feed, its checkpoint and its quarantine."""
+    conn.execute("DELETE FROM consumers.feeds WHERE feed = %s", (name,))
+    conn.execute("DELETE FROM consumers.quarantine WHERE feed = %s", (name,))
+    wake(conn)
+
+
 def feeds(conn: psycopg.Connection) -> list[FeedRow]:
     """All feeds."""
-    return [FeedRow(*row) for row in conn.execute(f"SELECT {_FEED} FROM read.feeds ORDER BY feed")]
+    return [FeedRow(*row) for row in conn.execute(f"SELECT {_FEED} FROM {FEEDS} ORDER BY feed")]
 
 
 def feed(conn: psycopg.Connection, name: str, *, lock: bool = False) -> FeedRow | None:
     """One feed; with `lock` its checkpoint stands still until this transaction ends."""
-    row = conn.execute(f"SELECT {_FEED} FROM read.feeds WHERE feed = %s {'FOR UPDATE' if lock else ''}", (name,))
-    found = row.fetchone()
+    locking = "FOR UPDATE OF f, c" if lock else ""
+    found = conn.execute(f"SELECT {_FEED} FROM {FEEDS} WHERE feed = %s {locking}", (name,)).fetchone()
     return FeedRow(*found) if found else None
 
 
 def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> None:
     """Compare and set checkpoints: (feed, from, to). Raises CheckpointMoved, to roll back the transaction."""
     moved = conn.execute(
-        "UPDATE read.feeds f SET position = u.new, updated_at = clock_timestamp()"
+        "UPDATE consumers.checkpoints c SET position = u.new, updated_at = clock_timestamp()"
         " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS u(feed, old, new)"
-        " WHERE f.feed = u.feed AND f.position = u.old",
+        " WHERE c.feed = u.feed AND c.position = u.old",
         [[m[0] for m in moves], [m[1] for m in moves], [m[2] for m in moves]],
         prepare=True,
     )
@@ -106,7 +134,7 @@ def wake(conn: psycopg.Connection) -> None:
 def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) -> list[Parked]:
     """Streams in quarantine, of some feeds or of all."""
     rows = conn.execute(
-        f"SELECT {_PARKED} FROM read.quarantine WHERE %(feeds)s::text[] IS NULL OR feed = ANY (%(feeds)s)"
+        f"SELECT {_PARKED} FROM consumers.quarantine WHERE %(feeds)s::text[] IS NULL OR feed = ANY (%(feeds)s)"
         " ORDER BY position",
         {"feeds": list(feed_names) if feed_names is not None else None},
     )
@@ -114,7 +142,7 @@ def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) ->
 
 
 PARK = (
-    "INSERT INTO read.quarantine (feed, stream_id, position, name, error)"
+    "INSERT INTO consumers.quarantine (feed, stream_id, position, name, error)"
     " VALUES (%s, %s, %s, %s, left(%s, 2000))"
     " ON CONFLICT (feed, stream_id) DO UPDATE SET position = excluded.position, name = excluded.name,"
     " error = excluded.error, attempts = quarantine.attempts + 1, retry = false"
@@ -122,7 +150,7 @@ PARK = (
 
 
 NOTE_REFUSAL = (
-    "INSERT INTO read.refusals (feed, event_id, position, stream_id, code, detail)"
+    "INSERT INTO consumers.refusals (feed, event_id, position, stream_id, code, detail)"
     " VALUES (%s, %s, %s, %s, %s, left(%s, 2000)) ON CONFLICT DO NOTHING"
 )
 """A repeat of the same reaction is refused again: once is enough."""
@@ -135,13 +163,13 @@ def park(conn: psycopg.Connection, feed_name: str, stream_id: UUID, position: in
 
 def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
     """Take streams out of quarantine: they were applied."""
-    conn.execute("DELETE FROM read.quarantine WHERE id = ANY (%s)", (list(ids),))
+    conn.execute("DELETE FROM consumers.quarantine WHERE id = ANY (%s)", (list(ids),))
 
 
 def ask_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:
     """Ask the leaders to try these (or all) again; returns how many there are."""
     found = conn.execute(
-        "UPDATE read.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)",
+        "UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)",
         {"ids": list(ids) if ids is not None else None},
     ).rowcount
     wake(conn)

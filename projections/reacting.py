@@ -110,8 +110,8 @@ class ReactorRunner:
     """Leads those of the given reactors that no other process leads.
 
     `outcomes` are exceptions that a reaction may well end with (a refusal, a repeat): they are not retried, and
-    refusals are noted in read.refusals. `unavailable` are those that say that something a reaction needs is away, as
-    the log may be: they are waited for, for as long as it takes, while the other reactors go on. After any other
+    refusals are noted in consumers.refusals. `unavailable` are those that say that something a reaction needs is away,
+    as the log may be: they are waited for, for as long as it takes, while the other reactors go on. After any other
     exception, a few tries later, the event's stream is parked for that reactor.
     """
 

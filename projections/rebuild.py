@@ -163,7 +163,7 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
         others = [r for r in _of(conn, registered) if not r.active and not r.building]
         if not others:
             raise NeverRan(f"{projection.name} has no earlier storage to go back to")
-        _activate(conn, row.feed, others[-1].feed)
+        feeds.activate(conn, row.feed, others[-1].feed)
         registered.store.activated(others[-1].storage)
         return others[-1].storage
 
@@ -175,10 +175,8 @@ def drop(conn: psycopg.Connection, registered: Registered, feed_name: str) -> No
         row = feeds.feed(conn, feed_name, lock=True)
         if row is None or row.active:
             return
-        conn.execute("DELETE FROM read.feeds WHERE feed = %s", (feed_name,))
-        conn.execute("DELETE FROM read.quarantine WHERE feed = %s", (feed_name,))
+        feeds.remove(conn, feed_name)
         registered.store.drop(conn, row.storage)
-        feeds.wake(conn)
 
 
 def _of(conn: psycopg.Connection, registered: Registered) -> list[feeds.FeedRow]:
@@ -211,11 +209,7 @@ def _shadow(conn: psycopg.Connection, registered: Registered, replay: Replay) ->
     with conn.transaction():
         registered.store.drop(conn, storage)
         registered.store.load(conn, storage, replay.rows)
-        conn.execute(
-            "INSERT INTO read.feeds (feed, projection, version, storage, position, building)"
-            " VALUES (%s, %s, %s, %s, %s, true)",
-            (name, projection.name, projection.version, storage, replay.position),
-        )
+        feeds.add_building(conn, name, projection.name, projection.version, storage, replay.position)
         for stream_id, parked in replay.parked.items():
             feeds.park(conn, name, stream_id, *parked)
     row = feeds.feed(conn, name)
@@ -274,12 +268,6 @@ def _switch(
         count, digest = compared
         if not registered.store.transactional and not replace:
             _check(registered, registered.store.digest(conn, row.storage), (count, digest))
-        _activate(conn, row.feed, shadow.name)
+        feeds.activate(conn, row.feed, shadow.name)
         registered.store.activated(shadow.storage)
     return Rebuilt(registered.projection.name, shadow.storage, row.position, count, digest)
-
-
-def _activate(conn: psycopg.Connection, old: str, new: str) -> None:
-    conn.execute("UPDATE read.feeds SET active = false WHERE feed = %s", (old,))
-    conn.execute("UPDATE read.feeds SET active = true, building = false WHERE feed = %s", (new,))
-    feeds.wake(conn)

@@ -19,7 +19,7 @@ MAX_GAMES = 2000
 
 _LOOK = (
     f"SELECT {ANY_CHANGE} AS changed,"
-    " EXISTS (SELECT 1 FROM read.quarantine q JOIN read.feeds f USING (feed) WHERE f.projection = 'games')"
+    " EXISTS (SELECT 1 FROM consumers.quarantine q JOIN consumers.feeds f USING (feed) WHERE f.projection = 'games')"
     " AS quarantined FROM (SELECT count(*) FROM (SELECT 1 FROM {games} LIMIT 1) AS any_game) AS one"
 )
 

@@ -7,7 +7,7 @@ import msgspec
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from projections.feeds import WAKE
+from projections.feeds import FEEDS, WAKE
 
 
 class FeedState(msgspec.Struct, frozen=True):
@@ -57,9 +57,10 @@ class Operations:
         async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(FeedState)) as cursor:
             await cursor.execute(
                 "SELECT feed, projection, version, storage, position, head, greatest(head - position, 0) AS lag,"
-                " active, paused, building, (SELECT count(*) FROM read.quarantine q WHERE q.feed = f.feed) AS parked,"
-                " (SELECT count(*) FROM read.refusals r WHERE r.feed = f.feed) AS refused, updated_at"
-                " FROM read.feeds f, (SELECT coalesce(max(position), 0) AS head FROM log.events) AS log ORDER BY feed"
+                " active, paused, building, updated_at,"
+                " (SELECT count(*) FROM consumers.quarantine q WHERE q.feed = f.feed) AS parked,"
+                " (SELECT count(*) FROM consumers.refusals r WHERE r.feed = f.feed) AS refused"
+                f" FROM {FEEDS}, (SELECT coalesce(max(position), 0) AS head FROM log.events) AS log ORDER BY feed"
             )
             return await cursor.fetchall()
 
@@ -75,7 +76,7 @@ class Operations:
         """Streams set aside, of a feed or of all, in the order of the log."""
         async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(Quarantined)) as cursor:
             await cursor.execute(
-                "SELECT id, feed, stream_id, position, name, error, since, attempts, retry FROM read.quarantine"
+                "SELECT id, feed, stream_id, position, name, error, since, attempts, retry FROM consumers.quarantine"
                 " WHERE %(feed)s::text IS NULL OR feed = %(feed)s ORDER BY position, feed LIMIT %(limit)s",
                 {"feed": feed, "limit": limit},
             )
@@ -83,10 +84,10 @@ class Operations:
 
     async def retry(self, quarantine_id: UUID) -> bool:
         """Ask the feed to try a stream again; False when it is not (or no longer) set aside."""
-        return await self._tell("UPDATE read.quarantine SET retry = true WHERE id = %s", (quarantine_id,))
+        return await self._tell("UPDATE consumers.quarantine SET retry = true WHERE id = %s", (quarantine_id,))
 
     async def _set_paused(self, projection: str, *, paused: bool) -> bool:
-        return await self._tell("UPDATE read.feeds SET paused = %s WHERE projection = %s", (paused, projection))
+        return await self._tell("UPDATE consumers.feeds SET paused = %s WHERE projection = %s", (paused, projection))
 
     async def _tell(self, change: str, values: tuple[object, ...]) -> bool:
         """Write what the runners are to do, and wake them."""

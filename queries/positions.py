@@ -7,6 +7,8 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from projections.feeds import FEEDS
+
 FIRST_POLL, SLOWEST_POLL = 0.003, 0.02
 """Seconds between two looks while somebody waits; the longer nothing moves, the longer."""
 
@@ -75,7 +77,7 @@ class PositionWaiter:
         """The active feeds of these projections, or of all. Raises ReadModelBehind when one has none yet."""
         async with self._pool.connection() as conn:
             rows = await conn.execute(
-                "SELECT projection, version, feed, storage, position FROM read.feeds WHERE active ORDER BY version"
+                f"SELECT projection, version, feed, storage, position FROM {FEEDS} WHERE active ORDER BY version"
             )
             found = {
                 projection: ActiveFeed(feed, storage, position)

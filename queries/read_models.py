@@ -1,7 +1,7 @@
 """Asking read models: typed rows, and the log position that they reflect, in one statement and so in one snapshot.
 
-A query names its read models in braces, `SELECT u.name FROM {users} u`. Which table that is, read.feeds tells: it is
-remembered, checked by the very statement that uses it, and looked up anew when a rebuild has switched to another.
+A query names its read models in braces, `SELECT u.name FROM {users} u`. Which table that is, consumers.feeds tells:
+it is remembered, checked by the very statement that uses it, and looked up anew when a rebuild has switched.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from projections.feeds import FEEDS
 from projections.registry import read_models
 from queries.positions import ActiveFeed, PositionWaiter, ReadModelBehind
 
@@ -145,7 +146,7 @@ def _statement(query: str, storages: tuple[tuple[str, str], ...]) -> bytes:
     return (
         "SELECT at.position, at.n, (SELECT coalesce(json_agg(t), '[]')::text FROM ("
         + query.format_map(tables)
-        + ") AS t) FROM (SELECT min(position) AS position, count(*) AS n FROM read.feeds"
+        + f") AS t) FROM (SELECT min(position) AS position, count(*) AS n FROM {FEEDS}"
         " WHERE feed = ANY (%(_feeds)s) AND active) AS at"
     ).encode()
 

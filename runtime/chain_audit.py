@@ -47,7 +47,7 @@ async def audit(log: PostgresLog, anchor: Anchor | None, progress: Callable[[int
 
 async def _checkpoints(log: PostgresLog) -> list[tuple[str, int]]:
     async with log.pool.connection() as conn:
-        return await (await conn.execute("SELECT feed, position FROM read.feeds ORDER BY feed")).fetchall()
+        return await (await conn.execute("SELECT feed, position FROM consumers.checkpoints ORDER BY feed")).fetchall()
 
 
 async def _at_anchor(log: PostgresLog, anchor: Anchor, head: int) -> Fault | None:

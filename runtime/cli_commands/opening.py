@@ -38,7 +38,7 @@ def running_url(settings: "Settings") -> str:
 
     url = running_database_url(settings)
     with connect(url, "ludoteca command", role="") as conn:
-        row = conn.execute("SELECT to_regclass('log.events'), to_regclass('read.feeds')").fetchone()
+        row = conn.execute("SELECT to_regclass('log.events'), to_regclass('consumers.feeds')").fetchone()
     if row is None or None in row:
         raise NotRunning("the database has no tables of Ludoteca yet: start one of its processes, which makes them")
     return url

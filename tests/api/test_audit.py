@@ -131,7 +131,9 @@ async def test_projections_are_seen_paused_resumed_and_rebuilt(shop: Shop, admin
 async def test_what_a_paused_projection_has_not_seen_is_behind(shop: Shop, admin: Person, seller: Person) -> None:
     await admin.post("/api/v1/ops/projections/library/pause")
     try:
-        feed = "SELECT position FROM read.feeds WHERE projection = 'library'"
+        feed = (
+            "SELECT position FROM consumers.feeds JOIN consumers.checkpoints USING (feed) WHERE projection = 'library'"
+        )
 
         async def position() -> int:
             async with shop.core.log.pool.connection() as conn:

@@ -23,6 +23,7 @@ from domain.ids import PLATFORM_ID
 from eventstore.log import Metadata, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import Runner
+from projections.feeds import FEEDS
 from runtime.cli import app
 from runtime.codec import codec
 from runtime.models import table_models
@@ -125,7 +126,7 @@ class Shop:
         """Whether every read model has read the whole log."""
         names = [registered.projection.name for registered in table_models()]
         in_step = "position >= (SELECT coalesce(max(position), 0) FROM log.events)"
-        query = f"SELECT count(*) FROM read.feeds WHERE active AND projection = ANY (%s) AND {in_step}"
+        query = f"SELECT count(*) FROM {FEEDS} WHERE active AND projection = ANY (%s) AND {in_step}"
         return bool(self.ask(query, names) == len(names))
 
     def project(self) -> None:

@@ -11,7 +11,10 @@ from tests.cli.shop import Ludoteca, Shop
 def kept(shop: Shop) -> Shop:
     """A log of ten events, followed by a consumer that has read them all."""
     shop.list_games(10)
-    shop.tamper("INSERT INTO read.feeds (feed, projection, version, position) VALUES ('games.1', 'games', 1, 10)")
+    shop.tamper(
+        "INSERT INTO consumers.feeds (feed, projection, version) VALUES ('games.1', 'games', 1);"
+        "INSERT INTO consumers.checkpoints (feed, position) VALUES ('games.1', 10)"
+    )
     return shop
 
 
@@ -88,7 +91,7 @@ def test_a_log_rewritten_with_new_hashes_does_not_fit_an_anchor(ludoteca: Ludote
 
 def test_an_anchor_beyond_the_end_shows_that_the_end_was_removed(ludoteca: Ludoteca, kept: Shop) -> None:
     anchor = _anchor(ludoteca)
-    kept.tamper("UPDATE read.feeds SET position = 0")
+    kept.tamper("UPDATE consumers.checkpoints SET position = 0")
     kept.tamper("DELETE FROM log.events WHERE position = 10")
     assert ludoteca("audit", "verify").exit_code == 0
     result = ludoteca("audit", "verify", "--from-anchor", anchor)

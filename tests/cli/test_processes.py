@@ -33,7 +33,7 @@ def _answers(url: str) -> bool:
 def test_the_projector_migrates_keeps_read_models_in_step_and_ends_when_told(empty_database: str) -> None:
     shop = Shop(empty_database)
     with process("projector", LUDOTECA_DATABASE_URL=empty_database, LUDOTECA_LOG_FORMAT="json") as running:
-        until(lambda: shop.ask("SELECT to_regclass('read.feeds')") is not None)
+        until(lambda: shop.ask("SELECT to_regclass('consumers.feeds')") is not None)
         until(shop.in_step)
         shop.list_game("Portal")
         shop.poison()
@@ -71,7 +71,7 @@ def test_loaded_purchases_are_paid_and_granted(
     assert shop.ask("SELECT count(*) FROM read.library_1") == 3
 
 
-RELAYED = "SELECT position FROM read.feeds WHERE feed = 'relay.1'"
+RELAYED = "SELECT position FROM consumers.checkpoints WHERE feed = 'relay.1'"
 
 
 def test_the_relay_publishes_the_log_in_order(shop: Shop, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

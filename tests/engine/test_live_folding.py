@@ -127,13 +127,13 @@ async def test_a_paused_feed_stands_still_and_goes_on_where_it_was(desk: Desk) -
     with desk.running(paused, other):
         await desk.append(stream, Counted(1))
         before = await desk.caught_up("tallies.1", "uses.1")
-        desk.execute(f"UPDATE read.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
+        desk.execute(f"UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
         await desk.until(_nobody_leads)
         await desk.append(stream, Counted(2), Labelled("x"))
         await desk.caught_up("uses.1")
         assert desk.feeds()["tallies.1"].position == before
         assert desk.rows(paused)[stream].steps == [1]
-        desk.execute(f"UPDATE read.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
+        desk.execute(f"UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
         await desk.caught_up("tallies.1")
     assert desk.rows(paused)[stream].steps == [1, 2]
     assert desk.verify(paused).difference.equal

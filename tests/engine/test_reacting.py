@@ -206,11 +206,11 @@ async def test_a_refusal_is_recorded_once_and_the_stream_goes_on(desk: Desk) -> 
     done = await desk.append(stream, Counted(1), Counted(2))
     async with reacting_to(desk, refused):
         await desk.caught_up("refused.1")
-    desk.execute("UPDATE read.feeds SET position = 0")  # as after a crash
+    desk.execute("UPDATE consumers.checkpoints SET position = 0")  # as after a crash
     async with reacting_to(desk, refused):
         await desk.caught_up("refused.1")
         (state,) = await Operations(desk.log.pool).feeds()
-    rows = desk.execute("SELECT feed, event_id, position, stream_id, code, detail FROM read.refusals")
+    rows = desk.execute("SELECT feed, event_id, position, stream_id, code, detail FROM consumers.refusals")
     assert rows == [("refused.1", done.event_ids[0], 1, stream, "sold_out", "sold_out: none left")]
     assert (state.refused, state.parked) == (1, 0)
     assert refused.of(stream) == [Counted(2), Counted(2)]
@@ -222,7 +222,7 @@ async def test_that_something_was_done_before_is_no_refusal(desk: Desk) -> None:
     await desk.append(stream, Counted(1))
     async with reacting_to(desk, repeating):
         await desk.caught_up("repeating.1")
-    assert desk.execute("SELECT count(*) FROM read.refusals") == [(0,)]
+    assert desk.execute("SELECT count(*) FROM consumers.refusals") == [(0,)]
     assert desk.parked() == []
 
 

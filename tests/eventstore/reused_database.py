@@ -10,7 +10,8 @@ from tests import services
 
 _TABLES = """
     SELECT schemaname, tablename FROM pg_tables
-    WHERE schemaname IN ('log', 'private', 'read', 'public') AND tablename <> 'ludoteca_migrations'
+    WHERE schemaname IN ('log', 'private', 'read', 'consumers', 'public')
+      AND tablename <> 'ludoteca_migrations'
 """
 
 

@@ -81,8 +81,8 @@ async def test_while_something_is_quarantined_no_page_is_kept(shop: Shop, reads:
     await titles(shop, pages)
     async with shop.log.pool.connection() as conn:
         await conn.execute(
-            "INSERT INTO read.quarantine (feed, stream_id, position, name, error)"
-            " SELECT feed, %s, 1, 'game.updated.v1', 'broken' FROM read.feeds WHERE projection = 'games'",
+            "INSERT INTO consumers.quarantine (feed, stream_id, position, name, error)"
+            " SELECT feed, %s, 1, 'game.updated.v1', 'broken' FROM consumers.feeds WHERE projection = 'games'",
             [OTHER],
         )
 
