@@ -18,7 +18,7 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.postgres import AT_FAULT, AWAY, connect
 from projections import feeds
-from projections.folding import StoreFailed, described, fold_page
+from projections.folding import RowsRefused, StorageLost, StoreFailed, described, fold_page
 from projections.projection import Projection, Rows
 from projections.reading import Page, Reader, collector_paused
 from projections.store import Store
@@ -38,7 +38,7 @@ REST_SECONDS = (1.0, 5.0)
 CACHED_ROWS = 20_000
 """Rows that a feed keeps in memory between pages: as its only writer it need not read them again."""
 
-POISON: tuple[type[Exception], ...] = (*AT_FAULT, UnicodeEncodeError, OverflowError, msgspec.MsgspecError)
+POISON: tuple[type[Exception], ...] = (*AT_FAULT, UnicodeEncodeError, OverflowError, msgspec.MsgspecError, RowsRefused)
 """Errors of writing for which the rows themselves are at fault: trying again would end the same."""
 
 ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, feeds.CheckpointMoved)
@@ -71,7 +71,7 @@ class Feed:
         assert self._conn is not None
         try:
             return list(self.store.fetch(self._conn, self.storage, keys))
-        except psycopg.Error:
+        except (psycopg.Error, StoreFailed):
             raise
         except Exception as error:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
@@ -238,8 +238,7 @@ class Runner:
         known = {row.feed: row for row in feeds.feeds(conn) if (row.projection, row.version) in self._registered}
         for name in list(self._feeds):
             if name not in known or known[name].paused or known[name].building or self._has_lost_rows(conn, name):
-                del self._feeds[name]
-                feeds.stop_leading(conn, name)
+                self._let_go(conn, name)
         for row in known.values():
             idle = row.feed not in self._feeds and not row.paused and not row.building
             if idle and self._is_awake(row.feed) and feeds.try_lead(conn, row.feed):
@@ -247,6 +246,10 @@ class Runner:
         for feed in self._feeds.values():
             if feed.parked:
                 self._retry(conn, feed)
+
+    def _let_go(self, conn: psycopg.Connection, name: str) -> None:
+        del self._feeds[name]
+        feeds.stop_leading(conn, name)
 
     def _lead(self, conn: psycopg.Connection, name: str) -> None:
         row = feeds.feed(conn, name)
@@ -277,15 +280,19 @@ class Runner:
             feed.store.prepare(conn, feed.storage)
 
     def _has_lost_rows(self, conn: psycopg.Connection, name: str) -> bool:
-        """Whether a feed that seems to be done has to begin anew, its storage being gone."""
+        """Whether a feed has to begin anew, its storage being gone: it may rest, or seem to be done."""
         feed = self._feeds[name]
         try:
-            return self._is_awake(name) and not feed.store.exists(conn, feed.storage)
+            lost = not feed.store.exists(conn, feed.storage)
         except AWAY:
             raise
         except Exception as error:
-            self._rest(name, error)
+            if self._is_awake(name):
+                self._rest(name, error)
             return False
+        if lost:
+            self._rests.pop(name, None)
+        return lost
 
     # -- feeds whose store is in trouble -------------------------------------------------------------------------------
 
@@ -332,7 +339,10 @@ class Runner:
                 for feed in group:
                     self._advance(conn, [feed], upto)
                 return
-            self._rest(group[0].name, error)
+            if isinstance(error, StorageLost):
+                self._let_go(conn, group[0].name)  # whoever takes the lead next begins anew
+            else:
+                self._rest(group[0].name, error)
         else:
             for feed in group:
                 self._rests.pop(feed.name, None)

@@ -1,6 +1,6 @@
 """Folding a page of events into rows, one event after the other."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,19 @@ from projections.reading import Page, Unreadable
 
 
 class StoreFailed(Exception):
-    """A store could not fetch rows: no fault of the event that asked for them."""
+    """A store does not do its part: no fault of the event that asked for rows, or that made them."""
+
+
+class StorageLost(StoreFailed):
+    """A storage is not there any more as it was made: its rows have to be folded again from the start of the log."""
+
+
+class RowsRefused(Exception):
+    """A store refuses rows for what is in them: trying again would end the same. `keys` are those of the rows."""
+
+    def __init__(self, message: str, keys: Sequence[Key]) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 def fold_page(
