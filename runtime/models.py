@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from queries.deadlines import DueTimes
     from runtime.wiring import Core
 
+INDEX_SECONDS = 10.0
+"""How long Elasticsearch may take to write, or to read out, what goes with one request: a second, where it is well."""
+
 
 def table_models() -> list[Registered]:
     """The read models in PostgreSQL."""
@@ -25,13 +28,11 @@ def search_models(settings: Settings) -> list[Registered]:
     url = settings.elasticsearch_url.get_secret_value()
     if not url:
         return []
-    from elasticsearch import Elasticsearch  # slow to import: only where it is used
-
+    from adapters.elasticsearch_client import open_client  # slow to import: only where it is used
     from adapters.elasticsearch_documents import ElasticsearchDocuments
 
-    return [
-        Registered(GamesIndex(), ElasticsearchDocuments(Elasticsearch(url, request_timeout=30), index_prefix(settings)))
-    ]
+    client = open_client(url, seconds=INDEX_SECONDS)
+    return [Registered(GamesIndex(), ElasticsearchDocuments(client, index_prefix(settings)))]
 
 
 def index_prefix(settings: Settings) -> str:

@@ -1,0 +1,116 @@
+"""Clients of Elasticsearch whose calls all end: within their time-out from the first byte to the last, with no more
+than MAX_ANSWER bytes, and where they were sent (no redirect is followed).
+
+The library's own nodes bound the wait for the next byte only, read whatever comes, and follow redirects.
+"""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import urllib3
+from elastic_transport import AiohttpHttpNode, NodeConfig, Urllib3HttpNode
+from elasticsearch import AsyncElasticsearch, Elasticsearch
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
+
+MAX_ANSWER = 32 * 2**20
+"""Bytes of an answer. The largest that is asked for, 200 documents of some 100 kB, is within it."""
+
+_PIECE = 2**16
+
+
+def open_client(url: str, *, seconds: float) -> Elasticsearch:
+    """A client for threads. A call takes `seconds` at most, one that is tried again as often."""
+    return Elasticsearch(url, node_class=BoundedNode, request_timeout=seconds)
+
+
+def open_async_client(url: str, *, seconds: float) -> AsyncElasticsearch:
+    """A client for coroutines, with one more try at most."""
+    return AsyncElasticsearch(url, node_class=BoundedAsyncNode, request_timeout=seconds, max_retries=1)
+
+
+class BoundedNode(Urllib3HttpNode):
+    """A node over urllib3."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        super().__init__(config)
+        self.pool: Any = _Pool(self.pool, config.request_timeout)
+
+
+class BoundedAsyncNode(AiohttpHttpNode):
+    """A node over aiohttp, whose time-outs are of the whole call already."""
+
+    def _create_aiohttp_session(self) -> None:
+        super()._create_aiohttp_session()
+        self.session: Any = _Session(self.session)
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class _Pool:
+    """A pool of urllib3 that reads answers within bounds."""
+
+    def __init__(self, pool: urllib3.HTTPConnectionPool, seconds: float | None) -> None:
+        self._pool, self._seconds = pool, seconds
+
+    def urlopen(self, method: str, url: str, *, timeout: float | None = None, **options: Any) -> _Answer:
+        seconds = timeout or self._seconds
+        deadline = float("inf") if seconds is None else time.monotonic() + seconds
+        response = self._pool.urlopen(method, url, timeout=seconds, redirect=False, preload_content=False, **options)
+        try:
+            data = bytearray()
+            while piece := response.read1(_PIECE, decode_content=True):
+                data += piece
+                if len(data) > MAX_ANSWER:
+                    raise ProtocolError(f"the answer is larger than {MAX_ANSWER} bytes")
+                if time.monotonic() > deadline:
+                    raise ReadTimeoutError(self._pool, url, f"the answer takes longer than {seconds} s")
+        except BaseException:
+            response.close()  # the rest of it is nobody's answer
+            raise
+        response.release_conn()
+        return _Answer(response.status, response.headers, bytes(data))
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Session:
+    """A session of aiohttp that reads answers within bounds."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    def request(self, method: str, url: str, **options: Any) -> AbstractAsyncContextManager["_Response"]:
+        return self._bounded(method, url, options)
+
+    @asynccontextmanager
+    async def _bounded(self, method: str, url: str, options: dict[str, Any]) -> AsyncIterator["_Response"]:
+        async with self._session.request(method, url, allow_redirects=False, **options) as response:
+            yield _Response(response)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class _Response:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response, self.status, self.headers = response, response.status, response.headers
+
+    async def read(self) -> bytes:
+        data = bytearray()
+        async for piece in self._response.content.iter_any():
+            data += piece
+            if len(data) > MAX_ANSWER:
+                raise aiohttp.ClientPayloadError(f"the answer is larger than {MAX_ANSWER} bytes")
+        return bytes(data)
+
+    async def release(self) -> None:
+        self._response.release()
