@@ -1,17 +1,27 @@
-"""The search index in Elasticsearch: its documents, and the alias that says which index is the active one.
+"""The search index in Elasticsearch: its documents, its mark, and the aliases that lead to it.
 
 Only what the minimal distribution has is asked of the server: whitespace, prefixes, aggregations, aliases, external
 versions. How titles are taken apart is `projections.search_text`.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from elasticsearch import Elasticsearch, NotFoundError
-from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
+from elasticsearch import ApiError, Elasticsearch
+from elasticsearch.helpers import scan
 
+from adapters.elasticsearch_failures import (
+    CONFLICT,
+    NOT_FOUND,
+    TOO_LARGE,
+    is_lost,
+    says_lost,
+    says_refused,
+)
+from projections.folding import RowsRefused, StorageLost, StoreFailed
 from projections.game_document import GameDocument, derive
 
 _WORDS = {"type": "text", "analyzer": "whitespace"}
@@ -57,8 +67,20 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+_SHAPE = hashlib.sha256(msgspec.json.encode([MAPPINGS, SETTINGS])).hexdigest()[:16]
+
+CHUNK, CHUNK_BYTES = 1000, 5 * 2**20
+"""How much is put in with one request, at most; a larger document goes alone."""
+
+FETCHED_AT_ONCE = 200
+"""Documents, of some 100 kB at most."""
+
+
 class ElasticsearchGameStore:
-    """Writes documents and moves the alias. The client is the caller's."""
+    """Writes documents and moves aliases. The client is the caller's.
+
+    Raises what the client does, and of `projections.folding` what it can tell: StorageLost, RowsRefused, StoreFailed.
+    """
 
     def __init__(self, client: Elasticsearch) -> None:
         self._client = client
@@ -68,54 +90,103 @@ class ElasticsearchGameStore:
         settings = SETTINGS | {"number_of_replicas": replicas}
         self._client.indices.create(index=index, settings=settings, mappings=MAPPINGS)
 
+    def mark(self, index: str, alias: str) -> None:
+        """Have an index that was just created be known again as this very one, and lead the alias to it.
+
+        The alias comes last: whoever finds the index by it finds a marked one.
+        """
+        found = self._looked_at(index) or {}
+        self._client.indices.put_mapping(index=index, meta=_mark(found[index]))
+        self.point_alias(alias, index)
+
+    def is_marked(self, index: str, alias: str) -> bool:
+        """Whether the alias leads to the index as it was made and marked: not to another of the same name, with or
+        without the same mappings; not to several; not to a closed one."""
+        found = self._looked_at(alias) or {}
+        return found.keys() == {index} and _is_marked(found[index])
+
     def drop_index(self, index: str) -> None:
         """Drop an index, if it is there."""
-        self._client.options(ignore_status=404).indices.delete(index=index)
+        self._client.options(ignore_status=NOT_FOUND).indices.delete(index=index)
 
-    def bulk(self, index: str, documents: Iterable[GameDocument]) -> None:
+    def bulk(self, index: str, documents: Iterable[GameDocument], *, require_alias: bool = False) -> None:
         """Put documents in. One that is not newer than what is there, by its position, is ignored.
 
-        Raises BulkIndexError when the server refuses any.
+        Where `index` must be an alias, the server makes no index of its own in the place of one that is gone.
         """
-        failed = []
-        actions = (_action(index, document) for document in documents)
-        for ok, answer in streaming_bulk(self._client, actions, chunk_size=1000, raise_on_error=False, max_retries=3):
-            if not ok and answer["index"]["status"] != 409:  # 409: already applied
-                failed.append(answer)
-        if failed:
-            raise BulkIndexError(f"{len(failed)} documents were refused", failed)
+        refused: list[tuple[UUID, str]] = []
+        for chunk in _chunks(map(_operation, documents)):
+            refused += self._put(index, chunk, require_alias)
+        if refused:
+            raise RowsRefused(refused[0][1], [game_id for game_id, _ in refused])
+
+    def delete(self, index: str, game_ids: Sequence[UUID]) -> None:
+        """Take documents out, where they are there. (A retired game stays in, with its status.)"""
+        for game_id in game_ids:
+            self._client.options(ignore_status=NOT_FOUND).delete(index=index, id=str(game_id))
 
     def refresh(self, index: str) -> None:
         """Make all that was put in findable."""
-        self._client.indices.refresh(index=index)
+        answer = self._client.indices.refresh(index=index)
+        if answer["_shards"]["failed"]:
+            raise StoreFailed(f"{index} is not refreshed: {answer['_shards']}")
 
     def fetch(self, index: str, game_ids: Sequence[UUID]) -> list[GameDocument]:
         """The documents of games, in the order asked for; those that are not there are left out."""
-        if not game_ids:
-            return []
-        found = self._client.mget(index=index, ids=[str(id_) for id_ in game_ids], source_includes=["document"])
-        return decode_documents(found["docs"])
+        found: list[GameDocument] = []
+        for start in range(0, len(game_ids), FETCHED_AT_ONCE):
+            ids = [str(game_id) for game_id in game_ids[start : start + FETCHED_AT_ONCE]]
+            answer = self._client.mget(index=index, ids=ids, source_includes=["document"])
+            found += read_fetched(answer["docs"], ids)
+        return found
 
     def scan(self, index: str) -> Iterator[GameDocument]:
         """All documents that are findable, in no order."""
-        for hit in scan(self._client, index=index, source_includes=["document"], size=1000):
+        for hit in scan(self._client, index=index, source_includes=["document"], size=FETCHED_AT_ONCE):
             yield from decode_documents([hit])
 
     def active_index(self, alias: str) -> str | None:
         """The index that the alias points to, None when there is no such alias."""
-        try:
-            indices: dict[str, Any] = self._client.indices.get_alias(name=alias).body
-        except NotFoundError:
-            return None
-        return next(iter(indices), None)
+        return next((name for name in self._looked_at(alias) or {} if name != alias), None)
 
     def point_alias(self, alias: str, index: str) -> None:
-        """Point the alias to an index, and away from any other, in one step."""
-        active = self.active_index(alias)
-        actions: list[dict[str, Any]] = [{"add": {"index": index, "alias": alias}}]
-        if active is not None and active != index:
-            actions.insert(0, {"remove": {"index": active, "alias": alias}})
-        self._client.indices.update_aliases(actions=actions)
+        """Point the alias to an index, and away from any other, in one step. An index that took its name goes."""
+        actions: list[dict[str, Any]] = []
+        for name in self._looked_at(alias) or {}:
+            if name == alias:
+                actions.append({"remove_index": {"index": name}})
+            elif name != index:
+                actions.append({"remove": {"index": name, "alias": alias}})
+        self._client.indices.update_aliases(actions=[*actions, {"add": {"index": index, "alias": alias}}])
+
+    def _looked_at(self, name: str) -> dict[str, Any] | None:
+        """The indices of a name or an alias, with what marks them; None when there is none."""
+        wanted = ["*.mappings._meta", "*.settings.index.uuid", "*.settings.index.verified_before_close"]
+        try:
+            found: dict[str, Any] = self._client.indices.get(index=name, filter_path=wanted).body
+        except ApiError as error:
+            if is_lost(error):
+                return None
+            raise
+        return found
+
+    def _put(self, index: str, chunk: Sequence["_Operation"], require_alias: bool) -> list[tuple[UUID, str]]:
+        """Put in what goes with one request; returns what is refused, and why."""
+        lines = [line for each in chunk for line in each.lines]
+        try:
+            answer = self._client.bulk(index=index, operations=lines, require_alias=require_alias)  # type: ignore[arg-type]
+        except ApiError as error:
+            if error.status_code == TOO_LARGE and len(chunk) > 1:
+                half = len(chunk) // 2
+                return [*self._put(index, chunk[:half], require_alias), *self._put(index, chunk[half:], require_alias)]
+            if error.status_code == TOO_LARGE or says_refused(error.status_code, error.body):
+                return [(each.game_id, str(error)) for each in chunk]
+            raise
+        items = [item["index"] for item in answer["items"]]
+        if [item["_id"] for item in items] != [str(each.game_id) for each in chunk]:
+            raise StoreFailed(f"Elasticsearch does not answer for the documents that {index} was given")
+        pairs = zip(chunk, items, strict=True)
+        return [(each.game_id, _described(item)) for each, item in pairs if _is_refused(item)]
 
 
 def decode_documents(hits: Iterable[dict[str, Any]]) -> list[GameDocument]:
@@ -123,35 +194,88 @@ def decode_documents(hits: Iterable[dict[str, Any]]) -> list[GameDocument]:
     return [msgspec.convert(hit["_source"]["document"], GameDocument) for hit in hits if "_source" in hit]
 
 
-def _action(index: str, document: GameDocument) -> dict[str, Any]:
+def read_fetched(found: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[GameDocument]:
+    """The documents that were asked for by their ids. Raises StorageLost, or StoreFailed, unless it is said of each
+    whether it is there."""
+    failed = next((each for each in found if not isinstance(each.get("found"), bool)), None)
+    if failed is not None:
+        raise (StorageLost if says_lost(NOT_FOUND, failed) else StoreFailed)(str(failed.get("error")))
+    if [each["_id"] for each in found] != list(asked):
+        raise StoreFailed("Elasticsearch does not answer for the documents that were asked for")
+    return decode_documents(found)
+
+
+def _mark(index: dict[str, Any]) -> dict[str, str]:
+    """An index of the same name that is made again, restored or copied has another uuid."""
+    return {"uuid": index["settings"]["index"]["uuid"], "shape": _SHAPE}
+
+
+def _is_marked(index: dict[str, Any]) -> bool:
+    is_closed = "verified_before_close" in index["settings"]["index"]
+    return not is_closed and index.get("mappings", {}).get("_meta") == _mark(index)
+
+
+def _is_refused(item: dict[str, Any]) -> bool:
+    """Whether a document is refused for what is in it. Raises StorageLost, StoreFailed: it was not put in, without any
+    fault of its own."""
+    status = item["status"]
+    if 200 <= status < 300 or status == CONFLICT:  # a conflict: it is there already, or a newer one
+        return False
+    if says_refused(status, item):
+        return True
+    raise (StorageLost if says_lost(status, item) else StoreFailed)(f"{status}: {item.get('error')}")
+
+
+def _described(item: dict[str, Any]) -> str:
+    error = item["error"]
+    return f"{error['type']}: {error.get('reason')}"
+
+
+class _Operation(msgspec.Struct, frozen=True):
+    """A document as two lines of a request."""
+
+    game_id: UUID
+    lines: tuple[bytes, bytes]
+
+
+def _chunks(operations: Iterable[_Operation]) -> Iterator[list[_Operation]]:
+    chunk: list[_Operation] = []
+    size = 0
+    for operation in operations:
+        more = sum(map(len, operation.lines))
+        if chunk and (len(chunk) == CHUNK or size + more > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(operation)
+        size += more
+    if chunk:
+        yield chunk
+
+
+def _operation(document: GameDocument) -> _Operation:
     derived = derive(document)
-    return {
-        "_op_type": "index",
-        "_index": index,
-        "_id": str(document.game_id),
-        "version": document.position,
-        "version_type": "external",
-        "_source": {
-            "id": str(document.game_id),
-            "title": document.title,
-            "text": derived.text.text,
-            "canonical": derived.text.canonical,
-            "released": derived.released,
-            "rank": derived.text.rank,
-            "lexemes": " ".join(derived.text.lexemes),
-            "keys": " ".join(derived.text.keys),
-            "filters": derived.filters,
-            "active": document.status == "ACTIVE",
-            "seller_id": str(document.seller_id),
-            "genres": derived.genres,
-            "tags": derived.tags,
-            "platforms": derived.platforms,
-            "priced_at": list(derived.prices),
-            "prices": [
-                {"at": at, "currency": currency, "cents": cents}
-                for at, by_currency in derived.prices.items()
-                for currency, cents in by_currency.items()
-            ],
-            "document": msgspec.to_builtins(document),
-        },
+    action = {"index": {"_id": str(document.game_id), "version": document.position, "version_type": "external"}}
+    source = {
+        "id": str(document.game_id),
+        "title": document.title,
+        "text": derived.text.text,
+        "canonical": derived.text.canonical,
+        "released": derived.released,
+        "rank": derived.text.rank,
+        "lexemes": " ".join(derived.text.lexemes),
+        "keys": " ".join(derived.text.keys),
+        "filters": derived.filters,
+        "active": document.status == "ACTIVE",
+        "seller_id": str(document.seller_id),
+        "genres": derived.genres,
+        "tags": derived.tags,
+        "platforms": derived.platforms,
+        "priced_at": list(derived.prices),
+        "prices": [
+            {"at": at, "currency": currency, "cents": cents}
+            for at, by_currency in derived.prices.items()
+            for currency, cents in by_currency.items()
+        ],
+        "document": document,
     }
+    return _Operation(document.game_id, (msgspec.json.encode(action), msgspec.json.encode(source)))
