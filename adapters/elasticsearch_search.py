@@ -1,4 +1,8 @@
-"""Looking games up in Elasticsearch."""
+"""Looking games up in Elasticsearch.
+
+Whatever goes wrong with it is SearchUnavailable: it does not answer, refuses, or answers what cannot be read. Nothing
+of an answer is taken on trust: what stands before the server may answer, too, and another server may have its address.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -6,10 +10,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from elasticsearch import ApiError, AsyncElasticsearch, TransportError
+import msgspec
+from elasticsearch import ApiError, AsyncElasticsearch
 
-from adapters.elasticsearch_store import decode_documents
-from eventstore.circuit import Circuit, CircuitOpen
+from adapters.elasticsearch_failures import BAD_REQUEST, is_lost
+from adapters.elasticsearch_store import read_fetched
+from eventstore.circuit import Circuit
+from projections.folding import StorageLost
 from projections.game_document import EVERYWHERE, GameDocument, region_key
 from queries.ranking import Candidate
 from queries.search_port import (
@@ -38,29 +45,73 @@ _CANDIDATE = ["title", "text", "canonical", "rank"]
 _NO_PRICE = 2**62
 
 
+class _Source(msgspec.Struct, frozen=True):
+    title: str
+    text: str
+    canonical: str
+    rank: float
+    document: GameDocument | None = None
+
+
+class _Hit(msgspec.Struct, frozen=True):
+    id: UUID = msgspec.field(name="_id")
+    source: _Source = msgspec.field(name="_source")
+    matched_queries: list[str] = []
+
+    def candidate(self) -> Candidate:
+        source = self.source
+        strict = "strict" in self.matched_queries
+        return Candidate(self.id, source.title, source.text, source.canonical, source.rank, strict)
+
+
+class _Sorted(msgspec.Struct, frozen=True):
+    id: UUID = msgspec.field(name="_id")
+    sort: tuple[str | int, str]
+
+
+class _Bucket(msgspec.Struct, frozen=True):
+    doc_count: int
+    key: str = ""
+
+
+class _Buckets(msgspec.Struct, frozen=True):
+    buckets: list[_Bucket]
+
+
+class _Counts(msgspec.Struct, frozen=True):
+    doc_count: int
+    genre: _Buckets
+    tag: _Buckets
+    platform: _Buckets
+    price: _Buckets
+
+
 class ElasticsearchGameIndex:
-    """The port `GameIndex` over the index behind an alias. The client and its circuit are the caller's."""
+    """The port `GameIndex` over an index, or the one behind an alias. The client and its circuit are the caller's."""
 
     name: EngineName = "elasticsearch"
 
-    def __init__(self, client: AsyncElasticsearch, alias: str, circuit: Circuit | None = None) -> None:
-        self._client, self._alias, self._circuit = client, alias, circuit or elasticsearch_circuit()
+    def __init__(self, client: AsyncElasticsearch, index: str, circuit: Circuit | None = None) -> None:
+        self._client, self._index, self._circuit = client, index, circuit or elasticsearch_circuit()
 
     async def find(self, lookup: Lookup) -> Found:
         """See `GameIndex`."""
         request = _candidates(lookup) | {"source": [*_CANDIDATE, "document"]}
-        answer = await self._search(**request, aggs={"strict": _strict_facets(lookup)})
-        documents = decode_documents(answer["hits"]["hits"])
-        return Found(
-            candidates=_read_candidates(answer),
-            documents={document.game_id: document for document in documents},
-            total=answer["aggregations"]["strict"]["doc_count"],
-            facets=_read_facets(answer["aggregations"]["strict"]),
-        )
+        async with _answering(self._circuit):
+            answer = await self._search(**request, aggs={"strict": _strict_facets(lookup)})
+            hits = msgspec.convert(answer["hits"]["hits"], list[_Hit])
+            counts = msgspec.convert(answer["aggregations"]["strict"], _Counts)
+            documents = {hit.id: hit.source.document for hit in hits if hit.source.document is not None}
+            candidates = [hit.candidate() for hit in hits if hit.id in documents]
+            return Found(candidates, documents, counts.doc_count, _facets(counts))
 
     async def suggest(self, lookup: Lookup) -> list[Candidate]:
         """See `GameIndex`."""
-        return _read_candidates(await self._search(**_candidates(lookup))) if lookup.typed else []
+        if lookup.typed is None:
+            return []
+        async with _answering(self._circuit):
+            answer = await self._search(**_candidates(lookup))
+            return [hit.candidate() for hit in msgspec.convert(answer["hits"]["hits"], list[_Hit])]
 
     async def listing(
         self, lookup: Lookup, order: Order, limit: int, *, after: Listed | None = None, without: Sequence[UUID] = ()
@@ -87,24 +138,27 @@ class ElasticsearchGameIndex:
             return []
         ids = [str(game_id) for game_id in game_ids]
         async with _answering(self._circuit):
-            found = await self._client.mget(index=self._alias, ids=ids, source_includes=["document"])
-        return decode_documents(found["docs"])
+            found = await self._client.mget(index=self._index, ids=ids, source_includes=["document"])
+            return read_fetched(found["docs"], ids)
 
     async def _list(self, by: Query, query: Query, order: Order, limit: int, after: Listed | None) -> list[Listed]:
         direction = "desc" if order.descending else "asc"
-        answer = await self._search(
-            query=query,
-            size=limit,
-            sort=[by, {"id": {"order": direction}}],
-            search_after=[after.key, str(after.game_id)] if after else None,
-            source=False,
-        )
-        return [Listed(hit["sort"][0], UUID(hit["_id"])) for hit in answer["hits"]["hits"]]
+        async with _answering(self._circuit):
+            answer = await self._search(
+                query=query,
+                size=limit,
+                sort=[by, {"id": {"order": direction}}],
+                search_after=[after.key, str(after.game_id)] if after else None,
+                source=False,
+            )
+            hits = msgspec.convert(answer["hits"]["hits"], list[_Sorted])
+            return [Listed(hit.sort[0], hit.id) for hit in hits]
 
     async def _search(self, **body: Any) -> dict[str, Any]:
-        async with _answering(self._circuit):
-            answer = await self._client.search(index=self._alias, track_total_hits=False, **body)
-            return dict(answer.body)
+        answer = await self._client.search(
+            index=self._index, track_total_hits=False, allow_partial_search_results=False, **body
+        )
+        return dict(answer.body)
 
 
 def elasticsearch_circuit() -> Circuit:
@@ -120,21 +174,19 @@ async def check_elasticsearch(client: AsyncElasticsearch, circuit: Circuit) -> N
 
 @asynccontextmanager
 async def _answering(circuit: Circuit) -> AsyncIterator[None]:
+    """Around a call and the reading of its answer. Raises SearchUnavailable, whatever fails."""
     try:
         async with circuit.calling():
             yield
-    except (TransportError, CircuitOpen) as error:
-        raise SearchUnavailable(str(error)) from error
-    except ApiError as error:
-        if error.status_code == 404 or _is_down(error):
-            raise SearchUnavailable(str(error)) from error
-        raise
+    except Exception as error:
+        raise SearchUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 def _is_down(error: BaseException) -> bool:
+    """Whether others would fare alike: all but who asks for an index that is not there, or for too much."""
     if isinstance(error, ApiError):
-        return error.status_code == 429 or error.status_code >= 500
-    return isinstance(error, TransportError)
+        return error.status_code != BAD_REQUEST and not is_lost(error)
+    return isinstance(error, Exception) and not isinstance(error, StorageLost)
 
 
 def _candidates(lookup: Lookup) -> dict[str, Any]:
@@ -162,26 +214,15 @@ def _candidates(lookup: Lookup) -> dict[str, Any]:
     }
 
 
-def _read_candidates(answer: dict[str, Any]) -> list[Candidate]:
-    return [
-        Candidate(
-            game_id=UUID(hit["_id"]),
-            strict="strict" in hit.get("matched_queries", ()),
-            **{field: hit["_source"][field] for field in _CANDIDATE},
-        )
-        for hit in answer["hits"]["hits"]
-    ]
+def _facets(counts: _Counts) -> Facets:
+    def values(facet: str, found: _Buckets) -> list[FacetValue]:
+        return facet_values(facet, [(bucket.key, bucket.doc_count) for bucket in found.buckets])
 
-
-def _read_facets(counts: dict[str, Any]) -> Facets:
-    def values(facet: str) -> list[FacetValue]:
-        return facet_values(facet, [(bucket["key"], bucket["doc_count"]) for bucket in counts[facet]["buckets"]])
-
-    prices = enumerate(bucket["doc_count"] for bucket in counts["price"]["buckets"])
+    prices = enumerate(bucket.doc_count for bucket in counts.price.buckets)
     return Facets(
-        genre=values("genre"),
-        tag=values("tag"),
-        platform=values("platform"),
+        genre=values("genre", counts.genre),
+        tag=values("tag", counts.tag),
+        platform=values("platform", counts.platform),
         price=[price_range(step, count) for step, count in prices if count],
     )
 

@@ -30,6 +30,8 @@ PATIENCE_SECONDS = 2.0
 
 _CHANGED = f"SELECT {ANY_CHANGE}"
 
+_PROBE = SearchQuery(q="game", sort="title", limit=1)
+
 
 SearchIn = Callable[[ActiveFeed], GameSearch]
 """The search in what a feed has written."""
@@ -51,6 +53,7 @@ class SearchEngines:
         `first` is asked before, where there is one."""
         self._pool, self._model, self._search, self._first = pool, model, search, first
         self._behind_since: float | None = None
+        self._answers = True
 
     async def search(self, reads: ReadModels, query: SearchQuery) -> Answer[SearchResult]:
         """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
@@ -67,12 +70,35 @@ class SearchEngines:
         async def answer(feed: ActiveFeed) -> T:
             try:
                 if first is not None and (index := await self._index(first, reads, feed.position)):
-                    return await ask(first.search(index))
+                    found = await ask(first.search(index))
+                    self._note(None)
+                    return found
             except SearchUnavailable as error:
-                log.debug("PostgreSQL answers instead: %s", error)
+                self._note(error)
             return await ask(self._search(feed))
 
         return await reads.on_active(self._model, answer)
+
+    async def check(self, reads: ReadModels) -> None:
+        """Do what a search does. Raises SearchUnavailable where PostgreSQL would answer instead of the first engine."""
+        if self._first is None:
+            return
+        await self._first.check()
+        documents = (await reads.waiter.active()).get(self._model)
+        if documents is None:
+            return
+        index = await self._index(self._first, reads, documents.position)
+        if index is None:
+            raise SearchUnavailable("its index lacks changes of games")
+        await self._first.search(index).search(_PROBE)
+
+    def _note(self, error: SearchUnavailable | None) -> None:
+        """Log when it begins that PostgreSQL answers instead, and when it ends; what is between is much alike."""
+        if error is not None:
+            log.log(logging.WARNING if self._answers else logging.DEBUG, "PostgreSQL answers instead: %s", error)
+        elif not self._answers:
+            log.warning("the first engine answers again")
+        self._answers = error is None
 
     async def _index(self, first: Engine, reads: ReadModels, position: int) -> ActiveFeed | None:
         """The first engine's index, once it has every change of a game up to a position; None when that takes too long.

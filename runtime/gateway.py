@@ -43,9 +43,10 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
     """The FastAPI application over this process's core and queues."""
     settings = core.settings
     health: dict[str, HealthCheck] = {"database": lambda: _check_database(core)}
-    elasticsearch = await _elasticsearch(core)
+    elasticsearch, reads = await _elasticsearch(core), ReadModels(core.log.pool)
+    search = _search(core, elasticsearch)
     if elasticsearch is not None:
-        health[ELASTICSEARCH] = elasticsearch.check
+        health[ELASTICSEARCH] = lambda: search.check(reads)
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
     yield create_app(
@@ -65,8 +66,8 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             transactions=core.transactions,
             webhook_endpoints=core.webhook_endpoints,
             shipments=core.shipments,
-            reads=ReadModels(core.log.pool),
-            search=_search(core, elasticsearch),
+            reads=reads,
+            search=search,
             audit=Audit(core.log, aggregates.ALL),
             operations=Operations(core.log.pool),
             rebuild=Rebuilder(core, all_models(settings)).start,
@@ -101,17 +102,16 @@ async def _elasticsearch(core: Core) -> Engine | None:
     url = core.settings.elasticsearch_url.get_secret_value()
     if not url:
         return None
-    from elasticsearch import AsyncElasticsearch  # slow to import: only where it is used
-
-    from adapters.elasticsearch_documents import index_name
+    from adapters.elasticsearch_client import open_async_client  # slow to import: only where it is used
+    from adapters.elasticsearch_documents import alias_name
     from adapters.elasticsearch_search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
 
-    client = AsyncElasticsearch(url, request_timeout=SEARCH_SECONDS, max_retries=1)
+    client = open_async_client(url, seconds=SEARCH_SECONDS)
     core.stack.push_async_callback(client.close)
     circuit, prefix = elasticsearch_circuit(), await asyncio.to_thread(index_prefix, core.settings)
 
     def search(feed: ActiveFeed) -> GameSearch:
-        return GameSearch(ElasticsearchGameIndex(client, index_name(prefix, feed.storage), circuit))
+        return GameSearch(ElasticsearchGameIndex(client, alias_name(prefix, feed.storage), circuit))
 
     return Engine(GamesIndex.name, search, lambda: check_elasticsearch(client, circuit))
 
