@@ -166,8 +166,10 @@ class Log(Protocol):
         """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when given."""
         ...
 
-    async def read_stream(self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None) -> list[Recorded]:
-        """A stream's events above a version, in order, none beyond position `upto`."""
+    async def read_stream(
+        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        """A stream's events above a version, in order, none beyond position `upto`, at most `limit`."""
         ...
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:

@@ -120,16 +120,20 @@ class PostgresLog:
             where, values = [*where, "name = ANY (%s)"], [*values, list(names)]
         return await self._select(f"WHERE {' AND '.join(where)} ORDER BY position LIMIT %s", [*values, limit])
 
-    async def read_stream(self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None) -> list[Recorded]:
-        """A stream's events above a version, in order, none beyond position `upto`."""
-        return await self.decode(await self.read_stream_raw(stream_id, after_version, upto=upto))
+    async def read_stream(
+        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        """A stream's events above a version, in order, none beyond position `upto`, at most `limit`."""
+        return await self.decode(await self.read_stream_raw(stream_id, after_version, upto=upto, limit=limit))
 
-    async def read_stream_raw(self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None) -> list[Raw]:
+    async def read_stream_raw(
+        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, limit: int | None = None
+    ) -> list[Raw]:
         """As `read_stream`, but payloads as stored."""
         where, values = "stream_id = %s AND version > %s", [stream_id, after_version]  # type: tuple[str, list[Any]]
         if upto is not None:
             where, values = where + " AND position <= %s", [*values, upto]
-        return await self._select(f"WHERE {where} ORDER BY version", values)
+        return await self._select(f"WHERE {where} ORDER BY version LIMIT %s", [*values, limit])
 
     async def _select(self, rest: str, values: list[Any]) -> list[Raw]:
         async with self.pool.connection() as conn:

@@ -28,7 +28,6 @@ from eventstore.log import (
     LogUnavailable,
     Metadata,
     Once,
-    Recorded,
     StreamAppend,
     StreamRead,
     VersionConflict,
@@ -50,11 +49,18 @@ ATTEMPTS = 20
 """How often a decision is taken anew when others keep appending first."""
 
 
+PAGE = 1_000
+"""Events of a stream that are read in one go: others have their turn in between, and few are in memory."""
+
+SNAPSHOT_BYTES_PER_EVENT = 1_000
+"""What snapshots may cost for each event of the stream: one of 2 MB is kept every 2,000 events only."""
+
+
 class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
     """A kind of stream: how its events fold into a state. `kind` is what its events say (`eventstore.codec.kind_of`).
 
-    `snapshot_every` versions a snapshot is kept (0: never; must be 0 where the state has personal fields);
-    `schema` names the state's shape, so that a snapshot of an older program is not read.
+    `snapshot_every` versions a snapshot is kept, a large one more seldom (0: never; must be 0 where the state has
+    personal fields); `schema` names the state's shape, so that a snapshot of an older program is not read.
     """
 
     kind: str
@@ -68,6 +74,22 @@ class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
         for event in events:
             state = self.evolve(state, event)
         return state  # type: ignore[no-any-return]
+
+
+class _Snapshot(msgspec.Struct):
+    """What is known here of a stream's last snapshot: its version, and its size in bytes."""
+
+    version: int = 0
+    size: int = 0
+
+
+class _Cached(msgspec.Struct):
+    """A stream as it was last seen."""
+
+    kind: str
+    version: int
+    state: Any
+    snapshot: _Snapshot
 
 
 class _Stream(msgspec.Struct):
@@ -157,7 +179,7 @@ class Unit:
         """Remember the states that are now in the log."""
         for stream_id, s in self._streams.items():
             if s.events:
-                self._repository.remember(s.aggregate, stream_id, s.version + len(s.events), s.state, s.version)
+                self._repository.remember(s.aggregate, stream_id, s.version + len(s.events), s.state)
 
 
 Decision = Callable[[Unit], Awaitable[R]]
@@ -169,7 +191,7 @@ class Repository:
     def __init__(self, log: Log, snapshots: Snapshots | None = None, *, cache_size: int = 10_000) -> None:
         self.log = log
         self._snapshots = snapshots
-        self._cache: OrderedDict[UUID, tuple[str, int, Any]] = OrderedDict()  # kind, version, state
+        self._cache: OrderedDict[UUID, _Cached] = OrderedDict()
         self._cache_size = cache_size
         self._locks: dict[UUID, tuple[asyncio.Lock, int]] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -179,18 +201,17 @@ class Repository:
 
         Of a stream of another kind: its version, and None.
         """
-        kind, version, state = self._cache.get(stream_id, ("", 0, None))
-        if kind and kind != aggregate.kind:
+        found = self._cache.get(stream_id)
+        if found is not None and found.kind != aggregate.kind:
             return (await self.log.versions([stream_id]))[0], None, False
-        if kind and not fresh:
+        if found is not None and not fresh:
             self._cache.move_to_end(stream_id)
-            return version, state, True
-        if not kind:
-            version, state = await self._from_snapshot(aggregate, stream_id)
-        events = await self.log.read_stream(stream_id, version)
-        if events:
-            state, version = _folded(aggregate, state, events), events[-1].env.version
-        self._keep(aggregate, stream_id, version, state)
+            return found.version, found.state, True
+        if found is None:
+            found = await self._from_snapshot(aggregate, stream_id)
+        version, state = await self._folded(aggregate, stream_id, found.version, found.state)
+        self._keep(stream_id, _Cached(aggregate.kind, version, state, found.snapshot))
+        self._snapshot_if_due(aggregate, stream_id)
         return version, state, False
 
     async def state(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
@@ -202,7 +223,20 @@ class Repository:
 
         A state that is kept was read before, perhaps with a key that has been destroyed since.
         """
-        return _folded(aggregate, None, await self.log.read_stream(stream_id))
+        return (await self._folded(aggregate, stream_id, 0, None))[1]
+
+    async def _folded(
+        self, aggregate: Aggregate[S], stream_id: UUID, version: int, state: S | None
+    ) -> tuple[int, S | None]:
+        """Version and state after all events above a version; no state when they are of another kind of stream."""
+        while events := await self.log.read_stream(stream_id, version, limit=PAGE):
+            version = events[-1].env.version
+            if kind_of(type(events[0].event)) != aggregate.kind:
+                return (await self.log.versions([stream_id]))[0], None
+            state = aggregate.fold(state, [recorded.event for recorded in events])
+            if len(events) < PAGE:
+                break
+        return version, state
 
     async def seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state as this process last saw it: enough for what never changes once it is there."""
@@ -265,37 +299,45 @@ class Repository:
         if once is not None and (done := await self.log.done(once.key)) is not None:
             raise AlreadyDone(done)
 
-    def remember(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object, before: int) -> None:
+    def remember(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object) -> None:
         """Keep a state that was just appended, and a snapshot of it when one is due."""
-        self._keep(aggregate, stream_id, version, state)
-        every = aggregate.snapshot_every
-        if self._snapshots is not None and every and version // every > before // every:
-            schema = f"{aggregate.kind}.{aggregate.schema}"
-            task = asyncio.create_task(_save(self._snapshots, stream_id, schema, state, version))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+        found = self._cache.get(stream_id)
+        snapshot = _Snapshot() if found is None else found.snapshot
+        self._keep(stream_id, _Cached(aggregate.kind, version, state, snapshot))
+        self._snapshot_if_due(aggregate, stream_id)
+
+    def _snapshot_if_due(self, aggregate: Aggregate[Any], stream_id: UUID) -> None:
+        found, every = self._cache.get(stream_id), aggregate.snapshot_every
+        if self._snapshots is None or not every or found is None:
+            return
+        if found.version - found.snapshot.version < max(every, found.snapshot.size // SNAPSHOT_BYTES_PER_EVENT):
+            return
+        found.snapshot.version = found.version
+        task = asyncio.create_task(_save(self._snapshots, stream_id, _schema(aggregate), found))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def forget(self, stream_id: UUID) -> None:
         """Drop a stream from the cache."""
         self._cache.pop(stream_id, None)
 
-    def _keep(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object) -> None:
-        if state is None:
+    def _keep(self, stream_id: UUID, seen: _Cached) -> None:
+        if seen.state is None:
             return
         known = self._cache.get(stream_id)
-        if known is None or known[1] <= version:
-            self._cache[stream_id] = (aggregate.kind, version, state)
+        if known is None or known.version <= seen.version:
+            self._cache[stream_id] = seen
             self._cache.move_to_end(stream_id)
             if len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
 
-    async def _from_snapshot(self, aggregate: Aggregate[S], stream_id: UUID) -> tuple[int, S | None]:
+    async def _from_snapshot(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Cached:
         if self._snapshots is not None and aggregate.snapshot_every:
-            schema = f"{aggregate.kind}.{aggregate.schema}"
-            found = await self._snapshots.load(stream_id, schema, aggregate.state)
+            found = await self._snapshots.load(stream_id, _schema(aggregate), aggregate.state)
             if found is not None:
-                return found[1], found[0]
-        return 0, None
+                state, version, size = found
+                return _Cached(aggregate.kind, version, state, _Snapshot(version, size))
+        return _Cached(aggregate.kind, 0, None, _Snapshot())
 
     async def _queue_up(self, locks: AsyncExitStack, stream_ids: Sequence[UUID]) -> None:
         """Wait for one's turn at contended streams; in stream-id order, so that no two wait for each other."""
@@ -313,15 +355,12 @@ class Repository:
             self._locks[stream_id] = (lock, users - 1)
 
 
-def _folded(aggregate: Aggregate[S], state: S | None, events: Sequence[Recorded]) -> S | None:
-    """The state after these events; None when they are of another kind of stream."""
-    if events and kind_of(type(events[0].event)) != aggregate.kind:
-        return None
-    return aggregate.fold(state, [recorded.event for recorded in events])
+def _schema(aggregate: Aggregate[Any]) -> str:
+    return f"{aggregate.kind}.{aggregate.schema}"
 
 
-async def _save(snapshots: Snapshots, stream_id: UUID, schema: str, state: object, version: int) -> None:
+async def _save(snapshots: Snapshots, stream_id: UUID, schema: str, found: _Cached) -> None:
     try:
-        await snapshots.save(stream_id, schema, state, version)
+        found.snapshot.size = await snapshots.save(stream_id, schema, found.state, found.version)
     except psycopg.Error as error:  # a shortcut less, nothing more
-        log.warning("no snapshot of %s at version %s: %s", stream_id, version, error)
+        log.warning("no snapshot of %s at version %s: %s", stream_id, found.version, error)

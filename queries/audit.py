@@ -13,7 +13,8 @@ import msgspec
 from eventstore.codec import FORGOTTEN
 from eventstore.log import Envelope
 from eventstore.postgres_log import COLUMNS, PostgresLog, Raw, raw_rows
-from eventstore.repository import Aggregate
+from eventstore.repository import PAGE, Aggregate
+from eventstore.snapshots import plain
 from queries.positions import PositionUnknown
 
 ENCRYPTED = "[encrypted]"
@@ -109,16 +110,26 @@ class Audit:
         Raises PositionUnknown; LookupError when no aggregate folds such a stream.
         """
         upto = await self.position_at(as_of) if as_of is not None else None
-        found = await self._log.read_stream_raw(stream_id, upto=upto)
-        if not found:
+        page = await self._log.read_stream_raw(stream_id, upto=upto, limit=PAGE)
+        if not page:
             return None
-        events = [self._log.codec.decode(env.name, payload, stream_id) for env, payload in found]
-        last: Envelope = found[-1][0]
+        aggregate, state = self._aggregate_of(page[0]), None
+        while page:
+            last: Envelope = page[-1][0]
+            decode = self._log.codec.decode
+            state = aggregate.fold(state, [decode(env.name, payload, stream_id) for env, payload in page])
+            page = await self._log.read_stream_raw(stream_id, last.version, upto=upto, limit=PAGE)
+        shown = _closed(msgspec.to_builtins(state, str_keys=True, enc_hook=plain))
+        return StreamState(stream_id, aggregate.kind, last.version, last.position, shown)
+
+    def _aggregate_of(self, first: Raw) -> Aggregate[Any]:
+        """Only its own kind begins with this event."""
+        env, payload = first
+        event = self._log.codec.decode(env.name, payload, env.stream_id)
         for aggregate in self._aggregates:
-            if aggregate.evolve(None, events[0]) is not None:  # only its own kind begins with this event
-                state = _closed(msgspec.to_builtins(aggregate.fold(None, events), str_keys=True))
-                return StreamState(stream_id, aggregate.kind, last.version, last.position, state)
-        raise LookupError(f"no aggregate begins with {found[0][0].name}")
+            if aggregate.evolve(None, event) is not None:
+                return aggregate
+        raise LookupError(f"no aggregate begins with {env.name}")
 
     async def position_at(self, moment: int | datetime) -> int:
         """The log position of a moment: the last one recorded by that time. Raises PositionUnknown."""

@@ -45,9 +45,9 @@ class Reads:
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
-    async def read_stream(self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None) -> list[Recorded]:
+    async def read_stream(self, stream_id: UUID, after_version: int = 0, *, limit: int) -> list[Recorded]:
         self.after.append(after_version)
-        return await self._log.read_stream(stream_id, after_version, upto=upto)
+        return await self._log.read_stream(stream_id, after_version, limit=limit)
 
 
 # -- deciding ----------------------------------------------------------------------------------------------------------
@@ -390,7 +390,7 @@ async def test_an_earlier_snapshot_does_not_replace_a_later_one(long_stream: tup
     log, stream = long_stream
     snapshots = Snapshots(log.pool)
     await snapshots.save(stream, "test.1", Tally(10, 10), 10)
-    assert await snapshots.load(stream, "test.1", Tally) == (Tally(20, 20), 20)
+    assert await snapshots.load(stream, "test.1", Tally) == (Tally(20, 20), 20, len(b'{"total":20,"steps":20}'))
     await snapshots.save(stream, "test.2", Tally(10, 10), 10)
     assert await snapshots.load(stream, "test.1", Tally) is None, "a new schema clears out the old"
 

@@ -210,8 +210,8 @@ async def test_a_long_book_goes_on_from_its_snapshot(core: Core, database: str, 
         await handle(worker, order_id, seller)
     await asyncio.gather(*core.repository._background)
     async with open_desk(database, tmp_path) as later:
-        version, book = await later.repository._from_snapshot(BOOK, book_id(seller, YEAR))
-        assert (version, book) == (BOOK.snapshot_every, BOOK.state(BOOK.snapshot_every))
+        found = await later.repository._from_snapshot(BOOK, book_id(seller, YEAR))
+        assert (found.version, found.state) == (BOOK.snapshot_every, BOOK.state(BOOK.snapshot_every))
         order_id = await paid(later, (seller, 500))
         await handle(ReceiptWorker(later.bus, Operator()), order_id, seller)
         assert (await receipt_of(later, order_id, seller)).number == BOOK.snapshot_every + 2

@@ -1,0 +1,22 @@
+"""A log that counts what is read of it."""
+
+from uuid import UUID
+
+from eventstore.log import Recorded
+from eventstore.postgres_log import PostgresLog
+
+
+class CountedReads:
+    """Everything that the log does, and beside it how many `events` of streams were read."""
+
+    def __init__(self, log: PostgresLog) -> None:
+        self._log = log
+        self.events = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def read_stream(self, stream_id: UUID, after_version: int = 0, **said: int) -> list[Recorded]:
+        found = await self._log.read_stream(stream_id, after_version, **said)  # type: ignore[arg-type]
+        self.events += len(found)
+        return found
