@@ -13,7 +13,8 @@ from domain import inventory
 from domain.catalog import GameCreated
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
-from domain.inventory import HoldName, Kind, Stock, stock_id
+from domain.inventory import HoldName, Stock, stock_id
+from domain.reservations import Kind
 from eventstore.log import Envelope, Once
 from eventstore.repository import Unit
 from eventstore.uuid7 import uuid7
@@ -66,7 +67,8 @@ class Inventory:
             if if_match is not None and if_match != version:
                 raise Stale("version_mismatch", "the stock was changed meanwhile", version=version)
             now = self._bus.clock.now()
-            unit.emit(stock_id(game_id), inventory.expire(stock, now))
+            needed = stock.reserved + stock.allocated - total
+            unit.emit(stock_id(game_id), inventory.expire(stock, now, units=needed))
             freed = (await _now(unit, game_id)).stock
             unit.emit(stock_id(game_id), inventory.set_total(freed, total, self.low_stock, now=now))
             unit.refer(product_id=game_id)
@@ -216,11 +218,11 @@ async def _now(unit: Unit, game_id: UUID) -> StockNow:
 async def _overdue_foreign(unit: Unit, stock: Stock, now: datetime) -> set[UUID]:
     """The hard holds past their time that no order of ours has. (Which holds an order has, never changes.)"""
     foreign = set()
-    for reservation_id, held in stock.reservations.items():
-        if held.order_id is not None and now >= held.expires_at:
-            order = await unit.glance(ORDER, held.order_id)
-            if order is None or not order.has_reservation(reservation_id):
-                foreign.add(reservation_id)
+    for reservation_id in stock.holds.due("HARD", now):
+        order_id = stock.reservations[reservation_id].order_id
+        order = None if order_id is None else await unit.glance(ORDER, order_id)
+        if order is None or not order.has_reservation(reservation_id):
+            foreign.add(reservation_id)
     return foreign
 
 

@@ -8,7 +8,7 @@ order of another system, once somebody fires its deadline.
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Literal
+from itertools import chain
 from uuid import UUID
 
 import msgspec
@@ -16,9 +16,13 @@ import msgspec
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event, event
 from domain.ids import derived
+from domain.reservations import Kind, Reservation, Reservations
 
 MAX_QUANTITY = 1_000_000
 """More of one thing than any shop has on its shelves."""
+
+FREED_AT_ONCE = 1_000
+"""So many holds that are past their time are ended by one append, and more only when they are needed."""
 
 
 def stock_id(game_id: UUID) -> UUID:
@@ -117,20 +121,6 @@ class LowStock(Event, frozen=True):
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
-Kind = Literal["SOFT", "HARD"]
-
-
-class Reservation(msgspec.Struct, frozen=True):
-    """A hold on some: SOFT by a cart, HARD by an order; of this buyer, if it is one of ours and tells."""
-
-    kind: Kind
-    quantity: int
-    expires_at: datetime
-    cart_id: UUID | None = None
-    order_id: UUID | None = None
-    buyer_id: UUID | None = None
-
-
 class HoldName(msgspec.Struct, frozen=True):
     """Which hold is meant: the one of this id, or the only one of this cart, or order. Whatever is told of it must be
     so, its quantity among it.
@@ -153,6 +143,15 @@ class Stock(msgspec.Struct, frozen=True):
     reserved: int = 0
     allocated: int = 0
     low_told_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "reservations", Reservations.convert(self.reservations))
+
+    @property
+    def holds(self) -> Reservations:
+        """Its reservations, with all that can be asked of them."""
+        assert isinstance(self.reservations, Reservations)
+        return self.reservations
 
     @property
     def left(self) -> int:
@@ -202,10 +201,7 @@ def _with(stock: Stock, reservation_id: UUID, after: Reservation | None) -> Stoc
     for held, sign in ((before, -1), (after, 1)):
         if held is not None:
             sums[held.kind] += sign * held.quantity
-    reservations = {**stock.reservations}
-    reservations.pop(reservation_id, None)
-    if after is not None:
-        reservations[reservation_id] = after
+    reservations = stock.holds.replaced(reservation_id, after)
     return msgspec.structs.replace(stock, reservations=reservations, reserved=sums["SOFT"], allocated=sums["HARD"])
 
 
@@ -247,8 +243,7 @@ def reserve(
     Raises Invalid("invalid_quantity"); Conflict("insufficient_stock") with `available` and `product_id`.
     """
     check_quantity(quantity)
-    expired = expire(stock, now)
-    freed = _folded(stock, expired)
+    expired, freed = _freed(stock, now, quantity - stock.available)
     if quantity > freed.available:
         raise _insufficient(freed)
     reserved = Reserved(
@@ -265,8 +260,7 @@ def change(stock: Stock, reservation_id: UUID, quantity: int, expires_at: dateti
     """
     check_quantity(quantity)
     held = _soft(stock, reservation_id, now)
-    expired = expire(stock, now)
-    freed = _folded(stock, expired)
+    expired, freed = _freed(stock, now, quantity - held.quantity - stock.available)
     if quantity - held.quantity > freed.available:
         raise _insufficient(freed)
     changed = ReservationChanged(reservation_id=reservation_id, quantity=quantity, expires_at=expires_at)
@@ -294,15 +288,19 @@ def release(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
     return [ReservationReleased(reservation_id=reservation_id, reason=reason)]
 
 
-def expire(stock: Stock, now: datetime, foreign: Collection[UUID] = ()) -> list[Event]:
+def expire(stock: Stock, now: datetime, foreign: Collection[UUID] = (), *, units: int = 0) -> list[Event]:
     """End the soft holds that have outlived their time, and of the hard ones those that are `foreign`: for orders of
-    other systems, which nobody else ends.
+    other systems, which nobody else ends. The longest overdue first, FREED_AT_ONCE at most, unless it takes more to
+    free so many `units`.
     """
-    return [
-        ReservationExpired(reservation_id=reservation_id)
-        for reservation_id, held in stock.reservations.items()
-        if now >= held.expires_at and (held.kind == "SOFT" or reservation_id in foreign)
-    ]
+    expired: list[Event] = []
+    hard = (each for each in stock.holds.due("HARD", now) if each in foreign) if foreign else ()
+    for reservation_id in chain(stock.holds.due("SOFT", now), hard):
+        if len(expired) >= FREED_AT_ONCE and units <= 0:
+            break
+        expired.append(ReservationExpired(reservation_id=reservation_id))
+        units -= stock.reservations[reservation_id].quantity
+    return expired
 
 
 def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
@@ -326,10 +324,11 @@ def find(stock: Stock, name: HoldName, now: datetime, kind: Kind | None = None) 
     """
     if name.reservation_id is not None:
         found = {name.reservation_id: _held(stock, name.reservation_id)}
-    elif name.cart_id is None and name.order_id is None:
-        raise Invalid("hold_not_named", "name a hold by its reservation_id, or by its cart or order")
+    elif owners := [owner for owner in (name.cart_id, name.order_id) if owner is not None]:
+        owned = {key: stock.reservations[key] for key in stock.holds.of(*owners)}
+        found = {key: held for key, held in owned.items() if _lasts(held, now, kind)}
     else:
-        found = {key: held for key, held in stock.reservations.items() if _lasts(held, now, kind)}
+        raise Invalid("hold_not_named", "name a hold by its reservation_id, or by its cart or order")
     fits = {key: held for key, held in found.items() if _is_of(held, name)}
     if not fits:
         raise _not_found()
@@ -352,8 +351,8 @@ def check_quantity(quantity: int) -> None:
 
 def free_for(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limit: int) -> int:
     """How many more a buyer can hold: what is free, up to what one buyer may hold at a time."""
-    freed = _folded(stock, expire(stock, now))
-    return max(0, min(freed.available, limit - _held_by(freed, buyer_id, cart_id)))
+    overdue = sum(stock.reservations[each].quantity for each in stock.holds.due("SOFT", now))
+    return max(0, min(stock.available + overdue, limit - _held_by(stock, buyer_id, cart_id, now)))
 
 
 def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limit: int) -> None:
@@ -361,7 +360,7 @@ def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limi
 
     Raises Conflict("quantity_limit") with `limit`, `product_id`.
     """
-    if _held_by(_folded(stock, expire(stock, now)), buyer_id, cart_id) > limit:
+    if _held_by(stock, buyer_id, cart_id, now) > limit:
         raise Conflict(
             "quantity_limit",
             f"one buyer may hold at most {limit} of this at a time, in cart and unpaid orders together",
@@ -370,11 +369,11 @@ def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limi
         )
 
 
-def _held_by(stock: Stock, buyer_id: UUID, cart_id: UUID) -> int:
-    """Holds of before they told their buyer are known by the cart alone."""
-    return sum(
-        held.quantity for held in stock.reservations.values() if held.buyer_id == buyer_id or held.cart_id == cart_id
-    )
+def _held_by(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime) -> int:
+    """Holds of before they told their buyer are known by the cart alone. Those past their time do not count."""
+    held = [stock.reservations[each] for each in stock.holds.of(buyer_id, cart_id)]
+    theirs = [each for each in held if each.buyer_id == buyer_id or each.cart_id == cart_id]
+    return sum(each.quantity for each in theirs if _lasts(each, now, None))
 
 
 def _held(stock: Stock, reservation_id: UUID) -> Reservation:
@@ -413,10 +412,12 @@ def _low(stock: Stock, left: int, threshold: int, now: datetime) -> list[Event]:
     return [LowStock(available=left, threshold=threshold, at=now, quiet=quiet)]
 
 
-def _folded(stock: Stock, events: list[Event]) -> Stock:
-    for each in events:
+def _freed(stock: Stock, now: datetime, units: int) -> tuple[list[Event], Stock]:
+    """What ends holds that are past their time, so many `units` at least if that can be; and the stock after it."""
+    expired = expire(stock, now, units=units)
+    for each in expired:
         stock = evolve(stock, each) or stock
-    return stock
+    return expired, stock
 
 
 def _insufficient(stock: Stock) -> Conflict:

@@ -25,9 +25,14 @@ from domain.inventory import (
     StockCreated,
     StockUpdated,
     evolve,
+    stock_id,
 )
+from eventstore.snapshots import plain
+from projections.stock import Stock as StockRows
+from tests.projections.history import History
 
 GAME, SELLER, CART, ORDER = an_id("game"), an_id("seller"), an_id("cart"), an_id("order")
+SHELF = stock_id(GAME)
 R1, R2, R3 = an_id("r1"), an_id("r2"), an_id("r3")
 SOON, LATER = NOON + timedelta(minutes=15), NOON + timedelta(minutes=30)
 CREATED = StockCreated(game_id=GAME, seller_id=SELLER, sku="CEL-1")
@@ -213,7 +218,8 @@ class Shelf(RuleBasedStateMachine):
     @initialize(total=st.integers(0, 20))
     def stock(self, total: int) -> None:
         self.now, self.sold, self.counted = NOON, 0, total
-        self.stock = fold(evolve, CREATED, StockUpdated(total=total, available=total))
+        begun = CREATED, StockUpdated(total=total, available=total)
+        self.stock, self.history = fold(evolve, *begun), History().happened(SHELF, *begun)
 
     def happen(self, decide: "object") -> list[Event]:
         try:
@@ -222,6 +228,7 @@ class Shelf(RuleBasedStateMachine):
             return []
         for event in events:
             self.stock = evolve(self.stock, event) or self.stock
+        self.history.happened(SHELF, *events)
         return events
 
     @rule(reservation=reservations, quantity=st.integers(-1, 8))
@@ -272,6 +279,25 @@ class Shelf(RuleBasedStateMachine):
             kind: sum(r.quantity for r in stock.reservations.values() if r.kind == kind) for kind in ("SOFT", "HARD")
         }
         assert (stock.reserved, stock.allocated) == (by_kind["SOFT"], by_kind["HARD"])
+
+    @invariant()
+    def what_is_kept_of_it_reads_as_it_is(self) -> None:
+        if hasattr(self, "stock"):
+            kept = msgspec.json.encode(self.stock, enc_hook=plain)
+            assert msgspec.json.decode(kept, type=inventory.Stock) == self.stock
+
+    @invariant()
+    def the_read_model_has_the_same_holds(self) -> None:
+        if not hasattr(self, "stock"):
+            return
+        rows = {row.hold_id: row for row in StockRows().fold(self.history.events).all()}
+        item = rows.pop(SHELF)
+        sums = self.stock.total, self.stock.available, self.stock.reserved, self.stock.allocated
+        assert (item.total, item.available, item.reserved, item.allocated) == sums
+        assert {key: (row.reserved, row.allocated, row.expires_at) for key, row in rows.items()} == {
+            key: (held.quantity, 0, held.expires_at) if held.kind == "SOFT" else (0, held.quantity, held.expires_at)
+            for key, held in self.stock.reservations.items()
+        }
 
 
 TestShelf = Shelf.TestCase

@@ -1,0 +1,159 @@
+"""Who has a hold on a stock item: a mapping that is never changed, only followed by another.
+
+A best-seller has very many holds, and each event touches one of them. So the mapping that follows shares all the rest
+with the one before (rpds: hash tries), and which holds are past their time, and which are somebody's, is looked up in
+an index. It is made when that is first asked, for loading a stock item asks nothing; from then on it is kept in step.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import chain
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+import msgspec
+from rpds import HashTrieMap
+
+Kind = Literal["SOFT", "HARD"]
+Ids: TypeAlias = "HashTrieMap[UUID, None]"
+
+NOBODYS: Ids = HashTrieMap()
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """A hold on some: SOFT by a cart, HARD by an order; of this buyer, if it is one of ours and tells."""
+
+    kind: Kind
+    quantity: int
+    expires_at: datetime
+    cart_id: UUID | None = None
+    order_id: UUID | None = None
+    buyer_id: UUID | None = None
+
+    @property
+    def owners(self) -> set[UUID]:
+        """Those whose it is: cart, order, buyer."""
+        return {owner for owner in (self.cart_id, self.order_id, self.buyer_id) if owner is not None}
+
+
+class Reservations(Mapping[UUID, Reservation]):
+    """Holds by their ids."""
+
+    __slots__ = ("_by_id", "_known")
+
+    def __init__(self, holds: Mapping[UUID, Reservation] = {}) -> None:
+        self._by_id: HashTrieMap[UUID, Reservation] = HashTrieMap.convert(holds)
+        self._known: _Index | None = None
+
+    @classmethod
+    def convert(cls, holds: Mapping[UUID, Reservation]) -> "Reservations":
+        """These holds; at no cost when they are such a mapping already."""
+        return holds if isinstance(holds, Reservations) else cls(holds)
+
+    def __getitem__(self, reservation_id: UUID) -> Reservation:
+        return self._by_id[reservation_id]
+
+    def __iter__(self) -> Iterator[UUID]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __repr__(self) -> str:
+        return f"Reservations({dict(self)})"
+
+    def replaced(self, reservation_id: UUID, after: Reservation | None) -> "Reservations":
+        """The holds with this one set, or gone (None)."""
+        before = self._by_id.get(reservation_id)
+        others = self._by_id.discard(reservation_id)
+        following = Reservations(others if after is None else others.insert(reservation_id, after))
+        if self._known is not None:
+            following._known = self._known.replaced(reservation_id, before, after)
+        return following
+
+    def of(self, *owners: UUID) -> list[UUID]:
+        """The holds of a cart, an order or a buyer; of any of several, each once."""
+        by_owner = self._index.by_owner
+        return sorted({*chain.from_iterable(by_owner.get(owner, NOBODYS) for owner in owners)})
+
+    def due(self, kind: Kind, now: datetime) -> Iterator[UUID]:
+        """The holds of a kind that are past their time, the longest first. What is not due yet costs nothing."""
+        for ids in _upto(self._index.by_end.get(kind, {}), _time(now)):
+            found = sorted((self._by_id[each].expires_at, each) for each in ids)
+            yield from (each for expires_at, each in found if now >= expires_at)
+
+    @property
+    def _index(self) -> "_Index":
+        if self._known is None:
+            self._known = _Index.of(self._by_id)
+        return self._known
+
+
+class _Index(msgspec.Struct, frozen=True):
+    """The ids of holds by cart, order and buyer; and by kind, hour, minute and second of their end."""
+
+    by_owner: Any  # HashTrieMap[UUID, Ids]
+    by_end: Any  # dict of dicts of Ids
+
+    @classmethod
+    def of(cls, holds: Mapping[UUID, Reservation]) -> "_Index":
+        owned: dict[UUID, list[UUID]] = {}
+        ends: dict[tuple[object, ...], list[UUID]] = {}
+        for reservation_id, held in holds.items():
+            ends.setdefault(_end(held), []).append(reservation_id)
+            for owner in held.owners:
+                owned.setdefault(owner, []).append(reservation_id)
+        by_end: dict[object, Any] = {}
+        for (*steps, second), ids in ends.items():
+            tree = by_end
+            for step in steps:
+                tree = tree.setdefault(step, {})
+            tree[second] = _ids(ids)
+        return cls(HashTrieMap({owner: _ids(ids) for owner, ids in owned.items()}), by_end)
+
+    def replaced(self, reservation_id: UUID, before: Reservation | None, after: Reservation | None) -> "_Index":
+        by_owner, by_end = self.by_owner, self.by_end
+        for held in (before, after):
+            if held is None:
+                continue
+            by_end = _marked(by_end, _end(held), reservation_id, present=held is after)
+            for owner in held.owners:
+                ids = by_owner.get(owner, NOBODYS)
+                ids = ids.insert(reservation_id, None) if held is after else ids.discard(reservation_id)
+                by_owner = by_owner.insert(owner, ids) if len(ids) else by_owner.discard(owner)
+        return _Index(by_owner, by_end)
+
+
+def _ids(ids: Iterable[UUID]) -> Ids:
+    return HashTrieMap.fromkeys(ids)
+
+
+def _time(at: datetime) -> tuple[int, int, int]:
+    second = int(at.timestamp() // 1)
+    return second // 3600, second // 60 % 60, second % 60
+
+
+def _end(held: Reservation) -> tuple[object, ...]:
+    return held.kind, *_time(held.expires_at)
+
+
+def _marked(tree: Any, path: tuple[object, ...], reservation_id: UUID, *, present: bool) -> Any:
+    """The tree with an id at the end of a path, or without it. Of each level some sixty entries are copied."""
+    if not path:
+        ids: Ids = tree or NOBODYS
+        return ids.insert(reservation_id, None) if present else ids.discard(reservation_id)
+    following = {**tree}
+    below = _marked(following.pop(path[0], {}), path[1:], reservation_id, present=present)
+    return {**following, path[0]: below} if len(below) else following
+
+
+def _upto(tree: Mapping[int, Any], time: tuple[int, ...]) -> Iterator[Ids]:
+    """What stands at the ends of all paths up to this time, in their order; with no time, of all."""
+    for step in sorted(tree):
+        if time and step > time[0]:
+            return
+        below, rest = tree[step], time[1:] if time and step == time[0] else ()
+        if isinstance(below, HashTrieMap):
+            yield below
+        else:
+            yield from _upto(below, rest)
