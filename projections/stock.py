@@ -1,13 +1,11 @@
-"""Stock as it stands: how many of each physical game there are, and how many of them are held."""
+"""Stock as it stands: how many of each physical game there are, and who holds how many of them."""
 
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
-
-import msgspec
 
 from domain.inventory import (
     Allocated,
+    LowStock,
     ReservationChanged,
     ReservationExpired,
     ReservationFulfilled,
@@ -21,106 +19,131 @@ from eventstore.log import Envelope
 from projections.fields import recorded_at, text
 from projections.projection import Projection, Row, Rows, on
 
-__all__ = ["Hold", "Stock", "StockRow", "stock_id"]
-
-
-class Hold(msgspec.Struct, frozen=True):
-    """So many are held: SOFT by a cart, HARD by an order. What ends a hold does not say again how many they were."""
-
-    kind: Literal["SOFT", "HARD"]
-    quantity: int
-    expires_at: datetime
+__all__ = ["Stock", "StockRow", "stock_id"]
 
 
 class StockRow(Row):
-    """The stock of a game, `product_id`, by its stream. `version` is the stream's."""
+    """The stock of a game, `product_id`, by its stream, whose `version` it has; and beside it each hold on it.
 
-    KEY = ("stock_id",)
-    INDEXES = ("product_id",)
+    A hold is a row of its own, so that an event costs what it touches, however many holds there are. It counts what it
+    alone holds, `reserved` by a cart or `allocated` to an order, until `expires_at`; of the game it tells nothing. What
+    ends a hold does not say again how many it held: that is why they are kept, and together.
+    """
+
+    KEY = ("stock_id", "hold_id")
+    INDEXES = (
+        "USING btree (product_id) WHERE product_id IS NOT NULL",
+        "USING btree (stock_id, expires_at) WHERE reserved > 0 AND expires_at IS NOT NULL",
+    )
     CHECKS = ("available >= 0 AND reserved >= 0 AND allocated >= 0", "available + reserved + allocated = total")
 
     stock_id: UUID
-    product_id: UUID
-    seller_id: UUID
-    sku: str
+    hold_id: UUID  # of the stock itself: its stream once more
     total: int
     available: int
     reserved: int
     allocated: int
-    holds: dict[UUID, Hold]
     version: int
     created_at: datetime
     updated_at: datetime
+    expires_at: datetime | None = None
+    product_id: UUID | None = None
+    seller_id: UUID | None = None
+    sku: str | None = None
+
+
+def item_key(stream_id: UUID) -> tuple[UUID, UUID]:
+    """The key of the stock itself."""
+    return stream_id, stream_id
+
+
+def _item(_: object, env: Envelope) -> tuple[UUID, UUID]:
+    return item_key(env.stream_id)
+
+
+Held = Reserved | ReservationChanged | Allocated
+Ended = ReservationReleased | ReservationExpired | ReservationFulfilled
+
+
+def _item_and_hold(event: Held | Ended, env: Envelope) -> list[tuple[UUID, UUID]]:
+    return [_item(event, env), (env.stream_id, event.reservation_id)]
 
 
 class Stock(Projection[StockRow]):
-    """Every stock item."""
+    """Every stock item, and who has a hold on it."""
 
-    name, version, row = "stock", 1, StockRow
+    name, version, row = "stock", 2, StockRow
 
-    @on(StockCreated)
+    @on(StockCreated, key=_item)
     def created(self, rows: Rows[StockRow], event: StockCreated, env: Envelope) -> None:
-        at = recorded_at(env)
-        rows.put(
-            StockRow(
-                stock_id=env.stream_id,
-                product_id=event.game_id,
-                seller_id=event.seller_id,
-                sku=text(event.sku),
-                total=0,
-                available=0,
-                reserved=0,
-                allocated=0,
-                holds={},
-                version=env.version,
-                created_at=at,
-                updated_at=at,
-            )
-        )
+        row = _row(env, env.stream_id)
+        row.product_id, row.seller_id, row.sku = event.game_id, event.seller_id, text(event.sku)
+        rows.put(row)
 
-    @on(StockUpdated)
+    @on(StockUpdated, key=_item)
     def counted(self, rows: Rows[StockRow], event: StockUpdated, env: Envelope) -> None:
-        _changed(rows, env).total = event.total
-        _balance(rows[env.stream_id])
+        item = _changed(rows, env)
+        item.total = event.total
+        _balance(item)
 
-    @on(Reserved)
-    @on(ReservationChanged)
+    @on(LowStock, key=_item)
+    def low(self, rows: Rows[StockRow], _: LowStock, env: Envelope) -> None:
+        _changed(rows, env)
+
+    @on(Reserved, key=_item_and_hold)
+    @on(ReservationChanged, key=_item_and_hold)
     def reserved(self, rows: Rows[StockRow], event: Reserved | ReservationChanged, env: Envelope) -> None:
-        _held(rows, env, event.reservation_id, Hold("SOFT", event.quantity, event.expires_at))
+        _hold(rows, env, event, reserved=event.quantity)
 
-    @on(Allocated)
+    @on(Allocated, key=_item_and_hold)
     def allocated(self, rows: Rows[StockRow], event: Allocated, env: Envelope) -> None:
-        _held(rows, env, event.reservation_id, Hold("HARD", event.quantity, event.expires_at))
+        _hold(rows, env, event, allocated=event.quantity)
 
-    @on(ReservationReleased)
-    @on(ReservationExpired)
+    @on(ReservationReleased, key=_item_and_hold)
+    @on(ReservationExpired, key=_item_and_hold)
     def freed(self, rows: Rows[StockRow], event: ReservationReleased | ReservationExpired, env: Envelope) -> None:
-        _held(rows, env, event.reservation_id, None)
+        _end(rows, env, event.reservation_id)
 
-    @on(ReservationFulfilled)
+    @on(ReservationFulfilled, key=_item_and_hold)
     def sold(self, rows: Rows[StockRow], event: ReservationFulfilled, env: Envelope) -> None:
-        rows[env.stream_id].total -= event.quantity
-        _held(rows, env, event.reservation_id, None)
+        _end(rows, env, event.reservation_id).total -= event.quantity
+        _balance(rows[item_key(env.stream_id)])
+
+
+def _row(env: Envelope, hold_id: UUID) -> StockRow:
+    """A row without anything in it."""
+    at = recorded_at(env)
+    return StockRow(env.stream_id, hold_id, 0, 0, 0, 0, version=env.version, created_at=at, updated_at=at)
 
 
 def _changed(rows: Rows[StockRow], env: Envelope) -> StockRow:
-    stock = rows[env.stream_id]
-    stock.version, stock.updated_at = env.version, recorded_at(env)
-    return stock
+    item = rows[item_key(env.stream_id)]
+    item.version, item.updated_at = env.version, recorded_at(env)
+    return item
 
 
-def _held(rows: Rows[StockRow], env: Envelope, reservation_id: UUID, after: Hold | None) -> None:
-    """Set a hold, or end it, and keep the sums in step."""
-    stock = _changed(rows, env)
-    for hold, sign in ((stock.holds.pop(reservation_id, None), -1), (after, 1)):
-        if hold is not None and hold.kind == "SOFT":
-            stock.reserved += sign * hold.quantity
-        elif hold is not None:
-            stock.allocated += sign * hold.quantity
-    if after is not None:
-        stock.holds[reservation_id] = after
-    _balance(stock)
+def _hold(rows: Rows[StockRow], env: Envelope, event: Held, *, reserved: int = 0, allocated: int = 0) -> None:
+    """Set a hold, and keep the item's sums in step."""
+    item = _end(rows, env, event.reservation_id)
+    hold = _row(env, event.reservation_id)
+    hold.reserved, hold.allocated, hold.total = reserved, allocated, reserved + allocated
+    hold.expires_at = event.expires_at
+    rows.put(hold)
+    item.reserved += reserved
+    item.allocated += allocated
+    _balance(item)
 
 
-def _balance(stock: StockRow) -> None:
-    stock.available = stock.total - stock.reserved - stock.allocated
+def _end(rows: Rows[StockRow], env: Envelope, reservation_id: UUID) -> StockRow:
+    """End a hold, if it is there; returns the item, whose sums are without it."""
+    item, hold = _changed(rows, env), rows.get((env.stream_id, reservation_id))
+    if hold is not None:
+        item.reserved -= hold.reserved
+        item.allocated -= hold.allocated
+        rows.delete((env.stream_id, reservation_id))
+    _balance(item)
+    return item
+
+
+def _balance(item: StockRow) -> None:
+    item.available = item.total - item.reserved - item.allocated

@@ -9,7 +9,7 @@ import msgspec
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.stock import Stock as StockItems
-from projections.stock import stock_id
+from projections.stock import item_key, stock_id
 from queries.games import Price
 from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
@@ -62,8 +62,8 @@ _NEWEST = newest_first("g.created_position")
 
 # A soft hold past its time is free to be reserved, though nobody may have said so yet.
 _OVERDUE = (
-    "(SELECT coalesce(sum((hold.value ->> 'quantity')::bigint), 0) FROM jsonb_each(s.holds) AS hold"
-    " WHERE hold.value ->> 'kind' = 'SOFT' AND (hold.value ->> 'expires_at')::timestamptz <= %(now)s)"
+    "(SELECT coalesce(sum(h.reserved), 0) FROM {stock} h"
+    " WHERE h.stock_id = s.stock_id AND h.reserved > 0 AND h.expires_at <= %(now)s)"
 )
 _AVAILABLE = (
     "CASE WHEN g.kind = 'DIGITAL' OR g.status = 'DRAFT' THEN NULL WHEN g.status <> 'ACTIVE' THEN 0"
@@ -98,7 +98,7 @@ async def stocks(
 
 async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Stock | None:
     """The stock as it was at a log position or a time."""
-    row = await row_as_of(log, StockItems(), stock_id(product_id), moment)
+    row = await row_as_of(log, StockItems(), item_key(stock_id(product_id)), moment)
     return None if row is None else msgspec.convert(row, Stock, from_attributes=True)
 
 

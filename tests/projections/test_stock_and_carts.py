@@ -14,6 +14,7 @@ from domain.cart import (
 )
 from domain.inventory import (
     Allocated,
+    LowStock,
     ReservationChanged,
     ReservationExpired,
     ReservationFulfilled,
@@ -26,7 +27,7 @@ from domain.orders import OrderLine
 from projections.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
 from projections.carts import CartItemRow, CartRow, Carts
 from projections.deadlines import HOLD, DeadlineRow, Deadlines
-from projections.stock import Hold, Stock, StockRow, stock_id
+from projections.stock import Stock, StockRow, item_key, stock_id
 from projections.store import PostgresTable
 from tests.projections.history import (
     BUYER,
@@ -55,15 +56,22 @@ def allocated(reservation_id: object = ONE, quantity: int = 3) -> Allocated:
 
 
 def stock(*events: object) -> StockRow:
-    row = History().happened(STOCK, *COUNTED, *events).row(Stock(), STOCK)
+    row = History().happened(STOCK, *COUNTED, *events).row(Stock(), item_key(STOCK))
     assert isinstance(row, StockRow)
     assert row.available + row.reserved + row.allocated == row.total
     return row
 
 
+def hold(reservation_id: object, *events: object) -> StockRow | None:
+    row = History().happened(STOCK, *COUNTED, *events).row(Stock(), (STOCK, reservation_id))
+    assert row is None or isinstance(row, StockRow)
+    return row
+
+
 def test_a_new_stock_item_is_empty() -> None:
-    assert History().happened(STOCK, COUNTED[0]).row(Stock(), STOCK) == StockRow(
-        STOCK, GAME, SELLER, "C-1", 0, 0, 0, 0, holds={}, version=1, created_at=at(1), updated_at=at(1)
+    times = {"created_at": at(1), "updated_at": at(1)}
+    assert History().happened(STOCK, COUNTED[0]).row(Stock(), item_key(STOCK)) == StockRow(
+        STOCK, STOCK, 0, 0, 0, 0, version=1, product_id=GAME, seller_id=SELLER, sku="C-1", **times
     )
 
 
@@ -80,6 +88,7 @@ def test_a_new_stock_item_is_empty() -> None:
         ([held(), allocated(), ReservationReleased(reservation_id=ONE, reason="x")], (10, 10, 0, 0)),
         ([held(), allocated(), ReservationFulfilled(reservation_id=ONE, order_id=ORDER, quantity=3)], (7, 7, 0, 0)),
         ([held(), StockUpdated(total=3, available=0)], (3, 0, 3, 0)),
+        ([held(), LowStock(available=7, threshold=7)], (10, 7, 3, 0)),
     ],
 )
 def test_stock_is_available_reserved_or_allocated(events: list[object], numbers: tuple[int, ...]) -> None:
@@ -89,11 +98,15 @@ def test_stock_is_available_reserved_or_allocated(events: list[object], numbers:
     assert (row.version, row.updated_at) == (2 + len(events), at(2 + len(events)))
 
 
-def test_stock_knows_its_holds() -> None:
-    assert stock(held(), held(TWO, 2), allocated(TWO, 2)).holds == {
-        ONE: Hold("SOFT", 3, DUE),
-        TWO: Hold("HARD", 2, DUE),
-    }
+def test_a_hold_is_a_row_of_its_own_for_as_long_as_it_lasts() -> None:
+    events = held(), held(TWO, 2), allocated(TWO, 2)
+    of_cart = StockRow(STOCK, ONE, 3, 0, 3, 0, version=3, created_at=at(3), updated_at=at(3), expires_at=DUE)
+    of_order = StockRow(STOCK, TWO, 2, 0, 0, 2, version=5, created_at=at(5), updated_at=at(5), expires_at=DUE)
+
+    assert (hold(ONE, *events), hold(TWO, *events)) == (of_cart, of_order)
+    assert hold(ONE, *events, ReservationReleased(reservation_id=ONE, reason="x")) is None
+    assert hold(ONE, *events, ReservationExpired(reservation_id=ONE)) is None
+    assert hold(TWO, *events, ReservationFulfilled(reservation_id=TWO, order_id=ORDER, quantity=2)) is None
 
 
 def test_the_table_takes_no_stock_that_does_not_add_up(database: str) -> None:
@@ -108,7 +121,7 @@ def test_the_table_takes_no_stock_that_does_not_add_up(database: str) -> None:
         for row in (wrong, below):
             with pytest.raises(psycopg.errors.CheckViolation):
                 table.write(conn, "stock_9", [row], [])
-        assert table.fetch(conn, "stock_9", [STOCK]) == [stock(held())]
+        assert table.fetch(conn, "stock_9", [item_key(STOCK)]) == [stock(held())]
 
 
 # -- carts -------------------------------------------------------------------------------------------------------------

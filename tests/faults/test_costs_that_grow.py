@@ -1,0 +1,189 @@
+"""What an event costs is what it touches, however long the history behind it: ten times the history, the same work.
+
+Counted is what can be counted (events read, rows and bytes written); where it is time, this process's, at most three
+times as much.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from commands.aggregates import STOCK
+from domain import inventory
+from domain.events import Event
+from domain.inventory import ReservationReleased, Reserved, StockCreated, StockUpdated, stock_id
+from eventstore.log import StreamAppend
+from eventstore.postgres_log import PostgresLog
+from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Repository, Unit
+from eventstore.snapshots import Snapshots
+from projections.projection import Projection, Rows
+from projections.stock import Stock as StockRows
+from runtime.codec import codec
+from tests.faults.reads import CountedReads
+from tests.growth import ratio
+from tests.projections.history import GAME, SELLER, START, History, some_id
+
+FEW, MANY = 2_000, 20_000
+AT_MOST = 3.0
+"""Times as much, where it is time that is measured."""
+
+SHELF = stock_id(GAME)
+LATER = START + timedelta(minutes=15)
+
+
+def held(n: int) -> Reserved:
+    return Reserved(
+        reservation_id=some_id(f"hold {n}"),
+        cart_id=some_id(f"cart {n}"),
+        buyer_id=some_id(f"buyer {n}"),
+        quantity=1,
+        expires_at=LATER + timedelta(seconds=n % 900),
+    )
+
+
+def hot(holds: int) -> list[Event]:
+    """A best-seller that so many carts hold."""
+    counted = StockCreated(game_id=GAME, seller_id=SELLER, sku="C-1"), StockUpdated(total=10**6, available=10**6)
+    return [*counted, *(held(n) for n in range(holds))]
+
+
+def state_of(events: Sequence[Event]) -> inventory.Stock:
+    state = STOCK.fold(None, events)
+    assert state is not None
+    return state
+
+
+# -- stock -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shelves() -> tuple[inventory.Stock, inventory.Stock]:
+    """One that few hold, and one that many do; both were decided on before."""
+    few, many = state_of(hot(FEW)), state_of(hot(MANY))
+    for stock in (few, many):
+        assert inventory.expire(stock, START) == []
+    return few, many
+
+
+def _reserved_by_a_buyer(stock: inventory.Stock) -> None:
+    """What a cart does at a stock item, ten times."""
+    for n in range(10):
+        hold, cart, buyer = some_id(f"new {n}"), some_id(f"new cart {n}"), some_id(f"new buyer {n}")
+        assert inventory.free_for(stock, buyer, cart, START, 10) == 10
+        for event in inventory.reserve(stock, hold, cart, 1, LATER, now=START, buyer_id=buyer):
+            stock = STOCK.evolve(stock, event)
+        inventory.check_limit(stock, buyer, cart, START, 10)
+        for event in inventory.change(stock, hold, 2, LATER, now=START):
+            stock = STOCK.evolve(stock, event)
+        named = inventory.find(stock, inventory.HoldName(cart_id=cart), START)
+        for event in inventory.allocate(stock, named, some_id("order"), LATER, now=START, threshold=0):
+            stock = STOCK.evolve(stock, event)
+        for event in inventory.release(stock, named, "given up"):
+            stock = STOCK.evolve(stock, event)
+
+
+def test_a_decision_on_a_best_seller_does_not_look_at_who_else_holds_it(
+    shelves: tuple[inventory.Stock, inventory.Stock],
+) -> None:
+    assert ratio(_reserved_by_a_buyer, *shelves) < AT_MOST
+
+
+def test_what_is_past_its_time_is_ended_in_parts_unless_more_is_needed() -> None:
+    few, late = state_of(hot(0)), LATER + timedelta(hours=1)
+    overdue = state_of([*hot(0), *(held(n) for n in range(3 * inventory.FREED_AT_ONCE))])
+    assert inventory.expire(few, late) == []
+    assert len(inventory.expire(overdue, late)) == inventory.FREED_AT_ONCE
+
+    sold_out = msgspec.structs.replace(overdue, total=overdue.reserved)
+    wanted = 2 * inventory.FREED_AT_ONCE
+    *ended, reserved = inventory.reserve(sold_out, some_id("new"), some_id("cart"), wanted, late, now=late)
+    assert (len(ended), reserved.quantity) == (wanted, wanted)
+
+
+def test_a_row_of_stock_costs_what_an_event_touches() -> None:
+    costs = [_costs_of_one_more(StockRows(), hot(size), held(size)) for size in (20, 200, 2_000)]
+    assert costs[0] == costs[1] == costs[2]
+    assert costs[0][0] == 2
+
+
+def _costs_of_one_more(projection: Projection, before: Sequence[Event], event: Event) -> tuple[int, int]:
+    """How many rows one more event writes, and about how many bytes they are."""
+    history = History().happened(SHELF, *before)
+    stored = {_key(projection, row): row for row in projection.fold(history.events).all()}
+    rows: Rows = Rows(projection.row, lambda keys: [stored[key] for key in keys if key in stored])
+    projection.apply(rows, history.happened(SHELF, event).events[-1].event, history.events[-1].env)
+    puts, deletes = rows.changes()
+    return len(puts) + len(deletes), len(msgspec.json.encode(puts)) // 50
+
+
+def _key(projection: Projection, row: msgspec.Struct) -> object:
+    names = projection.row.KEY
+    return tuple(getattr(row, name) for name in names) if len(names) > 1 else getattr(row, names[0])
+
+
+# -- loading -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def log(database: str) -> AsyncIterator[PostgresLog]:
+    async with PostgresLog.open(database, codec(), pool_size=2) as log:
+        yield log
+
+
+async def _appended(log: PostgresLog, stream_id: UUID, events: Sequence[Event], version: int = 0) -> None:
+    for start in range(0, len(events), 1_000):
+        part = events[start : start + 1_000]
+        await log.append([StreamAppend(stream_id, version + start, part)])
+
+
+async def _loaded(log: PostgresLog, aggregate, stream_id: UUID) -> tuple[object, int]:  # type: ignore[no-untyped-def]
+    """The state as a process finds it that starts anew, and how many events it has read for that."""
+    reads = CountedReads(log)
+    repository = Repository(reads, Snapshots(log.pool))  # type: ignore[arg-type]
+    state = await repository.state(aggregate, stream_id)
+    await asyncio.gather(*repository._background)
+    return state, reads.events
+
+
+async def test_an_old_stream_without_a_snapshot_gets_one_when_it_is_loaded(log: PostgresLog) -> None:
+    events = hot(3_000)
+    await _appended(log, SHELF, events)
+    first, read = await _loaded(log, STOCK, SHELF)
+    again, read_again = await _loaded(log, STOCK, SHELF)
+
+    assert first == again == state_of(events)
+    assert (read, read_again) == (len(events), 0)
+
+
+async def test_a_large_snapshot_is_kept_the_more_seldom_and_bounds_what_is_read(
+    log: PostgresLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside two thousand holds that stay, others are taken and given up at once."""
+    saved, save = [], Snapshots.save
+
+    async def noted(self: Snapshots, *args: object) -> int:
+        saved.append(await save(self, *args))  # type: ignore[arg-type]
+        return saved[-1]
+
+    monkeypatch.setattr(Snapshots, "save", noted)
+    await _appended(log, SHELF, hot(2_000))
+    repository = Repository(log, Snapshots(log.pool))
+
+    async def come_and_go(unit: Unit) -> None:
+        await unit.load(STOCK, SHELF)
+        for _ in range(25):
+            taken = msgspec.structs.replace(held(0), reservation_id=uuid4())
+            unit.emit(SHELF, [taken, ReservationReleased(reservation_id=taken.reservation_id, reason="x")])
+
+    for _ in range(60):
+        await repository.decide(come_and_go)
+    await asyncio.gather(*repository._background)
+
+    largest = max(saved)
+    assert 3 <= len(saved) <= 1 + 60 * 50 * SNAPSHOT_BYTES_PER_EVENT // largest + 1
+    _, read = await _loaded(log, STOCK, SHELF)
+    assert read <= largest // SNAPSHOT_BYTES_PER_EVENT + 50
