@@ -18,7 +18,7 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.postgres import AT_FAULT, AWAY, connect
 from projections import feeds
-from projections.folding import RowsRefused, StorageLost, StoreFailed, described, fold_page
+from projections.folding import Poisoned, RowsRefused, StorageLost, StoreFailed, described, fold_page
 from projections.projection import Projection, Rows
 from projections.reading import Page, Reader, collector_paused
 from projections.store import Store
@@ -38,6 +38,13 @@ REST_SECONDS = (1.0, 5.0)
 CACHED_ROWS = 20_000
 """Rows that a feed keeps in memory between pages: as its only writer it need not read them again."""
 
+MOST_PARKED = 1_000
+"""Streams that a feed has in quarantine at most. More than that are no fault of the events: the feed stands still, as
+it is, rather than leave ever more out of its rows."""
+
+SAID_AT_ONCE = 10
+"""Streams of which the log says one by one that they were parked, per page."""
+
 POISON: tuple[type[Exception], ...] = (*AT_FAULT, UnicodeEncodeError, OverflowError, msgspec.MsgspecError, RowsRefused)
 """Errors of writing for which the rows themselves are at fault: trying again would end the same."""
 
@@ -56,7 +63,7 @@ class Feed:
         self.name, self.storage = row.feed, row.storage
         self.position = row.position
         self.parked: dict[UUID, int] = {}
-        self.newly_parked: list[tuple[UUID, int, str, str]] = []
+        self.newly_parked: list[Poisoned] = []
         self.stride = CATCH_UP_PAGE  # smaller for a while after a page could not be written
         self._conn: psycopg.Connection | None = None
         self.rows: Rows[Any] = Rows(projection.row, self._fetch, CACHED_ROWS)
@@ -77,40 +84,38 @@ class Feed:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
     def fold(self, page: Page) -> None:
-        """Fold a page in memory; parks the streams of events that cannot be applied and starts the page again."""
-        while True:
-            poison = fold_page(self.projection, self.names, self.rows, self.parked, page)
-            if poison is None:
-                return
-            env, error = poison
-            log.warning("feed %s parks stream %s at position %s: %s", self.name, env.stream_id, env.position, error)
-            self.park(env.stream_id, env.position, env.name, error)
-            self.rows.discard()
+        """Fold a page in memory; parks the streams of events that cannot be applied. Raises TooMuchPoison."""
+        room = max(0, MOST_PARKED - len(self.parked))
+        for poisoned in fold_page(self.projection, self.names, self.rows, self.parked, page, at_most=room):
+            self.park(poisoned)
 
-    def park(self, stream_id: UUID, position: int, name: str, error: str) -> None:
+    def park(self, poisoned: Poisoned) -> None:
         """Set a stream aside from here on."""
-        self.parked[stream_id] = position
-        self.newly_parked.append((stream_id, position, name, error))
+        self.parked[poisoned.stream_id] = poisoned.position
+        self.newly_parked.append(poisoned)
 
     def flush(self, conn: psycopg.Connection) -> None:
         """Write what was folded, and who was parked."""
         puts, deletes = self.rows.changes()
         self.store.write(conn, self.storage, puts, deletes)
-        for parked in self.newly_parked:
-            feeds.park(conn, self.name, *parked)
+        feeds.park(conn, self.name, self.newly_parked)
 
     def flushed(self, position: int) -> None:
         """The page is safe."""
         self.position = position
         self.stride = min(2 * self.stride, CATCH_UP_PAGE)
         self.rows.written()
+        for stream_id, at, _, error in self.newly_parked[:SAID_AT_ONCE]:
+            log.warning("feed %s parked stream %s at position %s: %s", self.name, stream_id, at, error)
+        if len(self.newly_parked) > SAID_AT_ONCE:
+            log.warning("feed %s parked %s streams in all", self.name, len(self.newly_parked))
         self.newly_parked.clear()
 
     def failed(self) -> None:
         """The page was not written."""
         self.rows.discard()
-        for stream_id, *_ in self.newly_parked:
-            self.parked.pop(stream_id, None)
+        for poisoned in self.newly_parked:
+            self.parked.pop(poisoned.stream_id, None)
         self.newly_parked.clear()
 
 
@@ -152,8 +157,7 @@ def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int)
         if not page:
             raise
         env = page[0][0]
-        log.warning("feed %s parks stream %s: its rows cannot be written: %s", feed.name, env.stream_id, error)
-        feed.park(env.stream_id, env.position, env.name, described(error))
+        feed.park(Poisoned(env.stream_id, env.position, env.name, described(error)))
         with conn.transaction():
             feeds.move(conn, [(feed.name, start, end)])
             feed.flush(conn)
@@ -378,7 +382,7 @@ class Runner:
                 for env, event in page:
                     error = self._written(conn, feed, [(env, event)])
                     if error is not None:
-                        feed.park(env.stream_id, env.position, env.name, described(error))
+                        feed.park(Poisoned(env.stream_id, env.position, env.name, described(error)))
                         feed.flush(conn)
                     if parked.stream_id in feed.parked:
                         break

@@ -143,7 +143,8 @@ def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) ->
 
 PARK = (
     "INSERT INTO consumers.quarantine (feed, stream_id, position, name, error)"
-    " VALUES (%s, %s, %s, %s, left(%s, 2000))"
+    " SELECT %s, u.id, u.at, u.name, left(u.error, 2000)"
+    " FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[]) AS u(id, at, name, error)"
     " ON CONFLICT (feed, stream_id) DO UPDATE SET position = excluded.position, name = excluded.name,"
     " error = excluded.error, attempts = quarantine.attempts + 1, retry = false"
 )
@@ -156,9 +157,11 @@ NOTE_REFUSAL = (
 """A repeat of the same reaction is refused again: once is enough."""
 
 
-def park(conn: psycopg.Connection, feed_name: str, stream_id: UUID, position: int, name: str, error: str) -> None:
-    """Put a stream aside; if it is already there, count another try."""
-    conn.execute(PARK, (feed_name, stream_id, position, name, error.replace("\0", "")))
+def park(conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID, int, str, str]]) -> None:
+    """Put streams aside, of each its id and the position, name and error of its event; of those that are there
+    already, count another try."""
+    if streams:
+        conn.execute(PARK, [feed_name, *map(list, zip(*streams, strict=True))])
 
 
 def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:

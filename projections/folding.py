@@ -1,14 +1,24 @@
-"""Folding a page of events into rows, one event after the other."""
+"""Folding a page of events into rows, one event after the other.
+
+An event that cannot be applied is undone by itself: the page goes on without its stream. What it may have touched is
+only kept once there is such an event in a page, so that pages without pay nothing for it.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from copy import deepcopy
+from datetime import date, datetime
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
+import msgspec
 import psycopg
 
 from eventstore.log import Envelope
-from projections.projection import Key, Projection, Rows
-from projections.reading import Page, Unreadable
+from projections.projection import Handler, Key, Projection, RowMissing, Rows
+from projections.reading import Event, Page, Unreadable
+
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 class StoreFailed(Exception):
@@ -27,6 +37,19 @@ class RowsRefused(Exception):
         self.keys = keys
 
 
+class Poisoned(NamedTuple):
+    """A stream that cannot be applied from an event on, and why."""
+
+    stream_id: UUID
+    position: int
+    name: str
+    error: str
+
+
+class TooMuchPoison(Exception):
+    """So many streams cannot be applied that the fold is at fault, not the events."""
+
+
 def fold_page(
     projection: Projection[Any],
     names: Collection[str],
@@ -35,38 +58,153 @@ def fold_page(
     page: Page,
     *,
     prefetch: bool = True,
-) -> tuple[Envelope, str] | None:
-    """Fold a page into rows, past the streams that are parked; returns the event that cannot be applied, and why.
+    at_most: int | None = None,
+) -> list[Poisoned]:
+    """Fold a page into rows, past the streams that are parked; returns those that have to be, each from where on.
 
-    `prefetch` is for rows that a store has; where all are in memory it would only cost. Raises what the store raises:
-    no fault of an event.
+    `prefetch` is for rows that a store has; where all are in memory it would only cost. Raises TooMuchPoison when more
+    than `at_most` streams would have to be parked; what the store raises is no fault of an event.
     """
-    mine = []
-    keys: list[Key] = []
-    for env, event in page:
-        if env.name not in names or (parked and env.position >= parked.get(env.stream_id, env.position + 1)):
-            continue
-        if type(event) is Unreadable:
-            return env, described(event.error)
-        handler, key_of = projection.folds[type(event)]
+    folding = _Folding(projection, rows, at_most)
+    folding.choose(names, parked, page)
+    if not prefetch:
+        folding.carefully()
+        return list(folding.poisoned.values())
+    rows.prefetch(folding.keys)
+    if not folding.all_at_once():
+        rows.discard()
+        rows.prefetch(folding.keys)
+        folding.carefully()
+    return list(folding.poisoned.values())
+
+
+class _Folding:
+    """A page being folded."""
+
+    def __init__(self, projection: Projection[Any], rows: Rows[Any], at_most: int | None) -> None:
+        self.projection, self.rows, self._at_most = projection, rows, at_most
+        self.keys: list[Key] = []
+        self.poisoned: dict[UUID, Poisoned] = {}
+        self._mine: list[tuple[Handler, Event, Envelope]] = []
+
+    def choose(self, names: Collection[str], parked: Mapping[UUID, int], page: Page) -> None:
+        """Take the events that matter, and the keys that they touch."""
+        mine, keys, folds, poisoned = self._mine, self.keys, self.projection.folds, self.poisoned
+        for env, event in page:
+            if env.name not in names or (parked and env.position >= parked.get(env.stream_id, env.position + 1)):
+                continue
+            if poisoned and env.stream_id in poisoned:
+                continue
+            if type(event) is Unreadable:
+                self._poisoned_by(env, event.error)
+                continue
+            handler, key_of = folds[type(event)]
+            try:
+                touched = key_of(event, env)
+            except Exception as error:
+                self._poisoned_by(env, error)
+                continue
+            keys.extend(touched if isinstance(touched, list) else (touched,))
+            mine.append((handler, event, env))
+
+    def all_at_once(self) -> bool:
+        """Fold them all; False, with the rows in disorder, if some cannot be."""
+        projection, rows = self.projection, self.rows
         try:
-            touched = key_of(event, env)
-        except Exception as error:
-            return env, described(error)
-        keys.extend(touched if isinstance(touched, list) else (touched,))
-        mine.append((handler, event, env))
-    if prefetch:
-        rows.prefetch(keys)
-    for handler, event, env in mine:
-        try:
-            handler(projection, rows, event, env)
+            for handler, event, env in self._mine:
+                handler(projection, rows, event, env)
         except (psycopg.Error, StoreFailed):
             raise
-        except Exception as error:  # whatever a fold meets, only its stream waits
-            return env, described(error)
-    return None
+        except Exception:
+            return False
+        return True
+
+    def carefully(self) -> None:
+        """Fold one after the other, undoing those that cannot be applied: of their streams nothing more is folded."""
+        projection, rows, poisoned = self.projection, UndoableRows(self.rows), self.poisoned
+        for handler, event, env in self._mine:
+            if poisoned and env.stream_id in poisoned and env.position > poisoned[env.stream_id].position:
+                continue
+            try:
+                handler(projection, rows, event, env)
+            except (psycopg.Error, StoreFailed):
+                raise
+            except Exception as error:  # whatever a fold meets, only its stream waits
+                rows.undo()
+                self._poisoned_by(env, error)
+            else:
+                rows.keep()
+
+    def _poisoned_by(self, env: Envelope, error: Exception) -> None:
+        self.poisoned[env.stream_id] = Poisoned(env.stream_id, env.position, env.name, described(error))
+        if self._at_most is not None and len(self.poisoned) > self._at_most:
+            raise TooMuchPoison(f"over {self._at_most} streams cannot be applied, the last one: {described(error)}")
+
+
+class UndoableRows(Rows[R]):
+    """Rows as one event sees them, which can be put back to how they were before it."""
+
+    def __init__(self, rows: Rows[R]) -> None:
+        """Over other rows, until they are written or discarded."""
+        self._key, self._fetch = rows._key, rows._fetch
+        self._touched, self._cache = rows._touched, rows._cache
+        self._deep = _mutable_fields(rows.row_type)
+        self._before: dict[Key, Any] = {}
+
+    def __getitem__(self, key: Key) -> R:
+        row = self.get(key)
+        if row is None:
+            raise RowMissing(key)
+        return row
+
+    def get(self, key: Key) -> R | None:
+        row = super().get(key)
+        if key not in self._before:
+            self._before[key] = row and self._copied(row)
+        return row
+
+    def put(self, row: R) -> None:
+        self._replaces(self._key(row))
+        super().put(row)
+
+    def delete(self, key: Key) -> None:
+        self._replaces(key)
+        super().delete(key)
+
+    def keep(self) -> None:
+        """The event was applied."""
+        self._before.clear()
+
+    def undo(self) -> None:
+        """The event was not applied: rows are what they were when it was first given them."""
+        for key, row in self._before.items():
+            if row is _ABSENT:
+                self._touched.pop(key, None)
+            else:
+                self._touched[key] = row
+        self._before.clear()
+
+    def _replaces(self, key: Key) -> None:
+        if key not in self._before:
+            self._before[key] = self._touched.get(key, _ABSENT)
+
+    def _copied(self, row: R) -> R:
+        return msgspec.structs.replace(row, **{name: deepcopy(getattr(row, name)) for name in self._deep})
+
+
+_ABSENT = object()
+_IMMUTABLE = {str, int, float, bool, bytes, UUID, datetime, date, NoneType}
+
+
+def _mutable_fields(row_type: type[msgspec.Struct]) -> Sequence[str]:
+    """The fields whose values might be changed in place."""
+    return [field.name for field in msgspec.structs.fields(row_type) if not _types_of(field.type) <= _IMMUTABLE]
+
+
+def _types_of(hint: Any) -> set[Any]:
+    return set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
 
 
 def described(error: Exception) -> str:
-    """What is kept of an error."""
-    return f"{type(error).__name__}: {error}"
+    """What is kept of an error: what PostgreSQL can keep."""
+    return f"{type(error).__name__}: {error}".replace("\0", "").encode(errors="replace").decode()

@@ -61,6 +61,7 @@ class Rows(Generic[R]):
     """The rows that a page of events touches: fetched when first asked for, written together at the page's end."""
 
     def __init__(self, row_type: type[R], fetch: Fetch[R] = lambda _: (), cache_size: int = 0) -> None:
+        self.row_type = row_type
         self._key = key_of(row_type)
         self._fetch = fetch
         self._touched: dict[Key, R | None] = {}

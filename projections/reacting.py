@@ -21,6 +21,7 @@ from eventstore.log import AlreadyDone, LogUnavailable, Recorded
 from eventstore.postgres import AWAY, connect
 from eventstore.postgres_log import PostgresLog, Raw
 from projections import feeds
+from projections.folding import described
 from projections.reading import Unreadable
 
 log = logging.getLogger(__name__)
@@ -290,8 +291,7 @@ class ReactorRunner:
         env = recorded.env
         log.warning("reactor %s parks stream %s at %s: %r", led.reactor.name, env.stream_id, env.position, error)
         led.parked[env.stream_id] = env.position
-        text = f"{type(error).__name__}: {error}".replace("\0", "")
-        values = (led.feed, env.stream_id, env.position, env.name, text)
+        values = (led.feed, [env.stream_id], [env.position], [env.name], [described(error)])
         await self._outlast(led, partial(self._write, feeds.PARK, values))
 
     async def _write(self, query: str, values: tuple[object, ...]) -> None:

@@ -8,7 +8,6 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.log import Envelope
 from eventstore.postgres import AWAY
 from projections import feeds
 from projections.engine import CATCH_UP_PAGE, Feed, Registered, advance_one
@@ -74,23 +73,19 @@ class Replay:
         self._rows: Rows[Any] = Rows(registered.projection.row)
 
     def advance(self, upto: int, progress: Progress = lambda _done, _all: None) -> None:
-        """Fold up to a position. A poison event starts it all again, with its stream set aside."""
+        """Fold up to a position. Streams of which an event cannot be applied are set aside from there."""
         while self.position < upto:
             end = min(upto, self.position + CATCH_UP_PAGE)
-            poison = self._fold(end)
-            if poison is not None:
-                env, error = poison
-                self.parked[env.stream_id] = (env.position, env.name, error)
-                self._rows, self.position = Rows(self._projection.row), 0
-                continue
+            self._fold(end)
             self.position = end
             progress(end, upto)
 
     @collector_paused()
-    def _fold(self, end: int) -> tuple[Envelope, str] | None:
+    def _fold(self, end: int) -> None:
         page = self.reader.page(self._conn, self.position, end)
         parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
-        return fold_page(self._projection, self._names, self._rows, parked, page, prefetch=False)
+        for found in fold_page(self._projection, self._names, self._rows, parked, page, prefetch=False):
+            self.parked[found.stream_id] = found[1:]
 
     @property
     def rows(self) -> list[Any]:
@@ -210,8 +205,7 @@ def _shadow(conn: psycopg.Connection, registered: Registered, replay: Replay) ->
         registered.store.drop(conn, storage)
         registered.store.load(conn, storage, replay.rows)
         feeds.add_building(conn, name, projection.name, projection.version, storage, replay.position)
-        for stream_id, parked in replay.parked.items():
-            feeds.park(conn, name, stream_id, *parked)
+        feeds.park(conn, name, [(stream_id, *parked) for stream_id, parked in replay.parked.items()])
     row = feeds.feed(conn, name)
     assert row is not None
     shadow = Feed(projection, registered.store, row, replay.reader.names)

@@ -1,0 +1,162 @@
+"""Events that cannot be applied cost their streams, and next to nothing else: however many there are, whatever they had
+begun to do, and whether the fold, the row or the payload is at fault."""
+
+import random
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+from desk import Desk
+from hypothesis import given
+from hypothesis import strategies as st
+from tallies import Counted, Tallies, Tally
+
+from domain.events import Event
+from eventstore.log import Envelope, StreamAppend
+from projections.engine import Registered
+from projections.folding import TooMuchPoison, fold_page
+from projections.projection import Projection, Row, Rows, on
+from projections.reading import Page
+from projections.store import PostgresTable
+from tests.growth import growth
+from tests.projections.history import History, some_id
+
+POISON = Counted(666)
+
+
+def _refusing() -> Tallies:
+    projection = Tallies()
+    projection.refuses = {POISON.by}
+    return projection
+
+
+def _page(events: Sequence[tuple[UUID, Event]]) -> Page:
+    history = History()
+    for stream, event in events:
+        history.happened(stream, event)
+    return [(recorded.env, recorded.event) for recorded in history.events]
+
+
+def _rows(store: dict[UUID, Tally], projection: Projection[Tally]) -> Rows[Tally]:
+    """Rows over a store, as the engine has them, or all in memory."""
+    return Rows(projection.row, lambda keys: [_twin(store[key]) for key in keys if key in store])
+
+
+def _twin(row: Tally) -> Tally:
+    return Tally(row.tally_id, row.total, list(row.steps), row.label, row.touched_at)
+
+
+# -- undo --------------------------------------------------------------------------------------------------------------
+
+
+class Basket(Row):
+    KEY = ("basket_id",)
+    basket_id: str
+    things: list[int]
+
+
+class Baskets(Projection[Basket]):
+    """Touches two rows per event, one of them after it was deleted, and changes a list in place before it fails."""
+
+    name, version, row = "baskets", 1, Basket
+
+    @on(Counted, key=lambda event, _: [f"b{event.by % 3}", f"b{(event.by + 1) % 3}"])
+    def counted(self, rows: Rows[Basket], event: Counted, _env: Envelope) -> None:
+        one, other = f"b{event.by % 3}", f"b{(event.by + 1) % 3}"
+        (rows.get(one) or _put(rows, one)).things.append(event.by)
+        if event.by % 7 == 0:
+            rows.delete(other)
+        (rows.get(other) or _put(rows, other)).things.insert(0, event.by)
+        rows.put(Basket(other, [*rows[other].things, -event.by]))
+        if event.by % 5 == 0:
+            raise ValueError("one too many")
+        rows[one].things.append(0)
+
+
+def _put(rows: Rows[Basket], key: str) -> Basket:
+    row = Basket(key, [])
+    rows.put(row)
+    return row
+
+
+@given(
+    numbers=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40)), max_size=30),
+    stored=st.sets(st.sampled_from(["b0", "b1", "b2"])),
+    in_memory=st.booleans(),
+)
+def test_what_poison_touched_is_as_if_it_had_never_come(
+    numbers: list[tuple[int, int]], stored: set[str], in_memory: bool
+) -> None:
+    page = _page([(some_id(f"stream {stream}"), Counted(number)) for stream, number in numbers])
+    first: dict[UUID, int] = {}
+    for env, event in page:
+        if event.by % 5 == 0:
+            first.setdefault(env.stream_id, env.position)
+    good = [(env, event) for env, event in page if env.position < first.get(env.stream_id, env.position + 1)]
+
+    def folded(events: Page) -> tuple[dict[UUID, int], dict[str, list[int]]]:
+        rows = Rows(Basket, lambda keys: [Basket(key, [99]) for key in keys if key in stored])
+        found = fold_page(Baskets(), {Counted.NAME}, rows, {}, events, prefetch=not in_memory)
+        puts, deletes = rows.changes()
+        after = {key: [99] for key in stored} | {row.basket_id: row.things for row in puts}
+        return {p.stream_id: p.position for p in found}, {k: v for k, v in after.items() if k not in deletes}
+
+    assert folded(page) == (first, folded(good)[1])
+    assert folded(good)[0] == {}
+
+
+def test_the_first_of_a_page_and_the_last_before_the_head_are_parked_like_any() -> None:
+    one, other, last = map(some_id, ("one", "other", "last"))
+    page = _page([(one, POISON), (other, Counted(1)), (one, Counted(2)), (last, Counted(3)), (last, POISON)])
+    projection = _refusing()
+    rows = _rows({}, projection)
+    found = fold_page(projection, {Counted.NAME}, rows, {}, page)
+    assert [(p.stream_id, p.position) for p in found] == [(one, 1), (last, 5)]
+    assert {row.tally_id: row.steps for row in rows.all()} == {other: [1], last: [3]}
+
+
+# -- cost --------------------------------------------------------------------------------------------------------------
+
+
+def _mixed(poison: int, good: int) -> Page:
+    events = [(uuid4(), POISON) for _ in range(poison)]
+    events += [(uuid4(), Counted(1)) for _ in range(good)]
+    random.Random(6).shuffle(events)
+    return _page(events)
+
+
+def test_a_page_of_poison_costs_in_proportion_to_its_events() -> None:
+    """Twice the events and twice the poison in them cost twice as much: it was the square."""
+    projection = _refusing()
+    pages = {size: _mixed(size // 10, size) for size in (400, 4000, 8000)}
+
+    def fold(size: int) -> None:
+        found = fold_page(projection, {Counted.NAME}, _rows({}, projection), {}, pages[size])
+        assert len(found) == size // 10
+
+    assert growth(fold, 4000) < 3
+
+
+def test_a_fold_that_fails_for_every_event_is_given_up_early() -> None:
+    projection = _refusing()
+    with pytest.raises(TooMuchPoison, match="over 50 streams"):
+        fold_page(projection, {Counted.NAME}, _rows({}, projection), {}, _mixed(500, 0), at_most=50)
+
+
+# -- with a database ---------------------------------------------------------------------------------------------------
+
+
+async def test_four_hundred_poisoned_streams_are_parked_in_one_pass(desk: Desk) -> None:
+    projection = _refusing()
+    registered = Registered(projection, PostgresTable(Tally))
+    streams = [uuid4() for _ in range(4000)]
+    bad = set(random.Random(7).sample(streams, 400))
+    for step in range(2):
+        events = [StreamAppend(s, step, [POISON if s in bad and step else Counted(step)]) for s in streams]
+        await desk.log.append(events)
+    with desk.running(registered):
+        await desk.caught_up("tallies.1")
+    assert {p.stream_id for p in desk.parked()} == bad
+    rows = desk.rows(registered)
+    assert all(rows[stream].steps == ([0] if stream in bad else [0, 1]) for stream in streams)
+    assert desk.verify(registered).difference.equal
