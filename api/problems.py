@@ -21,7 +21,7 @@ from api.context import context_of
 from commands.belongings import NotSeenYet
 from commands.ports import InvalidSignature, Overloaded
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
-from eventstore.codec import MissingKey
+from eventstore.codec import MissingKey, UnknownEvent
 from eventstore.log import LogUnavailable, VersionConflict
 from eventstore.postgres import AWAY
 from queries.paging import BadCursor
@@ -198,5 +198,6 @@ _EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any
         400, "invalid_signature", "the signature is missing, wrong, too old or too new"
     ),
     VersionConflict: lambda _: Problem(409, "version_conflict", "others kept changing the same thing; try again"),
+    UnknownEvent: lambda _: unavailable("release_outdated", "a newer release of this program wrote this; ask that one"),
     MissingKey: lambda _: Problem(409, "person_forgotten", "this person's data was destroyed"),
 }

@@ -1,16 +1,23 @@
-"""Numbered SQL files, each run once, in order, under a lock, when a process starts."""
+"""Numbered SQL files, each run once, in order, under a lock, when a process starts.
+
+What ran is noted in log.migrations, which is backed up with the log. A file that ran is not edited; where it must be,
+for those who start with it, its line `-- supersedes SHA256` names the text that others ran, of the same effect.
+"""
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+import msgspec
+import psycopg
 
 from eventstore.postgres import connect
 
 SQL = Path(__file__).parent / "sql"
 _LOCK = (4910, 2)
 _TABLE = """
-CREATE TABLE IF NOT EXISTS public.ludoteca_migrations (
+CREATE TABLE IF NOT EXISTS log.migrations (
     component  text NOT NULL,
     number     int NOT NULL,
     name       text NOT NULL,
@@ -18,42 +25,116 @@ CREATE TABLE IF NOT EXISTS public.ludoteca_migrations (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (component, number)
 )"""
+_FORMER_TABLE = "ludoteca_migrations"
+"""Where an older release noted them, in schema public."""
+
+Folders = Sequence[tuple[str, Path]]
+"""The components of a program, and where their files are."""
 
 
 class MigrationError(Exception):
-    """A migration that ran before has been edited, or a file's name has no number."""
+    """The database's migrations are not a beginning of the program's; the message says what to do."""
 
 
-def migrate(url: str, folders: Sequence[tuple[str, Path]]) -> list[str]:
+class _Migration(msgspec.Struct, frozen=True):
+    """A file."""
+
+    component: str
+    number: int
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def is_of(self, sha256: str) -> bool:
+        """Whether it is what ran with this hash, or supersedes it."""
+        return sha256 == self.sha256 or f"-- supersedes {sha256}" in self.text
+
+
+def migrate(url: str, folders: Folders, begin: Callable[[psycopg.Connection], None] = lambda _: None) -> list[str]:
     """Run what has not run yet of each (component, folder); returns the names of what ran.
 
-    All of one call is one transaction: it happens whole or not at all. Processes that start together queue on a lock.
+    All of one call is one transaction, and `begin` its end: it happens whole or not at all. Processes that start
+    together queue on a lock. Raises MigrationError, psycopg.Error, and what `begin` raises.
     """
-    ran: list[str] = []
+    migrations = list(_read(folders))
     with connect(url, "ludoteca migrations", role="") as conn, conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
-        conn.execute(_TABLE)
-        known = {
-            (component, number): digest
-            for component, number, digest in conn.execute(
-                "SELECT component, number, sha256 FROM public.ludoteca_migrations"
+        _find_table(conn)
+        due = _due(conn, migrations)
+        for migration in due:
+            conn.execute(migration.text.encode())
+            conn.execute(
+                "INSERT INTO log.migrations (component, number, name, sha256) VALUES (%s, %s, %s, %s)",
+                (migration.component, migration.number, migration.name, migration.sha256),
             )
-        }
-        for component, folder in folders:
-            for path in sorted(folder.glob("*.sql")):
-                number, text = _number(path), path.read_text(encoding="utf-8")
-                digest = hashlib.sha256(text.encode()).hexdigest()
-                if (component, number) in known:
-                    if known[component, number] != digest:
-                        raise MigrationError(f"{component}/{path.name} was edited after it ran; add a new file instead")
-                    continue
-                conn.execute(text.encode())
-                conn.execute(
-                    "INSERT INTO public.ludoteca_migrations (component, number, name, sha256) VALUES (%s, %s, %s, %s)",
-                    (component, number, path.name, digest),
-                )
-                ran.append(f"{component}/{path.name}")
-    return ran
+        begin(conn)
+        return [f"{migration.component}/{migration.name}" for migration in due]
+
+
+def missing(conn: psycopg.Connection, folders: Folders) -> list[str] | None:
+    """The names of the migrations that a database still lacks; None when it has no log yet. Raises MigrationError."""
+    row = conn.execute(
+        "SELECT to_regclass('log.events') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL"
+    ).fetchone()
+    if row is None or not row[0]:
+        return None
+    if not row[1]:
+        return ["log.migrations"]
+    return [f"{migration.component}/{migration.name}" for migration in _due(conn, list(_read(folders)))]
+
+
+def _read(folders: Folders) -> Iterable[_Migration]:
+    for component, folder in folders:
+        for path in sorted(folder.glob("*.sql")):
+            yield _Migration(component, _number(path), path.name, path.read_text(encoding="utf-8"))
+
+
+def _due(conn: psycopg.Connection, migrations: Sequence[_Migration]) -> list[_Migration]:
+    """Those that have not run."""
+    ran = {
+        (component, number): (name, sha256)
+        for component, number, name, sha256 in conn.execute(
+            "SELECT component, number, name, sha256 FROM log.migrations ORDER BY applied_at, component, number"
+        )
+    }
+    known = {(migration.component, migration.number): migration for migration in migrations}
+    newer = [f"{key[0]}/{name}" for key, (name, _) in ran.items() if key not in known]
+    if newer:
+        raise MigrationError(
+            f"a newer release has migrated the database ({', '.join(newer)}): start that one,"
+            " or restore a backup from before it"
+        )
+    for key, (name, sha256) in ran.items():
+        if not known[key].is_of(sha256):
+            raise MigrationError(f"{key[0]}/{name} was edited after it ran; add a new file instead")
+    return [migration for key, migration in known.items() if key not in ran]
+
+
+def _find_table(conn: psycopg.Connection) -> None:
+    """Make the table, or move it from where an older release had it."""
+    row = conn.execute(
+        "SELECT to_regnamespace('log') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL,"
+        " to_regclass(%s) IS NOT NULL",
+        (f"public.{_FORMER_TABLE}",),
+    ).fetchone()
+    assert row is not None
+    schema, table, former = row
+    if table:
+        return
+    if former:
+        conn.execute(f"ALTER TABLE public.{_FORMER_TABLE} SET SCHEMA log".encode())
+        conn.execute(f"ALTER TABLE log.{_FORMER_TABLE} RENAME TO migrations".encode())
+        return
+    if schema:
+        raise MigrationError(
+            "the database has the schema `log`, but nothing tells which migrations made it: it was restored without"
+            f" log.migrations (of an older release: public.{_FORMER_TABLE}). Restore that table from the same backup"
+        )
+    conn.execute("CREATE SCHEMA log")
+    conn.execute(_TABLE)
 
 
 def _number(path: Path) -> int:

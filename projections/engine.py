@@ -17,6 +17,7 @@ import psycopg
 
 from eventstore.codec import Codec
 from eventstore.postgres import AT_FAULT, AWAY, connect
+from eventstore.release import OutdatedRelease, require_current
 from projections import feeds
 from projections.folding import Poisoned, RowsRefused, StorageLost, StoreFailed, described, fold_page
 from projections.projection import Projection, Rows
@@ -201,13 +202,16 @@ class Runner:
             conn.execute(f"NOTIFY {feeds.WAKE}".encode())
 
     def run(self) -> None:
-        """Run until stopped; outlives lost connections."""
+        """Run until stopped, or until a newer release leads; outlives lost connections."""
         while not self._stop.is_set():
             try:
                 with self._connect("ludoteca projector") as conn, self._connect("ludoteca projector wake") as wake:
                     self._run(conn, wake)
             except feeds.CheckpointMoved as error:
                 log.info("%s was dropped, or another process leads it now", error)
+            except OutdatedRelease as error:
+                log.error("%s", error)
+                return
             except AWAY as error:
                 log.warning("projector lost its database: %s", error)
                 self._stop.wait(RESCAN_SECONDS)
@@ -237,6 +241,7 @@ class Runner:
 
     def _scan(self, conn: psycopg.Connection) -> None:
         """Take the lead of feeds that nobody leads; let go of those paused or dropped; retry what was asked for."""
+        require_current(conn)
         for key, registered in self._registered.items():
             feeds.register(conn, *key, registered.storage)
         known = {row.feed: row for row in feeds.feeds(conn) if (row.projection, row.version) in self._registered}

@@ -7,6 +7,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from eventstore.release import require_current
+
 WAKE = "ludoteca_feeds"
 """Notified when feeds were added, switched, paused or asked to retry: runners look again."""
 
@@ -113,7 +115,11 @@ def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> Non
 
 
 def try_lead(conn: psycopg.Connection, name: str) -> bool:
-    """Become the one process that runs this feed, for as long as this connection lives."""
+    """Become the one process that runs this feed, for as long as this connection lives.
+
+    Raises OutdatedRelease: what a newer release leads may know more than ours.
+    """
+    require_current(conn)
     row = conn.execute("SELECT pg_try_advisory_lock(4911, hashtext(%s))", (name,)).fetchone()
     return bool(row and row[0])
 

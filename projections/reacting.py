@@ -20,6 +20,7 @@ from eventstore.cancellation import stop_if_cancelled
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded
 from eventstore.postgres import AWAY, connect
 from eventstore.postgres_log import PostgresLog, Raw
+from eventstore.release import OutdatedRelease, require_current
 from projections import feeds
 from projections.folding import described
 from projections.reading import Unreadable
@@ -132,7 +133,7 @@ class ReactorRunner:
         self._led: dict[str, _Led] = {}
 
     async def run(self) -> None:
-        """Run until cancelled; outlives lost connections."""
+        """Run until cancelled; outlives lost connections. Raises OutdatedRelease."""
         while True:
             stop_if_cancelled()
             try:
@@ -140,6 +141,8 @@ class ReactorRunner:
                     await self._run(conn)
             except _LOST as error:
                 log.warning("reactors lost their database: %s", error)
+            except OutdatedRelease:
+                raise
             except feeds.CheckpointMoved as error:
                 log.warning("another process leads %s now", error)
             except Exception:
@@ -178,6 +181,7 @@ class ReactorRunner:
                 led.asked = [p for p in await asyncio.to_thread(feeds.parked, conn, [led.feed]) if p.retry]
 
     def _registered(self, conn: psycopg.Connection) -> list[feeds.FeedRow]:
+        require_current(conn)
         register(conn, self._reactors.values())
         return [row for row in feeds.feeds(conn) if row.projection in self._reactors and not row.storage]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import adapters
 import projections
-from eventstore import migrations
+from eventstore import migrations, release
 
 FOLDERS = [
     ("eventstore", migrations.SQL),
@@ -14,5 +14,8 @@ FOLDERS = [
 
 
 def migrate(url: str) -> list[str]:
-    """Bring the database at `url` to this program's schema; returns what ran. Safe to call from several processes."""
-    return migrations.migrate(url, FOLDERS)
+    """Bring the database at `url` to this program's schema; returns what ran. Safe to call from several processes.
+
+    Raises MigrationError, OutdatedRelease.
+    """
+    return migrations.migrate(url, FOLDERS, release.begin)

@@ -32,15 +32,26 @@ def quiet_settings() -> "Settings":
 
 
 def running_url(settings: "Settings") -> str:
-    """The database of the instance that runs, with the program's tables in it. Raises NotRunning."""
+    """The database of the instance that runs, with this release's tables in it.
+
+    Raises NotRunning, MigrationError, OutdatedRelease.
+    """
+    from eventstore.migrations import missing
     from eventstore.postgres import connect
+    from eventstore.release import require_current
     from runtime.instance import NotRunning, running_database_url
+    from runtime.migrate import FOLDERS
 
     url = running_database_url(settings)
     with connect(url, "ludoteca command", role="") as conn:
-        row = conn.execute("SELECT to_regclass('log.events'), to_regclass('consumers.feeds')").fetchone()
-    if row is None or None in row:
-        raise NotRunning("the database has no tables of Ludoteca yet: start one of its processes, which makes them")
+        if (due := missing(conn, FOLDERS)) is None:
+            raise NotRunning("the database has no tables of Ludoteca yet: start one of its processes, which makes them")
+        if due:
+            raise NotRunning(
+                f"the database is of an older release, it lacks {', '.join(due)}: start a process of this one,"
+                " which migrates it"
+            )
+        require_current(conn)
     return url
 
 

@@ -4,6 +4,8 @@ import signal
 import threading
 from collections.abc import Sequence
 
+from eventstore.postgres import connect
+from eventstore.release import require_current
 from projections.engine import Registered, Runner
 from runtime.codec import codec
 from runtime.models import search_models, table_models
@@ -11,7 +13,7 @@ from runtime.settings import Settings
 
 
 def run_projector(settings: Settings, url: str) -> None:
-    """Keep the read models in step: one thread for the tables, one for each search index."""
+    """Keep the read models in step: one thread for the tables, one for each search index. Raises OutdatedRelease."""
     groups: list[Sequence[Registered]] = [table_models(), *([model] for model in search_models(settings))]
     runners = [Runner(url, codec(), group) for group in groups]
     threads = [threading.Thread(target=runner.run, name=f"projector-{n}") for n, runner in enumerate(runners)]
@@ -26,3 +28,6 @@ def run_projector(settings: Settings, url: str) -> None:
         runner.stop()
     for thread in threads:
         thread.join()
+    if not stopping.is_set():  # one ended by itself: say why, by the exit code, too
+        with connect(url, "ludoteca projector") as conn:
+            require_current(conn)

@@ -12,6 +12,7 @@ from adapters.cloudevents import to_cloudevent
 from adapters.rabbitmq_relay import RabbitPublisher
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.postgres_log import PostgresLog
+from eventstore.release import require_current
 from projections import feeds
 from projections.leading import leading
 from runtime.settings import Settings
@@ -44,6 +45,7 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
     while True:
         stop_if_cancelled()
         head = await log_.watcher.beyond(position)
+        await asyncio.to_thread(require_current, conn)
         feed = await asyncio.to_thread(feeds.feed, conn, name)
         assert feed is not None
         position = feed.position

@@ -13,6 +13,7 @@ from domain.errors import Refused
 from eventstore.log import AlreadyDone, LogUnavailable
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
+from eventstore.release import require_current
 from projections.leading import leading
 from projections.reacting import ReactorRunner
 from runtime.models import due_times
@@ -56,7 +57,7 @@ async def _keep_time(core: Core) -> None:
                 group.create_task(deadlines.run())
                 group.create_task(purge_expired(core.log))
                 while True:
-                    await asyncio.to_thread(conn.execute, "SELECT 1")
+                    await asyncio.to_thread(require_current, conn)
                     await asyncio.sleep(1)
         except* AWAY as errors:
             log.warning("deadlines lost their database: %s", errors.exceptions[0])

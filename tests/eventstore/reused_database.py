@@ -11,7 +11,7 @@ from tests import services
 _TABLES = """
     SELECT schemaname, tablename FROM pg_tables
     WHERE schemaname IN ('log', 'private', 'read', 'consumers', 'public')
-      AND tablename <> 'ludoteca_migrations'
+      AND tablename NOT IN ('migrations', 'releases')
 """
 
 

@@ -46,7 +46,7 @@ def test_when_one_file_fails_none_has_run(empty_database: str, folder: Path) -> 
     (folder / "0003_three.sql").write_text("INSERT INTO nowhere VALUES (1)")
     with pytest.raises(psycopg.errors.UndefinedTable):
         migrate(empty_database, [("x", folder)])
-    assert admin(empty_database, "SELECT to_regclass('one'), to_regclass('ludoteca_migrations')") == [(None, None)]
+    assert admin(empty_database, "SELECT to_regclass('one'), to_regclass('log.migrations')") == [(None, None)]
     (folder / "0003_three.sql").unlink()
     assert len(migrate(empty_database, [("x", folder)])) == 2
 
