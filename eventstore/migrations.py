@@ -117,8 +117,8 @@ def _find_table(conn: psycopg.Connection) -> None:
     """Make the table, or move it from where an older release had it."""
     row = conn.execute(
         "SELECT to_regnamespace('log') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL,"
-        " to_regclass(%s) IS NOT NULL",
-        (f"public.{_FORMER_TABLE}",),
+        " EXISTS (SELECT FROM pg_tables WHERE (schemaname, tablename) = ('public', %s))",
+        (_FORMER_TABLE,),
     ).fetchone()
     assert row is not None
     schema, table, former = row

@@ -1,0 +1,68 @@
+"""The program with exactly the rights that docs/operations.md lists: it neither needs nor asks for more."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from runtime.migrate import migrate
+from tests.api.shop import open_shop
+
+RIGHTS = """
+CREATE ROLE {user} LOGIN PASSWORD 'secret' NOSUPERUSER NOCREATEDB NOCREATEROLE;
+GRANT ludoteca_app TO {user};
+GRANT CONNECT, TEMPORARY, CREATE ON DATABASE {database} TO {user};
+"""
+
+
+@pytest.fixture
+def user() -> str:
+    return f"shop_{uuid4().hex}"
+
+
+@pytest.fixture
+def modest(empty_database: str, postgres_template: str, user: str) -> Iterator[str]:
+    """The URL of an empty database, as a user with no more than RIGHTS."""
+    database = urlsplit(empty_database).path.removeprefix("/")
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC".encode())
+        conn.execute(b"REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        for statement in RIGHTS.format(user=user, database=database).strip().split("\n"):
+            conn.execute(statement.encode())
+    yield urlsplit(empty_database)._replace(netloc=f"{user}:secret@").geturl()
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute(f"DROP OWNED BY {user} CASCADE".encode())
+        conn.execute(f"DROP ROLE {user}".encode())
+
+
+async def test_a_shop_runs_with_the_rights_that_are_documented(modest: str, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    assert migrate(modest)
+    assert migrate(modest) == []
+    async with open_shop(modest, tmp_path) as shop:
+        seller, buyer = await shop.register("SELLER"), await shop.register()
+        game = await shop.game(seller)
+        answer = await buyer.post("/api/v1/orders", json={"game_id": game["id"]})
+        assert answer.status_code == 201, answer.text
+        found = await buyer.get("/api/v1/orders", headers=await shop.reached())
+        assert len(found.json()["items"]) == 1, found.text
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("GRANT ludoteca_app TO {user};", "GRANT ludoteca_app TO"),
+        ("GRANT CONNECT, TEMPORARY, CREATE ON", "permission denied for database"),
+    ],
+    ids=["role", "database"],
+)
+def test_what_is_missing_is_told(modest: str, empty_database: str, user: str, missing: str, told: str) -> None:
+    database = urlsplit(empty_database).path.removeprefix("/")
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        if "DATABASE" in missing or "CONNECT" in missing:
+            conn.execute(f"REVOKE CREATE ON DATABASE {database} FROM {user}".encode())
+        else:
+            conn.execute(f"REVOKE ludoteca_app FROM {user}".encode())
+    with pytest.raises(psycopg.Error, match=told):
+        migrate(modest)
