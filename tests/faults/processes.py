@@ -1,0 +1,90 @@
+"""Real processes of the program, to be stopped, woken and killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.flow.instance import eventually, free_port
+
+__all__ = ["Process", "eventually", "started"]
+
+
+class Process:
+    """`ludoteca KIND` (api, projector, worker, relay, …) on a database, with settings of its own."""
+
+    def __init__(self, kind: str, home: Path, database: str, **settings: str) -> None:
+        """`home`: shared by the processes of a shop. An API process gets a free port, unless the settings name one."""
+        home.mkdir(parents=True, exist_ok=True)
+        self.kind = kind
+        self.port = int(settings.get("LUDOTECA_PORT") or free_port())
+        own = {"LUDOTECA_HOME": str(home), "LUDOTECA_DATABASE_URL": database, "LUDOTECA_PORT": str(self.port)}
+        others = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        self._environment = {**others, "LUDOTECA_RATE_LIMIT": "off", **own, **settings}
+        self._log = home / f"{kind}-{self.port}.log"
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Where an API process answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def said(self) -> str:
+        """All that it has logged and printed."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self.popen.poll()
+
+    def start(self) -> None:
+        """Start it, perhaps again."""
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-m", "runtime.cli", self.kind]
+            self.popen = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+
+    def pause(self) -> None:
+        """SIGSTOP: it does nothing at all, and its connections stay."""
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.popen.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9: it ends without a word."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def stop(self) -> int:
+        """End it in order, paused or not; returns the exit code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGCONT)
+            self.popen.terminate()
+        try:
+            return self.popen.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+@contextmanager
+def started(*processes: Process) -> Iterator[tuple[Process, ...]]:
+    """Stop them at the end, whatever state they are in."""
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            if process.popen.poll() is None:
+                process.go_on()
+                process.popen.terminate()
+        for process in processes:
+            try:
+                process.popen.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
