@@ -42,7 +42,7 @@ def to_cloudevent(env: Envelope, payload: bytes) -> bytes:
             id=env.event_id,
             type=env.name,
             subject=env.stream_id,
-            time=env.recorded_at,
+            time=env.occurred_at,
             data=msgspec.Raw(payload),
             specversion="1.0",
             source="ludoteca",

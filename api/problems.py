@@ -22,7 +22,7 @@ from commands.belongings import NotSeenYet
 from commands.ports import InvalidSignature, Overloaded
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey, UnknownEvent
-from eventstore.log import LogUnavailable, VersionConflict
+from eventstore.log import ClocksDiffer, LogUnavailable, TooLarge, VersionConflict
 from eventstore.postgres import AWAY
 from queries.paging import BadCursor
 from queries.positions import PositionUnknown, ReadModelBehind
@@ -190,6 +190,8 @@ _EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any
     RequestValidationError: _invalid_request,
     HTTPException: _http,
     Overloaded: lambda _: unavailable("overloaded", "too many ask for this at once; try again in a moment"),
+    ClocksDiffer: lambda error: unavailable("clock_skew", str(error)),
+    TooLarge: lambda error: Problem(413, error.code, str(error)),
     DATABASE_ERRORS: lambda _: dependency_unavailable(),
     (ReadModelBehind, NotSeenYet): lambda _: unavailable("read_model_behind", "what this reads has not caught up yet"),
     PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),

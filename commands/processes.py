@@ -126,14 +126,14 @@ def settlement(bus: CommandBus) -> Reactor:
             assert order is not None
             closed = await closed_party(bus.repository, unit, order, env.position)
             if closed is not None and order.status == "PENDING_PAYMENT":
-                await call_off(unit, event.order_id, order, orders.cancel(order, closed), env.recorded_at)
+                await call_off(unit, event.order_id, order, orders.cancel(order, closed), env.occurred_at)
                 order = await unit.load(ORDER, event.order_id)
                 assert order is not None
             try:
-                confirmed = orders.confirm(order, env.recorded_at)
+                confirmed = orders.confirm(order, env.occurred_at)
             except Conflict:
-                expired = orders.expire(order, env.recorded_at)
-                await call_off(unit, event.order_id, order, expired, env.recorded_at)
+                expired = orders.expire(order, env.occurred_at)
+                await call_off(unit, event.order_id, order, expired, env.occurred_at)
                 payment = await unit.load(PAYMENT, env.stream_id)
                 assert payment is not None
                 if left := payment.refundable_cents:
@@ -159,7 +159,7 @@ def settlement(bus: CommandBus) -> Reactor:
             order = await unit.load(ORDER, order_id)
             assert order is not None
             if order.status == "PENDING_PAYMENT":
-                await call_off(unit, order_id, order, orders.cancel(order, reason), env.recorded_at)
+                await call_off(unit, order_id, order, orders.cancel(order, reason), env.occurred_at)
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 
@@ -187,7 +187,7 @@ def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct],
             recorded = orders.record_refund(order, event.amount_cents)
             unit.emit(payment.order_id, recorded)
             if any(isinstance(each, OrderRefunded) and each.full for each in recorded):
-                await take_back(unit, order, env.recorded_at)
+                await take_back(unit, order, env.occurred_at)
 
         await bus.run(decision, caused(name, env), once_for(name, env))
 
@@ -233,7 +233,7 @@ def library_grants(bus: CommandBus) -> Reactor:
                         game_id=line.game_id,
                         order_id=env.stream_id,
                         title=line.title,
-                        purchase_date=env.recorded_at,
+                        purchase_date=env.occurred_at,
                     )
                     unit.emit(stream_id, added)
 

@@ -37,7 +37,7 @@ def fiscal_receipts(bus: CommandBus, queue: WorkQueue) -> Reactor:
         if placed.env.actor == IMPORTER.actor:
             return
         order: OrderCreated = placed.event
-        year = str(env.recorded_at.astimezone(UTC).year)
+        year = str(env.occurred_at.astimezone(UTC).year)
         jobs = []
         for seller_id in receipts.amounts(order.lines):
             job = job_for(env, "receipt", order_id=env.stream_id, seller_id=seller_id)

@@ -31,7 +31,6 @@ from domain.identity import (
     UserReactivated,
 )
 from eventstore.cancellation import stop_if_cancelled
-from eventstore.clock import Clock
 from eventstore.log import LogUnavailable, Recorded
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from eventstore.repository import Repository
@@ -76,8 +75,8 @@ class Opened(msgspec.Struct, frozen=True):
 class SessionEnds:
     """Follows the log from the first question on. `lifetime` is that of an access token."""
 
-    def __init__(self, log: PostgresLog, repository: Repository, clock: Clock, lifetime: timedelta) -> None:
-        self._log, self._repository, self._clock, self._lifetime = log, repository, clock, lifetime
+    def __init__(self, log: PostgresLog, repository: Repository, lifetime: timedelta) -> None:
+        self._log, self._repository, self._lifetime = log, repository, lifetime
         self._names = [event.NAME for event in ENDS]
         self._position: int | None = None
         self._known_at = float("-inf")
@@ -161,7 +160,7 @@ class SessionEnds:
                 return
             looked_at, head = monotonic(), await self._log.head()
             if self._position is None:
-                self._position = await self._log.position_at(self._clock.now() - self._lifetime - SKEW)
+                self._position = await self._log.recorded_before(self._lifetime + SKEW)
             while self._position < head:
                 page = await self._log.read(self._position, upto=head, names=self._names, limit=PAGE)
                 for recorded in page:

@@ -59,7 +59,7 @@ class WebhookWorker:
         if position is None:
             (requested, *_) = await repository.log.read_stream(delivery_id)
             data: dict[str, object] = {"event_id": delivery.event_id, "endpoint_id": delivery.endpoint_id}
-            return encode(delivery.event_name, requested.env.recorded_at.astimezone(UTC), data)
+            return encode(delivery.event_name, requested.env.occurred_at.astimezone(UTC), data)
         (recorded,) = await repository.log.read(position - 1, upto=position, limit=1)
         news = await news_of(repository, recorded.event, recorded.env)
         assert news is not None

@@ -1,13 +1,15 @@
 """The hash chain: what of an event is hashed, byte by byte, and how one row's hash follows from the one before.
 
-    digest = SHA-256( "ludoteca.event.1" ‖ event_id ‖ stream_id ‖ version ‖ text(name) ‖ text(payload) ‖ text(actor)
-                      ‖ optional(correlation_id) ‖ optional(causation_id) ‖ optional text(traceparent) )
+    digest = SHA-256( "ludoteca.event.2" ‖ event_id ‖ stream_id ‖ version ‖ text(name) ‖ text(payload) ‖ text(actor)
+                      ‖ optional(correlation_id) ‖ optional(causation_id) ‖ optional text(traceparent) ‖ occurred_at )
     hash   = SHA-256( previous hash ‖ position ‖ recorded_at ‖ digest ),  the first previous hash being 32 zero bytes
 
-Ids are their 16 bytes; version and position are 8 bytes big-endian; recorded_at is 8 bytes big-endian, microseconds
-since 2000-01-01 UTC (PostgreSQL's `timestamptz_send`); text is a 4-byte big-endian length and the bytes (UTF-8, or the
-payload as stored); an optional is one byte 0, or one byte 1 and the value. Personal fields are hashed as ciphertext,
-so that forgetting a person breaks no proof.
+A row of an older release has no occurred_at; its digest begins with "ludoteca.event.1", and ends with the traceparent.
+
+Ids are their 16 bytes; version and position are 8 bytes big-endian; occurred_at and recorded_at are 8 bytes big-endian,
+microseconds since 2000-01-01 UTC (PostgreSQL's `timestamptz_send`); text is a 4-byte big-endian length and the bytes
+(UTF-8, or the payload as stored); an optional is one byte 0, or one byte 1 and the value. Personal fields are hashed as
+ciphertext, so that forgetting a person breaks no proof.
 """
 
 from collections.abc import Iterable
@@ -21,6 +23,8 @@ import msgspec
 from eventstore.log import Envelope
 
 GENESIS = bytes(32)
+
+_WITHOUT_TIME, _WITH_TIME = b"ludoteca.event.1", b"ludoteca.event.2"
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,25 +43,36 @@ def digest(
     correlation_id: UUID | None,
     causation_id: UUID | None,
     traceparent: str | None,
+    occurred_at: datetime | None,
 ) -> bytes:
     """The digest of an event as stored; see the module's text for the encoding."""
-    cause = encoded_cause(actor, correlation_id, causation_id, traceparent)
-    return digest_of(event_id.bytes, stream_id.bytes, version, name.encode(), payload, cause)
+    cause = encoded_cause(actor, correlation_id, causation_id, traceparent, occurred_at)
+    kind = _WITHOUT_TIME if occurred_at is None else _WITH_TIME
+    return digest_of(event_id.bytes, stream_id.bytes, version, name.encode(), payload, cause, kind)
 
 
-def digest_of(event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes) -> bytes:
+def digest_of(
+    event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes, kind: bytes = _WITH_TIME
+) -> bytes:
     """As `digest`, of what is encoded already."""
-    head = _head(b"ludoteca.event.1", event_id, stream_id, version, len(name))
+    head = _head(kind, event_id, stream_id, version, len(name))
     return sha256(b"".join((head, name, _u32(len(payload)), payload, cause))).digest()
 
 
-def encoded_cause(actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None) -> bytes:
-    """The end of what is hashed: who and why."""
+def encoded_cause(
+    actor: str,
+    correlation_id: UUID | None,
+    causation_id: UUID | None,
+    traceparent: str | None,
+    occurred_at: datetime | None,
+) -> bytes:
+    """The end of what is hashed: who, why and when."""
     return (
         _text(actor.encode())
         + (b"\0" if correlation_id is None else b"\1" + correlation_id.bytes)
         + (b"\0" if causation_id is None else b"\1" + causation_id.bytes)
         + (b"\0" if traceparent is None else b"\1" + _text(traceparent.encode()))
+        + (b"" if occurred_at is None else _u64(microseconds(occurred_at)))
     )
 
 
@@ -94,9 +109,9 @@ class Verifier:
         self.position, self.hash = position, hash
         self._time: datetime | None = None
 
-    def check(self, rows: Iterable[tuple[Envelope, bytes, bytes]]) -> Fault | None:
-        """Follow the next rows (envelope, payload, hash); returns the first fault, or None."""
-        for env, payload, row_hash in rows:
+    def check(self, rows: Iterable[tuple[Envelope, bytes, bytes, datetime | None]]) -> Fault | None:
+        """Follow the next rows (envelope, payload, hash, occurred_at as stored); returns the first fault, or None."""
+        for env, payload, row_hash, occurred_at in rows:
             if env.position != self.position + 1:
                 return Fault(self.position + 1, f"removed: the next row is {env.position}")
             if self._time is not None and env.recorded_at < self._time:
@@ -115,6 +130,7 @@ class Verifier:
                     env.correlation_id,
                     env.causation_id,
                     env.traceparent,
+                    occurred_at,
                 ),
             )
             if row_hash != expected:

@@ -17,6 +17,9 @@ class SystemClock:
         return datetime.now(UTC)
 
 
+SYSTEM_CLOCK = SystemClock()
+
+
 class ManualClock:
     """A clock that tests set and move by hand."""
 

@@ -10,6 +10,12 @@ from uuid import UUID
 
 import msgspec
 
+MAX_EVENT_BYTES = 1 << 20
+"""How large an event's payload may be, as it is stored."""
+
+MAX_APPEND_BYTES = 16 << 20
+"""How large all events of one append may be together, with their envelopes."""
+
 
 class Metadata(msgspec.Struct, frozen=True):
     """Who did it and why: stored with every event of an append.
@@ -72,7 +78,12 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """All that an event carries beside its payload."""
+    """All that an event carries beside its payload.
+
+    `occurred_at` is when it was decided, by the clock of the process that decided: what is dated and decided by.
+    `recorded_at` is the log's time, which never runs backwards: it only says the order, as the position does. An event
+    of an older release has no other time, and occurred when it was recorded.
+    """
 
     position: int
     event_id: UUID
@@ -80,6 +91,7 @@ class Envelope(msgspec.Struct, frozen=True):
     version: int
     name: str
     recorded_at: datetime
+    occurred_at: datetime
     actor: str
     correlation_id: UUID | None = None
     causation_id: UUID | None = None
@@ -129,8 +141,32 @@ class AlreadyDone(Exception):
         self.done = done
 
 
+class TooLarge(Exception):
+    """An event, or an append, beyond what the log takes. Nothing of the append was kept.
+
+    `code` is event_too_large or append_too_large.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
 class LogUnavailable(Exception):
     """The log cannot be reached, or was closed. An append that meets this may have happened: its Once key will tell."""
+
+
+class ClocksDiffer(LogUnavailable):
+    """The clock of this process and that of the database are too far apart. Nothing was appended, and nothing will be
+    until they agree again: a wrong time must not become history.
+
+    `seconds` is by how much this process's clock is ahead; below 0: behind.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        ahead = "ahead of" if seconds > 0 else "behind"
+        super().__init__(f"this process's clock is {abs(seconds):.1f} s {ahead} the database's: nothing was recorded")
+        self.seconds = seconds
 
 
 def check_appends(streams: Sequence[StreamAppend]) -> None:
@@ -155,8 +191,9 @@ class Log(Protocol):
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
 
-        Raises VersionConflict, AlreadyDone, LogUnavailable; WrongKind for events of another kind than their stream's;
-        ValueError as `check_appends` does. A caller that is cancelled does not learn whether it was appended.
+        Raises VersionConflict, AlreadyDone, LogUnavailable (ClocksDiffer is one); WrongKind for events of another kind
+        than their stream's; TooLarge; ValueError as `check_appends` does. A caller that is cancelled does not learn
+        whether it was appended.
         """
         ...
 

@@ -9,7 +9,7 @@ import msgspec
 
 from eventstore import pgarrays as pg
 from eventstore.chain import digest_of, encoded_cause
-from eventstore.log import Appended, Metadata, Once, StreamRead
+from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, Metadata, Once, StreamRead, TooLarge
 from eventstore.uuid7 import uuid7
 
 
@@ -26,18 +26,24 @@ class Pending:
         "event_ids",
         "future",
         "kinds",
+        "occurred_at",
         "once",
         "reads",
         "rests_on",
+        "size",
         "uncertain",
         "wires",
     )
 
-    def __init__(self, metadata: Metadata, once: Once | None, reads: Sequence[StreamRead] = ()) -> None:
+    def __init__(
+        self, metadata: Metadata, occurred_at: datetime, once: Once | None, reads: Sequence[StreamRead] = ()
+    ) -> None:
+        self.occurred_at = occurred_at
         self.once = once
         self.reads = reads
         self.event_ids: list[UUID] = []
-        self.wires: list[bytes] = []  # each event as an element of an array of log.new_event
+        self.wires: list[bytes] = []  # each event as an element of an array of log.new_event_v4
+        self.size = 0  # bytes of its events on the wire
         self.digests: list[bytes] = []
         self.checks: list[tuple[UUID, int]] = []
         self.kinds: list[str] = []  # of the streams in `checks`
@@ -46,25 +52,30 @@ class Pending:
         self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads]
         """What no other append of the same batch may add to; others may rest on it as well."""
         self.uncertain = False  # an earlier try may have committed: its connection was lost
-        # All events of an append have the same cause: it is encoded once.
+        # All events of an append have the same cause and time: they are encoded once.
         m = metadata
-        self._cause = encoded_cause(m.actor, m.correlation_id, m.causation_id, m.traceparent)
-        self._wire_cause = pg.cause(m.actor, m.correlation_id, m.causation_id, m.traceparent)
+        self._cause = encoded_cause(m.actor, m.correlation_id, m.causation_id, m.traceparent, occurred_at)
+        self._wire_cause = pg.cause(m.actor, m.correlation_id, m.causation_id, m.traceparent, occurred_at)
         self.future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self.deadline = 0.0  # the loop's time at which the caller's patience ends; the writer sets it
 
     def add(self, stream_id: UUID, expected_version: int, kind: str, events: Sequence[tuple[str, bytes]]) -> None:
-        """Events for one stream of a kind: their names and payloads."""
+        """Events for one stream of a kind: their names and payloads. Raises TooLarge."""
         stream = stream_id.bytes
         self.checks.append((stream_id, expected_version))
         self.kinds.append(kind)
         self.claims.append(stream)
         for version, (name, payload) in enumerate(events, expected_version + 1):
+            if len(payload) > MAX_EVENT_BYTES:
+                raise TooLarge("event_too_large", f"{name} has {len(payload)} bytes, of {MAX_EVENT_BYTES} at most")
             event_id, wire_name = uuid7(), name.encode()
             head = (event_id.bytes, stream, version, wire_name, payload)
             self.event_ids.append(event_id)
             self.digests.append(digest_of(*head, self._cause))
-            self.wires.append(pg.new_event(*head, self._wire_cause))
+            self.wires.append(wire := pg.new_event(*head, self._wire_cause))
+            self.size += len(wire)
+        if self.size > MAX_APPEND_BYTES:
+            raise TooLarge("append_too_large", f"more than {MAX_APPEND_BYTES} bytes of events at once")
 
     @property
     def first(self) -> tuple[UUID, int]:
@@ -84,7 +95,7 @@ class Pending:
 
 
 def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
-    """A batch as the parameters of log.append, in order; the types of its arrays by their object ids."""
+    """A batch as the first parameters of log.append_v4, in order; the types of its arrays by their object ids."""
     checks = [
         (*check, kind)
         for pending in batch

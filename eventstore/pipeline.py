@@ -61,7 +61,7 @@ class Pipeline:
         self._lose(psycopg.OperationalError("the connection was closed"))
         await self._conn.close()
 
-    def call(self, arguments: Sequence[bytes]) -> asyncio.Future[PGresult]:
+    def call(self, arguments: Sequence[bytes | None]) -> asyncio.Future[PGresult]:
         """Run it; arguments and result are in binary wire format. Raises psycopg.Error, now or from the future."""
         if self.lost:
             raise psycopg.OperationalError("the connection is lost")

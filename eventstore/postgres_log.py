@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Any, Self
+from datetime import datetime, timedelta
+from typing import Any, LiteralString, Self
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.chain import Fault, Verifier
+from eventstore.clock import SYSTEM_CLOCK, Clock
 from eventstore.codec import Codec, kind_of_all
 from eventstore.head import HeadWatcher
 from eventstore.keys import PersonKeys
@@ -19,15 +21,15 @@ from eventstore.postgres import AWAY, open_pool
 from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
 
 COLUMNS = (
-    "position, event_id, stream_id, version, name, recorded_at, actor, correlation_id, causation_id, traceparent,"
-    " payload"
+    "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at) AS occurred_at,"
+    " actor, correlation_id, causation_id, traceparent, payload"
 )
 _VERSIONS = """
 SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1), 0)
 FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n"""
 
-# The log is ordered by time as well, so that halving finds a time's place in some twenty steps.
-_POSITION_AT = """
+# The log is ordered by recorded_at as well, so that halving finds a time's place in some twenty steps.
+_RECORDED_BY = """
 WITH RECURSIVE search (lowest, highest) AS (
     SELECT 0::bigint, coalesce(max(position), 0) FROM log.events
     UNION ALL
@@ -38,6 +40,23 @@ WITH RECURSIVE search (lowest, highest) AS (
 )
 SELECT lowest FROM search WHERE lowest = highest
 """
+_HEAD = "SELECT coalesce(max(position), 0) FROM log.events"
+_OCCURRED_BY = """
+SELECT position FROM log.events WHERE position <= %s AND coalesce(occurred_at, recorded_at) <= %s
+ORDER BY position DESC LIMIT 1"""
+_BEHIND_BY = """
+WITH behind AS NOT MATERIALIZED (
+    SELECT position, occurred_at FROM log.events
+    WHERE recorded_at - occurred_at > interval '1 minute' AND occurred_at <= %(moment)s
+)
+SELECT max(position) FROM behind WHERE occurred_at >= (SELECT max(occurred_at) FROM behind) - %(slack)s"""
+_LONG_AGO = "SELECT least(%s, clock_timestamp()) - %s"
+
+_SLACK = timedelta(minutes=1)
+"""How far recorded_at may be ahead of occurred_at before an event is in the index events_behind."""
+
+CLOCK_TOLERANCE = timedelta(seconds=60)
+"""How far the clocks of this process and of the database may be apart, unless something else is said."""
 
 RETRY_SECONDS = 0.2
 """How long a subscription waits before it reads again after a lost connection."""
@@ -48,18 +67,37 @@ Raw = tuple[Envelope, bytes]
 class PostgresLog:
     """The log, as one process sees it. Open with `async with PostgresLog.open(url, codec) as log`."""
 
-    def __init__(self, url: str, codec: Codec, pool: AsyncConnectionPool) -> None:
-        self.codec, self.pool = codec, pool
+    def __init__(
+        self,
+        url: str,
+        codec: Codec,
+        pool: AsyncConnectionPool,
+        clock: Clock,
+        clock_tolerance: timedelta | None,
+    ) -> None:
+        self.codec, self.pool, self._clock, self._clock_tolerance = codec, pool, clock, clock_tolerance
         self.keys = PersonKeys(pool)
         self.watcher = HeadWatcher(url)
-        self._writer = GroupCommitWriter(url, codec.kinds)
+        self._writer = GroupCommitWriter(url, codec.kinds, clock_tolerance)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, codec: Codec, *, pool_size: int = 8) -> AsyncIterator[Self]:
-        """Connect to a migrated database; closes everything at the end."""
+    async def open(
+        cls,
+        url: str,
+        codec: Codec,
+        *,
+        pool_size: int = 8,
+        clock: Clock = SYSTEM_CLOCK,
+        clock_tolerance: timedelta | None = CLOCK_TOLERANCE,
+    ) -> AsyncIterator[Self]:
+        """Connect to a migrated database; closes everything at the end.
+
+        `clock` says when events occur. An append is refused when the database's is further from it than
+        `clock_tolerance`; None is for a clock that is not the machine's.
+        """
         async with open_pool(url, pool_size) as pool:
-            log = cls(url, codec, pool)
+            log = cls(url, codec, pool, clock, clock_tolerance)
             try:
                 yield log
             finally:
@@ -77,13 +115,13 @@ class PostgresLog:
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
 
-        Raises VersionConflict, AlreadyDone, WrongKind; MissingKey when a person was forgotten; LogUnavailable when the
-        database cannot be reached (then nothing was appended, or `once` will tell on the next try); psycopg.DataError
-        when it refuses a text; ValueError for an append without events.
+        Raises VersionConflict, AlreadyDone, WrongKind, TooLarge; MissingKey when a person was forgotten; LogUnavailable
+        when the database cannot be reached (then nothing was appended, or `once` will tell on the next try); of that
+        ClocksDiffer; psycopg.DataError when it refuses a text; ValueError for an append without events.
         """
         if len(streams) != 1 or not streams[0].events or streams[0].expected_version < 0:
             check_appends(streams)  # the most frequent append, to one stream, is right at a glance
-        codec = self.codec
+        codec, occurred_at = self.codec, self._clock.now()
         persons = {
             person
             for stream in streams
@@ -91,7 +129,7 @@ class PostgresLog:
             if (person := codec.person_of(event, stream.stream_id)) is not None
         }
         keys = await self.keys.get(persons) if persons else {}
-        pending = Pending(metadata, once, reads)
+        pending = Pending(metadata, occurred_at, once, reads)
         for stream in streams:
             events: list[tuple[str, bytes]] = []
             kind = kind_of_all(stream.events)
@@ -155,14 +193,24 @@ class PostgresLog:
     async def head(self) -> int:
         """The position of the last event, 0 when there is none."""
         async with self.pool.connection() as conn:
-            row = await (await conn.execute("SELECT coalesce(max(position), 0) FROM log.events")).fetchone()
-        return int(row[0]) if row else 0
+            return int(await _one(conn, _HEAD))
 
     async def position_at(self, moment: datetime) -> int:
-        """The position of the last event that was recorded by a time, 0 when there is none."""
+        """The position of the last event that had occurred by a time, 0 when there is none."""
         async with self.pool.connection() as conn:
-            row = await (await conn.execute(_POSITION_AT, (moment, moment))).fetchone()
-        return int(row[0]) if row else 0
+            if self._clock_tolerance is None:
+                return await _one(conn, _OCCURRED_BY, await _one(conn, _HEAD), moment) or 0
+            slack = max(self._clock_tolerance, _SLACK)
+            # What had occurred was recorded soon after; but where the log's time is ahead, it stands still.
+            soon = await _one(conn, _OCCURRED_BY, await _recorded_by(conn, moment + slack), moment)
+            behind = await (await conn.execute(_BEHIND_BY, {"moment": moment, "slack": 2 * slack})).fetchone()
+            return max(soon or 0, behind[0] or 0 if behind else 0)
+
+    async def recorded_before(self, age: timedelta) -> int:
+        """A position up to which all was recorded longer ago than this, be one of two clocks ahead: the database's or
+        ours."""
+        async with self.pool.connection() as conn:
+            return await _recorded_by(conn, await _one(conn, _LONG_AGO, self._clock.now(), age))
 
     async def subscribe(
         self, after: int = 0, *, names: Sequence[str] | None = None, page: int = 1000
@@ -207,13 +255,14 @@ class PostgresLog:
     async def verify(self, verifier: Verifier, *, upto: int, page: int = 5000) -> AsyncIterator[int | Fault]:
         """Walk the chain: yields the position reached after each page, and last of all the Fault if there is one."""
         sql = (
-            f"SELECT {COLUMNS}, hash FROM log.events WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"
+            f"SELECT {COLUMNS}, hash, occurred_at AS stored FROM log.events"
+            " WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"
         )
         while verifier.position < upto:
             async with self.pool.connection() as conn:
                 cursor = conn.cursor(binary=True)
                 rows = await (await cursor.execute(sql.encode(), (verifier.position, upto, page))).fetchall()
-            fault = verifier.check((Envelope(*row[:10]), row[10], row[11]) for row in rows)
+            fault = verifier.check((Envelope(*row[:11]), *row[11:]) for row in rows)
             if fault is None and not rows:
                 fault = Fault(verifier.position + 1, "removed: the log ends before this position")
             yield fault or verifier.position
@@ -221,9 +270,20 @@ class PostgresLog:
                 return
 
 
+async def _one(conn: psycopg.AsyncConnection, query: LiteralString, *values: object) -> Any:
+    """The one value that a query finds, or None."""
+    row = await (await conn.execute(query, values)).fetchone()
+    return row[0] if row else None
+
+
+async def _recorded_by(conn: psycopg.AsyncConnection, moment: datetime) -> int:
+    """The position of the last event that was recorded by a time, 0 when there is none."""
+    return int(await _one(conn, _RECORDED_BY, moment, moment) or 0)
+
+
 def raw_rows(rows: Sequence[TupleRow]) -> list[Raw]:
     """Rows of COLUMNS as envelopes and payloads."""
-    return [(Envelope(*row[:10]), row[10]) for row in rows]
+    return [(Envelope(*row[:11]), row[11]) for row in rows]
 
 
 def persons_in(codec: Codec, rows: Sequence[Raw]) -> set[UUID]:

@@ -1,9 +1,9 @@
-"""Sends batches of appends to log.append, and finds out how each append ended, whatever happens on the way."""
+"""Sends batches of appends to log.append_v4, and finds out how each append ended, whatever happens on the way."""
 
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from struct import Struct
 from typing import Any
 
@@ -12,8 +12,9 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from eventstore.chain import moment
-from eventstore.log import AlreadyDone, Done, LogUnavailable, VersionConflict, WrongKind
+from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, VersionConflict, WrongKind
 from eventstore.pending import Pending, arguments
+from eventstore.pgarrays import timestamp
 from eventstore.pipeline import Pipeline
 from eventstore.postgres import AWAY, connect_async
 
@@ -22,19 +23,36 @@ log = logging.getLogger(__name__)
 UNEXPLAINED_REFUSALS = 5
 """How often a refused batch is sent again though none of its appends is found to have lost."""
 
-_SESSION = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-"""Statements are planned once per connection, perhaps while the log is tiny: none may be one that reads all of it."""
+TAIL_WAIT_MS = 1000
+"""How long a batch waits at a time for the end of the log, which another writer or an open transaction holds."""
+
+STATEMENT_MS = 8000
+"""How long a batch may take in all: less than its answer is waited for, so that the server ends it, and knows it."""
+
+CLOCKS_DIFFER = "LT001"
+"""What log.append_v4 raises when the clock there and ours disagree."""
+
+SKEW_LOG_SECONDS = 10.0
+"""How often it is logged that they do."""
+
+_SESSION = {
+    # Statements are planned once per connection, perhaps while the log is tiny: none may be one that reads all of it.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "lock_timeout": f"{TAIL_WAIT_MS}",
+    "statement_timeout": f"{STATEMENT_MS}",
+}
 
 # As one value, a record: SELECT … FROM would have the server keep it in a table for a moment.
 _APPEND = (
-    "SELECT log.append_v3($1::log.new_event[], $2::bytea[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[],"
-    " $7::bigint[], $8::log.new_once[], $9::boolean)"
+    "SELECT log.append_v4($1::log.new_event_v4[], $2::bytea[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[],"
+    " $7::bigint[], $8::log.new_once[], $9::boolean, $10::timestamptz, $11::timestamptz)"
 )
 _answer = Struct(">I IIq IIq").unpack  # number of fields; of each (bigint, timestamptz) its type, size and value
 _DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 """Acknowledged means safe on disk, whatever the database's own setting; a stronger one stays."""
-_TYPES = "SELECT 'log.new_event'::regtype::oid, 'log.new_once'::regtype::oid"
+_TYPES = "SELECT 'log.new_event_v4'::regtype::oid, 'log.new_once'::regtype::oid"
 
 _FOUND = """
 SELECT e.event_id, e.position, e.recorded_at FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
@@ -58,33 +76,45 @@ def done_of(row: TupleRow) -> Done:
     return Done(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
 
 
+def _unavailable(error: Exception) -> LogUnavailable:
+    if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled):
+        return LogUnavailable("the log did not take it in time: somebody else is writing, or holds its end")
+    return LogUnavailable("the log's database cannot be reached")
+
+
 class Sender:
     """Batches go by one connection, in order; questions about those that failed go by another, opened when needed.
 
     Several batches may be on their way as long as no two of them touch the same stream or key.
     """
 
-    def __init__(self, url: str, kinds: Mapping[str, str]) -> None:
-        """`kinds`: the kind of stream of each wire name that this program writes or reads."""
-        self._kinds = kinds
+    def __init__(self, url: str, kinds: Mapping[str, str], clock_tolerance: timedelta | None) -> None:
+        """`kinds`: the kind of stream of each wire name that this program writes or reads; `clock_tolerance`: how far
+        the database's clock may be from the times of the appends (None: as far as it likes)."""
+        self._kinds, self._tolerance = kinds, clock_tolerance
         self._url = url
+        self._skew_logged_at = float("-inf")
+        self.away: Exception | None = None
+        """Why the last batch was not taken in time, if it was not."""
         self._connecting = asyncio.Lock()
         self._pipeline: Pipeline | None = None
         self._inquiries: psycopg.AsyncConnection | None = None
-        self._types: tuple[int, int] = (0, 0)  # object ids of log.new_event and log.new_once, in this database
+        self._types: tuple[int, int] = (0, 0)  # object ids of log.new_event_v4 and log.new_once, here
 
     async def send(self, batch: list[Pending]) -> None:
-        """Send a batch until its outcome is known. Raises LogUnavailable when patience ends."""
-        deadline = min([pending.deadline for pending in batch])
+        """Send a batch until the outcome of each append is known, or its patience ends: LogUnavailable for that one."""
         while batch := [pending for pending in batch if not pending.future.done()]:  # some callers may have gone
             try:
                 await self._execute(await self._settle(batch))
+                self.away = None
                 return
             except AWAY as error:
+                now = asyncio.get_running_loop().time()
                 for pending in batch:
                     pending.uncertain = True
-                if asyncio.get_running_loop().time() > deadline:
-                    raise LogUnavailable("the log's database cannot be reached") from error
+                    if now > pending.deadline:
+                        self.away = _unavailable(error)
+                        pending.failed(self.away)
                 await asyncio.sleep(0.05)
             except Exception as error:
                 if len(batch) == 1:
@@ -124,6 +154,11 @@ class Sender:
                     raise
                 batch = left
                 continue
+            except psycopg.DatabaseError as error:
+                if error.sqlstate != CLOCKS_DIFFER:
+                    raise
+                batch = self._without_misdated(batch, error)
+                continue
             for pending in batch:
                 pending.landed(base + 1, at)
                 base += len(pending.event_ids)
@@ -134,11 +169,33 @@ class Sender:
         pipeline = self._pipeline
         if pipeline is None or pipeline.lost:
             pipeline = await self._connected()
-        result = await pipeline.call([*arguments(batch, *self._types), b"\x01" if wake else b"\x00"])
+        wakes = b"\x01" if wake else b"\x00"
+        result = await pipeline.call([*arguments(batch, *self._types), wakes, *self._bounds(batch)])
         record = result.get_value(0, 0)
         assert record is not None
         _, _, _, base, _, _, at = _answer(record)
         return base, moment(at)
+
+    def _bounds(self, batch: list[Pending]) -> tuple[bytes | None, bytes | None]:
+        """What the database's clock may say at the earliest and at the latest."""
+        if self._tolerance is None:
+            return None, None
+        times = [pending.occurred_at for pending in batch]
+        return timestamp(max(times) - self._tolerance), timestamp(min(times) + self._tolerance)
+
+    def _without_misdated(self, batch: list[Pending], error: psycopg.DatabaseError) -> list[Pending]:
+        """Tell those appends of a refused batch whose time the database's clock contradicts."""
+        assert self._tolerance is not None
+        there = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(error.diag.message_detail or 0))
+        for pending in batch:
+            ahead = pending.occurred_at - there
+            if abs(ahead) > self._tolerance:
+                differ = ClocksDiffer(ahead.total_seconds())
+                pending.failed(differ)
+                if (now := asyncio.get_running_loop().time()) > self._skew_logged_at + SKEW_LOG_SECONDS:
+                    self._skew_logged_at = now
+                    log.error("an append was refused: %s", differ)
+        return [pending for pending in batch if not pending.future.done()]
 
     async def _without_losers(self, batch: list[Pending]) -> list[Pending]:
         """Tell those appends of a refused batch that lost: their stream has moved on, or their key is known."""

@@ -7,6 +7,7 @@ See docs/log.md.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from itertools import chain, islice
 
 from eventstore.log import Appended, LogUnavailable
@@ -18,18 +19,22 @@ __all__ = ["DONE", "GroupCommitWriter", "LogUnavailable", "Pending", "done_of"]
 MAX_BATCH = 512
 """Appends per statement: beyond this a larger batch gains nothing and its callers wait longer."""
 
+MAX_BATCH_BYTES = 8 << 20
+"""Bytes of events per statement: an append that is larger goes alone, and holds up none that would go with it."""
+
 OVERLAP = 16
 """So many appends are sent behind a batch that is on its way; fewer wait for its end, to share a commit with more."""
 
 PATIENCE_SECONDS = 3.0
-"""How long an append waits for a lost database before its caller is told."""
+"""How long an append waits for a lost database, or for the log's end that somebody holds, before its caller is told."""
 
 
 class GroupCommitWriter:
     """One writer per process, with at most two batches on their way."""
 
-    def __init__(self, url: str, kinds: Mapping[str, str]) -> None:
-        self._sender = Sender(url, kinds)
+    def __init__(self, url: str, kinds: Mapping[str, str], clock_tolerance: timedelta | None) -> None:
+        """As `Sender`."""
+        self._sender = Sender(url, kinds, clock_tolerance)
         self._waiting: list[Pending] = []
         self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}  # two tasks at most, and the batch of each
         self._closed = False
@@ -73,6 +78,8 @@ class GroupCommitWriter:
                     for pending in batch:
                         pending.failed(error)
                 self._sending[task] = ()
+                if self._sender.away is not None:
+                    self._give_up(self._sender.away)
         except asyncio.CancelledError:  # stopped in the middle: nobody must wait for ever
             for pending in (*self._sending[task], *self._waiting):
                 pending.failed(LogUnavailable("the log was closed"))
@@ -80,6 +87,14 @@ class GroupCommitWriter:
             raise
         finally:
             del self._sending[task]
+
+    def _give_up(self, error: Exception) -> None:
+        """Tell those whose patience ended while they waited behind a batch that came to nothing."""
+        now, late = asyncio.get_running_loop().time(), self._waiting
+        self._waiting = [pending for pending in late if pending.deadline >= now]
+        for pending in late:
+            if pending.deadline < now:
+                pending.failed(error)
 
     def _take(self) -> list[Pending]:
         """The next batch: the first of those who wait, but no stream and no key twice, nor one that is on its way.
@@ -97,12 +112,20 @@ class GroupCommitWriter:
             size = min(MAX_BATCH, len(self._waiting) // 2)
         batch: list[Pending] = []
         left: list[Pending] = []
+        seen = bytes_taken = 0
         for pending in islice(self._waiting, size):
+            if batch and bytes_taken + pending.size > MAX_BATCH_BYTES:
+                break
+            seen += 1
             fits = taken.isdisjoint(pending.claims)
             if fits and (relied_on or pending.rests_on):
                 fits = relied_on.isdisjoint(pending.claims) and taken.isdisjoint(pending.rests_on)
-            (batch if fits else left).append(pending)
+            if fits:
+                batch.append(pending)
+                bytes_taken += pending.size
+            else:
+                left.append(pending)
             taken.update(pending.claims)  # also of those left: a stream's appends stay in order
             relied_on.update(pending.rests_on)
-        self._waiting = left + self._waiting[size:]
+        self._waiting = left + self._waiting[seen:]
         return batch

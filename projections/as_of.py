@@ -1,4 +1,9 @@
-"""Rows as of a moment: fold only the streams that feed them, up to a position or a time."""
+"""Rows as of a moment: fold only the streams that feed them, up to a position or a time.
+
+As it was at a time is: what had occurred by then, and all that stands before it in the log. So what a row shows as its
+time is a time at which that row is as shown; a clock that was ahead for a moment hides nothing that came after; and no
+event is left out from under another.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -39,9 +44,14 @@ async def _events(log: StreamReader, streams: Sequence[UUID] | None, moment: int
     else:
         found = [await log.read_stream(stream_id, upto=upto) for stream_id in dict.fromkeys(streams)]
         events = [event for stream in found for event in stream]
-    if isinstance(moment, datetime):
-        events = [event for event in events if event.env.recorded_at <= moment]
-    return sorted(events, key=lambda event: event.env.position)
+    events.sort(key=lambda event: event.env.position)
+    return events if isinstance(moment, int) else occurred_by(events, moment)
+
+
+def occurred_by(events: Sequence[Recorded], moment: datetime) -> list[Recorded]:
+    """Of events in the order of the log: up to the last that had occurred by a time."""
+    last = max((n for n, event in enumerate(events, 1) if event.env.occurred_at <= moment), default=0)
+    return list(events[:last])
 
 
 async def _all_events(log: StreamReader, upto: int | None) -> list[Recorded]:

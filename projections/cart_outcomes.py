@@ -21,7 +21,7 @@ from domain.cart import (
     ItemRepriced,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text
+from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -57,7 +57,7 @@ class CartOutcomes(Projection[CartOutcomeRow]):
 
     @on(CartCreated)
     def created(self, rows: Rows[CartOutcomeRow], event: CartCreated, env: Envelope) -> None:
-        day = recorded_at(env).date()
+        day = occurred_at(env).date()
         rows.put(CartOutcomeRow(env.stream_id, day, text(event.currency), [], checked_out=False, outcome=None))
 
     @on(ItemAdded)

@@ -18,7 +18,7 @@ from domain.cart import (
     ItemRepriced,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text
+from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -62,7 +62,7 @@ class Carts(Projection[CartRow]):
 
     @on(CartCreated)
     def created(self, rows: Rows[CartRow], event: CartCreated, env: Envelope) -> None:
-        at = recorded_at(env)
+        at = occurred_at(env)
         rows.put(
             CartRow(
                 cart_id=env.stream_id,
@@ -141,7 +141,7 @@ class Carts(Projection[CartRow]):
 
 def _became(rows: Rows[CartRow], env: Envelope, status: str) -> CartRow:
     cart = rows[env.stream_id]
-    cart.status, cart.version, cart.updated_at = status, env.version, recorded_at(env)
+    cart.status, cart.version, cart.updated_at = status, env.version, occurred_at(env)
     return cart
 
 

@@ -136,7 +136,7 @@ class Deadlines(Projection[DeadlineRow]):
     @on(TransactionCreated, key=_transfer_of)
     def transaction_created(self, rows: Rows[DeadlineRow], event: TransactionCreated, env: Envelope) -> None:
         if event.type == "transfer":
-            rows.put(_due(env, TRANSFER, env.recorded_at + TRANSFER_PATIENCE))
+            rows.put(_due(env, TRANSFER, env.occurred_at + TRANSFER_PATIENCE))
 
     @on(TransactionCompleted, key=_transfer_of)
     @on(TransactionFailed, key=_transfer_of)

@@ -40,12 +40,15 @@ def texts(values: Iterable[str]) -> list[str]:
     return [text(value) for value in values]
 
 
-def recorded_at(env: Envelope) -> datetime:
-    """The event's time in UTC: a connection may have another zone, and rows must not depend on it."""
-    return env.recorded_at.astimezone(UTC)
+def occurred_at(env: Envelope) -> datetime:
+    """When it happened, in UTC: what read models show as its time (see docs/log.md on the three kinds of time).
+
+    A connection may have another zone, and rows must not depend on it.
+    """
+    return env.occurred_at.astimezone(UTC)
 
 
 def happened(env: Envelope, **said: str | int | None) -> Happened:
     """The timeline's entry of an event; `said` are further fields of `Happened`."""
     clean = {name: text(value) if isinstance(value, str) else value for name, value in said.items()}
-    return Happened(env.name, recorded_at(env), env.position, **clean)  # type: ignore[arg-type]
+    return Happened(env.name, occurred_at(env), env.position, **clean)  # type: ignore[arg-type]

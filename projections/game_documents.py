@@ -13,7 +13,7 @@ from domain.catalog import (
     changes,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at
+from projections.fields import occurred_at
 from projections.game_document import DocumentPrice, GameDocument
 from projections.projection import Projection, Rows, on
 from projections.search_text import TEXT_VERSION
@@ -51,7 +51,7 @@ class GameDocuments(Projection[Document]):
                 kind=event.kind,
                 status=event.status,
                 prices=_prices(event.prices),
-                created_at=recorded_at(env).isoformat().replace("+00:00", "Z"),
+                created_at=occurred_at(env).isoformat().replace("+00:00", "Z"),
                 position=env.position,
             )
         )

@@ -16,7 +16,7 @@ from domain.catalog import (
     changes,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text, texts
+from projections.fields import occurred_at, text, texts
 from projections.game_document import ANYWHERE, RegionPrices, filter_key, region_prices
 from projections.projection import Projection, Row, Rows, on
 from projections.search_text import folded
@@ -110,7 +110,7 @@ class Games(Projection[GameRow]):
 
     @on(GameCreated)
     def created(self, rows: Rows[GameRow], event: GameCreated, env: Envelope) -> None:
-        at = recorded_at(env)
+        at = occurred_at(env)
         game = GameRow(
             game_id=env.stream_id,
             seller_id=event.seller_id,
@@ -158,7 +158,7 @@ class Games(Projection[GameRow]):
 
 def _changed(rows: Rows[GameRow], env: Envelope) -> GameRow:
     game = rows[env.stream_id]
-    game.version, game.updated_at = env.version, recorded_at(env)
+    game.version, game.updated_at = env.version, occurred_at(env)
     return game
 
 

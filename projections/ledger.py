@@ -5,7 +5,7 @@ from uuid import UUID
 
 from domain.ledger import AccountOpened, TransactionPosted
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text
+from projections.fields import occurred_at, text
 from projections.projection import Key, Projection, Row, Rows, on
 
 NO_CURRENCY = ""
@@ -61,13 +61,13 @@ class LedgerAccounts(Projection[LedgerAccountRow]):
             else:
                 account.debits_cents += entry.amount_cents
             account.balance_cents = account.credits_cents - account.debits_cents
-            account.updated_at = recorded_at(env)
+            account.updated_at = occurred_at(env)
 
 
 def _account(rows: Rows[LedgerAccountRow], key: AccountKey, env: Envelope) -> LedgerAccountRow:
     account = rows.get(key)
     if account is None:
-        at = recorded_at(env)
+        at = occurred_at(env)
         account = LedgerAccountRow(*key, 0, 0, 0, opened_at=at, updated_at=at)
         rows.put(account)
     return account
@@ -118,6 +118,6 @@ class LedgerEntries(Projection[LedgerEntryRow]):
                     payment_id=event.payment_id,
                     transaction_id=event.transaction_id,
                     position=env.position,
-                    at=recorded_at(env),
+                    at=occurred_at(env),
                 )
             )

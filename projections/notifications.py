@@ -5,7 +5,7 @@ from uuid import UUID
 
 from domain.notices import NotificationFailed, NotificationRequested, NotificationSent
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text, text_or_none
+from projections.fields import occurred_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -48,7 +48,7 @@ class Notifications(Projection[NotificationRow]):
                 attempts=0,
                 code=None,
                 provider_ref=None,
-                at=recorded_at(env),
+                at=occurred_at(env),
                 settled_at=None,
                 created_position=env.position,
             )
@@ -57,12 +57,12 @@ class Notifications(Projection[NotificationRow]):
     @on(NotificationSent)
     def sent(self, rows: Rows[NotificationRow], event: NotificationSent, env: Envelope) -> None:
         notice = rows[env.stream_id]
-        notice.status, notice.code, notice.settled_at = "SENT", None, recorded_at(env)
+        notice.status, notice.code, notice.settled_at = "SENT", None, occurred_at(env)
         notice.provider_ref = text_or_none(event.provider_ref)
         notice.attempts += 1
 
     @on(NotificationFailed)
     def failed(self, rows: Rows[NotificationRow], event: NotificationFailed, env: Envelope) -> None:
         notice = rows[env.stream_id]
-        notice.status, notice.code, notice.settled_at = "FAILED", text(event.code), recorded_at(env)
+        notice.status, notice.code, notice.settled_at = "FAILED", text(event.code), occurred_at(env)
         notice.attempts = event.attempts

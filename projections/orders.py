@@ -19,7 +19,7 @@ from domain.orders import (
     OrderStatusChanged,
 )
 from eventstore.log import Envelope
-from projections.fields import Happened, happened, recorded_at, text
+from projections.fields import Happened, happened, occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -71,7 +71,7 @@ class Orders(Projection[OrderRow]):
 
     @on(OrderCreated)
     def created(self, rows: Rows[OrderRow], event: OrderCreated, env: Envelope) -> None:
-        at = recorded_at(env)
+        at = occurred_at(env)
         rows.put(
             OrderRow(
                 order_id=env.stream_id,
@@ -128,7 +128,7 @@ class Orders(Projection[OrderRow]):
 
 def _moved(rows: Rows[OrderRow], env: Envelope, status: str, **said: str | int) -> OrderRow:
     order = rows[env.stream_id]
-    order.status, order.version, order.updated_at = status, env.version, recorded_at(env)
+    order.status, order.version, order.updated_at = status, env.version, occurred_at(env)
     order.timeline.append(happened(env, status=status, **said))
     return order
 

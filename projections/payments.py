@@ -28,7 +28,7 @@ from domain.payments import (
     PaymentSubmitted,
 )
 from eventstore.log import Envelope
-from projections.fields import Happened, happened, recorded_at, text, text_or_none
+from projections.fields import Happened, happened, occurred_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -86,7 +86,7 @@ class Payments(Projection[PaymentRow]):
 
     @on(PaymentRequested)
     def requested(self, rows: Rows[PaymentRow], event: PaymentRequested, env: Envelope) -> None:
-        at, method = recorded_at(env), _type_of(event.method)
+        at, method = occurred_at(env), _type_of(event.method)
         rows.put(
             PaymentRow(
                 payment_id=env.stream_id,
@@ -180,7 +180,7 @@ class Payments(Projection[PaymentRow]):
     @on(PaymentRefundRequested)
     def refund_requested(self, rows: Rows[PaymentRow], event: PaymentRefundRequested, env: Envelope) -> None:
         payment = _changed(rows, env, amount_cents=event.amount_cents, reason=event.reason)
-        asked = RefundOfPayment(event.refund_id, event.amount_cents, "PENDING", text(event.reason), recorded_at(env))
+        asked = RefundOfPayment(event.refund_id, event.amount_cents, "PENDING", text(event.reason), occurred_at(env))
         payment.refunds.append(asked)
         payment.refund_status = refund_status_of([each.status for each in payment.refunds])
 
@@ -219,7 +219,7 @@ class Payments(Projection[PaymentRow]):
 def _changed(rows: Rows[PaymentRow], env: Envelope, status: str | None = None, **said: str | int | None) -> PaymentRow:
     payment = rows[env.stream_id]
     payment.status = status or payment.status
-    payment.version, payment.updated_at = env.version, recorded_at(env)
+    payment.version, payment.updated_at = env.version, occurred_at(env)
     payment.history.append(happened(env, status=status, **said))
     return payment
 

@@ -13,8 +13,8 @@ from eventstore.keys import keys_now
 from eventstore.log import Envelope
 
 COLUMNS = (
-    "position, event_id, stream_id, version, name, recorded_at, actor, correlation_id, causation_id, traceparent,"
-    " payload"
+    "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at) AS occurred_at,"
+    " actor, correlation_id, causation_id, traceparent, payload"
 )
 
 
@@ -87,18 +87,18 @@ class Reader:
         slow: list[int] = []
         readers = self._readers
         for row in rows:
-            env = Envelope(*row[:10])
+            env = Envelope(*row[:11])
             read = readers[env.name]
             if read is None:
                 slow.append(len(page))
                 page.append((env, Unreadable(ValueError("not decoded yet"))))
                 continue
             try:
-                page.append((env, read(row[10])))
+                page.append((env, read(row[11])))
             except Exception as error:  # no JSON, no UTF-8, not this shape: whoever needs it parks its stream
                 page.append((env, Unreadable(error)))
         if slow:
-            self._read_slow(conn, page, [(i, rows[i][10]) for i in slow])
+            self._read_slow(conn, page, [(i, rows[i][11]) for i in slow])
         return page
 
     def _read_slow(self, conn: psycopg.Connection, page: Page, payloads: list[tuple[int, bytes]]) -> None:

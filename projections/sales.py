@@ -15,7 +15,7 @@ from domain.ids import PLATFORM_ID
 from domain.ledger import REVENUE, refunded_shares, seller_account, shares_of
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderRefunded, OrderRefundReversed
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text
+from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -60,7 +60,7 @@ class Sales(Projection[SaleRow]):
 
     @on(OrderConfirmed)
     def confirmed(self, rows: Rows[SaleRow], _: OrderConfirmed, env: Envelope) -> None:
-        rows[env.stream_id].day = recorded_at(env).date()
+        rows[env.stream_id].day = occurred_at(env).date()
 
     @on(OrderCancelled)
     def cancelled(self, rows: Rows[SaleRow], _: OrderCancelled, env: Envelope) -> None:

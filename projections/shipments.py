@@ -16,7 +16,7 @@ from domain.fulfilment import (
     ShipmentStatusUpdated,
 )
 from eventstore.log import Envelope
-from projections.fields import Happened, happened, recorded_at, text, text_or_none
+from projections.fields import Happened, happened, occurred_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -62,7 +62,7 @@ class Shipments(Projection[ShipmentRow]):
 
     @on(ShipmentCreated)
     def created(self, rows: Rows[ShipmentRow], event: ShipmentCreated, env: Envelope) -> None:
-        at = recorded_at(env)
+        at = occurred_at(env)
         rows.put(
             ShipmentRow(
                 shipment_id=env.stream_id,
@@ -114,7 +114,7 @@ def _changed(
     rows: Rows[ShipmentRow], env: Envelope, status: str | None = None, reason: str | None = None
 ) -> ShipmentRow:
     shipment = rows[env.stream_id]
-    shipment.version, shipment.updated_at = env.version, recorded_at(env)
+    shipment.version, shipment.updated_at = env.version, occurred_at(env)
     shipment.history.append(happened(env, status=status, reason=reason))
     return shipment
 

@@ -16,7 +16,7 @@ from domain.inventory import (
     stock_id,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text
+from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 __all__ = ["Stock", "StockRow", "stock_id"]
@@ -112,13 +112,13 @@ class Stock(Projection[StockRow]):
 
 def _row(env: Envelope, hold_id: UUID) -> StockRow:
     """A row without anything in it."""
-    at = recorded_at(env)
+    at = occurred_at(env)
     return StockRow(env.stream_id, hold_id, 0, 0, 0, 0, version=env.version, created_at=at, updated_at=at)
 
 
 def _changed(rows: Rows[StockRow], env: Envelope) -> StockRow:
     item = rows[item_key(env.stream_id)]
-    item.version, item.updated_at = env.version, recorded_at(env)
+    item.version, item.updated_at = env.version, occurred_at(env)
     return item
 
 

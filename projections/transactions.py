@@ -12,7 +12,7 @@ from domain.transactions import (
     TransactionReversed,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text
+from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -50,7 +50,7 @@ class Transactions(Projection[TransactionRow]):
 
     @on(TransactionCreated)
     def created(self, rows: Rows[TransactionRow], event: TransactionCreated, env: Envelope) -> None:
-        at = recorded_at(env)
+        at = occurred_at(env)
         rows.put(
             TransactionRow(
                 transaction_id=env.stream_id,
@@ -100,5 +100,5 @@ class Transactions(Projection[TransactionRow]):
 def _moved(rows: Rows[TransactionRow], env: Envelope, status: str | None = None) -> TransactionRow:
     transaction = rows[env.stream_id]
     transaction.status = status or transaction.status
-    transaction.version, transaction.updated_at = env.version, recorded_at(env)
+    transaction.version, transaction.updated_at = env.version, occurred_at(env)
     return transaction

@@ -23,7 +23,7 @@ from domain.identity import (
     UserRegistered,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text
+from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -55,7 +55,7 @@ class Users(Projection[UserRow]):
 
     @on(UserRegistered)
     def registered(self, rows: Rows[UserRow], event: UserRegistered, env: Envelope) -> None:
-        at = recorded_at(env)
+        at = occurred_at(env)
         rows.put(
             UserRow(
                 user_id=env.stream_id,
@@ -125,7 +125,7 @@ class Users(Projection[UserRow]):
 
 def _changed(rows: Rows[UserRow], env: Envelope) -> UserRow:
     user = rows[env.stream_id]
-    user.version, user.updated_at = env.version, recorded_at(env)
+    user.version, user.updated_at = env.version, occurred_at(env)
     return user
 
 

@@ -15,7 +15,7 @@ from domain.wallets import (
     status_of,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text, text_or_none
+from projections.fields import occurred_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -45,7 +45,7 @@ class Wallets(Projection[WalletRow]):
 
     @on(WalletCreated)
     def created(self, rows: Rows[WalletRow], event: WalletCreated, env: Envelope) -> None:
-        at = recorded_at(env)
+        at = occurred_at(env)
         rows.put(
             WalletRow(
                 wallet_id=env.stream_id,
@@ -93,7 +93,7 @@ def _owes(wallet: WalletRow, owed_cents: int) -> None:
 
 def _changed(rows: Rows[WalletRow], env: Envelope) -> WalletRow:
     wallet = rows[env.stream_id]
-    wallet.version, wallet.updated_at = env.version, recorded_at(env)
+    wallet.version, wallet.updated_at = env.version, occurred_at(env)
     return wallet
 
 
@@ -153,5 +153,5 @@ def _line(direction: Literal["credit", "debit"], event: FundsAdded | FundsDeduct
         transaction_id=event.transaction_id,
         payment_id=event.payment_id,
         reason=text_or_none(event.reason),
-        at=recorded_at(env),
+        at=occurred_at(env),
     )

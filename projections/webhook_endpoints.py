@@ -21,7 +21,7 @@ from domain.webhook_endpoints import (
     SecretRotated,
 )
 from eventstore.log import Envelope
-from projections.fields import recorded_at, text, texts
+from projections.fields import occurred_at, text, texts
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -64,8 +64,8 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
                 disabled_reason=None,
                 failures=0,
                 version=env.version,
-                created_at=recorded_at(env),
-                updated_at=recorded_at(env),
+                created_at=occurred_at(env),
+                updated_at=occurred_at(env),
                 created_position=env.position,
             )
         )
@@ -109,7 +109,7 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
 
 def _changed(rows: Rows[WebhookEndpointRow], env: Envelope) -> WebhookEndpointRow:
     endpoint = rows[env.stream_id]
-    endpoint.version, endpoint.updated_at = env.version, recorded_at(env)
+    endpoint.version, endpoint.updated_at = env.version, occurred_at(env)
     return endpoint
 
 
@@ -151,7 +151,7 @@ class WebhookDeliveries(Projection[WebhookDeliveryRow]):
                 attempts=0,
                 code=None,
                 http_status=None,
-                requested_at=recorded_at(env),
+                requested_at=occurred_at(env),
                 attempted_at=None,
                 settled_at=None,
                 created_position=env.position,
@@ -166,18 +166,18 @@ class WebhookDeliveries(Projection[WebhookDeliveryRow]):
     @on(AttemptFailed)
     def attempt_failed(self, rows: Rows[WebhookDeliveryRow], event: AttemptFailed, env: Envelope) -> None:
         delivery = rows[env.stream_id]
-        delivery.attempts, delivery.code, delivery.attempted_at = event.attempt, text(event.code), recorded_at(env)
+        delivery.attempts, delivery.code, delivery.attempted_at = event.attempt, text(event.code), occurred_at(env)
 
     @on(Delivered)
     def delivered(self, rows: Rows[WebhookDeliveryRow], event: Delivered, env: Envelope) -> None:
         delivery = rows[env.stream_id]
         delivery.status, delivery.code, delivery.http_status = "DELIVERED", None, event.status
-        delivery.attempts, delivery.attempted_at = event.attempt, recorded_at(env)
-        delivery.settled_at = recorded_at(env)
+        delivery.attempts, delivery.attempted_at = event.attempt, occurred_at(env)
+        delivery.settled_at = occurred_at(env)
 
     @on(DeliveryFailed)
     def failed(self, rows: Rows[WebhookDeliveryRow], event: DeliveryFailed, env: Envelope) -> None:
         delivery = rows[env.stream_id]
-        delivery.status, delivery.code, delivery.settled_at = "FAILED", text(event.code), recorded_at(env)
+        delivery.status, delivery.code, delivery.settled_at = "FAILED", text(event.code), occurred_at(env)
         if event.attempts > delivery.attempts:  # none was made where the endpoint was disabled meanwhile
-            delivery.attempts, delivery.attempted_at = event.attempts, recorded_at(env)
+            delivery.attempts, delivery.attempted_at = event.attempts, occurred_at(env)

@@ -35,6 +35,7 @@ class AuditEvent(msgspec.Struct, frozen=True):
     version: int
     name: str
     recorded_at: datetime
+    occurred_at: datetime
     actor: str
     correlation_id: UUID | None
     causation_id: UUID | None
@@ -132,7 +133,7 @@ class Audit:
         raise LookupError(f"no aggregate begins with {env.name}")
 
     async def position_at(self, moment: int | datetime) -> int:
-        """The log position of a moment: the last one recorded by that time. Raises PositionUnknown."""
+        """The log position of a moment: of the last event that had occurred by that time. Raises PositionUnknown."""
         if isinstance(moment, int):
             head = await self._log.head()
             if moment > head:

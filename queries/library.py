@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore.log import Log
+from projections.as_of import occurred_by
 from projections.library import OwnedGames, library_id
 from queries.games import Browse, filters_of
 from queries.paging import Listing, Order, Page, columns_of, page
@@ -62,7 +63,7 @@ async def library_as_of(log: Log, user_id: UUID, moment: int | datetime) -> list
     upto = moment if isinstance(moment, int) else None
     events = await log.read_stream(library_id(user_id), upto=upto)
     if isinstance(moment, datetime):
-        events = [event for event in events if event.env.recorded_at <= moment]
+        events = occurred_by(events, moment)
     rows = OwnedGames().fold(events).all()
     games = [msgspec.convert(row, OwnedGame, from_attributes=True) for row in rows]
     return sorted(games, key=lambda game: (game.purchase_date, game.game_id), reverse=True)

@@ -18,7 +18,7 @@ from eventstore.codec import Codec
 from eventstore.log import Envelope
 from eventstore.postgres_log import COLUMNS, PostgresLog, Raw, raw_rows
 from projections.carts import CartRow, Carts
-from projections.fields import recorded_at
+from projections.fields import occurred_at
 from projections.orders import OrderRow, Orders
 from projections.payments import PaymentRow, Payments
 from projections.projection import Projection, Rows
@@ -233,7 +233,7 @@ def _change(env: Envelope, status: str, told: dict[str, Any]) -> StatusChange:
         type=f"{env.name.partition('.')[0]}.status",
         position=env.position,
         event=env.name,
-        occurred_at=recorded_at(env),
+        occurred_at=occurred_at(env),
         status=status,
         version=env.version,
         **told,

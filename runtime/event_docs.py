@@ -45,7 +45,8 @@ def markdown() -> str:
         f"version, and old ones are read for ever. `?` may be absent, {_LOCK} is encrypted under the person's own key.",
         "",
         "Each event also has its envelope: `event_id`, `position`, `stream_id`, `version`, `name`, `recorded_at`,",
-        "`actor`, `correlation_id`, `causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange",
+        "`occurred_at` (when it was decided: what is dated by; on the bus `time`), `actor`, `correlation_id`,",
+        "`causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange",
         "`ludoteca.events`) it is a CloudEvents 1.0 JSON message whose routing key is its name; `asyncapi.json` beside",
         "this page has the schemas.",
     ]
@@ -121,7 +122,7 @@ _CLOUD_EVENT = {
         "source": {"const": "ludoteca"},
         "type": {"type": "string"},
         "subject": {"type": "string", "format": "uuid", "description": "The stream."},
-        "time": {"type": "string", "format": "date-time"},
+        "time": {"type": "string", "format": "date-time", "description": "When it occurred."},
         "datacontenttype": {"const": "application/json"},
         "position": {"type": "integer", "description": "Place in the whole log."},
         "streamversion": {"type": "integer"},

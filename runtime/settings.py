@@ -146,6 +146,11 @@ class Settings(BaseSettings):
         1000, ge=0, le=10_000, description="The platform's share of a sale, in 1/100 percent."
     )
     low_stock: int = Field(5, ge=0, description="A seller is told when orders leave no more than this.")
+    clock_tolerance_seconds: float = Field(
+        60,
+        ge=5,
+        description="How far the clocks of this machine and of the database may be apart; beyond, nothing is recorded.",
+    )
     workers: int = Field(16, ge=1, le=256, description="Payments that one worker process handles at once.")
     pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
 

@@ -57,7 +57,7 @@ from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
 from commands.webhook_reactors import merchant_webhooks, webhook_jobs
 from commands.webhook_worker import WebhookWorker
-from eventstore.clock import Clock, SystemClock
+from eventstore.clock import SYSTEM_CLOCK, Clock
 from eventstore.follower import StreamFollower
 from eventstore.keys import secret
 from eventstore.postgres_log import PostgresLog
@@ -134,7 +134,7 @@ class Core:
 
     @cached_property
     def session_ends(self) -> SessionEnds:
-        ends = SessionEnds(self.log, self.repository, self.clock, ACCESS_LIFETIME)
+        ends = SessionEnds(self.log, self.repository, ACCESS_LIFETIME)
         self.stack.push_async_callback(ends.close)
         return ends
 
@@ -347,10 +347,16 @@ class Queues:
 async def open_core(
     settings: Settings, *, clock: Clock | None = None, hasher: PasswordHasher | None = None
 ) -> AsyncIterator[Core]:
-    """Open the log and what stands on it; the database must be migrated. Closes everything at the end."""
-    url, clock = database_url(settings), clock or SystemClock()
+    """Open the log and what stands on it; the database must be migrated. Closes everything at the end.
+
+    A `clock` of one's own may differ from the database's as it likes.
+    """
+    url = database_url(settings)
+    tolerance = timedelta(seconds=settings.clock_tolerance_seconds) if clock is None else None
+    clock = clock or SYSTEM_CLOCK
     async with AsyncExitStack() as stack:
-        log = await stack.enter_async_context(PostgresLog.open(url, codec(), pool_size=settings.pool_size))
+        opening = PostgresLog.open(url, codec(), pool_size=settings.pool_size, clock=clock, clock_tolerance=tolerance)
+        log = await stack.enter_async_context(opening)
         repository = Repository(log, Snapshots(log.pool))
         follower = StreamFollower(log)
         stack.push_async_callback(follower.close)

@@ -24,7 +24,8 @@ MISSING = NotFound("stream_not_found", "there is no such stream")
 
 
 class EventView(Answer):
-    """An event with its envelope; what is personal stays closed."""
+    """An event with its envelope; what is personal stays closed. `occurred_at` is when it was decided, by the clock of
+    the process that decided; `recorded_at` is the log's time, which never runs backwards."""
 
     position: int
     event_id: UUID
@@ -32,6 +33,7 @@ class EventView(Answer):
     version: int
     name: str
     recorded_at: Time
+    occurred_at: Time
     actor: str
     correlation_id: UUID | None
     causation_id: UUID | None

@@ -87,7 +87,7 @@ async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Doc
         "notifications": notices,
         "sessions": await _sessions(services, user_id),
         "history": [
-            {"name": each.env.name, "position": each.env.position, "at": msgspec.to_builtins(each.env.recorded_at)}
+            {"name": each.env.name, "position": each.env.position, "at": msgspec.to_builtins(each.env.occurred_at)}
             for each in await services.log.read_stream(user_id)
         ],
     }

@@ -247,8 +247,8 @@ async def _endpoint_now(
         "status": "ENABLED" if endpoint.disabled is None else "DISABLED",
         "disabled_reason": endpoint.disabled,
         "failures": endpoint.failures,
-        "created_at": recorded[0].env.recorded_at,
-        "updated_at": recorded[-1].env.recorded_at,
+        "created_at": recorded[0].env.occurred_at,
+        "updated_at": recorded[-1].env.occurred_at,
     }
     view = EndpointView.model_validate(shown)
     if secret:

@@ -14,7 +14,8 @@ ENVELOPE = Envelope(
     stream_id=UUID("018f0000-0000-7000-8000-000000000002"),
     version=3,
     name="payment.transaction.completed.v1",
-    recorded_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    recorded_at=datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC),
+    occurred_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
     actor="user:018f0000-0000-7000-8000-000000000003",
     correlation_id=UUID("018f0000-0000-7000-8000-000000000004"),
     causation_id=UUID("018f0000-0000-7000-8000-000000000005"),
@@ -42,7 +43,8 @@ def test_every_part_of_the_envelope_has_its_attribute() -> None:
 
 
 def test_what_an_event_does_not_have_is_left_out() -> None:
-    bare = Envelope(1, ENVELOPE.event_id, ENVELOPE.stream_id, 1, "game.created.v1", ENVELOPE.recorded_at, "system")
+    at = ENVELOPE.recorded_at
+    bare = Envelope(1, ENVELOPE.event_id, ENVELOPE.stream_id, 1, "game.created.v1", at, at, "system")
     event = json.loads(to_cloudevent(bare, b"{}"))
     assert event.keys().isdisjoint({"correlationid", "causationid", "traceparent"})
     assert None not in event.values()

@@ -69,8 +69,8 @@ async def test_a_stream_can_be_seen_as_it_was(shop: Shop, seller: Person, audito
 
     assert await title() == "After"
     assert await title(as_of=created.env.position) == "Before"
-    assert await title(as_of=created.env.recorded_at.isoformat()) == "Before"
-    earlier = created.env.recorded_at - timedelta(seconds=1)
+    assert await title(as_of=created.env.occurred_at.isoformat()) == "Before"
+    earlier = created.env.occurred_at - timedelta(seconds=1)
     assert (await auditor.get(path, params={"as_of": earlier.isoformat()})).status_code == 404
     unescaped = datetime.now(UTC).isoformat()
     assert (await auditor.get(f"{path}?as_of={unescaped}")).status_code == 200

@@ -5,10 +5,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 from desk import Desk
 from tallies import Closed, Counted, Labelled, Tallies, Tally, Uses
 
-from projections.as_of import row_as_of
+from projections.as_of import occurred_by, row_as_of
 
 
 async def _steps(desk: Desk, key: UUID, moment: Any) -> list[int] | None:
@@ -33,13 +34,25 @@ async def test_a_row_as_of_a_position(desk: Desk) -> None:
 
 async def test_a_row_as_of_a_time(desk: Desk) -> None:
     stream = uuid4()
-    first = await desk.append(stream, Counted(1))
-    second = await desk.append(stream, Counted(2))
-    assert second.recorded_at > first.recorded_at
-    assert await _steps(desk, stream, first.recorded_at - timedelta(microseconds=1)) is None
-    assert await _steps(desk, stream, first.recorded_at) == [1]
-    assert await _steps(desk, stream, second.recorded_at - timedelta(microseconds=1)) == [1]
-    assert await _steps(desk, stream, second.recorded_at) == [1, 2]
+    await desk.append(stream, Counted(1))
+    await desk.append(stream, Counted(2))
+    first, second = [recorded.env.occurred_at for recorded in await desk.log.read_stream(stream)]
+    assert second > first
+    assert await _steps(desk, stream, first - timedelta(microseconds=1)) is None
+    assert await _steps(desk, stream, first) == [1]
+    assert await _steps(desk, stream, second - timedelta(microseconds=1)) == [1]
+    assert await _steps(desk, stream, second) == [1, 2]
+
+
+async def test_as_of_a_time_leaves_out_nothing_from_under_what_had_occurred(desk: Desk) -> None:
+    """Of three events the second was decided where the clock was an hour ahead."""
+    stream = uuid4()
+    await desk.append(stream, Counted(1), Counted(2), Counted(3))
+    first, second, third = await desk.log.read_stream(stream)
+    ahead = msgspec.structs.replace(second.env, occurred_at=second.env.occurred_at + timedelta(hours=1))
+    events = [first, msgspec.structs.replace(second, env=ahead), third]
+    assert occurred_by(events, third.env.occurred_at) == events
+    assert occurred_by(events, first.env.occurred_at - timedelta(seconds=1)) == []
 
 
 async def test_what_never_was_is_no_row(desk: Desk) -> None:

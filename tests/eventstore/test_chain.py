@@ -81,6 +81,8 @@ INSERT = """
         ("UPDATE log.events SET traceparent = '' WHERE position = 5", 5),
         ("UPDATE log.events SET recorded_at = recorded_at + interval '1 microsecond' WHERE position = 6", 6),
         ("UPDATE log.events SET recorded_at = recorded_at - interval '1 hour' WHERE position = 6", 6),
+        ("UPDATE log.events SET occurred_at = occurred_at - interval '1 microsecond' WHERE position = 6", 6),
+        ("UPDATE log.events SET occurred_at = NULL WHERE position = 6", 6),
         ("UPDATE log.events SET hash = sha256(hash) WHERE position = 8", 8),
         ("DELETE FROM log.events WHERE position = 1", 1),
         ("DELETE FROM log.events WHERE position = 7", 7),
@@ -113,6 +115,26 @@ async def test_a_row_appended_past_the_chain_is_found(twelve: PostgresLog, datab
     assert fault.position == 13
 
 
+async def test_events_of_the_release_before_occurred_when_they_were_recorded(
+    twelve: PostgresLog, database: str
+) -> None:
+    event, stream = uuid4(), uuid4()
+    payload = b'{"text":"old"}'
+    digest = chain.digest(event, stream, 1, "test.noted.v1", payload, "system", None, None, None, None)
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("SET ROLE ludoteca_app")
+        conn.execute(
+            "SELECT log.append_v3(ARRAY[(%s, %s, 1, 'test.noted.v1', %s, 'system', NULL, NULL, NULL)::log.new_event],"
+            " ARRAY[%s]::bytea[], '{}', '{}', '{}', '{}', '{}', '{}', true)",
+            (event, stream, payload, digest),
+        )
+    await twelve.append([new_stream("new")])
+    old, new = await twelve.read(12)
+    assert old.env.occurred_at == old.env.recorded_at
+    assert new.env.occurred_at != new.env.recorded_at
+    assert await _fault(twelve, upto=14) is None
+
+
 async def test_verifying_goes_on_from_a_trusted_hash(twelve: PostgresLog, database: str) -> None:
     trusted = Verifier()
     assert await _fault(twelve, upto=6, verifier=trusted) is None
@@ -129,10 +151,18 @@ def _text(value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + value
 
 
-def test_the_digest_is_of_the_bytes_that_are_documented() -> None:
+@pytest.mark.parametrize(
+    ("head", "occurred_at", "tail"),
+    [
+        (b"ludoteca.event.2", datetime(2000, 1, 1, 0, 0, 1, 5, tzinfo=UTC), struct.pack(">Q", 1_000_005)),
+        (b"ludoteca.event.1", None, b""),  # of a release that had no time of decision
+    ],
+    ids=["now", "before"],
+)
+def test_the_digest_is_of_the_bytes_that_are_documented(head: bytes, occurred_at: datetime | None, tail: bytes) -> None:
     event, stream, correlation = (UUID(int=n) for n in (1, 2, 3))
     expected = hashlib.sha256(
-        b"ludoteca.event.1"
+        head
         + event.bytes
         + stream.bytes
         + struct.pack(">Q", 7)
@@ -144,8 +174,10 @@ def test_the_digest_is_of_the_bytes_that_are_documented() -> None:
         + b"\0"
         + b"\1"
         + _text(b"00-trace")
+        + tail
     ).digest()
-    assert chain.digest(event, stream, 7, "x.v1", b'{"a":1}', "ána", correlation, None, "00-trace") == expected
+    cause = ("ána", correlation, None, "00-trace", occurred_at)
+    assert chain.digest(event, stream, 7, "x.v1", b'{"a":1}', *cause) == expected
 
 
 def test_a_hash_follows_from_the_one_before_it() -> None:

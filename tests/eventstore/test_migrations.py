@@ -87,7 +87,7 @@ def test_the_programs_role_owns_nothing_and_may_append(empty_database: str) -> N
     migrate_all(empty_database)
     rights = """SELECT has_table_privilege('ludoteca_app', 'log.events', 'INSERT, UPDATE, DELETE, TRUNCATE'),
         has_table_privilege('ludoteca_app', 'log.events', 'SELECT'),
-        has_function_privilege('ludoteca_app', 'log.append_v3', 'EXECUTE'),
+        has_function_privilege('ludoteca_app', 'log.append_v4', 'EXECUTE'),
         has_schema_privilege('ludoteca_app', 'log', 'CREATE')"""
-    rights = rights.replace("'log.append_v3'", "(SELECT oid FROM pg_proc WHERE proname = 'append_v3')")
+    rights = rights.replace("'log.append_v4'", "(SELECT oid FROM pg_proc WHERE proname = 'append_v4')")
     assert admin(empty_database, rights) == [(False, True, True, False)]

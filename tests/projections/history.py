@@ -39,7 +39,7 @@ class History:
             position = len(self.events) + 1
             self._versions[stream_id] = version = self._versions.get(stream_id, 0) + 1
             at = START + timedelta(seconds=position)
-            env = Envelope(position, some_id(f"event {position}"), stream_id, version, event.NAME, at, "test")
+            env = Envelope(position, some_id(f"event {position}"), stream_id, version, event.NAME, at, at, "test")
             self.events.append(Recorded(env, event))
         return self
 

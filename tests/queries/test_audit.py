@@ -1,6 +1,7 @@
 from datetime import timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from domain.catalog import GameRetired, GameUpdated
@@ -80,7 +81,7 @@ async def test_a_stream_is_read_from_a_version_on(idle_shop: Shop) -> None:
 async def test_a_stream_amounts_to_its_state_at_a_position_or_a_time(idle_shop: Shop) -> None:
     shop = idle_shop
     await shop.all_happened([(ORDER, [order_created()]), (PAYMENT, [payment_requested()])])
-    created = (await shop.audit.stream(ORDER))[0].recorded_at
+    created = (await shop.audit.stream(ORDER))[0].occurred_at
     await shop.happened(ORDER, OrderConfirmed(payment_id=PAYMENT))
     before, now = await shop.audit.state(ORDER, 2), await shop.audit.state(ORDER)
     assert before is not None
@@ -111,12 +112,30 @@ async def test_a_state_tells_nothing_personal(idle_shop: Shop) -> None:
     assert gone.state["status"] == "FORGOTTEN"
 
 
+async def test_a_position_is_found_by_its_time_though_the_databases_clock_was_ahead(idle_shop: Shop) -> None:
+    """Three of ten events were recorded while it was an hour ahead: the log's time stands still from then on."""
+    shop = idle_shop
+    for n in range(10):
+        await shop.happened(some_id(f"game {n}"), game_created())
+    with psycopg.connect(shop.url, autocommit=True) as conn:
+        conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
+        conn.execute("UPDATE log.events SET recorded_at = recorded_at + interval '1 hour' WHERE position >= 4")
+        conn.execute(
+            "UPDATE log.events SET recorded_at = (SELECT max(recorded_at) FROM log.events WHERE position < 7)"
+            " WHERE position >= 7"
+        )
+    events = (await shop.audit.events(limit=200)).items
+    assert events[9].recorded_at - events[9].occurred_at > timedelta(minutes=59)
+    for event in events:
+        assert await shop.audit.position_at(event.occurred_at) == event.position
+
+
 async def test_every_position_is_found_by_its_time(idle_shop: Shop) -> None:
     shop = idle_shop
     for n in range(20):
         await shop.happened(some_id(f"game {n}"), *[game_created()] * (n % 3 + 1))
     events = (await shop.audit.events(limit=200)).items
     for event in events:
-        last = max(other.position for other in events if other.recorded_at <= event.recorded_at)
-        assert await shop.audit.position_at(event.recorded_at) == last
-    assert await shop.audit.position_at(events[0].recorded_at - timedelta(microseconds=1)) == 0
+        last = max(other.position for other in events if other.occurred_at <= event.occurred_at)
+        assert await shop.audit.position_at(event.occurred_at) == last
+    assert await shop.audit.position_at(events[0].occurred_at - timedelta(microseconds=1)) == 0

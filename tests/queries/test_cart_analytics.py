@@ -37,7 +37,7 @@ async def report(shop: Shop, group_by: GroupBy = "day", days: int = 0, **wanted:
 
 
 async def _today(shop: Shop) -> date:
-    return (await shop.log.read(limit=1))[0].env.recorded_at.date()
+    return (await shop.log.read(limit=1))[0].env.occurred_at.date()
 
 
 def counts(of: object) -> tuple[int, ...]:

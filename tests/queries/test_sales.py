@@ -42,7 +42,7 @@ async def figures(shop: Shop, group_by: GroupBy, currency: str | None = None) ->
 
 
 async def _today(shop: Shop) -> date:
-    return (await shop.log.read(limit=1))[0].env.recorded_at.date()
+    return (await shop.log.read(limit=1))[0].env.occurred_at.date()
 
 
 async def test_sales_are_added_up_by_day_seller_and_game(shop: Shop) -> None:
