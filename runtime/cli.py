@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runtime.cli_commands import admin, audit, dlq, events, load, processes, projections, quarantine, settings
+from runtime.cli_commands import admin, audit, backups, dlq, events, load, processes, projections, quarantine, settings
 from runtime.cli_commands.failures import explain
 from runtime.console import Code, note
 
@@ -106,6 +106,8 @@ app.add_typer(quarantine.app, name="quarantine", rich_help_panel=TEND)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
 app.add_typer(events.app, name="events", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
+app.command(rich_help_panel=TEND)(backups.backup)
+app.command(rich_help_panel=TEND)(backups.restore)
 app.add_typer(admin.app, name="admin", rich_help_panel=FILL)
 app.add_typer(load.app, name="load", rich_help_panel=FILL)
 app.command(name="settings", rich_help_panel=FILL)(settings.show)

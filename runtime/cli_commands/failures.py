@@ -32,6 +32,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
 _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.instance", "NotRunning", Code.UNREACHABLE, ""),
     ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
+    ("runtime.backup", "BackupError", Code.DIFFERS, ""),
     ("runtime.load", "Stalled", Code.UNREACHABLE, ""),
     ("runtime.load", "Unreadable", Code.USAGE, ""),
     ("adapters.embedded_postgres", "EmbeddedPostgresError", Code.UNREACHABLE, ""),

@@ -36,13 +36,21 @@ def running_url(settings: "Settings") -> str:
 
     Raises NotRunning, MigrationError, OutdatedRelease.
     """
+    from runtime.instance import running_database_url
+
+    url = running_database_url(settings)
+    require_this_release(url)
+    return url
+
+
+def require_this_release(url: str) -> None:
+    """Raises NotRunning where a database lacks tables of this release, MigrationError, OutdatedRelease."""
     from eventstore.migrations import missing
     from eventstore.postgres import connect
     from eventstore.release import require_current
-    from runtime.instance import NotRunning, running_database_url
+    from runtime.instance import NotRunning
     from runtime.migrate import FOLDERS
 
-    url = running_database_url(settings)
     with connect(url, "ludoteca command", role="") as conn:
         if (due := missing(conn, FOLDERS)) is None:
             raise NotRunning("the database has no tables of Ludoteca yet: start one of its processes, which makes them")
@@ -52,7 +60,6 @@ def running_url(settings: "Settings") -> str:
                 " which migrates it"
             )
         require_current(conn)
-    return url
 
 
 @contextmanager

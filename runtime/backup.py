@@ -1,0 +1,303 @@
+"""A shop's backup, and a shop from it: everything that cannot be made again, as it was at one moment.
+
+A backup is a folder. `log.dump` has the events, what consumers have done, and the work queues; `keys.dump` the persons'
+keys and the program's secrets, in a file of its own: whoever has the first without the second can read no personal
+data, and to forget a person is to destroy a key in every copy of the second. `images.tar` has the images, where they
+are files of this instance. `manifest.json` says what they are. Read models are not in it: they are folded anew.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from adapters.embedded_postgres import program
+from eventstore.migrations import missing
+from eventstore.postgres import connect
+from eventstore.release import RELEASE
+from runtime.migrate import FOLDERS, migrate
+
+FORMAT = 1
+LOG, KEYS, IMAGES, MANIFEST = "log.dump", "keys.dump", "images.tar", "manifest.json"
+SCHEMAS: Mapping[str, Sequence[str]] = {LOG: ("log", "consumers", "queue"), KEYS: ("private",)}
+ALL_SCHEMAS = (*SCHEMAS[LOG], *SCHEMAS[KEYS])
+POLL_SECONDS = 0.2
+
+Progress = Callable[[str, int, int], None]
+
+
+class BackupError(Exception):
+    """A backup cannot be made, or cannot be restored; the message says why."""
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of a backup."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a backup is: the log up to `position`, whose last event has `hash` (hex); `files` by name."""
+
+    format: int
+    release: int
+    made_at: datetime
+    position: int
+    hash: str
+    files: Mapping[str, File]
+
+
+# -- making one --------------------------------------------------------------------------------------------------------
+
+
+def backup(url: str, target: Path, images: Path | None, progress: Progress) -> Manifest:
+    """Write a backup of the database at `url` into a new folder, which is there whole or not at all.
+
+    The shop may run meanwhile: all is of one snapshot. `images` is the folder of images, where they are files. Raises
+    BackupError, OSError, psycopg.Error.
+    """
+    if target.exists():
+        raise BackupError(f"{target} is there already: name a new folder")
+    half = target.with_name(target.name + ".part")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(mode=0o700, parents=True)
+    try:
+        manifest = _write(url, half, images, progress)
+        half.rename(target)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _write(url: str, folder: Path, images: Path | None, progress: Progress) -> Manifest:
+    with connect(url, "ludoteca backup", role="") as conn, conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        if due := missing(conn, FOLDERS):
+            raise BackupError(f"the database is of an older release, it lacks {', '.join(due)}: start this one first")
+        snapshot = _one(conn, "SELECT pg_export_snapshot()")
+        position, digest = _end_of_log(conn)
+        for name, schemas in SCHEMAS.items():
+            chosen = [f"--schema={schema}" for schema in schemas]
+            command = ["pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={folder / name}", *chosen]
+            _run(command, url, lambda: progress("events copied", _copied(url), position))
+    names = [*SCHEMAS]
+    if images is not None and images.is_dir():  # an image's name is its content: one that came since is no harm
+        with tarfile.open(folder / IMAGES, "w") as tar:
+            tar.add(images, "images")
+        names.append(IMAGES)
+    files = {name: _described(folder / name, progress) for name in names}
+    manifest = Manifest(FORMAT, RELEASE, datetime.now(UTC), position, digest, files)
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    return manifest
+
+
+def _end_of_log(conn: psycopg.Connection) -> tuple[int, str]:
+    row = conn.execute("SELECT position, encode(hash, 'hex') FROM log.events ORDER BY position DESC LIMIT 1").fetchone()
+    return (row[0], row[1]) if row else (0, "")
+
+
+# -- a shop from one ---------------------------------------------------------------------------------------------------
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What a backup says that it is. Raises BackupError."""
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise BackupError(f"{folder} is no backup: it has no {MANIFEST}") from None
+    except msgspec.MsgspecError as error:
+        raise BackupError(f"{folder / MANIFEST} is damaged: {error}") from None
+    if manifest.format > FORMAT or manifest.release > RELEASE:
+        raise BackupError(f"the backup is of release {manifest.release}, and this is release {RELEASE}: use that one")
+    return manifest
+
+
+def restore(url: str, folder: Path, images: Path | None, progress: Progress, *, without_keys: bool = False) -> Manifest:
+    """Fill the database at `url`, whose log must be empty, from a backup: whole or not at all.
+
+    `without_keys` leaves the persons' keys and the secrets behind: everybody is forgotten then, for good. Raises
+    BackupError, OSError, psycopg.Error.
+    """
+    manifest = read_manifest(folder)
+    wanted = [name for name in manifest.files if name != KEYS or not without_keys]
+    for name in wanted:
+        _check(folder / name, manifest.files[name], progress)
+    migrate(url)  # makes the role, or says who may; and shows that this user may do what follows
+    with connect(url, "ludoteca restore", role="") as conn:
+        _must_be_unused(conn)
+    schemas = [*SCHEMAS[LOG], *(() if without_keys else SCHEMAS[KEYS])]
+    with ExitStack() as stack:
+        dumps = [stack.enter_context(_as_sql(folder / name)) for name in (LOG, KEYS) if name in wanted]
+        _run_script(url, [_before(schemas), *dumps, _after(manifest)], lambda: _told(progress, url, manifest.position))
+    migrate(url)  # the backup may be of an older release
+    with connect(url, "ludoteca restore", role="") as conn:
+        if _end_of_log(conn) != (manifest.position, manifest.hash):
+            raise BackupError("the log does not end as the backup says: restore another")
+    if images is not None and IMAGES in wanted:
+        with tarfile.open(folder / IMAGES) as tar:
+            tar.extractall(images.parent, filter="data")
+    return manifest
+
+
+def _check(path: Path, file: File, progress: Progress) -> None:
+    try:
+        found = _described(path, progress)
+    except FileNotFoundError:
+        hint = "; --without-keys leaves them out, and everybody is forgotten" if path.name == KEYS else ""
+        raise BackupError(f"the backup lacks {path.name}{hint}") from None
+    if found != file:
+        raise BackupError(f"{path} is not what was written: it has {found.bytes} bytes of {file.bytes}, or others")
+
+
+def _must_be_unused(conn: psycopg.Connection) -> None:
+    if _one(conn, "SELECT EXISTS (SELECT FROM log.events)"):
+        raise BackupError("the database has a log already: restore into an empty one")
+    others = _one(
+        conn,
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND application_name LIKE 'ludoteca%'",
+    )
+    if others:
+        raise BackupError("processes of a shop use this database: stop them first")
+
+
+def _before(schemas: Sequence[str]) -> bytes:
+    """What makes room: the empty schemas that the migrations have made."""
+    return f"DROP SCHEMA {', '.join(schemas)} CASCADE;\n".encode()
+
+
+def _after(manifest: Manifest) -> bytes:
+    """Read models begin anew: their rows are not there. What acts goes on where it was."""
+    return f"""
+DELETE FROM consumers.quarantine WHERE feed IN (SELECT feed FROM consumers.feeds WHERE storage <> '');
+DELETE FROM consumers.feeds WHERE storage <> '';
+""".encode()
+
+
+# -- PostgreSQL's programs ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _as_sql(dump: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [str(program("pg_restore")), "--file=-", "--no-owner", str(dump)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _run_script(url: str, parts: Sequence[bytes | subprocess.Popen[bytes]], tell: Callable[[], None]) -> None:
+    """Run SQL, of which some comes from programs, as one transaction."""
+    options = ["--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
+    where, environment = _access(url)
+    command = [str(program("psql")), *options, "--file=-", where]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as psql:
+        assert psql.stdin is not None
+        try:
+            for part in parts:
+                if isinstance(part, bytes):
+                    psql.stdin.write(part)
+                else:
+                    _pour(part, psql.stdin, tell)
+            psql.stdin.close()
+        except BrokenPipeError:  # it says why
+            pass
+        except BaseException:
+            psql.kill()
+            raise
+        said = psql.stderr.read().decode(errors="replace") if psql.stderr else ""
+        if psql.wait():
+            raise BackupError(f"nothing was restored: {_last_line(said)}")
+
+
+def _pour(source: subprocess.Popen[bytes], into: IO[bytes], tell: Callable[[], None]) -> None:
+    assert source.stdout is not None
+    told = time.monotonic()
+    while chunk := source.stdout.read(1 << 20):
+        into.write(chunk)
+        if time.monotonic() - told > POLL_SECONDS:
+            tell()
+            told = time.monotonic()
+    if source.wait():
+        said = source.stderr.read().decode(errors="replace") if source.stderr else ""
+        raise BackupError(f"the backup cannot be read: {_last_line(said)}")
+
+
+def _run(command: Sequence[str], url: str, tell: Callable[[], None]) -> None:
+    where, environment = _access(url)
+    started = [str(program(command[0])), *command[1:], f"--dbname={where}"]
+    with subprocess.Popen(started, stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            while True:
+                try:
+                    _, said = process.communicate(timeout=POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    tell()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise BackupError(f"{command[0]} failed: {_last_line(said.decode(errors='replace'))}")
+
+
+def _access(url: str) -> tuple[str, Mapping[str, str]]:
+    """How a program connects: the password not on its command line, which everybody can read."""
+    parameters = conninfo_to_dict(url)
+    password = parameters.pop("password", None)
+    environment = {**os.environ, "PGAPPNAME": "ludoteca backup"}
+    if password:
+        environment["PGPASSWORD"] = str(password)
+    return make_conninfo(**parameters), environment  # type: ignore[arg-type]
+
+
+def _copied(url: str) -> int:
+    """How many events pg_dump or psql has copied by now."""
+    with connect(url, "ludoteca backup progress", role="") as conn:
+        return int(
+            _one(
+                conn,
+                "SELECT coalesce(max(tuples_processed), 0) FROM pg_stat_progress_copy"
+                " WHERE relid = to_regclass('log.events')",
+            )
+        )
+
+
+def _told(progress: Progress, url: str, position: int) -> None:
+    progress("events restored", _copied(url), position)
+
+
+def _described(path: Path, progress: Progress) -> File:
+    """Size and hash of a file."""
+    size, done, digest = path.stat().st_size, 0, hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            done += len(chunk)
+            progress(f"bytes of {path.name} checked", done, size)
+    return File(size, digest.hexdigest())
+
+
+def _last_line(said: str) -> str:
+    lines = [line for line in said.strip().splitlines() if line.strip()]
+    errors = [line for line in lines if "ERROR" in line or "error" in line]
+    return (errors or lines or ["no reason was given"])[0]
+
+
+def _one(conn: psycopg.Connection, query: str) -> Any:
+    row = conn.execute(query.encode()).fetchone()
+    return row[0] if row else None

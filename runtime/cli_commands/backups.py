@@ -1,0 +1,92 @@
+"""`ludoteca backup` and `ludoteca restore`."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.opening import Json
+
+if TYPE_CHECKING:
+    from runtime.backup import Manifest
+    from runtime.settings import Settings
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the backup.")],
+    json: Json = False,
+) -> None:
+    """Back up the shop into a new folder, as it is at one moment. It may run meanwhile.
+
+    The folder gets `log.dump` (events, what consumers have done, work queues), `keys.dump` (persons' keys and secrets),
+    `images.tar` where images are files, and `manifest.json`. Keep `keys.dump` apart: without it nobody can read
+    personal data in the other. Read models are not in a backup, they are folded anew.
+
+    [bold]Example[/bold]
+      ludoteca backup /backups/shop-2026-11-28
+    """
+    from runtime.backup import backup as write
+
+    settings = opening.quiet_settings()
+    with _database(settings) as url, console.progress() as progress:
+        opening.require_this_release(url)
+        manifest = write(url, folder, _images(settings), progress)
+    _print(manifest, folder, "backed up", json=json)
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(help="The folder of a backup.", exists=True, file_okay=False)],
+    without_keys: Annotated[
+        bool, typer.Option("--without-keys", help="Leave persons' keys and secrets behind: everybody is forgotten.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make the shop from a backup, in a database that has no log yet: whole, or nothing of it.
+
+    Stop the shop first. Reactors, the relay and the work queues go on where they were: nothing is asked, sent or
+    published twice. Read models are folded anew at the next start, and answer when they are done.
+
+    [bold]Example[/bold]
+      LUDOTECA_HOME=/srv/new-shop ludoteca restore /backups/shop-2026-11-28
+    """
+    from runtime.backup import restore as fill
+
+    settings = opening.quiet_settings()
+    with _database(settings) as url, console.progress() as progress:
+        manifest = fill(url, folder, _images(settings), progress, without_keys=without_keys)
+    _print(manifest, folder, "restored", json=json)
+
+
+@contextmanager
+def _database(settings: "Settings") -> Iterator[str]:
+    """The database of the instance; where it is an embedded one that does not run, it runs as long as this takes."""
+    from adapters.embedded_postgres import EmbeddedPostgres
+    from runtime.home import open_home
+    from runtime.instance import NotRunning, running_database_url
+
+    with ExitStack() as stack:
+        try:
+            url = running_database_url(settings)
+        except NotRunning:
+            if not settings.embedded:
+                raise
+            open_home(settings.home)
+            url = stack.enter_context(EmbeddedPostgres(settings.home)).url
+        yield url
+
+
+def _images(settings: "Settings") -> Path | None:
+    """The folder of the images, unless they are elsewhere."""
+    return None if settings.images_url else settings.home / "images"
+
+
+def _print(manifest: "Manifest", folder: Path, done: str, *, json: bool) -> None:
+    if json:
+        console.print_json(manifest)
+        return
+    size = sum(file.bytes for file in manifest.files.values())
+    console.say(f"{done}: {manifest.position:,} events, {size:,} bytes, of {manifest.made_at:%F %T} UTC, in {folder}")

@@ -1,0 +1,174 @@
+"""A backup, and the shop that is made from it: nothing is lost, and nothing is asked, sent or published twice."""
+
+import json
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from runtime.backup import BackupError, backup, restore
+from runtime.migrate import migrate
+from tests import services
+from tests.flow.instance import Instance, Person, eventually, running
+
+LEFT_TO_DO = "SELECT count(*) FROM queue.jobs WHERE died_at IS NULL"
+JOBS_SO_FAR = "SELECT coalesce(pg_sequence_last_value('queue.jobs_seq_seq'), 0)"
+ALL_CAUGHT_UP = (
+    "SELECT bool_and(position >= (SELECT max(position) FROM log.events)) FROM consumers.feeds"
+    " JOIN consumers.checkpoints USING (feed)"
+)
+END_OF_LOG = "SELECT coalesce(max(position), 0) FROM log.events"
+GAMES = 8
+
+
+def silent(_what: str, _done: int, _all: int) -> None:
+    pass
+
+
+def ask(url: str, query: str) -> Any:
+    with psycopg.connect(url) as conn:
+        row = conn.execute(query.encode()).fetchone()
+        return row[0] if row else None
+
+
+def buy(buyer: Person, games: list[str]) -> None:
+    """Buy them, and wait until they are in the library."""
+    before = len(buyer.titles())
+    for game in games:
+        assert buyer.buy(game).status_code in {201, 202}
+    eventually(lambda: len(buyer.titles()), lambda count: count == before + len(games), patience=300)
+
+
+def settle(url: str) -> None:
+    """Wait until every consumer has read the log, and every job is done."""
+    eventually(lambda: (ask(url, LEFT_TO_DO), ask(url, ALL_CAUGHT_UP)), lambda found: found == (0, True), patience=120)
+
+
+def read_models(shop: Instance) -> dict[str, Any]:
+    """Count and hash of the rows of each read model, which are those that the log gives."""
+    found = shop.verify()
+    assert all(each["equal"] for each in found)
+    return {each["projection"]: (each["rows"], each["hash"]) for each in found}
+
+
+@pytest.fixture
+def other_database(postgres_url: str) -> Iterator[str]:
+    url = services.create_database(postgres_url, template="template1")
+    yield url
+    services.drop_database(url)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("buyers", [3, pytest.param(125, marks=pytest.mark.soak)], ids=["24 purchases", "1,000"])
+def test_a_restored_shop_goes_on_where_it_was(
+    database: str, other_database: str, home: Path, tmp_path: Path, buyers: int
+) -> None:
+    folder = tmp_path / "backup"
+    with running(home, database, {}) as shop:
+        games = [shop.game(title=f"Game {n}") for n in range(GAMES)]
+        people = [shop.register() for _ in range(buyers)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda person: buy(person, games), people))
+        settle(database)
+        rows, jobs, end = read_models(shop), ask(database, JOBS_SO_FAR), ask(database, END_OF_LOG)
+        shop.cli("backup", str(folder))  # while it runs
+
+    restored = Instance(shop.home, {**shop.environment, "LUDOTECA_DATABASE_URL": other_database}, shop.port)
+    assert json.loads(restored.cli("restore", str(folder), "--json"))["position"] == end
+    restored.start("provider", "fiscal", "projector", "worker", "api")
+    try:
+        restored.await_ready()
+        settle(other_database)
+        assert read_models(restored) == rows
+        assert (ask(other_database, JOBS_SO_FAR), ask(other_database, END_OF_LOG)) == (jobs, end)
+        assert len(people[0].titles()) == GAMES  # known by the token of before
+        buy(people[0], [restored.game(title="One more")])
+        settle(other_database)
+        assert ask(other_database, JOBS_SO_FAR) > jobs
+        restored.cli("audit", "verify")
+    finally:
+        restored.stop()
+
+
+def test_personal_data_cannot_be_read_without_the_keys(
+    database: str, other_database: str, home: Path, tmp_path: Path
+) -> None:
+    with running(home, database, {}) as shop:
+        shop.register(name="Ann Other")
+        shop.cli("backup", str(tmp_path / "backup"))
+    (tmp_path / "backup" / "keys.dump").unlink()
+    with pytest.raises(BackupError, match="--without-keys"):
+        restore(other_database, tmp_path / "backup", None, silent)
+    restore(other_database, tmp_path / "backup", None, silent, without_keys=True)
+    assert ask(other_database, "SELECT count(*) FROM log.events WHERE payload::text LIKE '%Ann Other%'") == 0
+    assert ask(other_database, "SELECT count(*) FROM private.person_keys") == 0
+
+
+def test_images_are_in_it(database: str, other_database: str, tmp_path: Path) -> None:
+    images, elsewhere = tmp_path / "images", tmp_path / "other" / "images"
+    (images / "ab").mkdir(parents=True)
+    (images / "ab" / "cover.png").write_bytes(b"a picture")
+    elsewhere.parent.mkdir()
+    backup(database, tmp_path / "backup", images, silent)
+    restore(other_database, tmp_path / "backup", elsewhere, silent)
+    assert (elsewhere / "ab" / "cover.png").read_bytes() == b"a picture"
+
+
+def test_it_is_for_its_owner_alone(database: str, tmp_path: Path) -> None:
+    backup(database, tmp_path / "backup", None, silent)
+    assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o700
+
+
+def test_what_is_damaged_is_not_restored(database: str, other_database: str, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    backup(database, folder, None, silent)
+    whole = (folder / "log.dump").read_bytes()
+    (folder / "log.dump").write_bytes(whole[:-20])
+    with pytest.raises(BackupError, match=r"log\.dump is not what was written"):
+        restore(other_database, folder, None, silent)
+    assert ask(other_database, "SELECT to_regnamespace('log')") is None
+
+
+def test_a_restore_that_fails_leaves_an_empty_database_which_may_be_tried_again(
+    database: str, other_database: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backup"
+    backup(database, folder, None, silent)
+    migrate(other_database)
+    with psycopg.connect(other_database, autocommit=True) as conn:  # as a dump that does not go in
+        conn.execute("CREATE TABLE private.of_somebody_else (id int)")
+        conn.execute("CREATE VIEW public.in_the_way AS SELECT * FROM private.of_somebody_else")
+        conn.execute(
+            "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'not today'; END $$"
+        )
+        conn.execute(
+            "CREATE EVENT TRIGGER refusing ON ddl_command_start WHEN TAG IN ('CREATE TABLE')"
+            " EXECUTE FUNCTION public.refuse()"
+        )
+        with pytest.raises(BackupError, match="not today"):
+            restore(other_database, folder, None, silent)
+        assert ask(other_database, "SELECT to_regclass('log.events') IS NOT NULL")
+        conn.execute("DROP EVENT TRIGGER refusing")
+    assert restore(other_database, folder, None, silent).position == ask(database, END_OF_LOG)
+
+
+def test_a_database_with_a_log_is_not_restored_over(database: str, home: Path, tmp_path: Path) -> None:
+    with running(home, database, {}) as shop:
+        shop.cli("backup", str(tmp_path / "backup"))
+        with pytest.raises(BackupError, match="has a log already"):
+            restore(database, tmp_path / "backup", None, silent)
+
+
+def test_a_folder_that_is_there_is_not_written_over(database: str, tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="is there already"):
+        backup(database, tmp_path, None, silent)
