@@ -128,6 +128,12 @@ class PostgresQueue:
         self._pool = pool
         self._outbox: list[tuple[Sequence[Job], asyncio.Future[None]]] = []
         self._publishing: asyncio.Task[None] | None = None
+        self._consumers: set[_Consumer] = set()
+
+    def forget(self) -> None:
+        """The database went back: what was claimed and done of its jobs is not known to it."""
+        for consumer in self._consumers:
+            consumer.forget()
 
     @property
     def max_attempts(self) -> int:
@@ -186,7 +192,12 @@ class PostgresQueue:
         A lost database is waited for.
         """
         make_attempt = partial(attempt, most=self.max_attempts, handler=handler, lost=lost)
-        await _Consumer(self, self._pool, make_attempt, concurrency).run()
+        consumer = _Consumer(self, self._pool, make_attempt, concurrency)
+        self._consumers.add(consumer)
+        try:
+            await consumer.run()
+        finally:
+            self._consumers.remove(consumer)
 
     async def depth(self) -> int:
         """Jobs that wait or are being worked on."""
@@ -248,6 +259,10 @@ class _Consumer:
         finally:
             await _stop([*helpers, *self._working.values()])
             await self._let_go()
+
+    def forget(self) -> None:
+        """Hold nothing of what was claimed so far: how that ends is told to nobody, and its leases run out."""
+        self._holder = uuid4()
 
     async def _step(self) -> None:
         self._wake.clear()  # before looking: what is published from here on wakes us

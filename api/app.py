@@ -59,6 +59,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.limiter = Limiter(services.settings.rates, on=services.settings.rate_limit)
     app.state.answers = Answers(services.log, services.clock, services.secret)
+    services.log.history.when_it_changes(services.game_pages.forget)
     app.state.live = LiveStatus(services.log, services.reads)
     app.add_exception_handler(HTTPException, _explain)
     app.add_exception_handler(RequestValidationError, _explain)

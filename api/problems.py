@@ -22,6 +22,7 @@ from commands.belongings import NotSeenYet
 from commands.ports import InvalidSignature, Overloaded
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey, UnknownEvent
+from eventstore.history import HistoryChanged
 from eventstore.log import ClocksDiffer, LogUnavailable, TooLarge, VersionConflict
 from eventstore.postgres import AWAY
 from queries.paging import BadCursor
@@ -198,6 +199,9 @@ _EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any
     (BadCursor, InvalidCursor): lambda _: Problem(400, "invalid_cursor", "the cursor is not one of this list"),
     InvalidSignature: lambda _: Problem(
         400, "invalid_signature", "the signature is missing, wrong, too old or too new"
+    ),
+    HistoryChanged: lambda _: unavailable(
+        "history_changed", "the shop's data is that of an earlier moment by now: begin anew, without a position"
     ),
     VersionConflict: lambda _: Problem(409, "version_conflict", "others kept changing the same thing; try again"),
     UnknownEvent: lambda _: unavailable("release_outdated", "a newer release of this program wrote this; ask that one"),

@@ -123,7 +123,8 @@ async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]
 
 async def _buyer(core: Core) -> str:
     made = await core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
-    return core.tokens.mint_access(made.value.user_id, "BUYER", uuid7())
+    login = await core.logins.open(made.value)
+    return core.tokens.mint_access(made.value.user_id, "BUYER", login.session_id)
 
 
 async def _shop(market: Market, shop: str, seconds: float) -> Sample:

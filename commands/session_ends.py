@@ -4,6 +4,9 @@ An access token serves for some minutes without a look into the database, so a p
 session behind it has ended. It follows the log for that: whatever ends sessions is an event. It remembers an end for as
 long as a token may outlive it, and a process that has just started reads what ended within that time. One that has not
 heard from the log for a second looks there before it lets anybody in.
+
+A token may also come from a history of the log that is gone, with a person or a session that there never were. So the
+first time that a process sees a session, it asks whether it is there.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ import msgspec
 import psycopg
 
 from commands.aggregates import USER
+from commands.ports import Sessions
 from domain.errors import Unauthorized
 from domain.identity import (
     LoggedOut,
@@ -31,6 +35,7 @@ from domain.identity import (
     UserReactivated,
 )
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable, Recorded
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from eventstore.repository import Repository
@@ -75,8 +80,9 @@ class Opened(msgspec.Struct, frozen=True):
 class SessionEnds:
     """Follows the log from the first question on. `lifetime` is that of an access token."""
 
-    def __init__(self, log: PostgresLog, repository: Repository, lifetime: timedelta) -> None:
+    def __init__(self, log: PostgresLog, repository: Repository, sessions: Sessions, lifetime: timedelta) -> None:
         self._log, self._repository, self._lifetime = log, repository, lifetime
+        self._opened = sessions
         self._names = [event.NAME for event in ENDS]
         self._position: int | None = None
         self._known_at = float("-inf")
@@ -84,7 +90,9 @@ class SessionEnds:
         self._task: asyncio.Task[None] | None = None
         self._sessions: _Remembered[UUID, bool] = _Remembered()
         self._people: _Remembered[UUID, User] = _Remembered()
+        self._there: _Remembered[UUID, UUID] = _Remembered()  # sessions that were opened, and by whom
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        log.history.when_it_changes(self._forget)
 
     async def check(self, opened: Opened) -> None:
         """Raises Unauthorized("session_ended"); LogUnavailable while nobody can tell."""
@@ -92,6 +100,7 @@ class SessionEnds:
             self._task = asyncio.create_task(self._follow(), name="session-ends")
         if monotonic() - self._known_at > STALE_SECONDS:
             await self._look_in_time()
+        await self._must_be_there(opened)
         self._must_last(opened)
 
     async def until_over(self, opened: Opened) -> NoReturn:
@@ -100,9 +109,10 @@ class SessionEnds:
         self._waiting.setdefault(opened.user_id, set()).add(news)
         try:
             while True:
+                news.clear()
+                await self._must_be_there(opened)
                 self._must_last(opened)
                 await news.wait()
-                news.clear()
         finally:
             waiting = self._waiting[opened.user_id]
             waiting.discard(news)
@@ -120,6 +130,24 @@ class SessionEnds:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def _forget(self) -> None:
+        """The log went back: none of its positions, people and sessions is known."""
+        self._position, self._known_at = None, float("-inf")
+        self._sessions, self._people, self._there = _Remembered(), _Remembered(), _Remembered()
+        for waiting in self._waiting.values():
+            for news in waiting:
+                news.set()
+
+    async def _must_be_there(self, opened: Opened) -> None:
+        if self._there.get(opened.session_id) == opened.user_id:
+            return
+        generation, session = self._log.history.generation, await self._opened.find(opened.session_id)
+        there = session is not None and session.user_id == opened.user_id
+        if not there or await self._log.versions([opened.user_id]) == [0]:
+            raise Unauthorized("session_ended", "there is no such session (any more): log in again")
+        if generation == self._log.history.generation:
+            self._there.keep(opened.session_id, opened.user_id)
 
     def _must_last(self, opened: Opened) -> None:
         user = self._people.get(opened.user_id)
@@ -142,6 +170,8 @@ class SessionEnds:
                 await asyncio.sleep(PAUSE_SECONDS)
             except LogUnavailable:
                 return
+            except HistoryChanged:  # from the beginning
+                continue
             except (psycopg.Error, TimeoutError) as error:
                 log.warning("cannot see which sessions end: %s", error or type(error).__name__)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -150,26 +180,32 @@ class SessionEnds:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._look(monotonic() - STALE_SECONDS, position)
-        except TimeoutError:
+        except (TimeoutError, HistoryChanged):
             raise LogUnavailable("whether a session is over cannot be seen at the moment") from None
 
     async def _look(self, since: float, position: int = 0) -> None:
         """Read what has ended, unless somebody did after that moment, and as far as that position."""
         async with self._looking:
+            generation = self._log.history.generation
             if self._known_at > since and (self._position or 0) >= position:
                 return
             looked_at, head = monotonic(), await self._log.head()
+            self._log.history.must_be(generation)
             if self._position is None:
-                self._position = await self._log.recorded_before(self._lifetime + SKEW)
+                begin = await self._log.recorded_before(self._lifetime + SKEW)
+                self._log.history.must_be(generation)
+                self._position = begin
             while self._position < head:
                 page = await self._log.read(self._position, upto=head, names=self._names, limit=PAGE)
                 for recorded in page:
                     await self._note(recorded)
+                self._log.history.must_be(generation)
                 self._position = page[-1].env.position if len(page) == PAGE else head
             self._known_at = looked_at
             oldest = looked_at - (self._lifetime + SKEW).total_seconds()
             self._sessions.forget(oldest)
             self._people.forget(oldest)
+            self._there.forget(oldest)
 
     async def _note(self, recorded: Recorded) -> None:
         event, user_id = recorded.event, recorded.env.stream_id

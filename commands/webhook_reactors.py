@@ -32,6 +32,7 @@ REMEMBERED = 10_000
 def merchant_webhooks(bus: CommandBus) -> Reactor:
     """Asks for a delivery to each endpoint that wants an event; all of an event's in one append, so once."""
     name, without = "merchant_webhooks", _Without()
+    bus.repository.log.history.when_it_changes(without.forget)
 
     async def happened(event: Event, env: Envelope) -> None:
         news = await news_of(bus.repository, event, env)
@@ -90,6 +91,10 @@ class _Without:
     def are(self, sellers: set[UUID], position: int) -> bool:
         """Whether nobody of these is to hear of an event at this position."""
         return all(self._until.get(seller, -1) >= position for seller in sellers)
+
+    def forget(self) -> None:
+        """The log went back: positions are of other events."""
+        self._until.clear()
 
     def note(self, sellers: set[UUID], head: int) -> None:
         """These had none when the log went as far as `head`."""

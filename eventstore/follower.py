@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
@@ -22,6 +23,8 @@ class StreamFollower:
         self._waiting: dict[UUID, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
         self._following = asyncio.Event()
+        self._generation = 0  # of the history that is followed
+        log.history.when_it_changes(self._wake_all)
 
     @asynccontextmanager
     async def watching(self, stream_ids: Collection[UUID]) -> AsyncIterator[asyncio.Event]:
@@ -47,8 +50,13 @@ class StreamFollower:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def _wake_all(self) -> None:
+        for waiting in self._waiting.values():
+            for news in waiting:
+                news.set()
+
     async def _follow(self) -> None:
-        """Until the log is closed; outlives lost connections."""
+        """Until the log is closed; outlives lost connections, and begins anew in another history."""
         position = -1
         with suppress(LogUnavailable):
             while True:
@@ -57,14 +65,18 @@ class StreamFollower:
                     position = await self._pass_on(position)
                 except AWAY:
                     await asyncio.sleep(RETRY_SECONDS)
+                except HistoryChanged:
+                    position = -1
 
     async def _pass_on(self, position: int) -> int:
         """Wait for events after a position (-1: for none, but start from here) and tell whom they concern."""
         if position < 0:
+            self._generation = self._log.history.generation
             position = await self._log.head()
             self._following.set()
+            self._wake_all()  # what came before this was not looked at
             return position
-        await self._log.watcher.beyond(position)
+        await self._log.watcher.beyond(position, self._generation)
         async with self._log.pool.connection() as conn:
             cursor = conn.cursor(binary=True)
             rows = await (await cursor.execute(_TAIL, (position,), prepare=True)).fetchall()

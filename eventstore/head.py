@@ -6,6 +6,7 @@ import logging
 import psycopg
 
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.history import History
 from eventstore.log import LogUnavailable
 from eventstore.postgres import connect_async
 
@@ -16,23 +17,31 @@ POLL_SECONDS = 1.0
 
 
 class HeadWatcher:
-    """Wakes waiters when the log grows. Starts on first use; reconnects by itself."""
+    """Wakes waiters when the log grows, and when it turns out to have gone back. Starts on first use; reconnects."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, history: History) -> None:
         self._url = url
+        self._history = history
         self._head = 0
-        self._grown = asyncio.Condition()
+        self._news = asyncio.Event()  # set, and replaced by another, whenever there is something new to look at
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        history.when_it_changes(self._forget)
 
-    async def beyond(self, position: int) -> int:
-        """Wait until the log has an event after `position`; returns the head. Raises LogUnavailable once closed."""
+    async def beyond(self, position: int, generation: int | None = None) -> int:
+        """Wait until the log has an event after `position`; returns the head.
+
+        Raises LogUnavailable once closed; HistoryChanged when the log is not any more of the generation in which the
+        position was learned (now, if not given).
+        """
+        of = self._history.generation if generation is None else generation
         if not self._closed and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._watch(), name="head-watcher")
-        async with self._grown:
-            await self._grown.wait_for(lambda: self._head > position or self._closed)
+        while not self._closed and self._history.generation == of and self._head <= position:
+            await self._news.wait()
         if self._closed:
             raise LogUnavailable("the log is closed")
+        self._history.must_be(of)
         return self._head
 
     async def close(self) -> None:
@@ -41,27 +50,33 @@ class HeadWatcher:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        async with self._grown:
-            self._grown.notify_all()
+        self._wake()
 
     async def _watch(self) -> None:
         while True:
             try:
                 async with await connect_async(self._url, "ludoteca head") as conn:
+                    await self._history.check(conn)
                     await conn.execute("LISTEN ludoteca_log")
                     while True:
                         stop_if_cancelled()
                         # Asked, not taken from the notification: a wake-up is a hint, the log is the truth.
-                        row = await (await conn.execute("SELECT max(position) FROM log.events")).fetchone()
-                        await self._reached(row[0] if row and row[0] else 0)
+                        self._reached(await self._history.head(conn))
                         async for _ in conn.notifies(timeout=POLL_SECONDS, stop_after=1):
                             pass
             except psycopg.Error as error:
                 log.warning("lost sight of the log's head: %s", error)
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _reached(self, head: int) -> None:
+    def _reached(self, head: int) -> None:
         if head > self._head:
-            async with self._grown:
-                self._head = head
-                self._grown.notify_all()
+            self._head = head
+            self._wake()
+
+    def _forget(self) -> None:
+        self._head = 0
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()

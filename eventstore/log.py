@@ -10,6 +10,8 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore.history import History
+
 MAX_EVENT_BYTES = 1 << 20
 """How large an event's payload may be, as it is stored."""
 
@@ -181,6 +183,8 @@ def check_appends(streams: Sequence[StreamAppend]) -> None:
 
 class Log(Protocol):
     """An append-only log of streams with one order over all of them."""
+
+    history: History
 
     async def append(
         self,

@@ -32,6 +32,7 @@ class Pending:
         "rests_on",
         "size",
         "uncertain",
+        "void",
         "wires",
     )
 
@@ -52,6 +53,7 @@ class Pending:
         self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads]
         """What no other append of the same batch may add to; others may rest on it as well."""
         self.uncertain = False  # an earlier try may have committed: its connection was lost
+        self.void = False  # the log's history has changed since: what it was decided on may be gone
         # All events of an append have the same cause and time: they are encoded once.
         m = metadata
         self._cause = encoded_cause(m.actor, m.correlation_id, m.causation_id, m.traceparent, occurred_at)

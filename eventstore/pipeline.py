@@ -34,7 +34,7 @@ class Pipeline:
     def __init__(self, conn: psycopg.AsyncConnection) -> None:
         self.lost = False
         """Whether the connection broke: calls on their way have failed, and further ones will."""
-        self._conn, self._pgconn = conn, conn.pgconn
+        self.conn, self._pgconn = conn, conn.pgconn
         self._loop = asyncio.get_running_loop()
         self._socket = conn.fileno()
         self._calls: deque[tuple[asyncio.Future[PGresult], float]] = deque()  # and until when each is to be answered
@@ -59,7 +59,7 @@ class Pipeline:
     async def close(self) -> None:
         """Let go of the connection. Calls on their way fail."""
         self._lose(psycopg.OperationalError("the connection was closed"))
-        await self._conn.close()
+        await self.conn.close()
 
     def call(self, arguments: Sequence[bytes | None]) -> asyncio.Future[PGresult]:
         """Run it; arguments and result are in binary wire format. Raises psycopg.Error, now or from the future."""

@@ -12,7 +12,7 @@ psycopg has as a type. Ask in this order, for some of TOO_MUCH are OperationalEr
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import psycopg
@@ -84,16 +84,30 @@ async def connect_async(url: str, name: str, *, role: str = ROLE, **settings: st
     return await psycopg.AsyncConnection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
 
 
+async def alive(conn: psycopg.AsyncConnection) -> None:
+    """Notice without a round trip that the server hung up: the first call reads its last words, the second the end."""
+    conn.pgconn.consume_input()
+    conn.pgconn.consume_input()
+
+
 @asynccontextmanager
-async def open_pool(url: str, size: int) -> AsyncIterator[AsyncConnectionPool]:
-    """A pool of connections as `connect` opens them."""
+async def open_pool(
+    url: str,
+    size: int,
+    *,
+    configure: Callable[[psycopg.AsyncConnection], Awaitable[None]] | None = None,
+    check: Callable[[psycopg.AsyncConnection], Awaitable[None]] = alive,
+) -> AsyncIterator[AsyncConnectionPool]:
+    """A pool of connections as `connect` opens them, each given to `configure` before its first use, and to `check`
+    before every use: it raises psycopg.OperationalError for one that is not to be used any more."""
     pool = AsyncConnectionPool(
         conninfo(url, "ludoteca"),
         min_size=1,
         max_size=size,
         open=False,
         timeout=5,
-        check=_alive,
+        configure=configure,
+        check=check,
         kwargs={"autocommit": True},
     )
     await pool.open()
@@ -102,9 +116,3 @@ async def open_pool(url: str, size: int) -> AsyncIterator[AsyncConnectionPool]:
     finally:
         with suppress(psycopg.Error, asyncio.CancelledError):
             await pool.close()
-
-
-async def _alive(conn: psycopg.AsyncConnection) -> None:
-    """Notice without a round trip that the server hung up: the first call reads its last words, the second the end."""
-    conn.pgconn.consume_input()
-    conn.pgconn.consume_input()

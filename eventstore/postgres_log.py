@@ -15,8 +15,20 @@ from eventstore.chain import Fault, Verifier
 from eventstore.clock import SYSTEM_CLOCK, Clock
 from eventstore.codec import Codec, kind_of_all
 from eventstore.head import HeadWatcher
+from eventstore.history import History
 from eventstore.keys import PersonKeys
-from eventstore.log import Appended, Done, Envelope, Metadata, Once, Recorded, StreamAppend, StreamRead, check_appends
+from eventstore.log import (
+    Appended,
+    Done,
+    Envelope,
+    Metadata,
+    Once,
+    Recorded,
+    StreamAppend,
+    StreamRead,
+    VersionConflict,
+    check_appends,
+)
 from eventstore.postgres import AWAY, open_pool
 from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
 
@@ -72,13 +84,16 @@ class PostgresLog:
         url: str,
         codec: Codec,
         pool: AsyncConnectionPool,
+        history: History,
         clock: Clock,
         clock_tolerance: timedelta | None,
     ) -> None:
         self.codec, self.pool, self._clock, self._clock_tolerance = codec, pool, clock, clock_tolerance
+        self.history = history
+        """What of the log this process knows: whatever keeps something that follows from it registers there."""
         self.keys = PersonKeys(pool)
-        self.watcher = HeadWatcher(url)
-        self._writer = GroupCommitWriter(url, codec.kinds, clock_tolerance)
+        self.watcher = HeadWatcher(url, history)
+        self._writer = GroupCommitWriter(url, codec.kinds, history, clock_tolerance)
 
     @classmethod
     @asynccontextmanager
@@ -96,8 +111,9 @@ class PostgresLog:
         `clock` says when events occur. An append is refused when the database's is further from it than
         `clock_tolerance`; None is for a clock that is not the machine's.
         """
-        async with open_pool(url, pool_size) as pool:
-            log = cls(url, codec, pool, clock, clock_tolerance)
+        history = History()
+        async with open_pool(url, pool_size, configure=history.check, check=history.alive) as pool:
+            log = cls(url, codec, pool, history, clock, clock_tolerance)
             try:
                 yield log
             finally:
@@ -115,13 +131,14 @@ class PostgresLog:
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
 
-        Raises VersionConflict, AlreadyDone, WrongKind, TooLarge; MissingKey when a person was forgotten; LogUnavailable
-        when the database cannot be reached (then nothing was appended, or `once` will tell on the next try); of that
-        ClocksDiffer; psycopg.DataError when it refuses a text; ValueError for an append without events.
+        Raises VersionConflict, also when the log went back meanwhile; AlreadyDone, WrongKind, TooLarge; MissingKey when
+        a person was forgotten; LogUnavailable when the database cannot be reached (then nothing was appended, or `once`
+        will tell on the next try); of that ClocksDiffer; psycopg.DataError when it refuses a text; ValueError for an
+        append without events.
         """
         if len(streams) != 1 or not streams[0].events or streams[0].expected_version < 0:
             check_appends(streams)  # the most frequent append, to one stream, is right at a glance
-        codec, occurred_at = self.codec, self._clock.now()
+        codec, generation, occurred_at = self.codec, self.history.generation, self._clock.now()
         persons = {
             person
             for stream in streams
@@ -129,6 +146,8 @@ class PostgresLog:
             if (person := codec.person_of(event, stream.stream_id)) is not None
         }
         keys = await self.keys.get(persons) if persons else {}
+        if generation != self.history.generation:
+            raise VersionConflict([stream.stream_id for stream in streams])
         pending = Pending(metadata, occurred_at, once, reads)
         for stream in streams:
             events: list[tuple[str, bytes]] = []
@@ -175,9 +194,13 @@ class PostgresLog:
 
     async def _select(self, rest: str, values: list[Any]) -> list[Raw]:
         async with self.pool.connection() as conn:
-            cursor = conn.cursor(binary=True)
+            cursor, generation = conn.cursor(binary=True), self.history.generation
             await cursor.execute(f"SELECT {COLUMNS} FROM log.events {rest}".encode(), values)
-            return raw_rows(await cursor.fetchall())
+            rows = raw_rows(await cursor.fetchall())
+        if rows:
+            last = rows[-1][0]
+            self.history.saw(last.position, last.event_id, generation)
+        return rows
 
     async def decode(self, rows: Sequence[Raw]) -> list[Recorded]:
         """Read payloads as events, with the keys that their persons still have."""
@@ -193,7 +216,7 @@ class PostgresLog:
     async def head(self) -> int:
         """The position of the last event, 0 when there is none."""
         async with self.pool.connection() as conn:
-            return int(await _one(conn, _HEAD))
+            return await self.history.head(conn)
 
     async def position_at(self, moment: datetime) -> int:
         """The position of the last event that had occurred by a time, 0 when there is none."""
@@ -217,10 +240,11 @@ class PostgresLog:
     ) -> AsyncIterator[list[Recorded]]:
         """Pages of events from a position on, for ever: what is there, then what comes.
 
-        Outlives lost connections; raises LogUnavailable once the log is closed.
+        Outlives lost connections; raises LogUnavailable once the log is closed, HistoryChanged when it went back.
         """
+        generation = self.history.generation
         while True:
-            head = await self.watcher.beyond(after)
+            head = await self.watcher.beyond(after, generation)
             while after < head:
                 try:
                     events = await self.read(after, upto=head, names=names, limit=page)

@@ -6,6 +6,9 @@ what a decision read without appending to it is checked with the append. A confl
 on cached states that have moved on (a refusal, a failure, nothing to do), is decided again on fresh ones before anybody
 is told.
 
+Should the log's history change (`eventstore.history`), all that was cached is dropped, and what was being decided on it
+is decided again.
+
 A stream has one kind, for ever: that of its events. To load it as another is to find nothing there.
 """
 
@@ -14,6 +17,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -21,6 +25,7 @@ import msgspec
 import psycopg
 
 from eventstore.codec import kind_of, kind_of_all
+from eventstore.history import HistoryChanged
 from eventstore.log import (
     AlreadyDone,
     Appended,
@@ -109,6 +114,7 @@ class Unit:
     def __init__(self, repository: "Repository", metadata: Metadata, *, fresh: bool) -> None:
         self._repository = repository
         self._fresh = fresh
+        self._generation = repository.log.history.generation
         self._streams: dict[UUID, _Stream] = {}
         self.metadata = metadata
         self.made: dict[str, str] = {}
@@ -164,8 +170,13 @@ class Unit:
 
     async def is_stale(self) -> bool:
         """Whether a stream whose state was taken from the cache has moved on: where there is no append to find out."""
+        if self._is_void():
+            return True
         cached = {stream_id: stream.version for stream_id, stream in self._streams.items() if stream.cached}
         return bool(cached) and await self._repository.log.versions(list(cached)) != list(cached.values())
+
+    def _is_void(self) -> bool:
+        return self._repository.log.history.generation != self._generation
 
     def appends(self) -> list[StreamAppend]:
         """What is to be appended."""
@@ -175,8 +186,15 @@ class Unit:
         """What the decision rests on without appending to it."""
         return [StreamRead(i, s.version) for i, s in self._streams.items() if not s.events and not s.glanced]
 
+    def must_hold(self) -> None:
+        """Raises VersionConflict when the log's history has changed since this unit began."""
+        if self._is_void():
+            raise VersionConflict(list(self._streams))
+
     def committed(self) -> None:
         """Remember the states that are now in the log."""
+        if self._is_void():
+            return
         for stream_id, s in self._streams.items():
             if s.events:
                 self._repository.remember(s.aggregate, stream_id, s.version + len(s.events), s.state)
@@ -195,12 +213,14 @@ class Repository:
         self._cache_size = cache_size
         self._locks: dict[UUID, tuple[asyncio.Lock, int]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        log.history.when_it_changes(self._forget_all)
 
     async def load(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> tuple[int, S | None, bool]:
         """Version and state of a stream, and whether they are from the cache unchecked; `fresh` reads what is new.
 
         Of a stream of another kind: its version, and None.
         """
+        generation = self.log.history.generation
         found = self._cache.get(stream_id)
         if found is not None and found.kind != aggregate.kind:
             return (await self.log.versions([stream_id]))[0], None, False
@@ -210,6 +230,8 @@ class Repository:
         if found is None:
             found = await self._from_snapshot(aggregate, stream_id)
         version, state = await self._folded(aggregate, stream_id, found.version, found.state)
+        if generation != self.log.history.generation:  # it may be of two histories
+            return await self.load(aggregate, stream_id)
         self._keep(stream_id, _Cached(aggregate.kind, version, state, found.snapshot))
         self._snapshot_if_due(aggregate, stream_id)
         return version, state, False
@@ -272,6 +294,7 @@ class Repository:
                         await self._queue_up(locks, contended)
                         queued = True
                         continue
+                    unit.must_hold()
                     key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
                     appended = await self.log.append(appends, unit.metadata, key, unit.reads())
                 except VersionConflict as conflict:
@@ -313,9 +336,13 @@ class Repository:
         if found.version - found.snapshot.version < max(every, found.snapshot.size // SNAPSHOT_BYTES_PER_EVENT):
             return
         found.snapshot.version = found.version
-        task = asyncio.create_task(_save(self._snapshots, stream_id, _schema(aggregate), found))
+        check = partial(self.log.history.must_be, self.log.history.generation)
+        task = asyncio.create_task(_save(self._snapshots, stream_id, _schema(aggregate), found, check))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    def _forget_all(self) -> None:
+        self._cache.clear()
 
     def forget(self, stream_id: UUID) -> None:
         """Drop a stream from the cache."""
@@ -359,8 +386,8 @@ def _schema(aggregate: Aggregate[Any]) -> str:
     return f"{aggregate.kind}.{aggregate.schema}"
 
 
-async def _save(snapshots: Snapshots, stream_id: UUID, schema: str, found: _Cached) -> None:
+async def _save(snapshots: Snapshots, stream_id: UUID, schema: str, found: _Cached, check: Callable[[], None]) -> None:
     try:
-        found.snapshot.size = await snapshots.save(stream_id, schema, found.state, found.version)
-    except psycopg.Error as error:  # a shortcut less, nothing more
+        found.snapshot.size = await snapshots.save(stream_id, schema, found.state, found.version, check)
+    except (psycopg.Error, HistoryChanged) as error:  # a shortcut less, nothing more
         log.warning("no snapshot of %s at version %s: %s", stream_id, found.version, error)

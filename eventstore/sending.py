@@ -12,6 +12,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from eventstore.chain import moment
+from eventstore.history import History
 from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, VersionConflict, WrongKind
 from eventstore.pending import Pending, arguments
 from eventstore.pgarrays import timestamp
@@ -82,16 +83,27 @@ def _unavailable(error: Exception) -> LogUnavailable:
     return LogUnavailable("the log's database cannot be reached")
 
 
+def _decided_here(batch: list[Pending]) -> list[Pending]:
+    """Refuse those that were decided on another history of the log than it has now; returns the others."""
+    if not any(pending.void for pending in batch):
+        return batch
+    for pending in batch:
+        if pending.void:
+            pending.failed(VersionConflict([stream_id for stream_id, _ in pending.checks]))
+    return [pending for pending in batch if not pending.void]
+
+
 class Sender:
     """Batches go by one connection, in order; questions about those that failed go by another, opened when needed.
 
     Several batches may be on their way as long as no two of them touch the same stream or key.
     """
 
-    def __init__(self, url: str, kinds: Mapping[str, str], clock_tolerance: timedelta | None) -> None:
+    def __init__(self, url: str, kinds: Mapping[str, str], history: History, clock_tolerance: timedelta | None) -> None:
         """`kinds`: the kind of stream of each wire name that this program writes or reads; `clock_tolerance`: how far
         the database's clock may be from the times of the appends (None: as far as it likes)."""
         self._kinds, self._tolerance = kinds, clock_tolerance
+        self._history = history
         self._url = url
         self._skew_logged_at = float("-inf")
         self.away: Exception | None = None
@@ -105,7 +117,7 @@ class Sender:
         """Send a batch until the outcome of each append is known, or its patience ends: LogUnavailable for that one."""
         while batch := [pending for pending in batch if not pending.future.done()]:  # some callers may have gone
             try:
-                await self._execute(await self._settle(batch))
+                await self._execute(_decided_here(await self._settle(batch)))
                 self.away = None
                 return
             except AWAY as error:
@@ -138,7 +150,11 @@ class Sender:
         unexplained, wake = 0, True
         while batch:
             try:
-                base, at = await self._append(batch, wake=wake)
+                if self._pipeline is None or self._pipeline.lost or not self._history.knows(self._pipeline.conn):
+                    await self._connected()
+                    batch = _decided_here(batch)
+                    continue
+                base, at = await self._append(self._pipeline, batch, wake=wake)
             except psycopg.errors.ProgramLimitExceeded as error:
                 if not wake:
                     raise
@@ -162,15 +178,15 @@ class Sender:
             for pending in batch:
                 pending.landed(base + 1, at)
                 base += len(pending.event_ids)
+            self._history.saw(base, batch[-1].event_ids[-1], self._history.generation)
             return
 
-    async def _append(self, batch: list[Pending], *, wake: bool) -> tuple[int, datetime]:
+    async def _append(self, pipeline: Pipeline, batch: list[Pending], *, wake: bool) -> tuple[int, datetime]:
         """The position before the first event, and the time of all. Raises psycopg.Error."""
-        pipeline = self._pipeline
-        if pipeline is None or pipeline.lost:
-            pipeline = await self._connected()
         wakes = b"\x01" if wake else b"\x00"
         result = await pipeline.call([*arguments(batch, *self._types), wakes, *self._bounds(batch)])
+        if not self._history.knows(pipeline.conn):
+            raise psycopg.OperationalError("the log went back meanwhile: what is there now must be asked")
         record = result.get_value(0, 0)
         assert record is not None
         _, _, _, base, _, _, at = _answer(record)
@@ -235,23 +251,27 @@ class Sender:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    async def _connected(self) -> Pipeline:
+    async def _connected(self) -> None:
         async with self._connecting:
-            if self._pipeline is not None and not self._pipeline.lost:  # another batch was first
-                return self._pipeline
+            pipeline = self._pipeline
+            if pipeline is not None and not pipeline.lost and self._history.knows(pipeline.conn):
+                return  # another batch was first
             if self._pipeline is not None:
                 await self._pipeline.close()
             conn = await connect_async(self._url, "ludoteca writer", **_SESSION)
+            await self._history.check(conn)
             await conn.execute(_DURABLE)
             self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
             await conn.execute(_REGISTER, (list(self._kinds), list(self._kinds.values())))
             self._pipeline = await Pipeline.open(conn, _APPEND)
-            return self._pipeline
 
     async def _ask(self, query: str, *values: Sequence[object]) -> list[tuple[Any, ...]]:
         """Rows of a query about what is committed."""
         async with self._connecting:
-            if self._inquiries is None or self._inquiries.closed:
-                self._inquiries = await connect_async(self._url, "ludoteca writer", **_SESSION)
             conn = self._inquiries
+            if conn is None or conn.closed or not self._history.knows(conn):
+                if conn is not None:
+                    await conn.close()
+                conn = self._inquiries = await connect_async(self._url, "ludoteca writer", **_SESSION)
+                await self._history.check(conn)
             return await (await conn.cursor(binary=True).execute(query, values)).fetchall()

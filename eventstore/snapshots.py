@@ -1,6 +1,6 @@
 """Snapshots of long streams: a shortcut for loading, never the truth. One of another schema is a miss."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -30,7 +30,9 @@ class Snapshots:
         """The state, its version, and its size in bytes; None when there is none that fits the state's shape."""
         async with self._pool.connection() as conn:
             cursor = await conn.execute(
-                "SELECT state, version FROM log.snapshots WHERE stream_id = %s AND schema = %s", (stream_id, schema)
+                "SELECT s.state, s.version FROM log.snapshots s JOIN log.events e USING (stream_id, version)"
+                " WHERE s.stream_id = %s AND s.schema = %s",
+                (stream_id, schema),
             )
             row = await cursor.fetchone()
         try:
@@ -38,10 +40,16 @@ class Snapshots:
         except msgspec.MsgspecError:
             return None
 
-    async def save(self, stream_id: UUID, schema: str, state: object, version: int) -> int:
-        """Keep a state, unless a later one is there; drops those of other schemas. Returns its size in bytes."""
+    async def save(
+        self, stream_id: UUID, schema: str, state: object, version: int, check: Callable[[], None] = lambda: None
+    ) -> int:
+        """Keep a state, unless a later one is there; drops those of other schemas. Returns its size in bytes.
+
+        `check` is called once there is a connection to the log as it is now, and raises if the state is not of it.
+        """
         encoded = msgspec.json.encode(state, enc_hook=plain)
         async with self._pool.connection() as conn, conn.transaction():
+            check()
             await conn.execute("DELETE FROM log.snapshots WHERE stream_id = %s AND schema <> %s", (stream_id, schema))
             await conn.execute(
                 "INSERT INTO log.snapshots (stream_id, schema, version, state) VALUES (%s, %s, %s, %s)"

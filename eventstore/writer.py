@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import chain, islice
 
+from eventstore.history import History
 from eventstore.log import Appended, LogUnavailable
 from eventstore.pending import Pending
 from eventstore.sending import DONE, Sender, done_of
@@ -32,12 +33,13 @@ PATIENCE_SECONDS = 3.0
 class GroupCommitWriter:
     """One writer per process, with at most two batches on their way."""
 
-    def __init__(self, url: str, kinds: Mapping[str, str], clock_tolerance: timedelta | None) -> None:
+    def __init__(self, url: str, kinds: Mapping[str, str], history: History, clock_tolerance: timedelta | None) -> None:
         """As `Sender`."""
-        self._sender = Sender(url, kinds, clock_tolerance)
+        self._sender = Sender(url, kinds, history, clock_tolerance)
         self._waiting: list[Pending] = []
         self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}  # two tasks at most, and the batch of each
         self._closed = False
+        history.when_it_changes(self._forget)
 
     def append(self, pending: Pending) -> asyncio.Future[Appended]:
         """Queue an append; the future has its outcome, or raises as Log.append. Raises LogUnavailable when closed."""
@@ -57,6 +59,11 @@ class GroupCommitWriter:
                 task.cancel()
             await asyncio.gather(*self._sending, return_exceptions=True)
         await self._sender.close()
+
+    def _forget(self) -> None:
+        """What waits was decided on a history that is gone."""
+        for pending in chain(self._waiting, *self._sending.values()):
+            pending.void = True
 
     def _start(self) -> None:
         """Have what waits taken by a task, if there is enough for it: it takes what waits when it first runs."""

@@ -17,6 +17,7 @@ import msgspec
 import psycopg
 
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded
 from eventstore.postgres import AWAY, connect
 from eventstore.postgres_log import PostgresLog, Raw
@@ -98,8 +99,15 @@ class _Led:
         """Take note when the work is done. Raises what it raised."""
         if self.task is not None and self.task.done():
             task, self.task = self.task, None
+            if task.cancelled():
+                raise HistoryChanged(f"{self.reactor.name} was reacting to events that may be gone")
             task.result()
             self.position = self._then
+
+    def forget(self) -> None:
+        """The log went back: what the work is about may be gone."""
+        if self.task is not None:
+            self.task.cancel()
 
     async def stop(self) -> None:
         """Drop the work: whoever leads next repeats it."""
@@ -131,6 +139,8 @@ class ReactorRunner:
         self._reactors = {r.name: r for r in reactors}
         self._names = log_.codec.names_of({cls for r in reactors for cls in r.reactions})
         self._led: dict[str, _Led] = {}
+        self._generation = 0  # of the log's history that is reacted to
+        log_.history.when_it_changes(self._forget)
 
     async def run(self) -> None:
         """Run until cancelled; outlives lost connections. Raises OutdatedRelease."""
@@ -143,6 +153,8 @@ class ReactorRunner:
                 log.warning("reactors lost their database: %s", error)
             except OutdatedRelease:
                 raise
+            except HistoryChanged as error:
+                log.warning("reactors begin anew from their checkpoints: %s", error)
             except feeds.CheckpointMoved as error:
                 log.warning("another process leads %s now", error)
             except Exception:
@@ -152,7 +164,12 @@ class ReactorRunner:
                 self._led.clear()
             await asyncio.sleep(RESCAN_SECONDS)
 
+    def _forget(self) -> None:
+        for led in self._led.values():
+            led.forget()
+
     async def _run(self, conn: psycopg.Connection) -> None:
+        self._generation = self._log.history.generation
         await asyncio.to_thread(conn.execute, "SET synchronous_commit = off")
         now = asyncio.get_running_loop().time
         while True:
@@ -203,7 +220,7 @@ class ReactorRunner:
         start = min(led.position for led in free)
         try:
             async with asyncio.timeout(seconds):
-                head = await self._log.watcher.beyond(start)
+                head = await self._log.watcher.beyond(start, self._generation)
         except TimeoutError:
             return
         await self._advance(free, start, min(head, start + PAGE))
@@ -212,6 +229,7 @@ class ReactorRunner:
     async def _advance(self, free: Sequence[_Led], start: int, end: int) -> None:
         """One page for whoever is furthest behind; all others that are free and before its end take part."""
         page = await self._decoded(await self._log.read_raw(start, upto=end, names=self._names, limit=PAGE))
+        self._log.history.must_be(self._generation)
         for led in free:
             events = [r for r in page if r.env.position > led.position and r.env.name in led.names]
             if events:
@@ -313,6 +331,7 @@ class ReactorRunner:
                 await asyncio.to_thread(feeds.release, conn, [parked.id])
 
     async def _save(self, conn: psycopg.Connection) -> None:
+        self._log.history.must_be(self._generation)
         moved = [led for led in self._led.values() if led.position > led.saved]
         if moved:
             await asyncio.to_thread(feeds.move, conn, [(led.feed, led.saved, led.position) for led in moved])

@@ -64,6 +64,12 @@ class GamePages:
             self._currencies[region] = found.value
         return found
 
+    def forget(self) -> None:
+        """The log went back: positions are of other events."""
+        self._pages.clear()
+        self._currencies.clear()
+        self._seen = 0
+
     def _keep(self, wanted: Browse, page: Page[Game]) -> None:
         self._pages[wanted] = page
         self._pages.move_to_end(wanted)

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog, Raw
@@ -47,7 +48,8 @@ class Listener:
     async def news(self) -> list[StatusChange]:
         """The next changes after `position`, in the order of the log; waits for them. `position` moves on.
 
-        Raises LogUnavailable once the log is closed, psycopg.OperationalError while the database is away.
+        Raises LogUnavailable once the log is closed, HistoryChanged when it went back, psycopg.OperationalError while
+        the database is away.
         """
         while True:
             stop_if_cancelled()
@@ -148,22 +150,22 @@ class LiveStatus:
     async def _follow_from_now(self) -> None:
         """Have the tail run."""
         if self._tail is None or self._tail.done():
-            head = await self._log.head()
+            generation, head = self._log.history.generation, await self._log.head()
             if self._tail is None or self._tail.done():  # nobody was faster
                 self._position = head
-                self._tail = asyncio.create_task(self._follow(), name="live-status")
+                self._tail = asyncio.create_task(self._follow(generation), name="live-status")
 
-    async def _follow(self) -> None:
+    async def _follow(self, generation: int) -> None:
         """Outlives lost connections. When it cannot go on, it tells the listeners: they come again."""
         try:
             while True:
                 stop_if_cancelled()
                 try:
-                    await self._pass_on(await self._log.watcher.beyond(self._position))
+                    await self._pass_on(await self._log.watcher.beyond(self._position, generation))
                 except AWAY:
                     await asyncio.sleep(RETRY_SECONDS)
         except Exception as error:
-            if not isinstance(error, LogUnavailable):
+            if not isinstance(error, LogUnavailable | HistoryChanged):
                 log.exception("live status ends at position %s", self._position)
             for person in self._people.values():
                 for listener in person.listeners:

@@ -51,7 +51,6 @@ class PositionWaiter:
         self._waiters: list[_Waiter] = []
         self._poller: asyncio.Task[None] | None = None
         self._come = asyncio.Event()
-        self._head = 0
 
     async def wait(self, projections: Iterable[str], position: int, timeout: float) -> bool:
         """Wait until the active feeds of these projections are at a position; False when that takes too long.
@@ -95,12 +94,11 @@ class PositionWaiter:
         """The last position of the log."""
         async with self._pool.connection() as conn:
             row = await (await conn.execute("SELECT coalesce(max(position), 0) FROM log.events")).fetchone()
-        self._head = max(self._head, row[0] if row else 0)
-        return self._head
+        return int(row[0]) if row else 0
 
     async def _check(self, position: int) -> None:
-        if position > self._head and position > await self.head():
-            raise PositionUnknown(position, self._head)
+        if position > 0 and position > (head := await self.head()):
+            raise PositionUnknown(position, head)
 
     async def _poll(self) -> None:
         """Look while somebody waits; a newcomer and every movement quicken the pace."""

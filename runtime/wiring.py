@@ -134,7 +134,7 @@ class Core:
 
     @cached_property
     def session_ends(self) -> SessionEnds:
-        ends = SessionEnds(self.log, self.repository, ACCESS_LIFETIME)
+        ends = SessionEnds(self.log, self.repository, PostgresSessions(self.log.pool), ACCESS_LIFETIME)
         self.stack.push_async_callback(ends.close)
         return ends
 
@@ -398,13 +398,14 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
     webhook_backoff = core.settings.webhook_retry_seconds
     rabbit = core.settings.rabbitmq_url.get_secret_value()
     if not rabbit:
-        pool = core.log.pool
-        yield Queues(
-            PostgresQueue(pool, PAYMENTS, backoff=backoff, lease_seconds=LEASE_SECONDS),
-            PostgresQueue(pool, MAIL, backoff=notice_backoff, lease_seconds=LEASE_SECONDS),
-            PostgresQueue(pool, FISCAL, backoff=notice_backoff, lease_seconds=LEASE_SECONDS),
-            PostgresQueue(pool, WEBHOOKS, backoff=webhook_backoff, lease_seconds=LEASE_SECONDS),
-        )
+        backoffs = {PAYMENTS: backoff, MAIL: notice_backoff, FISCAL: notice_backoff, WEBHOOKS: webhook_backoff}
+        queues = [
+            PostgresQueue(core.log.pool, name, backoff=pauses, lease_seconds=LEASE_SECONDS)
+            for name, pauses in backoffs.items()
+        ]
+        for queue in queues:
+            core.log.history.when_it_changes(queue.forget)
+        yield Queues(*queues)
         return
     connection: aio_pika.abc.AbstractRobustConnection = await rabbitmq.connect(rabbit)
     circuit = rabbitmq.rabbitmq_circuit()

@@ -11,6 +11,7 @@ import psycopg
 from adapters.cloudevents import to_cloudevent
 from adapters.rabbitmq_relay import RabbitPublisher
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.history import HistoryChanged
 from eventstore.postgres_log import PostgresLog
 from eventstore.release import require_current
 from projections import feeds
@@ -41,10 +42,15 @@ async def relay(settings: Settings) -> None:
 async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
     """Publish page after page, and keep the checkpoint over `conn`; stands still between pages while paused."""
     name = feeds.register(conn, "relay", 1, "")
-    position = 0
+    position, generation = 0, log_.history.generation
     while True:
         stop_if_cancelled()
-        head = await log_.watcher.beyond(position)
+        try:
+            head = await log_.watcher.beyond(position, generation)
+        except HistoryChanged as error:
+            log.warning("the relay begins anew from its checkpoint: %s", error)
+            position, generation = 0, log_.history.generation
+            continue
         await asyncio.to_thread(require_current, conn)
         feed = await asyncio.to_thread(feeds.feed, conn, name)
         assert feed is not None

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from api.app import gateway
 from api.routes import live
 from api.services import Services
+from commands.aggregates import USER
 from domain.cart import CartCreated
 from domain.orders import OrderStatusChanged
 from eventstore.clock import ManualClock
@@ -242,7 +243,9 @@ async def test_one_person_has_only_so_many_sockets(shop: Shop, buyer: Person, ad
 async def test_it_ends_with_the_token(shop: Shop, buyer: Person) -> None:
     clock = ManualClock(NOON)
     tokens = tokens_at(clock)
-    token = tokens.mint_access(buyer.id, "BUYER", uuid7())
+    user = await shop.core.repository.state(USER, buyer.id)
+    assert user is not None
+    token = tokens.mint_access(buyer.id, "BUYER", (await shop.core.logins.open(user)).session_id)
     clock.advance(timedelta(minutes=14, seconds=59.9))
     services = dataclasses.replace(shop.services, tokens=tokens, clock=clock)
     async with serving(services) as server, server.connect() as ws:

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from commands.bus import SYSTEM
-from eventstore.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
 from tests import services
@@ -76,7 +75,8 @@ async def _registered(home: Path, url: str) -> list[str]:
 
 async def _buyer(core: Core) -> str:
     made = await core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
-    return core.tokens.mint_access(made.value.user_id, "BUYER", uuid7())
+    login = await core.logins.open(made.value)
+    return core.tokens.mint_access(made.value.user_id, "BUYER", login.session_id)
 
 
 @pytest.mark.soak

@@ -1,0 +1,238 @@
+"""The log goes back: what a process remembers of events that are gone is not taken for what has come in their place."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from eventstore.follower import StreamFollower
+from eventstore.history import HistoryChanged
+from eventstore.log import LogUnavailable, StreamAppend, VersionConflict
+from eventstore.postgres_log import PostgresLog
+from eventstore.repository import Aggregate, Repository, Unit
+from eventstore.snapshots import Snapshots
+from tests.eventstore.notes import CODEC, TALLY, Counted, Tally, evolve
+from tests.faults.earlier import Earlier
+
+PATIENCE = 15.0
+
+
+class TooMuch(Exception):
+    """The total would be below zero."""
+
+
+@pytest.fixture
+async def log(database: str) -> AsyncIterator[PostgresLog]:
+    """Of a process that lives through it."""
+    async with PostgresLog.open(database, CODEC, pool_size=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def earlier(database: str) -> Earlier:
+    return Earlier(database)
+
+
+async def change(repository: Repository, stream: UUID, by: int) -> None:
+    """Never below zero."""
+
+    async def decision(unit: Unit) -> None:
+        state = await unit.load(TALLY, stream)
+        if (state.total if state else 0) + by < 0:
+            raise TooMuch
+        if state is None:
+            unit.create(TALLY, stream, [Counted(by=by)])
+        else:
+            unit.emit(stream, [Counted(by=by)])
+
+    await repository.decide(decision)
+
+
+async def total(log: PostgresLog, stream: UUID) -> int:
+    """What the events add up to."""
+    return sum(recorded.event.by for recorded in await log.read_stream(stream))
+
+
+async def noticed(log: PostgresLog) -> None:
+    """Wait until this process has found out, as it does within a second of its own accord."""
+    async with asyncio.timeout(PATIENCE):
+        while log.history.generation == 0:
+            with suppress(psycopg.OperationalError, LogUnavailable):
+                await log.head()
+            await asyncio.sleep(0.02)
+
+
+def epochs(url: str) -> list[tuple[int, int, str]]:
+    """Number, position and reason of each."""
+    with psycopg.connect(url) as conn:
+        return conn.execute("SELECT number, position, reason FROM log.epochs ORDER BY number").fetchall()
+
+
+# -- states ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_rule_is_not_decided_on_states_that_are_gone(log: PostgresLog, earlier: Earlier) -> None:
+    here, stream = Repository(log), uuid4()
+    await change(here, stream, 100)
+    earlier.keep()
+    await change(here, stream, 500)
+    await change(here, stream, 400)
+    earlier.go_back()
+    async with PostgresLog.open(earlier.url, CODEC) as fresh:  # another process, which has come as far as this one was
+        for by in (-30, -30):
+            await change(Repository(fresh), stream, by)
+    with pytest.raises(TooMuch):
+        await change(here, stream, -800)
+    await change(here, stream, -40)
+    assert await total(log, stream) == 0
+    assert log.history.generation == 1
+
+
+async def test_an_append_that_waits_while_the_log_goes_back_is_decided_again(
+    log: PostgresLog, earlier: Earlier
+) -> None:
+    here, stream = Repository(log), uuid4()
+    await change(here, stream, 100)
+    earlier.keep()
+    await change(here, stream, 500)
+    deciding, going_on = asyncio.Event(), asyncio.Event()
+
+    async def spend_all(unit: Unit) -> None:
+        state = await unit.load(TALLY, stream)
+        deciding.set()
+        await going_on.wait()
+        assert state is not None
+        unit.emit(stream, [Counted(by=-state.total)])
+
+    spending = asyncio.create_task(here.decide(spend_all))
+    await deciding.wait()  # it saw 600
+    earlier.go_back()
+    async with PostgresLog.open(earlier.url, CODEC) as fresh:
+        await change(Repository(fresh), stream, 1)  # so that the version is the one that was seen
+    going_on.set()
+    async with asyncio.timeout(PATIENCE):
+        await spending
+    assert await total(log, stream) == 0
+
+
+async def test_an_append_without_a_unit_is_refused_when_the_log_went_back(log: PostgresLog, earlier: Earlier) -> None:
+    stream = uuid4()
+    await log.append([StreamAppend(stream, 0, [Counted(by=1)])])
+    earlier.keep()
+    await log.append([StreamAppend(stream, 1, [Counted(by=10)])])
+    earlier.go_back()
+    async with PostgresLog.open(earlier.url, CODEC) as fresh:
+        await fresh.append([StreamAppend(stream, 1, [Counted(by=100)])])
+    with pytest.raises(VersionConflict):  # version 2 is there, but another
+        await log.append([StreamAppend(stream, 2, [Counted(by=1000)])])
+    assert await total(log, stream) == 101
+
+
+async def test_what_was_lost_is_appended_again_by_its_key(log: PostgresLog, earlier: Earlier) -> None:
+    """A request under an Idempotency-Key that only the lost history knew is carried out."""
+    from eventstore.log import Once
+
+    key = Once(uuid4())
+    earlier.keep()
+    await log.append([StreamAppend(uuid4(), 0, [Counted(by=1)])], once=key)
+    earlier.go_back()
+    await noticed(log)
+    stream = uuid4()
+    await log.append([StreamAppend(stream, 0, [Counted(by=1)])], once=key)
+    assert await total(log, stream) == 1
+
+
+async def test_a_snapshot_of_a_state_that_is_gone_is_neither_kept_nor_read(log: PostgresLog, earlier: Earlier) -> None:
+    snapped = Aggregate("test", Tally, evolve, snapshot_every=5)
+    stream = uuid4()
+    await log.append([StreamAppend(stream, 0, [Counted(by=1)] * 3)])
+    earlier.keep()
+    here = Repository(log, Snapshots(log.pool))
+    await log.append([StreamAppend(stream, 3, [Counted(by=100)] * 7)])
+    generation = log.history.generation
+    earlier.go_back()
+    await noticed(log)
+    snapshots = Snapshots(log.pool)
+    with pytest.raises(HistoryChanged):  # as a task does that was about to save it
+        await snapshots.save(stream, "test.1", Tally(703, 10), 10, lambda: log.history.must_be(generation))
+    await snapshots.save(stream, "test.1", Tally(703, 10), 10)
+    assert await here.state(snapped, stream) == Tally(3, 3)
+
+
+# -- the end of the log ------------------------------------------------------------------------------------------------
+
+
+async def test_who_waits_for_the_log_to_grow_learns_that_it_went_back(log: PostgresLog, earlier: Earlier) -> None:
+    earlier.keep()
+    landed = await log.append([StreamAppend(uuid4(), 0, [Counted(by=1)] * 20)])
+    waiting = asyncio.create_task(log.watcher.beyond(landed.position))
+    await asyncio.sleep(0)
+    earlier.go_back()
+    with pytest.raises(HistoryChanged):
+        async with asyncio.timeout(PATIENCE):
+            await waiting
+    assert await log.head() == 0
+    async with PostgresLog.open(earlier.url, CODEC) as fresh:
+        await fresh.append([StreamAppend(uuid4(), 0, [Counted(by=2)])])
+    async with asyncio.timeout(PATIENCE):
+        assert await log.watcher.beyond(0) == 1
+
+
+async def test_who_follows_a_stream_is_woken_and_goes_on(log: PostgresLog, earlier: Earlier) -> None:
+    stream, follower = uuid4(), StreamFollower(log)
+    try:
+        await log.append([StreamAppend(stream, 0, [Counted(by=1)])])
+        earlier.keep()
+        await log.append([StreamAppend(stream, 1, [Counted(by=1)] * 20)])
+        async with follower.watching([stream]) as news:
+            earlier.go_back()
+            async with asyncio.timeout(PATIENCE):
+                await news.wait()  # it may be another by now
+                async with PostgresLog.open(earlier.url, CODEC) as fresh:
+                    await noticed(log)
+                    news.clear()
+                    await fresh.append([StreamAppend(stream, 1, [Counted(by=5)])])
+                await news.wait()
+        assert await total(log, stream) == 6
+    finally:
+        await follower.close()
+
+
+# -- epochs ------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_epoch_begins_where_the_histories_part(log: PostgresLog, earlier: Earlier) -> None:
+    await log.append([StreamAppend(uuid4(), 0, [Counted(by=1)] * 3)])
+    earlier.keep()
+    await log.append([StreamAppend(uuid4(), 0, [Counted(by=1)] * 4)])
+    earlier.go_back()
+    await noticed(log)
+    assert [(number, position) for number, position, _ in epochs(earlier.url)] == [(1, 0), (2, 3)]
+    assert "ends at position 3" in epochs(earlier.url)[1][2]
+
+
+async def test_processes_that_find_out_together_begin_one_epoch(database: str, earlier: Earlier) -> None:
+    async with PostgresLog.open(database, CODEC) as one, PostgresLog.open(database, CODEC) as other:
+        earlier.keep()
+        await one.append([StreamAppend(uuid4(), 0, [Counted(by=1)])])
+        assert await other.head() == 1
+        earlier.go_back()
+        await asyncio.gather(noticed(one), noticed(other))
+    assert [number for number, _, _ in epochs(database)] == [1, 2]
+
+
+async def test_a_lost_connection_alone_changes_nothing(log: PostgresLog, database: str) -> None:
+    here, stream = Repository(log), uuid4()
+    await change(here, stream, 100)
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    await change(here, stream, 1)
+    assert log.history.generation == 0
+    assert len(epochs(database)) == 1
+    assert (await here.load(TALLY, stream, fresh=False))[2], "the cache is as it was"
