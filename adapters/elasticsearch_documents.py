@@ -22,7 +22,10 @@ from adapters.elasticsearch_store import ElasticsearchGameStore
 from projections.folding import RowsRefused, StorageLost, StoreFailed
 from projections.game_document import GameDocument
 from projections.game_documents import Document
-from projections.store import Difference
+from projections.store import Difference, Store
+
+NAMED = 10
+"""Games that differ of which the ids are told."""
 
 
 def index_name(prefix: str, storage: str) -> str:
@@ -82,25 +85,38 @@ class ElasticsearchDocuments:
             self._store.delete(alias, deletes)
             self._store.refresh(alias)
 
-    def load(self, conn: psycopg.Connection, storage: str, rows: Sequence[Document]) -> None:  # noqa: ARG002
-        """Fill a new index."""
+    def begin(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
+        """A new index, in place of whatever has its name."""
         with _telling():
             self._make(storage)
+
+    def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:  # noqa: ARG002
+        """Put documents in, findable by their ids."""
+        with _telling():
             self._store.bulk(self._alias(storage), rows, require_alias=True)
+
+    def finish(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
+        """Make them findable."""
+        with _telling():
             self._store.refresh(self._alias(storage))
+
+    def aside(self) -> "ElasticsearchDocuments":
+        """Indices of a prefix of their own."""
+        return ElasticsearchDocuments(self._client, f"{self._prefix}-aside")
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:  # noqa: ARG002
         """Number of documents, and the sum of their hashes."""
         with _telling():
-            return _digest(_hashes(self._store.scan(self._alias(storage))))
+            return _digest(self.scan(storage))
 
-    def compare(self, conn: psycopg.Connection, storage: str, rows: Sequence[Document]) -> Difference:  # noqa: ARG002
-        """The index beside replayed documents; names up to ten games that differ."""
+    def frozen(self, conn: psycopg.Connection, storage: str) -> "FrozenIndex":  # noqa: ARG002
+        """The index as the server shows it from now on to this one scan."""
         with _telling():
-            stored, replayed = dict(_hashes(self._store.scan(self._alias(storage)))), dict(_hashes(rows))
-        differing = [id_ for id_ in sorted(stored.keys() | replayed.keys()) if stored.get(id_) != replayed.get(id_)]
-        (count, digest), (other_count, other_digest) = _digest(stored.items()), _digest(replayed.items())
-        return Difference(count, other_count, digest, other_digest, [str(id_) for id_ in differing[:10]])
+            return FrozenIndex(self.scan(storage))
+
+    def scan(self, storage: str) -> Iterator[GameDocument]:
+        """The documents by id, as they are when this is called."""
+        return self._store.scan(self._alias(storage))
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
         """Drop the index."""
@@ -133,6 +149,26 @@ class ElasticsearchDocuments:
         return index_name(self._prefix, storage)
 
 
+class FrozenIndex:
+    """An index as it was when its scan began."""
+
+    def __init__(self, scan: Iterator[GameDocument]) -> None:
+        self._scan = scan
+
+    def compare(self, conn: psycopg.Connection, store: Store[Document], storage: str) -> Difference:
+        """Both document by document, in the order of their ids."""
+        assert isinstance(store, ElasticsearchDocuments)
+        with _telling():
+            store.finish(conn, storage)
+            stored, replayed = _Sum(), _Sum()
+            keys: list[str] = []
+            for id_, one, other in _side_by_side(self._scan, store.scan(storage)):
+                hashes = stored.add(one), replayed.add(other)
+                if hashes[0] != hashes[1] and len(keys) < NAMED:
+                    keys.append(str(id_))
+        return Difference(stored.count, replayed.count, stored.digest, replayed.digest, keys)
+
+
 @contextmanager
 def _telling() -> Iterator[None]:
     """Say of a failure whose it is."""
@@ -149,12 +185,41 @@ def _row(document: GameDocument) -> Document:
     return Document(**{name: getattr(document, name) for name in GameDocument.__struct_fields__})
 
 
-def _hashes(documents: Iterable[GameDocument]) -> Iterator[tuple[UUID, int]]:
+class _Sum:
+    """Number of documents, and the sum of their hashes, which does not depend on their order."""
+
+    def __init__(self) -> None:
+        self.count = self._sum = 0
+
+    def add(self, document: GameDocument | None) -> int:
+        """Returns the hash of the document; 0 where there is none."""
+        if document is None:
+            return 0
+        value = int.from_bytes(hashlib.sha256(msgspec.json.encode(document)).digest()[:8], "big")
+        self.count, self._sum = self.count + 1, (self._sum + value) % 2**64
+        return value
+
+    @property
+    def digest(self) -> str:
+        return f"{self._sum:016x}"
+
+
+def _digest(documents: Iterable[GameDocument]) -> tuple[int, str]:
+    found = _Sum()
     for document in documents:
-        encoded = msgspec.json.encode(document)
-        yield document.game_id, int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")
+        found.add(document)
+    return found.count, found.digest
 
 
-def _digest(hashes: Iterable[tuple[UUID, int]]) -> tuple[int, str]:
-    values = [value for _, value in hashes]
-    return len(values), f"{sum(values) % 2**64:016x}"
+def _side_by_side(
+    some: Iterator[GameDocument], others: Iterator[GameDocument]
+) -> Iterator[tuple[UUID, GameDocument | None, GameDocument | None]]:
+    """Documents of the same id, both in the order of their ids; None where one side has none."""
+    one, other = next(some, None), next(others, None)
+    while one is not None or other is not None:
+        first = min(str(each.game_id) for each in (one, other) if each is not None)
+        here = one if one is not None and str(one.game_id) == first else None
+        there = other if other is not None and str(other.game_id) == first else None
+        yield UUID(first), here, there
+        one = next(some, None) if here else one
+        other = next(others, None) if there else other

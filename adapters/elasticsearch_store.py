@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from elastic_transport import ObjectApiResponse
 from elasticsearch import ApiError, Elasticsearch
-from elasticsearch.helpers import scan
 
 from adapters.elasticsearch_failures import (
     CONFLICT,
@@ -71,6 +71,9 @@ _SHAPE = hashlib.sha256(msgspec.json.encode([MAPPINGS, SETTINGS])).hexdigest()[:
 
 CHUNK, CHUNK_BYTES = 1000, 5 * 2**20
 """How much is put in with one request, at most; a larger document goes alone."""
+
+SCROLL = "10m"
+"""How long the server keeps what a scan sees between two pages of it."""
 
 FETCHED_AT_ONCE = 200
 """Documents, of some 100 kB at most."""
@@ -141,9 +144,26 @@ class ElasticsearchGameStore:
         return found
 
     def scan(self, index: str) -> Iterator[GameDocument]:
-        """All documents that are findable, in no order."""
-        for hit in scan(self._client, index=index, source_includes=["document"], size=FETCHED_AT_ONCE):
-            yield from decode_documents([hit])
+        """All documents that are findable now, by id: what is put in while they are read is not among them."""
+        page = self._client.search(
+            index=index,
+            scroll=SCROLL,
+            size=FETCHED_AT_ONCE,
+            sort="id",
+            source_includes=["document"],
+            allow_partial_search_results=False,
+        )
+        return self._scrolled(page)
+
+    def _scrolled(self, page: ObjectApiResponse[Any]) -> Iterator[GameDocument]:
+        try:
+            while page["hits"]["hits"]:
+                if page["_shards"]["failed"] or page["timed_out"]:
+                    raise StoreFailed(f"Elasticsearch shows a part of its documents only: {page['_shards']}")
+                yield from decode_documents(page["hits"]["hits"])
+                page = self._client.scroll(scroll_id=page["_scroll_id"], scroll=SCROLL)
+        finally:
+            self._client.options(ignore_status=NOT_FOUND).clear_scroll(scroll_id=page["_scroll_id"])
 
     def active_index(self, alias: str) -> str | None:
         """The index that the alias points to, None when there is no such alias."""

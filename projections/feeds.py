@@ -76,9 +76,19 @@ def add_building(conn: psycopg.Connection, name: str, projection: str, version: 
 
 
 def activate(conn: psycopg.Connection, old: str, new: str) -> None:
-    """Have queries read another feed of the projection."""
+    """Have queries read another feed of the projection. Where the old one is paused, so is the new one."""
     conn.execute("UPDATE consumers.feeds SET active = false WHERE feed = %s", (old,))
-    conn.execute("UPDATE consumers.feeds SET active = true, building = false WHERE feed = %s", (new,))
+    conn.execute(
+        "UPDATE consumers.feeds f SET active = true, building = false, paused = o.paused"
+        " FROM consumers.feeds o WHERE f.feed = %s AND o.feed = %s",
+        (new, old),
+    )
+    wake(conn)
+
+
+def stop_feeding(conn: psycopg.Connection, name: str) -> None:
+    """Have the projector leave a feed alone: it is going to be dropped."""
+    conn.execute("UPDATE consumers.feeds SET building = true WHERE feed = %s AND NOT active", (name,))
     wake(conn)
 
 

@@ -1,8 +1,12 @@
-"""Rebuild beside live and switch; verify; roll back. What `ludoteca projections` does."""
+"""Rebuild beside live and switch; verify; roll back; drop. What `ludoteca projections` does."""
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -10,16 +14,30 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.postgres import AWAY
 from projections import feeds
-from projections.engine import CATCH_UP_PAGE, Feed, Registered, advance_one
-from projections.folding import fold_page
-from projections.projection import Rows
-from projections.reading import Reader, collector_paused
-from projections.store import Difference
+from projections.engine import Feed, Registered, advance_one
+from projections.reading import Reader
+from projections.replaying import Progress, Replay
+from projections.store import Difference, Store
 
-Progress = Callable[[int, int], None]
-"""Called with positions done and positions to do."""
+log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = "5s"
+"""How long a switch waits for the page that the projector has in hand."""
+
+DROP_TIMEOUT = "100ms"
+"""How long a drop waits for those who read the storage: whoever comes after it waits as long."""
+
+LOCK_TRIES = 10
+"""How often it does, before it gives up."""
+
+LET_GO_SECONDS = 3.0
+"""How long a drop waits for the projector to let go of the feed."""
+
+FEW = 200
+"""Positions that a rebuild may be behind when it makes the projector wait for it."""
+
+CHASES = 20
+"""How often a rebuild tries to come so near, under a load that leaves it no time for it."""
 
 
 class Busy(Exception):
@@ -39,7 +57,10 @@ class Unequal(Exception):
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """A finished rebuild: the new storage is active; the old one is still fed, so that `rollback` is one command."""
+    """A finished rebuild: the new storage is active; the old one is still fed, so that `rollback` is one command.
+
+    `rows` and `hash` are as of `position`, where they were looked at last; events may have come since.
+    """
 
     projection: str
     storage: str
@@ -57,70 +78,88 @@ class Verified(msgspec.Struct, frozen=True):
     parked: int
 
 
-class Replay:
-    """A projection folded from the start, all rows in memory.
-
-    The streams that `feed` has in quarantine now are left out from where they were parked: this is what its rows
-    should be. Whether they could be applied by now, `retry` finds out.
-    """
-
-    def __init__(self, conn: psycopg.Connection, codec: Codec, registered: Registered, feed: str) -> None:
-        self._conn, self._projection = conn, registered.projection
-        self.reader = Reader(codec, codec.names_of(registered.projection.folds))
-        self._names = frozenset(self.reader.names)
-        self.parked = {p.stream_id: (p.position, p.name, p.error) for p in feeds.parked(conn, [feed])}
-        self.position = 0
-        self._rows: Rows[Any] = Rows(registered.projection.row)
-
-    def advance(self, upto: int, progress: Progress = lambda _done, _all: None) -> None:
-        """Fold up to a position. Streams of which an event cannot be applied are set aside from there."""
-        while self.position < upto:
-            end = min(upto, self.position + CATCH_UP_PAGE)
-            self._fold(end)
-            self.position = end
-            progress(end, upto)
-
-    @collector_paused()
-    def _fold(self, end: int) -> None:
-        page = self.reader.page(self._conn, self.position, end)
-        parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
-        for found in fold_page(self._projection, self._names, self._rows, parked, page, prefetch=False):
-            self.parked[found.stream_id] = found[1:]
-
-    @property
-    def rows(self) -> list[Any]:
-        """Every row at `position`."""
-        return self._rows.all()
-
-
 def live(conn: psycopg.Connection, registered: Registered, *, lock: bool = False) -> feeds.FeedRow:
     """The active feed of a projection, standing still if locked. Raises NeverRan."""
-    projection = registered.projection
-    for row in feeds.feeds(conn):
-        if row.active and (row.projection, row.version) == (projection.name, projection.version):
+    for row in _of(conn, registered):
+        if row.active:
             found = feeds.feed(conn, row.feed, lock=lock)
             if found is not None and found.active:
                 return found
-    raise NeverRan(f"{projection.name} has never run: start a projector first")
+    raise NeverRan(f"{registered.projection.name} has never run: start a projector first")
+
+
+# -- verify ------------------------------------------------------------------------------------------------------------
 
 
 def verify(conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress) -> Verified:
-    """Fold from zero and compare with the live rows at the same position; changes nothing. Raises NeverRan."""
-    replay = None
-    if not registered.store.transactional:  # its rows are in no snapshot: hold the feed, but only for the last steps
-        row = live(conn, registered)
-        replay = Replay(conn, codec, registered, row.feed)
-        replay.advance(row.position, progress)
+    """Fold from zero and compare with the live rows at the same position; changes nothing. Raises NeverRan.
+
+    A snapshot, or the feed of a search index, is held for the last events and the comparison only, and not for as long
+    as the log is read.
+    """
+    aside, storage = registered.store.aside(), f"{registered.storage}_replayed"
+    with _looking_up(conn):
+        try:
+            while True:
+                row = live(conn, registered)
+                replay = Replay(conn, codec, registered.projection, aside, storage, row.feed)
+                replay.advance(row.position, progress)
+                replay.advance(live(conn, registered).position, progress)
+                replay.write()
+                compared = _compare(conn, registered, replay.finish_at, aside, storage)
+                if replay.parked.keys() == compared.parked:
+                    return Verified(
+                        registered.projection.name, compared.position, compared.difference, len(compared.parked)
+                    )
+                # A stream was put into quarantine, or let go: the replay is no measure.
+        finally:
+            with suppress(*AWAY):
+                aside.drop(conn, storage)
+
+
+class _Compared(msgspec.Struct, frozen=True):
+    """The live rows beside replayed ones at a position; the streams that the live feed had in quarantine there."""
+
+    position: int
+    parked: set[UUID]
+    difference: Difference
+
+
+def _compare(
+    conn: psycopg.Connection,
+    registered: Registered,
+    advance: Callable[[int], None],
+    store: Store[Any],
+    storage: str,
+) -> _Compared:
+    """Compare the live rows, as they are at one moment, with replayed ones that `advance` brings to their position."""
+    transactional = registered.store.transactional
     with conn.transaction():
-        if registered.store.transactional:
+        if transactional:
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        row = live(conn, registered, lock=not registered.store.transactional)
-        parked = feeds.parked(conn, [row.feed])
-        if replay is None or set(replay.parked) != {p.stream_id for p in parked}:
-            replay = Replay(conn, codec, registered, row.feed)
-        replay.advance(row.position, progress)
-        difference = registered.store.compare(conn, row.storage, replay.rows)
-        return Verified(registered.projection.name, row.position, difference, len(parked))
+        row = live(conn, registered, lock=not transactional)
+        parked = {p.stream_id for p in feeds.parked(conn, [row.feed])}
+        frozen = registered.store.frozen(conn, row.storage)
+        if transactional:
+            advance(row.position)
+            conn.execute("SET LOCAL enable_seqscan = on")
+            return _Compared(row.position, parked, frozen.compare(conn, store, storage))
+    advance(row.position)
+    return _Compared(row.position, parked, frozen.compare(conn, store, storage))
+
+
+@contextmanager
+def _looking_up(conn: psycopg.Connection) -> Iterator[None]:
+    """Have rows looked up by their keys, however many: a page's rows are few beside those of a large table."""
+    conn.execute("SET enable_seqscan = off")
+    try:
+        yield
+    finally:
+        with suppress(*AWAY):
+            conn.execute("RESET enable_seqscan")
+
+
+# -- rebuild -----------------------------------------------------------------------------------------------------------
 
 
 def rebuild(
@@ -131,23 +170,92 @@ def rebuild(
     With `replace` the live one is known to be wrong: the new one takes its place whatever the difference.
     Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
     """
-    name = registered.projection.name
-    with _alone(conn, name):
-        _drop_inactive(conn, registered)
+    with _alone(conn, registered.projection.name), _looking_up(conn):
+        drop_inactive(conn, registered)
         row = live(conn, registered)
-        replay = Replay(conn, codec, registered, row.feed)
-        replay.advance(row.position, progress)
-        shadow = _shadow(conn, registered, replay)
+        name, storage = _new(conn, registered)
         try:
-            _catch_up(conn, replay.reader, shadow, live(conn, registered).position)
-            compared = None
-            if registered.store.transactional and not replace:
-                compared = _compare_in_snapshot(conn, replay.reader, registered, shadow)
-            return _switch(conn, replay.reader, registered, shadow, replace, compared)
+            reader, shadow = _fill(conn, codec, registered, row, name, storage, progress)
+            if replace:
+                position, (rows, digest) = shadow.position, registered.store.digest(conn, storage)
+            else:
+                compared = _compare(
+                    conn, registered, partial(_catch_up, conn, reader, shadow), registered.store, storage
+                )
+                if not compared.difference.equal:
+                    raise Unequal(registered.projection.name, compared.difference)
+                position, rows, digest = (
+                    compared.position,
+                    compared.difference.replayed,
+                    compared.difference.replayed_hash,
+                )
+            _switch(conn, reader, registered, shadow)
+            return Rebuilt(registered.projection.name, storage, position, rows, digest)
         except BaseException:
-            with suppress(*AWAY):  # connection lost: the next rebuild drops it
-                drop(conn, registered, shadow.name)
+            with suppress(*AWAY):  # the connection is lost: the next rebuild drops it
+                drop(conn, registered, name)
             raise
+
+
+def _new(conn: psycopg.Connection, registered: Registered) -> tuple[str, str]:
+    """Names for a new feed and its storage."""
+    projection, taken = registered.projection, {row.storage for row in _of(conn, registered)}
+    number = next(n for n in range(1, 1_000_000) if f"{registered.storage}_r{n}" not in taken)
+    return f"{projection.name}.{projection.version}.r{number}", f"{registered.storage}_r{number}"
+
+
+def _fill(
+    conn: psycopg.Connection,
+    codec: Codec,
+    registered: Registered,
+    row: feeds.FeedRow,
+    name: str,
+    storage: str,
+    progress: Progress,
+) -> tuple[Reader, Feed]:
+    """A new storage with all that the live feed `row` has, and a feed of its own that no projector touches yet."""
+    projection, store = registered.projection, registered.store
+    with conn.transaction():  # from now on there is a feed by which the storage is found, should we die
+        feeds.add_building(conn, name, projection.name, projection.version, storage, 0)
+        replay = Replay(conn, codec, projection, store, storage, row.feed)
+    replay.advance(row.position, progress)
+    replay.advance(live(conn, registered).position, progress)
+    replay.write()
+    store.finish(conn, storage)
+    with conn.transaction():
+        feeds.move(conn, [(name, 0, replay.position)])
+        feeds.park(conn, name, [(stream_id, *parked) for stream_id, parked in replay.parked.items()])
+    built = feeds.feed(conn, name)
+    assert built is not None
+    shadow = Feed(projection, store, built, replay.reader.names)
+    shadow.attach(conn)
+    return replay.reader, shadow
+
+
+def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Feed, upto: int) -> None:
+    while shadow.position < upto:
+        advance_one(conn, reader, shadow, upto)
+
+
+def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed) -> None:
+    """One short transaction: the live feed stands still, the shadow takes its last steps, queries change over."""
+    for tries_left in reversed(range(LOCK_TRIES)):
+        for _ in range(CHASES):
+            position = live(conn, registered).position
+            if position - shadow.position <= FEW:
+                break
+            _catch_up(conn, reader, shadow, position)
+        try:
+            with conn.transaction():
+                conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                row = live(conn, registered, lock=True)
+                _catch_up(conn, reader, shadow, row.position)
+                feeds.activate(conn, row.feed, shadow.name)
+                registered.store.activated(shadow.storage)
+            return
+        except psycopg.errors.LockNotAvailable:
+            if not tries_left:
+                raise
 
 
 def rollback(conn: psycopg.Connection, registered: Registered) -> str:
@@ -163,15 +271,46 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
         return others[-1].storage
 
 
-def drop(conn: psycopg.Connection, registered: Registered, feed_name: str) -> None:
-    """Drop a feed that is not active, and its storage. Raises psycopg.errors.LockNotAvailable: somebody reads it."""
+# -- drop --------------------------------------------------------------------------------------------------------------
+
+
+def drop_inactive(conn: psycopg.Connection, registered: Registered) -> None:
+    """Drop what earlier rebuilds left; what somebody reads stays for the next time."""
+    for row in _of(conn, registered):
+        if not row.active:
+            drop(conn, registered, row.feed)
+
+
+def drop(conn: psycopg.Connection, registered: Registered, feed_name: str) -> bool:
+    """Drop a feed that is not active, and its storage.
+
+    False when somebody reads the storage: then it is fed no longer, and is dropped by the next rebuild or `drop`.
+    """
     with conn.transaction():
-        conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         row = feeds.feed(conn, feed_name, lock=True)
         if row is None or row.active:
+            return True
+        feeds.stop_feeding(conn, feed_name)
+    _await_letting_go(conn, feed_name)
+    try:
+        with conn.transaction():
+            conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
+            feeds.remove(conn, feed_name)
+            registered.store.drop(conn, row.storage)
+    except psycopg.errors.LockNotAvailable:
+        log.warning("%s is read by somebody: it is dropped later", row.storage)
+        return False
+    return True
+
+
+def _await_letting_go(conn: psycopg.Connection, feed_name: str) -> None:
+    """Wait for the projector to take its hands off a feed: if it is removed under them it has to begin anew."""
+    deadline = time.monotonic() + LET_GO_SECONDS
+    while not feeds.try_lead(conn, feed_name):
+        if time.monotonic() > deadline:
             return
-        feeds.remove(conn, feed_name)
-        registered.store.drop(conn, row.storage)
+        time.sleep(0.02)
+    feeds.stop_leading(conn, feed_name)
 
 
 def _of(conn: psycopg.Connection, registered: Registered) -> list[feeds.FeedRow]:
@@ -188,80 +327,3 @@ def _alone(conn: psycopg.Connection, projection: str) -> Iterator[None]:
     finally:
         if not conn.closed:
             feeds.stop_leading(conn, f"rebuild {projection}")
-
-
-def _drop_inactive(conn: psycopg.Connection, registered: Registered) -> None:
-    for row in _of(conn, registered):
-        if not row.active:
-            drop(conn, registered, row.feed)
-
-
-def _shadow(conn: psycopg.Connection, registered: Registered, replay: Replay) -> Feed:
-    """The new storage, filled, with a feed of its own that no projector touches yet."""
-    projection, taken = registered.projection, {row.storage for row in _of(conn, registered)}
-    number = next(n for n in range(1, 1_000_000) if f"{registered.storage}_r{n}" not in taken)
-    storage, name = f"{registered.storage}_r{number}", f"{projection.name}.{projection.version}.r{number}"
-    with conn.transaction():
-        registered.store.drop(conn, storage)
-        registered.store.load(conn, storage, replay.rows)
-        feeds.add_building(conn, name, projection.name, projection.version, storage, replay.position)
-        feeds.park(conn, name, [(stream_id, *parked) for stream_id, parked in replay.parked.items()])
-    row = feeds.feed(conn, name)
-    assert row is not None
-    shadow = Feed(projection, registered.store, row, replay.reader.names)
-    shadow.attach(conn)
-    return shadow
-
-
-def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Feed, upto: int) -> None:
-    while shadow.position < upto:
-        advance_one(conn, reader, shadow, upto)
-
-
-def _compare_in_snapshot(
-    conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed
-) -> tuple[int, str]:
-    """Live rows and their checkpoint in one snapshot, which blocks nobody; the shadow is brought to the same point.
-
-    Returns the count and hash of its rows there. Raises Unequal.
-    """
-    with conn.transaction():
-        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        row = live(conn, registered)
-        stored = registered.store.digest(conn, row.storage)
-    _catch_up(conn, reader, shadow, row.position)
-    rebuilt = registered.store.digest(conn, shadow.storage)
-    _check(registered, stored, rebuilt)
-    return rebuilt
-
-
-def _check(registered: Registered, stored: tuple[int, str], rebuilt: tuple[int, str]) -> None:
-    if stored != rebuilt:
-        raise Unequal(registered.projection.name, Difference(stored[0], rebuilt[0], stored[1], rebuilt[1]))
-
-
-def _switch(
-    conn: psycopg.Connection,
-    reader: Reader,
-    registered: Registered,
-    shadow: Feed,
-    replace: bool,
-    compared: tuple[int, str] | None,
-) -> Rebuilt:
-    """One short transaction: the live feed stands still, the shadow takes its last steps, queries change over.
-
-    `compared` are count and hash of the shadow's rows as it is now: where it need not move, they are not read again.
-    """
-    with conn.transaction():
-        conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-        row = live(conn, registered, lock=True)
-        before = shadow.position
-        _catch_up(conn, reader, shadow, row.position)
-        if compared is None or shadow.position != before:
-            compared = registered.store.digest(conn, shadow.storage)
-        count, digest = compared
-        if not registered.store.transactional and not replace:
-            _check(registered, registered.store.digest(conn, row.storage), (count, digest))
-        feeds.activate(conn, row.feed, shadow.name)
-        registered.store.activated(shadow.storage)
-    return Rebuilt(registered.projection.name, shadow.storage, row.position, count, digest)

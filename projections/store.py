@@ -59,16 +59,29 @@ class Store(Protocol[R]):
         """Insert or replace rows, and delete by key."""
         ...
 
-    def load(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> None:
-        """Fill a new storage in bulk."""
+    def begin(self, conn: psycopg.Connection, storage: str) -> None:
+        """Create a storage that is going to be filled, in place of one of that name; its indexes come at the end."""
+        ...
+
+    def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[R]) -> None:
+        """Add rows that are not there yet, in bulk. From then on `fetch` and `write` do their work, too."""
+        ...
+
+    def finish(self, conn: psycopg.Connection, storage: str) -> None:
+        """Build the indexes of a storage that was filled."""
+        ...
+
+    def aside(self) -> "Store[R]":
+        """A store for rows of the same shape that nobody else reads. Its storages go with the connection, or are
+        replaced by the next of their name."""
         ...
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
         """Number of rows and an order-independent hash of them all."""
         ...
 
-    def compare(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> Difference:
-        """The storage beside rows replayed in memory."""
+    def frozen(self, conn: psycopg.Connection, storage: str) -> "Frozen[R]":
+        """The storage as it is now: of a transactional store as this transaction sees it, for as long as it lasts."""
         ...
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
@@ -77,6 +90,14 @@ class Store(Protocol[R]):
 
     def activated(self, storage: str) -> None:
         """Queries now read this storage."""
+        ...
+
+
+class Frozen(Protocol[R]):
+    """A storage as it was at one moment, to be compared with a replay. It is read once, row by row."""
+
+    def compare(self, conn: psycopg.Connection, store: Store[R], storage: str) -> Difference:
+        """The stored rows beside those that were replayed into a storage of this store or of the one aside."""
         ...
 
 
@@ -122,12 +143,13 @@ _dumps = msgspec.json.Encoder().encode
 
 
 class PostgresTable(Generic[R]):
-    """Rows in a table of schema `read`, one column per field."""
+    """Rows in a table of schema `read`, or of another, one column per field."""
 
     transactional = True
 
-    def __init__(self, row_type: type[R]) -> None:
+    def __init__(self, row_type: type[R], schema: str = "read") -> None:
         self.row_type = row_type
+        self._schema = schema
         self.columns = columns_of(row_type)
         self._key_names: tuple[str, ...] = row_type.KEY  # type: ignore[attr-defined]
         self._indexes: tuple[str, ...] = row_type.INDEXES  # type: ignore[attr-defined]
@@ -137,16 +159,21 @@ class PostgresTable(Generic[R]):
         self._json = [c.name for c in self.columns if c.json]
         self._getters: list[tuple[str, bool]] = [(c.name, c.json) for c in self.columns]
 
+    def table(self, storage: str) -> sql.Identifier:
+        """A storage's table, in SQL."""
+        return sql.Identifier(self._schema, storage)
+
     # -- shape ---------------------------------------------------------------------------------------------------------
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:
         """Create the table with its key and indexes if it is not there."""
         self._create(conn, storage, sql.SQL("TABLE IF NOT EXISTS"))
-        self._constrain(conn, storage)
+        self._index_key(conn, storage)
+        self._index(conn, storage)
 
-    def exists(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
-        """A table goes with the database only, checkpoints and all."""
-        return True
+    def exists(self, conn: psycopg.Connection, storage: str) -> bool:
+        """Whether the table is there: schema `read` may be left out of a backup, or be dropped."""
+        return table_exists(conn, self._schema, storage)
 
     def _create(
         self, conn: psycopg.Connection, storage: str, kind: sql.SQL, where: sql.Composable | None = None
@@ -161,27 +188,29 @@ class PostgresTable(Generic[R]):
         ]
         checks = [sql.SQL(f"CHECK ({check})") for check in self._checks]
         body = sql.SQL(", ").join([*columns, *checks])
-        conn.execute(sql.SQL("CREATE {} {} ({})").format(kind, where or _table(storage), body))
+        conn.execute(sql.SQL("CREATE {} {} ({})").format(kind, where or self.table(storage), body))
 
-    def _constrain(self, conn: psycopg.Connection, storage: str) -> None:
+    def _index_key(self, conn: psycopg.Connection, storage: str) -> None:
         key = sql.SQL(", ").join(map(sql.Identifier, self._key_names))
         conn.execute(
             sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(
-                sql.Identifier(f"{storage}_key"), _table(storage), key
+                sql.Identifier(f"{storage}_key"), self.table(storage), key
             )
         )
+
+    def _index(self, conn: psycopg.Connection, storage: str) -> None:
         for no, index in enumerate(self._indexes, 1):
             conn.execute(
                 sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} {}").format(
                     sql.Identifier(f"{storage}_{no}"),
-                    _table(storage),
+                    self.table(storage),
                     sql.SQL(index if index.startswith("USING") else f"({index})"),
                 )
             )
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
         """Drop the table."""
-        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(storage)))
+        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table(storage)))
 
     def activated(self, storage: str) -> None:
         """Nothing: queries look up the active table."""
@@ -192,7 +221,7 @@ class PostgresTable(Generic[R]):
         """The rows of these keys, in one SELECT."""
         names = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(c.name)) for c in self.columns)
         query = sql.SQL("SELECT {} FROM {} t JOIN unnest({}) AS k({}) USING ({})").format(
-            names, _table(storage), self._key_arrays(), self._key_list(), self._key_list()
+            names, self.table(storage), self._key_arrays(), self._key_list(), self._key_list()
         )
         return self._rows(conn.cursor(binary=True).execute(query, self._split(keys), prepare=True).fetchall())
 
@@ -206,7 +235,7 @@ class PostgresTable(Generic[R]):
             conn.cursor(binary=True).execute(query, self._column_lists(puts), prepare=True)
         if deletes:
             query = sql.SQL("DELETE FROM {} t USING unnest({}) AS k({}) WHERE {}").format(
-                _table(storage),
+                self.table(storage),
                 self._key_arrays(),
                 self._key_list(),
                 sql.SQL(" AND ").join(
@@ -215,12 +244,24 @@ class PostgresTable(Generic[R]):
             )
             conn.cursor(binary=True).execute(query, self._split(deletes), prepare=True)
 
-    def load(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> None:
-        """COPY into a new table, then build its key and indexes."""
+    def begin(self, conn: psycopg.Connection, storage: str) -> None:
+        """A table without any index."""
+        self.drop(conn, storage)
         self._create(conn, storage, sql.SQL("TABLE"))
-        self._copy(conn, _table(storage), rows)
-        self._constrain(conn, storage)
-        conn.execute(sql.SQL("ANALYZE {}").format(_table(storage)))
+
+    def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[R]) -> None:
+        """COPY. The key is indexed after the first time: in one go, and all others are looked up and merged by it."""
+        self._copy(conn, self.table(storage), rows)
+        self._index_key(conn, storage)
+
+    def finish(self, conn: psycopg.Connection, storage: str) -> None:
+        """Index, and tell the planner what is there."""
+        self._index(conn, storage)
+        conn.execute(sql.SQL("ANALYZE {}").format(self.table(storage)))
+
+    def aside(self) -> "PostgresTable[R]":
+        """Temporary tables."""
+        return PostgresTable(self.row_type, "pg_temp")
 
     def _merge(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> None:
         staged = sql.Identifier("pg_temp", "staged")
@@ -232,7 +273,7 @@ class PostgresTable(Generic[R]):
         conn.execute(self._upsert(storage, staged))
         conn.execute("DROP TABLE pg_temp.staged")
 
-    def _copy(self, conn: psycopg.Connection, table: sql.Composable, rows: Sequence[R]) -> None:
+    def _copy(self, conn: psycopg.Connection, table: sql.Composable, rows: Iterable[R]) -> None:
         copy_from = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(table)
         with conn.cursor() as cursor, cursor.copy(copy_from) as copy:
             copy.set_types([c.type for c in self.columns])
@@ -267,7 +308,7 @@ class PostgresTable(Generic[R]):
             else sql.SQL("NOTHING")
         )
         return sql.SQL("INSERT INTO {} ({}) SELECT * FROM {} ON CONFLICT ({}) DO {}").format(
-            _table(storage), sql.SQL(", ").join(names), source, self._key_list(), update
+            self.table(storage), sql.SQL(", ").join(names), source, self._key_list(), update
         )
 
     def _key_list(self) -> sql.Composed:
@@ -285,36 +326,50 @@ class PostgresTable(Generic[R]):
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
         """Count and sum of the rows' hashes."""
-        return _digest(conn, _table(storage))
+        # ROW(t.*), not t: a column might have the alias's name, and only that column would be hashed.
+        query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(ROW(t.*)::text, 0)), 0)::text FROM {} t")
+        row = conn.execute(query.format(self.table(storage))).fetchone()
+        assert row is not None
+        return row[0], row[1]
 
-    def compare(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> Difference:
-        """Load the replayed rows beside the table and compare by hash; names up to ten keys that differ."""
-        replayed = sql.Identifier("pg_temp", "replayed")
-        conn.execute("DROP TABLE IF EXISTS pg_temp.replayed")
-        self._create(conn, storage, sql.SQL("TEMP TABLE"), sql.Identifier("replayed"))
-        self._copy(conn, replayed, rows)
-        stored, replay = _digest(conn, _table(storage)), _digest(conn, replayed)
+    def frozen(self, conn: psycopg.Connection, storage: str) -> "FrozenTable[R]":  # noqa: ARG002
+        """The table in this transaction's snapshot."""
+        return FrozenTable(self, storage)
+
+    def differing(self, conn: psycopg.Connection, table: sql.Composable, replayed: sql.Composable) -> list[str]:
+        """Up to ten keys of rows that are in one of two tables only, or not the same."""
+        query = sql.SQL(
+            "SELECT concat_ws(' ', {}) FROM {} a FULL JOIN {} b USING ({})"
+            " WHERE ROW(a.*)::text IS DISTINCT FROM ROW(b.*)::text LIMIT 10"
+        )
+        found = conn.execute(query.format(self._key_list(), table, replayed, self._key_list()))
+        return [row[0] for row in found]
+
+
+class FrozenTable(Generic[R]):
+    """A table in the snapshot of a transaction."""
+
+    def __init__(self, store: PostgresTable[R], storage: str) -> None:
+        self._store, self._storage = store, storage
+
+    def compare(self, conn: psycopg.Connection, store: Store[R], storage: str) -> Difference:
+        """By hash; only where that differs the rows are joined."""
+        assert isinstance(store, PostgresTable)
+        stored, replayed = self._store.digest(conn, self._storage), store.digest(conn, storage)
         keys: list[str] = []
-        if stored != replay:
-            query = sql.SQL(
-                "SELECT concat_ws(' ', {}) FROM {} a FULL JOIN {} b USING ({})"
-                " WHERE ROW(a.*)::text IS DISTINCT FROM ROW(b.*)::text LIMIT 10"
-            ).format(self._key_list(), _table(storage), replayed, self._key_list())
-            keys = [row[0] for row in conn.execute(query)]
-        conn.execute("DROP TABLE pg_temp.replayed")
-        return Difference(stored[0], replay[0], stored[1], replay[1], keys)
+        if stored != replayed:
+            keys = self._store.differing(conn, self._store.table(self._storage), store.table(storage))
+        return Difference(stored[0], replayed[0], stored[1], replayed[1], keys)
 
 
-def _table(storage: str) -> sql.Identifier:
-    return sql.Identifier("read", storage)
-
-
-def _digest(conn: psycopg.Connection, table: sql.Composable) -> tuple[int, str]:
-    # ROW(t.*), not t: a column might have the alias's name, and only that column would be hashed.
-    query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(ROW(t.*)::text, 0)), 0)::text FROM {} t")
-    row = conn.execute(query.format(table)).fetchone()
-    assert row is not None
-    return row[0], row[1]
+def table_exists(conn: psycopg.Connection, schema: str, table: str) -> bool:
+    """Whether there is such a table."""
+    found = conn.execute(
+        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s",
+        (schema, table),
+        prepare=True,
+    )
+    return found.fetchone() is not None
 
 
 def _jsonb(value: object) -> Jsonb | None:

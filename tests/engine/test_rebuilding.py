@@ -3,13 +3,15 @@
 import asyncio
 from uuid import uuid4
 
+import psycopg
 import pytest
 from desk import Desk
 from tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 
 from eventstore.log import StreamAppend
 from projections import feeds, rebuild
-from projections.engine import Registered
+from projections.engine import Feed, Registered
+from projections.reading import Reader
 from projections.rebuild import Busy, NeverRan, Rebuilt, Unequal
 from projections.store import PostgresTable
 
@@ -17,6 +19,12 @@ from projections.store import PostgresTable
 def _rebuild(desk: Desk, registered: Registered, *, replace: bool = False) -> Rebuilt:
     with desk.connect() as conn:
         return rebuild.rebuild(conn, CODEC, registered, lambda _done, _all: None, replace=replace)
+
+
+def _filled(conn: psycopg.Connection, registered: Registered) -> tuple[Reader, Feed]:
+    """A rebuild that went so far and no further."""
+    row, (name, storage) = rebuild.live(conn, registered), rebuild._new(conn, registered)
+    return rebuild._fill(conn, CODEC, registered, row, name, storage, lambda _done, _all: None)
 
 
 async def _past(desk: Desk, streams: int = 20, each: int = 10) -> None:
@@ -197,11 +205,8 @@ async def test_a_stream_that_is_poisoned_during_the_rebuild_is_parked_in_both(de
     await desk.append(bad, Labelled("\0"))
     await desk.append(uuid4(), Counted(2))
     with desk.connect() as conn:
-        row = rebuild.live(conn, registered)
-        replay = rebuild.Replay(conn, CODEC, registered, row.feed)
-        replay.advance(row.position)
-        shadow = rebuild._shadow(conn, registered, replay)
-        rebuild._catch_up(conn, replay.reader, shadow, await desk.log.head())
+        reader, shadow = _filled(conn, registered)
+        rebuild._catch_up(conn, reader, shadow, await desk.log.head())
     assert [(p.feed, p.stream_id) for p in desk.parked()] == [("tallies.1.r1", bad)]
     assert len(desk.rows(registered, "tallies_1_r1")) == 2
 
@@ -212,12 +217,10 @@ async def test_a_rebuild_that_died_is_cleared_away_by_the_next(desk: Desk) -> No
         await _past(desk, 3, 3)
         await desk.caught_up("tallies.1")
         with desk.connect() as conn:
-            replay = rebuild.Replay(conn, CODEC, registered, "tallies.1")
-            replay.advance(4)
-            rebuild._shadow(conn, registered, replay)
+            position = _filled(conn, registered)[1].position
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.1")
-        assert desk.feeds()["tallies.1.r1"].position == 4, "the projector leaves it alone"
+        assert desk.feeds()["tallies.1.r1"].position == position, "the projector leaves it alone"
         assert (await asyncio.to_thread(_rebuild, desk, registered)).rows == 4
     assert desk.verify(registered).difference.equal
 

@@ -89,6 +89,7 @@ def _load_tables(url: str, table: str, documents: list[GameDocument]) -> None:
     with psycopg.connect(url) as connection:
         postgres_search.create_tables(connection, table)
         postgres_search.bulk_load(connection, table, documents)
+        postgres_search.create_indexes(connection, table)
 
 
 def _load_index(url: str, index: str, documents: list[GameDocument]) -> None:

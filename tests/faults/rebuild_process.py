@@ -1,0 +1,48 @@
+"""A rebuild as a process that kills itself at one of its steps. Usage: rebuild_process.py DATABASE STEP"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tallies import CODEC, tallies
+
+from eventstore.postgres import connect
+from projections import feeds, rebuild
+from projections.replaying import Replay
+from projections.store import PostgresTable
+
+STEPS: dict[str, tuple[Any, str, bool]] = {
+    "before the feed is there": (feeds, "add_building", False),
+    "before the storage is there": (PostgresTable, "begin", False),
+    "before it is filled": (PostgresTable, "fill", False),
+    "after it is filled": (Replay, "write", True),
+    "before it is indexed": (PostgresTable, "finish", False),
+    "before its checkpoint is set": (feeds, "move", False),
+    "before its quarantine is kept": (feeds, "park", False),
+    "before it is compared": (rebuild, "_compare", False),
+    "after it is compared": (rebuild, "_compare", True),
+    "before it is active": (feeds, "activate", False),
+    "after it is active": (feeds, "activate", True),
+    "after the switch": (rebuild, "_switch", True),
+}
+"""What is called where the process dies, and whether it dies after it."""
+
+
+def _die_at(step: str) -> None:
+    owner, name, after = STEPS[step]
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def dying(*values: Any, **named: Any) -> None:
+        if after:
+            original(*values, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, dying)
+
+
+if __name__ == "__main__":
+    _die_at(sys.argv[2])
+    with connect(sys.argv[1], "test") as conn:
+        rebuild.rebuild(conn, CODEC, tallies(), lambda _done, _all: None)
