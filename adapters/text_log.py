@@ -3,33 +3,58 @@
 import logging
 import os
 import re
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line and paragraph separators, what turns the direction of writing, and what is no text."""
 
 
 class FileTextLog:
-    """Fulfils `commands.ports.TextLog` by a file that is appended to, line by line."""
+    """Fulfils `commands.ports.TextLog` by a file that is appended to, line by line.
+
+    Where logrotate has moved the file away, or somebody has removed it, the next line begins a new one.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = open(path, "a", buffering=1, encoding="utf-8", errors="replace", opener=_private)  # noqa: SIM115
+        self._path = path
+        self._file: int | None = None
+        self._writing = threading.Lock()
 
     def write(self, step: str, **ids: object) -> None:
         """`2026-01-01T00:00:00.000Z step key=value …`, control characters escaped. A full disk stops no payment."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         pairs = (f"{name}={_quoted(str(value))}" for name, value in ids.items())
-        line = one_line(" ".join((at, step, *pairs)))
+        line = one_line(" ".join((at, step, *pairs))) + "\n"
         try:
-            self._file.write(line + "\n")
-        except OSError:
-            logging.getLogger(__name__).exception("cannot write the text log")
+            with self._writing:
+                os.write(self._opened(), line.encode(errors="replace"))
+        except OSError as error:
+            log.error("%s lacks a line: %s", self._path, error)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _opened(self) -> int:
+        """The file that has the path's name now."""
+        if self._file is not None and not self._is_there(self._file):
+            self.close()
+        if self._file is None:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._file
+
+    def _is_there(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file), self._path.stat())
+        except FileNotFoundError:
+            return False
 
 
 def one_line(text: str) -> str:
@@ -39,7 +64,3 @@ def one_line(text: str) -> str:
 
 def _quoted(value: str) -> str:
     return repr(value) if " " in value else value
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -39,20 +39,36 @@ class Metrics:
         )
         self._dead = Gauge("ludoteca_dead_letters", "Jobs that failed for good.", ("queue",), registry=self.registry)
 
+        self._dropped = Gauge(
+            "ludoteca_dropped_log_lines",
+            "Lines of the log that were dropped, since nobody read them.",
+            ("process",),
+            registry=self.registry,
+        )
+
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
         method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def render(self, head: int, feeds: Mapping[str, tuple[int, int]], queues: Mapping[str, tuple[int, int]]) -> bytes:
-        """All metrics, with what was looked up just now: of feeds (lag, streams set aside), of queues (depth, dead)."""
+    def render(
+        self,
+        head: int,
+        feeds: Mapping[str, tuple[int, int]],
+        queues: Mapping[str, tuple[int, int]],
+        dropped: Mapping[str, int],
+    ) -> bytes:
+        """All metrics, with what was looked up just now: of feeds (lag, streams set aside), of queues (depth, dead), of
+        processes (log lines dropped)."""
         self._head.set(head)
         for gauges, values in (((self._lag, self._parked), feeds), ((self._depth, self._dead), queues)):
             for n, gauge in enumerate(gauges):
                 gauge.clear()
                 for name, value in values.items():
                     gauge.labels(name).set(value[n])
+        for process, lines in dropped.items():
+            self._dropped.labels(process).set(lines)
         return generate_latest(self.registry)
 
 

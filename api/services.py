@@ -63,7 +63,8 @@ class Services:
     """Everything that routes call.
 
     `secret` keys the fingerprints of requests; all processes share it. `dependency_errors` are what adapters raise when
-    what they speak to is down. `spared` names those of `health` without which requests are answered all the same.
+    what they speak to is down. `spared` names those of `health` without which requests are answered all the same. `dropped_log_lines`
+    counts, by kind of process, what nobody read.
     """
 
     accounts: Accounts
@@ -97,6 +98,7 @@ class Services:
     dependency_errors: tuple[type[Exception], ...] = ()
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     game_pages: GamePages = field(default_factory=GamePages)
+    dropped_log_lines: Callable[[], Mapping[str, int]] = dict
 
 
 async def _services(request: Request) -> Services:

@@ -26,7 +26,9 @@ from queries.read_models import ReadModels
 from queries.search import GameSearch
 from queries.search_engines import Engine, SearchEngines
 from queries.search_port import SearchUnavailable
+from runtime import log_stream
 from runtime.codec import codec
+from runtime.logs import dropped_lines
 from runtime.models import all_models, index_prefix
 from runtime.wiring import Core, Queues
 
@@ -80,6 +82,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             health=health,
             spared=frozenset({ELASTICSEARCH}),
             dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
+            dropped_log_lines=lambda: log_stream.counts(dropped_lines(settings)),
             settings=GatewaySettings(
                 rate_limit=settings.rate_limit == "on",
                 rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),

@@ -3,12 +3,14 @@
 import logging
 import sys
 from io import StringIO
+from pathlib import Path
 from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from adapters.text_log import one_line
+from runtime import log_stream
 from runtime.settings import Settings
 
 _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stripe")
@@ -18,8 +20,10 @@ _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stri
 def configure(settings: Settings, *, process: str = "", level: int = logging.INFO) -> None:
     """Log as LUDOTECA_LOG_FORMAT says: lines for people, or one JSON object a line.
 
-    `process` is shown with every line, since the processes of `ludoteca run` share one terminal. May be called again.
+    `process` is shown with every line, since the processes of `ludoteca run` share one terminal. One that has a name
+    goes on for long, so it never waits for whoever reads its output. May be called again.
     """
+    stream = log_stream.install(dropped_lines(settings) / process) if process else None
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -27,7 +31,7 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _naming(process),
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -38,6 +42,8 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
             ],
         )
     )
+    if stream:
+        stream.notice = lambda lines: handler.format(_notice(lines)) + "\n"
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if not _ours(kept)] + [handler]
     root.setLevel(level)
@@ -58,6 +64,16 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def dropped_lines(settings: Settings) -> Path:
+    """The folder that counts, in a file for each kind of process, what was dropped since nobody read it."""
+    return settings.home / "logs" / "dropped"
+
+
+def _notice(lines: int) -> logging.LogRecord:
+    text = "%d lines of the log were dropped here, since nobody read them"
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lines,), None)
 
 
 def _ours(handler: logging.Handler) -> bool:

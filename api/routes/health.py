@@ -71,7 +71,8 @@ async def metrics(request: Request, services: ServicesOf) -> Response:
     """Prometheus' text format. Of what is down there is nothing: metrics are wanted then most of all."""
     (head, feeds), found = await asyncio.gather(_positions(services), asyncio.gather(*map(_jobs, services.queues)))
     queues = {queue.name: jobs for queue, jobs in zip(services.queues, found, strict=True) if jobs is not None}
-    return Response(request.app.state.metrics.render(head, feeds, queues), media_type=CONTENT_TYPE_LATEST)
+    text = request.app.state.metrics.render(head, feeds, queues, services.dropped_log_lines())
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int]]]:

@@ -1,0 +1,223 @@
+"""Standard output and error that never make the program wait, whether somebody reads them or not.
+
+A pipe holds 64 KB. Once nobody reads it, whoever writes one line more waits for ever: so a thread of its own waits, and
+what does not fit into its queue meanwhile is dropped, counted, and told of as soon as lines flow again.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import io
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+QUEUE_BYTES = 1 << 20
+"""What waits for a reader at most, for each stream: some thousands of lines."""
+
+DRAIN_SECONDS = 2.0
+"""How long the end of the process waits for a reader of its last lines."""
+
+RETRY_SECONDS = 1.0
+"""How often a stream that cannot be written (a full disk, a reader that is gone) is tried again."""
+
+
+class LogStream(io.TextIOBase):
+    """A text stream on a file descriptor. `write` takes whole lines into a queue, and never waits.
+
+    `notice` makes the text that stands where lines were dropped, from their number. `count_dropped` is called with
+    numbers of lines that add up to all that were dropped; it may say False, and is told again.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        queue_bytes: int = QUEUE_BYTES,
+        count_dropped: Callable[[int], bool] = lambda _lines: True,
+    ) -> None:
+        self._descriptor, self._queue_bytes = descriptor, queue_bytes
+        self.count_dropped = count_dropped
+        self.notice: Callable[[int], str] = lambda lines: f"{lines} lines were dropped here: nobody read them\n"
+        self._clear()
+        os.register_at_fork(after_in_child=self._clear)
+
+    def _clear(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._begun = ""  # a line without its end
+        self._untold = 0  # dropped, and nothing in the queue says so
+        self._uncounted = 0
+        self._counted_at = 0.0
+        self._failing = False
+        self._thread: threading.Thread | None = None
+
+    # -- as a text stream ----------------------------------------------------------------------------------------------
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """What reaches the descriptor."""
+        return "utf-8"
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor, for others who write to it: they wait for its reader."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether a person reads it."""
+        return os.isatty(self._descriptor)
+
+    def write(self, text: str) -> int:
+        """Queue the lines that are whole now."""
+        with self._changed:
+            lines, end, self._begun = (self._begun + text).rpartition("\n")
+            if end:
+                self._take(lines + end)
+        return len(text)
+
+    def flush(self) -> None:
+        """Queue the line that was begun. What was written is on its way: nobody waits until it is there."""
+        with self._changed:
+            if self._begun:
+                begun, self._begun = self._begun, ""
+                self._take(begun)
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Wait until all is written, but not long, nor for what cannot be written."""
+        self.flush()
+        with self._changed:
+            self._changed.wait_for(lambda: self._failing or not (self._queue or self._untold), seconds)
+            self._count()
+
+    # -- what waits ----------------------------------------------------------------------------------------------------
+
+    def _take(self, text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace")
+        bound = self._queue_bytes // 2 if self._untold else self._queue_bytes  # one gap, not a gap after every line
+        if self._queued + len(data) > bound:
+            self._untold += data.count(b"\n") or 1
+            self._uncounted += data.count(b"\n") or 1
+            if time.monotonic() > self._counted_at + RETRY_SECONDS:
+                self._count()
+        else:
+            self._tell()
+            self._enqueue(data)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._pass_on, name="log stream", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _enqueue(self, data: bytes) -> None:
+        self._queue.append(data)
+        self._queued += len(data)
+
+    def _tell(self) -> None:
+        """Say in the queue, at the place of what is missing, how much that is."""
+        if self._untold:
+            self._count()
+            lines, self._untold = self._untold, 0
+            try:
+                text = self.notice(lines)
+            except Exception:  # whatever is wrong with how it is put, the number is told
+                text = f"{lines} lines dropped\n"
+            self._enqueue(text.encode("utf-8", "backslashreplace"))
+
+    def _count(self) -> None:
+        self._counted_at = time.monotonic()
+        if self._uncounted and self.count_dropped(self._uncounted):
+            self._uncounted = 0
+
+    # -- the thread that waits for the reader --------------------------------------------------------------------------
+
+    def _pass_on(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._untold)
+                if not self._queue:
+                    self._tell()
+                first = self._queue[0]
+            self._write_all(first)
+            with self._changed:
+                self._queue.popleft()
+                self._queued -= len(first)
+                self._changed.notify_all()
+
+    def _write_all(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:  # somebody who shares the terminal has set it so
+                select.select([], [self._descriptor], [], RETRY_SECONDS)
+            except OSError:
+                self._set_failing(True)
+                time.sleep(RETRY_SECONDS)
+            else:
+                self._set_failing(False)
+
+    def _set_failing(self, failing: bool) -> None:
+        if failing != self._failing:
+            with self._changed:
+                self._failing = failing
+                self._changed.notify_all()
+
+
+# -- this process's own ------------------------------------------------------------------------------------------------
+
+
+def install(count_file: Path) -> LogStream | None:
+    """Have this process's prints, tracebacks and logs never wait for a reader; returns standard error's stream.
+
+    What is dropped is added to the number in `count_file`. None where somebody has taken the streams already (a test).
+    """
+    if isinstance(sys.stderr, LogStream):
+        return sys.stderr
+    if sys.stderr is not sys.__stderr__ or sys.stdout is not sys.__stdout__:
+        return None
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stdout.flush()
+    streams = LogStream(1), LogStream(2)
+    for stream in streams:
+        stream.count_dropped = lambda lines: add_to(count_file, lines)
+        atexit.register(stream.drain)
+    sys.stdout, sys.stderr = streams
+    return streams[1]
+
+
+def add_to(count_file: Path, number: int) -> bool:
+    """Add to the number in a file that several processes share; False when that is not possible just now."""
+    try:
+        count_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(count_file, "a+", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.seek(0)
+            total = _number(file.read()) + number
+            file.truncate(0)
+            file.write(f"{total}\n")
+    except OSError:
+        return False
+    return True
+
+
+def counts(folder: Path) -> dict[str, int]:
+    """The numbers in a folder's files, by the files' names."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            with contextlib.suppress(OSError):
+                found[path.name] = _number(path.read_text(encoding="ascii", errors="replace"))
+    return found
+
+
+def _number(text: str) -> int:
+    return int(text) if text.strip().isdecimal() else 0
