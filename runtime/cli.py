@@ -1,7 +1,5 @@
 """The program `ludoteca`: everything that runs, and everything that operators do to what runs."""
 
-import contextlib
-import os
 import sys
 from typing import Annotated, Any
 
@@ -10,7 +8,8 @@ from typer.core import TyperGroup
 
 from runtime.cli_commands import admin, audit, backups, dlq, events, load, processes, projections, quarantine, settings
 from runtime.cli_commands.failures import explain
-from runtime.console import Code, note
+from runtime.console import Code, flush_or_forget, note
+from runtime.environment import settle
 
 _EPILOG = """
 [bold]Exit codes[/bold]
@@ -40,7 +39,6 @@ class Root(TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            _forget_stdout()
             raise typer.Exit(Code.BROKEN_PIPE) from None
         except (KeyboardInterrupt, typer.Abort):
             raise typer.Exit(Code.INTERRUPTED) from None
@@ -52,11 +50,18 @@ class Root(TyperGroup):
             raise typer.Exit(failure.code) from error
         return result
 
-
-def _forget_stdout() -> None:
-    """Whoever read our output is gone (`| head`): what is left of it goes nowhere, quietly."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run all of it. What is printed before there is a command (help, version) may fail to be written, too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            failure = explain(error)
+            assert failure is not None
+            note(failure.message)
+            sys.exit(failure.code)
+        finally:
+            flush_or_forget(sys.stdout)
+            flush_or_forget(sys.stderr)
 
 
 def _version(asked: bool) -> None:
@@ -115,6 +120,7 @@ app.command(name="settings", rich_help_panel=FILL)(settings.show)
 
 def main() -> None:
     """The entry point of the `ludoteca` command."""
+    settle()
     app(prog_name="ludoteca")
 
 

@@ -1,11 +1,13 @@
 """What commands print: tables and JSON on stdout; notes, errors and progress on stderr, so that a pipe stays clean."""
 
+import contextlib
 import enum
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,8 +47,28 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line on stderr: what a person wants to know and a pipe does not."""
-    print(text, file=sys.stderr, flush=True)
+    """A line on stderr: what a person wants to know and a pipe does not. Where nobody can be told, work goes on."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        forget(sys.stderr)
+
+
+def forget(stream: TextIO) -> None:
+    """Whoever read this stream is gone, or it cannot be written to: what is left of it goes nowhere, quietly."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+        stream.flush()
+
+
+def flush_or_forget(stream: TextIO) -> None:
+    """So that the interpreter's end finds nothing that cannot be written."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        forget(stream)
 
 
 def print_json(value: object) -> None:
@@ -54,7 +76,10 @@ def print_json(value: object) -> None:
     import msgspec
 
     encoded = msgspec.json.encode(value, enc_hook=str)
-    sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
+    with contextlib.suppress(RecursionError):  # nested deeper than anybody could read
+        encoded = msgspec.json.format(encoded, indent=2)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(encoded + b"\n")  # UTF-8, whatever the terminal's encoding
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none") -> None:

@@ -85,12 +85,18 @@ def _values(selection: Selection, **bounds: int) -> dict[str, object]:
 
 
 def event_json(env: Envelope, payload: bytes) -> bytes:
-    """An event as one line of JSON. A payload that is no JSON (nobody but a forger writes one) comes as base64."""
+    """An event as one line of JSON."""
+    return msgspec.json.encode(event_fields(env, payload))
+
+
+def event_fields(env: Envelope, payload: bytes) -> dict[str, object]:
+    """What is told of an event. A payload that is no JSON, or nested so deep that readers would give up, comes as
+    base64: nobody but a forger writes one."""
     fields: dict[str, object] = msgspec.structs.asdict(env)
     try:
         msgspec.json.decode(payload, type=msgspec.Raw)
         one_line = msgspec.json.format(payload, indent=-1) if b"\n" in payload else payload
         fields["payload"] = msgspec.Raw(one_line)
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         fields["payload_base64"] = b64encode(payload).decode()
-    return msgspec.json.encode(fields)
+    return fields

@@ -184,8 +184,9 @@ def install(count_file: Path) -> LogStream | None:
         return sys.stderr
     if sys.stderr is not sys.__stderr__ or sys.stdout is not sys.__stdout__:
         return None
-    with contextlib.suppress(OSError, AttributeError):
-        sys.stdout.flush()
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
     streams = LogStream(1), LogStream(2)
     for stream in streams:
         stream.count_dropped = lambda lines: add_to(count_file, lines)

@@ -3,16 +3,21 @@
 from email.utils import parseaddr
 from functools import lru_cache
 from importlib.util import find_spec
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+T = TypeVar("T", str, SecretStr, str | SecretStr)
+
 Strings = Annotated[tuple[str, ...], NoDecode]
-Seconds = Annotated[tuple[float, ...], NoDecode]
+Duration = Annotated[float, Field(ge=0, le=10 * 365 * 86_400, allow_inf_nan=False)]
+"""Seconds: ten years at most."""
+
+Seconds = Annotated[tuple[Duration, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -33,8 +38,8 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         800, ge=1, description="Connections of one API process, WebSockets too; one more is answered 503."
     )
-    head_seconds: float = Field(10.0, gt=0, description="How long the head of a request may take to come; then 408.")
-    body_seconds: float = Field(30.0, gt=0, description="How long the body of a request may take to come; then 408.")
+    head_seconds: Duration = Field(10.0, gt=0, description="How long the head of a request may take to come; then 408.")
+    body_seconds: Duration = Field(30.0, gt=0, description="How long the body of a request may take to come; then 408.")
     database_url: SecretStr = Field(
         SecretStr(""), description="PostgreSQL (16 or later). Empty: an embedded one in HOME."
     )
@@ -98,7 +103,7 @@ class Settings(BaseSettings):
     fiscal_public_url: str = Field(
         "", description="Where people reach the simulated fiscal operator's receipts, if elsewhere."
     )
-    payment_timeout_seconds: float = Field(
+    payment_timeout_seconds: Duration = Field(
         5.0, gt=0, description="How long the provider, or the fiscal operator, may take to answer a call."
     )
     payment_retry_seconds: Seconds = Field(
@@ -131,15 +136,15 @@ class Settings(BaseSettings):
         "refuse",
         description="Whether merchants' webhooks may be http, or lead to addresses that are not public: for development.",
     )
-    payment_ttl_seconds: float = Field(1800, gt=0, description="How long an order may stay unpaid.")
-    cart_ttl_seconds: float = Field(900, gt=0, description="How long a cart and what it holds last after a change.")
-    cart_max_seconds: float = Field(
+    payment_ttl_seconds: Duration = Field(1800, gt=0, description="How long an order may stay unpaid.")
+    cart_ttl_seconds: Duration = Field(900, gt=0, description="How long a cart and what it holds last after a change.")
+    cart_max_seconds: Duration = Field(
         3600, gt=0, description="How long a cart and what it holds last at most, however often it is changed."
     )
     cart_max_quantity: int = Field(
         10, ge=1, description="How many of one physical game a buyer holds at most, in cart and unpaid orders together."
     )
-    allocation_ttl_seconds: float = Field(
+    allocation_ttl_seconds: Duration = Field(
         1800, gt=0, description="How long checked-out stock is held until it is paid."
     )
     platform_fee_bps: int = Field(
@@ -170,7 +175,52 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _expand(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+        try:
+            return value.expanduser().resolve()
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"{error}: set it to a folder of this instance's own") from error
+
+    @field_validator(
+        "public_url",
+        "stripe_api_base",
+        "provider_url",
+        "provider_public_url",
+        "payment_webhook_url",
+        "fiscal_url",
+        "fiscal_public_url",
+        "push_url",
+        "elasticsearch_url",
+    )
+    @classmethod
+    def _web_address(cls, value: str | SecretStr) -> str | SecretStr:
+        return _with_scheme(value, "http", "https")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if each != "*":
+                ip_network(each, strict=False)
+        return value
+
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _amqp(cls, value: SecretStr) -> SecretStr:
+        return _with_scheme(value, "amqp", "amqps")
+
+    @field_validator("database_url")
+    @classmethod
+    def _conninfo(cls, value: SecretStr) -> SecretStr:
+        import psycopg  # slow to import, and not every command speaks to a database
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            conninfo_to_dict(value.get_secret_value())
+        except psycopg.Error:  # which would repeat a part of it, perhaps the password
+            raise ValueError(
+                "it is postgresql://user:password@host:port/database, or key=value pairs of libpq"
+            ) from None
+        return value
 
     @field_validator("kurrentdb_url")
     @classmethod
@@ -259,6 +309,15 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether this instance brings its own PostgreSQL."""
         return not self.database_url.get_secret_value()
+
+
+def _with_scheme(value: T, *schemes: str) -> T:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if text:
+        url = urlsplit(text)
+        if url.scheme not in schemes or not url.hostname or url.port == 0:  # `port` raises ValueError
+            raise ValueError(f"it is {' or '.join(f'{scheme}://' for scheme in schemes)}, and a host")
+    return value
 
 
 def _is_wildcard(host: str) -> bool:

@@ -3,6 +3,7 @@ processes alive: each is a child that dies with us, even by kill -9, and is star
 """
 
 import ctypes
+import errno
 import fcntl
 import logging
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -22,7 +23,7 @@ import httpx
 from adapters.embedded_postgres import EmbeddedPostgres
 from runtime.bootstrap import FirstStart, prepare
 from runtime.home import open_home
-from runtime.instance import remember_servers
+from runtime.instance import remember_servers, running_database_url
 from runtime.migrate import migrate
 from runtime.settings import Settings
 
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 READY_SECONDS = 180.0
 PATIENCE_SECONDS = 30.0
 """How long the banner waits for servers that are not ours: the shop is open without them, as far as it goes."""
+
+FAILURES = 4
+"""How often in a row a process may end while the shop is to open."""
 
 STOP_SECONDS = 15.0
 GAMES, SEARCH = "/api/v1/games?limit=1", "/api/v1/games/search?q=witcher"
@@ -54,7 +58,8 @@ class Child:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "runtime.cli", self.command],
+            # -P: what lies in the folder that we were started in is not taken for a module of ours.
+            [sys.executable, "-P", "-m", "runtime.cli", self.command],
             env=self._environment,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - only a prctl and a setpgid
         )
@@ -89,45 +94,64 @@ def _die_with_parent() -> None:
 
 def run(settings: Settings) -> int:
     """Start everything, print where to click, and run until told to stop; returns the exit code. Raises CannotStart."""
-    open_home(settings.home)
     stopping = _Stopping()
-    with ExitStack() as stack:
-        stack.enter_context(_only_instance(settings.home))
-        _check_port(settings.host, settings.port, "LUDOTECA_PORT")
-        remember_servers(settings)
-        postgres = stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
-        url = postgres.url if postgres else settings.database_url.get_secret_value()
-        migrate(url)
-        settings = settings.model_copy(
-            update={
-                "provider_port": settings.provider_port or _kept_port(settings, "provider", settings.port + 1000),
-                "fiscal_port": settings.fiscal_port or _kept_port(settings, "fiscal", settings.port + 2000),
-            }
-        )
-        environment = _environment(settings, url)
-        first = prepare(settings, url)
+    with suppress(Stopped), ExitStack() as stack:
+        with stopping.at_once():
+            open_home(settings.home)
+            stack.enter_context(_only_instance(settings.home))
+            _check_ports(settings)
+            remember_servers(settings)
+            postgres = stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
+            url = postgres.url if postgres else running_database_url(settings)
+            migrate(url)
+            settings = settings.model_copy(
+                update={
+                    "provider_port": settings.provider_port or _kept_port(settings, "provider", settings.port + 1000),
+                    "fiscal_port": settings.fiscal_port or _kept_port(settings, "fiscal", settings.port + 2000),
+                }
+            )
+            environment = _environment(settings, url)
+            first = prepare(settings, url)
         children = [Child(command, environment) for command in _commands(settings)]
         try:
             down = _await_open(settings, postgres, children, stopping)
             if not stopping.asked:
                 print(_welcome(settings, first, down), flush=True)
             while not stopping.wait(0.2):
-                _revive(postgres, children)
+                _revive(postgres, children, stopping)
         finally:
             _stop_all(children)
     return 0
 
 
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGINT came, wherever we just were. Of this kind, since asyncio and psycopg let go of it at once."""
+
+
 class _Stopping:
-    """Remembers that SIGTERM or SIGINT came."""
+    """Hears SIGTERM and SIGINT, and remembers them."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._at_once = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+        first, self.asked = not self.asked, True
+        if first and self._at_once:
+            raise Stopped
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While the block lasts, a signal ends it, whatever it waits for. Raises Stopped."""
+        self._at_once = True
+        try:
+            if self.asked:
+                raise Stopped
+            yield
+        finally:
+            self._at_once = False
 
     def wait(self, seconds: float) -> bool:
         if not self.asked:
@@ -148,23 +172,38 @@ def _only_instance(home: Path) -> Iterator[None]:
         yield
 
 
+def _check_ports(settings: Settings) -> None:
+    _check_port(settings.host, settings.port, "LUDOTECA_PORT")
+    for command, port in (("provider", settings.provider_port), ("fiscal", settings.fiscal_port)):
+        if port and command in _commands(settings):
+            _check_port(settings.provider_host, port, f"LUDOTECA_{command.upper()}_PORT")
+
+
 def _check_port(host: str, port: int, variable: str) -> None:
-    if not _is_free(host, port):
-        raise CannotStart(f"port {port} on {host} is taken; set {variable} to another")
+    try:
+        _bind(host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise CannotStart(f"cannot listen on port {port} of {host}: {error.strerror}") from error
+        raise CannotStart(f"port {port} on {host} is taken; set {variable} to another") from error
 
 
 def _unbound(host: str) -> socket.socket:
     return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def _is_free(host: str, port: int) -> bool:
+def _bind(host: str, port: int) -> None:
     with _unbound(host) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        probe.bind((host, port))
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        _bind(host, port)
+    except OSError:
+        return False
+    return True
 
 
 def _kept_port(settings: Settings, server: str, usual: int) -> int:
@@ -198,6 +237,7 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "LUDOTECA_PROVIDER_PORT": str(settings.provider_port),
         "LUDOTECA_FISCAL_PORT": str(settings.fiscal_port),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
     }
 
 
@@ -215,15 +255,25 @@ def _await_open(
                 return []
             if down and waited > PATIENCE_SECONDS:
                 return down
-        _revive(postgres, children)
+        _revive(postgres, children, stopping)
+        if failing := [child for child in children if child.failures >= FAILURES]:
+            raise CannotStart(
+                f"{failing[0].command} ended {FAILURES} times, with {failing[0].process.returncode} at last;"
+                " the messages above say why"
+            )
     if not stopping.asked:
         raise CannotStart(f"the shop was not open within {READY_SECONDS:.0f} s; the messages above say why")
     return []
 
 
+def _get(url: str, timeout: float) -> httpx.Response:
+    """Ask a process of our own: no proxy has to do with that, nor anybody's certificates."""
+    return httpx.get(url, timeout=timeout, trust_env=False)
+
+
 def _is_ok(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return _get(url, 2).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -231,17 +281,18 @@ def _is_ok(url: str) -> bool:
 def _down(base: str) -> list[str]:
     """The servers that do not answer the API."""
     try:
-        states = httpx.get(f"{base}/health/ready", timeout=5).json()["dependencies"]
+        states = _get(f"{base}/health/ready", 5).json()["dependencies"]
     except (httpx.HTTPError, ValueError, KeyError):
         return ["api"]
     return [name for name, state in states.items() if state["status"] != "ok"]
 
 
-def _revive(postgres: EmbeddedPostgres | None, children: list[Child]) -> None:
+def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping) -> None:
     """Start again what died. The processes wait for their database, so they need not be started again with it."""
-    if postgres and postgres.pid is None:
-        log.warning("PostgreSQL ended; it starts again")
-        postgres.start()
+    if postgres and not postgres.is_reachable:
+        log.warning("PostgreSQL %s; it starts again", "lost its socket" if postgres.pid else "ended")
+        with stopping.at_once():
+            postgres.start()
     for child in children:
         child.revive()
 

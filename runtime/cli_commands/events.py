@@ -1,10 +1,7 @@
 """`ludoteca events`: the log, as JSON lines."""
 
 import asyncio
-import contextlib
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 from uuid import UUID
@@ -15,6 +12,7 @@ from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.console import Code
+from runtime.output_files import writing
 
 if TYPE_CHECKING:
     from eventstore.log import Envelope
@@ -76,9 +74,7 @@ def show(event: Annotated[str, typer.Argument(help="A position, or an event's id
       ludoteca events show 42
       ludoteca events show 018f6d2e-7c1a-7b8e-9d55-2f0c6b1a7e10
     """
-    import msgspec
-
-    from runtime.event_lines import event_json, find
+    from runtime.event_lines import event_fields, find
 
     reference = _reference(event)
 
@@ -88,23 +84,21 @@ def show(event: Annotated[str, typer.Argument(help="A position, or an event's id
         if found is None:
             raise Failure(f"there is no event {event}")
         raw, digest = found
-        console.print_json({**msgspec.json.decode(event_json(*raw)), "hash": digest.hex()})
+        console.print_json({**event_fields(*raw), "hash": digest.hex()})
 
     asyncio.run(main())
 
 
 @app.command()
 def export(
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write to, instead of stdout.", dir_okay=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write to, instead of stdout.")] = None,
     name: Names = None,
     stream: Stream = None,
     after: After = None,
 ) -> None:
     """Write all events, as far as the log goes now, one JSON object a line; progress goes to stderr.
 
-    A file appears under its name only when it is whole.
+    A file appears under its name only when it is whole. A device, a FIFO or /dev/stdout is written to as it is.
 
     [bold]Examples[/bold]
       ludoteca events export --output events.jsonl
@@ -118,12 +112,11 @@ def export(
         written, start = 0, after or 0
         async with opening.log(opening.quiet_settings()) as log:
             selection, head = _selection(log, name, stream), await log.head()
-            with _sink(output) as sink, console.progress(shown=output is not None or not sys.stdout.isatty()) as tell:
+            with writing(output) as sink, console.progress(shown=output is not None or not sys.stdout.isatty()) as tell:
                 async for page in pages(log.pool, selection, start, head):
                     _write(sink, page)
                     written += len(page)
                     tell("export", page[-1][0].position - start, head - start)
-                sink.flush()
         return written
 
     written = asyncio.run(main())
@@ -173,20 +166,3 @@ def _write(sink: BinaryIO, page: "list[tuple[Envelope, bytes]]") -> None:
     from runtime.event_lines import event_json
 
     sink.write(b"".join(event_json(env, payload) + b"\n" for env, payload in page))
-
-
-@contextlib.contextmanager
-def _sink(output: Path | None) -> Iterator[BinaryIO]:
-    if output is None:
-        yield sys.stdout.buffer
-        return
-    partial = output.with_name(output.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(output)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

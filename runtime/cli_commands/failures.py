@@ -1,6 +1,7 @@
 """What ends a command without a traceback: the message for the person, and the exit code for the script."""
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -60,7 +61,15 @@ def explain(error: Exception) -> Failure | None:
     for module, name, code, whose in _EXPLAINED:
         if _is(error, module, name):
             return Failure(whose + (" ".join(str(error).split()) or type(error).__name__), code)
+    if isinstance(error, OSError):
+        return Failure(_system_message(error), Code.UNREACHABLE)
     return None
+
+
+def _system_message(error: OSError) -> str:
+    """What the system refused, and where. What has no name is the output: files and servers tell theirs."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else f"cannot write the output: {reason}"
 
 
 def _is(error: Exception, module: str, name: str) -> bool:

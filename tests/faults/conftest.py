@@ -1,12 +1,18 @@
 """What tests of faults stand on."""
 
-from collections.abc import AsyncIterator
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+import structlog
 from desk import Desk
 from tallies import CODEC
 
 from eventstore.postgres_log import PostgresLog
+from tests.cli.shop import Ludoteca, Shop
 
 
 @pytest.fixture
@@ -14,3 +20,29 @@ async def desk(database: str) -> AsyncIterator[Desk]:
     """The desk of the engine's tests, in a database of its own."""
     async with PostgresLog.open(database, CODEC, pool_size=2) as log:
         yield Desk(database, log)
+
+
+@pytest.fixture
+def ludoteca(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ludoteca]:
+    """Runs the command in this process, with a home of its own."""
+    for name in [name for name in os.environ if name.startswith("LUDOTECA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path / "home"))
+    root = logging.getLogger()
+    handlers, level, umask = list(root.handlers), root.level, os.umask(0o022)
+    os.umask(umask)
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield Ludoteca()
+    for number, heard in signals.items():
+        signal.signal(number, heard)
+    os.umask(umask)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def shop(database: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A database with the program's schema, to which the command's settings point."""
+    monkeypatch.setenv("LUDOTECA_DATABASE_URL", database)
+    return Shop(database)

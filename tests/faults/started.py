@@ -1,0 +1,111 @@
+"""`ludoteca run`, started in whatever surroundings a test makes for it, and watched from its first moment on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.services import free_port
+
+PATIENCE = 60.0
+STOP_SECONDS = 25.0
+"""A machine that is busy with other tests takes some of it."""
+
+
+class Started:
+    """The command as a process; `output` is all that it has printed."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+        self.process, self.port, self._log = process, port, log
+        self.seen: set[int] = set()
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Wait until something is so, while it runs; remembers whom it has started."""
+        deadline = time.monotonic() + patience
+        while True:
+            self.seen.update(children_of(self.process.pid))
+            if condition():
+                return
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.02)
+
+    def has_child(self, name: str) -> bool:
+        """Whether it has a child whose command line ends a word with this name."""
+        return any(name in words for pid in children_of(self.process.pid) for words in [command_of(pid)])
+
+    def is_open(self) -> bool:
+        return "Ludoteca is running." in self.output
+
+    def ends(self, patience: float = PATIENCE) -> int:
+        """Its exit code; whomever it had started has ended, too."""
+        self.seen.update(children_of(self.process.pid))
+        code = self.process.wait(patience)
+        deadline = time.monotonic() + STOP_SECONDS
+        while left := [pid for pid in self.seen if is_alive(pid)]:
+            assert time.monotonic() < deadline, [command_of(pid) for pid in left]
+            time.sleep(0.05)
+        return code
+
+    def told(self, number: signal.Signals) -> tuple[int, float]:
+        """Send a signal; returns the exit code, and how many seconds the end took."""
+        asked = time.monotonic()
+        self.process.send_signal(number)
+        return self.ends(), time.monotonic() - asked
+
+
+@contextmanager
+def started(folder: Path, *, cwd: Path | None = None, **environment: str | None) -> Iterator[Started]:
+    """Start it in a home of its own; a variable that is None is taken away. Killed at the end, if it still runs."""
+    port = free_port()
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("LUDOTECA_")}
+    own = {"LUDOTECA_HOME": str(folder / "home"), "LUDOTECA_PORT": str(port), "LUDOTECA_SAMPLE": "off", **environment}
+    surroundings = {name: value for name, value in {**surroundings, **own}.items() if value is not None}
+    with (folder / "log.txt").open("wb") as log:
+        ludoteca = "from runtime.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", ludoteca, "run"], env=surroundings, cwd=cwd, stdout=log, stderr=log
+        )
+    try:
+        yield Started(process, port, folder / "log.txt")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def children_of(parent: int) -> list[int]:
+    """Their process ids."""
+    try:
+        tasks = list(Path(f"/proc/{parent}/task").iterdir())
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def command_of(pid: int) -> list[str]:
+    """The words that a process was started with, paths by their last part."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+    return [Path(word).name for word in words if word]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs: a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
