@@ -63,8 +63,8 @@ class Services:
     """Everything that routes call.
 
     `secret` keys the fingerprints of requests; all processes share it. `dependency_errors` are what adapters raise when
-    what they speak to is down. `spared` names those of `health` without which requests are answered all the same. `dropped_log_lines`
-    counts, by kind of process, what nobody read.
+    what they speak to is down. `spared` names those of `health` without which requests are answered all the same.
+    `dropped_log_lines` counts, by kind of process, what nobody read.
     """
 
     accounts: Accounts
