@@ -17,7 +17,7 @@ import msgspec
 import psycopg
 from elasticsearch import Elasticsearch
 
-from adapters.elasticsearch_failures import is_lost
+from adapters.elasticsearch_failures import described, is_lost
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from projections.folding import RowsRefused, StorageLost, StoreFailed
 from projections.game_document import GameDocument
@@ -178,7 +178,7 @@ def _telling() -> Iterator[None]:
         raise
     except Exception as error:
         kind = StorageLost if is_lost(error) else StoreFailed
-        raise kind(f"Elasticsearch: {type(error).__name__}: {error}") from error
+        raise kind(f"Elasticsearch: {described(error)}") from error
 
 
 def _row(document: GameDocument) -> Document:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from adapters.elasticsearch_failures import BAD_REQUEST, is_lost
+from adapters.elasticsearch_failures import BAD_REQUEST, described, is_lost
 from adapters.elasticsearch_store import read_fetched
 from eventstore.circuit import Circuit
 from projections.folding import StorageLost
@@ -179,7 +179,7 @@ async def _answering(circuit: Circuit) -> AsyncIterator[None]:
         async with circuit.calling():
             yield
     except Exception as error:
-        raise SearchUnavailable(f"{type(error).__name__}: {error}") from error
+        raise SearchUnavailable(described(error)) from error
 
 
 def _is_down(error: BaseException) -> bool:

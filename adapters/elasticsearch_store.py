@@ -188,6 +188,8 @@ class ElasticsearchGameStore:
             if is_lost(error):
                 return None
             raise
+        if not found or not all(_uuid(each) for each in found.values()):
+            raise StoreFailed(f"Elasticsearch does not say what {name} is: {found}")
         return found
 
     def _put(self, index: str, chunk: Sequence["_Operation"], require_alias: bool) -> list[tuple[UUID, str]]:
@@ -227,7 +229,11 @@ def read_fetched(found: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[
 
 def _mark(index: dict[str, Any]) -> dict[str, str]:
     """An index of the same name that is made again, restored or copied has another uuid."""
-    return {"uuid": index["settings"]["index"]["uuid"], "shape": _SHAPE}
+    return {"uuid": _uuid(index), "shape": _SHAPE}
+
+
+def _uuid(index: dict[str, Any]) -> str:
+    return str(index["settings"]["index"]["uuid"])
 
 
 def _is_marked(index: dict[str, Any]) -> bool:

@@ -1,0 +1,183 @@
+"""Whatever Elasticsearch answers, or does not, searches are answered, by PostgreSQL where need be, and that is said.
+
+The odd answers are those of a double (`odd_elasticsearch`), a small HTTP server of ours that stands before the real
+server and passes everything else on to it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from adapters import elasticsearch_client
+from domain.ids import library_id
+from domain.library import LibraryGameAdded
+from domain.times import EARLIEST
+from eventstore import circuit
+from eventstore.log import StreamAppend
+from projections import engine
+from runtime import gateway
+from runtime.gateway import open_app
+from tests.api.shop import Person, Shop, open_shop
+from tests.faults.odd_elasticsearch import (
+    Odd,
+    OddElasticsearch,
+    breaks_off,
+    dribbles,
+    hangs,
+    hangs_up,
+    never_ends,
+    refuses,
+    says,
+)
+from tests.search.test_elasticsearch_stopped import indexing
+
+READY, DEGRADED = (200, "ok", "ok"), (200, "degraded", "down")
+HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
+HITS = {"total": {"value": 1, "relation": "eq"}, "max_score": 1.0}
+A_HIT = {"_id": str(UUID(int=1)), "_index": "x", "_score": 1.0}
+
+ODD: dict[str, Odd] = {
+    "401": refuses(401, "security_exception"),
+    "403": refuses(403, "security_exception"),
+    "403, blocked": refuses(403, "cluster_block_exception"),
+    "404 of Elasticsearch": refuses(404, "resource_not_found_exception"),
+    "404 of a proxy": says(404, "default backend - 404", "text/plain"),
+    "400": refuses(400, "illegal_argument_exception"),
+    "400, index closed": refuses(400, "index_closed_exception"),
+    "400 of a proxy": says(400, "The plain HTTP request was sent to HTTPS port", "text/html"),
+    "405": says(405, ""),
+    "408": says(408, ""),
+    "413": says(413, "<html>", "text/html"),
+    "429": refuses(429, "circuit_breaking_exception"),
+    "429, full disk": refuses(429, "cluster_block_exception"),
+    "500": refuses(500, "null_pointer_exception"),
+    "502 in HTML": says(502, HTML, "text/html"),
+    "503": refuses(503, "no_shard_available_action_exception"),
+    "504, empty": says(504, ""),
+    "200, empty": says(200, ""),
+    "200, no content type": says(200, "", "application/octet-stream"),
+    "200 in HTML": says(200, HTML, "text/html"),
+    "200, HTML called JSON": says(200, HTML),
+    "200, half of a JSON": says(200, '{"hits": {"hits": ['),
+    "200, an empty object": says(200, {}),
+    "200, a list": says(200, []),
+    "200, null": says(200, "null"),
+    "200, of another product": says(200, {"name": "solr", "responseHeader": {"status": 0}}),
+    "200, hits without documents": says(200, {"hits": {**HITS, "hits": [A_HIT]}, "aggregations": {}}),
+    "200, hits that are none": says(200, {"hits": {"hits": 7}, "docs": 7, "items": 7}),
+    "200, an error": says(200, {"error": {"type": "x", "reason": "y"}, "status": 500}),
+    "200, nested too deep": says(200, "[" * 100_000),
+    "204": says(204),
+    "301": says(301, "", Location="http://127.0.0.1:1/"),
+    "302 in a circle": says(302, "", Location="/"),
+    "307 to the same": says(307, "", Location="/_search"),
+    "hangs up": hangs_up,
+    "breaks off": breaks_off,
+    "hangs": hangs,
+    "dribbles": dribbles,
+    "never ends": never_ends,
+}
+
+
+@pytest.fixture
+def odd_elasticsearch(elasticsearch_url: str) -> Iterator[OddElasticsearch]:
+    server = OddElasticsearch(elasticsearch_url)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def shop(
+    database: str, tmp_path: Path, odd_elasticsearch: OddElasticsearch, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Shop]:
+    """A shop that never leaves Elasticsearch alone, so that each question meets what it answers."""
+    monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
+    monkeypatch.setattr(gateway, "SEARCH_SECONDS", 0.5)
+    monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 2**20)
+    monkeypatch.setattr(engine, "REST_SECONDS", (0.1, 0.2))
+    async with (
+        open_shop(database, tmp_path, elasticsearch_url=odd_elasticsearch.url, rate_limit="off") as shop,
+        open_app(shop.core, shop.queues) as shop.app,
+        indexing(shop),
+    ):
+        yield shop
+
+
+class Reader:
+    """Searches everywhere that one can."""
+
+    def __init__(self, shop: Shop, buyer: Person) -> None:
+        self._shop, self._buyer = shop, buyer
+
+    async def finds(self) -> dict[str, Any]:
+        """What each way of searching shows, after all that has happened."""
+        search = await self._ask("games/search?q=zanzibar&genre=platformer&price_max=9999&currency=USD&limit=1")
+        listed = await self._ask("games/search?q=zanzibar&sort=title&limit=1")
+        return {
+            "engine": search["engine"],
+            "listed by": listed["engine"],
+            "found": [each["title"] for each in (*search["items"], *listed["items"])],
+            "counted": search["facets"]["genre"],
+            "suggested": [each["title"] for each in (await self._ask("games/suggest?q=zanz"))["items"]],
+            "in the library": [each["title"] for each in (await self._ask("library?q=zanzibar"))["items"]],
+        }
+
+    async def readiness(self) -> tuple[int, str, str]:
+        answer = await self._shop.client().get("/health/ready")
+        said = answer.json()
+        return answer.status_code, said["status"], said["dependencies"]["elasticsearch"]["status"]
+
+    async def _ask(self, path: str) -> Any:
+        answer = await self._buyer.get(f"/api/v1/{path}", headers=await self._shop.reached())
+        assert answer.status_code == 200, (path, answer.text)
+        return answer.json()
+
+
+def found_by(engine_name: str) -> dict[str, Any]:
+    return {
+        "engine": engine_name,
+        "listed by": engine_name,
+        "found": ["Zanzibar"] * 2,
+        "counted": [{"value": "Platformer", "count": 1}],
+        "suggested": ["Zanzibar"],
+        "in the library": ["Zanzibar"],
+    }
+
+
+async def open_reader(shop: Shop) -> Reader:
+    """A reader in a shop with a game, which they own."""
+    seller, buyer = await shop.register("SELLER"), await shop.register()
+    game = await shop.game(seller, title="Zanzibar")
+    owned = LibraryGameAdded(buyer.id, UUID(game["id"]), uuid4(), "Zanzibar", EARLIEST)
+    await shop.core.log.append([StreamAppend(library_id(buyer.id), 0, [owned])])
+    return Reader(shop, buyer)
+
+
+async def until_elasticsearch_answers(reader: Reader) -> None:
+    async with asyncio.timeout(20):
+        while await reader.finds() != found_by("elasticsearch") or await reader.readiness() != READY:  # noqa: ASYNC110 another thread's
+            await asyncio.sleep(0.02)
+
+
+async def test_whatever_it_answers_postgresql_answers_instead_and_that_is_said(
+    shop: Shop, odd_elasticsearch: OddElasticsearch
+) -> None:
+    reader, wrong = await open_reader(shop), {}
+    for name, odd in ODD.items():
+        await until_elasticsearch_answers(reader)
+        odd_elasticsearch.answers(odd)
+        try:
+            found, said = await reader.finds(), await reader.readiness()
+        except Exception as error:
+            wrong[name] = repr(error)
+        else:
+            if (found, said) != (found_by("postgres"), DEGRADED) or not odd_elasticsearch.odd:
+                wrong[name] = (found, said, odd_elasticsearch.odd)
+        odd_elasticsearch.passes_on()
+    await until_elasticsearch_answers(reader)
+    assert wrong == {}
+    assert await shop.services.operations.quarantine() == []

@@ -1,0 +1,156 @@
+"""An index that is not there any more as it was made is noticed at once, and made again, also while its feed rests; and
+no search takes what stands in its place for it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from adapters.elasticsearch_store import SETTINGS
+from eventstore import circuit
+from projections import engine
+from queries import search_engines
+from tests.faults.odd_elasticsearch import OddElasticsearch, refuses
+from tests.faults.searching import Searching, open_searching
+from tests.queries.shop import projecting
+
+A_DAY = 86_400.0
+
+
+@pytest.fixture
+def odd(elasticsearch_url: str) -> Iterator[OddElasticsearch]:
+    server = OddElasticsearch(elasticsearch_url)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def searching(
+    database: str,
+    odd: OddElasticsearch,
+    elasticsearch_url: str,
+    elasticsearch_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Searching]:
+    """A shop that never leaves Elasticsearch alone, nor waits for an index that is behind."""
+    monkeypatch.setattr(engine, "RESCAN_SECONDS", 0.1)
+    monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
+    monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 0.0)
+    async with open_searching(database, odd.url, elasticsearch_url, elasticsearch_prefix) as searching:
+        yield searching
+
+
+# -- what is done to it ------------------------------------------------------------------------------------------------
+
+
+def dropped(of: Searching) -> None:
+    of.client.indices.delete(index=of.index)
+
+
+def replaced_by_an_empty_one(of: Searching) -> None:
+    dropped(of)
+    of.client.indices.create(index=of.index)
+
+
+def replaced_by_one_of_another_shape(of: Searching) -> None:
+    dropped(of)
+    of.client.indices.create(
+        index=of.index, mappings={"properties": {"text": {"type": "text"}}}, aliases={of.alias: {}}
+    )
+
+
+def replaced_by_a_copy_without_documents(of: Searching) -> None:
+    """With its settings, its mappings, its mark and its aliases."""
+    made = of.client.indices.get(index=of.index)[of.index]
+    dropped(of)
+    kept = {name: made[name] for name in ("mappings", "aliases")}
+    of.client.indices.create(index=of.index, settings=SETTINGS, **kept)
+
+
+def closed(of: Searching) -> None:
+    of.client.indices.close(index=of.index)
+
+
+def left_without_its_alias(of: Searching) -> None:
+    of.client.indices.delete_alias(index=of.index, name=of.alias)
+
+
+def given_an_index_for_its_alias(of: Searching) -> None:
+    left_without_its_alias(of)
+    of.client.indices.create(index=of.alias)
+
+
+def joined_by_another_index(of: Searching) -> None:
+    of.client.indices.create(index=f"{of.prefix}-other", aliases={of.alias: {}})
+
+
+def unmarked(of: Searching) -> None:
+    of.client.indices.put_mapping(index=of.index, meta={"uuid": "of another"})
+
+
+DONE = [
+    dropped,
+    replaced_by_an_empty_one,
+    replaced_by_one_of_another_shape,
+    replaced_by_a_copy_without_documents,
+    closed,
+    left_without_its_alias,
+    given_an_index_for_its_alias,
+    joined_by_another_index,
+    unmarked,
+]
+SEARCHED = {replaced_by_a_copy_without_documents, replaced_by_one_of_another_shape, unmarked}
+"""What has the alias is searched until the projector has noticed."""
+
+
+CASES = [
+    *(pytest.param(do, False, id=f"{do.__name__}-idle") for do in DONE),
+    *(pytest.param(do, True, id=f"{do.__name__}-resting", marks=marks) for do in DONE
+      for marks in [[] if do in (dropped, closed) else [pytest.mark.soak]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("do", "rests"), CASES)
+async def test_it_is_made_again_at_once(
+    searching: Searching,
+    odd: OddElasticsearch,
+    do: Callable[[Searching], None],
+    rests: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "REST_SECONDS", (A_DAY, A_DAY) if rests else (0.1, 0.1))
+    await searching.sells("Celeste", "Hades")
+    async with projecting(searching.shop.url, [searching.indexed]):
+        await searching.until_elasticsearch_answers()
+        if rests:
+            odd.answers(refuses(503, "unavailable_shards_exception"))
+            await searching.sells("Silksong")
+            async with asyncio.timeout(60):
+                while not odd.odd:  # noqa: ASYNC110 another thread's work
+                    await asyncio.sleep(0.02)
+        before = _uuid(searching)
+        do(searching)
+        odd.passes_on()
+        if do in SEARCHED:
+            await _until_made_again(searching, before)
+        await searching.until_elasticsearch_answers()
+        assert _uuid(searching) != before
+        await searching.is_proven()
+        await searching.sells("Braid")
+        await searching.is_proven()
+    assert await searching.shop.operations.quarantine() == []
+
+
+def _uuid(of: Searching) -> Any:
+    found = of.client.options(ignore_status=404).indices.get(index=of.alias)
+    return {name: each["settings"]["index"]["uuid"] for name, each in found.items() if name == of.index}
+
+
+async def _until_made_again(of: Searching, before: Any) -> None:
+    async with asyncio.timeout(60):
+        while (now := _uuid(of)) == before or not now:  # noqa: ASYNC110 another thread's work
+            await asyncio.sleep(0.02)
+        while (await of.shop.models.waiter.active())["games_index"].position == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert await of.indexing_is(whole=True)
