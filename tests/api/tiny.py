@@ -12,6 +12,7 @@ from api.services import GatewaySettings, Services
 from api.tokens import Tokens, new_private_key
 from commands.session_ends import Opened
 from eventstore.clock import ManualClock
+from queries.game_pages import GamePages
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = new_private_key()
@@ -20,6 +21,18 @@ KEY = new_private_key()
 def tokens_at(clock: ManualClock) -> Tokens:
     """Tokens of the shop "ludoteca"."""
     return Tokens(KEY, "ludoteca", "ludoteca", clock)
+
+
+class NoHistory:
+    """Of a log that is never asked: what changes it is not told of."""
+
+    def when_it_changes(self, _: object) -> None: ...
+
+
+class NoLog:
+    """A log that is never asked."""
+
+    history = NoHistory()
 
 
 class NoSessionEnds:
@@ -38,6 +51,8 @@ def services(**given: Any) -> Services:
         "tokens": tokens_at(clock),
         "secret": b"secret",
         "session_ends": NoSessionEnds(),
+        "log": NoLog(),
+        "game_pages": GamePages(),
         "queues": (),
     }
     return Services(
