@@ -60,7 +60,7 @@ async def closing_of(repository: Repository, user_id: UUID) -> Envelope | None:
     """When a closed account was closed, for the last time."""
     closings = [
         recorded.env
-        for recorded in await repository.log.read_stream(user_id)
+        for recorded in await repository.log.read_stream(user_id, but=USER.unread)
         if isinstance(recorded.event, UserDeactivated | UserForgotten)
     ]
     deactivated = [env for env in closings if env.name == UserDeactivated.NAME]

@@ -208,9 +208,16 @@ class Log(Protocol):
         ...
 
     async def read_stream(
-        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, limit: int | None = None
+        self,
+        stream_id: UUID,
+        after_version: int = 0,
+        *,
+        upto: int | None = None,
+        limit: int | None = None,
+        but: Sequence[str] = (),
     ) -> list[Recorded]:
-        """A stream's events above a version, in order, none beyond position `upto`, at most `limit`."""
+        """A stream's events above a version, in order, none beyond position `upto`, at most `limit`. Those of the names
+        in `but` are left out, unless it is the last of all: that tells the version."""
         ...
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:

@@ -178,19 +178,37 @@ class PostgresLog:
         return await self._select(f"WHERE {' AND '.join(where)} ORDER BY position LIMIT %s", [*values, limit])
 
     async def read_stream(
-        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, limit: int | None = None
+        self,
+        stream_id: UUID,
+        after_version: int = 0,
+        *,
+        upto: int | None = None,
+        limit: int | None = None,
+        but: Sequence[str] = (),
     ) -> list[Recorded]:
-        """A stream's events above a version, in order, none beyond position `upto`, at most `limit`."""
-        return await self.decode(await self.read_stream_raw(stream_id, after_version, upto=upto, limit=limit))
+        """A stream's events above a version, in order, none beyond position `upto`, at most `limit`. Those of the names
+        in `but` are left out, unless it is the last of all: that tells the version."""
+        found = await self.read_stream_raw(stream_id, after_version, upto=upto, limit=limit, but=but)
+        return await self.decode(found)
 
     async def read_stream_raw(
-        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, limit: int | None = None
+        self,
+        stream_id: UUID,
+        after_version: int = 0,
+        *,
+        upto: int | None = None,
+        limit: int | None = None,
+        but: Sequence[str] = (),
     ) -> list[Raw]:
         """As `read_stream`, but payloads as stored."""
-        where, values = "stream_id = %s AND version > %s", [stream_id, after_version]  # type: tuple[str, list[Any]]
+        of, values = "stream_id = %s", [stream_id]  # type: tuple[str, list[Any]]
         if upto is not None:
-            where, values = where + " AND position <= %s", [*values, upto]
-        return await self._select(f"WHERE {where} ORDER BY version LIMIT %s", [*values, limit])
+            of, values = of + " AND position <= %s", [*values, upto]
+        where, asked = f"{of} AND version > %s", [*values, after_version]
+        if but:
+            where += f" AND (name <> ALL (%s) OR version = (SELECT max(version) FROM log.events WHERE {of}))"
+            asked += [list(but), *values]
+        return await self._select(f"WHERE {where} ORDER BY version LIMIT %s", [*asked, limit])
 
     async def _select(self, rest: str, values: list[Any]) -> list[Raw]:
         async with self.pool.connection() as conn:

@@ -64,8 +64,9 @@ SNAPSHOT_BYTES_PER_EVENT = 1_000
 class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
     """A kind of stream: how its events fold into a state. `kind` is what its events say (`eventstore.codec.kind_of`).
 
-    `snapshot_every` versions a snapshot is kept, a large one more seldom (0: never; must be 0 where the state has
-    personal fields); `schema` names the state's shape, so that a snapshot of an older program is not read.
+    `snapshot_every` versions a snapshot is kept, a large one more seldom (0: never); it is `sealed` where the state has
+    personal fields, which must be those of the stream's own person. `schema` names the state's shape, so that a
+    snapshot of an older program is not read. `ignores` are events that change nothing in the state, and are not read.
     """
 
     kind: str
@@ -73,6 +74,13 @@ class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
     evolve: Callable[[Any, Any], S_co | None]
     snapshot_every: int = 0
     schema: int = 1
+    sealed: bool = False
+    ignores: tuple[type[msgspec.Struct], ...] = ()
+
+    @property
+    def unread(self) -> list[str]:
+        """The names of the events that it ignores."""
+        return [event.NAME for event in self.ignores]  # type: ignore[attr-defined]
 
     def fold(self, state: Any, events: Sequence[msgspec.Struct]) -> S_co | None:
         """The state (None before the first event) after these events."""
@@ -251,7 +259,7 @@ class Repository:
         self, aggregate: Aggregate[S], stream_id: UUID, version: int, state: S | None
     ) -> tuple[int, S | None]:
         """Version and state after all events above a version; no state when they are of another kind of stream."""
-        while events := await self.log.read_stream(stream_id, version, limit=PAGE):
+        while events := await self.log.read_stream(stream_id, version, limit=PAGE, but=aggregate.unread):
             version = events[-1].env.version
             if kind_of(type(events[0].event)) != aggregate.kind:
                 return (await self.log.versions([stream_id]))[0], None
@@ -337,7 +345,7 @@ class Repository:
             return
         found.snapshot.version = found.version
         check = partial(self.log.history.must_be, self.log.history.generation)
-        task = asyncio.create_task(_save(self._snapshots, stream_id, _schema(aggregate), found, check))
+        task = asyncio.create_task(_save(self._snapshots, stream_id, aggregate, found, check))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -360,7 +368,7 @@ class Repository:
 
     async def _from_snapshot(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Cached:
         if self._snapshots is not None and aggregate.snapshot_every:
-            found = await self._snapshots.load(stream_id, _schema(aggregate), aggregate.state)
+            found = await self._snapshots.load(stream_id, _schema(aggregate), aggregate.state, sealed=aggregate.sealed)
             if found is not None:
                 state, version, size = found
                 return _Cached(aggregate.kind, version, state, _Snapshot(version, size))
@@ -386,8 +394,12 @@ def _schema(aggregate: Aggregate[Any]) -> str:
     return f"{aggregate.kind}.{aggregate.schema}"
 
 
-async def _save(snapshots: Snapshots, stream_id: UUID, schema: str, found: _Cached, check: Callable[[], None]) -> None:
+async def _save(
+    snapshots: Snapshots, stream_id: UUID, aggregate: Aggregate[Any], found: _Cached, check: Callable[[], None]
+) -> None:
+    schema, sealed = _schema(aggregate), aggregate.sealed
     try:
-        found.snapshot.size = await snapshots.save(stream_id, schema, found.state, found.version, check)
+        size = await snapshots.save(stream_id, schema, found.state, found.version, check, sealed=sealed)
+        found.snapshot.size = size
     except (psycopg.Error, HistoryChanged) as error:  # a shortcut less, nothing more
         log.warning("no snapshot of %s at version %s: %s", stream_id, found.version, error)

@@ -1,33 +1,44 @@
-"""Snapshots of long streams: a shortcut for loading, never the truth. One of another schema is a miss."""
+"""Snapshots of long streams: a shortcut for loading, never the truth. One of another schema is a miss.
 
-from collections.abc import Callable, Mapping
+A state with personal fields is sealed under the key of the person whose stream it is: with the key it is forgotten.
+"""
+
+from collections.abc import Callable, Mapping, Set
 from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from eventstore.codec import decrypt, encrypt
+from eventstore.keys import PersonKeys
+
 S = TypeVar("S")
 
 
-def plain(value: object) -> dict[Any, Any]:
-    """For msgspec: a mapping of another make than Python's own, such as a state has that shares it with the next.
-
-    Raises NotImplementedError for anything else.
+def plain(value: object) -> dict[Any, Any] | list[Any]:
+    """For msgspec: a mapping or a set of another make than Python's own, such as a state has that shares it with the
+    next. Raises NotImplementedError for anything else.
     """
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, Set):
+        return list(value)
     raise NotImplementedError(f"no {type(value).__name__} in a state")
 
 
 class Snapshots:
-    """The last snapshot per stream and schema. States with personal fields must not be kept here: they are plain."""
+    """The last snapshot per stream and schema. States with personal fields must be `sealed`."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
+        self._keys = PersonKeys(pool)
 
-    async def load(self, stream_id: UUID, schema: str, state: type[S]) -> tuple[S, int, int] | None:
-        """The state, its version, and its size in bytes; None when there is none that fits the state's shape."""
+    async def load(
+        self, stream_id: UUID, schema: str, state: type[S], *, sealed: bool = False
+    ) -> tuple[S, int, int] | None:
+        """The state, its version, and its size in bytes; None when there is none that fits the state's shape, or that
+        the person's key opens."""
         async with self._pool.connection() as conn:
             cursor = await conn.execute(
                 "SELECT s.state, s.version FROM log.snapshots s JOIN log.events e USING (stream_id, version)"
@@ -35,19 +46,36 @@ class Snapshots:
                 (stream_id, schema),
             )
             row = await cursor.fetchone()
+        if row is None:
+            return None
+        key = (await self._keys.get([stream_id])).get(stream_id) if sealed else None
         try:
-            return None if row is None else (msgspec.json.decode(row[0], type=state), row[1], len(row[0]))
-        except msgspec.MsgspecError:
+            encoded = row[0] if key is None else decrypt(row[0].decode(), key, stream_id, schema)
+            return None if encoded is None else (msgspec.json.decode(encoded, type=state), row[1], len(row[0]))
+        except (msgspec.MsgspecError, ValueError):
             return None
 
     async def save(
-        self, stream_id: UUID, schema: str, state: object, version: int, check: Callable[[], None] = lambda: None
+        self,
+        stream_id: UUID,
+        schema: str,
+        state: object,
+        version: int,
+        check: Callable[[], None] = lambda: None,
+        *,
+        sealed: bool = False,
     ) -> int:
-        """Keep a state, unless a later one is there; drops those of other schemas. Returns its size in bytes.
+        """Keep a state, unless a later one is there; drops those of other schemas. Returns its size in bytes: 0 when
+        it would have to be sealed and the person has no key.
 
         `check` is called once there is a connection to the log as it is now, and raises if the state is not of it.
         """
         encoded = msgspec.json.encode(state, enc_hook=plain)
+        if sealed:
+            key = (await self._keys.get([stream_id])).get(stream_id)
+            if key is None:
+                return 0
+            encoded = encrypt(encoded, key, stream_id, schema).encode()
         async with self._pool.connection() as conn, conn.transaction():
             check()
             await conn.execute("DELETE FROM log.snapshots WHERE stream_id = %s AND schema <> %s", (stream_id, schema))

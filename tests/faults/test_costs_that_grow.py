@@ -7,24 +7,29 @@ times as much.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from operator import itemgetter
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from hypothesis import given, settings
 
-from commands.aggregates import STOCK
+from commands.aggregates import ALL, STOCK, USER
 from domain import inventory
-from domain.events import Event
+from domain.events import EVENTS, FORGOTTEN, Event
+from domain.identity import EmailVerified, LoggedIn, LoggedOut, ProfileChanged, UserRegistered
 from domain.inventory import ReservationReleased, Reserved, StockCreated, StockUpdated, stock_id
+from eventstore.codec import _Kind, kind_of
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Repository, Unit
-from eventstore.snapshots import Snapshots
+from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Aggregate, Repository, Unit
+from eventstore.snapshots import Snapshots, plain
 from projections.projection import Projection, Rows
 from projections.stock import Stock as StockRows
 from runtime.codec import codec
 from tests.faults.reads import CountedReads
 from tests.growth import ratio
+from tests.projections.flow import STEPS, Flow, Step
 from tests.projections.history import GAME, SELLER, START, History, some_id
 
 FEW, MANY = 2_000, 20_000
@@ -165,8 +170,8 @@ async def test_a_large_snapshot_is_kept_the_more_seldom_and_bounds_what_is_read(
     """Beside two thousand holds that stay, others are taken and given up at once."""
     saved, save = [], Snapshots.save
 
-    async def noted(self: Snapshots, *args: object) -> int:
-        saved.append(await save(self, *args))  # type: ignore[arg-type]
+    async def noted(self: Snapshots, *args: object, **said: object) -> int:
+        saved.append(await save(self, *args, **said))  # type: ignore[arg-type]
         return saved[-1]
 
     monkeypatch.setattr(Snapshots, "save", noted)
@@ -187,3 +192,88 @@ async def test_a_large_snapshot_is_kept_the_more_seldom_and_bounds_what_is_read(
     assert 3 <= len(saved) <= 1 + 60 * 50 * SNAPSHOT_BYTES_PER_EVENT // largest + 1
     _, read = await _loaded(log, STOCK, SHELF)
     assert read <= largest // SNAPSHOT_BYTES_PER_EVENT + 50
+
+
+# -- accounts ----------------------------------------------------------------------------------------------------------
+
+
+def registered(user_id: UUID, **said: object) -> UserRegistered:
+    usual = {"account_type": "BUYER", "region": "FR", "email": "ann@example.com", "name": "Ann", "email_digest": "d"}
+    return UserRegistered(user_id=user_id, password_hash="secret", **{**usual, **said})  # type: ignore[arg-type]
+
+
+def logins(many: int) -> list[Event]:
+    sessions = [uuid4() for _ in range(many)]
+    return [each for session in sessions for each in (LoggedIn(session_id=session), LoggedOut(session_id=session))]
+
+
+async def test_an_account_is_loaded_without_its_logins(log: PostgresLog) -> None:
+    """A log of before there were snapshots of accounts: no event of a session is read but the last, for the version."""
+    ann = uuid4()
+    await log.keys.create([ann])
+    begun, changed = [registered(ann), EmailVerified()], [ProfileChanged(name="Anna")]
+    await _appended(log, ann, [*begun, *logins(1_500), *changed, *logins(1_000)])
+
+    repository = Repository(reads := CountedReads(log), Snapshots(log.pool))  # type: ignore[arg-type]
+    version, user, _ = await repository.load(USER, ann)
+    assert (version, reads.events) == (5_003, len(begun) + len(changed) + 1)
+    assert user == USER.fold(None, [*begun, *changed])
+
+    await log.append([StreamAppend(ann, version, [ProfileChanged(region="BR"), *logins(1)])])
+    assert await repository.load(USER, ann) == (5_006, msgspec.structs.replace(user, region="BR"), False)
+
+
+@pytest.mark.parametrize("ignored", USER.ignores)
+def test_what_is_not_read_of_an_account_changes_nothing_in_it(ignored: type[Event]) -> None:
+    user = USER.fold(None, [registered(uuid4())])
+    assert USER.evolve(user, ignored(session_id=uuid4())) is user  # type: ignore[call-arg]
+
+
+async def test_an_account_that_was_changed_often_is_loaded_from_a_snapshot_that_only_its_key_opens(
+    log: PostgresLog,
+) -> None:
+    ann = uuid4()
+    await log.keys.create([ann])
+    changes = [ProfileChanged(name=f"Ann {n}") for n in range(2_000)]
+    await _appended(log, ann, [registered(ann), *changes])
+    first, read = await _loaded(log, USER, ann)
+    again, read_again = await _loaded(log, USER, ann)
+
+    assert first == again == USER.fold(None, [registered(ann), changes[-1]])
+    assert (read, read_again) == (2_001, 0)
+    async with log.pool.connection() as conn:
+        ((kept,),) = await (await conn.execute("SELECT state FROM log.snapshots")).fetchall()
+    assert b"Ann" not in kept
+
+    await log.keys.destroy(ann)
+    forgotten, read = await _loaded(log, USER, ann)
+    assert (forgotten.email, forgotten.name, read) == (FORGOTTEN, FORGOTTEN, 2_001)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("aggregate", ALL, ids=lambda aggregate: aggregate.kind)
+def test_a_snapshot_of_what_is_personal_is_sealed(aggregate: Aggregate[object]) -> None:
+    """A personal field of any of its events may be in the state; sealed is only what is the stream's own person's."""
+    kinds = [_Kind(event) for event in EVENTS.values() if kind_of(event) == aggregate.kind]
+    persons = {kind.person for kind in kinds if kind.personal}
+    if persons:
+        assert aggregate.snapshot_every == 0 or (aggregate.sealed and persons == {""})
+
+
+# -- snapshots of every kind -------------------------------------------------------------------------------------------
+
+BY_KIND = {aggregate.kind: aggregate for aggregate in ALL}
+
+
+@given(STEPS)
+@settings(max_examples=100, deadline=None)
+def test_a_state_goes_on_from_its_snapshot_as_from_its_first_event(steps: list[Step]) -> None:
+    whole: dict[UUID, object] = {}
+    kept: dict[UUID, object] = {}
+    for batch in Flow().steps(steps):
+        for stream_id, events in filter(itemgetter(1), batch):
+            aggregate = BY_KIND[kind_of(type(events[0]))]
+            whole[stream_id] = aggregate.fold(whole.get(stream_id), events)
+            state = aggregate.fold(kept.get(stream_id), events)
+            if state is not None:  # as where an account of the ledger was opened: nobody decides on that
+                kept[stream_id] = msgspec.json.decode(msgspec.json.encode(state, enc_hook=plain), type=aggregate.state)
+            assert kept.get(stream_id) == state == whole[stream_id]
