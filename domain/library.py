@@ -9,6 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from rpds import HashTrieMap
 
 from domain.errors import Conflict
 from domain.events import Event, event
@@ -35,20 +36,24 @@ class LibraryGameRemoved(Event, frozen=True):
 
 
 class Library(msgspec.Struct, frozen=True):
-    """`games` maps each owned game to the order that it came by."""
+    """`games` maps each owned game to the order that it came by: a hash trie, for it shares all but one entry with the
+    library after the next event."""
 
     user_id: UUID
     games: Mapping[UUID, UUID] = {}
 
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "games", HashTrieMap.convert(self.games))
+
 
 def evolve(state: Library | None, event: Event) -> Library | None:
     """The library after one more event."""
+    games = HashTrieMap.convert({} if state is None else state.games)
     match state, event:
         case _, LibraryGameAdded():
-            owned = {} if state is None else state.games
-            return Library(event.user_id, {**owned, event.game_id: event.order_id})
+            return Library(event.user_id, games.insert(event.game_id, event.order_id))
         case Library(), LibraryGameRemoved():
-            return Library(state.user_id, {game: by for game, by in state.games.items() if game != event.game_id})
+            return Library(state.user_id, games.discard(event.game_id))
     return state
 
 

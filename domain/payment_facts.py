@@ -5,10 +5,11 @@ The decisions are in `domain.payments`, which re-exports all of this: a caller n
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 from uuid import UUID
 
 import msgspec
+from rpds import HashTrieSet
 
 from domain.events import Event, event
 
@@ -271,6 +272,11 @@ class Payment(msgspec.Struct, frozen=True):
     failures: int = 0
     failure_notices: int = 0
 
+    def __post_init__(self) -> None:
+        """A provider may send any number of notices: the set shares all others with the one after the next."""
+        if not isinstance(self.notices, HashTrieSet):
+            msgspec.structs.force_setattr(self, "notices", HashTrieSet(self.notices))
+
     @property
     def is_open(self) -> bool:
         """Whether its outcome is still to come."""
@@ -358,7 +364,7 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
             failed = event.type == "payment_intent.payment_failed"
             return replace(
                 state,
-                notices=state.notices | {event.provider_event_id},
+                notices=cast("HashTrieSet[str]", state.notices).insert(event.provider_event_id),
                 failure_notices=state.failure_notices + failed,
             )
     return state

@@ -78,6 +78,9 @@ __all__ = [
     "evolve",
 ]
 
+MAX_FAILURES = 100
+"""More tries than any buyer needs: those who try out stolen cards need more."""
+
 # -- decisions: from the request to the outcome ------------------------------------------------------------------------
 
 
@@ -118,11 +121,13 @@ def request(
 def attach_method(payment: Payment, method: Method, now: datetime) -> list[Event]:
     """Pay with this: the first method, or another one after a failure.
 
-    Raises Conflict("payment_started") when it runs or is settled, Conflict("payment_expired") past its deadline.
+    Raises Conflict: payment_started, when it runs or is settled; too_many_tries; payment_expired, past its deadline.
     """
     awaits_one = payment.status == "REQUESTED" and payment.method is None
     if payment.closed or not (awaits_one or payment.status == "FAILED"):
         raise Conflict("payment_started", "the payment runs already, or is settled")
+    if payment.failures >= MAX_FAILURES:
+        raise Conflict("too_many_tries", f"a payment that has failed {MAX_FAILURES} times is not tried again")
     _must_be_in_time(payment, now)
     return [PaymentMethodAttached(method=method)]
 

@@ -30,6 +30,9 @@ from domain.payment_facts import (
 AT_PROVIDER = "refunded_at_provider"
 """The reason of a refund that nobody asked for here: made by hand at the provider, or a dispute."""
 
+MAX_REFUNDS = 200
+"""In so many parts a payment is given back, and then the rest at once: each is kept with the payment."""
+
 
 class NoticedRefund(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider says of a refund: its own reference and how it stands. `refund_id` is ours, which the provider
@@ -49,7 +52,8 @@ class NoticedRefund(msgspec.Struct, frozen=True, kw_only=True):
 def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason: str) -> list[Event]:
     """Ask for money to go back; a refund known already changes nothing. Only a free payment is refunded by 0.
 
-    Raises Conflict: payment_not_captured, refund_exceeds_capture (with `refundable_cents`); Invalid("invalid_amount").
+    Raises Conflict: payment_not_captured, refund_exceeds_capture (with `refundable_cents`), too_many_refunds (likewise:
+    only all of that can go back now); Invalid("invalid_amount").
     """
     if refund_id in payment.refunds:
         return []
@@ -59,6 +63,9 @@ def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason:
         raise Invalid("invalid_amount", "a refund is of one cent at least, unless the payment was free")
     if payment.status == "REFUNDED" or amount_cents > payment.refundable_cents:
         raise _exceeds(payment)
+    if len(payment.refunds) >= MAX_REFUNDS and amount_cents < payment.refundable_cents:
+        detail = f"a payment is given back in {MAX_REFUNDS} parts at most, and then the rest at once"
+        raise Conflict("too_many_refunds", detail, refundable_cents=payment.refundable_cents)
     return [PaymentRefundRequested(refund_id=refund_id, amount_cents=amount_cents, reason=reason)]
 
 

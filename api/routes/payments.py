@@ -196,7 +196,7 @@ async def pay(
     prefer: Prefer,
 ) -> Response:
     """Pay an order by a method: the first one, or another after a failure. 409 `payment_started`,
-    `order_paid`, `order_cancelled`, `order_expired`; 402 when it fails."""
+    `order_paid`, `order_cancelled`, `order_expired`, `too_many_tries`; 402 when it fails."""
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: Done) -> UUID:
@@ -255,7 +255,8 @@ async def receive_notice(
 async def refund_payment(
     payment_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
 ) -> Response:
-    """Send money back (ADMIN). 409 `refund_exceeds_capture`, `payment_not_captured`."""
+    """Send money back (ADMIN). 409 `refund_exceeds_capture`, `payment_not_captured`, `too_many_refunds` (only the
+    rest, `refundable_cents`, can go back)."""
     return await idempotency.answer(
         lambda once: services.payments.refund(caller, payment_id, body.amount_cents, body.reason, once=once),
         refund_again,

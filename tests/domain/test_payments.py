@@ -10,6 +10,7 @@ from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event
 from domain.ids import derived
 from domain.payments import (
+    MAX_FAILURES,
     UPCASTERS,
     Method,
     NoticedIntent,
@@ -151,6 +152,16 @@ def test_a_payment_that_failed_takes_another_method_and_starts_over() -> None:
     )
     payment = fold(evolve, *again, PaymentMethodAttached(method=OTHER))
     assert (payment.status, payment.method, payment.attempt) == ("REQUESTED", OTHER, 0)
+
+
+def test_a_payment_is_not_tried_for_ever() -> None:
+    tries = [event for _ in range(MAX_FAILURES) for event in (PaymentMethodAttached(method=VISA), SUBMITTED, FAILED)]
+    given(evolve, BARE, *tries).when(lambda p: payments.attach_method(p, OTHER, NOON)).then_refused(
+        Conflict, "too_many_tries"
+    )
+    given(evolve, BARE, *tries[3:]).when(lambda p: payments.attach_method(p, OTHER, NOON)).then(
+        PaymentMethodAttached(method=OTHER)
+    )
 
 
 @pytest.mark.parametrize("history", [*RUNNING, *SETTLED])

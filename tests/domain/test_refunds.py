@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import given as for_any
 from hypothesis import settings
@@ -29,7 +30,7 @@ from domain.payments import (
     PaymentRequested,
     evolve,
 )
-from domain.refunds import NoticedRefund
+from domain.refunds import MAX_REFUNDS, NoticedRefund
 
 ORDER, BUYER, OURS, AGAIN = an_id("order"), an_id("buyer"), an_id("refund"), an_id("another refund")
 REQUESTED = PaymentRequested(
@@ -296,3 +297,22 @@ def test_more_than_came_is_refused() -> None:
     given(evolve, *PAID, ASKED, REFUSED, PaymentRefundRequested(AGAIN, 100, "all")).when(
         stands("SUCCEEDED")
     ).then_refused(Conflict, "refund_exceeds_capture")
+
+
+def test_a_payment_goes_back_in_many_parts_and_then_the_rest_at_once() -> None:
+    parts = [
+        event
+        for n in range(MAX_REFUNDS)
+        for event in (
+            PaymentRefundRequested(refund_id=an_id(f"part {n}"), amount_cents=1, reason="x"),
+            PaymentRefunded(refund_id=an_id(f"part {n}"), amount_cents=1),
+        )
+    ]
+    much = [msgspec.structs.replace(event, amount_cents=10 * MAX_REFUNDS) for event in PAID]
+    payment, rest = fold(evolve, *much, *parts), 9 * MAX_REFUNDS
+    with pytest.raises(Conflict) as refused:
+        refunds.request_refund(payment, an_id("another"), 1, "x")
+    assert (refused.value.code, refused.value.extra) == ("too_many_refunds", {"refundable_cents": rest})
+    assert refunds.request_refund(payment, an_id("another"), rest, "x") == [
+        PaymentRefundRequested(refund_id=an_id("another"), amount_cents=rest, reason="x")
+    ]
