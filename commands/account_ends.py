@@ -8,6 +8,7 @@ account's stream, looks what had begun by then, and forgets only if nothing was 
 away in its own append (`commands.open_accounts`). Most of the time something owed is found before any append.
 """
 
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 from commands.account_settling import AccountSettling
@@ -22,6 +23,9 @@ from domain.identity import User
 from domain.obligations import Obligation
 from eventstore.log import Once
 from eventstore.repository import Unit
+
+OBLIGATIONS_TOLD = 100
+"""So many are named when an account is not forgotten; who settled them asks again."""
 
 LOOKS = 5
 """How often it is looked anew because something began meanwhile."""
@@ -143,31 +147,38 @@ class AccountEnds:
         await self._mailboxes.release(unit, user, "forgotten")
 
     async def _obligations(self, unit: Unit, user_id: UUID) -> list[Obligation]:
-        """Everything that is owed, as its streams have it: should one of them move on meanwhile, it is asked again."""
-        owed = await self._belongings.owed(user_id, await self._bus.repository.log.head())
+        """What is owed, as its streams have it: should one of them move on meanwhile, it is asked again. The first
+        OBLIGATIONS_TOLD are enough to refuse."""
         found: list[Obligation] = []
+        async for some in self._owed(unit, user_id):
+            found += some
+            if len(found) >= OBLIGATIONS_TOLD:
+                break
+        return found[:OBLIGATIONS_TOLD]
+
+    async def _owed(self, unit: Unit, user_id: UUID) -> AsyncIterator[list[Obligation]]:
+        owed = await self._belongings.owed(user_id, await self._bus.repository.log.head())
         for shipment_id in owed.shipments:
             if (shipment := await unit.load(SHIPMENT, shipment_id)) is not None:
-                found += obligations.of_shipment(shipment_id, shipment)
+                yield obligations.of_shipment(shipment_id, shipment)
         for order_id in owed.orders:
             order = await unit.load(ORDER, order_id)
             payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
             if order is not None and payment is not None:
-                found += obligations.of_order(order_id, order, payment)
+                yield obligations.of_order(order_id, order, payment)
         for deposit_id in owed.deposits:
             deposit = await unit.load(TRANSACTION, deposit_id)
             payment = (
                 None if deposit is None or not deposit.payment_id else await unit.load(PAYMENT, deposit.payment_id)
             )
             if deposit is not None and payment is not None:
-                found += obligations.of_deposit(deposit_id, deposit, payment)
+                yield obligations.of_deposit(deposit_id, deposit, payment)
         for wallet_id in owed.wallets:
             if (wallet := await unit.load(WALLET, wallet_id)) is not None:
-                found += obligations.of_wallet(wallet_id, wallet)
+                yield obligations.of_wallet(wallet_id, wallet)
         for transfer_id in owed.transfers:
             if (transfer := await unit.load(TRANSACTION, transfer_id)) is not None:
-                found += obligations.of_transfer(transfer_id, transfer)
-        return found
+                yield obligations.of_transfer(transfer_id, transfer)
 
 
 async def _existing(unit: Unit, user_id: UUID) -> User:

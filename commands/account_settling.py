@@ -36,6 +36,9 @@ from eventstore.repository import Unit
 PATIENCE_SECONDS = 5.0
 """How long the answer to a command waits for all of it; the reactor goes on."""
 
+PARCELS_TOLD = 200
+"""So many parcels of a closed seller are named in a notice, and how many more there are."""
+
 GAMES_AT_ONCE = 50
 ORDERS_AT_ONCE = 8
 
@@ -137,7 +140,9 @@ class AccountSettling:
     ) -> None:
         """Each ADMIN once of each cause: of the closing, or of a parcel that was paid just before."""
         admins = await self._belongings.admins(cause.position)
-        params = {"seller_id": str(seller_id), "shipments": "\n".join(map(str, shipment_ids))}
+        named, more = shipment_ids[:PARCELS_TOLD], len(shipment_ids) - PARCELS_TOLD
+        lines = [*map(str, named), *([f"and {more} more"] if more > 0 else [])]
+        params = {"seller_id": str(seller_id), "shipments": "\n".join(lines)}
 
         async def step(unit: Unit) -> None:
             for admin_id in admins:

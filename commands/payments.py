@@ -192,7 +192,7 @@ class Payments:
 
     async def _on_behalf(self, payment_id: UUID) -> Caller:
         """The provider as the one who acts, in what the request for the payment set in motion."""
-        first = next(iter(await self._bus.repository.log.read_stream(payment_id)), None)
+        first = next(iter(await self._bus.repository.log.read_stream(payment_id, limit=1)), None)
         return Caller(
             f"provider:{self._provider.name}",
             correlation_id=first.env.correlation_id if first else None,

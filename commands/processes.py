@@ -66,7 +66,7 @@ def payment_jobs(bus: CommandBus, queue: WorkQueue) -> Reactor:
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
         """A wallet paid: an intent of the provider, made before, must not be paid as well."""
-        first = (await bus.repository.log.read_stream(env.stream_id, upto=env.position))[0].event
+        first = (await bus.repository.log.read_stream(env.stream_id, limit=1))[0].event
         if event.method_type == "wallet" and isinstance(first, PaymentRequested) and first.method is None:
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 

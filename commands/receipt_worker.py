@@ -33,7 +33,7 @@ def fiscal_receipts(bus: CommandBus, queue: WorkQueue) -> Reactor:
     """
 
     async def confirmed(_: OrderConfirmed, env: Envelope) -> None:
-        placed = (await bus.repository.log.read_stream(env.stream_id, upto=env.position))[0]
+        placed = (await bus.repository.log.read_stream(env.stream_id, limit=1))[0]
         if placed.env.actor == IMPORTER.actor:
             return
         order: OrderCreated = placed.event

@@ -57,7 +57,7 @@ class WebhookWorker:
     async def _body(self, delivery_id: UUID, delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> bytes:
         repository, position = self._bus.repository, delivery.position
         if position is None:
-            (requested, *_) = await repository.log.read_stream(delivery_id)
+            (requested,) = await repository.log.read_stream(delivery_id, limit=1)
             data: dict[str, object] = {"event_id": delivery.event_id, "endpoint_id": delivery.endpoint_id}
             return encode(delivery.event_name, requested.env.occurred_at.astimezone(UTC), data)
         (recorded,) = await repository.log.read(position - 1, upto=position, limit=1)

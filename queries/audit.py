@@ -26,6 +26,13 @@ SCANNED = 1_000_000
 
 Payload = dict[str, Any]  # any JSON object
 
+_AFTER_IN_STREAM = """version > coalesce(
+    (SELECT version FROM log.events WHERE position = %(after)s AND stream_id = %(stream_id)s),
+    (SELECT version FROM log.events WHERE position <= %(after)s AND stream_id = %(stream_id)s
+     ORDER BY version DESC LIMIT 1),
+    0)"""
+"""Who goes on from a page names its last event, which is found at once; another position is looked for."""
+
 
 class AuditEvent(msgspec.Struct, frozen=True):
     """An event: its envelope, and its payload as it is stored, personal fields as ENCRYPTED."""
@@ -85,12 +92,14 @@ class Audit:
         wanted = {"stream_id": stream_id, "name": name, "actor": actor, "correlation_id": correlation_id}
         values: dict[str, object] = {field: value for field, value in wanted.items() if value is not None}
         upto = head if stream_id is not None else min(head, after + SCANNED)
-        conditions = ["position > %(after)s", "position <= %(upto)s"]
+        # By their versions, which come in the order of positions, and of which there is an index by stream.
+        place, order = ("position > %(after)s", "position") if stream_id is None else (_AFTER_IN_STREAM, "version")
+        conditions = [place, "position <= %(upto)s"]
         conditions += [f"{field} {'LIKE' if field == 'name' else '='} %({field})s" for field in values]
         if name is not None:
             values["name"] = name.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_").replace("*", "%")
         found = await self._read(
-            f"WHERE {' AND '.join(conditions)} ORDER BY position LIMIT %(limit)s",
+            f"WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT %(limit)s",
             {**values, "after": after, "upto": upto, "limit": limit},
         )
         items = [self._shown(raw) for raw in found]

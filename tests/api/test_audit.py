@@ -49,6 +49,22 @@ async def test_the_log_is_read_page_by_page(shop: Shop, seller: Person, auditor:
     assert positions[: end - since] == list(range(since + 1, end + 1))
 
 
+async def test_a_stream_is_read_page_by_page_from_any_position(shop: Shop, seller: Person, auditor: Person) -> None:
+    game = (await shop.game(seller))["id"]
+    for title in ("Braid", "Celeste", "Doom"):
+        await seller.put(f"/api/v1/games/{game}", json={"title": title})
+        await shop.game(seller)  # others are in between
+    positions = [each.env.position for each in await shop.core.log.read_stream(game)]
+
+    for after in range(positions[0] - 2, positions[-1] + 2):
+        found, path = [], f"/api/v1/audit/events?stream_id={game}&after={after}&limit=2"
+        while path:
+            page = await auditor.get(path)
+            found += [event["position"] for event in page.json()["items"]]
+            path = page.headers.get("link", "").split(">")[0][1:] if len(page.json()["items"]) == 2 else ""
+        assert found == [position for position in positions if position > after]
+
+
 async def test_what_is_personal_stays_closed(buyer: Person, auditor: Person) -> None:
     events = await auditor.get(f"/api/v1/audit/streams/{buyer.id}")
     state = await auditor.get(f"/api/v1/audit/streams/{buyer.id}/state")
