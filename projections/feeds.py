@@ -185,6 +185,18 @@ def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
     conn.execute("DELETE FROM consumers.quarantine WHERE id = ANY (%s)", (list(ids),))
 
 
+def hold_from(conn: psycopg.Connection, parked: UUID, position: int) -> None:
+    """A stream in quarantine was applied up to before a position."""
+    conn.execute("UPDATE consumers.quarantine SET position = %s WHERE id = %s", (position, parked), prepare=True)
+
+
+def asked(conn: psycopg.Connection) -> set[str]:
+    """The feeds that an operator asked to try again."""
+    return {
+        feed for (feed,) in conn.execute("SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True)
+    }
+
+
 def ask_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:
     """Ask the leaders to try these (or all) again; returns how many there are."""
     found = conn.execute(

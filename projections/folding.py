@@ -4,7 +4,7 @@ An event that cannot be applied is undone by itself: the page goes on without it
 only kept once there is such an event in a page, so that pages without pay nothing for it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import date, datetime
 from types import NoneType, UnionType
@@ -146,8 +146,7 @@ class UndoableRows(Rows[R]):
 
     def __init__(self, rows: Rows[R]) -> None:
         """Over other rows, until they are written or discarded."""
-        self._key, self._fetch = rows._key, rows._fetch
-        self._touched, self._cache = rows._touched, rows._cache
+        self._key, self._rows, self._touched = rows._key, rows, rows._touched
         self._deep = _mutable_fields(rows.row_type)
         self._before: dict[Key, Any] = {}
 
@@ -162,6 +161,9 @@ class UndoableRows(Rows[R]):
         if key not in self._before:
             self._before[key] = row and self._copied(row)
         return row
+
+    def prefetch(self, keys: Iterable[Key]) -> None:
+        self._rows.prefetch(keys)
 
     def put(self, row: R) -> None:
         self._replaces(self._key(row))

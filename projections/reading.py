@@ -4,6 +4,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -17,6 +18,29 @@ COLUMNS = (
     " actor, correlation_id, causation_id, traceparent, payload"
 )
 
+
+PAGE_BYTES = 8 * 1024**2
+"""Payload of a page at most, if it has more than one event."""
+
+SURELY_SMALL = 8
+"""Positions whose events cannot be more than that together, an event being at most 1 MiB: nobody need ask."""
+
+MOST_POSITIONS = 2**20
+"""Positions of a page at most, however small its events."""
+
+STREAM_PAGE = 5_000
+"""Events of a page of one stream, at most."""
+
+FETCHED = 1_000
+"""Rows made into objects at a time: no other thread runs meanwhile."""
+
+_RANGE = "position > %s AND position <= %s AND name = ANY (%s)"
+_SIZE = f"SELECT coalesce(sum(octet_length(payload)), 0) FROM log.events WHERE {_RANGE}"
+_END = f"""
+SELECT max(position) FROM (
+    SELECT position, octet_length(payload) AS size, sum(octet_length(payload)) OVER (ORDER BY position) AS total
+    FROM log.events WHERE {_RANGE}
+) e WHERE total - size = 0 OR total <= %s"""
 
 _pausing = threading.Lock()
 _pauses = 0
@@ -59,46 +83,65 @@ class Reader:
     def __init__(self, codec: Codec, names: Sequence[str]) -> None:
         self._codec = codec
         self.names = sorted(names)
+        self._span = MOST_POSITIONS  # fewer for a while after these were too many bytes
         self._readers: dict[str, Callable[[bytes], msgspec.Struct] | None] = {
             name: codec.reader_of(name) for name in names
         }
 
+    def next_page(self, conn: psycopg.Connection, after: int, upto: int) -> tuple[Page, int]:
+        """Events of these names from `after` on up to the position that is returned: at most `upto`, and no further
+        than PAGE_BYTES of payload, or one event, take it."""
+        end = min(upto, after + self._span)
+        if end - after > SURELY_SMALL:
+            end = self._end_by_bytes(conn, after, end)
+        return self.page(conn, after, end), end
+
+    def _end_by_bytes(self, conn: psycopg.Connection, after: int, upto: int) -> int:
+        """Where a page ends. The sizes alone are read, and those of twice as many positions as were too many before."""
+        where = (after, upto, self.names)
+        row = conn.execute(_SIZE.encode(), where, prepare=True).fetchone()
+        if row is None or row[0] <= PAGE_BYTES:
+            self._span = min(2 * self._span, MOST_POSITIONS)
+            return upto
+        row = conn.execute(_END.encode(), (*where, PAGE_BYTES), prepare=True).fetchone()
+        end: int = row[0] if row else upto
+        self._span = max(SURELY_SMALL, 2 * (end - after))
+        return end
+
     def page(self, conn: psycopg.Connection, after: int, upto: int) -> Page:
-        """Events of these names with after < position ≤ upto."""
-        return self._read(
-            conn,
-            f"SELECT {COLUMNS} FROM log.events WHERE position > %s AND position <= %s AND name = ANY (%s)"
-            " ORDER BY position",
-            (after, upto, self.names),
-        )
+        """Events of these names with after < position ≤ upto, however large they are."""
+        return self._read(conn, f"SELECT {COLUMNS} FROM log.events WHERE {_RANGE} ORDER BY position", after, upto)
 
-    def streams(self, conn: psycopg.Connection, stream_ids: Sequence[object], after: int, upto: int) -> Page:
-        """As `page`, of certain streams only."""
-        return self._read(
-            conn,
-            f"SELECT {COLUMNS} FROM log.events WHERE position > %s AND position <= %s AND name = ANY (%s)"
-            " AND stream_id = ANY (%s) ORDER BY position",
-            (after, upto, self.names, list(stream_ids)),
+    def stream(self, conn: psycopg.Connection, stream_id: UUID, after: int, upto: int) -> Page:
+        """As `next_page`, of a stream: its next events, at most PAGE_BYTES of them, or one."""
+        query = (
+            f"SELECT * FROM (SELECT {COLUMNS}, octet_length(payload) AS size,"
+            " sum(octet_length(payload)) OVER (ORDER BY position) AS total"
+            f" FROM log.events WHERE {_RANGE} AND stream_id = %s ORDER BY position LIMIT {STREAM_PAGE}) e"
+            " WHERE total - size = 0 OR total <= %s ORDER BY position"
         )
+        return self._read(conn, query, after, upto, stream_id, PAGE_BYTES)
 
-    def _read(self, conn: psycopg.Connection, query: str, values: tuple[object, ...]) -> Page:
-        rows = conn.cursor(binary=True).execute(query.encode(), values, prepare=True).fetchall()
+    def _read(self, conn: psycopg.Connection, query: str, after: int, upto: int, *more: object) -> Page:
+        values = (after, upto, self.names, *more)
+        cursor = conn.cursor(binary=True).execute(query.encode(), values, prepare=True)
         page: Page = []
-        slow: list[int] = []
+        slow: list[tuple[int, bytes]] = []
         readers = self._readers
-        for row in rows:
-            env = Envelope(*row[:11])
-            read = readers[env.name]
-            if read is None:
-                slow.append(len(page))
-                page.append((env, Unreadable(ValueError("not decoded yet"))))
-                continue
-            try:
-                page.append((env, read(row[11])))
-            except Exception as error:  # no JSON, no UTF-8, not this shape: whoever needs it parks its stream
-                page.append((env, Unreadable(error)))
+        while rows := cursor.fetchmany(FETCHED):
+            for row in rows:
+                env = Envelope(*row[:11])
+                read = readers[env.name]
+                if read is None:
+                    slow.append((len(page), row[11]))
+                    page.append((env, Unreadable(ValueError("not decoded yet"))))
+                    continue
+                try:
+                    page.append((env, read(row[11])))
+                except Exception as error:  # no JSON, no UTF-8, not this shape: whoever needs it parks its stream
+                    page.append((env, Unreadable(error)))
         if slow:
-            self._read_slow(conn, page, [(i, rows[i][11]) for i in slow])
+            self._read_slow(conn, page, slow)
         return page
 
     def _read_slow(self, conn: psycopg.Connection, page: Page, payloads: list[tuple[int, bytes]]) -> None:

@@ -14,7 +14,7 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.postgres import AWAY
 from projections import feeds
-from projections.engine import Feed, Registered, advance_one
+from projections.advancing import Feed, Registered, advance_one
 from projections.reading import Reader
 from projections.replaying import Progress, Replay
 from projections.store import Difference, Store

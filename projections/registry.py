@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from projections.advancing import Registered
 from projections.cart_outcomes import CartOutcomes
 from projections.carts import Carts
 from projections.deadlines import Deadlines
-from projections.engine import Registered
 from projections.game_documents import GamesText
 from projections.games import Games
 from projections.ledger import LedgerAccounts, LedgerEntries

@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 """Called with positions done and positions to do."""
 
 PAGE = 50_000
-"""Positions per step."""
+"""Positions per step at most."""
 
 HELD_BYTES = 128 * 1024**2
 """What the rows in memory may take, by estimate."""
@@ -124,12 +124,10 @@ class Replay:
     def advance(self, upto: int, progress: Progress = lambda _done, _all: None) -> None:
         """Fold up to a position. Streams of which an event cannot be applied are set aside from there."""
         while self.position < upto:
-            end = min(upto, self.position + PAGE)
-            self._fold(end)
-            self.position = end
+            self.position = self._fold(min(upto, self.position + PAGE))
             if self._rows.size() > HELD_BYTES:
                 self._write(0.5)
-            progress(end, upto)
+            progress(self.position, upto)
 
     def write(self) -> None:
         """Write what is still in memory."""
@@ -141,12 +139,13 @@ class Replay:
         self.write()
 
     @collector_paused()
-    def _fold(self, end: int) -> None:
-        page = self.reader.page(self._conn, self.position, end)
+    def _fold(self, upto: int) -> int:
+        page, end = self.reader.next_page(self._conn, self.position, upto)
         parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
         for found in fold_page(self._projection, self._names, self._rows, parked, page):
             self.parked[found.stream_id] = found[1:]
         self._rows.written()
+        return end
 
     def _write(self, share: float) -> None:
         new: list[Any] = []

@@ -7,7 +7,7 @@ from desk import Desk
 from tallies import Closed, Counted, Ignored, Labelled, Tallies, Tally, Uses, tallies, uses
 
 from eventstore.log import StreamAppend
-from projections import engine, feeds
+from projections import advancing, feeds
 from projections.engine import Registered
 from projections.store import PostgresTable
 
@@ -84,8 +84,8 @@ class _Renamed(Tallies):
 
 
 async def test_catching_up_goes_in_pages(desk: Desk, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(engine, "CATCH_UP_PAGE", 7)
-    monkeypatch.setattr(engine, "CACHED_ROWS", 5)  # most rows have to be fetched again
+    monkeypatch.setattr(advancing, "CATCH_UP_PAGE", 7)
+    monkeypatch.setattr(advancing, "CACHED_ROWS", 5)  # most rows have to be fetched again
     total, registered = await _history(desk, streams=20, each=10), tallies()
     with desk.running(registered):
         await desk.caught_up("tallies.1")

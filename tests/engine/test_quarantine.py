@@ -13,7 +13,7 @@ from domain.events import Event
 from eventstore.codec import Codec
 from eventstore.log import Envelope, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import engine, feeds
+from projections import advancing, feeds
 from projections.engine import Registered
 from projections.projection import Rows, on
 from projections.store import PostgresTable
@@ -172,7 +172,7 @@ async def test_an_event_whose_key_cannot_be_told_parks_its_own_stream(desk: Desk
 async def test_rows_that_cannot_be_written_park_the_stream_at_fault(
     desk: Desk, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "CATCH_UP_PAGE", page)
+    monkeypatch.setattr(advancing, "CATCH_UP_PAGE", page)
     registered, other = tallies(), uses()
     bad, good = uuid4(), [uuid4() for _ in range(20)]
     for stream in good:

@@ -1,0 +1,213 @@
+"""A lane: a connection, and the feeds that it leads. Feeds at the same checkpoint go together.
+
+A projector has a lane in front and, while some feeds lag behind others, one for those behind, in a thread of its own:
+what is up to date never waits for what is not. Which of the two leads a feed is told by how far it is from the head
+alone, and the lead itself by the database; so lanes of several processes need not know of each other.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+import psycopg
+
+from eventstore.codec import Codec
+from eventstore.postgres import AWAY, TOO_MUCH
+from eventstore.release import OutdatedRelease, require_current
+from projections import feeds
+from projections.advancing import Feed, Registered, advance, advance_one
+from projections.folding import StorageLost, TooMuchPoison, described
+from projections.newer import Names, NewerEvent
+from projections.reading import Reader
+
+log = logging.getLogger(__name__)
+
+REST_SECONDS = (1.0, 5.0)
+"""The first and the longest pause of a feed whose store is in trouble; the others go on."""
+
+BEHIND = 10_000
+"""Positions by which a feed may lag and still go with those in front."""
+
+JOINS = 1_000
+"""Positions by which a feed that was behind may lag when it joins those in front."""
+
+ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, feeds.CheckpointMoved, OutdatedRelease)
+"""Errors after which a lane begins anew: with another connection, and the checkpoints as they are there."""
+
+Models = Mapping[tuple[str, int], Registered]
+"""Projections by name and version."""
+
+
+def ends_the_lead(error: Exception) -> bool:
+    """Whether it is the connection that failed, and not what was asked of it."""
+    return isinstance(error, ENDS_THE_LEAD) and not isinstance(error, TOO_MUCH)
+
+
+class Rest(msgspec.Struct):
+    """How long a feed rests, and until when (monotonic time)."""
+
+    seconds: float
+    until: float
+
+
+class Lane:
+    """Leads feeds over one connection."""
+
+    def __init__(self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event) -> None:
+        conn.execute("SET synchronous_commit = off")  # what is lost is folded again
+        conn.execute("SET enable_seqscan = off")  # statements are planned once, perhaps while the log is tiny
+        self._conn, self._codec, self._models, self._stop = conn, codec, models, stop
+        self._names = Names(codec)
+        self._readers: dict[frozenset[str], Reader] = {}
+        self._rests: dict[str, Rest] = {}
+        self.feeds: dict[str, Feed] = {}
+
+    # -- which feeds ---------------------------------------------------------------------------------------------------
+
+    def scan(self, wanted: Callable[[feeds.FeedRow], bool]) -> None:
+        """Take the lead of those wanted that nobody leads; let go of those paused, dropped or to begin anew."""
+        require_current(self._conn)
+        known = {row.feed: row for row in feeds.feeds(self._conn) if (row.projection, row.version) in self._models}
+        for name in list(self.feeds):
+            if name not in known or known[name].paused or known[name].building or self._has_lost_rows(name):
+                self.let_go(name)
+        for row in known.values():
+            idle = row.feed not in self.feeds and not row.paused and not row.building and self._is_awake(row.feed)
+            if idle and wanted(row) and feeds.try_lead(self._conn, row.feed):
+                self._lead(row.feed)
+
+    def let_go(self, name: str) -> None:
+        """Let another lane, or another process, lead a feed."""
+        del self.feeds[name]
+        feeds.stop_leading(self._conn, name)
+
+    def _lead(self, name: str) -> None:
+        row = feeds.feed(self._conn, name)
+        if row is None or row.paused or row.building:
+            feeds.stop_leading(self._conn, name)
+            return
+        feed = feed_of(self._codec, self._models, row)
+        try:
+            self._prepare(feed)
+        except Exception as error:
+            if ends_the_lead(error):
+                raise
+            self._rest(name, error)
+            feeds.stop_leading(self._conn, name)
+            return
+        feed.attach(self._conn)
+        self.feeds[name] = feed
+
+    def _prepare(self, feed: Feed) -> None:
+        """Make the storage. If there was one and it was lost, its rows are folded again from the start of the log."""
+        if feed.position and not feed.store.exists(self._conn, feed.storage):
+            log.warning("feed %s begins anew: %s is lost", feed.name, feed.storage)
+            feeds.move(self._conn, [(feed.name, feed.position, 0)])  # first: what is created then is known to be empty
+            feed.position = 0
+        with self._conn.transaction():
+            feed.store.prepare(self._conn, feed.storage)
+
+    def _has_lost_rows(self, name: str) -> bool:
+        """Whether a feed has to begin anew, its storage being gone: it may rest, or seem to be done."""
+        feed = self.feeds[name]
+        try:
+            lost = not feed.store.exists(self._conn, feed.storage)
+        except Exception as error:
+            if ends_the_lead(error):
+                raise
+            if self._is_awake(name):
+                self._rest(name, error)
+            return False
+        if lost:
+            self._rests.pop(name, None)
+        return lost
+
+    # -- feeds in trouble ----------------------------------------------------------------------------------------------
+
+    def _rest(self, name: str, error: Exception) -> None:
+        first, longest = REST_SECONDS
+        seconds = min(2 * self._rests[name].seconds, longest) if name in self._rests else first
+        self._rests[name] = Rest(seconds, time.monotonic() + seconds)
+        why = "" if isinstance(error, TooMuchPoison | NewerEvent) else "its store is in trouble: "
+        log.warning("feed %s rests %s s, %s%s", name, seconds, why, described(error))
+
+    def _is_awake(self, name: str) -> bool:
+        return name not in self._rests or self._rests[name].until <= time.monotonic()
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def head(self) -> int:
+        """The position of the last event."""
+        return self._names.look(self._conn)
+
+    def step(self, head: int) -> bool:
+        """Advance the feeds in front if there is something new, then a page of those behind. False: nothing to do."""
+        awake = [feed for feed in self.feeds.values() if self._is_awake(feed.name)]
+        if not awake:
+            return False
+        front = max(feed.position for feed in awake)
+        moved = False
+        if front < head:
+            self._advance([feed for feed in awake if feed.position == front], head)
+            moved = True
+        behind = [feed for feed in awake if feed.position < front]
+        if behind and not self._stop.is_set():
+            lowest = min(feed.position for feed in behind)
+            next_stop = min(feed.position for feed in awake if feed.position > lowest)
+            self._advance([feed for feed in behind if feed.position == lowest], next_stop)
+            moved = True
+        return moved
+
+    def _advance(self, group: list[Feed], upto: int) -> None:
+        """Advance feeds together. Where that fails, the one that failed goes alone from here on, so that it does not
+        hold up the others."""
+        try:
+            upto = self._names.known_upto(self._conn, group[0].position, upto)
+            if len(group) > 1 and not any(feed.pieces for feed in group):
+                advance(self._conn, self._reader(group), group, upto)
+            else:
+                for feed in group:
+                    self._advance_one(feed, upto)
+        except NewerEvent as error:
+            for feed in group:
+                self._rest(feed.name, error)
+                self.let_go(feed.name)
+        except Exception as error:
+            if ends_the_lead(error):
+                raise
+            failing = [feed for feed in group if feed.failing] or group
+            others = [feed for feed in group if feed not in failing]
+            if others:
+                self._advance(others, upto)
+            for feed in failing:
+                self._advance_one(feed, upto)
+        else:
+            for feed in group:
+                self._rests.pop(feed.name, None)
+
+    def _advance_one(self, feed: Feed, upto: int) -> None:
+        try:
+            advance_one(self._conn, self._reader([feed]), feed, upto)
+        except Exception as error:
+            if ends_the_lead(error):
+                raise
+            if isinstance(error, StorageLost):
+                self.let_go(feed.name)  # whoever takes the lead next begins anew
+            else:
+                self._rest(feed.name, error)
+        else:
+            self._rests.pop(feed.name, None)
+
+    def _reader(self, group: Iterable[Feed]) -> Reader:
+        names = frozenset[str]().union(*(feed.names for feed in group))
+        if names not in self._readers:
+            self._readers[names] = Reader(self._codec, list(names))
+        return self._readers[names]
+
+
+def feed_of(codec: Codec, models: Models, row: feeds.FeedRow) -> Feed:
+    """The feed of a row, to be attached to a connection that leads it."""
+    registered = models[row.projection, row.version]
+    return Feed(registered.projection, registered.store, row, codec.names_of(registered.projection.folds))
