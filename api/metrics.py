@@ -29,6 +29,10 @@ class Metrics:
             registry=self.registry,
         )
         self.sockets = Gauge("ludoteca_live_sockets", "WebSockets that are open.", registry=self.registry)
+        self._clock_steps = Gauge("ludoteca_clock_steps", "How often our clock stepped.", registry=self.registry)
+        self._clock_ahead = Gauge(
+            "ludoteca_clock_ahead_seconds", "How far our clock is ahead of the database's.", registry=self.registry
+        )
         self._head = Gauge("ludoteca_log_head", "Position of the log's last event.", registry=self.registry)
         self._lag = Gauge("ludoteca_projection_lag", "Events behind the log.", ("projection",), registry=self.registry)
         self._parked = Gauge(
@@ -51,6 +55,11 @@ class Metrics:
         method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
+
+    def clock(self, steps: int, ahead_seconds: float) -> None:
+        """What is known of this process's clock."""
+        self._clock_steps.set(steps)
+        self._clock_ahead.set(ahead_seconds)
 
     def render(
         self,

@@ -25,6 +25,7 @@ from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
 from eventstore.clock import Clock
+from eventstore.clock_watch import ClockWatch
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from queries.audit import Audit
@@ -91,6 +92,7 @@ class Services:
     repository: Repository
     tokens: Tokens
     clock: Clock
+    clock_watch: ClockWatch
     secret: bytes
     queues: Sequence[WorkQueue] = ()
     health: Mapping[str, HealthCheck] = field(default_factory=dict)

@@ -62,6 +62,7 @@ WITH behind AS NOT MATERIALIZED (
     WHERE recorded_at - occurred_at > interval '1 minute' AND occurred_at <= %(moment)s
 )
 SELECT max(position) FROM behind WHERE occurred_at >= (SELECT max(occurred_at) FROM behind) - %(slack)s"""
+_PURGE = "DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
 _LONG_AGO = "SELECT least(%s, clock_timestamp()) - %s"
 
 _SLACK = timedelta(minutes=1)
@@ -290,9 +291,9 @@ class PostgresLog:
             await conn.execute("UPDATE log.once SET answer = %s WHERE key = %s", (answer, key))
 
     async def purge_expired(self) -> int:
-        """Drop the Once keys whose time is over; returns how many."""
+        """Drop the Once keys whose time is over, by the database's clock and by ours; returns how many."""
         async with self.pool.connection() as conn:
-            return (await conn.execute("DELETE FROM log.once WHERE expires_at < clock_timestamp()")).rowcount
+            return (await conn.execute(_PURGE, (self._clock.now(),))).rowcount
 
     async def verify(self, verifier: Verifier, *, upto: int, page: int = 5000) -> AsyncIterator[int | Fault]:
         """Walk the chain: yields the position reached after each page, and last of all the Fault if there is one."""

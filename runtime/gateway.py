@@ -44,7 +44,7 @@ SEARCH_SECONDS = 1.0
 async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
     """The FastAPI application over this process's core and queues."""
     settings = core.settings
-    health: dict[str, HealthCheck] = {"database": lambda: _check_database(core)}
+    health: dict[str, HealthCheck] = {"database": lambda: _check_database(core), "clock": core.clock_watch.check}
     elasticsearch, reads = await _elasticsearch(core), ReadModels(core.log.pool)
     search = _search(core, elasticsearch)
     if elasticsearch is not None:
@@ -77,6 +77,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             repository=core.repository,
             tokens=core.tokens,
             clock=core.clock,
+            clock_watch=core.clock_watch,
             secret=core.secrets.fingerprints,
             queues=queues.all,
             health=health,

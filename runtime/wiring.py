@@ -1,5 +1,6 @@
 """The composition root: the one place that chooses adapters. Every process opens what it needs from here."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ from commands.webhook_endpoints import WebhookEndpoints
 from commands.webhook_reactors import merchant_webhooks, webhook_jobs
 from commands.webhook_worker import WebhookWorker
 from eventstore.clock import SYSTEM_CLOCK, Clock
+from eventstore.clock_watch import ClockWatch
 from eventstore.follower import StreamFollower
 from eventstore.keys import secret
 from eventstore.postgres_log import PostgresLog
@@ -101,6 +103,7 @@ class Core:
     url: str
     clock: Clock
     log: PostgresLog
+    clock_watch: ClockWatch
     repository: Repository
     bus: CommandBus
     follower: StreamFollower
@@ -362,7 +365,23 @@ async def open_core(
         stack.push_async_callback(follower.close)
         bus = CommandBus(repository, clock)
         secrets = await _secrets(settings, log)
-        yield Core(settings, url, clock, log, repository, bus, follower, secrets, stack, hasher or Argon2Hasher())
+        watch = await _watched(stack, log, clock, tolerance)
+        hasher = hasher or Argon2Hasher()
+        yield Core(settings, url, clock, log, watch, repository, bus, follower, secrets, stack, hasher)
+
+
+async def _watched(stack: AsyncExitStack, log: PostgresLog, clock: Clock, tolerance: timedelta | None) -> ClockWatch:
+    """The watch over this process's clock; a clock that somebody moves by hand is let move."""
+    watch = ClockWatch(log.pool, clock, tolerance)
+    if tolerance is not None:
+        task = asyncio.create_task(watch.run(), name="clock-watch")
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        stack.push_async_callback(end)
+    return watch
 
 
 async def _secrets(settings: Settings, log: PostgresLog) -> Secrets:

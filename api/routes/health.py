@@ -70,6 +70,8 @@ async def _state(name: str, check: HealthCheck) -> State:
 async def metrics(request: Request, services: ServicesOf) -> Response:
     """Prometheus' text format. Of what is down there is nothing: metrics are wanted then most of all."""
     (head, feeds), found = await asyncio.gather(_positions(services), asyncio.gather(*map(_jobs, services.queues)))
+    await _state("clock", services.clock_watch.check)
+    request.app.state.metrics.clock(services.clock_watch.steps, services.clock_watch.ahead.total_seconds())
     queues = {queue.name: jobs for queue, jobs in zip(services.queues, found, strict=True) if jobs is not None}
     text = request.app.state.metrics.render(head, feeds, queues, services.dropped_log_lines())
     return Response(text, media_type=CONTENT_TYPE_LATEST)

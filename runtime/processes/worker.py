@@ -10,6 +10,7 @@ from adapters.postgres_sessions import PostgresSessions
 from commands.belongings import NotSeenYet
 from commands.deadlines import Deadlines
 from domain.errors import Refused
+from eventstore.clock import Clock
 from eventstore.log import AlreadyDone, LogUnavailable
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
@@ -55,7 +56,7 @@ async def _keep_time(core: Core) -> None:
         try:
             async with leading(core.url, "deadlines") as conn, asyncio.TaskGroup() as group:
                 group.create_task(deadlines.run())
-                group.create_task(purge_expired(core.log))
+                group.create_task(purge_expired(core.log, core.clock))
                 while True:
                     await asyncio.to_thread(require_current, conn)
                     await asyncio.sleep(1)
@@ -64,10 +65,10 @@ async def _keep_time(core: Core) -> None:
             await asyncio.sleep(1)
 
 
-async def purge_expired(log_: PostgresLog) -> None:
+async def purge_expired(log_: PostgresLog, clock: Clock) -> None:
     """Drop the idempotency keys and sessions whose time is over, now and then. Raises psycopg.OperationalError."""
     sessions = PostgresSessions(log_.pool)
     while True:
         await log_.purge_expired()
-        await sessions.purge_expired()
+        await sessions.purge_expired(clock.now())
         await asyncio.sleep(PURGE_SECONDS)

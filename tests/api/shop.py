@@ -193,9 +193,10 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
         repository=core.repository,
         tokens=core.tokens,
         clock=core.clock,
+        clock_watch=core.clock_watch,
         secret=b"of requests",
         queues=queues.all,
-        health={"database": look},
+        health={"database": look, "clock": core.clock_watch.check},
         settings=GatewaySettings(rate_limit=False),
     )
 

@@ -17,6 +17,7 @@ import pytest
 from desk import SOON, Desk
 from tallies import Counted
 
+from eventstore.clock import SYSTEM_CLOCK
 from projections import feeds
 from projections.leading import leading
 from queries.operations import Operations
@@ -85,7 +86,7 @@ async def test_expired_keys_and_sessions_are_dropped_and_the_others_kept(desk: D
             " VALUES (%s, %s, 1, clock_timestamp() + %s::interval)",
             *(uuid4(), uuid4(), expires),
         )
-    purging = asyncio.create_task(purge_expired(desk.log))
+    purging = asyncio.create_task(purge_expired(desk.log, SYSTEM_CLOCK))
     left = "SELECT (SELECT count(*) FROM log.once), (SELECT count(*) FROM private.sessions)"
     await desk.until(lambda _conn: desk.execute(left) == [(1, 1)])
     purging.cancel()
