@@ -1,4 +1,4 @@
-"""Find or start the servers that the tests talk to: RabbitMQ, Elasticsearch and stripe-mock.
+"""Find or start what the tests need beside Python: RabbitMQ, Elasticsearch, stripe-mock; and libfaketime, a library.
 
     python deploy/services.py up|status|down
 
@@ -24,6 +24,7 @@ from deploy.servers.elasticsearch import (
     start_elasticsearch,
     stop_elasticsearch,
 )
+from deploy.servers.faketime import check_faketime, faketime_library, install_faketime, leave_faketime
 from deploy.servers.rabbitmq import (
     check_rabbitmq,
     rabbitmq_management_url,
@@ -43,9 +44,11 @@ __all__ = [
     "STRIPE_TEST_KEY",
     "Missing",
     "check_elasticsearch",
+    "check_faketime",
     "check_rabbitmq",
     "check_stripe_mock",
     "elasticsearch_url",
+    "faketime_library",
     "http",
     "rabbitmq_management_url",
     "rabbitmq_url",
@@ -56,22 +59,26 @@ URLS: dict[str, Callable[[], str]] = {
     "RabbitMQ": rabbitmq_url,
     "Elasticsearch": elasticsearch_url,
     "stripe-mock": stripe_mock_url,
+    "faketime": faketime_library,
 }
 COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
     "up": {
         "RabbitMQ": start_rabbitmq,
         "Elasticsearch": start_elasticsearch,
         "stripe-mock": start_stripe_mock,
+        "faketime": install_faketime,
     },
     "status": {
         "RabbitMQ": check_rabbitmq,
         "Elasticsearch": check_elasticsearch,
         "stripe-mock": check_stripe_mock,
+        "faketime": check_faketime,
     },
     "down": {
         "RabbitMQ": stop_rabbitmq,
         "Elasticsearch": stop_elasticsearch,
         "stripe-mock": stop_stripe_mock,
+        "faketime": leave_faketime,
     },
 }
 

@@ -165,6 +165,13 @@ def require_stripe_mock() -> str:
     return deploy.stripe_mock_url()
 
 
+def require_faketime() -> str:
+    """The library to preload, by which a program's clock is made to jump. Skip the test, or fail it where services are
+    required, unless it is installed."""
+    _require("faketime", deploy.check_faketime)
+    return deploy.faketime_library()
+
+
 def _require(service: str, check: Callable[[], None]) -> None:
     try:
         return check()

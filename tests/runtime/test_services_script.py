@@ -25,6 +25,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
         "LUDOTECA_TEST_RABBITMQ_MANAGEMENT_URL": f"http://guest:guest@127.0.0.1:{free_port()}",
         "LUDOTECA_TEST_ELASTICSEARCH_URL": f"http://127.0.0.1:{free_port()}",
         "LUDOTECA_TEST_STRIPE_MOCK_URL": f"http://127.0.0.1:{free_port()}",
+        "LUDOTECA_TEST_FAKETIME": "/nowhere/libfaketime.so",
     }
 
 
@@ -46,10 +47,11 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
 ) -> None:
     done = services(command, nowhere)
     assert done.returncode == 1, done.stderr
-    rabbitmq, elasticsearch, stripe_mock = done.stdout.splitlines()
+    rabbitmq, elasticsearch, stripe_mock, faketime = done.stdout.splitlines()
     assert rabbitmq.startswith("RabbitMQ: missing: nothing answers on port")
     assert elasticsearch.startswith("Elasticsearch: missing: nothing usable answers at http://127.0.0.1:")
     assert stripe_mock.startswith("stripe-mock: missing: nothing usable answers at http://127.0.0.1:")
+    assert faketime == "faketime: missing: there is no /nowhere/libfaketime.so"
     assert "Traceback" not in done.stderr
 
 

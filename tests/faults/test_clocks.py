@@ -1,0 +1,264 @@
+"""Clocks that are wrong, and right again: the database's, and this process's. No wrong time becomes history, nothing is
+decided by one, and all goes on by itself once the clocks agree.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from commands.bus import SYSTEM
+from eventstore import chain
+from eventstore.chain import Verifier
+from eventstore.clock import SYSTEM_CLOCK
+from eventstore.clock_watch import ClockWatch
+from eventstore.log import ClocksDiffer, Once, StreamAppend
+from eventstore.postgres_log import PostgresLog
+from runtime.settings import Settings
+from runtime.wiring import open_core
+from tests.api.shop import Person, Shop, open_shop
+from tests.eventstore.notes import CODEC, new_stream, noted
+from tests.faults.faketime import Clock, PostgresWithClock
+from tests.faults.processes import Process, eventually, started
+from tests.flow.till import BY_WALLET, Till
+
+HOUR = 3600
+CARD = {"type": "card", "token": "pm_card_visa"}
+SETTLED_UPTO = "SELECT position FROM consumers.checkpoints WHERE feed LIKE 'settlement%'"
+MINUTE = timedelta(minutes=1)
+
+
+class Moved:
+    """The machine's clock, moved."""
+
+    def __init__(self) -> None:
+        self.by = timedelta(0)
+
+    def now(self) -> datetime:
+        return SYSTEM_CLOCK.now() + self.by
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    with Clock() as made:
+        yield made
+
+
+@pytest.fixture
+def server(clock: Clock) -> Iterator[PostgresWithClock]:
+    with PostgresWithClock(clock) as made:
+        yield made
+
+
+@pytest.fixture
+async def shop(server: PostgresWithClock, tmp_path: Path) -> AsyncIterator[Shop]:
+    async with open_shop(server.url, tmp_path) as opened:
+        yield opened
+
+
+# -- the database's clock ----------------------------------------------------------------------------------------------
+
+
+async def bought(shop: Shop, seller: Person, buyer: Person) -> dict[str, object]:
+    """An order, once its payment was settled and its money, if any goes back, went back."""
+    game = await shop.game(seller)
+    placed = await buyer.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": CARD})
+    assert placed.status_code == 201, placed.text
+
+    async def order() -> dict[str, object]:
+        return (await buyer.get(f"/api/v1/orders/{placed.json()['order_id']}", headers=await shop.reached())).json()
+
+    return await shop.eventually(order, lambda found: found["status"] in {"COMPLETED", "CANCELLED", "REFUNDED"})
+
+
+async def test_purchases_after_the_databases_clock_was_ahead_are_kept(shop: Shop, server: PostgresWithClock) -> None:
+    """Whoever appended meanwhile: a process of this release is refused; one of the release before is not, and the log's
+    time stays ahead from then on."""
+    seller, buyer = await shop.register("SELLER"), await shop.register()
+    assert (await bought(shop, seller, buyer))["status"] == "COMPLETED"
+    server.clock.ahead(HOUR)
+    with pytest.raises(ClocksDiffer):
+        await shop.core.accounts.register(SYSTEM, email="a@example.com", password=None, name="A", account_type="BUYER")
+    append_as_the_release_before(server.url)
+    server.clock.ahead(0)
+    for _ in range(3):
+        order = await bought(shop, seller, buyer)
+        assert (order["status"], order["cancel_reason"]) == ("COMPLETED", None)
+        assert abs(datetime.fromisoformat(str(order["created_at"])) - datetime.now(UTC)) < MINUTE
+    (last,) = await shop.core.log.read(await shop.core.log.head() - 1)
+    assert last.env.recorded_at - last.env.occurred_at > timedelta(minutes=55), "the log's time stands still meanwhile"
+    assert not await faults(shop.core.log)
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR], ids=["ahead", "behind"])
+async def test_while_the_databases_clock_is_wrong_nothing_becomes_history(
+    shop: Shop, server: PostgresWithClock, seconds: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    seller, buyer = await shop.register("SELLER"), await shop.register()
+    game, head = await shop.game(seller), await shop.core.log.head()
+    server.clock.ahead(seconds)
+    answer = await buyer.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": CARD})
+    assert (answer.status_code, answer.json()["code"]) == (503, "clock_skew"), answer.text
+    assert "3600." in answer.json()["detail"] or "3599." in answer.json()["detail"]
+    assert "retry-after" in answer.headers
+    assert any("an append was refused" in record.message for record in caplog.records)
+    ready = await shop.client().get("/health/ready")
+    assert ready.status_code == 503
+    assert ready.json()["dependencies"]["clock"]["status"] == "down"
+    metrics = (await shop.client().get("/metrics")).text
+    (ahead,) = [line for line in metrics.splitlines() if line.startswith("ludoteca_clock_ahead_seconds ")]
+    assert float(ahead.split()[1]) == pytest.approx(-seconds, abs=60)
+    assert await shop.core.log.head() == head
+
+    server.clock.ahead(0)
+    assert (await shop.client().get("/health/ready")).status_code == 200
+    assert (await bought(shop, seller, buyer))["status"] == "COMPLETED"
+
+
+async def test_what_was_under_way_when_the_clock_jumped_goes_on_when_it_is_right(
+    server: PostgresWithClock, tmp_path: Path
+) -> None:
+    """Orders are paid; the worker that is to settle them wakes up while the clocks are apart."""
+    worker = Process("worker", tmp_path, server.url)
+    with started(worker):
+        async with open_core(Settings(home=tmp_path, database_url=server.url)) as core:
+            till = Till(core, core.clock, "")  # type: ignore[arg-type]
+            buyer = await till.person()
+            await till.wallet(buyer, 100_000)
+            games = [await till.game() for _ in range(5)]
+            await asyncio.to_thread(eventually, lambda: server.run(SETTLED_UPTO), lambda found: found > [(0,)])
+            worker.pause()
+            placed = [(await core.orders.place(buyer, game, BY_WALLET)).value.order_id for game in games]
+            server.clock.ahead(-HOUR)
+            worker.go_on()
+            await asyncio.to_thread(eventually, lambda: "reactor settlement waits" in worker.said)
+            assert {(await till.order(order)).status for order in placed} == {"PENDING_PAYMENT"}
+            server.clock.ahead(0)
+            for order in placed:
+                async with asyncio.timeout(20):
+                    while (await till.order(order)).status != "COMPLETED":
+                        await core.log.watcher.beyond(await core.log.head())
+    assert server.run("SELECT count(*) FROM consumers.quarantine") == [(0,)]
+
+
+def append_as_the_release_before(url: str) -> None:
+    """An append without time of decision, which looks at no other clock."""
+    digest = chain.digest(event := uuid4(), stream := uuid4(), 1, "x.v1", b"{}", "system", None, None, None, None)
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(
+            "SELECT log.append_v3(ARRAY[(%s, %s, 1, 'x.v1', '{}', 'system', NULL, NULL, NULL)::log.new_event],"
+            " ARRAY[%s]::bytea[], '{}', '{}', '{}', '{}', '{}', '{}', true)",
+            (event, stream, digest),
+        )
+
+
+async def faults(log: PostgresLog) -> list[object]:
+    return [step async for step in log.verify(Verifier(), upto=await log.head()) if not isinstance(step, int)]
+
+
+# -- this process's clock ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR], ids=["ahead", "behind"])
+async def test_an_append_that_this_processs_clock_misdates_is_refused(database: str, seconds: int) -> None:
+    mine = Moved()
+    async with PostgresLog.open(database, CODEC, clock=mine) as wrong, PostgresLog.open(database, CODEC) as right:
+        await wrong.append([new_stream("before")])
+        mine.by = timedelta(seconds=seconds)
+        stream, once = uuid4(), Once(uuid4())
+        for _ in range(2):
+            with pytest.raises(ClocksDiffer) as refused:
+                await wrong.append([StreamAppend(stream, 0, noted("misdated"))], once=once)
+        assert refused.value.seconds == pytest.approx(seconds, abs=30)
+        await right.append([new_stream("of another process")])
+        mine.by = timedelta(0)
+        await wrong.append([StreamAppend(stream, 0, noted("after"))], once=once)
+        events = await right.read()
+        assert [each.event.text for each in events] == ["before", "of another process", "after"]
+        assert all(abs(each.env.occurred_at - datetime.now(UTC)) < MINUTE for each in events)
+
+
+async def test_a_step_within_a_batch_refuses_only_what_it_misdates(database: str) -> None:
+    mine = Moved()
+    async with PostgresLog.open(database, CODEC, clock=mine) as log:
+        await log.append([new_stream("first")])
+
+        async def misdated() -> None:
+            mine.by = timedelta(hours=1)
+            try:
+                await log.append([new_stream("misdated")])
+            finally:
+                mine.by = timedelta(0)
+
+        right = [asyncio.create_task(log.append([new_stream(f"{n}")])) for n in range(40)]
+        wrong = asyncio.create_task(misdated())
+        await asyncio.sleep(0)
+        mine.by = timedelta(0)
+        right += [asyncio.create_task(log.append([new_stream(f"{n}")])) for n in range(40, 80)]
+        await asyncio.gather(*right)
+        with pytest.raises(ClocksDiffer):
+            await wrong
+        assert await log.head() == 81
+
+
+async def test_a_difference_that_is_tolerated_is_history(database: str) -> None:
+    mine = Moved()
+    mine.by = timedelta(seconds=50)
+    async with PostgresLog.open(database, CODEC, clock=mine) as log:
+        await log.append([new_stream("x")])
+        (event,) = await log.read()
+        assert timedelta(seconds=40) < event.env.occurred_at - event.env.recorded_at < timedelta(seconds=51)
+
+
+def test_a_step_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    mine = Moved()
+    watch = ClockWatch(None, mine, MINUTE)  # type: ignore[arg-type]
+    with caplog.at_level(logging.ERROR):
+        for by in (0, 1, 1, HOUR, HOUR, -5):
+            mine.by = timedelta(seconds=by)
+            watch.look()
+    assert watch.steps == 2
+    assert ["+3599.0" in record.message or "-3605.0" in record.message for record in caplog.records] == [True] * 2
+
+
+def test_a_process_whose_clock_jumps_says_so_and_goes_on(
+    clock: Clock, database: str, tmp_path: Path, postgres_template: str
+) -> None:
+    api = Process("api", tmp_path, database, **clock.environment)
+    with started(api), httpx.Client(base_url=api.url) as client:
+
+        def ready() -> bool:
+            return client.get("/health/ready").status_code == 200
+
+        def register() -> httpx.Response:
+            body = {"email": f"{uuid4().hex}@example.com", "password": "correct horse", "name": "Ann"}
+            return client.post("/api/v1/users", json={**body, "account_type": "BUYER"})
+
+        eventually(lambda: answers(ready), patience=60)
+        assert register().status_code == 201
+        for seconds in (HOUR, -HOUR):
+            clock.ahead(seconds)
+            answer = register()
+            assert (answer.status_code, answer.json()["code"]) == (503, "clock_skew"), answer.text
+            found = client.get("/health/ready")
+            assert found.status_code == 503
+            assert found.json()["dependencies"]["clock"] == {"status": "down"}
+            assert found.json()["dependencies"]["database"] == {"status": "ok"}
+            eventually(lambda: "the clock of this process stepped by" in api.said)
+            clock.ahead(0)
+            assert register().status_code == 201
+            assert ready()
+        assert "ludoteca_clock_steps " in client.get("/metrics").text
+
+
+def answers(look: object) -> bool:
+    try:
+        return bool(look())  # type: ignore[operator]
+    except httpx.TransportError:
+        return False
