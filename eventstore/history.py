@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import psycopg
 
-from eventstore.postgres import alive
+from eventstore.connections import prove
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class History:
 
     async def alive(self, conn: psycopg.AsyncConnection) -> None:
         """For a pool: raises psycopg.OperationalError for a connection that is lost, or of another history."""
-        await alive(conn)
+        await prove(conn)
         if not self.knows(conn):
             raise psycopg.OperationalError("the connection is of another history")
 

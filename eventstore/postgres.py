@@ -1,7 +1,7 @@
 """PostgreSQL: one way to open a connection, and what its failures mean.
 
-Every connection of the program is opened here. Over a network each end notices within some 15 seconds that the other
-vanished without a word; a server that is, or was made, read-only is not connected to.
+Every connection of the program is opened here. Each end notices within some 15 seconds that the other vanished without
+a word (eventstore/connections.py); a server that is, or was made, read-only is not connected to, but to read.
 
 A failure has a class, told by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), which
 psycopg has as a type. Ask in this order, for some of TOO_MUCH are OperationalErrors as well:
@@ -9,6 +9,8 @@ psycopg has as a type. Ask in this order, for some of TOO_MUCH are OperationalEr
     TOO_MUCH  less at once may do: a smaller page
     AWAY      not the fault of what was asked: wait, connect again, perhaps elsewhere
     AT_FAULT  the values are not such as can be kept: trying again would end the same
+
+Who cannot ask for less asks `is_away`.
 """
 
 import asyncio
@@ -20,6 +22,8 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
+from eventstore.connections import AsyncConnection, Connection, PooledConnection, prove
+
 TOO_MUCH: tuple[type[Exception], ...] = (errors.QueryCanceled, errors.ProgramLimitExceeded, errors.OutOfMemory)
 """57014, as by statement_timeout; 54, as of a row, an index entry or a tsvector that is too large; 53200."""
 
@@ -28,12 +32,26 @@ AWAY: tuple[type[Exception], ...] = (
     psycopg.InterfaceError,  # the connection was closed before
     errors.ReadOnlySqlTransaction,  # 25006: demoted to a standby, or full
     errors.IdleInTransactionSessionTimeout,  # 25P03
+    errors.TransactionTimeout,  # 25P04
     errors.InternalError_,  # XX000
+    # What an operator has dropped, renamed or revoked, and can bring back:
+    errors.InsufficientPrivilege,  # 42501
+    errors.InvalidSchemaName,  # 3F000
+    errors.UndefinedTable,  # 42P01
+    errors.UndefinedColumn,  # 42703
+    errors.UndefinedFunction,  # 42883
+    errors.UndefinedObject,  # 42704
 )
 """The server cannot be reached, or cannot do its work now."""
 
 AT_FAULT: tuple[type[Exception], ...] = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded)
 """22, 23, and 54 once there is nothing smaller to try."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether it is not the fault of what was asked, where there is nothing smaller to ask for."""
+    return isinstance(error, AWAY) and not isinstance(error, AT_FAULT)
+
 
 ROLE = "ludoteca_app"
 """The role under which the program runs: it cannot change or remove events."""
@@ -54,12 +72,40 @@ _SETTINGS = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
     "TimeZone": "UTC",
-    "DateStyle": "ISO",
+    "DateStyle": "ISO,MDY",
     "IntervalStyle": "postgres",
     "client_encoding": "UTF8",
     "default_transaction_isolation": r"read\ committed",
+    "default_transaction_deferrable": "off",
+    "default_tablespace": "",
+    "standard_conforming_strings": "on",
+    "bytea_output": "hex",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "row_security": "on",
+    "gin_fuzzy_search_limit": "0",
+    "extra_float_digits": "1",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
 }
 """What the program relies on, be the database, the role or the environment set to something else."""
+
+_POOLED = {"statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
+"""What is done over the pool takes milliseconds. A request, or a client, that stands still holds nothing for long."""
+
+_TRIED_SECONDS = 4.0
+"""How long a pool tries to connect, at growing intervals, before it waits to be asked again: then it tries at once."""
+
+_NO_TRANSACTION_TIMEOUT = """
+SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'"""
+"""Not among the settings above: PostgreSQL 16 does not know it."""
+
+_SAFE = """
+SELECT name, current_setting(name) FROM unnest(ARRAY['fsync', 'full_page_writes']) AS s(name)
+WHERE current_setting(name) <> 'on'"""
+_ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
 
 
 def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
@@ -74,20 +120,18 @@ def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
     return make_conninfo(url, **wanted, options=options.strip(), application_name=name)
 
 
-def connect(url: str, name: str, *, role: str = ROLE, **settings: str) -> psycopg.Connection:
+def connect(url: str, name: str, *, role: str = ROLE, **settings: str) -> Connection:
     """A connection on which each statement is its own transaction. Raises psycopg.OperationalError."""
-    return psycopg.connect(conninfo(url, name, role=role, **settings), autocommit=True)
+    conn = Connection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
+    conn.execute(_NO_TRANSACTION_TIMEOUT)
+    return conn
 
 
-async def connect_async(url: str, name: str, *, role: str = ROLE, **settings: str) -> psycopg.AsyncConnection:
+async def connect_async(url: str, name: str, *, role: str = ROLE, **settings: str) -> AsyncConnection:
     """As `connect`."""
-    return await psycopg.AsyncConnection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
-
-
-async def alive(conn: psycopg.AsyncConnection) -> None:
-    """Notice without a round trip that the server hung up: the first call reads its last words, the second the end."""
-    conn.pgconn.consume_input()
-    conn.pgconn.consume_input()
+    conn = await AsyncConnection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
+    await _configure(conn)
+    return conn
 
 
 @asynccontextmanager
@@ -96,17 +140,28 @@ async def open_pool(
     size: int,
     *,
     configure: Callable[[psycopg.AsyncConnection], Awaitable[None]] | None = None,
-    check: Callable[[psycopg.AsyncConnection], Awaitable[None]] = alive,
+    check: Callable[[psycopg.AsyncConnection], Awaitable[None]] = prove,
 ) -> AsyncIterator[AsyncConnectionPool]:
-    """A pool of connections as `connect` opens them, each given to `configure` before its first use, and to `check`
-    before every use: it raises psycopg.OperationalError for one that is not to be used any more."""
-    pool = AsyncConnectionPool(
-        conninfo(url, "ludoteca"),
+    """A pool of connections as `connect` opens them, for short statements. Those that fell silent are replaced.
+
+    Each is given to `configure` before its first use, and to `check` before every use: it raises
+    psycopg.OperationalError for one that is not to be used any more.
+    """
+
+    async def prepare(conn: psycopg.AsyncConnection) -> None:
+        await _configure(conn)
+        if configure is not None:
+            await configure(conn)
+
+    pool: AsyncConnectionPool = AsyncConnectionPool(
+        conninfo(url, "ludoteca", **_POOLED),
+        connection_class=PooledConnection,
         min_size=1,
         max_size=size,
         open=False,
         timeout=5,
-        configure=configure,
+        reconnect_timeout=_TRIED_SECONDS,
+        configure=prepare,
         check=check,
         kwargs={"autocommit": True},
     )
@@ -116,3 +171,28 @@ async def open_pool(
     finally:
         with suppress(psycopg.Error, asyncio.CancelledError):
             await pool.close()
+
+
+async def _configure(conn: psycopg.AsyncConnection) -> None:
+    await conn.execute(_NO_TRANSACTION_TIMEOUT)
+
+
+class UnsafeDatabase(Exception):
+    """The server cannot keep what the program promises; the message says what to do."""
+
+
+def check_server(conn: psycopg.Connection, *, allow_unsafe: bool) -> None:
+    """Refuse a server that loses or changes what it was given. Raises UnsafeDatabase."""
+    row = conn.execute(_ENCODING).fetchone()
+    if row is not None and row[0] != "UTF8":
+        raise UnsafeDatabase(
+            f"the database is encoded as {row[0]}, which has no room for every text: create it with ENCODING 'UTF8'"
+        )
+    if conn.execute("SHOW session_replication_role").fetchone() != ("origin",):
+        raise UnsafeDatabase("session_replication_role is set for this role or database: take that back")
+    off = [f"{name} = {value}" for name, value in conn.execute(_SAFE).fetchall()]
+    if off and not allow_unsafe:
+        raise UnsafeDatabase(
+            f"the server runs with {' and '.join(off)}: what it has acknowledged would be lost in a crash. Turn it on;"
+            " for tests, LUDOTECA_ALLOW_UNSAFE_DATABASE=on takes the server as it is"
+        )

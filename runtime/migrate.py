@@ -5,6 +5,8 @@ from pathlib import Path
 import adapters
 import projections
 from eventstore import migrations, release
+from eventstore.postgres import check_server, connect
+from runtime.settings import Settings
 
 FOLDERS = [
     ("eventstore", migrations.SQL),
@@ -19,3 +21,13 @@ def migrate(url: str) -> list[str]:
     Raises MigrationError, OutdatedRelease.
     """
     return migrations.migrate(url, FOLDERS, release.begin)
+
+
+def prepare_database(url: str, settings: Settings) -> None:
+    """Bring the database to this program's schema, unless it is one that cannot keep what the program promises.
+
+    Raises UnsafeDatabase, MigrationError, OutdatedRelease, psycopg.OperationalError.
+    """
+    with connect(url, "ludoteca", role="") as conn:
+        check_server(conn, allow_unsafe=settings.allow_unsafe_database == "on")
+    migrate(url)

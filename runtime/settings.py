@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         description="Password of the first ADMIN. Empty: one is made and kept in HOME/admin-password.txt.",
     )
     sample: Literal["on", "off"] = Field("on", description="Whether a new shop starts with a sample of real games.")
+    allow_unsafe_database: Literal["on", "off"] = Field(
+        "off", description="Whether a PostgreSQL that would lose acknowledged orders in a crash (fsync = off) is taken."
+    )
     rate_limit: Literal["on", "off"] = Field("on", description="Whether requests are limited per client and user.")
     rate_limit_ipv6_prefix: int = Field(
         64, ge=1, le=128, description="How many leading bits of an IPv6 address count as one client."

@@ -20,11 +20,11 @@ from typing import IO
 
 import httpx
 
-from adapters.embedded_postgres import EmbeddedPostgres
+from adapters.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.bootstrap import FirstStart, prepare
 from runtime.home import open_home
 from runtime.instance import remember_servers, running_database_url
-from runtime.migrate import migrate
+from runtime.migrate import prepare_database
 from runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def run(settings: Settings) -> int:
             remember_servers(settings)
             postgres = stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
             url = postgres.url if postgres else running_database_url(settings)
-            migrate(url)
+            prepare_database(url, settings)
             settings = settings.model_copy(
                 update={
                     "provider_port": settings.provider_port or _kept_port(settings, "provider", settings.port + 1000),
@@ -291,8 +291,12 @@ def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: 
     """Start again what died. The processes wait for their database, so they need not be started again with it."""
     if postgres and not postgres.is_reachable:
         log.warning("PostgreSQL %s; it starts again", "lost its socket" if postgres.pid else "ended")
-        with stopping.at_once():
-            postgres.start()
+        try:
+            with stopping.at_once():
+                postgres.start()
+        except EmbeddedPostgresError as error:  # its disk is full, perhaps: as soon as it is not, it will
+            log.warning("PostgreSQL does not start: %s", error)
+            time.sleep(1)
     for child in children:
         child.revive()
 

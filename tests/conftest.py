@@ -6,6 +6,7 @@ the first test that needs it does.
 
 import asyncio
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["LUDOTECA_ALLOW_UNSAFE_DATABASE"] = "on"  # the run's PostgreSQL does not wait for the disk
     if (seed := config.getoption("--stale-states")) is not None:
         stale.install(seed)
 

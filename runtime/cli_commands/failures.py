@@ -39,6 +39,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("adapters.embedded_postgres", "EmbeddedPostgresError", Code.UNREACHABLE, ""),
     ("eventstore.migrations", "MigrationError", Code.UNREACHABLE, ""),
     ("eventstore.release", "OutdatedRelease", Code.UNREACHABLE, ""),
+    ("eventstore.postgres", "UnsafeDatabase", Code.UNREACHABLE, ""),
     ("eventstore.log", "LogUnavailable", Code.UNREACHABLE, ""),
     ("psycopg", "OperationalError", Code.UNREACHABLE, "the database: "),
     ("aio_pika.exceptions", "AMQPError", Code.UNREACHABLE, "the RabbitMQ of LUDOTECA_RABBITMQ_URL: "),

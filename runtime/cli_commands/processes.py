@@ -128,12 +128,12 @@ def _prepared(process: str) -> "tuple[Settings, str]":
     from runtime.home import open_home
     from runtime.instance import running_database_url
     from runtime.logs import configure
-    from runtime.migrate import migrate
+    from runtime.migrate import prepare_database
     from runtime.settings import Settings
 
     settings = Settings()
     configure(settings, process=process)
     open_home(settings.home)
     url = running_database_url(settings)
-    migrate(url)
+    prepare_database(url, settings)
     return settings, url

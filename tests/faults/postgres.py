@@ -71,21 +71,22 @@ class OwnPostgres:
 
     def kill(self) -> None:
         """kill -9 at every process of it."""
-        for pid in self._pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         if self._server._server is not None:
             self._server._server.wait()
 
     def pause(self) -> None:
         """SIGSTOP at every process of it: the kernel still takes connections and what they send."""
-        for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         for pid in self._pids():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _pids(self) -> list[int]:
         server = self._server.pid
