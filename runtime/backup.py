@@ -180,10 +180,12 @@ def _before(schemas: Sequence[str]) -> bytes:
 
 
 def _after(manifest: Manifest) -> bytes:
-    """Read models begin anew: their rows are not there. What acts goes on where it was."""
+    """Read models begin anew: their rows are not there. What acts goes on where it was. Whoever knows the history that
+    the shop had after the backup, an index or a process, learns that it is another."""
     return f"""
 DELETE FROM consumers.quarantine WHERE feed IN (SELECT feed FROM consumers.feeds WHERE storage <> '');
 DELETE FROM consumers.feeds WHERE storage <> '';
+SELECT log.begin_epoch((SELECT max(number) FROM log.epochs), 'restored from the backup of {manifest.made_at:%F %T}');
 """.encode()
 
 

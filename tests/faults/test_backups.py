@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
+from desk import Desk
+from tallies import Counted
 
 from runtime.backup import BackupError, backup, restore
 from runtime.migrate import migrate
 from tests import services
+from tests.api.shop import open_shop
 from tests.flow.instance import Instance, Person, eventually, running
 
 LEFT_TO_DO = "SELECT count(*) FROM queue.jobs WHERE died_at IS NULL"
@@ -99,12 +103,12 @@ def test_a_restored_shop_goes_on_where_it_was(
         restored.stop()
 
 
-def test_personal_data_cannot_be_read_without_the_keys(
-    database: str, other_database: str, home: Path, tmp_path: Path
+async def test_personal_data_cannot_be_read_without_the_keys(
+    database: str, other_database: str, tmp_path: Path
 ) -> None:
-    with running(home, database, {}) as shop:
-        shop.register(name="Ann Other")
-        shop.cli("backup", str(tmp_path / "backup"))
+    async with open_shop(database, tmp_path / "home") as shop:
+        await shop.register(name="Ann Other")
+    backup(database, tmp_path / "backup", None, silent)
     (tmp_path / "backup" / "keys.dump").unlink()
     with pytest.raises(BackupError, match="--without-keys"):
         restore(other_database, tmp_path / "backup", None, silent)
@@ -162,11 +166,11 @@ def test_a_restore_that_fails_leaves_an_empty_database_which_may_be_tried_again(
     assert restore(other_database, folder, None, silent).position == ask(database, END_OF_LOG)
 
 
-def test_a_database_with_a_log_is_not_restored_over(database: str, home: Path, tmp_path: Path) -> None:
-    with running(home, database, {}) as shop:
-        shop.cli("backup", str(tmp_path / "backup"))
-        with pytest.raises(BackupError, match="has a log already"):
-            restore(database, tmp_path / "backup", None, silent)
+async def test_a_database_with_a_log_is_not_restored_over(desk: Desk, tmp_path: Path) -> None:
+    await desk.append(uuid4(), Counted(1))
+    backup(desk.database, tmp_path / "backup", None, silent)
+    with pytest.raises(BackupError, match="has a log already"):
+        restore(desk.database, tmp_path / "backup", None, silent)
 
 
 def test_a_folder_that_is_there_is_not_written_over(database: str, tmp_path: Path) -> None:
