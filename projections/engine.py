@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import psycopg
 
@@ -19,6 +20,7 @@ from eventstore.release import OutdatedRelease
 from projections import feeds, lanes
 from projections.advancing import Feed, Registered, advance, advance_one
 from projections.lanes import Lane
+from projections.projection import Projection
 from projections.retrying import Retrier
 
 __all__ = ["Feed", "Registered", "Runner", "advance", "advance_one"]
@@ -98,20 +100,24 @@ class Runner:
         """Lead what nobody leads, but what lags behind others, or is to be retried: that is done beside."""
         for key, registered in self._models.items():
             feeds.register(conn, *key, registered.storage)
-        asked = feeds.asked(conn)
-        retried = [name for name in lane.feeds if name in asked]
+        asked, retried = feeds.asked(conn), set[str]()
         left: list[str] = []
 
-        def wanted(row: feeds.FeedRow) -> bool:
-            if row.feed in asked:
-                retried.append(row.feed)
-            elif _lags(head, row) and _in_front(lane, head):
-                left.append(row.feed)
-            else:
-                return True
-            return False
+        def is_applied_late(name: str, projection: Projection[Any]) -> bool:
+            """Whether the feed is to be left to who retries its streams."""
+            if name in asked:
+                retried.add(name)
+            return name in asked and not projection.mixes_streams
 
-        for name in retried:
+        def wanted(row: feeds.FeedRow) -> bool:
+            if is_applied_late(row.feed, self._models[row.projection, row.version].projection):
+                return False
+            if _lags(head, row) and _in_front(lane, head):
+                left.append(row.feed)
+                return False
+            return True
+
+        for name in [name for name, feed in lane.feeds.items() if is_applied_late(name, feed.projection)]:
             lane.let_go(name)
         lane.scan(wanted)
         if left:

@@ -190,6 +190,11 @@ def hold_from(conn: psycopg.Connection, parked: UUID, position: int) -> None:
     conn.execute("UPDATE consumers.quarantine SET position = %s WHERE id = %s", (position, parked), prepare=True)
 
 
+def refuse_retry(conn: psycopg.Connection, feed_name: str) -> None:
+    """Take back that somebody asked to try again."""
+    conn.execute("UPDATE consumers.quarantine SET retry = false WHERE feed = %s", (feed_name,))
+
+
 def asked(conn: psycopg.Connection) -> set[str]:
     """The feeds that an operator asked to try again."""
     return {

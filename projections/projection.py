@@ -188,8 +188,17 @@ class Projection(Generic[R]):
 
     def streams_of(self, key: Key) -> Sequence[UUID] | None:
         """The streams that feed a row, so that one row as of a moment costs its own streams and not the whole log;
-        None where the key does not tell."""
+        None where the key does not tell.
+
+        As it stands here: each row is fed by one stream, whose id is the key, or what the key begins with; no fold asks
+        for rows of other streams.
+        """
         return [key[0] if isinstance(key, tuple) else key]
+
+    @property
+    def mixes_streams(self) -> bool:
+        """Whether events of several streams meet in a row, so that their order among each other matters."""
+        return type(self).streams_of is not Projection.streams_of
 
     def apply(self, rows: Rows[R], event: msgspec.Struct, env: Envelope) -> None:
         """Fold one event, if it matters here."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -163,11 +163,18 @@ def _looking_up(conn: psycopg.Connection) -> Iterator[None]:
 
 
 def rebuild(
-    conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress, *, replace: bool = False
+    conn: psycopg.Connection,
+    codec: Codec,
+    registered: Registered,
+    progress: Progress,
+    *,
+    replace: bool = False,
+    retried: Collection[UUID] = (),
 ) -> Rebuilt:
     """Fold the log into a new storage beside the live one, compare both, and switch queries over.
 
-    With `replace` the live one is known to be wrong: the new one takes its place whatever the difference.
+    With `replace` the live one is known to be wrong: the new one takes its place whatever the difference. Streams in
+    quarantine are left out but for those `retried`, which may end in it again.
     Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
     """
     with _alone(conn, registered.projection.name), _looking_up(conn):
@@ -175,7 +182,7 @@ def rebuild(
         row = live(conn, registered)
         name, storage = _new(conn, registered)
         try:
-            reader, shadow = _fill(conn, codec, registered, row, name, storage, progress)
+            reader, shadow = _fill(conn, codec, registered, row, name, storage, progress, retried)
             if replace:
                 position, (rows, digest) = shadow.position, registered.store.digest(conn, storage)
             else:
@@ -212,12 +219,13 @@ def _fill(
     name: str,
     storage: str,
     progress: Progress,
+    retried: Collection[UUID] = (),
 ) -> tuple[Reader, Feed]:
     """A new storage with all that the live feed `row` has, and a feed of its own that no projector touches yet."""
     projection, store = registered.projection, registered.store
     with conn.transaction():  # from now on there is a feed by which the storage is found, should we die
         feeds.add_building(conn, name, projection.name, projection.version, storage, 0)
-        replay = Replay(conn, codec, projection, store, storage, row.feed)
+        replay = Replay(conn, codec, projection, store, storage, row.feed, retried)
     replay.advance(row.position, progress)
     replay.advance(live(conn, registered).position, progress)
     replay.write()

@@ -7,7 +7,7 @@ within a short while, and then never again.
 
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -97,7 +97,7 @@ class Replay:
     """A projection folded from the start into a new storage.
 
     The streams that `feed` has in quarantine now are left out from where they were parked: this is what its rows
-    should be. Whether they could be applied by now, `retry` finds out.
+    should be. Whether they could be applied by now, `retry` finds out, but for those `retried`.
     """
 
     def __init__(
@@ -108,12 +108,14 @@ class Replay:
         store: Store[Any],
         storage: str,
         feed: str,
+        retried: Collection[UUID] = (),
     ) -> None:
         """Makes the storage."""
         self._conn, self._projection, self._store, self.storage = conn, projection, store, storage
         self.reader = Reader(codec, codec.names_of(projection.folds))
         self._names = frozenset(self.reader.names)
-        self.parked = {p.stream_id: (p.position, p.name, p.error) for p in feeds.parked(conn, [feed])}
+        parked = [p for p in feeds.parked(conn, [feed]) if p.stream_id not in retried]
+        self.parked = {p.stream_id: (p.position, p.name, p.error) for p in parked}
         self.position = 0
         self._rows = HeldRows(projection.row, self._fetch)
         self._key = key_of(projection.row)

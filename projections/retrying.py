@@ -7,17 +7,21 @@ import psycopg
 
 from eventstore.codec import Codec
 from eventstore.postgres import TOO_MUCH
-from projections import feeds
-from projections.advancing import POISON, Feed, advance_one
-from projections.folding import Poisoned, described
+from projections import feeds, rebuild
+from projections.advancing import POISON, Feed, Registered, advance_one
+from projections.folding import Poisoned, described, fold_page
 from projections.lanes import Models, ends_the_lead, feed_of
 from projections.reading import Page, Reader
 
 log = logging.getLogger(__name__)
 
 
+class Stopped(Exception):
+    """The runner is to end: what was under way is dropped, and begins again another time."""
+
+
 class Retrier:
-    """Leads a feed for as long as it takes to apply what was held back; meanwhile the feed goes on."""
+    """Retries what was asked for. Meanwhile the feed goes on."""
 
     def __init__(self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event) -> None:
         conn.execute("SET synchronous_commit = off")
@@ -30,28 +34,39 @@ class Retrier:
         for row in feeds.feeds(self._conn):
             due = row.feed in asked and (row.projection, row.version) in self._models
             if due and not row.paused and not row.building and not self._stop.is_set():
-                self._retry(row.feed)
+                self._retry(row)
 
-    def _retry(self, name: str) -> None:
-        if not feeds.try_lead(self._conn, name):
-            return
+    def _retry(self, row: feeds.FeedRow) -> None:
+        registered = self._models[row.projection, row.version]
         try:
-            row = feeds.feed(self._conn, name)
-            if row is None:
-                return
-            feed = feed_of(self._codec, self._models, row)
-            feed.attach(self._conn)
-            for parked in feeds.parked(self._conn, [name]):
-                if parked.retry and not self._stop.is_set():
-                    self._redrive(feed, parked)
+            if registered.projection.mixes_streams:
+                self._fold_anew(registered, row)
+            elif feeds.try_lead(self._conn, row.feed):
+                try:
+                    self._apply_late(row.feed)
+                finally:
+                    if not self._conn.closed:
+                        feeds.stop_leading(self._conn, row.feed)
+                        feeds.wake(self._conn)
+        except Stopped:
+            return
         except Exception as error:
             if ends_the_lead(error):
                 raise
-            log.warning("feed %s cannot retry, its store is in trouble: %s", name, described(error))
-        finally:
-            if not self._conn.closed:
-                feeds.stop_leading(self._conn, name)
-                feeds.wake(self._conn)
+            log.warning("feed %s cannot retry: %s", row.feed, described(error))
+
+    # -- rows that one stream feeds ------------------------------------------------------------------------------------
+
+    def _apply_late(self, name: str) -> None:
+        """Lead the feed, and apply to its rows what was held back."""
+        row = feeds.feed(self._conn, name)
+        if row is None:
+            return
+        feed = feed_of(self._codec, self._models, row)
+        feed.attach(self._conn)
+        for parked in feeds.parked(self._conn, [name]):
+            if parked.retry and not self._stop.is_set():
+                self._redrive(feed, parked)
 
     def _redrive(self, feed: Feed, parked: feeds.Parked) -> None:
         """Apply a stream's events from where it was parked, page by page, up to the feed's checkpoint; between pages
@@ -101,6 +116,47 @@ class Retrier:
             feeds.move(self._conn, [(feed.name, feed.position, feed.position)])
             feed.flush(self._conn)
         feed.flushed(feed.position)
+
+    # -- rows in which several streams meet ----------------------------------------------------------------------------
+
+    def _fold_anew(self, registered: Registered, row: feeds.FeedRow) -> None:
+        """What was held back came before events that are in the rows by now: fold them all again, in order, beside the
+        live ones, which go on until queries are switched over.
+        """
+        feed = feed_of(self._codec, self._models, row)
+        feed.attach(self._conn)
+        asked = [p for p in feeds.parked(self._conn, [row.feed]) if p.retry]
+        again = [found for p in asked if (found := self._still_poisoned(feed, p)) is not None]
+        feeds.park(self._conn, row.feed, again)
+        mended = {p.stream_id for p in asked} - {found.stream_id for found in again}
+        if not mended:
+            return
+        if not row.active:  # what a rebuild left for going back to: it stays as it is
+            feeds.refuse_retry(self._conn, row.feed)
+            return
+        try:
+            rebuild.rebuild(self._conn, self._codec, registered, self._unless_stopped, replace=True, retried=mended)
+        except rebuild.Busy:
+            return  # the next look tries again
+        except POISON as error:  # some row of it cannot be written
+            held = [p for p in asked if p.stream_id in mended]
+            feeds.park(self._conn, row.feed, [(p.stream_id, p.position, p.name, described(error)) for p in held])
+            return
+        feeds.refuse_retry(self._conn, row.feed)
+        rebuild.drop(self._conn, registered, row.feed)  # its rows are known to be wrong
+
+    def _still_poisoned(self, feed: Feed, parked: feeds.Parked) -> Poisoned | None:
+        """The event that parked a stream, if it cannot be folded still. Nothing is written."""
+        reader = Reader(self._codec, list(feed.names))
+        page = reader.stream(self._conn, parked.stream_id, parked.position - 1, parked.position)
+        feed.rows.discard()
+        others = {stream: at for stream, at in feed.parked.items() if stream != parked.stream_id}
+        found = fold_page(feed.projection, feed.names, feed.rows, others, page)
+        return found[0] if found else None
+
+    def _unless_stopped(self, _done: int, _all: int) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
     def _head(self) -> int:
         row = self._conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()

@@ -86,6 +86,9 @@ class Uses(Projection[Use]):
 
     name, version, row = "uses", 1, Use
 
+    def streams_of(self, key: object) -> None:
+        """Whoever gave the label."""
+
     @on(Labelled, key="label")
     def labelled(self, rows: Rows[Use], event: Labelled, env: Envelope) -> None:
         row = rows.get(event.label) or Use(event.label, 0)
