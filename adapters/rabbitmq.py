@@ -51,6 +51,9 @@ _KEPT_IN_ORDER = 1000
 """How many dead keep their order through a look at some of them: what is put back goes behind what was put back before,
 so all must be taken and put back together."""
 
+HEARTBEAT_SECONDS = 4
+"""Each end gives a connection up over which it has heard nothing for two to three times as long."""
+
 ANSWER_SECONDS = 2.0
 """How long the broker may take to answer a look at a queue, or a job put back to work."""
 
@@ -64,7 +67,7 @@ _log = structlog.get_logger(__name__)
 async def connect(url: str, *, reconnect_seconds: float = 1) -> AbstractRobustConnection:
     """Connect to the broker. Where it is away, now or later, the connection comes about by itself once it is back."""
     connection = RobustConnection(
-        make_url(url, reconnect_interval=reconnect_seconds, fail_fast=False),
+        make_url(url, reconnect_interval=reconnect_seconds, fail_fast=False, heartbeat=HEARTBEAT_SECONDS),
         client_properties={"connection_name": "ludoteca"},
     )
     try:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
 from uuid import UUID
 
 import aio_pika
 import aiormq
 from aio_pika.abc import AbstractConnection
+from aio_pika.connection import make_url
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from aiormq.abc import ChannelFrame, FrameType
 from pamqp.body import ContentBody
@@ -16,6 +19,11 @@ from pamqp.header import ContentHeader
 from adapters.cloudevents import CONTENT_TYPE
 
 EXCHANGE = "ludoteca.events"
+
+HEARTBEAT_SECONDS = 4
+"""The broker closes a connection over which it has heard nothing for two to three times as long."""
+
+CLOSE_SECONDS = 2.0
 
 _PERSISTENT = 2
 
@@ -27,7 +35,7 @@ class RabbitPublisher:
     through of a failed page is its beginning. That is why this connection does not mend itself halfway through.
     """
 
-    def __init__(self, url: str, *, publish_seconds: float = 30) -> None:
+    def __init__(self, url: str, *, publish_seconds: float = 10) -> None:
         """`publish_seconds` bounds the wait for the confirmations of one page."""
         self._url = url
         self._publish_seconds = publish_seconds
@@ -41,7 +49,9 @@ class RabbitPublisher:
         await self.close()
         try:
             self._connection = await aio_pika.connect(
-                self._url, client_properties={"connection_name": "ludoteca relay"}, timeout=self._publish_seconds
+                make_url(self._url, heartbeat=HEARTBEAT_SECONDS),
+                client_properties={"connection_name": "ludoteca relay"},
+                timeout=self._publish_seconds,
             )
             channel = await self._connection.channel(publisher_confirms=True)
             await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
@@ -50,12 +60,15 @@ class RabbitPublisher:
             await self.close()
             raise ConnectionError(f"no connection to RabbitMQ: {error}") from error
 
-    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]]) -> None:
+    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = float("inf")) -> None:
         """Publish a page of (routing key, body, message id) in this order; returns when every one is confirmed.
 
-        Connects first when need be. Raises ConnectionError when any was not confirmed: publish the page again.
+        Connects first when need be. Raises ConnectionError when any was not confirmed: publish the page again. Nothing
+        is published after `before` (monotonic time).
         """
         await self.connect()
+        if monotonic() > before:
+            raise ConnectionError("too late to publish")
         assert isinstance(self._channel, aiormq.Channel)
         try:
             async with asyncio.timeout(self._publish_seconds):
@@ -74,7 +87,9 @@ class RabbitPublisher:
         """Close the connection; `publish` or `connect` opens another."""
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
-            await connection.close()
+            with suppress(TimeoutError):  # a broker that does not answer has lost it anyway
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await connection.close()
 
 
 async def _write(

@@ -139,6 +139,32 @@ def stop_leading(conn: psycopg.Connection, name: str) -> None:
     conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (name,))
 
 
+def quiet_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[int, datetime]]:
+    """The sessions that lead any of these and are not at work on a statement: process ids, and since when."""
+    with conn.transaction():
+        conn.execute("SET LOCAL ROLE NONE")  # as the user that logged in: to others the server shows less
+        rows = conn.execute(
+            "SELECT DISTINCT a.pid, a.state_change FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()"
+            " AND l.classid = 4911 AND l.objsubid = 2 AND a.pid <> pg_backend_pid()"
+            " AND l.objid = ANY (SELECT (hashtext(n)::bigint & 4294967295)::oid FROM unnest(%s::text[]) n)"
+            " AND (a.state <> 'active' OR a.wait_event_type = 'Client') AND a.state <> 'disabled'",
+            (list(names),),
+        )
+        return [(int(pid), changed) for pid, changed in rows]
+
+
+def end_session(conn: psycopg.Connection, pid: int, quiet_since: datetime) -> bool:
+    """End a session that has done nothing since; whether there was one."""
+    with conn.transaction():
+        conn.execute("SET LOCAL ROLE NONE")
+        row = conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND state_change = %s",
+            (pid, quiet_since),
+        ).fetchone()
+    return bool(row and row[0])
+
+
 def wake(conn: psycopg.Connection) -> None:
     """Have runners look at the feeds again."""
     conn.execute(f"NOTIFY {WAKE}")

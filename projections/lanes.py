@@ -19,6 +19,7 @@ from eventstore.release import OutdatedRelease, require_current
 from projections import feeds
 from projections.advancing import Feed, Registered, advance, advance_one
 from projections.folding import StorageLost, TooMuchPoison, described
+from projections.leading import Challenger
 from projections.newer import Names, NewerEvent
 from projections.reading import Reader
 
@@ -62,6 +63,7 @@ class Lane:
         self._names = Names(codec)
         self._readers: dict[frozenset[str], Reader] = {}
         self._rests: dict[str, Rest] = {}
+        self._challenger = Challenger()
         self.feeds: dict[str, Feed] = {}
 
     # -- which feeds ---------------------------------------------------------------------------------------------------
@@ -73,10 +75,15 @@ class Lane:
         for name in list(self.feeds):
             if name not in known or known[name].paused or known[name].building or self._has_lost_rows(name):
                 self.let_go(name)
+        of_others = []
         for row in known.values():
             idle = row.feed not in self.feeds and not row.paused and not row.building and self._is_awake(row.feed)
-            if idle and wanted(row) and feeds.try_lead(self._conn, row.feed):
-                self._lead(row.feed)
+            if idle and wanted(row):
+                if feeds.try_lead(self._conn, row.feed):
+                    self._lead(row.feed)
+                else:
+                    of_others.append(row.feed)
+        self._challenger.look(self._conn, of_others)
 
     def let_go(self, name: str) -> None:
         """Let another lane, or another process, lead a feed."""

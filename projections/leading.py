@@ -1,24 +1,69 @@
-"""Being the one process that does a thing: for what is neither a projection nor a reactor."""
+"""Being the one process that does a thing: for as long as a session holds a lock, and shows that it lives.
+
+A leader's session runs a statement every second or two. A process that stands still (stopped, swapped out, in a loop)
+keeps its session and its lock: whoever would lead in its place ends the session once it has been silent for long.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
+from time import monotonic
 
 import psycopg
 
 from eventstore.postgres import connect
+from eventstore.release import require_current
 from projections import feeds
 
+log = logging.getLogger(__name__)
+
 RETRY_SECONDS = 1.0
+"""How often who would lead looks whether it may; and how often a leader shows that it lives."""
+
+SILENT_SECONDS = 15.0
+"""After so long without a statement a leader's session is ended. A page is folded in less."""
+
+
+class Challenger:
+    """Ends the sessions of silent leaders. What counts is only whether a session changes, and our own time between
+    looks: clocks that jump do no harm."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[int, datetime], float] = {}
+
+    def look(self, conn: psycopg.Connection, names: Sequence[str]) -> None:
+        """To be called every second or so, with what others lead."""
+        now = monotonic()  # before asking: should we be stopped in between, nobody looks older for it
+        quiet = feeds.quiet_leaders(conn, names) if names else []
+        self._since = {session: self._since.get(session, now) for session in quiet}
+        for (pid, changed), since in self._since.items():
+            if now - since > SILENT_SECONDS and feeds.end_session(conn, pid, changed):
+                log.warning("ended session %s, which leads what we would, and has been silent since %s", pid, changed)
 
 
 @asynccontextmanager
 async def leading(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
-    """Wait until nobody else leads `name`, then lead it as long as the connection that is given lives."""
-    conn = await asyncio.to_thread(connect, url, "ludoteca leader")
-    try:
-        while not await asyncio.to_thread(feeds.try_lead, conn, name):  # noqa: ASYNC110 - nobody tells us when
-            await asyncio.sleep(RETRY_SECONDS)
-        yield conn
-    finally:
-        conn.close()
+    """Wait until nobody else leads `name`, then lead it. When the lead is lost, what is done meanwhile is cancelled.
+
+    Raises an ExceptionGroup of psycopg.Error or OutdatedRelease: to be caught by `except*`.
+    """
+    async with asyncio.TaskGroup() as group:
+        conn = await asyncio.to_thread(connect, url, "ludoteca leader")
+        try:
+            challenger = Challenger()
+            while not await asyncio.to_thread(feeds.try_lead, conn, name):
+                await asyncio.to_thread(challenger.look, conn, [name])
+                await asyncio.sleep(RETRY_SECONDS)
+            beating = group.create_task(_beat(conn))
+            yield conn
+            beating.cancel()
+        finally:
+            conn.close()
+
+
+async def _beat(conn: psycopg.Connection) -> None:
+    while True:
+        await asyncio.to_thread(require_current, conn)
+        await asyncio.sleep(RETRY_SECONDS)

@@ -24,6 +24,7 @@ from eventstore.postgres_log import PostgresLog, Raw
 from eventstore.release import OutdatedRelease, require_current
 from projections import feeds
 from projections.folding import described
+from projections.leading import Challenger
 from projections.reading import Unreadable
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ class ReactorRunner:
         self._reactors = {r.name: r for r in reactors}
         self._names = log_.codec.names_of({cls for r in reactors for cls in r.reactions})
         self._led: dict[str, _Led] = {}
+        self._challenger = Challenger()
         self._generation = 0  # of the log's history that is reacted to
         log_.history.when_it_changes(self._forget)
 
@@ -183,16 +185,21 @@ class ReactorRunner:
     async def _scan(self, conn: psycopg.Connection) -> None:
         """Take the lead of what nobody leads; let go of what is paused; look what is to be retried."""
         rows = {row.feed: row for row in await asyncio.to_thread(self._registered, conn)}
+        of_others: list[str] = []
         for name, row in rows.items():
             if row.paused and name in self._led:
                 await self._led.pop(name).stop()
                 await asyncio.to_thread(feeds.stop_leading, conn, name)
-            elif not row.paused and name not in self._led and await asyncio.to_thread(feeds.try_lead, conn, name):
+            elif not row.paused and name not in self._led:
+                if not await asyncio.to_thread(feeds.try_lead, conn, name):
+                    of_others.append(name)
+                    continue
                 fresh = await asyncio.to_thread(feeds.feed, conn, name)
                 parked = await asyncio.to_thread(feeds.parked, conn, [name])
                 if fresh is not None:
                     reactor = self._reactors[row.projection]
                     self._led[name] = _Led(reactor, self._log.codec.names_of(reactor.reactions), fresh, parked)
+        await asyncio.to_thread(self._challenger.look, conn, of_others)
         for led in self._led.values():
             if led.parked and led.task is None:
                 led.asked = [p for p in await asyncio.to_thread(feeds.parked, conn, [led.feed]) if p.retry]

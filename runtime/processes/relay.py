@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
@@ -12,31 +13,49 @@ from adapters.cloudevents import to_cloudevent
 from adapters.rabbitmq_relay import RabbitPublisher
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.history import HistoryChanged
+from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
 from eventstore.release import require_current
 from projections import feeds
-from projections.leading import leading
+from projections.leading import RETRY_SECONDS, leading
 from runtime.settings import Settings
 from runtime.wiring import open_core
 
 log = logging.getLogger(__name__)
 
 RELAY_PAGE = 500
+PROOF_SECONDS = 5.0
+"""How long the proof of the lead is good for: less than the silence after which another leads."""
+
 PAUSED_SECONDS = 0.5
 """How often a paused relay looks whether it may go on."""
 
 
-class Publisher(Protocol):
-    """An event bus. Raises ConnectionError when it is not certain that it has got all: publish them again."""
+_LOST_LEAD: tuple[type[Exception], ...] = (feeds.CheckpointMoved, *AWAY)
 
-    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]]) -> None: ...
+
+class Publisher(Protocol):
+    """An event bus. Raises ConnectionError when it is not certain that it has got all: publish them again.
+
+    After `before` (monotonic time) nothing is published.
+    """
+
+    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = ...) -> None: ...
 
 
 async def relay(settings: Settings) -> None:
     """Publish the log to RabbitMQ, in order, from where it left off."""
     publisher = RabbitPublisher(settings.rabbitmq_url.get_secret_value())
-    async with open_core(settings) as core, leading(core.url, "relay.1") as conn:
-        await publish_log(core.log, conn, publisher)
+    async with open_core(settings) as core:
+        while True:
+            try:
+                async with leading(core.url, "relay.1") as conn:
+                    await publish_log(core.log, conn, publisher)
+            except* _LOST_LEAD as errors:
+                log.warning("the relay lost its lead: %s", errors.exceptions[0])
+            finally:
+                await publisher.close()  # nothing that was under way may come after what the next leader publishes
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
@@ -58,15 +77,25 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
         if feed.paused:
             await asyncio.sleep(PAUSED_SECONDS)
         elif rows := await log_.read_raw(position, upto=head, limit=RELAY_PAGE):
-            await _publish(publisher, [(env.name, to_cloudevent(env, payload), env.event_id) for env, payload in rows])
+            await _publish(
+                publisher, conn, [(env.name, to_cloudevent(env, payload), env.event_id) for env, payload in rows]
+            )
             await asyncio.to_thread(feeds.move, conn, [(name, position, rows[-1][0].position)])
             position = rows[-1][0].position
 
 
-async def _publish(publisher: Publisher, messages: Sequence[tuple[str, bytes, UUID]]) -> None:
+async def _publish(publisher: Publisher, conn: psycopg.Connection, messages: Sequence[tuple[str, bytes, UUID]]) -> None:
+    """Publish a page, for as long as it takes. Raises psycopg.OperationalError once the lead is lost.
+
+    A relay that stood still was replaced meanwhile, and must not publish its old page when it wakes. So each try begins
+    with proof of the lead, and is not made when that is old; what is on its way then is lost with the connection, which
+    the broker has closed by the time another leads (rabbitmq_relay.HEARTBEAT_SECONDS).
+    """
     while True:
+        proved = monotonic()
+        await asyncio.to_thread(conn.execute, "SELECT 1")
         try:
-            await publisher.publish(messages)
+            await publisher.publish(messages, before=proved + PROOF_SECONDS)
         except ConnectionError as error:
             log.warning("the event bus does not answer: %s", error)
             await asyncio.sleep(1)

@@ -14,7 +14,6 @@ from eventstore.clock import Clock
 from eventstore.log import AlreadyDone, LogUnavailable
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
-from eventstore.release import require_current
 from projections.leading import leading
 from projections.reacting import ReactorRunner
 from runtime.models import due_times
@@ -54,12 +53,9 @@ async def _keep_time(core: Core) -> None:
     deadlines = Deadlines(due_times(core), core.deadline_commands, core.clock)
     while True:
         try:
-            async with leading(core.url, "deadlines") as conn, asyncio.TaskGroup() as group:
+            async with leading(core.url, "deadlines"), asyncio.TaskGroup() as group:
                 group.create_task(deadlines.run())
                 group.create_task(purge_expired(core.log, core.clock))
-                while True:
-                    await asyncio.to_thread(require_current, conn)
-                    await asyncio.sleep(1)
         except* AWAY as errors:
             log.warning("deadlines lost their database: %s", errors.exceptions[0])
             await asyncio.sleep(1)

@@ -31,7 +31,7 @@ class Bus:
     def __init__(self) -> None:
         self.ids: list[UUID] = []
 
-    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]]) -> None:
+    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = 0) -> None:
         self.ids += [event_id for _, _, event_id in messages]
 
 
