@@ -181,7 +181,41 @@ def check_appends(streams: Sequence[StreamAppend]) -> None:
         raise ValueError("a stream twice in one append")
 
 
-class Log(Protocol):
+STREAM_PAGE = 1_000
+"""Events of a stream that are read in one go: others have their turn in between."""
+
+
+class StreamReader(Protocol):
+    """Who reads streams."""
+
+    async def read_stream(
+        self,
+        stream_id: UUID,
+        after_version: int = 0,
+        *,
+        upto: int | None = None,
+        limit: int | None = None,
+        but: Sequence[str] = (),
+    ) -> list[Recorded]: ...
+
+
+async def pages_of(
+    log: StreamReader, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
+) -> AsyncIterator[list[Recorded]]:
+    """As `Log.read_stream`, in pages of STREAM_PAGE events: none of a stream that has no such events."""
+    while page := await log.read_stream(stream_id, after_version, upto=upto, limit=STREAM_PAGE, but=but):
+        yield page
+        after_version = page[-1].env.version
+        if len(page) < STREAM_PAGE:
+            break
+
+
+async def whole_stream(log: StreamReader, stream_id: UUID, *, upto: int | None = None) -> list[Recorded]:
+    """All of a stream up to a position, read in pages."""
+    return [each async for page in pages_of(log, stream_id, upto=upto) for each in page]
+
+
+class Log(StreamReader, Protocol):
     """An append-only log of streams with one order over all of them."""
 
     history: History

@@ -37,6 +37,7 @@ from eventstore.log import (
     StreamRead,
     VersionConflict,
     WrongKind,
+    pages_of,
 )
 from eventstore.postgres import AWAY
 from eventstore.snapshots import Snapshots
@@ -53,9 +54,6 @@ _TOLD: tuple[type[Exception], ...] = (AlreadyDone, LogUnavailable, *AWAY)
 ATTEMPTS = 20
 """How often a decision is taken anew when others keep appending first."""
 
-
-PAGE = 1_000
-"""Events of a stream that are read in one go: others have their turn in between, and few are in memory."""
 
 SNAPSHOT_BYTES_PER_EVENT = 1_000
 """What snapshots may cost for each event of the stream: one of 2 MB is kept every 2,000 events only."""
@@ -259,13 +257,11 @@ class Repository:
         self, aggregate: Aggregate[S], stream_id: UUID, version: int, state: S | None
     ) -> tuple[int, S | None]:
         """Version and state after all events above a version; no state when they are of another kind of stream."""
-        while events := await self.log.read_stream(stream_id, version, limit=PAGE, but=aggregate.unread):
+        async for events in pages_of(self.log, stream_id, version, but=aggregate.unread):
             version = events[-1].env.version
             if kind_of(type(events[0].event)) != aggregate.kind:
                 return (await self.log.versions([stream_id]))[0], None
             state = aggregate.fold(state, [recorded.event for recorded in events])
-            if len(events) < PAGE:
-                break
         return version, state
 
     async def seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:

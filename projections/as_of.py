@@ -12,16 +12,12 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.log import Recorded
+from eventstore.log import Recorded, StreamReader, whole_stream
 from projections.projection import Key, Projection
 
 
-class StreamReader(Protocol):
+class LogReader(StreamReader, Protocol):
     """What as-of needs of the log."""
-
-    async def read_stream(
-        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None
-    ) -> list[Recorded]: ...
 
     async def read(
         self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
@@ -29,7 +25,7 @@ class StreamReader(Protocol):
 
 
 async def row_as_of(
-    log: StreamReader, projection: Projection[Any], key: Key, moment: int | datetime
+    log: LogReader, projection: Projection[Any], key: Key, moment: int | datetime
 ) -> msgspec.Struct | None:
     """The row of a key as it was at a log position or a time; None when it was not there."""
     rows = projection.fold(await _events(log, projection.streams_of(key), moment))
@@ -37,12 +33,12 @@ async def row_as_of(
     return found
 
 
-async def _events(log: StreamReader, streams: Sequence[UUID] | None, moment: int | datetime) -> list[Recorded]:
+async def _events(log: LogReader, streams: Sequence[UUID] | None, moment: int | datetime) -> list[Recorded]:
     upto = moment if isinstance(moment, int) else None
     if streams is None:
         events = await _all_events(log, upto)
     else:
-        found = [await log.read_stream(stream_id, upto=upto) for stream_id in dict.fromkeys(streams)]
+        found = [await whole_stream(log, stream_id, upto=upto) for stream_id in dict.fromkeys(streams)]
         events = [event for stream in found for event in stream]
     events.sort(key=lambda event: event.env.position)
     return events if isinstance(moment, int) else occurred_by(events, moment)
@@ -54,7 +50,7 @@ def occurred_by(events: Sequence[Recorded], moment: datetime) -> list[Recorded]:
     return list(events[:last])
 
 
-async def _all_events(log: StreamReader, upto: int | None) -> list[Recorded]:
+async def _all_events(log: LogReader, upto: int | None) -> list[Recorded]:
     events: list[Recorded] = []
     while page := await log.read(events[-1].env.position if events else 0, upto=upto):
         events += page

@@ -12,9 +12,9 @@ from uuid import UUID
 import msgspec
 
 from eventstore.codec import FORGOTTEN
-from eventstore.log import Envelope
+from eventstore.log import STREAM_PAGE, Envelope
 from eventstore.postgres_log import COLUMNS, PostgresLog, Raw, raw_rows
-from eventstore.repository import PAGE, Aggregate
+from eventstore.repository import Aggregate
 from eventstore.snapshots import plain
 from queries.positions import PositionUnknown
 
@@ -121,7 +121,7 @@ class Audit:
         Raises PositionUnknown; LookupError when no aggregate folds such a stream.
         """
         upto = await self.position_at(as_of) if as_of is not None else None
-        page = await self._log.read_stream_raw(stream_id, upto=upto, limit=PAGE)
+        page = await self._log.read_stream_raw(stream_id, upto=upto, limit=STREAM_PAGE)
         if not page:
             return None
         aggregate, state = self._aggregate_of(page[0]), None
@@ -129,7 +129,7 @@ class Audit:
             last: Envelope = page[-1][0]
             decode = self._log.codec.decode
             state = aggregate.fold(state, [decode(env.name, payload, stream_id) for env, payload in page])
-            page = await self._log.read_stream_raw(stream_id, last.version, upto=upto, limit=PAGE)
+            page = await self._log.read_stream_raw(stream_id, last.version, upto=upto, limit=STREAM_PAGE)
         shown = _closed(msgspec.to_builtins(state, str_keys=True, enc_hook=plain))
         return StreamState(stream_id, aggregate.kind, last.version, last.position, shown)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.log import Log
+from eventstore.log import Log, whole_stream
 from projections.as_of import occurred_by
 from projections.library import OwnedGames, library_id
 from queries.games import Browse, filters_of
@@ -61,7 +61,7 @@ async def owned_ids(models: ReadModels, user_id: UUID) -> Answer[list[UUID]]:
 async def library_as_of(log: Log, user_id: UUID, moment: int | datetime) -> list[OwnedGame]:
     """A person's games as they were at a log position or a time, the last bought first."""
     upto = moment if isinstance(moment, int) else None
-    events = await log.read_stream(library_id(user_id), upto=upto)
+    events = await whole_stream(log, library_id(user_id), upto=upto)
     if isinstance(moment, datetime):
         events = occurred_by(events, moment)
     rows = OwnedGames().fold(events).all()

@@ -17,6 +17,7 @@ from api.whose import AccountId
 from commands.aggregates import NOTICE, ORDER, USER
 from domain.errors import NotFound
 from domain.ledger import seller_account
+from eventstore.log import whole_stream
 from queries import exports
 from queries.exports import Export
 
@@ -88,7 +89,7 @@ async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Doc
         "sessions": await _sessions(services, user_id),
         "history": [
             {"name": each.env.name, "position": each.env.position, "at": msgspec.to_builtins(each.env.occurred_at)}
-            for each in await services.log.read_stream(user_id)
+            for each in await whole_stream(services.log, user_id)
         ],
     }
 

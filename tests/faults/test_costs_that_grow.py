@@ -5,7 +5,7 @@ times as much.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from operator import itemgetter
 from uuid import UUID, uuid4
@@ -14,11 +14,18 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from commands.aggregates import ALL, STOCK, USER
+from commands.aggregates import ALL, CART, CLAIM, GAME, LIBRARY, PAYMENT, STOCK, USER, WALLET, WEBHOOK_ENDPOINT
 from domain import inventory
+from domain.cart import CartCreated, ItemRemoved
+from domain.catalog import GameUpdated
+from domain.claims import ClaimReleased, ClaimTaken
 from domain.events import EVENTS, FORGOTTEN, Event
 from domain.identity import EmailVerified, LoggedIn, LoggedOut, ProfileChanged, UserRegistered
 from domain.inventory import ReservationReleased, Reserved, StockCreated, StockUpdated, stock_id
+from domain.library import LibraryGameAdded, LibraryGameRemoved
+from domain.payments import PaymentNoticeReceived
+from domain.wallets import FundsAdded, WalletCreated
+from domain.webhook_endpoints import EndpointCreated, EndpointFailing, EndpointRecovered
 from eventstore.codec import _Kind, kind_of
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
@@ -30,13 +37,14 @@ from runtime.codec import codec
 from tests.faults.reads import CountedReads
 from tests.growth import ratio
 from tests.projections.flow import STEPS, Flow, Step
-from tests.projections.history import GAME, SELLER, START, History, some_id
+from tests.projections.history import GAME as GAME_ID
+from tests.projections.history import SELLER, START, History, game_created, payment_requested, some_id
 
 FEW, MANY = 2_000, 20_000
 AT_MOST = 3.0
 """Times as much, where it is time that is measured."""
 
-SHELF = stock_id(GAME)
+SHELF = stock_id(GAME_ID)
 LATER = START + timedelta(minutes=15)
 
 
@@ -52,7 +60,7 @@ def held(n: int) -> Reserved:
 
 def hot(holds: int) -> list[Event]:
     """A best-seller that so many carts hold."""
-    counted = StockCreated(game_id=GAME, seller_id=SELLER, sku="C-1"), StockUpdated(total=10**6, available=10**6)
+    counted = StockCreated(game_id=GAME_ID, seller_id=SELLER, sku="C-1"), StockUpdated(total=10**6, available=10**6)
     return [*counted, *(held(n) for n in range(holds))]
 
 
@@ -257,6 +265,88 @@ def test_a_snapshot_of_what_is_personal_is_sealed(aggregate: Aggregate[object]) 
     persons = {kind.person for kind in kinds if kind.personal}
     if persons:
         assert aggregate.snapshot_every == 0 or (aggregate.sealed and persons == {""})
+
+
+# -- other long streams ------------------------------------------------------------------------------------------------
+
+BOUGHT = LibraryGameAdded(user_id=uuid4(), game_id=uuid4(), order_id=uuid4(), title="T", purchase_date=START)
+NOTICED = PaymentNoticeReceived(provider_event_id="", type="payment_intent.created", outcome="ignored")
+
+
+def library_of(many: int) -> list[Event]:
+    return [msgspec.structs.replace(BOUGHT, game_id=some_id(f"game {n}")) for n in range(many)]
+
+
+def noticed(many: int) -> list[Event]:
+    notices = [msgspec.structs.replace(NOTICED, provider_event_id=f"evt_{n}") for n in range(many)]
+    return [payment_requested(), *notices]
+
+
+LONG: dict[str, tuple[Aggregate, list[Event]]] = {
+    "a library": (LIBRARY, library_of(1_500)),
+    "a payment of which the provider tells much": (PAYMENT, noticed(1_500)),
+    "a wallet": (
+        WALLET,
+        [
+            WalletCreated(user_id=uuid4(), currency="USD"),
+            *(FundsAdded(amount_cents=1, currency="USD", balance_cents=n) for n in range(1, 1_500)),
+        ],
+    ),
+    "a cart that is changed all the time": (
+        CART,
+        [
+            CartCreated(buyer_id=uuid4(), currency="USD", expires_at=LATER),
+            *(ItemRemoved(item_id=uuid4(), expires_at=LATER) for _ in range(1_500)),
+        ],
+    ),
+    "a game": (GAME, [game_created(), *(GameUpdated(title=f"Title {n}") for n in range(1_500))]),
+    "a claim": (
+        CLAIM,
+        [each for _ in range(750) for each in (ClaimTaken(kind="cart", holder_id=uuid4()), ClaimReleased(reason="x"))],
+    ),
+    "an endpoint that fails every other time": (
+        WEBHOOK_ENDPOINT,
+        [
+            EndpointCreated(seller_id=uuid4(), url="https://shop.example", events=("*",), secret_ref="s"),
+            *(each for _ in range(750) for each in (EndpointFailing(failures=1), EndpointRecovered())),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+async def test_a_long_stream_is_loaded_from_its_snapshot(log: PostgresLog, what: str) -> None:
+    aggregate, events = LONG[what]
+    stream_id = uuid4()
+    await _appended(log, stream_id, events)
+    first, read = await _loaded(log, aggregate, stream_id)
+    again, read_again = await _loaded(log, aggregate, stream_id)
+
+    assert first == again == aggregate.fold(None, events)
+    assert (read, read_again) == (len(events), 0)
+
+
+def _bought_and_refunded(library: object) -> None:
+    for n in range(100):
+        library = LIBRARY.evolve(library, msgspec.structs.replace(BOUGHT, game_id=some_id(f"another {n}")))
+    for n in range(100):
+        gone = LibraryGameRemoved(game_id=some_id(f"another {n}"), order_id=BOUGHT.order_id, reason="x")
+        library = LIBRARY.evolve(library, gone)
+
+
+def _told_of(payment: object) -> None:
+    for n in range(100):
+        payment = PAYMENT.evolve(payment, msgspec.structs.replace(NOTICED, provider_event_id=f"another {n}"))
+
+
+@pytest.mark.parametrize(
+    ("work", "aggregate", "history"), [(_bought_and_refunded, LIBRARY, library_of), (_told_of, PAYMENT, noticed)]
+)
+def test_one_more_event_costs_the_same_in_a_long_history(
+    work: Callable[[object], None], aggregate: Aggregate, history: Callable[[int], list[Event]]
+) -> None:
+    few, many = (aggregate.fold(None, history(size)) for size in (FEW, MANY))
+    assert ratio(work, few, many) < AT_MOST
 
 
 # -- snapshots of every kind -------------------------------------------------------------------------------------------
