@@ -7,7 +7,7 @@ times as much as the sending itself. In pipeline mode the next call is at the se
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import psycopg
@@ -19,6 +19,8 @@ _NAME = b"pipelined"
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)
 _LAST_WORDS = (b"FATAL", b"PANIC")
 """Severities after which the server hangs up."""
+
+_READ_ONLY = b"SHOW transaction_read_only"
 
 LOOK_SECONDS = 1.0
 """How often the socket is looked at while an answer is due, be it that the event loop says nothing of it: libuv stops
@@ -63,11 +65,25 @@ class Pipeline:
 
     def call(self, arguments: Sequence[bytes | None]) -> asyncio.Future[PGresult]:
         """Run it; arguments and result are in binary wire format. Raises psycopg.Error, now or from the future."""
+        formats = [Format.BINARY] * len(arguments)
+        return self._send(
+            lambda: self._pgconn.send_query_prepared(
+                _NAME, arguments, param_formats=formats, result_format=Format.BINARY
+            )
+        )
+
+    async def prove(self) -> None:
+        """Go the way that calls go, and change nothing. Raises psycopg.Error if they would not be answered, or done."""
+        result = await self._send(lambda: self._pgconn.send_query_params(_READ_ONLY, None))
+        if result.get_value(0, 0) == b"on":
+            self._lose(psycopg.errors.ReadOnlySqlTransaction("the server takes no writes"))
+            raise psycopg.errors.ReadOnlySqlTransaction("the server takes no writes")
+
+    def _send(self, send: Callable[[], None]) -> asyncio.Future[PGresult]:
         if self.lost:
             raise psycopg.OperationalError("the connection is lost")
-        formats = [Format.BINARY] * len(arguments)
         try:
-            self._pgconn.send_query_prepared(_NAME, arguments, param_formats=formats, result_format=Format.BINARY)
+            send()
             return self._sent()
         except psycopg.Error as error:  # it sends no more, be it that what was sent before is still answered
             self._lose(error)
@@ -129,12 +145,18 @@ class Pipeline:
     def _answer(self) -> None:
         """The server is done with the first call."""
         (answer, _), result, self._result = self._calls.popleft(), self._result, None
-        if answer.done():  # nobody waits for it any more
-            return
-        if result is None or result.status in _FAILED:
-            answer.set_exception(error_from_result(result) if result else psycopg.InternalError("no result"))
-        else:
-            answer.set_result(result)
+        error: psycopg.Error | None = None
+        if result is None:
+            error = psycopg.InternalError("no result")
+        elif result.status in _FAILED:
+            error = error_from_result(result)
+        if not answer.done():  # else nobody waits for it any more
+            if error is not None:
+                answer.set_exception(error)
+            elif result is not None:
+                answer.set_result(result)
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            self._lose(error)  # connecting again finds the server that is not
 
     def _lose(self, error: psycopg.Error) -> None:
         """The connection is of no use any more."""

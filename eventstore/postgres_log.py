@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, LiteralString, Self
 from uuid import UUID
 
@@ -94,7 +95,8 @@ class PostgresLog:
         """What of the log this process knows: whatever keeps something that follows from it registers there."""
         self.keys = PersonKeys(pool)
         self.watcher = HeadWatcher(url, history)
-        self._writer = GroupCommitWriter(url, codec.kinds, history, clock_tolerance)
+        self._another_writer = partial(GroupCommitWriter, url, codec.kinds, history, clock_tolerance)
+        self._writer = self._another_writer()
 
     @classmethod
     @asynccontextmanager
@@ -158,6 +160,18 @@ class PostgresLog:
                 events.append((event.NAME, codec.encode(event, stream.stream_id, key)))  # type: ignore[attr-defined]
             pending.add(stream.stream_id, stream.expected_version, kind, events)
         return await self._writer.append(pending)
+
+    async def prove_writer(self, *, another: bool = False) -> None:
+        """Find out, without an append, whether one would be taken: by this process's writer, or by a new one.
+
+        Raises LogUnavailable, psycopg.Error.
+        """
+        writer = self._another_writer() if another else self._writer
+        try:
+            await writer.prove()
+        finally:
+            if another:
+                await writer.close()
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -139,6 +139,12 @@ class Sender:
                     await self.send([pending])
                 return
 
+    async def prove(self) -> None:
+        """Go the way of a batch, and append nothing. Raises psycopg.Error if none would be taken."""
+        await self._connected()
+        assert self._pipeline is not None
+        await self._pipeline.prove()
+
     async def close(self) -> None:
         """Let go of the connections."""
         if self._pipeline is not None:

@@ -29,6 +29,9 @@ OVERLAP = 16
 PATIENCE_SECONDS = 3.0
 """How long an append waits for a lost database, or for the log's end that somebody holds, before its caller is told."""
 
+STUCK_SECONDS = 15.0
+"""How long after the end of its patience an append must have an outcome: all waits on its way have ended by then."""
+
 
 class GroupCommitWriter:
     """One writer per process, with at most two batches on their way."""
@@ -49,6 +52,14 @@ class GroupCommitWriter:
         self._waiting.append(pending)
         self._start()
         return pending.future
+
+    async def prove(self) -> None:
+        """Find out, without an append, whether one would be taken. Raises LogUnavailable, psycopg.Error."""
+        now = asyncio.get_running_loop().time()
+        for pending in chain(self._waiting, *self._sending.values()):
+            if not pending.future.done() and now > pending.deadline + STUCK_SECONDS:
+                raise LogUnavailable("appends wait, and are not answered")
+        await self._sender.prove()
 
     async def close(self) -> None:
         """Take no more, finish what waits (for a bounded time), then let go of the connections."""

@@ -44,7 +44,11 @@ SEARCH_SECONDS = 1.0
 async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
     """The FastAPI application over this process's core and queues."""
     settings = core.settings
-    health: dict[str, HealthCheck] = {"database": lambda: _check_database(core), "clock": core.clock_watch.check}
+    health: dict[str, HealthCheck] = {
+        "database": lambda: _check_database(core),
+        "writer": core.log.prove_writer,
+        "clock": core.clock_watch.check,
+    }
     elasticsearch, reads = await _elasticsearch(core), ReadModels(core.log.pool)
     search = _search(core, elasticsearch)
     if elasticsearch is not None:

@@ -34,6 +34,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.instance", "NotRunning", Code.UNREACHABLE, ""),
     ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
     ("runtime.backup", "BackupError", Code.DIFFERS, ""),
+    ("runtime.processes.watching", "WriterDead", Code.UNREACHABLE, ""),
     ("runtime.load", "Stalled", Code.UNREACHABLE, ""),
     ("runtime.load", "Unreadable", Code.USAGE, ""),
     ("adapters.embedded_postgres", "EmbeddedPostgresError", Code.UNREACHABLE, ""),

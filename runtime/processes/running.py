@@ -8,6 +8,8 @@ from typing import Any
 
 import uvloop
 
+from runtime.processes.watching import LoopWatch
+
 log = logging.getLogger(__name__)
 
 
@@ -19,9 +21,10 @@ def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, task.cancel)
-        try:
-            await task
-        except asyncio.CancelledError:
-            log.info("stopped")
+        with LoopWatch(loop):
+            try:
+                await task
+            except asyncio.CancelledError:
+                log.info("stopped")
 
     uvloop.run(supervised())

@@ -11,6 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from projections.reacting import register_reactors
 from runtime.processes.connections import Limits, bounded, refusal
+from runtime.processes.watching import writing
 from runtime.settings import Settings
 from runtime.wiring import open_core, open_queues
 
@@ -24,7 +25,8 @@ async def serve_api(settings: Settings) -> None:
     async with open_core(settings) as core, open_queues(core) as queues, open_app(core, queues) as app:
         # From the first answer on, whatever happens is reacted to, though the worker may come up later.
         await asyncio.to_thread(register_reactors, core.url, core.reactors(queues))
-        await _serve(config_of(app, settings.host, settings.port, limits_of(settings)))
+        async with writing(core.log):
+            await _serve(config_of(app, settings.host, settings.port, limits_of(settings)))
 
 
 async def serve_provider(settings: Settings) -> None:

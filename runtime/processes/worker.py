@@ -17,6 +17,7 @@ from eventstore.postgres_log import PostgresLog
 from projections.leading import leading
 from projections.reacting import ReactorRunner
 from runtime.models import due_times
+from runtime.processes.watching import writing
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core, open_queues
 
@@ -34,7 +35,12 @@ DATABASE_AWAY: tuple[type[Exception], ...] = (LogUnavailable, *AWAY)
 
 async def work(settings: Settings) -> None:
     """React to events, handle the queues' jobs, fire deadlines."""
-    async with open_core(settings) as core, open_queues(core) as queues, asyncio.TaskGroup() as group:
+    async with (
+        open_core(settings) as core,
+        open_queues(core) as queues,
+        writing(core.log),
+        asyncio.TaskGroup() as group,
+    ):
         outcomes = (Refused, AlreadyDone)
         reactors = core.reactors(queues)
         runner = ReactorRunner(core.url, core.log, reactors, outcomes=outcomes, unavailable=UNAVAILABLE)

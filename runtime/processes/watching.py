@@ -1,0 +1,101 @@
+"""A process that cannot do its work any more, though others could, ends: whoever runs it starts it again."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from eventstore.postgres_log import PostgresLog
+
+log = logging.getLogger(__name__)
+
+WRITER_SECONDS = 10.0
+"""How long a writer may be of no use, while a new one would be, before its process ends."""
+
+LOOP_SECONDS = 30
+"""How long an event loop may stand still before its process ends."""
+
+_LOOK_SECONDS, _PROOF_SECONDS, _END_SECONDS = 2.0, 5.0, 20.0
+_FAILED = 70  # EX_SOFTWARE
+
+
+class WriterDead(Exception):
+    """This process cannot append to the log, though a new one could."""
+
+
+@asynccontextmanager
+async def writing(log_: PostgresLog) -> AsyncIterator[None]:
+    """Watch the writer of the log meanwhile. Raises an ExceptionGroup of WriterDead."""
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(_watch(log_))
+        yield
+        watching.cancel()
+
+
+async def _watch(log_: PostgresLog) -> None:
+    dead_since: float | None = None
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if await _proves(log_):
+            dead_since = None
+        elif dead_since is None:
+            dead_since = time.monotonic()
+        elif time.monotonic() - dead_since > WRITER_SECONDS and await _proves(log_, another=True):
+            log.critical("the writer has been dead for %.0f s, and a new one would not be: ending", WRITER_SECONDS)
+            asyncio.get_running_loop().call_later(_END_SECONDS, os._exit, _FAILED)  # should ending in order hang
+            raise WriterDead("this process cannot append to the log any more, though a new one could")
+
+
+async def _proves(log_: PostgresLog, *, another: bool = False) -> bool:
+    try:
+        async with asyncio.timeout(_PROOF_SECONDS):
+            await log_.prove_writer(another=another)
+    except Exception as error:  # whatever it is, the writer is of no use
+        log.debug("no writer: %r", error)
+        return False
+    return True
+
+
+class LoopWatch:
+    """A thread that ends the process when its event loop stands still: `with LoopWatch(loop): …`.
+
+    It counts its own seconds: a process that was stopped as a whole, and goes on, is none whose loop stands still.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: int = LOOP_SECONDS) -> None:
+        self._loop, self._seconds = loop, seconds
+        self._turns = 0
+        self._stopped = threading.Event()
+        self._of_loop = threading.get_ident()
+
+    def __enter__(self) -> Self:
+        self._turn()
+        threading.Thread(target=self._watch, name="loop-watch", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+
+    def _turn(self) -> None:
+        self._turns += 1
+        self._loop.call_later(1, self._turn)
+
+    def _watch(self) -> None:
+        seen, still = 0, 0
+        while not self._stopped.wait(1):
+            still = still + 1 if self._turns == seen else 0
+            seen = self._turns
+            if still >= self._seconds:
+                stack = "".join(traceback.format_stack(sys._current_frames().get(self._of_loop)))
+                log.critical("the event loop has stood still for %s s: ending. It stands at\n%s", still, stack)
+                time.sleep(1)  # for the line to be written; should it not be, all the same
+                os._exit(_FAILED)

@@ -1,0 +1,166 @@
+"""A writer whose sessions are cut, frozen and starved under load: nobody hangs, and what was acknowledged is there."""
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from notes import CODEC, admin, new_stream
+
+from eventstore import connections, pipeline
+from eventstore.log import LogUnavailable
+from eventstore.postgres_log import PostgresLog
+from runtime.processes import watching
+from tests.faults.postgres import OwnPostgres
+from tests.faults.proxy import Proxy, Way
+
+CALLERS = 64
+_OF_WRITERS = "FROM pg_stat_activity WHERE application_name = 'ludoteca writer' AND datname = current_database()"
+
+Cut = Callable[[Proxy, str], object]
+CUTS: dict[str, Cut] = {
+    "terminated": lambda _, database: admin(database, f"SELECT pg_terminate_backend(pid) {_OF_WRITERS}"),
+    "reset": lambda proxy, _: proxy.cut(),
+    "closed": lambda proxy, _: proxy.close(),
+    "half closed": lambda proxy, _: proxy.half_close(Way.TO_CLIENT),
+    "frozen": lambda proxy, _: proxy.freeze(only_present=True),
+    "frozen to the client": lambda proxy, _: proxy.freeze([Way.TO_CLIENT], only_present=True),
+    "dropped": lambda proxy, _: proxy.drop([Way.TO_SERVER], only_present=True),
+}
+SLOW = ("frozen", "frozen to the client", "dropped")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is noticed after a moment."""
+    monkeypatch.setattr(connections, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(pipeline, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(pipeline, "LOOK_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("cut", CUTS)
+async def test_no_caller_hangs_and_nothing_acknowledged_is_lost(database: str, cut: str) -> None:
+    await _cut_again_and_again(database, CUTS[cut], 3 if cut in SLOW else 10)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("cut", "times"), [("terminated", 500), ("reset", 200), ("frozen", 4)])
+async def test_however_often(database: str, cut: str, times: int) -> None:
+    await _cut_again_and_again(database, CUTS[cut], times)
+
+
+async def _cut_again_and_again(database: str, cut: Cut, times: int) -> None:
+    rng, acknowledged = random.Random(4), set[UUID]()
+    with Proxy(database) as proxy:
+        async with PostgresLog.open(proxy.url, CODEC) as log:
+
+            async def caller() -> None:
+                while True:
+                    try:
+                        acknowledged.update((await log.append([new_stream("x")])).event_ids)
+                    except LogUnavailable:
+                        await asyncio.sleep(0.01)
+
+            async def one_more_is_acknowledged() -> None:
+                before = len(acknowledged)
+                while len(acknowledged) == before:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+            callers = [asyncio.create_task(caller()) for _ in range(CALLERS)]
+            await asyncio.wait_for(one_more_is_acknowledged(), 20)
+            for _ in range(times):
+                await asyncio.sleep(rng.uniform(0.01, 0.1))
+                await asyncio.to_thread(cut, proxy, database)
+                await asyncio.wait_for(one_more_is_acknowledged(), 25)
+            for task in callers:
+                task.cancel()
+            await asyncio.gather(*callers, return_exceptions=True)
+    stored = {row[0] for row in admin(database, "SELECT event_id FROM log.events")}
+    assert acknowledged <= stored
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_writer_is_proved_by_the_way_that_appends_go_and_makes_no_history(database: str) -> None:
+    with Proxy(database) as proxy:
+        async with PostgresLog.open(proxy.url, CODEC) as log:
+            await log.append([new_stream("a")])
+            await log.prove_writer()
+            proxy.freeze()
+            with pytest.raises(Exception, match=r"does not answer|timeout"):
+                await log.prove_writer()
+            proxy.heal()
+            await log.prove_writer()
+            assert await log.head() == 1
+
+
+async def test_a_server_that_takes_no_writes_fails_the_proof_of_a_writer_at_rest() -> None:
+    with OwnPostgres() as server:
+        async with PostgresLog.open(server.url, CODEC) as log:
+            await log.append([new_stream("a")])
+            await log.prove_writer()
+            server.read_only()
+            with pytest.raises(Exception, match=r"takes no writes|read-only"):
+                await _until_it_fails(log)
+            server.writable()
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        await log.prove_writer()
+                        break
+                    except Exception:
+                        await asyncio.sleep(0.1)
+            await log.append([new_stream("b")])
+
+
+async def test_a_process_whose_writer_is_dead_though_another_would_not_be_ends(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("WRITER_SECONDS", 1.0), ("_LOOK_SECONDS", 0.2), ("_PROOF_SECONDS", 0.5)):
+        monkeypatch.setattr(watching, name, seconds)
+    with Proxy(database) as proxy:
+        async with PostgresLog.open(proxy.url, CODEC) as log:
+            proxy.refusing = True
+            async with watching.writing(log):  # the database is away: no reason to end
+                await asyncio.sleep(2)
+            proxy.heal()
+            await log._writer._sender._connecting.acquire()  # as by somebody who never gives it back
+            with pytest.raises(ExceptionGroup) as raised:
+                await asyncio.wait_for(_for_ever_while(log), 20)
+            assert raised.group_contains(watching.WriterDead)
+            log._writer._sender._connecting.release()
+
+
+async def _until_it_fails(log: PostgresLog) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            await log.prove_writer()
+            await asyncio.sleep(0.05)
+
+
+async def _for_ever_while(log: PostgresLog) -> None:
+    async with watching.writing(log):
+        await asyncio.Event().wait()
+
+
+_STANDS_STILL = """
+import asyncio, logging, time
+from runtime.processes.watching import LoopWatch
+logging.basicConfig()
+async def main():
+    with LoopWatch(asyncio.get_running_loop(), seconds=2):
+        await asyncio.sleep(3)
+        time.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_a_process_whose_event_loop_stands_still_says_where_and_ends() -> None:
+    command = [sys.executable, "-c", _STANDS_STILL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 70
+    assert "the event loop has stood still for 2 s" in done.stderr
+    assert "time.sleep(60)" in done.stderr or "in main" in done.stderr
