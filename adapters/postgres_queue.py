@@ -46,13 +46,20 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE queue.jobs AS job
-SET attempts = attempts + 1, held_by = %(holder)s, due_at = now() + make_interval(secs => %(lease)s)
+SET attempts = attempts + 1, held_by = %(holder)s, due_at = now() + make_interval(secs => %(lease)s), set_at = now()
 FROM due WHERE job.queue = %(queue)s AND job.id = due.id
 RETURNING job.id, job.kind, job.body, job.attempts"""
 
 _RENEW = """
-UPDATE queue.jobs SET due_at = now() + make_interval(secs => %(lease)s)
+UPDATE queue.jobs SET due_at = now() + make_interval(secs => %(lease)s), set_at = now()
 WHERE queue = %(queue)s AND held_by = %(holder)s AND id = ANY(%(ids)s)"""
+
+_CATCH_UP = """
+UPDATE queue.jobs SET set_at = now(),
+    due_at = now() + make_interval(secs => CASE WHEN held_by IS NULL THEN 0 ELSE %(lease)s END)
+WHERE queue = %(queue)s AND died_at IS NULL AND due_at > now() AND set_at > now() + interval '1 second'"""
+"""What was made to wait while the server's clock was ahead, which has gone back since, is due: it would wait until the
+clock is so late again."""
 
 _DONE = """
 DELETE FROM queue.jobs AS job
@@ -62,7 +69,7 @@ WHERE job.queue = %(queue)s AND job.id = done.id AND job.attempts = done.attempt
 _FAILED = """
 UPDATE queue.jobs AS job
 SET held_by = NULL, error = failed.error,
-    due_at = now() + make_interval(secs => coalesce(failed.delay, 0)),
+    due_at = now() + make_interval(secs => coalesce(failed.delay, 0)), set_at = now(),
     died_at = CASE WHEN failed.delay IS NULL THEN clock_timestamp() END
 FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(errors)s::text[], %(delays)s::float8[])
     AS failed (id, attempts, error, delay)
@@ -70,7 +77,7 @@ WHERE job.queue = %(queue)s AND job.id = failed.id AND job.attempts = failed.att
 
 _RELEASE = """
 WITH released AS (
-    UPDATE queue.jobs SET held_by = NULL, due_at = now()
+    UPDATE queue.jobs SET held_by = NULL, due_at = now(), set_at = now()
     WHERE queue = %(queue)s AND held_by = %(holder)s
     RETURNING id
 )
@@ -91,7 +98,7 @@ ORDER BY died_at, seq LIMIT %(limit)s"""
 
 _REDRIVE = """
 WITH revived AS (
-    UPDATE queue.jobs SET attempts = 0, due_at = now(), error = NULL, died_at = NULL
+    UPDATE queue.jobs SET attempts = 0, due_at = now(), set_at = now(), error = NULL, died_at = NULL
     WHERE queue = %(queue)s AND id = %(id)s AND died_at IS NOT NULL
     RETURNING id
 )
@@ -331,16 +338,11 @@ class _Consumer:
         while True:
             await asyncio.sleep(self._queue.lease_seconds / 3)
             ids = [claim.job_id for claim in (*self._working, *self._outcomes)]
-            if ids:
-                with contextlib.suppress(*AWAY):
-                    await _run(
-                        self._pool,
-                        _RENEW,
-                        queue=self._queue.name,
-                        holder=self._holder,
-                        ids=ids,
-                        lease=self._queue.lease_seconds,
-                    )
+            ours = {"queue": self._queue.name, "lease": self._queue.lease_seconds}
+            with contextlib.suppress(*AWAY):
+                if ids:
+                    await _run(self._pool, _RENEW, **ours, holder=self._holder, ids=ids)
+                await _run(self._pool, _CATCH_UP, **ours)
 
     async def _let_go(self) -> None:
         """Another worker need not wait for the lease to end. If the database is gone, it does."""

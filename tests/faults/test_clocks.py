@@ -7,18 +7,21 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
 import pytest
 
+from adapters.postgres_queue import PostgresQueue
 from commands.bus import SYSTEM
+from commands.ports import Delivery, Job
 from eventstore import chain
 from eventstore.chain import Verifier
 from eventstore.clock import SYSTEM_CLOCK
 from eventstore.clock_watch import ClockWatch
 from eventstore.log import ClocksDiffer, Once, StreamAppend
+from eventstore.postgres import open_pool
 from eventstore.postgres_log import PostgresLog
 from runtime.settings import Settings
 from runtime.wiring import open_core
@@ -160,6 +163,44 @@ def append_as_the_release_before(url: str) -> None:
 
 async def faults(log: PostgresLog) -> list[object]:
     return [step async for step in log.verify(Verifier(), upto=await log.head()) if not isinstance(step, int)]
+
+
+async def test_jobs_made_to_wait_while_the_clock_was_ahead_are_done_once_it_is_right(server: PostgresWithClock) -> None:
+    """One was published then, one failed then and was to be tried again, and one was being worked on by who is gone."""
+    async with open_pool(server.url, 4) as pool:
+        queue = PostgresQueue(pool, "q", lease_seconds=1, poll_seconds=0.1, backoff=(5,) * 9)
+        failed, vanished, fresh = (Job(uuid4(), "x", {}) for _ in range(3))
+        done: set[UUID] = set()
+        over = asyncio.Event()
+        wrong = True
+
+        async def handle(delivery: Delivery) -> None:
+            if wrong and delivery.job.id == failed.id:
+                server.clock.ahead(HOUR)
+                raise RuntimeError("try again")
+            done.add(delivery.job.id)
+            if len(done) == 3:
+                over.set()
+
+        await queue.publish([failed])
+        consuming = asyncio.create_task(queue.consume(handle))
+        due = "SELECT count(*) FROM queue.jobs WHERE error IS NOT NULL AND due_at > now() - interval '1 minute'"
+        await asyncio.to_thread(eventually, lambda: server.run(due), lambda found: found == [(1,)])
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+        await queue.publish([vanished, fresh])
+        server.run(
+            "UPDATE queue.jobs SET held_by = gen_random_uuid(), due_at = now() + interval '1 second' WHERE id = %s",
+            [vanished.id],
+        )
+        server.clock.ahead(0)
+        assert server.run("SELECT min(due_at) > now() + interval '55 minutes' FROM queue.jobs") == [(True,)]
+        wrong = False
+        consuming = asyncio.create_task(queue.consume(handle))
+        await asyncio.wait_for(over.wait(), 20)
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+        assert done == {failed.id, vanished.id, fresh.id}
 
 
 # -- this process's clock ----------------------------------------------------------------------------------------------
