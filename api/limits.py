@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
-from limits.aio.storage import Storage
+from limits.aio.storage import MemoryStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.storage import storage_from_string
 from starlette.datastructures import MutableHeaders
@@ -25,6 +25,9 @@ from api.tokens import Tokens
 from domain.errors import Unauthorized
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+CLOCK_BACK_SECONDS = 1.0
+"""How far the clock must have gone back to be noticed."""
 
 KNOWN_SECONDS = 30 * 24 * 3600
 """How long a client is known to an account after a login."""
@@ -74,6 +77,7 @@ class Limiter:
         if not isinstance(storage, Storage):
             raise ValueError("the storage of rate limits has to be an async one: async+…")
         self._storage, self._ipv6_prefix = storage, rates.ipv6_prefix
+        self._clock_ahead = time.time() - time.monotonic()
         self._window = MovingWindowRateLimiter(storage)
         self._policies: dict[str, RateLimitItem] = {
             "ip": RateLimitItemPerMinute(rates.per_ip),
@@ -86,6 +90,7 @@ class Limiter:
     async def take(self, policy: str, who: str) -> Allowance:
         """Count one request. Raises Problem 429 when there are too many."""
         item = self._policies[policy]
+        await self._follow_the_clock()
         allowed = await self._window.hit(item, policy, who)
         stats = await self._window.get_window_stats(item, policy, who)
         reset = max(1, math.ceil(stats.reset_time - time.time()))
@@ -94,6 +99,13 @@ class Limiter:
             headers = {**allowance.headers, "Retry-After": str(reset)}
             raise Problem(429, "rate_limited", "too many requests, try again later", headers=headers)
         return allowance
+
+    async def _follow_the_clock(self) -> None:
+        """Begin anew when the clock went back: what was counted lies in the future then, and would not come to its end
+        before the clock is so late again."""
+        before, self._clock_ahead = self._clock_ahead, time.time() - time.monotonic()
+        if self._clock_ahead < before - CLOCK_BACK_SECONDS and isinstance(self._storage, MemoryStorage):
+            await self._storage.reset()
 
     def client(self, scope: Scope) -> str:
         """Who is counted as one client: an IPv4 address, or the network of an IPv6 address."""

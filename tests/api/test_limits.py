@@ -1,5 +1,6 @@
 """Nobody may ask without end: per address, per person for writes; and an address cannot be made up."""
 
+import time
 from uuid import UUID
 
 import httpx
@@ -59,6 +60,14 @@ async def test_an_address_that_asks_too_often_is_told_when_to_come_back() -> Non
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert refused.headers["ratelimit-policy"] == '"ip";q=5;w=60'
     assert refused.headers["ratelimit"].startswith('"ip";r=0;t=')
+
+
+async def test_a_clock_that_went_back_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, true, ahead = asking(shop()), time.time, 3600.0
+    monkeypatch.setattr(time, "time", lambda: true() + ahead)
+    assert await statuses(client, 6) == [200] * 5 + [429]
+    ahead = 0.0
+    assert await statuses(client, 6) == [200] * 5 + [429]
 
 
 async def test_every_answer_says_what_is_left() -> None:
