@@ -16,7 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OKPKey
 
-from commands.session_ends import Opened
+from commands.session_ends import SKEW, Opened
 from domain.errors import Unauthorized
 from domain.identity import AccountType
 from eventstore.clock import Clock
@@ -84,6 +84,8 @@ class Tokens:
     def read_access(self, token: str) -> Access:
         """Raises Unauthorized("invalid_token") when it is forged, expired, of another purpose or of another issuer."""
         claims = self._claims(ACCESS_TYPE, self._audience, token)
+        if cast(int, claims["iat"]) > (self._clock.now() + SKEW).timestamp():
+            raise _invalid()  # minted while a clock was ahead: it would outlive what is remembered of sessions' ends
         named = {"user_id": claims.get("sub"), "account_type": claims.get("role"), "session_id": claims.get("sid")}
         epoch, expires_at = claims.get("epoch", 0), datetime.fromtimestamp(cast(int, claims["exp"]), UTC)
         return _convert({**named, "epoch": epoch, "expires_at": expires_at}, Access)
@@ -123,7 +125,10 @@ class Tokens:
             decoded = jwt.decode(token, self._key, algorithms=[ALGORITHM])
             if decoded.header.get("typ") != typ:
                 raise ValueError("a token for another purpose")
-            registry.validate(decoded.claims)
+            # Without iat: the clock of the machine that minted it may be ahead of ours by what is tolerated.
+            registry.validate({name: claim for name, claim in decoded.claims.items() if name != "iat"})
+            if not isinstance(decoded.claims.get("iat"), int):
+                raise ValueError("a token of no time")
         except (JoseError, ValueError, TypeError) as error:
             raise _invalid() from error
         return decoded.claims

@@ -69,6 +69,15 @@ def test_a_token_signed_by_another_key_is_refused(tokens: Tokens, clock: ManualC
     refused(tokens.read_access, forger.mint_access(ANN, "ADMIN", SESSION))
 
 
+def test_a_token_of_a_machine_whose_clock_is_ahead_serves_within_what_is_tolerated(
+    tokens: Tokens, clock: ManualClock
+) -> None:
+    soon, late = (tokens_at(ManualClock(NOON + timedelta(minutes=ahead))) for ahead in (1, 60))
+    assert tokens.read_access(soon.mint_access(ANN, "BUYER", SESSION)).user_id == ANN
+    refused(tokens.read_access, late.mint_access(ANN, "BUYER", SESSION))
+    assert tokens.read_refresh(late.mint_refresh(SESSION, 3, NOON + timedelta(days=1))).generation == 3
+
+
 @pytest.mark.parametrize(("issuer", "audience"), [("another", "ludoteca"), ("ludoteca", "another")])
 def test_a_token_for_another_shop_is_refused(tokens: Tokens, clock: ManualClock, issuer: str, audience: str) -> None:
     other = Tokens(KEY, issuer, audience, clock)
