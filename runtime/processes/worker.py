@@ -30,7 +30,8 @@ UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateErro
 """What a reactor meets while the work queues' broker, or the projector, is away."""
 
 DATABASE_AWAY: tuple[type[Exception], ...] = (LogUnavailable, *AWAY)
-"""What a payment's worker meets while our own database is away: not the provider's fault, and no attempt of its own."""
+"""What the workers of payments and receipts meet while our own database is away, or the clocks differ: not the fault of
+whom they ask, and no attempt of its own. They ask under one key, so that asking again does no harm."""
 
 
 async def work(settings: Settings) -> None:
@@ -49,7 +50,8 @@ async def work(settings: Settings) -> None:
         take, lost = patient(payments.handle, DATABASE_AWAY), patient(payments.lost, DATABASE_AWAY)
         group.create_task(queues.payments.consume(take, concurrency=settings.workers, lost=lost))
         group.create_task(queues.mail.consume(core.notice_worker().handle, concurrency=8))
-        group.create_task(queues.fiscal.consume(core.receipt_worker().handle, concurrency=8))
+        receipts = patient(core.receipt_worker().handle, DATABASE_AWAY)
+        group.create_task(queues.fiscal.consume(receipts, concurrency=8))
         group.create_task(queues.webhooks.consume(core.webhook_worker().handle, concurrency=32))
         group.create_task(_keep_time(core))
 
