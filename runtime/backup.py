@@ -242,7 +242,8 @@ def _pour(source: subprocess.Popen[bytes], into: IO[bytes], tell: Callable[[], N
 def _run(command: Sequence[str], url: str, tell: Callable[[], None]) -> None:
     where, environment = _access(url)
     started = [str(program(command[0])), *command[1:], f"--dbname={where}"]
-    with subprocess.Popen(started, stderr=subprocess.PIPE, env=environment) as process:
+    null = subprocess.DEVNULL  # ours may be closed, and is for what we say
+    with subprocess.Popen(started, stdout=null, stderr=subprocess.PIPE, env=environment) as process:
         try:
             while True:
                 try:

@@ -53,7 +53,9 @@ class Root(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run all of it. What is printed before there is a command (help, version) may fail to be written, too."""
         try:
-            return super().main(*args, **kwargs)
+            return self._main_to_the_last_line(*args, **kwargs)
+        except BrokenPipeError:
+            sys.exit(Code.BROKEN_PIPE)
         except OSError as error:
             failure = explain(error)
             assert failure is not None
@@ -62,6 +64,14 @@ class Root(TyperGroup):
         finally:
             flush_or_forget(sys.stdout)
             flush_or_forget(sys.stderr)
+
+    def _main_to_the_last_line(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if not end.code:
+                sys.stdout.flush()
+            raise
 
 
 def _version(asked: bool) -> None:

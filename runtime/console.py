@@ -38,7 +38,11 @@ def output() -> "Console":
     """Stdout, as wide as it is."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=True)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 - called where it was caught: the command ends as all do whose reader is gone
+
+    return Output(width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

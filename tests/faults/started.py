@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from tests.services import free_port
 
 PATIENCE = 60.0
@@ -49,6 +51,13 @@ class Started:
     def is_open(self) -> bool:
         return "Ludoteca is running." in self.output
 
+    def is_ready(self) -> bool:
+        """Whether it answers, and all that it needs."""
+        try:
+            return httpx.get(f"{self.base}/health/ready", timeout=5, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
     def ends(self, patience: float = PATIENCE) -> int:
         """Its exit code; whomever it had started has ended, too."""
         self.seen.update(children_of(self.process.pid))
@@ -67,8 +76,11 @@ class Started:
 
 
 @contextmanager
-def started(folder: Path, *, cwd: Path | None = None, **environment: str | None) -> Iterator[Started]:
-    """Start it in a home of its own; a variable that is None is taken away. Killed at the end, if it still runs."""
+def started(
+    folder: Path, *, cwd: Path | None = None, output: int | None = None, **environment: str | None
+) -> Iterator[Started]:
+    """Start it in a home of its own; a variable that is None is taken away. It prints to a file, unless `output` is
+    another descriptor. Killed at the end, if it still runs."""
     port = free_port()
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("LUDOTECA_")}
     own = {"LUDOTECA_HOME": str(folder / "home"), "LUDOTECA_PORT": str(port), "LUDOTECA_SAMPLE": "off", **environment}
@@ -76,7 +88,11 @@ def started(folder: Path, *, cwd: Path | None = None, **environment: str | None)
     with (folder / "log.txt").open("wb") as log:
         ludoteca = "from runtime.cli import main; main()"
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", ludoteca, "run"], env=surroundings, cwd=cwd, stdout=log, stderr=log
+            [sys.executable, "-P", "-c", ludoteca, "run"],
+            env=surroundings,
+            cwd=cwd,
+            stdout=log if output is None else output,
+            stderr=log if output is None else output,
         )
     try:
         yield Started(process, port, folder / "log.txt")

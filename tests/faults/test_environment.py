@@ -294,12 +294,16 @@ def test_ports_that_were_chosen_and_are_taken_are_named(ludoteca: Ludoteca, monk
             supervisor._check_ports(Settings())
 
 
-@pytest.mark.soak
-def test_a_process_that_ends_again_and_again_ends_the_start(tmp_path: Path) -> None:
-    (tmp_path / "home" / "provider.sqlite3").mkdir(parents=True)
-    with started(tmp_path) as run:
-        assert run.ends(120) == 3
-    assert "provider ended 4 times" in run.output.splitlines()[-1]
+def test_a_process_that_ends_again_and_again_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FAILURES", 2)
+    child = supervisor.Child("no-such-command", os.environ)
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(supervisor.CannotStart, match="no-such-command ended 2 times, with 2 at last"):
+            supervisor._await_open(Settings(port=free_port()), None, [child], supervisor._Stopping())
+    finally:
+        for number, before in heard.items():
+            signal.signal(number, before)
 
 
 # -- the sockets -------------------------------------------------------------------------------------------------------
@@ -337,7 +341,7 @@ def test_it_opens_and_serves_in_hostile_surroundings(tmp_path: Path) -> None:
                 shutil.rmtree(folder)
             assert digest_folders
             run.until(lambda: "lost its socket" in run.output)
-            run.until(lambda: _is_ready(run.base), 120)
+            run.until(run.is_ready, 120)
             code, seconds = run.told(signal.SIGTERM)
             assert code == 0
             assert seconds < STOP_SECONDS
@@ -347,10 +351,3 @@ def test_it_opens_and_serves_in_hostile_surroundings(tmp_path: Path) -> None:
 
 def _is_of(folder: Path, home: Path) -> bool:
     return folder == EmbeddedPostgres(home)._sockets
-
-
-def _is_ready(base: str) -> bool:
-    try:
-        return httpx.get(f"{base}/health/ready", timeout=5, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -1,8 +1,11 @@
 """Nobody reads what the program logs: work goes on, and what was lost is counted and said."""
 
+import contextlib
 import json
 import os
 import select
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,10 +13,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from adapters.text_log import FileTextLog
 from runtime.log_stream import LogStream, add_to, counts
+from tests.faults.started import STOP_SECONDS, started
+from tests.flow.instance import ADMIN, PASSWORD, Instance, eventually
+from tests.services import free_port
 
 PATIENCE = 20.0
 PIPE_BYTES = 64 * 1024
@@ -204,6 +211,69 @@ def test_the_last_lines_of_a_process_are_read_when_somebody_reads(tmp_path: Path
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert sum(line["logger"] == "uvicorn.error" for line in logged) == 3000
     assert {line["process"] for line in logged} == {"worker"}
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads, and that is full: whoever writes one byte to it waits."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    yield writing
+    os.close(writing)
+    os.close(reading)
+
+
+@pytest.mark.parametrize("kind", ["api", "projector", "worker", "provider", "fiscal", "relay"])
+def test_each_process_starts_works_and_ends_although_nobody_reads_it(
+    kind: str, unread: int, database: str, rabbitmq_url: str, tmp_path: Path
+) -> None:
+    own = {
+        "LUDOTECA_HOME": str(tmp_path / "home"),
+        "LUDOTECA_DATABASE_URL": database,
+        "LUDOTECA_RABBITMQ_URL": rabbitmq_url if kind == "relay" else "",
+        "LUDOTECA_PORT": str(free_port()),
+        "LUDOTECA_PROVIDER_PORT": (provider := str(free_port())),
+        "LUDOTECA_FISCAL_PORT": (fiscal := str(free_port())),
+    }
+    ports = {"api": own["LUDOTECA_PORT"], "provider": provider, "fiscal": fiscal}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("LUDOTECA_")}
+    command = [sys.executable, "-m", "runtime.cli", kind]
+    process = subprocess.Popen(command, env=others | own, stdout=unread, stderr=unread)
+
+    def works() -> bool:
+        assert process.poll() is None
+        if kind in ports:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", int(ports[kind]))) == 0
+        with psycopg.connect(database) as conn:
+            row = conn.execute("SELECT count(*) FROM consumers.feeds").fetchone()
+            return row is not None and row[0] > 0
+
+    try:
+        eventually(works)
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.soak
+def test_a_shop_whose_output_nobody_reads_sells_and_stops(unread: int, tmp_path: Path) -> None:
+    with started(tmp_path, output=unread, LUDOTECA_ADMIN_EMAIL=ADMIN, LUDOTECA_ADMIN_PASSWORD=PASSWORD) as run:
+        shop = Instance(tmp_path / "home", {}, run.port)
+        run.until(run.is_ready, 240)
+        buyer, game = shop.register(), shop.game()
+        order = buyer.buy(game)
+        assert order.status_code in {201, 202}, order.text
+        eventually(buyer.titles, lambda titles: titles == ["Celeste"], 120)
+        code, seconds = run.told(signal.SIGTERM)
+    assert code == 0
+    assert seconds < STOP_SECONDS
 
 
 # -- logs in files -----------------------------------------------------------------------------------------------------

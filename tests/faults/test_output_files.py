@@ -1,0 +1,327 @@
+"""Outputs that cannot be written, or are no files: a line and an exit code, and nothing in the place of a device."""
+
+import itertools
+import json
+import os
+import resource
+import signal
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from typer.main import get_command
+
+from runtime.cli import app
+from runtime.output_files import writing
+from tests.cli.shop import Ludoteca, Shop
+from tests.faults.forked import CLOSED, ludoteca
+
+NO_SPACE = "cannot write the output: No space left on device"
+
+
+def commands(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    """Every command of the program, by its words."""
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
+        yield words
+    for name, each in (subcommands or {}).items():
+        yield from commands(each, *words, name)
+
+
+COMMANDS = list(commands(get_command(app)))
+
+DAEMONS = {(name,) for name in ("run", "api", "projector", "worker", "provider", "fiscal", "relay")}
+"""They go on, whether somebody reads them or not: tests/faults/test_logging.py."""
+
+ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("admin", "create"): ("--email", "{unique}@example.org"),
+    ("backup",): ("{folder}/{unique}",),
+    ("events", "show"): ("1",),
+    ("events", "tail"): ("--no-follow",),
+    ("load", "games"): ("{folder}/games.csv",),
+    ("load", "purchases"): ("{folder}/purchases.csv",),
+    ("dlq", "redrive"): ("--all",),
+    ("quarantine", "retry"): ("--all",),
+    ("projections", "rebuild"): ("games",),
+    ("projections", "verify"): ("games",),
+    ("projections", "pause"): ("games",),
+    ("projections", "resume"): ("games",),
+}
+"""What a command needs to print something; others print something anyhow."""
+
+PRINT_NOTHING = {("dlq", "show"), ("projections", "rollback"), ("restore",)}
+"""Refused here, for want of a dead letter, of a former storage, of an empty database: said on stderr."""
+
+PRINTING = [each for each in COMMANDS if each not in DAEMONS | PRINT_NOTHING]
+HELP = [(*each, "--help") for each in [(), *COMMANDS]] + [("--version",)]
+
+
+@pytest.fixture(scope="module")
+def small(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shop, Path]:
+    """A shop with some events, its read models, and files to load."""
+    shop, folder = Shop(module_database), tmp_path_factory.mktemp("outputs")
+    shop.list_games(3)
+    shop.project()
+    (folder / "games.csv").write_text(
+        "title,publisher,tags,price_cents,release_date,platforms\nPortal,Valve,puzzle,999,2007-10-10,PC\n"
+    )
+    (folder / "purchases.csv").write_text("user_id,title\n")
+    return shop, folder
+
+
+@pytest.fixture
+def environment(small: tuple[Shop, Path]) -> dict[str, str]:
+    return {"LUDOTECA_DATABASE_URL": small[0].url, "LUDOTECA_HOME": str(small[1] / "home")}
+
+
+_unique = itertools.count()
+
+
+def words(command: tuple[str, ...], folder: Path) -> list[str]:
+    given = ARGUMENTS.get(command, ())
+    return [*command, *(each.format(folder=folder, unique=f"x{next(_unique)}{uuid4().hex[:6]}") for each in given)]
+
+
+# -- standard output ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", PRINTING, ids=" ".join)
+def test_an_output_that_cannot_be_written_is_a_line_and_an_exit_code(
+    command: tuple[str, ...], small: tuple[Shop, Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    password = "a long password\n"
+    with open("/dev/full", "wb") as full:
+        arguments = words(command, small[1])
+        ended = ludoteca(tmp_path, *arguments, stdout=full.fileno(), stdin=password, environment=environment)
+    assert (ended.code, ended.lines[-1:]) == (3, [NO_SPACE]), ended.errors
+    assert "Traceback" not in ended.errors
+
+    arguments = words(command, small[1])
+    ended = ludoteca(tmp_path, *arguments, stdout=CLOSED, stdin=password, environment=environment)
+    assert (ended.code, ended.lines[-1:]) == (3, ["cannot write the output: Bad file descriptor"]), ended.errors
+    assert "Traceback" not in ended.errors
+
+
+@pytest.mark.parametrize("command", PRINTING, ids=" ".join)
+def test_a_reader_that_is_gone_ends_a_command_quietly(
+    command: tuple[str, ...], small: tuple[Shop, Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = ludoteca(
+        tmp_path, *words(command, small[1]), stdout=writing, stdin="a long password\n", environment=environment
+    )
+    os.close(writing)
+    assert ended.code == 141, ended.errors
+    assert "Traceback" not in ended.errors
+    assert "rror" not in ended.errors
+
+
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
+def test_help_that_cannot_be_written_is_a_line_and_an_exit_code(command: tuple[str, ...], tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = ludoteca(tmp_path, *command, stdout=full.fileno())
+    assert (ended.code, ended.lines) == (3, [NO_SPACE])
+
+
+def test_titles_of_all_languages_are_printed_to_a_terminal_that_has_only_ascii(
+    small: tuple[Shop, Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    small[0].list_game("ポータル ♥")
+    position = str(small[0].ask("SELECT max(position) FROM log.events"))
+
+    def only_ascii() -> None:
+        import sys
+
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding="ascii", errors="strict")  # type: ignore[union-attr]
+
+    for command in (["events", "export"], ["events", "show", position], ["settings"], ["load", "games", "{}/odd.csv"]):
+        (small[1] / "odd.csv").write_text("title\n♥\n", encoding="utf-8")
+        arguments = [each.format(small[1]) for each in command]
+        with open(tmp_path / "out", "w+b") as out:
+            ended = ludoteca(tmp_path, *arguments, stdout=out.fileno(), environment=environment, setup=only_ascii)
+        assert "Traceback" not in ended.errors
+        if command[0] == "events":
+            assert "ポータル ♥" in (tmp_path / "out").read_text(encoding="utf-8")
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def export(small: tuple[Shop, Path], tmp_path: Path, to: object, stdout: int | None = None, **more: Any) -> Any:
+    environment = {"LUDOTECA_DATABASE_URL": small[0].url, "LUDOTECA_HOME": str(small[1] / "home")}
+    null = os.open(os.devnull, os.O_WRONLY)
+    ended = ludoteca(
+        tmp_path,
+        "events",
+        "export",
+        "-o",
+        to,
+        stdout=null if stdout is None else stdout,
+        environment=environment,
+        **more,
+    )
+    os.close(null)
+    return ended
+
+
+def positions(text: str) -> list[int]:
+    return [json.loads(line)["position"] for line in text.splitlines()]
+
+
+def test_a_device_stays_a_device(small: tuple[Shop, Path], tmp_path: Path) -> None:
+    assert export(small, tmp_path, "/dev/null").code == 0
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    ended = export(small, tmp_path, "/dev/full")
+    assert (ended.code, ended.lines[-1]) == (3, NO_SPACE)
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+def test_a_fifo_gets_all_and_stays_a_fifo(small: tuple[Shop, Path], tmp_path: Path) -> None:
+    fifo, found = tmp_path / "fifo", []
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: found.append(fifo.read_text()))
+    reader.start()
+    assert export(small, tmp_path, fifo).code == 0
+    reader.join(20)
+    assert positions(found[0])[:3] == [1, 2, 3]
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert {path.name for path in tmp_path.iterdir()} == {"fifo", "stdin", "stderr"}
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_standard_output_by_its_name_is_gone_on_from_where_it_stands(
+    small: tuple[Shop, Path], tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    with open(out, "wb") as file:
+        file.write(b"before\n")
+        file.flush()
+        assert export(small, tmp_path, name, file.fileno()).code == 0
+        file.write(b"after\n")
+    first, *between, last = out.read_text().splitlines()
+    assert (first, last) == ("before", "after")
+    assert positions("\n".join(between))[:3] == [1, 2, 3]
+
+
+def test_a_link_stays_a_link(small: tuple[Shop, Path], tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target, link, dangling = tmp_path / "there" / "events", tmp_path / "link", tmp_path / "dangling"
+    target.write_text("old")
+    link.symlink_to("there/events")
+    dangling.symlink_to("there/new")
+    for path in (link, dangling):
+        assert export(small, tmp_path, path).code == 0
+        assert path.is_symlink()
+        assert positions(path.read_text())[:3] == [1, 2, 3]
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["events", "new"]
+
+
+def test_a_file_keeps_its_rights_and_a_new_one_gets_the_usual(small: tuple[Shop, Path], tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / ("n" * 255)
+    old.write_text("old")
+    old.chmod(0o640)
+    before = os.umask(0o027)
+    assert export(small, tmp_path, old).code == 0
+    assert export(small, tmp_path, new).code == 0
+    os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (old, new)] == [0o640, 0o640]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("no/such/folder/events", "No such file or directory"),
+        ("folder", "Is a directory"),
+        ("file/events", "Not a directory"),
+        ("loop", "Too many levels of symbolic links"),
+        ("/proc/events", "No such file or directory"),
+        ("x" * 256, "File name too long"),
+        ("", "Is a directory"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_a_line_and_an_exit_code(
+    small: tuple[Shop, Path], tmp_path: Path, path: str, said: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "loop").symlink_to("loop")
+    ended = export(small, tmp_path, tmp_path / path)
+    assert ended.code == 3
+    (line,) = ended.lines
+    assert said in line
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_disk_that_is_full_leaves_the_file_before_and_no_half(small: tuple[Shop, Path], tmp_path: Path) -> None:
+    """By the limit of a file's size: a file system of one's own takes rights that not everybody has."""
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+
+    (tmp_path / "out").mkdir()
+    kept = tmp_path / "out" / "events"
+    kept.write_text("kept")
+    ended = export(small, tmp_path, kept, setup=small_files)
+    assert (ended.code, ended.lines[-1]) == (3, "cannot write the output: File too large")
+    assert kept.read_text() == "kept"
+    assert [path.name for path in kept.parent.iterdir()] == ["events"]
+
+
+def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("kept")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="file"), writing(path):
+        pass
+    assert path.read_text() == "kept"
+
+
+# -- what events hold --------------------------------------------------------------------------------------------------
+
+PAYLOADS = {
+    "brackets": b"[" * 5_000 + b"]" * 5_000,
+    "objects": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    "some brackets": b'{"a":' + b"[" * 900 + b"]" * 900 + b"}",
+    "surrogate": b'{"title":"\\ud800"}',
+    "digits": b'{"a":' + b"9" * 6_000 + b"}",
+    "integer": b'{"a":18446744073709551616}',
+    "float": b'{"a":1e999}',
+    "nothing": b"",
+    "no text": b"\xff\xfe\x00",
+    "null": b"null",
+    "twice": b'{"a":1,"a":2}',
+    "lines": b'{"a":\n"\\n\\u2028"}\n',
+}
+
+
+def test_nothing_that_an_event_holds_ends_an_export_or_a_verification(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_games(len(PAYLOADS) + 1)
+    for position, payload in enumerate(PAYLOADS.values(), 1):
+        shop.tamper("UPDATE log.events SET payload = %s WHERE position = %s", payload, position)
+
+    exported = ludoteca("events", "export")
+    assert exported.exit_code == 0
+    assert [json.loads(line, parse_int=str)["position"] for line in exported.stdout.split("\n")[:-1]] == [
+        str(n) for n in range(1, len(PAYLOADS) + 2)
+    ]
+    for position in range(1, len(PAYLOADS) + 1):
+        shown = ludoteca("events", "show", position)
+        assert shown.exit_code == 0, shown.exception
+        assert json.loads(shown.stdout, parse_int=str)["position"] == str(position)
+    tail = ludoteca("events", "tail", "--no-follow", "-n", "100")
+    assert (tail.exit_code, tail.stdout) == (0, exported.stdout)
+
+    audited = ludoteca("audit", "verify")
+    assert (audited.exit_code, audited.stderr) == (1, "")
+    assert "FAULT at position 1" in audited.stdout
+    shop.project()
+    verified = ludoteca.json("projections", "verify", "games")
+    (games,) = verified["verified"]
+    assert (games["equal"], games["rows"], verified["failed"]) == (True, 1, [])
