@@ -14,7 +14,8 @@ from tests.cli.shop import Ludoteca, Shop
 @pytest.fixture(autouse=True)
 def _only_our_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No variable of whoever runs the tests; a home of its own; tables as wide as they like."""
-    for name in [name for name in os.environ if name.startswith("LUDOTECA_")]:
+    kept = {"LUDOTECA_ALLOW_UNSAFE_DATABASE"}  # of the run's own server: tests/conftest.py
+    for name in [name for name in os.environ if name.startswith("LUDOTECA_") and name not in kept]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path / "home"))
 
