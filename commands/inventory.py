@@ -216,9 +216,12 @@ async def _now(unit: Unit, game_id: UUID) -> StockNow:
 
 
 async def _overdue_foreign(unit: Unit, stock: Stock, now: datetime) -> set[UUID]:
-    """The hard holds past their time that no order of ours has. (Which holds an order has, never changes.)"""
-    foreign = set()
+    """The hard holds past their time that no order of ours has, as many as end at once. (Which holds an order has,
+    never changes.)"""
+    foreign: set[UUID] = set()
     for reservation_id in stock.holds.due("HARD", now):
+        if len(foreign) >= inventory.FREED_AT_ONCE:
+            break
         order_id = stock.reservations[reservation_id].order_id
         order = None if order_id is None else await unit.glance(ORDER, order_id)
         if order is None or not order.has_reservation(reservation_id):

@@ -77,7 +77,8 @@ class Reservations(Mapping[UUID, Reservation]):
         return sorted({*chain.from_iterable(by_owner.get(owner, NOBODYS) for owner in owners)})
 
     def due(self, kind: Kind, now: datetime) -> Iterator[UUID]:
-        """The holds of a kind that are past their time, the longest first. What is not due yet costs nothing."""
+        """The holds of a kind that are past their time, the longest first; of the hard ones those of no known buyer,
+        for what an order of ours holds ends with the order. What is not due yet costs nothing."""
         for ids in _upto(self._index.by_end.get(kind, {}), _time(now)):
             found = sorted((self._by_id[each].expires_at, each) for each in ids)
             yield from (each for expires_at, each in found if now >= expires_at)
@@ -100,7 +101,8 @@ class _Index(msgspec.Struct, frozen=True):
         owned: dict[UUID, list[UUID]] = {}
         ends: dict[tuple[object, ...], list[UUID]] = {}
         for reservation_id, held in holds.items():
-            ends.setdefault(_end(held), []).append(reservation_id)
+            if not _ends_with_its_order(held):
+                ends.setdefault(_end(held), []).append(reservation_id)
             for owner in held.owners:
                 owned.setdefault(owner, []).append(reservation_id)
         by_end: dict[object, Any] = {}
@@ -116,7 +118,8 @@ class _Index(msgspec.Struct, frozen=True):
         for held in (before, after):
             if held is None:
                 continue
-            by_end = _marked(by_end, _end(held), reservation_id, present=held is after)
+            if not _ends_with_its_order(held):
+                by_end = _marked(by_end, _end(held), reservation_id, present=held is after)
             for owner in held.owners:
                 ids = by_owner.get(owner, NOBODYS)
                 ids = ids.insert(reservation_id, None) if held is after else ids.discard(reservation_id)
@@ -126,6 +129,10 @@ class _Index(msgspec.Struct, frozen=True):
 
 def _ids(ids: Iterable[UUID]) -> Ids:
     return HashTrieMap.fromkeys(ids)
+
+
+def _ends_with_its_order(held: Reservation) -> bool:
+    return held.kind == "HARD" and held.buyer_id is not None
 
 
 def _time(at: datetime) -> tuple[int, int, int]:

@@ -118,7 +118,7 @@ class WebhookDeliveryRow(Row):
     what the endpoint answered to the one that succeeded; `settled_at` is when it was delivered or given up."""
 
     KEY = ("delivery_id",)
-    INDEXES = ("endpoint_id, created_position",)
+    INDEXES = ("endpoint_id, created_position", "endpoint_id, status, created_position")
 
     delivery_id: UUID
     endpoint_id: UUID
