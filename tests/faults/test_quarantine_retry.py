@@ -8,8 +8,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from desk import Desk
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tallies import Counted, Labelled, Tallies, Use, Uses
 
 from eventstore.log import Envelope
@@ -19,7 +17,7 @@ from projections.engine import Registered
 from projections.projection import Projection, Rows, on
 from projections.registry import TABLES
 from projections.store import PostgresTable
-from tests.projections.flow import STEPS, Flow, Step
+from tests.projections.flow import Flow, Step
 from tests.queries.shop import CODEC, Shop, open_shop, projecting
 
 
@@ -143,23 +141,27 @@ async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
 # -- every projection of the program -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=STEPS, seed=st.integers(0, 1000))
-def test_random_poison_and_random_retries_leave_rows_as_the_log_says(
-    database: str, steps: list[Step], seed: int
-) -> None:
-    asyncio.run(_run(database, steps, random.Random(seed)))
+def _steps(rng: random.Random) -> list[Step]:
+    """A history in which everything happens several times, much of it to the same accounts and the same stock."""
+    money = ["order", "capture", "refund", "open", "adjust", "adjust", "transfer"]
+    kinds = ["register", "verify", "list", *money, "send", "send", "count", "fill", "fill", "fill"]
+    steps = [(what, number, "ab") for what in kinds for number in range(4)]
+    return steps + [(rng.choice(money), rng.randint(0, 3), "ab") for _ in range(40)]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_random_poison_and_random_retries_leave_rows_as_the_log_says(database: str, seed: int) -> None:
+    await _run(database, random.Random(seed))
 
 
 @pytest.mark.soak
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=STEPS, seed=st.integers(0, 1000))
-def test_random_poison_and_random_retries_over_many_histories(database: str, steps: list[Step], seed: int) -> None:
-    asyncio.run(_run(database, steps, random.Random(seed)))
+@pytest.mark.parametrize("seed", range(100, 120))
+async def test_random_poison_and_random_retries_over_many_histories(database: str, seed: int) -> None:
+    await _run(database, random.Random(seed))
 
 
-async def _run(database: str, steps: list[Step], rng: random.Random) -> None:
-    batches = Flow().steps(steps)
+async def _run(database: str, rng: random.Random) -> None:
+    batches = Flow().steps(_steps(rng))
     half = rng.randint(0, len(batches))
     async with open_shop(database) as shop:
         before = await shop.log.head()
