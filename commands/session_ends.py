@@ -196,11 +196,11 @@ class SessionEnds:
                 self._log.history.must_be(generation)
                 self._position = begin
             while self._position < head:
-                page = await self._log.read(self._position, upto=head, names=self._names, limit=PAGE)
-                for recorded in page:
+                page, end = await self._log.read_page(self._position, head, names=self._names, limit=PAGE)
+                for recorded in await self._log.decode(page):
                     await self._note(recorded)
                 self._log.history.must_be(generation)
-                self._position = page[-1].env.position if len(page) == PAGE else head
+                self._position = end
             self._known_at = looked_at
             oldest = looked_at - (self._lifetime + SKEW).total_seconds()
             self._sessions.forget(oldest)

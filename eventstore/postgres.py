@@ -24,7 +24,15 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore.connections import AsyncConnection, Connection, PooledConnection, prove
 
-TOO_MUCH: tuple[type[Exception], ...] = (errors.QueryCanceled, errors.ProgramLimitExceeded, errors.OutOfMemory)
+_LIMITS = (
+    errors.ProgramLimitExceeded,
+    errors.StatementTooComplex,
+    errors.TooManyColumns,
+    errors.TooManyArguments,
+)
+"""All of 54: to psycopg they have nothing in common."""
+
+TOO_MUCH: tuple[type[Exception], ...] = (errors.QueryCanceled, errors.OutOfMemory, *_LIMITS)
 """57014, as by statement_timeout; 54, as of a row, an index entry or a tsvector that is too large; 53200."""
 
 AWAY: tuple[type[Exception], ...] = (
@@ -44,7 +52,7 @@ AWAY: tuple[type[Exception], ...] = (
 )
 """The server cannot be reached, or cannot do its work now."""
 
-AT_FAULT: tuple[type[Exception], ...] = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded)
+AT_FAULT: tuple[type[Exception], ...] = (psycopg.DataError, psycopg.IntegrityError, *_LIMITS)
 """22, 23, and 54 once there is nothing smaller to try."""
 
 

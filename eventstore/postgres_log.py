@@ -30,13 +30,10 @@ from eventstore.log import (
     VersionConflict,
     check_appends,
 )
+from eventstore.pages import COLUMNS, bounded, fitting
 from eventstore.postgres import AWAY, open_pool
 from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
 
-COLUMNS = (
-    "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at) AS occurred_at,"
-    " actor, correlation_id, causation_id, traceparent, payload"
-)
 _VERSIONS = """
 SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1), 0)
 FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n"""
@@ -178,19 +175,37 @@ class PostgresLog:
     async def read(
         self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
     ) -> list[Recorded]:
-        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when given."""
+        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when given.
+
+        Where they are large they are fewer: at most PAGE_BYTES of payload, or one event.
+        """
         return await self.decode(await self.read_raw(after, upto=upto, names=names, limit=limit))
 
     async def read_raw(
         self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
     ) -> list[Raw]:
-        """As `read`, but payloads as stored: what a relay, an export or an auditor wants."""
+        """As `read`, but payloads as stored."""
+        return (await self._page(after, upto, names, limit))[0]
+
+    async def read_page(
+        self, after: int, upto: int, *, names: Sequence[str] | None = None, limit: int = 1000
+    ) -> tuple[list[Raw], int]:
+        """As `read_raw`, and the position up to which these are all there are: where the next page begins."""
+        rows, cut = await self._page(after, upto, names, limit)
+        return rows, rows[-1][0].position if cut else upto
+
+    async def _page(
+        self, after: int, upto: int | None, names: Sequence[str] | None, limit: int
+    ) -> tuple[list[Raw], bool]:
+        """Events, and whether there may be more."""
         where, values = ["position > %s"], [after]  # type: tuple[list[str], list[Any]]
         if upto is not None:
             where, values = [*where, "position <= %s"], [*values, upto]
         if names is not None:
             where, values = [*where, "name = ANY (%s)"], [*values, list(names)]
-        return await self._select(f"WHERE {' AND '.join(where)} ORDER BY position LIMIT %s", [*values, limit])
+        found = await self._select(bounded(" AND ".join(where)), [*values, limit])
+        rows = fitting(found)
+        return raw_rows(rows), len(rows) == limit or len(rows) < len(found)
 
     async def read_stream(
         self,
@@ -223,16 +238,17 @@ class PostgresLog:
         if but:
             where += f" AND (name <> ALL (%s) OR version = (SELECT max(version) FROM log.events WHERE {of}))"
             asked += [list(but), *values]
-        return await self._select(f"WHERE {where} ORDER BY version LIMIT %s", [*asked, limit])
+        query = f"SELECT {COLUMNS} FROM log.events WHERE {where} ORDER BY version LIMIT %s"
+        return raw_rows(await self._select(query, [*asked, limit]))
 
-    async def _select(self, rest: str, values: list[Any]) -> list[Raw]:
+    async def _select(self, query: str, values: list[Any]) -> list[TupleRow]:
         async with self.pool.connection() as conn:
             cursor, generation = conn.cursor(binary=True), self.history.generation
-            await cursor.execute(f"SELECT {COLUMNS} FROM log.events {rest}".encode(), values)
-            rows = raw_rows(await cursor.fetchall())
+            await cursor.execute(query.encode(), values)
+            rows = await cursor.fetchall()
         if rows:
-            last = rows[-1][0]
-            self.history.saw(last.position, last.event_id, generation)
+            position, event_id, *_ = rows[-1]
+            self.history.saw(position, event_id, generation)
         return rows
 
     async def decode(self, rows: Sequence[Raw]) -> list[Recorded]:
@@ -280,11 +296,12 @@ class PostgresLog:
             head = await self.watcher.beyond(after, generation)
             while after < head:
                 try:
-                    events = await self.read(after, upto=head, names=names, limit=page)
+                    rows, end = await self.read_page(after, head, names=names, limit=page)
+                    events = await self.decode(rows)
                 except AWAY:
                     await asyncio.sleep(RETRY_SECONDS)
                     break  # to the watcher, which knows whether the log was closed
-                after = events[-1].env.position if len(events) == page else head
+                after = end
                 if events:
                     yield events
 
@@ -311,14 +328,12 @@ class PostgresLog:
 
     async def verify(self, verifier: Verifier, *, upto: int, page: int = 5000) -> AsyncIterator[int | Fault]:
         """Walk the chain: yields the position reached after each page, and last of all the Fault if there is one."""
-        sql = (
-            f"SELECT {COLUMNS}, hash, occurred_at AS stored FROM log.events"
-            " WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"
-        )
+        sql = bounded("position > %s AND position <= %s", "hash", "occurred_at AS stored")
         while verifier.position < upto:
             async with self.pool.connection() as conn:
                 cursor = conn.cursor(binary=True)
-                rows = await (await cursor.execute(sql.encode(), (verifier.position, upto, page))).fetchall()
+                found = await (await cursor.execute(sql.encode(), (verifier.position, upto, page))).fetchall()
+            rows = fitting(found)
             fault = verifier.check((Envelope(*row[:11]), *row[11:]) for row in rows)
             if fault is None and not rows:
                 fault = Fault(verifier.position + 1, "removed: the log ends before this position")

@@ -149,10 +149,10 @@ class Runner:
                         lane.let_go(name)
                     feeds.wake(conn)
                 if time.monotonic() - scanned > RESCAN_SECONDS or not lane.feeds:
-                    lane.scan(partial(_lags, head))
+                    of_others = lane.scan(partial(_lags, head))
                     scanned = time.monotonic()
-                if not lane.feeds:
-                    return
+                    if not lane.feeds and not of_others:
+                        return
                 if not lane.step(head):
                     self._stop.wait(RESCAN_SECONDS / 2)
 

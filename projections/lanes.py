@@ -68,8 +68,9 @@ class Lane:
 
     # -- which feeds ---------------------------------------------------------------------------------------------------
 
-    def scan(self, wanted: Callable[[feeds.FeedRow], bool]) -> None:
-        """Take the lead of those wanted that nobody leads; let go of those paused, dropped or to begin anew."""
+    def scan(self, wanted: Callable[[feeds.FeedRow], bool]) -> bool:
+        """Take the lead of those wanted that nobody leads; let go of those paused, dropped or to begin anew. Whether
+        others lead some that are wanted."""
         require_current(self._conn)
         known = {row.feed: row for row in feeds.feeds(self._conn) if (row.projection, row.version) in self._models}
         for name in list(self.feeds):
@@ -84,6 +85,7 @@ class Lane:
                 else:
                     of_others.append(row.feed)
         self._challenger.look(self._conn, of_others)
+        return bool(of_others)
 
     def let_go(self, name: str) -> None:
         """Let another lane, or another process, lead a feed."""

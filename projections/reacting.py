@@ -235,7 +235,8 @@ class ReactorRunner:
 
     async def _advance(self, free: Sequence[_Led], start: int, end: int) -> None:
         """One page for whoever is furthest behind; all others that are free and before its end take part."""
-        page = await self._decoded(await self._log.read_raw(start, upto=end, names=self._names, limit=PAGE))
+        rows, end = await self._log.read_page(start, end, names=self._names, limit=PAGE)
+        page = await self._decoded(rows)
         self._log.history.must_be(self._generation)
         for led in free:
             events = [r for r in page if r.env.position > led.position and r.env.name in led.names]

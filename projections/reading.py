@@ -12,15 +12,7 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.keys import keys_now
 from eventstore.log import Envelope
-
-COLUMNS = (
-    "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at) AS occurred_at,"
-    " actor, correlation_id, causation_id, traceparent, payload"
-)
-
-
-PAGE_BYTES = 8 * 1024**2
-"""Payload of a page at most, if it has more than one event."""
+from eventstore.pages import COLUMNS, PAGE_BYTES, PAYLOAD, bounded, fitting
 
 SURELY_SMALL = 8
 """Positions whose events cannot be more than that together, an event being at most 1 MiB: nobody need ask."""
@@ -114,13 +106,7 @@ class Reader:
 
     def stream(self, conn: psycopg.Connection, stream_id: UUID, after: int, upto: int) -> Page:
         """As `next_page`, of a stream: its next events, at most PAGE_BYTES of them, or one."""
-        query = (
-            f"SELECT * FROM (SELECT {COLUMNS}, octet_length(payload) AS size,"
-            " sum(octet_length(payload)) OVER (ORDER BY position) AS total"
-            f" FROM log.events WHERE {_RANGE} AND stream_id = %s ORDER BY position LIMIT {STREAM_PAGE}) e"
-            " WHERE total - size = 0 OR total <= %s ORDER BY position"
-        )
-        return self._read(conn, query, after, upto, stream_id, PAGE_BYTES)
+        return self._read(conn, bounded(f"{_RANGE} AND stream_id = %s"), after, upto, stream_id, STREAM_PAGE)
 
     def _read(self, conn: psycopg.Connection, query: str, after: int, upto: int, *more: object) -> Page:
         values = (after, upto, self.names, *more)
@@ -129,15 +115,15 @@ class Reader:
         slow: list[tuple[int, bytes]] = []
         readers = self._readers
         while rows := cursor.fetchmany(FETCHED):
-            for row in rows:
-                env = Envelope(*row[:11])
+            for row in fitting(rows):
+                env = Envelope(*row[:PAYLOAD])
                 read = readers[env.name]
                 if read is None:
-                    slow.append((len(page), row[11]))
+                    slow.append((len(page), row[PAYLOAD]))
                     page.append((env, Unreadable(ValueError("not decoded yet"))))
                     continue
                 try:
-                    page.append((env, read(row[11])))
+                    page.append((env, read(row[PAYLOAD])))
                 except Exception as error:  # no JSON, no UTF-8, not this shape: whoever needs it parks its stream
                     page.append((env, Unreadable(error)))
         if slow:

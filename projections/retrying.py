@@ -11,9 +11,14 @@ from projections import feeds, rebuild
 from projections.advancing import POISON, Feed, Registered, advance_one
 from projections.folding import Poisoned, described, fold_page
 from projections.lanes import Models, ends_the_lead, feed_of
+from projections.leading import Challenger
 from projections.reading import Page, Reader
 
 log = logging.getLogger(__name__)
+
+
+WAIT_SECONDS = 1.0
+"""How long to wait for others to let go of feeds of theirs."""
 
 
 class Stopped(Exception):
@@ -27,21 +32,33 @@ class Retrier:
         conn.execute("SET synchronous_commit = off")
         conn.execute("SET enable_seqscan = off")
         self._conn, self._codec, self._models, self._stop = conn, codec, models, stop
+        self._challenger = Challenger()
 
     def run(self) -> None:
-        """Retry what was asked for of feeds that nobody else leads."""
-        asked = feeds.asked(self._conn)
+        """Retry what was asked for, also of feeds that others lead, when these let go."""
+        while of_others := self._look():
+            self._challenger.look(self._conn, of_others)
+            if self._stop.wait(WAIT_SECONDS):
+                return
+
+    def _look(self) -> list[str]:
+        """Retry what can be; returns the feeds that others lead."""
+        asked, of_others = feeds.asked(self._conn), []
         for row in feeds.feeds(self._conn):
             due = row.feed in asked and (row.projection, row.version) in self._models
-            if due and not row.paused and not row.building and not self._stop.is_set():
-                self._retry(row)
+            if due and not row.paused and not row.building and not self._stop.is_set() and not self._retry(row):
+                of_others.append(row.feed)
+        return of_others
 
-    def _retry(self, row: feeds.FeedRow) -> None:
+    def _retry(self, row: feeds.FeedRow) -> bool:
+        """False when another leads the feed."""
         registered = self._models[row.projection, row.version]
         try:
             if registered.projection.mixes_streams:
                 self._fold_anew(registered, row)
-            elif feeds.try_lead(self._conn, row.feed):
+            elif not feeds.try_lead(self._conn, row.feed):
+                return False
+            else:
                 try:
                     self._apply_late(row.feed)
                 finally:
@@ -49,11 +66,12 @@ class Retrier:
                         feeds.stop_leading(self._conn, row.feed)
                         feeds.wake(self._conn)
         except Stopped:
-            return
+            pass
         except Exception as error:
             if ends_the_lead(error):
                 raise
             log.warning("feed %s cannot retry: %s", row.feed, described(error))
+        return True
 
     # -- rows that one stream feeds ------------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ import msgspec
 
 from eventstore.codec import FORGOTTEN
 from eventstore.log import STREAM_PAGE, Envelope
-from eventstore.postgres_log import COLUMNS, PostgresLog, Raw, raw_rows
+from eventstore.pages import COLUMNS
+from eventstore.postgres_log import PostgresLog, Raw, raw_rows
 from eventstore.repository import Aggregate
 from eventstore.snapshots import plain
 from queries.positions import PositionUnknown

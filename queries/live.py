@@ -172,11 +172,11 @@ class LiveStatus:
                     listener.fail(error)
 
     async def _pass_on(self, head: int) -> None:
-        found = await self._log.read_raw(self._position, upto=head, names=self._changes.watched, limit=PAGE)
+        found, end = await self._log.read_page(self._position, head, names=self._changes.watched, limit=PAGE)
         stop_if_cancelled()  # another tail may have begun
         for raw in found:
             self._route(raw)
-        self._position = found[-1][0].position if len(found) == PAGE else head
+        self._position = end
 
     def _route(self, raw: Raw) -> None:
         env = raw[0]

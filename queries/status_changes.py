@@ -16,7 +16,8 @@ import msgspec
 
 from eventstore.codec import Codec
 from eventstore.log import Envelope
-from eventstore.postgres_log import COLUMNS, PostgresLog, Raw, raw_rows
+from eventstore.pages import COLUMNS
+from eventstore.postgres_log import PostgresLog, Raw, raw_rows
 from projections.carts import CartRow, Carts
 from projections.fields import occurred_at
 from projections.orders import OrderRow, Orders

@@ -9,7 +9,8 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.log import Envelope
-from eventstore.postgres_log import COLUMNS, Raw, raw_rows
+from eventstore.pages import COLUMNS, bounded, fitting
+from eventstore.postgres_log import Raw, raw_rows
 
 PAGE = 1_000
 
@@ -40,15 +41,16 @@ async def pages(
     pool: AsyncConnectionPool, selection: Selection, after: int, upto: int, page: int = PAGE
 ) -> AsyncIterator[list[Raw]]:
     """The selected events with after < position ≤ upto, in order."""
-    query = f"SELECT {COLUMNS} FROM log.events WHERE {_WHERE} ORDER BY position LIMIT %(limit)s"
+    query = bounded(_WHERE, limit="%(limit)s")
     while after < upto:
         async with pool.connection() as conn:
             cursor = conn.cursor(binary=True)
             await cursor.execute(query.encode(), _values(selection, after=after, upto=upto, limit=page))
-            found = raw_rows(await cursor.fetchall())
-        if found:
-            yield found
-        after = found[-1][0].position if len(found) == page else upto
+            found = await cursor.fetchall()
+        rows = raw_rows(fitting(found))
+        if rows:
+            yield rows
+        after = rows[-1][0].position if len(rows) == page or len(rows) < len(found) else upto
 
 
 async def before_last(pool: AsyncConnectionPool, selection: Selection, count: int, upto: int) -> int:

@@ -167,13 +167,13 @@ async def _outcomes_so_far(core: Core) -> _Outcomes:
 
 
 async def _look(core: Core, outcomes: _Outcomes, head: int) -> None:
-    events = await core.log.read(outcomes.position, upto=head, names=_OUTCOME_NAMES, limit=5000)
-    for recorded in events:
+    page, end = await core.log.read_page(outcomes.position, head, names=_OUTCOME_NAMES, limit=5000)
+    for recorded in await core.log.decode(page):
         if isinstance(recorded.event, LibraryGameAdded):
             outcomes.granted.add(recorded.event.order_id)
         else:
             outcomes.cancelled.add(recorded.env.stream_id)
-    outcomes.position = events[-1].env.position if len(events) == 5000 else head
+    outcomes.position = end
 
 
 def _once(purchase: Purchase, tries: int) -> Once:
@@ -258,9 +258,8 @@ async def _games(core: Core) -> dict[str, UUID]:
     names = [cls.NAME for cls in (GameCreated, GameUpdated, GamePublished, GameSuspended, GameResumed, GameRetired)]
     after, head = 0, await core.log.head()
     while after < head:
-        events = await core.log.read(after, upto=head, names=names, limit=5000)
-        after = events[-1].env.position if len(events) == 5000 else head
-        for recorded in events:
+        page, after = await core.log.read_page(after, head, names=names, limit=5000)
+        for recorded in await core.log.decode(page):
             game_id, event = recorded.env.stream_id, recorded.event
             if isinstance(event, GameCreated | GameUpdated) and event.title is not None:
                 titles[game_id] = event.title

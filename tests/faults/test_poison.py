@@ -198,7 +198,7 @@ async def test_rows_that_cannot_be_written_are_found_by_halving_and_the_rest_of_
 async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wait(desk: Desk) -> None:
     """The healthy one is at the head after its own work: it takes part in none of the halvings."""
     healthy = uses()
-    streams = [uuid4() for _ in range(300)]
+    streams = [uuid4() for _ in range(60)]
     for registered in (tallies(), healthy):
         with desk.running(registered):
             await desk.append(uuid4(), Counted(1))
@@ -216,7 +216,7 @@ async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wa
         patch.setattr(feeds, "move", counting)
         with desk.running(tallies(), healthy):
             await desk.caught_up("tallies.1", "uses.1")
-    assert len(desk.parked()) == 300
+    assert len(desk.parked()) == 60
     assert steps <= 3
 
 

@@ -1,0 +1,175 @@
+"""Memory does not depend on how large events are: whoever reads the log reads pages of some bytes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from desk import Desk
+from psycopg import errors
+from tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
+
+from eventstore import pages
+from eventstore.chain import GENESIS, Verifier
+from eventstore.log import StreamAppend
+from projections import reading
+from projections.engine import Registered
+from projections.reading import Reader
+from projections.store import PostgresTable
+from runtime.event_lines import Selection
+from runtime.event_lines import pages as exported
+
+LARGE = "x" * 10_000
+
+
+@pytest.fixture
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three large events and a few small ones."""
+    monkeypatch.setattr(reading, "PAGE_BYTES", 35_000)
+    monkeypatch.setattr(reading, "SURELY_SMALL", 1)
+    monkeypatch.setattr(pages, "_FITS", pages._FITS.replace(str(pages.PAGE_BYTES), "35000"))
+
+
+async def _mixed(desk: Desk) -> int:
+    """Small events, then large ones, one that is larger than a page, and small ones again."""
+    stream = uuid4()
+    await desk.append(stream, *[Counted(1)] * 100)
+    await desk.append(stream, *[Labelled(LARGE)] * 10)
+    await desk.append(stream, Labelled("y" * 100_000))
+    return (await desk.append(stream, *[Counted(1)] * 100, Labelled("end"))).position
+
+
+@pytest.mark.usefixtures("_small_pages")
+async def test_pages_of_projections_end_where_their_bytes_do_and_leave_out_nothing(desk: Desk) -> None:
+    head = await _mixed(desk)
+    reader = Reader(CODEC, [Counted.NAME, Labelled.NAME])
+    seen, sizes, after = [], [], 0
+    with desk.connect() as conn:
+        while after < head:
+            page, after = reader.next_page(conn, after, head)
+            seen += [env.position for env, _ in page]
+            sizes.append(sum(len(event.label) for _, event in page if isinstance(event, Labelled)))
+    assert seen == list(range(1, head + 1))
+    assert max(size for size in sizes if size < 100_000) <= 35_000
+    assert sorted(sizes)[-1] == 100_000, "one that is larger than a page is a page"
+    assert len(sizes) < 20, "small events are not read one by one after large ones"
+
+
+@pytest.mark.usefixtures("_small_pages")
+async def test_pages_of_other_readers_end_where_their_bytes_do_and_leave_out_nothing(desk: Desk) -> None:
+    head = await _mixed(desk)
+    seen, after = [], 0
+    while after < head:
+        rows, after = await desk.log.read_page(after, head)
+        assert sum(len(payload) for _, payload in rows) <= 35_000 or len(rows) == 1
+        seen += [env.position for env, _ in rows]
+    assert seen == list(range(1, head + 1))
+
+    seen, after = [], 0
+    while after < head:  # of certain names, which the page after the last one need not have
+        rows, after = await desk.log.read_page(after, head, names=[Labelled.NAME], limit=4)
+        seen += [env.position for env, _ in rows]
+    assert seen == [*range(101, 112), head]
+
+    seen = []
+    async for events in desk.log.subscribe(0):
+        seen += [recorded.env.position for recorded in events]
+        if seen[-1] == head:
+            break
+    assert seen == list(range(1, head + 1))
+
+    found = [len(page) async for page in exported(desk.log.pool, Selection(), 0, head)]
+    assert sum(found) == head
+    assert len(found) > 4
+    steps = [step async for step in desk.log.verify(Verifier(0, GENESIS), upto=head)]
+    assert steps[-1] == head
+    assert len(steps) > 4
+
+
+@pytest.mark.usefixtures("_small_pages")
+async def test_a_read_model_of_large_events_is_folded_and_replayed_alike(desk: Desk) -> None:
+    await _mixed(desk)
+    both = tallies(), uses()
+    with desk.running(*both):
+        await desk.caught_up("tallies.1", "uses.1")
+    assert all(desk.verify(registered).difference.equal for registered in both)
+    assert desk.parked() == []
+
+
+# -- too much at once --------------------------------------------------------------------------------------------------
+
+
+class WeakTable(PostgresTable[Any]):
+    """Has its server give up for a while, or at more rows than a few."""
+
+    def __init__(self, error: type[Exception], gives_up: Callable[[list[Any]], bool]) -> None:
+        super().__init__(Tally)
+        self.error, self.gives_up = error, gives_up
+
+    def write(self, conn: psycopg.Connection, storage: str, puts: Any, deletes: Any) -> None:
+        if self.gives_up(puts):
+            raise self.error("too much")
+        super().write(conn, storage, puts, deletes)
+
+
+@pytest.mark.parametrize("error", [errors.QueryCanceled, errors.OutOfMemory, errors.StatementTooComplex])
+async def test_what_is_too_much_at_once_is_done_in_smaller_pages(desk: Desk, error: type[Exception]) -> None:
+    registered = Registered(Tallies(), WeakTable(error, lambda puts: len(puts) > 5))
+    await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)]) for _ in range(100)])
+    with desk.running(registered):
+        await desk.caught_up("tallies.1")
+    assert desk.parked() == []
+    assert len(desk.rows(registered)) == 100
+
+
+async def test_an_event_at_which_the_server_gave_up_once_is_not_at_fault(desk: Desk) -> None:
+    left = 2
+    stream = uuid4()
+
+    def gives_up(puts: list[Any]) -> bool:
+        nonlocal left
+        left -= any(row.tally_id == stream for row in puts)
+        return left >= 0
+
+    registered = Registered(Tallies(), WeakTable(errors.QueryCanceled, gives_up))
+    with desk.running(registered):
+        await desk.append(stream, Counted(1))
+        await desk.caught_up("tallies.1")
+    assert desk.parked() == []
+    assert desk.rows(registered)[stream].steps == [1]
+
+
+async def test_an_event_at_which_the_server_always_gives_up_is_parked(desk: Desk) -> None:
+    bad, good = uuid4(), uuid4()
+    table = WeakTable(errors.OutOfMemory, lambda puts: any(row.tally_id == bad for row in puts))
+    registered = Registered(Tallies(), table)
+    with desk.running(registered):
+        await desk.append(bad, Counted(1))
+        await desk.append(good, Counted(1))
+        await desk.caught_up("tallies.1")
+    assert [p.stream_id for p in desk.parked()] == [bad]
+    assert desk.rows(registered).keys() == {good}
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("size", [150_000, 1_000_000])
+async def test_a_projector_takes_no_more_memory_for_large_events(desk: Desk, size: int) -> None:
+    """300 MB of events: it took some thirty bytes for each character."""
+    stream = uuid4()
+    await desk.append(stream, Counted(1))
+    for _ in range(300):
+        await desk.append(stream, *[Labelled("x" * size)] * (1_000_000 // size))
+    with desk.running_process() as process:
+        await desk.caught_up("tallies.1", "uses.1")
+        peak = _peak_megabytes(process.pid)
+    assert peak < 400
+
+
+def _peak_megabytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM"))
