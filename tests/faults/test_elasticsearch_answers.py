@@ -18,7 +18,7 @@ from domain.library import LibraryGameAdded
 from domain.times import EARLIEST
 from eventstore import circuit
 from eventstore.log import StreamAppend
-from projections import engine
+from projections import lanes
 from runtime import gateway
 from runtime.gateway import open_app
 from tests.api.shop import Person, Shop, open_shop
@@ -98,7 +98,7 @@ async def shop(
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(gateway, "SEARCH_SECONDS", 0.5)
     monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 2**20)
-    monkeypatch.setattr(engine, "REST_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(lanes, "REST_SECONDS", (0.1, 0.2))
     async with (
         open_shop(database, tmp_path, elasticsearch_url=odd_elasticsearch.url, rate_limit="off") as shop,
         open_app(shop.core, shop.queues) as shop.app,

@@ -14,7 +14,7 @@ from adapters.elasticsearch_client import open_async_client, open_client
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from domain.catalog import GameUpdated, Price
 from eventstore import circuit
-from projections import engine
+from projections import engine, lanes
 from projections.folding import RowsRefused
 from projections.game_document import DocumentPrice, GameDocument
 from queries import search_engines
@@ -45,7 +45,7 @@ async def searching(
     elasticsearch_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Searching]:
-    monkeypatch.setattr(engine, "REST_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
     monkeypatch.setattr(engine, "RESCAN_SECONDS", 0.1)
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 0.0)

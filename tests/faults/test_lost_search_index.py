@@ -9,7 +9,7 @@ import pytest
 
 from adapters.elasticsearch_store import SETTINGS
 from eventstore import circuit
-from projections import engine
+from projections import engine, lanes
 from queries import search_engines
 from tests.faults.odd_elasticsearch import OddElasticsearch, refuses
 from tests.faults.searching import Searching, open_searching
@@ -119,7 +119,7 @@ async def test_it_is_made_again_at_once(
     rests: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "REST_SECONDS", (A_DAY, A_DAY) if rests else (0.1, 0.1))
+    monkeypatch.setattr(lanes, "REST_SECONDS", (A_DAY, A_DAY) if rests else (0.1, 0.1))
     await searching.sells("Celeste", "Hades")
     async with projecting(searching.shop.url, [searching.indexed]):
         await searching.until_elasticsearch_answers()

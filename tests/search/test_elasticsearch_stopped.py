@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eventstore import circuit
-from projections import engine
+from projections import lanes
 from projections.engine import Runner
 from runtime.codec import codec
 from runtime.gateway import open_app
@@ -34,7 +34,7 @@ async def shop(
 ) -> AsyncIterator[Shop]:
     """A shop that looks often whether its Elasticsearch is back."""
     monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.2)
-    monkeypatch.setattr(engine, "REST_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(lanes, "REST_SECONDS", (0.1, 0.2))
     async with (
         open_shop(database, tmp_path, elasticsearch_url=elasticsearch.url, rate_limit="off") as shop,
         open_app(shop.core, shop.queues) as shop.app,
