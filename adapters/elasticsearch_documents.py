@@ -11,6 +11,7 @@ but not the mark is not taken for it.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from uuid import UUID
 
 import msgspec
@@ -18,7 +19,7 @@ import psycopg
 from elasticsearch import Elasticsearch
 
 from adapters.elasticsearch_failures import described, is_lost
-from adapters.elasticsearch_store import ElasticsearchGameStore
+from adapters.elasticsearch_store import CHUNK, ElasticsearchGameStore
 from projections.folding import RowsRefused, StorageLost, StoreFailed
 from projections.game_document import GameDocument
 from projections.game_documents import Document
@@ -41,7 +42,8 @@ def alias_name(prefix: str, storage: str) -> str:
 class ElasticsearchDocuments:
     """Documents in an index per storage; the alias that `prefix` is leads to the active one.
 
-    The connections of the calls are not used. Whatever fails is raised as StoreFailed, StorageLost or RowsRefused.
+    The connections of the calls are asked about the log. Whatever Elasticsearch fails in is raised as StoreFailed,
+    StorageLost or RowsRefused.
     """
 
     transactional = False
@@ -63,6 +65,15 @@ class ElasticsearchDocuments:
         with _telling():
             return self._is_there(storage)
 
+    def follows(self, conn: psycopg.Connection, storage: str) -> bool:
+        """Whether the log has the event of the newest document: otherwise it went back without the index."""
+        with _telling():
+            newest = self._store.newest(self._alias(storage))
+        if newest is None:
+            return True
+        position, event_id = newest
+        return str(_event_ids(conn, [position]).get(position)) == event_id
+
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:  # noqa: ARG002
         """The documents of these games, findable yet or not."""
         with _telling():
@@ -71,14 +82,15 @@ class ElasticsearchDocuments:
                 self._require(storage)  # or those that are not there were lost
             return found
 
-    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Document], deletes: Sequence[UUID]) -> None:  # noqa: ARG002
+    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Document], deletes: Sequence[UUID]) -> None:
         """Insert or replace documents, delete by game, and make it findable."""
         if not puts and not deletes:
             return
+        event_ids = _event_ids(conn, [each.position for each in puts])
         with _telling():
             alias = self._alias(storage)
             try:
-                self._store.bulk(alias, puts, require_alias=True)
+                self._store.bulk(alias, puts, event_ids, require_alias=True)
             except RowsRefused:
                 self._require(storage)  # or it was another index that refused them
                 raise
@@ -90,10 +102,13 @@ class ElasticsearchDocuments:
         with _telling():
             self._make(storage)
 
-    def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:  # noqa: ARG002
+    def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:
         """Put documents in, findable by their ids."""
-        with _telling():
-            self._store.bulk(self._alias(storage), rows, require_alias=True)
+        left = iter(rows)
+        while some := list(islice(left, CHUNK)):
+            event_ids = _event_ids(conn, [each.position for each in some])
+            with _telling():
+                self._store.bulk(self._alias(storage), some, event_ids, require_alias=True)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
         """Make them findable."""
@@ -179,6 +194,11 @@ def _telling() -> Iterator[None]:
     except Exception as error:
         kind = StorageLost if is_lost(error) else StoreFailed
         raise kind(f"Elasticsearch: {described(error)}") from error
+
+
+def _event_ids(conn: psycopg.Connection, positions: Sequence[int]) -> dict[int, UUID]:
+    rows = conn.execute("SELECT position, event_id FROM log.events WHERE position = ANY (%s)", (list(positions),))
+    return dict(rows.fetchall())
 
 
 def _row(document: GameDocument) -> Document:

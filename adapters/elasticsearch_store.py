@@ -5,7 +5,8 @@ versions. How titles are taken apart is `projections.search_text`.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -56,6 +57,8 @@ MAPPINGS: dict[str, Any] = {
             "type": "nested",
             "properties": {"at": {"type": "keyword"}, "currency": {"type": "keyword"}, "cents": {"type": "long"}},
         },
+        "position": {"type": "long"},
+        "event_id": {"type": "keyword", "index": False, "doc_values": False},
         "document": {"type": "object", "enabled": False},
     },
 }
@@ -112,13 +115,21 @@ class ElasticsearchGameStore:
         """Drop an index, if it is there."""
         self._client.options(ignore_status=NOT_FOUND).indices.delete(index=index)
 
-    def bulk(self, index: str, documents: Iterable[GameDocument], *, require_alias: bool = False) -> None:
-        """Put documents in. One that is not newer than what is there, by its position, is ignored.
+    def bulk(
+        self,
+        index: str,
+        documents: Iterable[GameDocument],
+        event_ids: Mapping[int, UUID] = MappingProxyType({}),
+        *,
+        require_alias: bool = False,
+    ) -> None:
+        """Put documents in. One that is not newer than what is there, by its position, is ignored. `event_ids`: which
+        event is at a document's position.
 
         Where `index` must be an alias, the server makes no index of its own in the place of one that is gone.
         """
         refused: list[tuple[UUID, str]] = []
-        for chunk in _chunks(map(_operation, documents)):
+        for chunk in _chunks(_operation(each, event_ids.get(each.position)) for each in documents):
             refused += self._put(index, chunk, require_alias)
         if refused:
             raise RowsRefused(refused[0][1], [game_id for game_id, _ in refused])
@@ -127,6 +138,19 @@ class ElasticsearchGameStore:
         """Take documents out, where they are there. (A retired game stays in, with its status.)"""
         for game_id in game_ids:
             self._client.options(ignore_status=NOT_FOUND).delete(index=index, id=str(game_id))
+
+    def newest(self, index: str) -> tuple[int, str] | None:
+        """Position and event of the document that was changed last, of all that were put in; None in an empty index."""
+        self.refresh(index)
+        answer = self._client.search(
+            index=index,
+            size=1,
+            sort=[{"position": "desc"}],
+            source_includes=["position", "event_id"],
+            allow_partial_search_results=False,
+        )
+        found = [hit["_source"] for hit in answer["hits"]["hits"]]
+        return (found[0]["position"], found[0]["event_id"]) if found else None
 
     def refresh(self, index: str) -> None:
         """Make all that was put in findable."""
@@ -278,11 +302,13 @@ def _chunks(operations: Iterable[_Operation]) -> Iterator[list[_Operation]]:
         yield chunk
 
 
-def _operation(document: GameDocument) -> _Operation:
+def _operation(document: GameDocument, event_id: UUID | None) -> _Operation:
     derived = derive(document)
     action = {"index": {"_id": str(document.game_id), "version": document.position, "version_type": "external"}}
     source = {
         "id": str(document.game_id),
+        "position": document.position,
+        "event_id": str(event_id) if event_id else "",
         "title": document.title,
         "text": derived.text.text,
         "canonical": derived.text.canonical,

@@ -38,6 +38,12 @@ class Metrics:
         self._parked = Gauge(
             "ludoteca_quarantined_streams", "Streams set aside.", ("projection",), registry=self.registry
         )
+        self._astray = Gauge(
+            "ludoteca_projection_astray",
+            "1 for a consumer that followed another history of the log.",
+            ("projection",),
+            registry=self.registry,
+        )
         self._depth = Gauge(
             "ludoteca_queue_depth", "Jobs that wait or are worked on.", ("queue",), registry=self.registry
         )
@@ -64,14 +70,18 @@ class Metrics:
     def render(
         self,
         head: int,
-        feeds: Mapping[str, tuple[int, int]],
+        feeds: Mapping[str, tuple[int, int, bool]],
         queues: Mapping[str, tuple[int, int]],
         dropped: Mapping[str, int],
     ) -> bytes:
-        """All metrics, with what was looked up just now: of feeds (lag, streams set aside), of queues (depth, dead), of
-        processes (log lines dropped)."""
+        """All metrics, with what was looked up just now: of feeds (lag, streams set aside, whether it is astray), of
+        queues (depth, dead), of processes (log lines dropped)."""
         self._head.set(head)
-        for gauges, values in (((self._lag, self._parked), feeds), ((self._depth, self._dead), queues)):
+        looked_up: list[tuple[tuple[Gauge, ...], Mapping[str, tuple[int, ...]]]] = [
+            ((self._lag, self._parked, self._astray), feeds),
+            ((self._depth, self._dead), queues),
+        ]
+        for gauges, values in looked_up:
             for n, gauge in enumerate(gauges):
                 gauge.clear()
                 for name, value in values.items():

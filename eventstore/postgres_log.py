@@ -90,6 +90,8 @@ class PostgresLog:
         self.codec, self.pool, self._clock, self._clock_tolerance = codec, pool, clock, clock_tolerance
         self.history = history
         """What of the log this process knows: whatever keeps something that follows from it registers there."""
+        history.when_it_changes(self._drain)
+        self._draining: asyncio.Task[None] | None = None
         self.keys = PersonKeys(pool)
         self.watcher = HeadWatcher(url, history)
         self._another_writer = partial(GroupCommitWriter, url, codec.kinds, history, clock_tolerance)
@@ -119,6 +121,10 @@ class PostgresLog:
             finally:
                 await log._writer.close()
                 await log.watcher.close()
+
+    def _drain(self) -> None:
+        """Open all connections anew: those of before may lead to a server that was replaced."""
+        self._draining = asyncio.create_task(self.pool.drain(), name="draining the log's pool")
 
     # -- appending -----------------------------------------------------------------------------------------------------
 

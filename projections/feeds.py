@@ -14,7 +14,8 @@ WAKE = "ludoteca_feeds"
 
 
 class FeedRow(msgspec.Struct, frozen=True):
-    """A consumer of the log, and its checkpoint."""
+    """A consumer of the log, and its checkpoint; `astray` when that is of another history than the log's. Whether what
+    it has written is of the log's history was `examined` in the epoch that there is."""
 
     feed: str
     projection: str
@@ -24,6 +25,8 @@ class FeedRow(msgspec.Struct, frozen=True):
     active: bool
     paused: bool
     building: bool
+    astray: bool = False
+    examined: bool = True
 
 
 class Parked(msgspec.Struct, frozen=True):
@@ -41,13 +44,22 @@ class Parked(msgspec.Struct, frozen=True):
 
 
 class CheckpointMoved(Exception):
-    """Another process moved this feed's checkpoint: it leads now, and nothing of ours was written."""
+    """Another process moved this feed's checkpoint, or the log went back: nothing of ours was written."""
 
 
 FEEDS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"
 """Consumers of the log with their checkpoints."""
 
-_FEED = "feed, projection, version, storage, position, active, paused, building"
+ASTRAY = (
+    "(c.position > 0 AND NOT EXISTS (SELECT FROM log.events e"
+    " WHERE e.position = c.position AND e.event_id = coalesce(c.event_id, e.event_id)))"
+)
+"""Whether the checkpoint `c` is of another history than the log's."""
+
+EXAMINED = "coalesce(f.epoch = (SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1), false)"
+"""Whether what the feed `f` has written was found to be of the log's history in the latest epoch."""
+
+_FEED = f"feed, projection, version, storage, c.position, active, paused, building, {ASTRAY}, {EXAMINED}"
 _PARKED = "id, feed, stream_id, position, name, error, since, attempts, retry"
 
 
@@ -60,7 +72,8 @@ def register(conn: psycopg.Connection, projection: str, version: int, storage: s
         " SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, true"
         " WHERE NOT EXISTS (SELECT FROM consumers.feeds WHERE projection = %(projection)s AND version = %(version)s)"
         " ON CONFLICT DO NOTHING RETURNING feed)"
-        " INSERT INTO consumers.checkpoints (feed, position) SELECT feed, %(position)s FROM added",
+        " INSERT INTO consumers.checkpoints (feed, position, event_id)"
+        " SELECT feed, %(position)s, (SELECT event_id FROM log.events WHERE position = %(position)s) FROM added",
         {"feed": feed, "projection": projection, "version": version, "storage": storage, "position": position},
     )
     return feed
@@ -72,7 +85,11 @@ def add_building(conn: psycopg.Connection, name: str, projection: str, version: 
         "INSERT INTO consumers.feeds (feed, projection, version, storage, building) VALUES (%s, %s, %s, %s, true)",
         (name, projection, version, storage),
     )
-    conn.execute("INSERT INTO consumers.checkpoints (feed, position) VALUES (%s, %s)", (name, at))
+    conn.execute(
+        "INSERT INTO consumers.checkpoints (feed, position, event_id)"
+        " VALUES (%(name)s, %(at)s, (SELECT event_id FROM log.events WHERE position = %(at)s))",
+        {"name": name, "at": at},
+    )
 
 
 def activate(conn: psycopg.Connection, old: str, new: str) -> None:
@@ -112,11 +129,17 @@ def feed(conn: psycopg.Connection, name: str, *, lock: bool = False) -> FeedRow 
 
 
 def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> None:
-    """Compare and set checkpoints: (feed, from, to). Raises CheckpointMoved, to roll back the transaction."""
+    """Compare and set checkpoints: (feed, from, to). Raises CheckpointMoved, to roll back the transaction.
+
+    Both must be positions of the log as it is, and the first one the same event as ever.
+    """
     moved = conn.execute(
-        "UPDATE consumers.checkpoints c SET position = u.new, updated_at = clock_timestamp()"
+        "UPDATE consumers.checkpoints c SET position = u.new, event_id = u.event_id, updated_at = clock_timestamp()"
+        " FROM (SELECT u.feed, u.old, u.new, e.event_id"
         " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS u(feed, old, new)"
-        " WHERE c.feed = u.feed AND c.position = u.old",
+        " LEFT JOIN log.events e ON e.position = u.new) AS u"
+        " WHERE c.feed = u.feed AND c.position = u.old AND (u.event_id IS NOT NULL OR u.new = 0)"
+        f" AND NOT {ASTRAY}",
         [[m[0] for m in moves], [m[1] for m in moves], [m[2] for m in moves]],
         prepare=True,
     )

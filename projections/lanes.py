@@ -16,7 +16,7 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.postgres import AWAY, TOO_MUCH
 from eventstore.release import OutdatedRelease, require_current
-from projections import feeds
+from projections import feeds, histories
 from projections.advancing import Feed, Registered, advance, advance_one
 from projections.folding import StorageLost, TooMuchPoison, described
 from projections.leading import Challenger
@@ -69,12 +69,14 @@ class Lane:
     # -- which feeds ---------------------------------------------------------------------------------------------------
 
     def scan(self, wanted: Callable[[feeds.FeedRow], bool]) -> bool:
-        """Take the lead of those wanted that nobody leads; let go of those paused, dropped or to begin anew. Whether
-        others lead some that are wanted."""
+        """Take the lead of those wanted that nobody leads; let go of those paused, dropped, to begin anew, or to be
+        looked at again because the log may have gone back. Whether others lead some that are wanted."""
         require_current(self._conn)
         known = {row.feed: row for row in feeds.feeds(self._conn) if (row.projection, row.version) in self._models}
         for name in list(self.feeds):
-            if name not in known or known[name].paused or known[name].building or self._has_lost_rows(name):
+            row = known.get(name)
+            unfit = row is None or row.paused or row.building or row.astray or not row.examined
+            if unfit or self._has_lost_rows(name):
                 self.let_go(name)
         of_others = []
         for row in known.values():
@@ -97,8 +99,9 @@ class Lane:
         if row is None or row.paused or row.building:
             feeds.stop_leading(self._conn, name)
             return
-        feed = feed_of(self._codec, self._models, row)
         try:
+            row = histories.settled(self._conn, self._models[row.projection, row.version].store, row)
+            feed = feed_of(self._codec, self._models, row)
             self._prepare(feed)
         except Exception as error:
             if ends_the_lead(error):

@@ -36,6 +36,10 @@ class PostgresDocuments:
         names = (storage, postgres_search.keys_table(storage))
         return all(table_exists(conn, self.schema, name) for name in names)
 
+    def follows(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
+        """A table is of the history that its checkpoint is of."""
+        return True
+
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
         """The documents of these games."""
         with self._in_schema(conn):

@@ -22,7 +22,7 @@ from eventstore.log import AlreadyDone, LogUnavailable, Recorded
 from eventstore.postgres import AWAY, connect
 from eventstore.postgres_log import PostgresLog, Raw
 from eventstore.release import OutdatedRelease, require_current
-from projections import feeds
+from projections import feeds, histories
 from projections.folding import described
 from projections.leading import Challenger
 from projections.reading import Unreadable
@@ -141,6 +141,8 @@ class ReactorRunner:
         self._names = log_.codec.names_of({cls for r in reactors for cls in r.reactions})
         self._led: dict[str, _Led] = {}
         self._challenger = Challenger()
+        self._trail_at = float("-inf")  # when the next trace is to be left
+        self._astray: set[str] = set()
         self._generation = 0  # of the log's history that is reacted to
         log_.history.when_it_changes(self._forget)
 
@@ -186,11 +188,15 @@ class ReactorRunner:
         """Take the lead of what nobody leads; let go of what is paused; look what is to be retried."""
         rows = {row.feed: row for row in await asyncio.to_thread(self._registered, conn)}
         of_others: list[str] = []
+        astray = {name for name, row in rows.items() if row.astray}
+        for name in astray - self._astray:
+            await asyncio.to_thread(histories.refuse, conn, rows[name])
+        self._astray = astray
         for name, row in rows.items():
-            if row.paused and name in self._led:
+            if (row.paused or row.astray) and name in self._led:
                 await self._led.pop(name).stop()
                 await asyncio.to_thread(feeds.stop_leading, conn, name)
-            elif not row.paused and name not in self._led:
+            elif not (row.paused or row.astray or name in self._led):
                 if not await asyncio.to_thread(feeds.try_lead, conn, name):
                     of_others.append(name)
                     continue
@@ -345,3 +351,6 @@ class ReactorRunner:
             await asyncio.to_thread(feeds.move, conn, [(led.feed, led.saved, led.position) for led in moved])
             for led in moved:
                 led.saved = led.position
+            if (now := asyncio.get_running_loop().time()) > self._trail_at:
+                self._trail_at = now + histories.TRAIL_SECONDS
+                await asyncio.to_thread(histories.leave_trail, conn, list(self._led))

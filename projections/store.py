@@ -51,6 +51,11 @@ class Store(Protocol[R]):
         """Whether the storage is there: what is not kept with the checkpoints can be lost without them."""
         ...
 
+    def follows(self, conn: psycopg.Connection, storage: str) -> bool:
+        """Whether the storage holds nothing of another history than the log's: what is not kept with the checkpoints
+        does not go back with the log."""
+        ...
+
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
         """The rows of these keys that exist."""
         ...
@@ -216,6 +221,10 @@ class PostgresTable(Generic[R]):
         """Nothing: queries look up the active table."""
 
     # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def follows(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
+        """A table is of the history that its checkpoint is of."""
+        return True
 
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
         """The rows of these keys, in one SELECT."""

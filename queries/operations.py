@@ -7,14 +7,15 @@ import msgspec
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from projections.feeds import FEEDS, WAKE
+from projections.feeds import ASTRAY, FEEDS, WAKE
 
 
 class FeedState(msgspec.Struct, frozen=True):
     """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many streams it set aside,
     `refused` how many of a reactor's commands a rule refused.
 
-    Queries read the `active` feed of a projection; another one is being built, or kept to roll back to.
+    Queries read the `active` feed of a projection; another one is being built, or kept to roll back to. One that is
+    `astray` followed another history of the log: nothing that it has done counts, all of the log lies ahead of it.
     """
 
     feed: str
@@ -29,6 +30,7 @@ class FeedState(msgspec.Struct, frozen=True):
     building: bool
     parked: int
     refused: int
+    astray: bool
     updated_at: datetime
 
 
@@ -56,13 +58,21 @@ class Operations:
         """All consumers of the log, by name."""
         async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(FeedState)) as cursor:
             await cursor.execute(
-                "SELECT feed, projection, version, storage, position, head, greatest(head - position, 0) AS lag,"
+                "SELECT feed, projection, version, storage, c.position, head, astray,"
+                " CASE WHEN astray THEN head ELSE greatest(head - c.position, 0) END AS lag,"
                 " active, paused, building, updated_at,"
                 " (SELECT count(*) FROM consumers.quarantine q WHERE q.feed = f.feed) AS parked,"
                 " (SELECT count(*) FROM consumers.refusals r WHERE r.feed = f.feed) AS refused"
-                f" FROM {FEEDS}, (SELECT coalesce(max(position), 0) AS head FROM log.events) AS log ORDER BY feed"
+                f" FROM {FEEDS}, LATERAL (SELECT {ASTRAY} AS astray) AS of,"
+                " (SELECT coalesce(max(position), 0) AS head FROM log.events) AS log ORDER BY feed"
             )
             return await cursor.fetchall()
+
+    async def astray(self) -> list[str]:
+        """The consumers that followed another history of the log than it has, those of earlier versions left out."""
+        async with self._pool.connection() as conn:
+            found = await conn.execute(f"SELECT DISTINCT projection FROM {FEEDS} WHERE active AND {ASTRAY} ORDER BY 1")
+            return [name for (name,) in await found.fetchall()]
 
     async def pause(self, projection: str) -> bool:
         """Have the feeds of a projection stand still; False when there are none of that name."""

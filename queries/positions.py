@@ -7,7 +7,7 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from projections.feeds import FEEDS
+from projections.feeds import EXAMINED, FEEDS
 
 FIRST_POLL, SLOWEST_POLL = 0.003, 0.02
 """Seconds between two looks while somebody waits; the longer nothing moves, the longer."""
@@ -26,11 +26,13 @@ class PositionUnknown(Exception):
 
 
 class ActiveFeed(msgspec.Struct, frozen=True):
-    """The feed of a projection that queries read, the storage of its rows, and its checkpoint."""
+    """The feed of a projection that queries read, the storage of its rows, its checkpoint, and whether that storage was
+    found to be of the log's history since the last epoch began: of a storage that goes with the checkpoint, it is."""
 
     feed: str
     storage: str
     position: int
+    examined: bool
 
 
 class _Waiter(msgspec.Struct):
@@ -76,11 +78,12 @@ class PositionWaiter:
         """The active feeds of these projections, or of all. Raises ReadModelBehind when one has none yet."""
         async with self._pool.connection() as conn:
             rows = await conn.execute(
-                f"SELECT projection, version, feed, storage, position FROM {FEEDS} WHERE active ORDER BY version"
+                f"SELECT projection, version, feed, storage, c.position, {EXAMINED} FROM {FEEDS}"
+                " WHERE active ORDER BY version"
             )
             found = {
-                projection: ActiveFeed(feed, storage, position)
-                for projection, version, feed, storage, position in await rows.fetchall()
+                projection: ActiveFeed(feed, storage, position, examined)
+                for projection, version, feed, storage, position, examined in await rows.fetchall()
                 if self._versions.get(projection, version) == version
             }
         if projections is None:

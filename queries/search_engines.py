@@ -121,7 +121,9 @@ class SearchEngines:
 
     async def _if_current(self, model: str, reads: ReadModels, position: int) -> ActiveFeed | None:
         feed = (await reads.waiter.active()).get(model)
-        if feed is None or feed.position >= position:
+        if feed is None or not feed.examined:  # it may have documents of a history of the log that is gone
+            return None
+        if feed.position >= position:
             return feed
         if position - feed.position > LOOKED_THROUGH:
             return None

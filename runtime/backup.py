@@ -26,6 +26,7 @@ from adapters.embedded_postgres import program
 from eventstore.migrations import missing
 from eventstore.postgres import connect
 from eventstore.release import RELEASE
+from projections.histories import begin_epoch
 from runtime.migrate import FOLDERS, migrate
 
 FORMAT = 1
@@ -141,9 +142,11 @@ def restore(url: str, folder: Path, images: Path | None, progress: Progress, *, 
     schemas = [*SCHEMAS[LOG], *(() if without_keys else SCHEMAS[KEYS])]
     with ExitStack() as stack:
         dumps = [stack.enter_context(_as_sql(folder / name)) for name in (LOG, KEYS) if name in wanted]
-        _run_script(url, [_before(schemas), *dumps, _after(manifest)], lambda: _told(progress, url, manifest.position))
+        _run_script(url, [_before(schemas), *dumps, _after()], lambda: _told(progress, url, manifest.position))
     migrate(url)  # the backup may be of an older release
     with connect(url, "ludoteca restore", role="") as conn:
+        # Whoever knows what came after the backup, an index or a process, learns that it is gone.
+        begin_epoch(conn, f"restored from the backup of {manifest.made_at:%F %T}")
         if _end_of_log(conn) != (manifest.position, manifest.hash):
             raise BackupError("the log does not end as the backup says: restore another")
     if images is not None and IMAGES in wanted:
@@ -179,14 +182,12 @@ def _before(schemas: Sequence[str]) -> bytes:
     return f"DROP SCHEMA {', '.join(schemas)} CASCADE;\n".encode()
 
 
-def _after(manifest: Manifest) -> bytes:
-    """Read models begin anew: their rows are not there. What acts goes on where it was. Whoever knows the history that
-    the shop had after the backup, an index or a process, learns that it is another."""
-    return f"""
+def _after() -> bytes:
+    """Read models begin anew: their rows are not there. What acts goes on where it was."""
+    return b"""
 DELETE FROM consumers.quarantine WHERE feed IN (SELECT feed FROM consumers.feeds WHERE storage <> '');
 DELETE FROM consumers.feeds WHERE storage <> '';
-SELECT log.begin_epoch((SELECT max(number) FROM log.epochs), 'restored from the backup of {manifest.made_at:%F %T}');
-""".encode()
+"""
 
 
 # -- PostgreSQL's programs ---------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ router = APIRouter(tags=["health"], dependencies=[EVERYBODY])
 
 CHECK_SECONDS = 2.5
 
+_UNSEEN: tuple[type[Exception], ...] = (*DATABASE_ERRORS, TimeoutError)
+
 State = Literal["ok", "down"]
 Readiness = Literal["ok", "degraded", "down"]
 
@@ -48,12 +50,24 @@ async def live() -> Response:
 
 @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
 async def ready(services: ServicesOf) -> Response:
-    """The process can serve: 503 when a dependency is down that it cannot do without."""
+    """The process can serve: 503 when a dependency is down that it cannot do without, or a consumer of the log followed
+    another history than the log has (docs/operations.md)."""
     states = await asyncio.gather(*(_state(name, check) for name, check in services.health.items()))
     dependencies = {name: Dependency(status=state) for name, state in zip(services.health, states, strict=True)}
     down = {name for name, state in zip(services.health, states, strict=True) if state == "down"}
+    for name in await _astray(services):
+        dependencies[f"consumer {name}"] = Dependency(status="down")
+        down.add(f"consumer {name}")
     status: Readiness = "down" if down - services.spared else "degraded" if down else "ok"
     return answer(Ready(status=status, dependencies=dependencies), status=503 if status == "down" else 200)
+
+
+async def _astray(services: Services) -> list[str]:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await services.operations.astray()
+    except _UNSEEN:  # which the state of the database tells
+        return []
 
 
 async def _state(name: str, check: HealthCheck) -> State:
@@ -77,10 +91,10 @@ async def metrics(request: Request, services: ServicesOf) -> Response:
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int]]]:
+async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int, bool]]]:
     try:
         feeds = await services.operations.feeds()
-        return await services.log.head(), {feed.feed: (feed.lag, feed.parked) for feed in feeds}
+        return await services.log.head(), {feed.feed: (feed.lag, feed.parked, feed.astray) for feed in feeds}
     except DATABASE_ERRORS as error:
         log.warning("metrics lack the log and the projections: %r", error)
         return 0, {}

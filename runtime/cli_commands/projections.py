@@ -153,6 +153,51 @@ def resume(name: Name) -> None:
     _set_paused(name, paused=False)
 
 
+@app.command()
+def recover(
+    names: Names = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are astray.")] = False,
+    position: Annotated[
+        int | None,
+        typer.Option("--from", min=0, help="Go on behind this position, instead of where the trail says.", metavar="N"),
+    ] = None,
+) -> None:
+    """Have reactors and the relay go on that followed another history of the log, as `list` shows: they are astray.
+
+    That is so after the log alone was restored to an earlier moment. Each goes back to the last place of its trail that
+    the log still has: it misses nothing, and repeats at most some minutes, which is recognised (docs/operations.md).
+    Read models need no such command: the projector folds them anew.
+
+    [bold]Examples[/bold]
+      ludoteca projections recover --all
+      ludoteca projections recover relay --from 120000
+    """
+    from projections import feeds, histories
+
+    if bool(names) == every:
+        raise typer.BadParameter("name some consumers, or say --all")
+    settings = opening.quiet_settings()
+    with opening.connection(settings) as conn:
+        acting = {row.projection: row for row in feeds.feeds(conn) if not row.storage}
+        for name in names or ():
+            if name not in acting:
+                raise unknown("reactor or relay that has run", name, acting)
+        chosen = [acting[name] for name in names or acting if acting[name].astray]
+        for row in chosen:
+            try:
+                at = histories.last_common(conn, row.feed) if position is None else position
+            except histories.NoTrail:
+                raise Failure(
+                    f"{row.projection} left no trail in this history: say --from, the position up to which all that it"
+                    " did is in the log (0: it goes through all of it again)"
+                ) from None
+            histories.put_back(conn, row.feed, at)
+            console.say(f"{row.projection} goes on behind position {at}")
+        feeds.wake(conn)
+    if not chosen:
+        console.say("nothing is astray")
+
+
 # -- which projections -------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +242,8 @@ def _state(feed: "FeedState", known: "dict[str, Registered]") -> str:
     registered = known.get(feed.projection)
     if feed.building:
         return "building"
+    if feed.astray:
+        return "astray"
     if feed.paused:
         return "paused"
     if registered is not None and feed.version != registered.projection.version:

@@ -16,7 +16,7 @@ from eventstore.history import HistoryChanged
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
 from eventstore.release import require_current
-from projections import feeds
+from projections import feeds, histories
 from projections.leading import RETRY_SECONDS, leading
 from runtime.settings import Settings
 from runtime.wiring import open_core
@@ -61,7 +61,7 @@ async def relay(settings: Settings) -> None:
 async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
     """Publish page after page, and keep the checkpoint over `conn`; stands still between pages while paused."""
     name = feeds.register(conn, "relay", 1, "")
-    position, generation = 0, log_.history.generation
+    position, generation, refused, trail_at = 0, log_.history.generation, False, float("-inf")
     while True:
         stop_if_cancelled()
         try:
@@ -74,13 +74,20 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
         feed = await asyncio.to_thread(feeds.feed, conn, name)
         assert feed is not None
         position = feed.position
-        if feed.paused:
+        if feed.astray and not refused:
+            await asyncio.to_thread(histories.refuse, conn, feed)
+        refused = feed.astray
+        if feed.paused or feed.astray:
+            position = 0
             await asyncio.sleep(PAUSED_SECONDS)
         elif rows := await log_.read_raw(position, upto=head, limit=RELAY_PAGE):
             await _publish(
                 publisher, conn, [(env.name, to_cloudevent(env, payload), env.event_id) for env, payload in rows]
             )
             await asyncio.to_thread(feeds.move, conn, [(name, position, rows[-1][0].position)])
+            if (now := asyncio.get_running_loop().time()) > trail_at:
+                trail_at = now + histories.TRAIL_SECONDS
+                await asyncio.to_thread(histories.leave_trail, conn, [name])
             position = rows[-1][0].position
 
 

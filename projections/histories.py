@@ -1,0 +1,150 @@
+"""Consumers and the history of the log (`eventstore.history`): which followed another one, and how they go on.
+
+A checkpoint remembers the event at its position. When the log has another there, or ends before it, it went back
+without its consumers: then the consumer is astray. Rows are folded anew. What acts (a reactor, the relay) stands still
+until an operator puts it back to a place of its trail: repeats are recognised, but somebody should know of them.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg
+
+from projections import feeds
+from projections.store import Store
+
+log = logging.getLogger(__name__)
+
+LOCK_TIMEOUT = "5s"
+
+TRAIL_SECONDS = 60
+"""How often a consumer that moves leaves a trace."""
+
+TRAIL_DAYS = 30
+"""How long traces are kept."""
+
+RECOVER = "ludoteca projections recover"
+"""The command that mends it."""
+
+_LEAVE = """
+INSERT INTO consumers.trail (feed, position, head, event_id)
+SELECT c.feed, c.position, coalesce(l.position, 0), l.event_id
+FROM consumers.checkpoints c
+LEFT JOIN (SELECT position, event_id FROM log.events ORDER BY position DESC LIMIT 1) l ON true
+WHERE c.feed = ANY (%(feeds)s) AND NOT EXISTS (
+    SELECT FROM consumers.trail t
+    WHERE t.feed = c.feed AND t.at > clock_timestamp() - make_interval(secs => %(seconds)s))
+"""
+_SHORTEN = "DELETE FROM consumers.trail WHERE at < clock_timestamp() - make_interval(days => %s)"
+
+_LAST_COMMON = """
+SELECT t.position FROM consumers.trail t LEFT JOIN log.events e ON e.position = t.head
+WHERE t.feed = %s AND e.event_id IS NOT DISTINCT FROM t.event_id ORDER BY t.at DESC LIMIT 1"""
+
+_BEGIN_EPOCH = """
+SELECT log.begin_epoch(e.number, %s) FROM (SELECT number, begun_at FROM log.epochs ORDER BY number DESC LIMIT 1) e,
+    consumers.checkpoints c WHERE c.feed = %s AND e.begun_at < c.updated_at"""
+
+
+class NoTrail(Exception):
+    """There is no place of a consumer's trail that the log still has."""
+
+
+def leave_trail(conn: psycopg.Connection, names: Iterable[str]) -> None:
+    """Note where these consumers are, unless that was done lately."""
+    if conn.execute(_LEAVE, {"feeds": list(names), "seconds": TRAIL_SECONDS}).rowcount:
+        conn.execute(_SHORTEN, (TRAIL_DAYS,))
+
+
+def begin_epoch(conn: psycopg.Connection, reason: str) -> int:
+    """Say that the log has parted from what others may remember; returns the number of the epoch that begins."""
+    row = conn.execute(
+        "SELECT (log.begin_epoch(coalesce((SELECT max(number) FROM log.epochs), 0), %s)).number", (reason,)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def note_astray(conn: psycopg.Connection, name: str) -> None:
+    """Begin an epoch about a consumer that went astray, unless one began since it moved last."""
+    conn.execute(_BEGIN_EPOCH, (f"{name} followed another history", name))
+
+
+def refuse(conn: psycopg.Connection, row: feeds.FeedRow) -> None:
+    """Say that a consumer that acts is astray, and what is to be done."""
+    note_astray(conn, row.feed)
+    log.error(
+        "%s stands still: it followed another history of the log. To have it go on: %s %s",
+        row.feed,
+        RECOVER,
+        row.projection,
+    )
+
+
+def settled(conn: psycopg.Connection, store: Store[Any], row: feeds.FeedRow) -> feeds.FeedRow:
+    """A feed that is about to be led, with a storage of the log's history: it begins anew if it followed another.
+
+    Raises what a store does; psycopg.errors.LockNotAvailable while somebody reads the old rows.
+    """
+    if row.astray or _is_of_another(conn, store, row.storage):
+        log.error("feed %s begins anew: it followed another history of the log", row.feed)
+        with conn.transaction():
+            conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            note_astray(conn, row.feed)
+            # By another name: who still writes to the old one, at a server that knows nothing of this, does no harm.
+            storage = f"{row.projection}_{row.version}_{_epoch(conn)}"
+            _begin_anew(conn, row.feed, storage)
+            store.drop(conn, row.storage)
+            store.prepare(conn, storage)
+    elif row.examined:
+        return row
+    conn.execute("UPDATE consumers.feeds SET epoch = %s WHERE feed = %s", (_epoch(conn), row.feed))
+    found = feeds.feed(conn, row.feed)
+    if found is None:
+        raise feeds.CheckpointMoved(row.feed)
+    return found
+
+
+def _is_of_another(conn: psycopg.Connection, store: Store[Any], storage: str) -> bool:
+    return not store.transactional and store.exists(conn, storage) and not store.follows(conn, storage)
+
+
+def _epoch(conn: psycopg.Connection) -> str:
+    row = conn.execute("SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1").fetchone()
+    return str(row[0]) if row else ""
+
+
+def _begin_anew(conn: psycopg.Connection, name: str, storage: str) -> None:
+    conn.execute("UPDATE consumers.feeds SET storage = %s WHERE feed = %s", (storage, name))
+    conn.execute(
+        "UPDATE consumers.checkpoints SET position = 0, event_id = NULL, updated_at = clock_timestamp()"
+        " WHERE feed = %s",
+        (name,),
+    )
+    conn.execute("DELETE FROM consumers.quarantine WHERE feed = %s", (name,))
+
+
+def last_common(conn: psycopg.Connection, name: str) -> int:
+    """The last position from which a consumer that acts can go on without missing anything. Raises NoTrail."""
+    row = conn.execute(_LAST_COMMON, (name,)).fetchone()
+    if row is None:
+        raise NoTrail(name)
+    return int(row[0])
+
+
+def put_back(conn: psycopg.Connection, name: str, position: int) -> None:
+    """Have a consumer that acts go on from a position. What it has set aside of events that are gone is dropped."""
+    with conn.transaction():
+        note_astray(conn, name)
+        conn.execute(
+            "UPDATE consumers.checkpoints SET position = %(at)s, updated_at = clock_timestamp(),"
+            " event_id = (SELECT event_id FROM log.events WHERE position = %(at)s) WHERE feed = %(feed)s",
+            {"at": position, "feed": name},
+        )
+        conn.execute(
+            "DELETE FROM consumers.quarantine q WHERE feed = %s AND NOT EXISTS"
+            " (SELECT FROM log.events e WHERE e.position = q.position AND e.stream_id = q.stream_id)",
+            (name,),
+        )
+        conn.execute("DELETE FROM consumers.trail t WHERE feed = %s AND position > %s", (name, position))

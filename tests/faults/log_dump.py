@@ -1,0 +1,29 @@
+"""The schema of the log alone, dumped and restored by PostgreSQL's own programs."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psycopg
+
+from adapters.embedded_postgres import program
+
+
+class LogDump:
+    """`keep` the schema `log` of a database as it is, go on, and `put_back`: all other schemas stay as they are."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._dump = Path(tempfile.mkdtemp(prefix="ludoteca-log-")) / "log.dump"
+
+    def keep(self) -> None:
+        self._run("pg_dump", "--format=custom", "--schema=log", f"--file={self._dump}", f"--dbname={self._url}")
+
+    def put_back(self) -> None:
+        with psycopg.connect(self._url, autocommit=True) as conn:
+            conn.execute("DROP SCHEMA log CASCADE")
+        self._run("pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={self._url}", str(self._dump))
+
+    @staticmethod
+    def _run(name: str, *arguments: str) -> None:
+        subprocess.run([program(name), *arguments], check=True, capture_output=True)

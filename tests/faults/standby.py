@@ -1,0 +1,58 @@
+"""A PostgreSQL and its asynchronous standby, both of a test's own, behind one URL."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+import psycopg
+
+from adapters.embedded_postgres import EmbeddedPostgres, program
+from tests.faults.postgres import QUICK, OwnPostgres
+
+
+class Pair:
+    """`with Pair() as pair`: the primary serves; the standby follows it when it is `start`ed, until it takes over."""
+
+    def __init__(self) -> None:
+        self.primary = OwnPostgres(wal_keep_size="64MB")
+        self._home = Path(tempfile.mkdtemp(prefix="ludoteca-standby-"))
+        self._home.chmod(0o755)
+
+    def __enter__(self) -> Self:
+        self.primary.__enter__()
+        data, copy = self.primary.home / "postgres", self._home / "postgres"
+        arguments = ["--write-recovery-conf", "--checkpoint=fast", f"--pgdata={copy}", f"--dbname={self.primary.url}"]
+        subprocess.run([program("pg_basebackup"), *arguments], check=True, capture_output=True)
+        owner = data.stat()
+        shutil.chown(copy, owner.st_uid, owner.st_gid)
+        for path in copy.rglob("*"):
+            shutil.chown(path, owner.st_uid, owner.st_gid)
+        self.standby = EmbeddedPostgres(self._home, settings=QUICK)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.standby.stop()
+        shutil.rmtree(self._home, ignore_errors=True)
+        self.primary.__exit__()
+
+    @property
+    def url(self) -> str:
+        """Whichever of them can be written."""
+        hosts = ",".join(quote(str(server._sockets)) for server in (self.primary._server, self.standby))
+        return f"postgresql://postgres@/ludoteca?host={hosts}&port=5432,5432"
+
+    def catch_up(self) -> None:
+        """Let the standby have all that the primary has."""
+        (end,) = self.primary.run("SELECT pg_current_wal_lsn()::text")[0]
+        with psycopg.connect(self.standby.url, autocommit=True) as conn:
+            while not conn.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [end]).fetchone()[0]:  # type: ignore[index]
+                pass
+
+    def fail_over(self) -> None:
+        """The primary is gone, the standby takes its place with what it has got."""
+        self.primary.kill()
+        with psycopg.connect(self.standby.url, autocommit=True) as conn:
+            conn.execute("SELECT pg_promote(true)")

@@ -1,0 +1,170 @@
+"""The log goes back without its consumers, as when its schema alone is restored: none of them goes on silently."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from domain.errors import Refused
+from eventstore.log import AlreadyDone, Recorded, StreamAppend
+from eventstore.postgres_log import PostgresLog
+from projections import feeds, histories
+from projections.reacting import ReactorRunner
+from queries.operations import Operations
+from tests.faults.log_dump import LogDump
+
+sys.path.append(str(Path(__file__).parent.parent / "engine"))
+from desk import Desk
+from tallies import CODEC, Counted, tallies
+
+
+class Noting:
+    """Notes the positions that it reacts to."""
+
+    name, reactions, starts_from = "noting", (Counted,), "beginning"
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    async def react(self, recorded: Recorded) -> None:
+        self.seen.append(recorded.env.position)
+
+
+@asynccontextmanager
+async def reacting(desk: Desk, reactor: Noting) -> AsyncIterator[None]:
+    runner = ReactorRunner(desk.database, desk.log, [reactor], outcomes=(Refused, AlreadyDone))
+    task = asyncio.create_task(runner.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def desk(database: str) -> AsyncIterator[Desk]:
+    async with PostgresLog.open(database, CODEC, pool_size=3) as log:
+        yield Desk(database, log)
+
+
+async def append(log: PostgresLog, count: int) -> None:
+    for _ in range(count):
+        await log.append([StreamAppend(uuid4(), 0, [Counted(by=1)])])
+
+
+async def at_head(desk: Desk, feed: str) -> None:
+    await desk.caught_up(feed)
+
+
+def row(conn: psycopg.Connection, feed: str) -> feeds.FeedRow:
+    found = feeds.feed(conn, feed)
+    assert found is not None
+    return found
+
+
+async def test_a_reactor_whose_log_went_back_stands_still_and_is_shown_and_goes_on_from_its_trail(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    noting, dump = Noting(), LogDump(desk.database)
+    async with reacting(desk, noting):
+        await append(desk.log, 10)
+        await at_head(desk, "noting.1")
+        await desk.until(lambda conn: conn.execute("SELECT 1 FROM consumers.trail").fetchone())
+    (trace,) = desk.execute("SELECT position FROM consumers.trail")
+    dump.keep()
+    async with reacting(desk, noting):
+        await append(desk.log, 20)
+        await at_head(desk, "noting.1")
+    dump.put_back()
+    async with PostgresLog.open(desk.database, CODEC) as log:
+        await append(log, 30)  # further than it ever was: the position alone would not tell
+        later, fresh = Noting(), Desk(desk.database, log)
+        async with reacting(fresh, later):
+            operations = Operations(log.pool)
+            await desk.until(lambda conn: row(conn, "noting.1").astray)
+            assert await operations.astray() == ["noting"]
+            (state,) = await operations.feeds()
+            assert (state.astray, state.lag) == (True, 40)
+            await desk.until(lambda _conn: "ludoteca projections recover noting" in caplog.text)
+            assert later.seen == []
+            with desk.connect() as conn:
+                back = histories.last_common(conn, "noting.1")
+                assert back == trace[0] <= 10
+                histories.put_back(conn, "noting.1", back)
+            await at_head(desk, "noting.1")
+        assert later.seen == list(range(back + 1, 41)), "none of the new events is missed"
+        assert await operations.astray() == []
+
+
+async def test_without_a_trail_nobody_guesses_where_a_reactor_was(desk: Desk) -> None:
+    noting, dump = Noting(), LogDump(desk.database)
+    dump.keep()
+    async with reacting(desk, noting):
+        await append(desk.log, 3)
+        await at_head(desk, "noting.1")
+    dump.put_back()
+    desk.execute("DELETE FROM consumers.trail")
+    with desk.connect() as conn, pytest.raises(histories.NoTrail):
+        histories.last_common(conn, "noting.1")
+
+
+async def test_a_read_model_whose_log_went_back_is_folded_anew(desk: Desk) -> None:
+    model, dump = tallies(), LogDump(desk.database)
+    with desk.running(model):
+        await append(desk.log, 5)
+        await at_head(desk, "tallies.1")
+        dump.keep()
+        await append(desk.log, 5)
+        await at_head(desk, "tallies.1")
+    dump.put_back()
+    async with PostgresLog.open(desk.database, CODEC) as log:
+        await append(log, 2)
+    with desk.running(model):
+        await desk.until(lambda conn: (one := row(conn, "tallies.1")).position == 7 and not one.astray)
+        with desk.connect() as conn:
+            storage = row(conn, "tallies.1").storage
+        assert len(desk.rows(model, storage)) == 7
+        assert desk.verify(model).difference.equal
+
+
+async def test_a_runner_notices_that_the_log_was_replaced_under_its_connection(desk: Desk) -> None:
+    model, dump = tallies(), LogDump(desk.database)
+    with desk.running(model):
+        dump.keep()
+        await append(desk.log, 5)
+        await at_head(desk, "tallies.1")
+        dump.put_back()
+        async with PostgresLog.open(desk.database, CODEC) as log:
+            await append(log, 2)
+        await desk.until(lambda conn: (one := row(conn, "tallies.1")).position == 2 and not one.astray)
+    assert desk.verify(model).difference.equal
+
+
+async def test_a_checkpoint_is_not_moved_beyond_the_log_nor_from_another_history(desk: Desk) -> None:
+    await append(desk.log, 3)
+    with desk.connect() as conn:
+        name = feeds.register(conn, "probe", 1, "")
+        feeds.move(conn, [(name, 0, 3)])
+        with pytest.raises(feeds.CheckpointMoved):
+            feeds.move(conn, [(name, 3, 4)])
+        desk.execute("UPDATE consumers.checkpoints SET event_id = gen_random_uuid()")
+        with pytest.raises(feeds.CheckpointMoved):
+            feeds.move(conn, [(name, 3, 2)])
+
+
+async def test_an_epoch_begins_when_consumers_tell_of_another_history(desk: Desk) -> None:
+    """Nobody who runs remembers it: all processes were stopped while the log was restored."""
+    noting, dump = Noting(), LogDump(desk.database)
+    dump.keep()
+    async with reacting(desk, noting):
+        await append(desk.log, 3)
+        await at_head(desk, "noting.1")
+    dump.put_back()
+    async with PostgresLog.open(desk.database, CODEC) as log, reacting(Desk(desk.database, log), Noting()):
+        await desk.until(lambda conn: conn.execute("SELECT 1 FROM log.epochs WHERE number = 2").fetchone())

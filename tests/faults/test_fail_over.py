@@ -1,0 +1,69 @@
+"""A standby takes over, with all that the primary had, or without the last of it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from eventstore.log import LogUnavailable, StreamAppend
+from eventstore.postgres_log import PostgresLog
+from eventstore.repository import Repository
+from tests.eventstore.notes import CODEC, TALLY, Counted
+from tests.faults.standby import Pair
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with Pair() as made:
+        yield made
+
+
+async def head_of(log: PostgresLog) -> int:
+    """Where the log ends, once there is a server again."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(psycopg.OperationalError, LogUnavailable):
+                return await log.head()
+            await asyncio.sleep(0.1)
+
+
+def epochs(pair: Pair) -> list[tuple[int, int]]:
+    with psycopg.connect(pair.standby.url) as conn:
+        return conn.execute("SELECT number, position FROM log.epochs ORDER BY number").fetchall()
+
+
+async def test_a_standby_that_had_all_goes_on_in_the_same_history(pair: Pair) -> None:
+    async with PostgresLog.open(pair.url, CODEC, pool_size=2) as log:
+        here, stream = Repository(log), uuid4()
+        pair.standby.start()
+        await log.append([StreamAppend(stream, 0, [Counted(by=1)] * 5)])
+        assert (await here.state(TALLY, stream)).total == 5  # type: ignore[union-attr]
+        pair.catch_up()
+        pair.fail_over()
+        assert await head_of(log) == 5
+        await log.append([StreamAppend(stream, 5, [Counted(by=1)])])
+        assert log.history.generation == 0, "nothing that was known is void"
+        assert epochs(pair) == [(1, 0), (2, 5)], "but subscribers may wish to know"
+
+
+async def test_a_standby_that_lacks_the_last_events_begins_another(pair: Pair) -> None:
+    async with PostgresLog.open(pair.url, CODEC, pool_size=2) as log:
+        stream = uuid4()
+        pair.standby.start()
+        await log.append([StreamAppend(stream, 0, [Counted(by=1)] * 5)])
+        pair.catch_up()
+        pair.standby.stop()
+        await log.append([StreamAppend(stream, 5, [Counted(by=1)] * 5)])  # acknowledged, and lost
+        (pair.standby._data / "postgresql.auto.conf").open("a").write("primary_conninfo = ''\n")
+        pair.standby.start()
+        pair.fail_over()
+        assert await head_of(log) == 5
+        assert log.history.generation == 1
+        assert epochs(pair) == [(1, 0), (2, 5)]
+        await log.append([StreamAppend(stream, 5, [Counted(by=2)])])
+        assert (await Repository(log).state(TALLY, stream)).total == 7  # type: ignore[union-attr]
