@@ -47,10 +47,11 @@ def ends_the_lead(error: Exception) -> bool:
 
 
 class Rest(msgspec.Struct):
-    """How long a feed rests, and until when (monotonic time)."""
+    """How long a feed rests, until when (monotonic time), and what was said of it."""
 
     seconds: float
     until: float
+    said: str
 
 
 class Lane:
@@ -140,10 +141,13 @@ class Lane:
 
     def _rest(self, name: str, error: Exception) -> None:
         first, longest = REST_SECONDS
-        seconds = min(2 * self._rests[name].seconds, longest) if name in self._rests else first
-        self._rests[name] = Rest(seconds, time.monotonic() + seconds)
+        before = self._rests.get(name)
         why = "" if isinstance(error, TooMuchPoison | NewerEvent) else "its store is in trouble: "
-        log.warning("feed %s rests %s s, %s%s", name, seconds, why, described(error))
+        said = f"{why}{described(error)}"
+        if before is None or before.said != said:
+            log.warning("feed %s rests: %s", name, said)
+        seconds = min(2 * before.seconds, longest) if before else first
+        self._rests[name] = Rest(seconds, time.monotonic() + seconds, said)
 
     def _is_awake(self, name: str) -> bool:
         return name not in self._rests or self._rests[name].until <= time.monotonic()

@@ -25,13 +25,20 @@ from eventstore.release import OutdatedRelease, require_current
 from projections import feeds, histories
 from projections.folding import described
 from projections.leading import Challenger
+from projections.newer import Names, NewerEvent
 from projections.reading import Unreadable
 
 log = logging.getLogger(__name__)
 
 PAGE = 1_000
+MOST_PARKED = 1_000
+"""With so many streams in quarantine a reactor stands still: it is at fault, not the events, until some are retried."""
+
 AT_ONCE = 128
 """Streams that one reactor handles side by side."""
+
+RETRIED_PAGE = 100
+"""Events of a stream that are read at a time when it is retried."""
 
 RESCAN_SECONDS = 1.0
 PATIENCE = (0.05, 0.2, 1.0)
@@ -143,11 +150,13 @@ class ReactorRunner:
         self._challenger = Challenger()
         self._trail_at = float("-inf")  # when the next trace is to be left
         self._astray: set[str] = set()
+        self._registered_names = Names(log_.codec)
         self._generation = 0  # of the log's history that is reacted to
         log_.history.when_it_changes(self._forget)
 
     async def run(self) -> None:
         """Run until cancelled; outlives lost connections. Raises OutdatedRelease."""
+        said = ""
         while True:
             stop_if_cancelled()
             try:
@@ -159,6 +168,10 @@ class ReactorRunner:
                 raise
             except HistoryChanged as error:
                 log.warning("reactors begin anew from their checkpoints: %s", error)
+            except NewerEvent as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.error("reactors stand still: %s", error)
             except feeds.CheckpointMoved as error:
                 log.warning("another process leads %s now", error)
             except Exception:
@@ -224,7 +237,7 @@ class ReactorRunner:
             if led.task is None and led.asked:
                 led.start(self._retry(conn, led, led.asked), then=led.position)
                 led.asked = []
-        free = [led for led in self._led.values() if led.task is None]
+        free = [led for led in self._led.values() if led.task is None and len(led.parked) < MOST_PARKED]
         if len(free) < len(self._led):
             seconds = min(seconds, LAGGARD_SECONDS)
         if not free:
@@ -236,8 +249,20 @@ class ReactorRunner:
                 head = await self._log.watcher.beyond(start, self._generation)
         except TimeoutError:
             return
-        await self._advance(free, start, min(head, start + PAGE))
+        try:
+            end = await asyncio.to_thread(self._known_upto, conn, start, min(head, start + PAGE))
+        except NewerEvent:
+            await self._save(conn)
+            if len(free) == len(self._led):
+                raise  # and let go: who knows the event leads from here
+            await asyncio.sleep(seconds)
+            return
+        await self._advance(free, start, end)
         await self._save(conn)
+
+    def _known_upto(self, conn: psycopg.Connection, start: int, end: int) -> int:
+        self._registered_names.look(conn)
+        return self._registered_names.known_upto(conn, start, end)
 
     async def _advance(self, free: Sequence[_Led], start: int, end: int) -> None:
         """One page for whoever is furthest behind; all others that are free and before its end take part."""
@@ -325,8 +350,11 @@ class ReactorRunner:
 
     async def _park(self, led: _Led, recorded: Recorded, error: Exception) -> None:
         env = recorded.env
-        log.warning("reactor %s parks stream %s at %s: %r", led.reactor.name, env.stream_id, env.position, error)
         led.parked[env.stream_id] = env.position
+        if len(led.parked) <= MOST_PARKED:
+            log.warning("reactor %s parks stream %s at %s: %r", led.reactor.name, env.stream_id, env.position, error)
+        if len(led.parked) == MOST_PARKED:
+            log.error("reactor %s stands still: %s streams are in quarantine", led.reactor.name, MOST_PARKED)
         values = (led.feed, [env.stream_id], [env.position], [env.name], [described(error)])
         await self._outlast(led, partial(self._write, feeds.PARK, values))
 
@@ -337,11 +365,17 @@ class ReactorRunner:
     async def _retry(self, conn: psycopg.Connection, led: _Led, asked: Sequence[feeds.Parked]) -> None:
         """React again to the held-back events of streams that an operator asked for."""
         for parked in asked:
-            rows = await self._log.read_stream_raw(parked.stream_id, upto=led.position)
-            held = [row for row in rows if row[0].position >= parked.position and row[0].name in led.names]
             led.parked.pop(parked.stream_id, None)
-            await self._react_in_order(led, await self._decoded(held))
-            if parked.stream_id not in led.parked:
+            version = 0
+            while rows := await self._log.read_stream_raw(
+                parked.stream_id, version, upto=led.position, limit=RETRIED_PAGE
+            ):
+                version = rows[-1][0].version
+                held = [row for row in rows if row[0].position >= parked.position and row[0].name in led.names]
+                await self._react_in_order(led, await self._decoded(held))
+                if parked.stream_id in led.parked:
+                    break
+            else:
                 await asyncio.to_thread(feeds.release, conn, [parked.id])
 
     async def _save(self, conn: psycopg.Connection) -> None:

@@ -1,0 +1,110 @@
+"""Nobody of an older release moves past an event that only a newer one knows."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import pytest
+from desk import Desk
+from tallies import CODEC, Closed, Counted, Ignored, Labelled, tallies, uses
+
+from domain.events import Event
+from eventstore.codec import Codec
+from eventstore.log import Recorded, StreamAppend
+from eventstore.postgres_log import PostgresLog
+from projections import lanes, reacting
+from projections.engine import Runner
+from projections.reacting import ReactorRunner
+
+
+class Novel(Event, frozen=True):
+    """What an older release has never heard of."""
+
+    NAME: ClassVar[str] = "test.novel.v1"
+
+
+NEWER = Codec({cls.NAME: cls for cls in (Counted, Labelled, Closed, Ignored, Novel)})
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(reacting, "RESCAN_SECONDS", 0.1)
+
+
+async def _newer_appends(desk: Desk, *events: Event) -> int:
+    async with PostgresLog.open(desk.database, NEWER, pool_size=1) as log:
+        return (await log.append([StreamAppend(uuid4(), 0, list(events))])).position
+
+
+async def test_a_projection_stands_still_before_it_until_a_newer_release_leads(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    registered, other = tallies(), uses()
+    stream = uuid4()
+    with desk.running(registered, other):
+        await desk.append(stream, Counted(1))
+        await desk.caught_up("tallies.1", "uses.1")
+        position = await _newer_appends(desk, Novel(), Novel())
+        await desk.append(stream, Counted(2), Labelled("x"))
+        await desk.until(lambda _: "is of a newer release" in caplog.text)
+        before = {name: feed.position for name, feed in desk.feeds().items()}
+        assert before == {"tallies.1": position - 2, "uses.1": position - 2}
+
+        newer = Runner(desk.database, NEWER, [tallies(), uses()])  # the older one lets go of its leads
+        thread = asyncio.create_task(asyncio.to_thread(newer.run))
+        try:
+            await desk.caught_up("tallies.1", "uses.1")
+        finally:
+            newer.stop()
+            await thread
+    assert desk.rows(registered)[stream].steps == [1, 2]
+    assert desk.parked() == []
+
+
+async def test_what_comes_before_it_in_the_same_page_is_folded(desk: Desk) -> None:
+    stream = uuid4()
+    await desk.append(stream, *[Counted(1)] * 10)
+    position = await _newer_appends(desk, Counted(5), Novel())
+    with desk.running(tallies()):
+        await desk.until(lambda _: any(feed.position == position - 1 for feed in desk.feeds().values()))
+    assert len(desk.rows(tallies())) == 2
+
+
+class Noting:
+    """Notes what it reacts to."""
+
+    name, starts_from = "noting", "beginning"
+    reactions = (Counted,)
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    async def react(self, recorded: Recorded) -> None:
+        self.seen.append(recorded.event)
+
+
+async def test_a_reactor_stands_still_before_it_and_lets_go(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    older, newer = Noting(), Noting()
+    await desk.append(uuid4(), Counted(1))
+    position = await _newer_appends(desk, Counted(2), Novel(), Counted(3))
+    running = asyncio.create_task(ReactorRunner(desk.database, desk.log, [older], outcomes=()).run())
+    try:
+        await desk.until(lambda _: "reactors stand still" in caplog.text)
+        assert older.seen == [Counted(1), Counted(2)]
+        assert desk.feeds()["noting.1"].position == position - 2
+        async with PostgresLog.open(desk.database, NEWER, pool_size=2) as log:
+            taking_over = asyncio.create_task(ReactorRunner(desk.database, log, [newer], outcomes=()).run())
+            await desk.caught_up("noting.1")
+            taking_over.cancel()
+            with suppress(asyncio.CancelledError):
+                await taking_over
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+    assert newer.seen == [Counted(3)]
+    assert caplog.text.count("reactors stand still") == 1
+    assert CODEC.knows(Counted.NAME)
+    assert not CODEC.knows(Novel.NAME)
