@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from tenacity import before_sleep_log, retry, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception, stop_after_delay, wait_exponential
 
 from commands.ports import Delivery, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.log import LogUnavailable
+from eventstore.postgres import is_away
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +19,15 @@ BACKOFF: Sequence[float] = (0.5, 2, 8, 30)
 WORKER_LOST = "the worker was lost during the last attempt"
 
 PATIENCE_SECONDS = 600
+"""How long an attempt is begun again while our own database is away, before the job is put off."""
+
+CALL_SECONDS = 120.0
+"""How long a handler may take, whatever time-outs of its own it has: servers may answer by drips and drabs."""
+
 _ERROR_LENGTH = 2000
+
+POSTPONED = "postponed: our own database is away"
+"""The outcome of an attempt that was none: the same attempt is made later."""
 
 MakeAttempt = Callable[[Job, int], Awaitable[str | None]]
 """`attempt` with all but the job and its number given."""
@@ -26,7 +36,8 @@ MakeAttempt = Callable[[Job, int], Awaitable[str | None]]
 async def attempt(job: Job, number: int, *, most: int, handler: JobHandler, lost: JobHandler | None) -> str | None:
     """Make the `number`-th attempt at a job, of `most`. Returns what went wrong, None when nothing did.
 
-    Raises only when itself cancelled.
+    While our own database is away it is begun again, for ten minutes; then returns POSTPONED. Raises only when itself
+    cancelled.
     One more than that means that the worker of the last attempt was lost: then `lost` is told, if there is one, but
     only once, lest the telling cost worker after worker.
     """
@@ -35,31 +46,36 @@ async def attempt(job: Job, number: int, *, most: int, handler: JobHandler, lost
     error = None
     if lost is not None and number == most + 1:
         error = await _hand_over(lost, Delivery(job, most, last=True))
+    if error == POSTPONED:
+        return error
     return f"{WORKER_LOST}; then {error}" if error else WORKER_LOST
 
 
-def patient(handler: JobHandler, unavailable: tuple[type[Exception], ...]) -> JobHandler:
-    """The handler, waiting for what no job can do without: while that is unavailable, an attempt is begun again, and
-    still counts as one. Not for longer than ten minutes.
-    """
-    return retry(
-        retry=retry_if_exception_type(unavailable),
+def _database_is_away(error: BaseException) -> bool:
+    return isinstance(error, LogUnavailable) or is_away(error)
+
+
+async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
+    patience = AsyncRetrying(
+        retry=retry_if_exception(_database_is_away),
         wait=wait_exponential(0.2, max=5),
         stop=stop_after_delay(PATIENCE_SECONDS),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,
-    )(handler)
-
-
-async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
+    )
     try:
-        await handler(delivery)
+        await patience(_bounded, handler, delivery)
     except Exception as error:
-        return describe(error)
+        return POSTPONED if _database_is_away(error) else describe(error)
     except asyncio.CancelledError as error:
         stop_if_cancelled()
         return describe(error)  # something within the handler was cancelled, not the worker
     return None
+
+
+async def _bounded(handler: JobHandler, delivery: Delivery) -> None:
+    async with asyncio.timeout(CALL_SECONDS):
+        await handler(delivery)
 
 
 def describe(error: BaseException) -> str:

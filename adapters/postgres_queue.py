@@ -12,16 +12,15 @@ from typing import LiteralString
 from uuid import UUID, uuid4
 
 import msgspec
-import psycopg
 import structlog
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from adapters.attempts import BACKOFF, MakeAttempt, attempt
+from adapters.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
+from eventstore.connections import AsyncConnection, same_session
 from eventstore.postgres import AWAY
 
 _LISTEN = "LISTEN ludoteca_queue"
@@ -74,6 +73,17 @@ SET held_by = NULL, error = failed.error,
 FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(errors)s::text[], %(delays)s::float8[])
     AS failed (id, attempts, error, delay)
 WHERE job.queue = %(queue)s AND job.id = failed.id AND job.attempts = failed.attempts AND job.held_by = %(holder)s"""
+
+_POSTPONED = """
+UPDATE queue.jobs AS job
+SET held_by = NULL, attempts = job.attempts - 1, due_at = now() + make_interval(secs => %(delay)s)
+FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS put_off (id, attempts)
+WHERE job.queue = %(queue)s AND job.id = put_off.id AND job.attempts = put_off.attempts AND job.held_by = %(holder)s"""
+
+_GIVE_BACK = """
+UPDATE queue.jobs SET held_by = NULL, attempts = attempts - 1, due_at = now()
+WHERE queue = %(queue)s AND held_by = %(holder)s AND died_at IS NULL AND id <> ALL (%(known)s)"""
+"""Jobs that we were given by a commit whose answer was lost: nobody has begun them."""
 
 _RELEASE = """
 WITH released AS (
@@ -252,6 +262,7 @@ class _Consumer:
         self._working: dict[_Claim, asyncio.Task[None]] = {}
         self._outcomes: dict[_Claim, str | None] = {}  # the error, None when done; kept until the database knows
         self._wake = asyncio.Event()
+        self._unsure = False  # whether a claim may have been committed that we do not know of
 
     async def run(self) -> None:
         helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._renew())]
@@ -261,6 +272,7 @@ class _Consumer:
                 try:
                     await self._step()
                 except AWAY as error:
+                    self._unsure = True
                     _log.warning("work queue lost its database", queue=self._queue.name, error=str(error))
                     await asyncio.sleep(self._queue.poll_seconds)
         finally:
@@ -298,10 +310,17 @@ class _Consumer:
         """
         outcomes = dict(self._outcomes)
         done = [claim for claim, error in outcomes.items() if error is None]
-        failed = [(claim, error) for claim, error in outcomes.items() if error is not None]
+        postponed = [claim for claim, error in outcomes.items() if error == POSTPONED]
+        failed = [(claim, error) for claim, error in outcomes.items() if error not in (None, POSTPONED)]
         mine = {"queue": self._queue.name, "holder": self._holder}
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SET LOCAL synchronous_commit TO off")
+            if self._unsure:
+                known = [claim.job_id for claim in (*self._working, *outcomes)]
+                await conn.execute(_GIVE_BACK, {**mine, "known": known})
+            if postponed:
+                columns = {**_columns(postponed), "delay": self._queue.poll_seconds}
+                await conn.execute(_POSTPONED, {**mine, **columns})
             if done:
                 await conn.execute(_DONE, {**mine, **_columns(done)})
             if failed:
@@ -313,6 +332,7 @@ class _Consumer:
             next_due = await conn.execute(_NEXT_DUE, mine)
             jobs = [(Job(id, kind, body), number) for id, kind, body, number in await claimed.fetchall()]
             ((seconds,),) = await next_due.fetchall()
+        self._unsure = False
         for claim in outcomes:
             del self._outcomes[claim]
         poll = self._queue.poll_seconds
@@ -329,9 +349,11 @@ class _Consumer:
                 async with await _another_connection(self._pool) as conn:
                     await conn.execute(_LISTEN)
                     self._wake.set()
-                    async for notice in conn.notifies():
-                        if notice.payload == self._queue.name:
-                            self._wake.set()
+                    while True:
+                        async for notice in conn.notifies(timeout=self._queue.poll_seconds):
+                            if notice.payload == self._queue.name:
+                                self._wake.set()
+                        await conn.execute("SELECT 1")  # who only listens does not notice that he is deaf
             await asyncio.sleep(self._queue.poll_seconds)
 
     async def _renew(self) -> None:
@@ -366,13 +388,11 @@ def _columns(claims: Sequence[_Claim]) -> dict[str, object]:
     return {"ids": [claim.job_id for claim in claims], "attempts": [claim.attempt for claim in claims]}
 
 
-async def _another_connection(pool: AsyncConnectionPool) -> psycopg.AsyncConnection:
+async def _another_connection(pool: AsyncConnectionPool) -> AsyncConnection:
     """One like the pool's, but not of it: listeners that never give theirs back could take all that a pool has."""
     async with pool.connection() as conn:
-        parameters = conn.info.get_parameters()
-        if conn.info.password:
-            parameters["password"] = conn.info.password
-    return await psycopg.AsyncConnection.connect(make_conninfo(**parameters), autocommit=True)
+        conninfo = same_session(conn)
+    return await AsyncConnection.connect(conninfo, autocommit=True)
 
 
 async def _run(pool: AsyncConnectionPool, statement: LiteralString, **values: object) -> list[TupleRow]:

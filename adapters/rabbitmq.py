@@ -30,7 +30,7 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 from pamqp.common import Arguments, FieldValue
 
-from adapters.attempts import BACKOFF, MakeAttempt, attempt
+from adapters.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.circuit import Circuit, CircuitOpen
@@ -228,12 +228,18 @@ class RabbitQueue:
             self._working -= 1
         if message.channel.is_closed:
             return  # it is being delivered again, and this attempt is counted there
+        if error == POSTPONED and not self.backoff:
+            await message.nack(requeue=True)
+            return
         if error is not None:
             await self._fail(message, number, error)
         await message.ack()
 
     async def _fail(self, message: AbstractIncomingMessage, number: int, error: str) -> None:
-        if number < self.max_attempts:
+        if error == POSTPONED:
+            again = _copy(message, {ATTEMPT_HEADER: number})
+            await self._send([again], "", self._retry_name(self.backoff[0]))
+        elif number < self.max_attempts:
             retry = _copy(message, {ATTEMPT_HEADER: number + 1})
             await self._send([retry], "", self._retry_name(self.backoff[number - 1]))
         else:
@@ -243,12 +249,16 @@ class RabbitQueue:
     # -- publishing ----------------------------------------------------------------------------------------------------
 
     async def _send(self, messages: Sequence[aio_pika.Message], exchange: str, routing_key: str) -> None:
-        async with asyncio.timeout(self.publish_seconds):
-            while True:
-                messages = await self._unconfirmed(messages, exchange, routing_key)
-                if not messages:
-                    return
-                await asyncio.sleep(0.2)
+        try:
+            async with asyncio.timeout(self.publish_seconds):
+                while True:
+                    messages = await self._unconfirmed(messages, exchange, routing_key)
+                    if not messages:
+                        return
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            self._channel = None  # one that does not confirm is not asked again
+            raise
 
     async def _unconfirmed(
         self, messages: Sequence[aio_pika.Message], exchange: str, routing_key: str

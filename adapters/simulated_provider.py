@@ -50,7 +50,9 @@ class SimulatedProvider:
         self._base_url = base_url.rstrip("/")
         self._public_url = public_url.rstrip("/") or self._base_url
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=timeout_seconds, sock_read=timeout_seconds)
+        self._timeout = aiohttp.ClientTimeout(
+            total=3 * timeout_seconds, connect=timeout_seconds, sock_read=timeout_seconds
+        )
         self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
         self._closed = False
 

@@ -17,7 +17,7 @@ from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, Vers
 from eventstore.pending import Pending, arguments
 from eventstore.pgarrays import timestamp
 from eventstore.pipeline import Pipeline
-from eventstore.postgres import AWAY, connect_async
+from eventstore.postgres import connect_async, is_away
 
 log = logging.getLogger(__name__)
 
@@ -120,24 +120,24 @@ class Sender:
                 await self._execute(_decided_here(await self._settle(batch)))
                 self.away = None
                 return
-            except AWAY as error:
-                now = asyncio.get_running_loop().time()
-                for pending in batch:
-                    pending.uncertain = True
-                    if now > pending.deadline:
-                        self.away = _unavailable(error)
-                        pending.failed(self.away)
-                await asyncio.sleep(0.05)
             except Exception as error:
-                if len(batch) == 1:
-                    batch[0].failed(error)
-                    return
-                # One append holds what the database refuses (a NUL in a text, say): find it, keep the others.
                 for pending in batch:
                     pending.uncertain = True
-                for pending in batch:
-                    await self.send([pending])
-                return
+                if is_away(error):
+                    self._lose_patience(batch, error)
+                    await asyncio.sleep(0.05)
+                elif len(batch) == 1:
+                    batch[0].failed(error)
+                else:  # one append holds what the database refuses (a NUL in a text, say): find it, keep the others
+                    for pending in batch:
+                        await self.send([pending])
+
+    def _lose_patience(self, batch: Sequence[Pending], error: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        for pending in batch:
+            if now > pending.deadline:
+                self.away = _unavailable(error)
+                pending.failed(self.away)
 
     async def prove(self) -> None:
         """Go the way of a batch, and append nothing. Raises psycopg.Error if none would be taken."""

@@ -19,7 +19,7 @@ import psycopg
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded
-from eventstore.postgres import AWAY, connect
+from eventstore.postgres import AT_FAULT, AWAY, connect
 from eventstore.postgres_log import PostgresLog, Raw
 from eventstore.release import OutdatedRelease, require_current
 from projections import feeds, histories
@@ -334,6 +334,8 @@ class ReactorRunner:
             try:
                 return await act()
             except self._unavailable as error:
+                if isinstance(error, AT_FAULT):  # some are of both kinds: what the database cannot hold, for instance
+                    raise
                 log.warning("reactor %s waits for what it needs: %r", led.reactor.name, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)

@@ -5,13 +5,12 @@ import logging
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
-from adapters.attempts import patient
 from adapters.postgres_sessions import PostgresSessions
 from commands.belongings import NotSeenYet
 from commands.deadlines import Deadlines
 from domain.errors import Refused
 from eventstore.clock import Clock
-from eventstore.log import AlreadyDone, LogUnavailable
+from eventstore.log import AlreadyDone
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
 from projections.leading import leading
@@ -29,10 +28,6 @@ PURGE_SECONDS = 600
 UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError, NotSeenYet)
 """What a reactor meets while the work queues' broker, or the projector, is away."""
 
-DATABASE_AWAY: tuple[type[Exception], ...] = (LogUnavailable, *AWAY)
-"""What the workers of payments and receipts meet while our own database is away, or the clocks differ: not the fault of
-whom they ask, and no attempt of its own. They ask under one key, so that asking again does no harm."""
-
 
 async def work(settings: Settings) -> None:
     """React to events, handle the queues' jobs, fire deadlines."""
@@ -47,11 +42,9 @@ async def work(settings: Settings) -> None:
         runner = ReactorRunner(core.url, core.log, reactors, outcomes=outcomes, unavailable=UNAVAILABLE)
         group.create_task(runner.run())
         payments = core.payment_worker()
-        take, lost = patient(payments.handle, DATABASE_AWAY), patient(payments.lost, DATABASE_AWAY)
-        group.create_task(queues.payments.consume(take, concurrency=settings.workers, lost=lost))
+        group.create_task(queues.payments.consume(payments.handle, concurrency=settings.workers, lost=payments.lost))
         group.create_task(queues.mail.consume(core.notice_worker().handle, concurrency=8))
-        receipts = patient(core.receipt_worker().handle, DATABASE_AWAY)
-        group.create_task(queues.fiscal.consume(receipts, concurrency=8))
+        group.create_task(queues.fiscal.consume(core.receipt_worker().handle, concurrency=8))
         group.create_task(queues.webhooks.consume(core.webhook_worker().handle, concurrency=32))
         group.create_task(_keep_time(core))
 

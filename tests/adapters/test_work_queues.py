@@ -33,11 +33,13 @@ from queue_stations import (
 from wire import Wire
 from yarl import URL
 
-from adapters.attempts import WORKER_LOST, patient
+from adapters import attempts
+from adapters.attempts import WORKER_LOST, attempt
 from adapters.postgres_queue import PostgresQueue
 from adapters.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
 from commands.ports import Delivery, Job
 from eventstore.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
+from eventstore.log import LogUnavailable
 
 
 @pytest.fixture
@@ -345,13 +347,24 @@ async def test_who_dies_of_being_told_is_not_told_again(station: Station, name: 
     assert worker.deliveries == []
 
 
-async def test_waiting_for_what_is_away_is_one_attempt() -> None:
-    away, delivery = ConnectionError("away"), Delivery(a_job(), attempt=1, last=True)
-    worker = Worker(away, away)
-    await patient(worker, (ConnectionError,))(delivery)
-    assert worker.deliveries == [delivery] * 3
-    with pytest.raises(ValueError):
-        await patient(Worker(ValueError()), (ConnectionError,))(delivery)
+async def test_waiting_for_our_database_is_no_attempt(
+    station: Station, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 0.0)
+    queue, job = await station.queue(name, backoff=(0.05,)), a_job()
+    away = [psycopg.errors.ReadOnlySqlTransaction(), LogUnavailable(), psycopg.errors.UndefinedTable()]
+    worker = Worker(*away, psycopg.errors.DiskFull(), ValueError("its own"))
+    await queue.publish([job])
+    async with consuming(queue, worker):
+        await until(lambda: len(worker.deliveries) >= 6)
+    assert [delivery.attempt for delivery in worker.deliveries] == [1] * 5 + [2]
+
+
+async def test_an_attempt_is_begun_again_while_our_database_is_away() -> None:
+    worker = Worker(LogUnavailable(), LogUnavailable())
+    delivered = Delivery(a_job(), attempt=1, last=True)
+    assert await attempt(delivered.job, 1, most=1, handler=worker, lost=None) is None
+    assert worker.deliveries == [delivered] * 3
 
 
 async def test_a_connection_lost_while_working_costs_no_job_and_the_worker_goes_on(station: Station, name: str) -> None:
