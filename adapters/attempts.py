@@ -3,13 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception, stop_after_delay, wait_exponential
+from functools import partial
 
 from commands.ports import Delivery, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
-from eventstore.log import LogUnavailable
-from eventstore.postgres import is_away
+from eventstore.patience import PATIENCE_SECONDS, database_is_away, outlast
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +16,7 @@ BACKOFF: Sequence[float] = (0.5, 2, 8, 30)
 
 WORKER_LOST = "the worker was lost during the last attempt"
 
-PATIENCE_SECONDS = 600
-"""How long an attempt is begun again while our own database is away, before the job is put off."""
-
-CALL_SECONDS = 120.0
+CALL_SECONDS = 2 * PATIENCE_SECONDS
 """How long a handler may take, whatever time-outs of its own it has: servers may answer by drips and drabs."""
 
 _ERROR_LENGTH = 2000
@@ -51,22 +46,11 @@ async def attempt(job: Job, number: int, *, most: int, handler: JobHandler, lost
     return f"{WORKER_LOST}; then {error}" if error else WORKER_LOST
 
 
-def _database_is_away(error: BaseException) -> bool:
-    return isinstance(error, LogUnavailable) or is_away(error)
-
-
 async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
-    patience = AsyncRetrying(
-        retry=retry_if_exception(_database_is_away),
-        wait=wait_exponential(0.2, max=5),
-        stop=stop_after_delay(PATIENCE_SECONDS),
-        before_sleep=before_sleep_log(log, logging.WARNING),
-        reraise=True,
-    )
     try:
-        await patience(_bounded, handler, delivery)
+        await outlast(partial(_bounded, handler, delivery))
     except Exception as error:
-        return POSTPONED if _database_is_away(error) else describe(error)
+        return POSTPONED if database_is_away(error) else describe(error)
     except asyncio.CancelledError as error:
         stop_if_cancelled()
         return describe(error)  # something within the handler was cancelled, not the worker

@@ -13,6 +13,7 @@ from commands.ports import Carrier, Delivery, Message, NotDelivered
 from commands.reactors import on_behalf
 from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
+from eventstore.patience import outlast
 from eventstore.repository import Unit
 
 UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
@@ -66,7 +67,7 @@ class NoticeWorker:
             assert current is not None
             unit.emit(notice_id, notices.mark_sent(current, reference))
 
-        await self._bus.run(decision, on_behalf("worker:mail", delivery.job))
+        await outlast(lambda: self._bus.run(decision, on_behalf("worker:mail", delivery.job)))  # lest it be sent again
 
     async def _record_failure(self, notice_id: UUID, code: str, delivery: Delivery) -> None:
         async def decision(unit: Unit) -> None:

@@ -18,6 +18,7 @@ from domain import webhook_deliveries, webhook_endpoints
 from domain.events import Event
 from domain.webhook_deliveries import WebhookDelivery
 from domain.webhook_endpoints import WebhookEndpoint
+from eventstore.patience import outlast
 from eventstore.repository import Unit
 
 GONE = 410
@@ -99,4 +100,4 @@ class WebhookWorker:
             unit.emit(delivery_id, about_delivery)
             unit.emit(delivery.endpoint_id, about_endpoint)
 
-        await self._bus.run(decision, on_behalf("worker:webhooks", job.job))
+        await outlast(lambda: self._bus.run(decision, on_behalf("worker:webhooks", job.job)))  # lest it be sent again

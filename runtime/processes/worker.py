@@ -8,6 +8,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from adapters.postgres_sessions import PostgresSessions
 from commands.belongings import NotSeenYet
 from commands.deadlines import Deadlines
+from commands.ports import Delivery, JobHandler
 from domain.errors import Refused
 from eventstore.clock import Clock
 from eventstore.log import AlreadyDone
@@ -41,11 +42,23 @@ async def work(settings: Settings) -> None:
         reactors = core.reactors(queues)
         runner = ReactorRunner(core.url, core.log, reactors, outcomes=outcomes, unavailable=UNAVAILABLE)
         group.create_task(runner.run())
+
+        def when_writable(handler: JobHandler) -> JobHandler:
+            """What happens outside could not be recorded while the log is away: so it is not begun."""
+
+            async def handle(delivery: Delivery) -> None:
+                await core.log.prove_writer()
+                await handler(delivery)
+
+            return handle
+
         payments = core.payment_worker()
-        group.create_task(queues.payments.consume(payments.handle, concurrency=settings.workers, lost=payments.lost))
-        group.create_task(queues.mail.consume(core.notice_worker().handle, concurrency=8))
-        group.create_task(queues.fiscal.consume(core.receipt_worker().handle, concurrency=8))
-        group.create_task(queues.webhooks.consume(core.webhook_worker().handle, concurrency=32))
+        group.create_task(
+            queues.payments.consume(when_writable(payments.handle), concurrency=settings.workers, lost=payments.lost)
+        )
+        group.create_task(queues.mail.consume(when_writable(core.notice_worker().handle), concurrency=8))
+        group.create_task(queues.fiscal.consume(when_writable(core.receipt_worker().handle), concurrency=8))
+        group.create_task(queues.webhooks.consume(when_writable(core.webhook_worker().handle), concurrency=32))
         group.create_task(_keep_time(core))
 
 

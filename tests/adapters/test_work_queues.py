@@ -33,11 +33,11 @@ from queue_stations import (
 from wire import Wire
 from yarl import URL
 
-from adapters import attempts
 from adapters.attempts import WORKER_LOST, attempt
 from adapters.postgres_queue import PostgresQueue
 from adapters.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
 from commands.ports import Delivery, Job
+from eventstore import patience
 from eventstore.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
 from eventstore.log import LogUnavailable
 
@@ -350,7 +350,7 @@ async def test_who_dies_of_being_told_is_not_told_again(station: Station, name: 
 async def test_waiting_for_our_database_is_no_attempt(
     station: Station, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.0)
     queue, job = await station.queue(name, backoff=(0.05,)), a_job()
     away = [psycopg.errors.ReadOnlySqlTransaction(), LogUnavailable(), psycopg.errors.UndefinedTable()]
     worker = Worker(*away, psycopg.errors.DiskFull(), ValueError("its own"))

@@ -1,4 +1,4 @@
-"""A server that takes no writes, for a spell: demoted, or full. Nobody is at fault, nobody gives up, all go on after."""
+"""A server that takes no writes for a spell: demoted, robbed, full. Nobody is blamed, and all go on afterwards."""
 
 import asyncio
 import threading
