@@ -46,39 +46,39 @@ def digest(
     occurred_at: datetime | None,
 ) -> bytes:
     """The digest of an event as stored; see the module's text for the encoding."""
-    cause = encoded_cause(actor, correlation_id, causation_id, traceparent, occurred_at)
-    kind = _WITHOUT_TIME if occurred_at is None else _WITH_TIME
-    return digest_of(event_id.bytes, stream_id.bytes, version, name.encode(), payload, cause, kind)
+    end = encoded_cause(actor, correlation_id, causation_id, traceparent)
+    kind = _WITHOUT_TIME
+    if occurred_at is not None:
+        end, kind = end + encoded_time(occurred_at), _WITH_TIME
+    return digest_of(event_id.bytes, stream_id.bytes, version, name.encode(), payload, end, kind)
 
 
 def digest_of(
-    event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes, kind: bytes = _WITH_TIME
+    event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, end: bytes, kind: bytes = _WITH_TIME
 ) -> bytes:
-    """As `digest`, of what is encoded already."""
+    """As `digest`, of what is encoded already; `end` is cause and time."""
     head = _head(kind, event_id, stream_id, version, len(name))
-    return sha256(b"".join((head, name, _u32(len(payload)), payload, cause))).digest()
+    return sha256(b"".join((head, name, _u32(len(payload)), payload, end))).digest()
 
 
-def encoded_cause(
-    actor: str,
-    correlation_id: UUID | None,
-    causation_id: UUID | None,
-    traceparent: str | None,
-    occurred_at: datetime | None,
-) -> bytes:
-    """The end of what is hashed: who, why and when."""
+def encoded_cause(actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None) -> bytes:
+    """Of what is hashed: who and why."""
     return (
         _text(actor.encode())
         + (b"\0" if correlation_id is None else b"\1" + correlation_id.bytes)
         + (b"\0" if causation_id is None else b"\1" + causation_id.bytes)
         + (b"\0" if traceparent is None else b"\1" + _text(traceparent.encode()))
-        + (b"" if occurred_at is None else _u64(microseconds(occurred_at)))
     )
+
+
+def encoded_time(at: datetime) -> bytes:
+    """A time, as it is hashed, and as PostgreSQL takes it."""
+    return _u64(microseconds(at))
 
 
 def link(previous: bytes, position: int, recorded_at: datetime, event_digest: bytes) -> bytes:
     """The hash of a row, from the hash of the row before it."""
-    return sha256(previous + _u64(position) + _u64(microseconds(recorded_at)) + event_digest).digest()
+    return sha256(previous + _u64(position) + encoded_time(recorded_at) + event_digest).digest()
 
 
 def microseconds(at: datetime) -> int:

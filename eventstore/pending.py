@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore import pgarrays as pg
-from eventstore.chain import digest_of, encoded_cause
+from eventstore.chain import digest_of, encoded_cause, encoded_time
 from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, Metadata, Once, StreamRead, TooLarge
 from eventstore.uuid7 import uuid7
 
@@ -17,8 +17,8 @@ class Pending:
     """One append on its way: its events, what it expects, and the future its caller waits for."""
 
     __slots__ = (
-        "_cause",
-        "_wire_cause",
+        "_end",
+        "_wire_end",
         "checks",
         "claims",
         "deadline",
@@ -56,8 +56,9 @@ class Pending:
         self.void = False  # the log's history has changed since: what it was decided on may be gone
         # All events of an append have the same cause and time: they are encoded once.
         m = metadata
-        self._cause = encoded_cause(m.actor, m.correlation_id, m.causation_id, m.traceparent, occurred_at)
-        self._wire_cause = pg.cause(m.actor, m.correlation_id, m.causation_id, m.traceparent, occurred_at)
+        time = encoded_time(occurred_at)
+        self._end = encoded_cause(m.actor, m.correlation_id, m.causation_id, m.traceparent) + time
+        self._wire_end = pg.cause(m.actor, m.correlation_id, m.causation_id, m.traceparent) + pg.TIME + time
         self.future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self.deadline = 0.0  # the loop's time at which the caller's patience ends; the writer sets it
 
@@ -73,8 +74,8 @@ class Pending:
             event_id, wire_name = uuid7(), name.encode()
             head = (event_id.bytes, stream, version, wire_name, payload)
             self.event_ids.append(event_id)
-            self.digests.append(digest_of(*head, self._cause))
-            self.wires.append(wire := pg.new_event(*head, self._wire_cause))
+            self.digests.append(digest_of(*head, self._end))
+            self.wires.append(wire := pg.new_event(*head, self._wire_end))
             self.size += len(wire)
         if self.size > MAX_APPEND_BYTES:
             raise TooLarge("append_too_large", f"more than {MAX_APPEND_BYTES} bytes of events at once")

@@ -21,11 +21,13 @@ _header = Struct(">iiIii").pack
 _size = Struct(">I").pack
 _typed_size = Struct(">II").pack
 _typed_bigint = Struct(">IIq").pack
-_int8 = Struct(">q").pack
 _new_event = Struct(">I I II16s II16s IIq II").pack
 _NEW_EVENT_FIXED = Struct(">I II16s II16s IIq II II").size  # all but name, payload and cause
 _UUID_NULL, _TEXT_NULL, _TIME_NULL = (_size(oid) + b"\xff\xff\xff\xff" for oid in (_UUID, _TEXT, _TIMESTAMPTZ))
 _UUID_SIZE = _typed_size(_UUID, 16)
+
+TIME = _typed_size(_TIMESTAMPTZ, 8)
+"""What comes before a time (`chain.encoded_time`) that is a field."""
 
 
 def array(element_type: int, elements: Sequence[bytes]) -> bytes:
@@ -50,11 +52,6 @@ def bigints(values: Sequence[int]) -> bytes:
     return _of_size(_BIGINT, 8, [value.to_bytes(8, signed=True) for value in values])
 
 
-def timestamp(value: datetime) -> bytes:
-    """timestamptz"""
-    return _int8(microseconds(value))
-
-
 def texts(values: Sequence[str]) -> bytes:
     """text[]"""
     return array(_TEXT, [_size(len(text)) + text for text in (value.encode() for value in values)])
@@ -69,7 +66,8 @@ def _of_size(element_type: int, size: int, values: Sequence[bytes]) -> bytes:
 
 
 def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes) -> bytes:
-    """A value of type log.new_event_v4, as an element of an array; its last five fields as `cause` makes them."""
+    """A value of type log.new_event_v4, as an element of an array; its last five fields are `cause` and TIME and the
+    time."""
     size = _NEW_EVENT_FIXED + len(name) + len(payload) + len(cause)
     return b"".join(
         (
@@ -82,20 +80,13 @@ def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payl
     )
 
 
-def cause(
-    actor: str,
-    correlation_id: UUID | None,
-    causation_id: UUID | None,
-    traceparent: str | None,
-    occurred_at: datetime,
-) -> bytes:
-    """The last five fields of a log.new_event_v4."""
+def cause(actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None) -> bytes:
+    """The last fields of a log.new_event_v4 but the time."""
     return (
         _text(actor)
         + (_UUID_NULL if correlation_id is None else _UUID_SIZE + correlation_id.bytes)
         + (_UUID_NULL if causation_id is None else _UUID_SIZE + causation_id.bytes)
         + (_TEXT_NULL if traceparent is None else _text(traceparent))
-        + _typed_bigint(_TIMESTAMPTZ, 8, microseconds(occurred_at))
     )
 
 

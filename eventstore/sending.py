@@ -11,11 +11,10 @@ import msgspec
 import psycopg
 from psycopg.rows import TupleRow
 
-from eventstore.chain import moment
+from eventstore.chain import encoded_time, moment
 from eventstore.history import History
 from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, VersionConflict, WrongKind
 from eventstore.pending import Pending, arguments
-from eventstore.pgarrays import timestamp
 from eventstore.pipeline import Pipeline
 from eventstore.postgres import connect_async, is_away
 
@@ -203,7 +202,7 @@ class Sender:
         if self._tolerance is None:
             return None, None
         times = [pending.occurred_at for pending in batch]
-        return timestamp(max(times) - self._tolerance), timestamp(min(times) + self._tolerance)
+        return encoded_time(max(times) - self._tolerance), encoded_time(min(times) + self._tolerance)
 
     def _without_misdated(self, batch: list[Pending], error: psycopg.DatabaseError) -> list[Pending]:
         """Tell those appends of a refused batch whose time the database's clock contradicts."""
