@@ -1,0 +1,102 @@
+"""Whatever a process keeps in memory is either dropped when the log goes back, or does not follow from the log.
+
+A class that begins to keep something must be entered here, and its author say which of the two it is.
+"""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDERS = ("adapters", "api", "commands", "eventstore", "projections", "queries", "runtime")
+CONTAINERS = {"dict", "set", "list", "OrderedDict", "defaultdict", "deque", "WeakKeyDictionary", "_Remembered", "Rows"}
+
+REGISTERED = {
+    "adapters.postgres_queue.PostgresQueue",
+    "commands.session_ends.SessionEnds",
+    "commands.webhook_reactors._Without",
+    "eventstore.repository.Repository",
+    "eventstore.writer.GroupCommitWriter",
+    "projections.reacting.ReactorRunner",
+    "queries.game_pages.GamePages",
+}
+"""Told by the process's History, and drops it."""
+
+ENDS_WITH_ANOTHER = {
+    "adapters.postgres_queue._Consumer",  # takes another name, so that what it holds counts for nothing
+    "commands.session_ends._Remembered",
+    "eventstore.pending.Pending",  # refused by the writer
+    "eventstore.pipeline.Pipeline",  # closed by the writer
+    "eventstore.repository.Unit",  # decided again
+    "projections.advancing.Feed",  # made anew at each lead; let go of within a second
+    "projections.lanes.Lane",
+    "projections.projection.Rows",
+    "projections.reacting._Led",
+    "queries.live.Listener",  # told, and closed
+    "queries.live.LiveStatus",
+    "queries.live._Person",
+}
+"""Ends, or is emptied, with something else that is told."""
+
+SAYS_NOTHING_OF_THE_LOG = {
+    "adapters.provider_simulator.webhooks.WebhookSender",  # another program
+    "api.idempotency.Answers",  # requests under way
+    "commands.deadlines.Deadlines",  # counts; what is due is fired all the same
+    "commands.transactions.Transactions",  # tasks under way, which decide again
+    "eventstore.history.History",
+    "projections.folding.UndoableRows",  # within one page
+    "projections.folding._Folding",
+    "projections.leading.Challenger",  # other leaders
+    "projections.replaying.HeldRows",  # within one command
+    "projections.replaying.Replay",
+    "queries.positions.PositionWaiter",  # requests under way
+    "queries.read_models.ReadModels",  # names of tables, checked by each query
+    "runtime.gateway.Rebuilder",  # tasks under way
+    "runtime.load.csv_records.Records",  # another program
+}
+
+
+def kept() -> dict[str, set[str]]:
+    """Attributes that are made as containers, by class."""
+    found: dict[str, set[str]] = {}
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    names = {name for init in node.body if _is_init(init) for name in _containers(init)}
+                    if names:
+                        found[f"{module}.{node.name}"] = names
+    return found
+
+
+def _is_init(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == "__init__"
+
+
+def _containers(init: ast.stmt) -> set[str]:
+    names = set()
+    for node in ast.walk(init):
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        value = node.value
+        empty = (isinstance(value, ast.Dict | ast.List) and not ast.unparse(value).strip("{}[]")) or (
+            isinstance(value, ast.Call) and ast.unparse(value.func).split("[")[0] in CONTAINERS and not value.args
+        )
+        if empty:
+            names |= {ast.unparse(target).removeprefix("self.") for target in targets}
+    return names
+
+
+def test_whoever_keeps_something_has_said_what_becomes_of_it_when_the_log_goes_back() -> None:
+    assert set(kept()) == REGISTERED | ENDS_WITH_ANOTHER | SAYS_NOTHING_OF_THE_LOG
+
+
+def test_who_is_told_is_told() -> None:
+    """Each registration is one call; those without a container of their own (the head, the pool, followers) beside."""
+    calls = sum(
+        path.read_text(encoding="utf-8").count(".when_it_changes(")
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    assert calls == len(REGISTERED) + len({"HeadWatcher", "PostgresLog", "StreamFollower"})
