@@ -30,13 +30,15 @@ class _CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     correlationid: UUID | None = None
     causationid: UUID | None = None
     traceparent: str | None = None
+    epoch: str | None = None
 
 
 _encoder = msgspec.json.Encoder()
 
 
-def to_cloudevent(env: Envelope, payload: bytes) -> bytes:
-    """The message for the bus. `payload` is the JSON as the log has it: personal fields stay encrypted."""
+def to_cloudevent(env: Envelope, payload: bytes, epoch: str | None = None) -> bytes:
+    """The message for the bus. `payload` is the JSON as the log has it: personal fields stay encrypted. `epoch` names
+    the stretch of the log's history to which the event belongs."""
     return _encoder.encode(
         _CloudEvent(
             id=env.event_id,
@@ -53,5 +55,6 @@ def to_cloudevent(env: Envelope, payload: bytes) -> bytes:
             correlationid=env.correlation_id,
             causationid=env.causation_id,
             traceparent=env.traceparent,
+            epoch=epoch,
         )
     )

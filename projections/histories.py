@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from eventstore.history import Epoch
 from projections import feeds
 from projections.store import Store
 
@@ -64,6 +65,18 @@ def begin_epoch(conn: psycopg.Connection, reason: str) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+class Epochs:
+    """Which epoch of the log an event belongs to."""
+
+    def __init__(self, conn: psycopg.Connection) -> None:
+        rows = conn.execute("SELECT number, id, position FROM log.epochs ORDER BY number DESC").fetchall()
+        self._epochs = [Epoch(*row) for row in rows]
+
+    def of(self, position: int) -> str | None:
+        """Its label; None before the first."""
+        return next((epoch.label for epoch in self._epochs if epoch.position < position), None)
 
 
 def note_astray(conn: psycopg.Connection, name: str) -> None:

@@ -130,6 +130,11 @@ _CLOUD_EVENT = {
         "correlationid": {"type": "string", "format": "uuid"},
         "causationid": {"type": "string", "format": "uuid"},
         "traceparent": {"type": "string"},
+        "epoch": {
+            "type": "string",
+            "description": "The stretch of the log's history. When it changes, the log may have gone back: an event"
+            " that was received at this position or beyond it, in another epoch, never happened.",
+        },
         "data": {"type": "object"},
     },
 }

@@ -81,9 +81,11 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
             position = 0
             await asyncio.sleep(PAUSED_SECONDS)
         elif rows := await log_.read_raw(position, upto=head, limit=RELAY_PAGE):
-            await _publish(
-                publisher, conn, [(env.name, to_cloudevent(env, payload), env.event_id) for env, payload in rows]
-            )
+            epochs = await asyncio.to_thread(histories.Epochs, conn)
+            messages = [
+                (env.name, to_cloudevent(env, payload, epochs.of(env.position)), env.event_id) for env, payload in rows
+            ]
+            await _publish(publisher, conn, messages)
             await asyncio.to_thread(feeds.move, conn, [(name, position, rows[-1][0].position)])
             if (now := asyncio.get_running_loop().time()) > trail_at:
                 trail_at = now + histories.TRAIL_SECONDS

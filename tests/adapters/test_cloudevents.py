@@ -24,7 +24,7 @@ ENVELOPE = Envelope(
 
 
 def test_every_part_of_the_envelope_has_its_attribute() -> None:
-    assert json.loads(to_cloudevent(ENVELOPE, b'{"amount_cents":1990}')) == {
+    assert json.loads(to_cloudevent(ENVELOPE, b'{"amount_cents":1990}', "2.7f3a9c21")) == {
         "specversion": "1.0",
         "id": "018f0000-0000-7000-8000-000000000001",
         "source": "ludoteca",
@@ -39,6 +39,7 @@ def test_every_part_of_the_envelope_has_its_attribute() -> None:
         "correlationid": "018f0000-0000-7000-8000-000000000004",
         "causationid": "018f0000-0000-7000-8000-000000000005",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "epoch": "2.7f3a9c21",
     }
 
 
@@ -46,7 +47,7 @@ def test_what_an_event_does_not_have_is_left_out() -> None:
     at = ENVELOPE.recorded_at
     bare = Envelope(1, ENVELOPE.event_id, ENVELOPE.stream_id, 1, "game.created.v1", at, at, "system")
     event = json.loads(to_cloudevent(bare, b"{}"))
-    assert event.keys().isdisjoint({"correlationid", "causationid", "traceparent"})
+    assert event.keys().isdisjoint({"correlationid", "causationid", "traceparent", "epoch"})
     assert None not in event.values()
 
 
