@@ -28,6 +28,8 @@ from eventstore.repository import Unit
 
 log = logging.getLogger(__name__)
 
+UNKNOWN = "unknown_payment"
+
 
 class Payments:
     """Commands on payments."""
@@ -111,6 +113,8 @@ class Payments:
             self._text_log.write("webhook refused", **ids, code=refusal.code)
             return None
         outcome, status, code = landed.value
+        if code == UNKNOWN:  # another shop's; or the log went back, and somebody has paid for nothing
+            log.error("the provider speaks of a payment that the log does not have: %s", ids)
         self._text_log.write(f"webhook {outcome}", **ids, status=status, **({"code": code} if code else {}))
         return landed.position
 
@@ -135,7 +139,7 @@ class Payments:
         async def decision(unit: Unit) -> tuple[Outcome, str, str]:
             payment = await unit.load(PAYMENT, payment_id)
             if payment is None:
-                return "ignored", "", "unknown_payment"
+                return "ignored", "", UNKNOWN
             events, code = self._following(payment_id, payment, notice)
             unit.emit(payment_id, events)
             after = await unit.load(PAYMENT, payment_id)
