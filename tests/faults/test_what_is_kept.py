@@ -76,9 +76,9 @@ def _is_init(node: ast.stmt) -> bool:
 def _containers(init: ast.stmt) -> set[str]:
     names = set()
     for node in ast.walk(init):
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         value = node.value
         empty = (isinstance(value, ast.Dict | ast.List) and not ast.unparse(value).strip("{}[]")) or (
             isinstance(value, ast.Call) and ast.unparse(value.func).split("[")[0] in CONTAINERS and not value.args
