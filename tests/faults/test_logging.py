@@ -256,7 +256,7 @@ def test_each_process_starts_works_and_ends_although_nobody_reads_it(
     try:
         eventually(works)
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
