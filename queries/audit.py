@@ -4,7 +4,7 @@ Personal fields stay closed: an auditor sees that there is something, not what.
 """
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,9 @@ from queries.positions import PositionUnknown
 
 ENCRYPTED = "[encrypted]"
 MAX_LIMIT = 200
+
+MAX_LEVELS = 100
+"""How deep a payload may be nested to be shown as JSON. Readers and writers of it give up at some hundreds."""
 
 SCANNED = 1_000_000
 """Positions that one question looks through at most: the log has no index by name, actor or correlation."""
@@ -164,7 +167,10 @@ class Audit:
             payload: Payload = msgspec.json.decode(stored, type=dict[str, Any])
             for field in self._personal(env, stored, payload):
                 payload[field] = ENCRYPTED
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):  # no event of ours: whoever audits sees it anyhow
+            readable = not _is_deep(payload)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            readable = False
+        if not readable:  # no event of ours: whoever audits sees it all the same
             payload = {"payload_base64": b64encode(stored).decode()}
         return AuditEvent(**msgspec.structs.asdict(env), payload=payload)
 
@@ -175,6 +181,20 @@ class Audit:
             return sealed
         event = self._log.codec.decode(env.name, stored, env.stream_id)
         return [field for field in sealed if getattr(event, field, None) in {None, FORGOTTEN}]
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether it is nested deeper than MAX_LEVELS."""
+    level = [value]
+    for _ in range(MAX_LEVELS):
+        level = [part for each in level for part in _parts(each)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _closed(value: Any) -> Any:

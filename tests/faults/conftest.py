@@ -28,6 +28,7 @@ def ludoteca(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ludote
     for name in [name for name in os.environ if name.startswith("LUDOTECA_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LUDOTECA_ALLOW_UNSAFE_DATABASE", "on")
     root = logging.getLogger()
     handlers, level, umask = list(root.handlers), root.level, os.umask(0o022)
     os.umask(umask)

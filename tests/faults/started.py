@@ -83,7 +83,13 @@ def started(
     another descriptor. Killed at the end, if it still runs."""
     port = free_port()
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("LUDOTECA_")}
-    own = {"LUDOTECA_HOME": str(folder / "home"), "LUDOTECA_PORT": str(port), "LUDOTECA_SAMPLE": "off", **environment}
+    own = {
+        "LUDOTECA_HOME": str(folder / "home"),
+        "LUDOTECA_PORT": str(port),
+        "LUDOTECA_SAMPLE": "off",
+        "LUDOTECA_ALLOW_UNSAFE_DATABASE": "on",  # the tests' server is one
+        **environment,
+    }
     surroundings = {name: value for name, value in {**surroundings, **own}.items() if value is not None}
     with (folder / "log.txt").open("wb") as log:
         ludoteca = "from runtime.cli import main; main()"

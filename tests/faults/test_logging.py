@@ -232,6 +232,7 @@ def test_each_process_starts_works_and_ends_although_nobody_reads_it(
     kind: str, unread: int, database: str, rabbitmq_url: str, tmp_path: Path
 ) -> None:
     own = {
+        "LUDOTECA_ALLOW_UNSAFE_DATABASE": "on",
         "LUDOTECA_HOME": str(tmp_path / "home"),
         "LUDOTECA_DATABASE_URL": database,
         "LUDOTECA_RABBITMQ_URL": rabbitmq_url if kind == "relay" else "",

@@ -1,5 +1,6 @@
 """Outputs that cannot be written, or are no files: a line and an exit code, and nothing in the place of a device."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -15,7 +16,12 @@ from uuid import uuid4
 import pytest
 from typer.main import get_command
 
+from api.routes.audit import EventView
+from commands import aggregates
+from eventstore.postgres_log import PostgresLog
+from queries.audit import Audit
 from runtime.cli import app
+from runtime.codec import codec
 from runtime.output_files import writing
 from tests.cli.shop import Ludoteca, Shop
 from tests.faults.forked import CLOSED, ludoteca
@@ -301,6 +307,12 @@ PAYLOADS = {
 }
 
 
+async def _as_auditors_see_it(url: str) -> list[dict[str, Any]]:
+    async with PostgresLog.open(url, codec(), pool_size=2) as log:
+        found = await Audit(log, aggregates.ALL).events()
+    return [json.loads(EventView.model_validate(item).model_dump_json()) for item in found.items]
+
+
 def test_nothing_that_an_event_holds_ends_an_export_or_a_verification(ludoteca: Ludoteca, shop: Shop) -> None:
     shop.list_games(len(PAYLOADS) + 1)
     for position, payload in enumerate(PAYLOADS.values(), 1):
@@ -317,6 +329,10 @@ def test_nothing_that_an_event_holds_ends_an_export_or_a_verification(ludoteca: 
         assert json.loads(shown.stdout, parse_int=str)["position"] == str(position)
     tail = ludoteca("events", "tail", "--no-follow", "-n", "100")
     assert (tail.exit_code, tail.stdout) == (0, exported.stdout)
+
+    told = asyncio.run(_as_auditors_see_it(shop.url))
+    assert [event["position"] for event in told] == list(range(1, len(PAYLOADS) + 2))
+    assert "payload_base64" in told[0]["payload"]
 
     audited = ludoteca("audit", "verify")
     assert (audited.exit_code, audited.stderr) == (1, "")
