@@ -52,6 +52,7 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("load", "purchases"): ("{folder}/purchases.csv",),
     ("dlq", "redrive"): ("--all",),
     ("quarantine", "retry"): ("--all",),
+    ("projections", "recover"): ("--all",),
     ("projections", "rebuild"): ("games",),
     ("projections", "verify"): ("games",),
     ("projections", "pause"): ("games",),
