@@ -1,7 +1,7 @@
 """Pages of the log into the storages of feeds: rows and checkpoints commit together or not at all.
 
-Rows that cannot be written lead to the event at fault by halving the page; the halves are taken one by one, so that
-feeds beside it have their turns in between. Each commits for itself, and the page is not read again.
+Rows that cannot be written lead to the event at fault by quartering the page; the quarters are taken one by one, so
+that feeds beside it have their turns in between. Each commits for itself, and the page is not read again.
 """
 
 import logging
@@ -132,15 +132,19 @@ class Feed:
             self.parked.pop(poisoned.stream_id, None)
         self.newly_parked.clear()
 
-    def halve(self, piece: Piece, error: Exception) -> Poisoned | None:
-        """Take a piece that could not be written in two; if it is one event, returns what is wrong with it.
+    def divide(self, piece: Piece, error: Exception) -> Poisoned | None:
+        """Take a piece that could not be written apart; if it is one event, returns what is wrong with it.
+
+        In four: for as many tries as in two, and half the folding.
 
         Raises the error if it is no event's fault, or may not be.
         """
         mine = [(env, event) for env, event in piece.page if self._folds(env.name, env.stream_id, env.position)]
         if len(mine) > 1:
-            half = mine[: len(mine) // 2]
-            self.pieces += [Piece(mine[len(half) :], piece.end), Piece(half, half[-1][0].position)]
+            size = -(-len(mine) // 4)
+            parts = [mine[start : start + size] for start in range(0, len(mine), size)]
+            ends = [*(part[-1][0].position for part in parts[:-1]), piece.end]
+            self.pieces += [Piece(part, end) for part, end in zip(parts, ends, strict=True)][::-1]
             return None
         self._tries += 1
         at_fault = isinstance(error, POISON) or self._tries >= TRIES_OF_ONE
@@ -171,8 +175,8 @@ def advance(conn: psycopg.Connection, reader: Reader, group: Sequence[Feed], upt
 
 @collector_paused()
 def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int) -> None:
-    """As `advance`, of one feed, or of what it has left of a page that could not be written: half of it, and half of
-    that, until an event is found whose stream is parked.
+    """As `advance`, of one feed, or of what it has left of a page that could not be written: a quarter of it, and a
+    quarter of that, until an event is found whose stream is parked.
     """
     if feed.pieces:
         piece = feed.pieces.pop()
@@ -188,7 +192,7 @@ def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int)
     try:
         _write(conn, [feed], *piece)
     except (*POISON, *TOO_MUCH) as error:
-        poisoned = feed.halve(piece, error)
+        poisoned = feed.divide(piece, error)
         if poisoned is not None:
             feed.park(poisoned)
             _write(conn, [feed], [], piece.end)

@@ -168,7 +168,7 @@ async def test_four_hundred_poisoned_streams_are_parked_in_one_pass(desk: Desk) 
 
 
 @pytest.mark.parametrize("bad_of", [1, 60])
-async def test_rows_that_cannot_be_written_are_found_by_halving_and_the_rest_of_the_page_goes_on_as_one(
+async def test_rows_that_cannot_be_written_are_found_by_quartering_and_the_rest_of_the_page_goes_on_as_one(
     desk: Desk, bad_of: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes = []
@@ -196,7 +196,7 @@ async def test_rows_that_cannot_be_written_are_found_by_halving_and_the_rest_of_
 
 
 async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wait(desk: Desk) -> None:
-    """The healthy one is at the head after its own work: it takes part in none of the halvings."""
+    """The healthy one is at the head after its own work: it takes part in none of the quarterings."""
     healthy = uses()
     streams = [uuid4() for _ in range(60)]
     for registered in (tallies(), healthy):
