@@ -56,10 +56,11 @@ async def _sample_is_due(core: Core) -> bool:
 async def _first_admin(core: Core) -> str | None:
     settings, kept = core.settings, core.settings.home / PASSWORD_FILE
     given = settings.admin_password.get_secret_value()
-    password = given or (kept.read_text().strip() if kept.exists() else secrets.token_urlsafe(12))
-    if not given and not kept.exists():
+    noted = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""  # empty: the disk was full
+    password = given or noted or secrets.token_urlsafe(12)
+    if not given and not noted:
         kept.touch(mode=0o600)
-        kept.write_text(password + "\n")
+        kept.write_text(password + "\n", encoding="utf-8")
     with suppress(Conflict):  # made at an earlier start
         await core.accounts.register(
             SYSTEM, email=settings.admin_email, password=password, name="First admin", account_type="ADMIN"

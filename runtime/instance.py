@@ -27,7 +27,7 @@ def remember_servers(settings: Settings) -> None:
     path = _servers_file(settings)
     urls = {name: getattr(settings, name).get_secret_value() for name in SERVERS}
     descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(urls, file, indent=2)
     path.with_suffix(".new").replace(path)
 
@@ -35,7 +35,7 @@ def remember_servers(settings: Settings) -> None:
 def with_its_servers(settings: Settings) -> Settings:
     """The settings of a command, with the servers of the instance in its HOME where its environment names none."""
     try:
-        noted = json.loads(_servers_file(settings).read_text())
+        noted = json.loads(_servers_file(settings).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return settings
     if not settings.embedded and settings.database_url.get_secret_value() != noted.get("database_url"):

@@ -209,7 +209,8 @@ def _is_free(host: str, port: int) -> bool:
 def _kept_port(settings: Settings, server: str, usual: int) -> int:
     """The port of a simulator's pages: the same at every start, since open 3-D Secure links and receipts name it."""
     kept = settings.home / f"{server}-port.txt"
-    wanted = int(kept.read_text()) if kept.exists() else usual
+    noted = kept.read_text(encoding="ascii", errors="replace").strip() if kept.exists() else ""
+    wanted = int(noted) if noted.isdecimal() else usual  # a disk that was full has left an empty file
     if not 0 < wanted < 65536 or not _is_free(settings.provider_host, wanted):
         with _unbound(settings.provider_host) as probe:
             probe.bind((settings.provider_host, 0))

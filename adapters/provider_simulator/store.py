@@ -45,7 +45,7 @@ class Store:
         self._db.executescript(
             "pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = normal;"
         )
-        self._db.executescript(files(__package__).joinpath("schema.sql").read_text())
+        self._db.executescript(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
 
     def close(self) -> None:
         self._db.close()

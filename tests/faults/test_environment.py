@@ -16,6 +16,7 @@ import pytest
 from psycopg.pq import Conninfo
 
 from adapters.embedded_postgres import EmbeddedPostgres
+from adapters.stripe_provider import StripeProvider
 from runtime import environment, supervisor
 from runtime.settings import Settings
 from tests.cli.shop import Ludoteca
@@ -147,6 +148,13 @@ def test_libraries_that_go_by_the_environment_reach_this_machine_directly(
     assert len(hosts) == len(set(hosts))
     assert given == "*" or {"localhost", "127.0.0.1", "::1"} <= set(hosts)
     assert "example.org" not in given or "example.org" in hosts
+
+
+def test_stripe_is_reached_through_a_proxy_of_any_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("socksio")
+    for name in PROXIES:
+        monkeypatch.setenv(name, str(SURROUNDINGS[name]))
+    StripeProvider("sk_test", ("whsec_test",))
 
 
 # -- settings that make no sense ---------------------------------------------------------------------------------------
@@ -319,6 +327,17 @@ def test_a_socket_that_was_cleaned_away_is_made_again(initialized: Path) -> None
         server.start()
         with psycopg.connect(server.url, autocommit=True) as conn:
             conn.execute("DROP TABLE kept")
+
+
+@pytest.mark.parametrize("left", ["", "nonsense", "99999"])
+def test_what_a_full_disk_left_of_notes_in_home_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path))
+    note = tmp_path / "provider-port.txt"
+    note.write_text(left)
+    port = supervisor._kept_port(Settings(), "provider", free_port())
+    assert note.read_text() == str(port)
 
 
 @pytest.mark.soak
