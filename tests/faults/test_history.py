@@ -16,6 +16,7 @@ from eventstore.repository import Aggregate, Repository, Unit
 from eventstore.snapshots import Snapshots
 from tests.eventstore.notes import CODEC, TALLY, Counted, Tally, evolve
 from tests.faults.earlier import Earlier
+from tests.faults.log_dump import LogDump
 
 PATIENCE = 15.0
 
@@ -236,3 +237,21 @@ async def test_a_lost_connection_alone_changes_nothing(log: PostgresLog, databas
     assert log.history.generation == 0
     assert len(epochs(database)) == 1
     assert (await here.load(TALLY, stream, fresh=False))[2], "the cache is as it was"
+
+
+async def test_the_log_is_replaced_under_open_connections(log: PostgresLog, database: str) -> None:
+    """As its schema is dropped and restored: what was prepared on the connections knows neither its tables nor types."""
+    here, stream, dump = Repository(log), uuid4(), LogDump(database)
+    await change(here, stream, 100)
+    dump.keep()
+    await change(here, stream, 500)
+    watching = asyncio.create_task(log.watcher.beyond(1_000))
+    await asyncio.sleep(0)
+    dump.put_back()
+    with pytest.raises(HistoryChanged):
+        async with asyncio.timeout(PATIENCE):
+            await watching
+    with pytest.raises(TooMuch):
+        await change(here, stream, -200)
+    await change(here, stream, -100)
+    assert await total(log, stream) == 0
