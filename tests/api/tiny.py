@@ -41,6 +41,13 @@ class NoSessionEnds:
     async def check(self, _: Opened) -> None: ...
 
 
+class NoConsumers:
+    """Of which none is astray."""
+
+    async def astray(self) -> list[str]:
+        return []
+
+
 def services(**given: Any) -> Services:
     """Services of which only what is given is there."""
 
@@ -52,6 +59,7 @@ def services(**given: Any) -> Services:
         "secret": b"secret",
         "session_ends": NoSessionEnds(),
         "log": NoLog(),
+        "operations": NoConsumers(),
         "game_pages": GamePages(),
         "queues": (),
     }

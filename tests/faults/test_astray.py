@@ -1,6 +1,9 @@
 """The log goes back without its consumers, as when its schema alone is restored: none of them goes on silently."""
 
 import asyncio
+import json
+import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +19,8 @@ from eventstore.postgres_log import PostgresLog
 from projections import feeds, histories
 from projections.reacting import ReactorRunner
 from queries.operations import Operations
+from tests.api.shop import open_shop
+from tests.api.tiny import client_of
 from tests.faults.log_dump import LogDump
 
 sys.path.append(str(Path(__file__).parent.parent / "engine"))
@@ -168,3 +173,36 @@ async def test_an_epoch_begins_when_consumers_tell_of_another_history(desk: Desk
     dump.put_back()
     async with PostgresLog.open(desk.database, CODEC) as log, reacting(Desk(desk.database, log), Noting()):
         await desk.until(lambda conn: conn.execute("SELECT 1 FROM log.epochs WHERE number = 2").fetchone())
+
+
+async def test_readiness_lists_and_metrics_name_who_is_astray_and_one_command_mends_it(
+    database: str, tmp_path: Path
+) -> None:
+    async with open_shop(database, tmp_path) as shop:
+        ann = await shop.register()
+        async with asyncio.timeout(30):
+            await shop.services.reads.waiter.wait(["settlement"], await shop.core.log.head(), 20)
+        with psycopg.connect(database, autocommit=True) as conn:
+            conn.execute("UPDATE consumers.checkpoints SET event_id = gen_random_uuid() WHERE feed = 'settlement.1'")
+        client = client_of(shop.app)
+        answer = await client.get("/health/ready")
+        assert (answer.status_code, answer.json()["status"]) == (503, "down")
+        assert answer.json()["dependencies"]["consumer settlement"] == {"status": "down"}
+        assert 'ludoteca_projection_astray{projection="settlement.1"} 1.0' in (await client.get("/metrics")).text
+        environment = {**os.environ, "LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database}
+
+        async def ludoteca(*arguments: str) -> str:
+            command = [sys.executable, "-m", "runtime.cli", "projections", *arguments]
+            done = await asyncio.to_thread(
+                subprocess.run, command, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        listed = {each["projection"]: each for each in json.loads(await ludoteca("list", "--json"))}
+        assert (listed["settlement"]["state"], listed["settlement"]["astray"]) == ("astray", True)
+        assert "settlement goes on behind position" in await ludoteca("recover", "settlement", "--from", "0")
+        async with asyncio.timeout(60):
+            while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110 another task's work
+                await asyncio.sleep(0.05)
+        assert (await ann.get(f"/api/v1/users/{ann.id}")).status_code == 200

@@ -14,9 +14,12 @@ from eventstore.log import LogUnavailable, StreamAppend, VersionConflict
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Aggregate, Repository, Unit
 from eventstore.snapshots import Snapshots
+from queries.live import LiveStatus
 from tests.eventstore.notes import CODEC, TALLY, Counted, Tally, evolve
 from tests.faults.earlier import Earlier
 from tests.faults.log_dump import LogDump
+from tests.projections.history import game_created
+from tests.queries.shop import Shop, open_shop, projecting
 
 PATIENCE = 15.0
 
@@ -240,7 +243,7 @@ async def test_a_lost_connection_alone_changes_nothing(log: PostgresLog, databas
 
 
 async def test_the_log_is_replaced_under_open_connections(log: PostgresLog, database: str) -> None:
-    """As its schema is dropped and restored: what was prepared on the connections knows neither its tables nor types."""
+    """As its schema is dropped and restored: what was prepared on a connection knows neither its tables nor types."""
     here, stream, dump = Repository(log), uuid4(), LogDump(database)
     await change(here, stream, 100)
     dump.keep()
@@ -255,3 +258,33 @@ async def test_the_log_is_replaced_under_open_connections(log: PostgresLog, data
         await change(here, stream, -200)
     await change(here, stream, -100)
     assert await total(log, stream) == 0
+
+
+async def test_who_listens_live_is_told_to_begin_anew(database: str, earlier: Earlier) -> None:
+    async with open_shop(database) as shop, projecting(database):
+        await shop.happened(uuid4(), game_created())
+        await shop.projected()
+        live = LiveStatus(shop.log, shop.models)
+        earlier.keep()
+        await reached(shop)
+        async with live.listening(uuid4(), None, at_most=1) as listener:
+            await shop.happened(uuid4(), game_created())
+            listening = asyncio.create_task(listener.news())
+            earlier.go_back()
+            with pytest.raises(HistoryChanged):
+                async with asyncio.timeout(PATIENCE):
+                    await listening
+        await reached(shop)
+        async with live.listening(uuid4(), None, at_most=1) as listener:
+            assert listener.head == 1
+
+
+async def reached(shop: Shop) -> None:
+    """Wait until the database is there again, and the read models with it."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(psycopg.OperationalError, LogUnavailable):
+                await shop.projected()
+                await shop.models.waiter.active()
+                return
+            await asyncio.sleep(0.05)
