@@ -45,6 +45,8 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("psycopg", "OperationalError", Code.UNREACHABLE, "the database: "),
     ("aio_pika.exceptions", "AMQPError", Code.UNREACHABLE, "the RabbitMQ of LUDOTECA_RABBITMQ_URL: "),
     ("elastic_transport", "TransportError", Code.UNREACHABLE, "the Elasticsearch of LUDOTECA_ELASTICSEARCH_URL: "),
+    ("projections.folding", "StoreFailed", Code.UNREACHABLE, ""),
+    ("projections.folding", "RowsRefused", Code.DIFFERS, ""),
     ("builtins", "ConnectionError", Code.UNREACHABLE, ""),
     ("domain.errors", "Invalid", Code.USAGE, ""),
     ("domain.errors", "Refused", Code.DIFFERS, ""),

@@ -121,7 +121,7 @@ async def goes_through(url: str, batches: list[Batch], registered: Sequence[Regi
 
 async def is_whole(shop: Shop, registered: Sequence[Registered]) -> None:
     names = [each.projection.name for each in registered]
-    assert await shop.models.waiter.wait(names, await shop.log.head(), 120)
+    assert await shop.models.waiter.wait(names, await shop.log.head(), 900)
     assert await shop.operations.quarantine() == []
 
 

@@ -1,0 +1,61 @@
+"""What commands say of an Elasticsearch that answers badly: one line, and an exit code."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from projections.engine import Runner
+from projections.feeds import FEEDS
+from runtime.codec import codec
+from runtime.models import search_models
+from runtime.settings import Settings
+from tests import services
+from tests.cli.shop import Ludoteca, Shop, until
+from tests.faults.odd_elasticsearch import Odd, OddElasticsearch, breaks_off, hangs_up, refuses, says
+
+
+@pytest.fixture
+def odd(
+    elasticsearch_url: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OddElasticsearch]:
+    """It stands before the Elasticsearch of the shop that commands are for."""
+    server = OddElasticsearch(elasticsearch_url)
+    monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LUDOTECA_DATABASE_URL", database)
+    monkeypatch.setenv("LUDOTECA_ELASTICSEARCH_URL", server.url)
+    yield server
+    server.close()
+    services.drop_indices(elasticsearch_url, Shop(database).ask(PREFIX))
+
+
+PREFIX = "SELECT convert_from(value, 'UTF8') FROM private.secrets WHERE name = 'index_prefix'"
+INDEXED = f"SELECT position FROM {FEEDS} WHERE projection = 'games_index'"
+
+
+@pytest.mark.parametrize("command", ["verify", "rebuild"])
+@pytest.mark.parametrize(
+    "answer",
+    [refuses(401, "security_exception"), says(502, "<html>", "text/html"), says(200, {}), hangs_up, breaks_off],
+    ids=["401", "502", "another product", "hangs up", "breaks off"],
+)
+def test_a_command_says_it_in_one_line(odd: OddElasticsearch, database: str, answer: Odd, command: str) -> None:
+    shop, ludoteca = Shop(database), Ludoteca()
+    shop.list_game("Celeste")
+    runner = Runner(database, codec(), search_models(Settings()))
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    try:
+        until(lambda: bool(shop.ask(INDEXED)))
+    finally:
+        runner.stop()
+        thread.join()
+    assert ludoteca("projections", command, "games_index").exit_code == 0
+    odd.answers(answer)
+    result = ludoteca("projections", command, "games_index")
+    assert (result.exit_code, result.exception.__class__) == (3, SystemExit), result.output
+    assert "Elasticsearch" in result.stderr
+    assert "Traceback" not in result.output
+    odd.passes_on()
+    assert ludoteca("projections", command, "games_index").exit_code == 0
