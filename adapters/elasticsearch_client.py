@@ -23,8 +23,8 @@ _PIECE = 2**16
 
 
 def open_client(url: str, *, seconds: float) -> Elasticsearch:
-    """A client for threads. A call takes `seconds` at most, one that is tried again as often."""
-    return Elasticsearch(url, node_class=BoundedNode, request_timeout=seconds)
+    """A client for threads. A call takes `seconds` at most; only one whose connection was lost is made once more."""
+    return Elasticsearch(url, node_class=BoundedNode, request_timeout=seconds, max_retries=1, retry_on_status=())
 
 
 def open_async_client(url: str, *, seconds: float) -> AsyncElasticsearch:

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -24,6 +25,8 @@ from projections.folding import RowsRefused, StorageLost, StoreFailed
 from projections.game_document import GameDocument
 from projections.game_documents import Document
 from projections.store import Difference, Store
+
+T = TypeVar("T")
 
 NAMED = 10
 """Games that differ of which the ids are told."""
@@ -42,8 +45,8 @@ def alias_name(prefix: str, storage: str) -> str:
 class ElasticsearchDocuments:
     """Documents in an index per storage; the alias that `prefix` is leads to the active one.
 
-    The connections of the calls are asked about the log. Whatever Elasticsearch fails in is raised as StoreFailed,
-    StorageLost or RowsRefused.
+    The connections of the calls are asked about the log, and shown to live. Whatever Elasticsearch fails in is raised
+    as StoreFailed, StorageLost or RowsRefused.
     """
 
     transactional = False
@@ -51,6 +54,7 @@ class ElasticsearchDocuments:
     def __init__(self, client: Elasticsearch, prefix: str, *, replicas: int = 0) -> None:
         self._client, self._store = client, ElasticsearchGameStore(client)
         self._prefix, self._replicas = prefix, replicas
+        self._counted: dict[str, int] = {}
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
         """Make the index unless it is there as it was made; the first one of all becomes the active one."""
@@ -74,10 +78,11 @@ class ElasticsearchDocuments:
         position, event_id = newest
         return str(_event_ids(conn, [position]).get(position)) == event_id
 
-    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:  # noqa: ARG002
+    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
         """The documents of these games, findable yet or not."""
         with _telling():
-            found = [_row(document) for document in self._store.fetch(self._alias(storage), keys)]
+            parts = (self._store.fetch(self._alias(storage), part) for part in _parts(conn, keys))
+            found = [_row(document) for part in parts for document in part]
             if len(found) < len(keys):
                 self._require(storage)  # or those that are not there were lost
             return found
@@ -86,16 +91,20 @@ class ElasticsearchDocuments:
         """Insert or replace documents, delete by game, and make it findable."""
         if not puts and not deletes:
             return
-        event_ids = _event_ids(conn, [each.position for each in puts])
         with _telling():
-            alias = self._alias(storage)
+            alias, created = self._alias(storage), 0
             try:
-                self._store.bulk(alias, puts, event_ids, require_alias=True)
+                for part in _parts(conn, puts):
+                    event_ids = _event_ids(conn, [each.position for each in part])
+                    created += self._store.bulk(alias, part, event_ids, require_alias=True)
             except RowsRefused:
                 self._require(storage)  # or it was another index that refused them
                 raise
-            self._store.delete(alias, deletes)
+            if deletes:
+                self._store.delete(alias, deletes)
+                self._counted.pop(storage, None)
             self._store.refresh(alias)
+            self._counted[storage] = self._counted.get(storage, 0) + created
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
         """A new index, in place of whatever has its name."""
@@ -146,12 +155,17 @@ class ElasticsearchDocuments:
     def _make(self, storage: str) -> None:
         """A new, empty index in the place of whatever has its name."""
         index = self._index(storage)
+        self._counted.pop(storage, None)
         self._store.drop_index(index)
         self._store.create_index(index, replicas=self._replicas)
         self._store.mark(index, self._alias(storage))
 
     def _is_there(self, storage: str) -> bool:
-        return self._store.is_marked(self._index(storage), self._alias(storage))
+        if not self._store.is_marked(self._index(storage), self._alias(storage)):
+            return False
+        before, now = self._counted.get(storage, 0), self._store.count(self._alias(storage))
+        self._counted[storage] = max(before, now)
+        return now >= before  # no document is ever taken out, but by others
 
     def _require(self, storage: str) -> None:
         if not self._is_there(storage):
@@ -184,12 +198,20 @@ class FrozenIndex:
         return Difference(stored.count, replayed.count, stored.digest, replayed.digest, keys)
 
 
+def _parts(conn: psycopg.Connection, items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items, as many at a time as go with one request. Where the server is slow, a page of them takes longer than a
+    leader may be silent: in between it shows that it lives."""
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+        conn.execute("SELECT 1")
+
+
 @contextmanager
 def _telling() -> Iterator[None]:
     """Say of a failure whose it is."""
     try:
         yield
-    except (StoreFailed, RowsRefused):
+    except (StoreFailed, RowsRefused, psycopg.Error):
         raise
     except Exception as error:
         kind = StorageLost if is_lost(error) else StoreFailed

@@ -122,17 +122,18 @@ class ElasticsearchGameStore:
         event_ids: Mapping[int, UUID] = MappingProxyType({}),
         *,
         require_alias: bool = False,
-    ) -> None:
-        """Put documents in. One that is not newer than what is there, by its position, is ignored. `event_ids`: which
-        event is at a document's position.
+    ) -> int:
+        """Put documents in; returns how many were not there before. One that is not newer than what is there, by its
+        position, is ignored. `event_ids`: which event is at a document's position.
 
         Where `index` must be an alias, the server makes no index of its own in the place of one that is gone.
         """
-        refused: list[tuple[UUID, str]] = []
+        done = _Done()
         for chunk in _chunks(_operation(each, event_ids.get(each.position)) for each in documents):
-            refused += self._put(index, chunk, require_alias)
-        if refused:
-            raise RowsRefused(refused[0][1], [game_id for game_id, _ in refused])
+            self._put(index, chunk, require_alias, done)
+        if done.refused:
+            raise RowsRefused(next(iter(done.refused.values())), [*done.refused])
+        return done.created
 
     def delete(self, index: str, game_ids: Sequence[UUID]) -> None:
         """Take documents out, where they are there. (A retired game stays in, with its status.)"""
@@ -166,6 +167,13 @@ class ElasticsearchGameStore:
             answer = self._client.mget(index=index, ids=ids, source_includes=["document"])
             found += read_fetched(answer["docs"], ids)
         return found
+
+    def count(self, index: str) -> int:
+        """How many documents are findable."""
+        answer = self._client.count(index=index)
+        if answer["_shards"]["failed"]:
+            raise StoreFailed(f"{index} is not counted: {answer['_shards']}")
+        return int(answer["count"])
 
     def scan(self, index: str) -> Iterator[GameDocument]:
         """All documents that are findable now, by id: what is put in while they are read is not among them."""
@@ -216,23 +224,28 @@ class ElasticsearchGameStore:
             raise StoreFailed(f"Elasticsearch does not say what {name} is: {found}")
         return found
 
-    def _put(self, index: str, chunk: Sequence["_Operation"], require_alias: bool) -> list[tuple[UUID, str]]:
-        """Put in what goes with one request; returns what is refused, and why."""
+    def _put(self, index: str, chunk: Sequence["_Operation"], require_alias: bool, done: "_Done") -> None:
+        """Put in what goes with one request, and note what became of it."""
         lines = [line for each in chunk for line in each.lines]
         try:
             answer = self._client.bulk(index=index, operations=lines, require_alias=require_alias)  # type: ignore[arg-type]
         except ApiError as error:
             if error.status_code == TOO_LARGE and len(chunk) > 1:
                 half = len(chunk) // 2
-                return [*self._put(index, chunk[:half], require_alias), *self._put(index, chunk[half:], require_alias)]
-            if error.status_code == TOO_LARGE or says_refused(error.status_code, error.body):
-                return [(each.game_id, str(error)) for each in chunk]
-            raise
+                self._put(index, chunk[:half], require_alias, done)
+                self._put(index, chunk[half:], require_alias, done)
+            elif error.status_code == TOO_LARGE or says_refused(error.status_code, error.body):
+                done.refused |= {each.game_id: str(error) for each in chunk}
+            else:
+                raise
+            return
         items = [item["index"] for item in answer["items"]]
         if [item["_id"] for item in items] != [str(each.game_id) for each in chunk]:
             raise StoreFailed(f"Elasticsearch does not answer for the documents that {index} was given")
-        pairs = zip(chunk, items, strict=True)
-        return [(each.game_id, _described(item)) for each, item in pairs if _is_refused(item)]
+        for each, item in zip(chunk, items, strict=True):
+            if _is_refused(item):
+                done.refused[each.game_id] = _described(item)
+            done.created += item.get("result") == "created"
 
 
 def decode_documents(hits: Iterable[dict[str, Any]]) -> list[GameDocument]:
@@ -279,6 +292,13 @@ def _is_refused(item: dict[str, Any]) -> bool:
 def _described(item: dict[str, Any]) -> str:
     error = item["error"]
     return f"{error['type']}: {error.get('reason')}"
+
+
+class _Done(msgspec.Struct):
+    """What became of documents: how many were not there before, and which were refused, and why."""
+
+    created: int = 0
+    refused: dict[UUID, str] = {}
 
 
 class _Operation(msgspec.Struct, frozen=True):

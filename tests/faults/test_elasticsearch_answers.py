@@ -19,6 +19,7 @@ from domain.times import EARLIEST
 from eventstore import circuit
 from eventstore.log import StreamAppend
 from projections import lanes
+from queries.search import SearchQuery
 from runtime import gateway
 from runtime.gateway import open_app
 from tests.api.shop import Person, Shop, open_shop
@@ -161,6 +162,20 @@ async def until_elasticsearch_answers(reader: Reader) -> None:
     async with asyncio.timeout(20):
         while await reader.finds() != found_by("elasticsearch") or await reader.readiness() != READY:  # noqa: ASYNC110 another thread's
             await asyncio.sleep(0.02)
+
+
+async def test_a_question_that_is_too_much_for_it_is_answered_by_postgresql_and_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library of more games than Elasticsearch takes terms (65,536): by the real server."""
+    monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 3)
+    reader = await open_reader(shop)
+    await until_elasticsearch_answers(reader)
+    given = shop.app.state.services
+    many = SearchQuery(q="zanzibar", game_ids=[uuid4() for _ in range(70_000)])
+    for _ in range(4):
+        assert (await given.search.search(given.reads, many)).value.engine == "postgres"
+        assert (await given.search.search(given.reads, SearchQuery(q="zanzibar"))).value.engine == "elasticsearch"
 
 
 async def test_whatever_it_answers_postgresql_answers_instead_and_that_is_said(

@@ -13,6 +13,7 @@ from projections import engine, lanes
 from queries import search_engines
 from tests.faults.odd_elasticsearch import OddElasticsearch, refuses
 from tests.faults.searching import Searching, open_searching
+from tests.projections.history import some_id
 from tests.queries.shop import projecting
 
 A_DAY = 86_400.0
@@ -89,7 +90,12 @@ def unmarked(of: Searching) -> None:
     of.client.indices.put_mapping(index=of.index, meta={"uuid": "of another"})
 
 
+def robbed_of_a_document(of: Searching) -> None:
+    of.client.delete(index=of.index, id=str(some_id("Hades")), refresh=True)
+
+
 DONE = [
+    robbed_of_a_document,
     dropped,
     replaced_by_an_empty_one,
     replaced_by_one_of_another_shape,
@@ -100,7 +106,12 @@ DONE = [
     joined_by_another_index,
     unmarked,
 ]
-SEARCHED = {replaced_by_a_copy_without_documents, replaced_by_one_of_another_shape, unmarked}
+SEARCHED = {
+    robbed_of_a_document,
+    replaced_by_a_copy_without_documents,
+    replaced_by_one_of_another_shape,
+    unmarked,
+}
 """What has the alias is searched until the projector has noticed."""
 
 
