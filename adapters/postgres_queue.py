@@ -76,12 +76,13 @@ WHERE job.queue = %(queue)s AND job.id = failed.id AND job.attempts = failed.att
 
 _POSTPONED = """
 UPDATE queue.jobs AS job
-SET held_by = NULL, attempts = job.attempts - 1, due_at = now() + make_interval(secs => %(delay)s)
+SET held_by = NULL, attempts = job.attempts - 1,
+    due_at = now() + make_interval(secs => %(delay)s), set_at = now()
 FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS put_off (id, attempts)
 WHERE job.queue = %(queue)s AND job.id = put_off.id AND job.attempts = put_off.attempts AND job.held_by = %(holder)s"""
 
 _GIVE_BACK = """
-UPDATE queue.jobs SET held_by = NULL, attempts = attempts - 1, due_at = now()
+UPDATE queue.jobs SET held_by = NULL, attempts = attempts - 1, due_at = now(), set_at = now()
 WHERE queue = %(queue)s AND held_by = %(holder)s AND died_at IS NULL AND id <> ALL (%(known)s)"""
 """Jobs that we were given by a commit whose answer was lost: nobody has begun them."""
 
