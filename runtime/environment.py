@@ -4,7 +4,9 @@ import contextlib
 import io
 import os
 import resource
+import signal
 import sys
+from types import FrameType
 
 OPEN_FILES = 65_536
 """As many as we let ourselves have open, where the system permits: each connection takes one."""
@@ -18,6 +20,12 @@ def settle() -> None:
     _speak_to_this_machine_directly()
     os.environ.pop("SSLKEYLOGFILE", None)  # who writes down keys of connections that money goes through?
     _allow_many_open_files()
+    signal.signal(signal.SIGTERM, _end)  # without a handler the first process of a container is deaf to it
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """In order, so that no half of a file stays; processes that go on for long have handlers of their own."""
+    raise SystemExit(128 + number)
 
 
 def _open_standard_streams() -> None:

@@ -8,6 +8,7 @@ import resource
 import signal
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from eventstore.postgres_log import PostgresLog
 from queries.audit import Audit
 from runtime.cli import app
 from runtime.codec import codec
+from runtime.environment import settle
 from runtime.output_files import writing
 from tests.cli.shop import Ludoteca, Shop
 from tests.faults.forked import CLOSED, ludoteca
@@ -288,6 +290,23 @@ def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path, monkey
     with pytest.raises(PermissionError, match="file"), writing(path):
         pass
     assert path.read_text() == "kept"
+
+
+def test_a_command_that_is_told_to_end_leaves_no_half_of_a_file(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            settle()
+            with writing(tmp_path / "events") as file:
+                file.write(b"half")
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(30)
+        except SystemExit as end:
+            os._exit(int(str(end.code)))
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- what events hold --------------------------------------------------------------------------------------------------
