@@ -71,6 +71,7 @@ class Feed:
         self.names = frozenset(names)  # the wire names that it folds
         self.name, self.storage = row.feed, row.storage
         self.position = row.position
+        self.ready_at: int | None = None  # where queries are to read it, if they do not yet
         self.parked: dict[UUID, int] = {}
         self.newly_parked: list[Poisoned] = []
         self.stride = CATCH_UP_PAGE  # smaller for a while after a page could not be read
@@ -113,8 +114,13 @@ class Feed:
         self.store.write(conn, self.storage, puts, deletes)
         feeds.park(conn, self.name, self.newly_parked)
 
+    def is_ready(self, position: int) -> bool:
+        """Whether queries may read it from this position on, and did not before."""
+        return self.ready_at is not None and position >= self.ready_at
+
     def flushed(self, position: int) -> None:
         """The page is safe."""
+        self.ready_at = None if self.is_ready(position) else self.ready_at
         self.position = position
         self.stride = min(2 * self.stride, CATCH_UP_PAGE)
         self._tries = 0
@@ -198,6 +204,14 @@ def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int)
             _write(conn, [feed], [], piece.end)
 
 
+def activate(conn: psycopg.Connection, ready: Sequence[Feed]) -> None:
+    """Have queries read feeds that have caught up."""
+    if ready:
+        feeds.activate_filled(conn, [feed.name for feed in ready])
+        for feed in ready:
+            feed.store.activated(feed.storage)
+
+
 def _write(conn: psycopg.Connection, group: Sequence[Feed], page: Page, end: int) -> None:
     start = group[0].position
     for feed in group:
@@ -211,6 +225,7 @@ def _write(conn: psycopg.Connection, group: Sequence[Feed], page: Page, end: int
                 feed.fold(page)
                 feed.flush(conn)
                 feed.failing = False
+            activate(conn, [feed for feed in group if feed.is_ready(end)])
     except BaseException:
         for feed in group:
             feed.failed()

@@ -34,8 +34,10 @@ RESCAN_SECONDS = 1.0
 class Runner:
     """Runs feeds of the given projections: all of them that no other process leads."""
 
-    def __init__(self, url: str, codec: Codec, projections: Sequence[Registered]) -> None:
+    def __init__(self, url: str, codec: Codec, projections: Sequence[Registered], *, activate: bool = True) -> None:
+        """Unless told not to `activate`, it has queries read what has caught up."""
         self._url, self._codec = url, codec
+        self._activates = activate
         self._models = {(r.projection.name, r.projection.version): r for r in projections}
         self._stop = threading.Event()
         self._behind = _Helper("behind", partial(self._survives, self._run_behind))
@@ -82,7 +84,7 @@ class Runner:
     def _run_front(self) -> None:
         with self._connect("ludoteca projector") as conn, self._connect("ludoteca projector wake") as wake:
             wake.execute(f"LISTEN ludoteca_log; LISTEN {feeds.WAKE}")
-            lane = Lane(conn, self._codec, self._models, self._stop)
+            lane = Lane(conn, self._codec, self._models, self._stop, activates=self._activates)
             scanned = float("-inf")
             while not self._stop.is_set():
                 # The head is asked, not taken from the notification: a wake-up is a hint, the log is the truth.
@@ -140,7 +142,7 @@ class Runner:
     def _run_behind(self) -> None:
         """Catch up what lags, until nothing does."""
         with self._connect("ludoteca projector") as conn:
-            lane = Lane(conn, self._codec, self._models, self._stop)
+            lane = Lane(conn, self._codec, self._models, self._stop, activates=self._activates)
             scanned = float("-inf")
             while not self._stop.is_set():
                 head = lane.head()

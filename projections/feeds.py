@@ -27,6 +27,8 @@ class FeedRow(msgspec.Struct, frozen=True):
     building: bool
     astray: bool = False
     examined: bool = True
+    ready_at: int | None = None
+    """Where it has to be before queries may read it; None when it was there, or belongs to a rebuild."""
 
 
 class Parked(msgspec.Struct, frozen=True):
@@ -59,17 +61,24 @@ ASTRAY = (
 EXAMINED = "coalesce(f.epoch = (SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1), false)"
 """Whether what the feed `f` has written was found to be of the log's history in the latest epoch."""
 
-_FEED = f"feed, projection, version, storage, c.position, active, paused, building, {ASTRAY}, {EXAMINED}"
+_FEED = f"feed, projection, version, storage, c.position, active, paused, building, {ASTRAY}, {EXAMINED}, ready_at"
+
+HEAD = "(SELECT coalesce(max(position), 0) FROM log.events)"
+"""The position of the last event."""
 _PARKED = "id, feed, stream_id, position, name, error, since, attempts, retry"
 
 
 def register(conn: psycopg.Connection, projection: str, version: int, storage: str, position: int = 0) -> str:
-    """Make sure that a projection's version has an active feed; returns its name."""
+    """Make sure that a projection's version has a feed; returns its name.
+
+    One with a storage is not read before it has what the log holds now, unless that is nothing.
+    """
     feed = f"{projection}.{version}"
     conn.execute(
         "WITH added AS ("
-        " INSERT INTO consumers.feeds (feed, projection, version, storage, active)"
-        " SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, true"
+        " INSERT INTO consumers.feeds (feed, projection, version, storage, active, ready_at)"
+        " SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, ready_at IS NULL, ready_at FROM ("
+        f" SELECT CASE WHEN %(storage)s <> '' THEN nullif({HEAD}, 0) END AS ready_at) AS log"
         " WHERE NOT EXISTS (SELECT FROM consumers.feeds WHERE projection = %(projection)s AND version = %(version)s)"
         " ON CONFLICT DO NOTHING RETURNING feed)"
         " INSERT INTO consumers.checkpoints (feed, position, event_id)"
@@ -77,6 +86,29 @@ def register(conn: psycopg.Connection, projection: str, version: int, storage: s
         {"feed": feed, "projection": projection, "version": version, "storage": storage, "position": position},
     )
     return feed
+
+
+def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None:
+    """Have a feed at `position` start from the beginning of the log, its storage being lost. If queries read it, they
+    do so again once it has what the log holds now: returns that position. Raises CheckpointMoved.
+    """
+    with conn.transaction():
+        move(conn, [(name, position, 0)])
+        row = conn.execute(
+            f"UPDATE consumers.feeds SET active = false, ready_at = greatest({HEAD}, ready_at)"
+            " WHERE feed = %s AND (active OR ready_at IS NOT NULL) RETURNING ready_at",
+            (name,),
+        ).fetchone()
+    return row[0] if row else None
+
+
+def activate_filled(conn: psycopg.Connection, names: Sequence[str]) -> None:
+    """Have queries read feeds that have caught up."""
+    conn.execute(
+        "UPDATE consumers.feeds SET active = true, ready_at = NULL WHERE feed = ANY (%s) AND ready_at IS NOT NULL",
+        (list(names),),
+    )
+    wake(conn)
 
 
 def add_building(conn: psycopg.Connection, name: str, projection: str, version: int, storage: str, at: int) -> None:
@@ -103,10 +135,15 @@ def activate(conn: psycopg.Connection, old: str, new: str) -> None:
     wake(conn)
 
 
-def stop_feeding(conn: psycopg.Connection, name: str) -> None:
-    """Have the projector leave a feed alone: it is going to be dropped."""
-    conn.execute("UPDATE consumers.feeds SET building = true WHERE feed = %s AND NOT active", (name,))
+def stop_feeding(conn: psycopg.Connection, name: str, *, active: bool = False) -> bool:
+    """Have projectors leave a feed alone, for it is going to be dropped; False when it is active and may not be."""
+    found = conn.execute(
+        "UPDATE consumers.feeds SET building = true, active = false, ready_at = NULL"
+        " WHERE feed = %s AND (NOT active OR %s)",
+        (name, active),
+    )
     wake(conn)
+    return found.rowcount > 0
 
 
 def remove(conn: psycopg.Connection, name: str) -> None:
@@ -119,6 +156,12 @@ def remove(conn: psycopg.Connection, name: str) -> None:
 def feeds(conn: psycopg.Connection) -> list[FeedRow]:
     """All feeds."""
     return [FeedRow(*row) for row in conn.execute(f"SELECT {_FEED} FROM {FEEDS} ORDER BY feed")]
+
+
+def head(conn: psycopg.Connection) -> int:
+    """The position of the last event."""
+    row = conn.execute(f"SELECT {HEAD}", prepare=True).fetchone()
+    return int(row[0]) if row else 0
 
 
 def feed(conn: psycopg.Connection, name: str, *, lock: bool = False) -> FeedRow | None:

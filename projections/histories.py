@@ -129,7 +129,11 @@ def _epoch(conn: psycopg.Connection) -> str:
 
 
 def _begin_anew(conn: psycopg.Connection, name: str, storage: str) -> None:
-    conn.execute("UPDATE consumers.feeds SET storage = %s WHERE feed = %s", (storage, name))
+    conn.execute(
+        "UPDATE consumers.feeds SET storage = %s, active = false,"
+        f" ready_at = CASE WHEN active OR ready_at IS NOT NULL THEN {feeds.HEAD} END WHERE feed = %s",
+        (storage, name),
+    )
     conn.execute(
         "UPDATE consumers.checkpoints SET position = 0, event_id = NULL, updated_at = clock_timestamp()"
         " WHERE feed = %s",

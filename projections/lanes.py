@@ -17,7 +17,7 @@ from eventstore.codec import Codec
 from eventstore.postgres import AWAY, TOO_MUCH
 from eventstore.release import OutdatedRelease, require_current
 from projections import feeds, histories
-from projections.advancing import Feed, Registered, advance, advance_one
+from projections.advancing import Feed, Registered, activate, advance, advance_one
 from projections.folding import StorageLost, TooMuchPoison, described
 from projections.leading import Challenger
 from projections.newer import Names, NewerEvent
@@ -57,10 +57,13 @@ class Rest(msgspec.Struct):
 class Lane:
     """Leads feeds over one connection."""
 
-    def __init__(self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event) -> None:
+    def __init__(
+        self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event, *, activates: bool
+    ) -> None:
         conn.execute("SET synchronous_commit = off")  # what is lost is folded again
         conn.execute("SET enable_seqscan = off")  # statements are planned once, perhaps while the log is tiny
         self._conn, self._codec, self._models, self._stop = conn, codec, models, stop
+        self._activates = activates
         self._names = Names(codec)
         self._readers: dict[frozenset[str], Reader] = {}
         self._rests: dict[str, Rest] = {}
@@ -103,6 +106,7 @@ class Lane:
         try:
             row = histories.settled(self._conn, self._models[row.projection, row.version].store, row)
             feed = feed_of(self._codec, self._models, row)
+            feed.ready_at = row.ready_at if self._activates else None
             self._prepare(feed)
         except Exception as error:
             if ends_the_lead(error):
@@ -111,14 +115,27 @@ class Lane:
             feeds.stop_leading(self._conn, name)
             return
         feed.attach(self._conn)
+        self._aim([feed], self.head())
+        if feed.is_ready(feed.position):
+            with self._conn.transaction():
+                activate(self._conn, [feed])
+            feed.ready_at = None
         self.feeds[name] = feed
+
+    @staticmethod
+    def _aim(group: Iterable[Feed], head: int) -> None:
+        """What catches up is not read before it has all that there is by now."""
+        for feed in group:
+            if feed.ready_at is not None:
+                feed.ready_at = max(feed.ready_at, head)
 
     def _prepare(self, feed: Feed) -> None:
         """Make the storage. If there was one and it was lost, its rows are folded again from the start of the log."""
         if feed.position and not feed.store.exists(self._conn, feed.storage):
             log.warning("feed %s begins anew: %s is lost", feed.name, feed.storage)
-            feeds.move(self._conn, [(feed.name, feed.position, 0)])  # first: what is created then is known to be empty
-            feed.position = 0
+            # First: what is created then is known to be empty.
+            ready_at = feeds.begin_anew(self._conn, feed.name, feed.position)
+            feed.position, feed.ready_at = 0, ready_at if self._activates else None
         with self._conn.transaction():
             feed.store.prepare(self._conn, feed.storage)
 
@@ -163,6 +180,7 @@ class Lane:
         awake = [feed for feed in self.feeds.values() if self._is_awake(feed.name)]
         if not awake:
             return False
+        self._aim(awake, head)
         front = max(feed.position for feed in awake)
         moved = False
         if front < head:

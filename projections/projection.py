@@ -176,6 +176,9 @@ class Projection(Generic[R]):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    earlier: ClassVar[frozenset[int]] = frozenset()
+    """Versions before whose rows have the same shape: queries may read them while this one catches up."""
+
     row: ClassVar[type[msgspec.Struct]]
     folds: ClassVar[dict[type, Fold]]
 

@@ -1,6 +1,5 @@
 """Rebuild beside live and switch; verify; roll back; drop. What `ludoteca projections` does."""
 
-import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -15,23 +14,21 @@ from eventstore.codec import Codec
 from eventstore.postgres import AWAY
 from projections import feeds
 from projections.advancing import Feed, Registered, advance_one
+from projections.dropping import Busy, alone, drop
 from projections.reading import Reader
 from projections.replaying import Progress, Replay
 from projections.store import Difference, Store
 
-log = logging.getLogger(__name__)
+__all__ = ["Busy", "CatchingUp", "NeverRan", "Unequal", "drop", "live", "rebuild", "rollback", "verify"]
 
 LOCK_TIMEOUT = "5s"
 """How long a switch waits for the page that the projector has in hand."""
 
-DROP_TIMEOUT = "100ms"
-"""How long a drop waits for those who read the storage: whoever comes after it waits as long."""
-
 LOCK_TRIES = 10
 """How often it does, before it gives up."""
 
-LET_GO_SECONDS = 3.0
-"""How long a drop waits for the projector to let go of the feed."""
+ROLLBACK_SECONDS = 5.0
+"""How long a rollback waits for the earlier storage to be as far as the later one."""
 
 FEW = 200
 """Positions that a rebuild may be behind when it makes the projector wait for it."""
@@ -40,12 +37,12 @@ CHASES = 20
 """How often a rebuild tries to come so near, under a load that leaves it no time for it."""
 
 
-class Busy(Exception):
-    """Another process rebuilds this projection."""
-
-
 class NeverRan(Exception):
     """The projection has no storage yet: no projector has run."""
+
+
+class CatchingUp(Exception):
+    """The projection has not caught up yet: there is nothing to compare with, or to go back to."""
 
 
 class Unequal(Exception):
@@ -79,12 +76,16 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 def live(conn: psycopg.Connection, registered: Registered, *, lock: bool = False) -> feeds.FeedRow:
-    """The active feed of a projection, standing still if locked. Raises NeverRan."""
-    for row in _of(conn, registered):
+    """The active feed of a projection, standing still if locked. Raises NeverRan, CatchingUp."""
+    rows = _of(conn, registered)
+    for row in rows:
         if row.active:
             found = feeds.feed(conn, row.feed, lock=lock)
             if found is not None and found.active:
                 return found
+    for row in rows:
+        if row.ready_at is not None:
+            raise CatchingUp(f"{registered.projection.name} catches up: it is at {row.position} of {row.ready_at}")
     raise NeverRan(f"{registered.projection.name} has never run: start a projector first")
 
 
@@ -177,7 +178,7 @@ def rebuild(
     quarantine are left out but for those `retried`, which may end in it again.
     Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
     """
-    with _alone(conn, registered.projection.name), _looking_up(conn):
+    with alone(conn, registered.projection.name), _looking_up(conn):
         drop_inactive(conn, registered)
         row = live(conn, registered)
         name, storage = _new(conn, registered)
@@ -200,7 +201,7 @@ def rebuild(
             return Rebuilt(registered.projection.name, storage, position, rows, digest)
         except BaseException:
             with suppress(*AWAY):  # the connection is lost: the next rebuild drops it
-                drop(conn, registered, name)
+                drop(conn, registered.store, name)
             raise
 
 
@@ -267,71 +268,38 @@ def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, sh
 
 
 def rollback(conn: psycopg.Connection, registered: Registered) -> str:
-    """Make the storage before the last rebuild the active one again; returns its name. Raises NeverRan."""
-    projection = registered.projection
-    with _alone(conn, projection.name), conn.transaction():
-        row = live(conn, registered, lock=True)
-        others = [r for r in _of(conn, registered) if not r.active and not r.building]
-        if not others:
-            raise NeverRan(f"{projection.name} has no earlier storage to go back to")
-        feeds.activate(conn, row.feed, others[-1].feed)
-        registered.store.activated(others[-1].storage)
-        return others[-1].storage
+    """Make the storage before the last rebuild the active one again; returns its name.
+
+    Raises NeverRan, Busy; CatchingUp where it is not as far as the one that queries read now.
+    """
+    name = registered.projection.name
+    deadline = time.monotonic() + ROLLBACK_SECONDS
+    with alone(conn, name):
+        while True:
+            with conn.transaction():
+                row = live(conn, registered, lock=True)
+                others = [r for r in _of(conn, registered) if not r.active and not r.building and r.ready_at is None]
+                if not others:
+                    raise NeverRan(f"{name} has no earlier storage to go back to")
+                if others[-1].position >= row.position:
+                    feeds.activate(conn, row.feed, others[-1].feed)
+                    registered.store.activated(others[-1].storage)
+                    return others[-1].storage
+            if time.monotonic() > deadline:
+                raise CatchingUp(f"{others[-1].storage} is at {others[-1].position} of {row.position}: is it fed?")
+            time.sleep(0.02)
 
 
-# -- drop --------------------------------------------------------------------------------------------------------------
+# -- storages ----------------------------------------------------------------------------------------------------------
 
 
 def drop_inactive(conn: psycopg.Connection, registered: Registered) -> None:
     """Drop what earlier rebuilds left; what somebody reads stays for the next time."""
     for row in _of(conn, registered):
-        if not row.active:
-            drop(conn, registered, row.feed)
-
-
-def drop(conn: psycopg.Connection, registered: Registered, feed_name: str) -> bool:
-    """Drop a feed that is not active, and its storage.
-
-    False when somebody reads the storage: then it is fed no longer, and is dropped by the next rebuild or `drop`.
-    """
-    with conn.transaction():
-        row = feeds.feed(conn, feed_name, lock=True)
-        if row is None or row.active:
-            return True
-        feeds.stop_feeding(conn, feed_name)
-    _await_letting_go(conn, feed_name)
-    try:
-        with conn.transaction():
-            conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
-            feeds.remove(conn, feed_name)
-            registered.store.drop(conn, row.storage)
-    except psycopg.errors.LockNotAvailable:
-        log.warning("%s is read by somebody: it is dropped later", row.storage)
-        return False
-    return True
-
-
-def _await_letting_go(conn: psycopg.Connection, feed_name: str) -> None:
-    """Wait for the projector to take its hands off a feed: if it is removed under them it has to begin anew."""
-    deadline = time.monotonic() + LET_GO_SECONDS
-    while not feeds.try_lead(conn, feed_name):
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.02)
-    feeds.stop_leading(conn, feed_name)
+        if not row.active and row.ready_at is None:
+            drop(conn, registered.store, row.feed)
 
 
 def _of(conn: psycopg.Connection, registered: Registered) -> list[feeds.FeedRow]:
     key = (registered.projection.name, registered.projection.version)
     return [row for row in feeds.feeds(conn) if (row.projection, row.version) == key]
-
-
-@contextmanager
-def _alone(conn: psycopg.Connection, projection: str) -> Iterator[None]:
-    if not feeds.try_lead(conn, f"rebuild {projection}"):
-        raise Busy(f"{projection} is being rebuilt by another process")
-    try:
-        yield
-    finally:
-        if not conn.closed:
-            feeds.stop_leading(conn, f"rebuild {projection}")

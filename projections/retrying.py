@@ -161,7 +161,7 @@ class Retrier:
             feeds.park(self._conn, row.feed, [(p.stream_id, p.position, p.name, described(error)) for p in held])
             return
         feeds.refuse_retry(self._conn, row.feed)
-        rebuild.drop(self._conn, registered, row.feed)  # its rows are known to be wrong
+        rebuild.drop(self._conn, registered.store, row.feed)  # its rows are known to be wrong
 
     def _still_poisoned(self, feed: Feed, parked: feeds.Parked) -> Poisoned | None:
         """The event that parked a stream, if it cannot be folded still. Nothing is written."""

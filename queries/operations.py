@@ -1,5 +1,6 @@
 """What operators see of the consumers of the log, and what they may tell them: pause, resume, try again."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -7,15 +8,19 @@ import msgspec
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from projections.feeds import ASTRAY, FEEDS, WAKE
+from projections.feeds import ASTRAY, FEEDS, HEAD, WAKE
+from projections.game_documents import GamesIndex
+from projections.registry import read_models
 
 
 class FeedState(msgspec.Struct, frozen=True):
     """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many streams it set aside,
     `refused` how many of a reactor's commands a rule refused.
 
-    Queries read the `active` feed of a projection; another one is being built, or kept to roll back to. One that is
-    `astray` followed another history of the log: nothing that it has done counts, all of the log lies ahead of it.
+    Queries read the `active` feed of a projection; another one is being built, or kept to roll back to, or catches up
+    to `ready_at` before it is read. What is not `fed` by this release stands still and has no lag: a storage of another
+    version, or one that a rebuild has in hand or left behind. One that is `astray` followed another history of the log:
+    nothing that it has done counts, all of the log lies ahead of it.
     """
 
     feed: str
@@ -24,10 +29,12 @@ class FeedState(msgspec.Struct, frozen=True):
     storage: str
     position: int
     head: int
-    lag: int
+    lag: int | None
+    fed: bool
     active: bool
     paused: bool
     building: bool
+    ready_at: int | None
     parked: int
     refused: int
     astray: bool
@@ -49,22 +56,30 @@ class Quarantined(msgspec.Struct, frozen=True):
 
 
 class Operations:
-    """Feeds and quarantine, over connections of a pool (autocommit)."""
+    """Feeds and quarantine, over connections of a pool (autocommit).
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    `versions` are the versions of the projections that this program feeds: all that it knows, when not given.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool, versions: Mapping[str, int] | None = None) -> None:
         self._pool = pool
+        known = {each.projection.name: each.projection.version for each in read_models()}
+        self._versions = {GamesIndex.name: GamesIndex.version, **known} if versions is None else dict(versions)
 
     async def feeds(self) -> list[FeedState]:
         """All consumers of the log, by name."""
         async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(FeedState)) as cursor:
             await cursor.execute(
-                "SELECT feed, projection, version, storage, c.position, head, astray,"
-                " CASE WHEN astray THEN head ELSE greatest(head - c.position, 0) END AS lag,"
-                " active, paused, building, updated_at,"
-                " (SELECT count(*) FROM consumers.quarantine q WHERE q.feed = f.feed) AS parked,"
-                " (SELECT count(*) FROM consumers.refusals r WHERE r.feed = f.feed) AS refused"
-                f" FROM {FEEDS}, LATERAL (SELECT {ASTRAY} AS astray) AS of,"
-                " (SELECT coalesce(max(position), 0) AS head FROM log.events) AS log ORDER BY feed"
+                "SELECT feed, projection, version, storage, position, head, astray,"
+                " CASE WHEN fed THEN CASE WHEN astray THEN head ELSE greatest(head - position, 0) END END AS lag, fed,"
+                " active, paused, building, ready_at, updated_at,"
+                " (SELECT count(*) FROM consumers.quarantine q WHERE q.feed = one.feed) AS parked,"
+                " (SELECT count(*) FROM consumers.refusals r WHERE r.feed = one.feed) AS refused"
+                f" FROM (SELECT f.*, c.position, c.updated_at, {ASTRAY} AS astray,"
+                " NOT building AND (storage = '' OR (projection, version) IN"
+                f" (SELECT * FROM unnest(%s::text[], %s::int[]))) AS fed FROM {FEEDS}) AS one,"
+                f" (SELECT {HEAD} AS head) AS log ORDER BY feed",
+                [list(self._versions), list(self._versions.values())],
             )
             return await cursor.fetchall()
 

@@ -1,7 +1,7 @@
 """How far the read models are: looked up once for all who wait in this process."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 import psycopg
@@ -12,9 +12,20 @@ from projections.feeds import EXAMINED, FEEDS
 FIRST_POLL, SLOWEST_POLL = 0.003, 0.02
 """Seconds between two looks while somebody waits; the longer nothing moves, the longer."""
 
+FED_SECONDS = 10
+"""A feed that has not moved for so long, and is not at the head, is not fed any more."""
+
 
 class ReadModelBehind(Exception):
     """A read model has not reached a position in time, or has no table yet: ask again a little later."""
+
+
+class CatchingUp(ReadModelBehind):
+    """A read model of a new version, or whose rows were lost, does not have yet what the log had when it began."""
+
+    def __init__(self, name: str, progress: "Progress") -> None:
+        super().__init__(f"{name} catches up: it is at {progress.position} of {progress.upto}")
+        self.left = progress.upto - progress.position
 
 
 class PositionUnknown(Exception):
@@ -33,6 +44,23 @@ class ActiveFeed(msgspec.Struct, frozen=True):
     storage: str
     position: int
     examined: bool
+    stands_in: bool = False
+    """It is of an earlier version, read until this program's own has caught up."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a read model is that cannot be read yet, and how far it has to be."""
+
+    position: int
+    upto: int
+
+
+class Readable(msgspec.Struct, frozen=True):
+    """Which versions of a projection this program's queries can read: its own, and earlier ones as long as they are
+    fed."""
+
+    version: int
+    earlier: Collection[int] = ()
 
 
 class _Waiter(msgspec.Struct):
@@ -44,12 +72,11 @@ class _Waiter(msgspec.Struct):
 class PositionWaiter:
     """Waits until feeds reach a position.
 
-    `versions` says which version of a projection counts; of a projection not named there (a reactor, an index), the
-    highest.
+    `readable` says which versions of a projection count; of a projection not named there (a reactor), the highest.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, versions: Mapping[str, int]) -> None:
-        self._pool, self._versions = pool, dict(versions)
+    def __init__(self, pool: AsyncConnectionPool, readable: Mapping[str, Readable]) -> None:
+        self._pool, self._readable = pool, dict(readable)
         self._waiters: list[_Waiter] = []
         self._poller: asyncio.Task[None] | None = None
         self._come = asyncio.Event()
@@ -76,22 +103,48 @@ class PositionWaiter:
 
     async def active(self, projections: Iterable[str] | None = None) -> dict[str, ActiveFeed]:
         """The active feeds of these projections, or of all. Raises ReadModelBehind when one has none yet."""
-        async with self._pool.connection() as conn:
-            rows = await conn.execute(
-                f"SELECT projection, version, feed, storage, c.position, {EXAMINED} FROM {FEEDS}"
-                " WHERE active ORDER BY version"
-            )
-            found = {
-                projection: ActiveFeed(feed, storage, position, examined)
-                for projection, version, feed, storage, position, examined in await rows.fetchall()
-                if self._versions.get(projection, version) == version
-            }
+        found, behind = await self._look()
         if projections is None:
             return found
-        missing = [name for name in projections if name not in found]
+        names = list(projections)
+        missing = [name for name in names if name not in found]
+        for name in missing:
+            if name in behind:
+                raise CatchingUp(name, behind[name])
         if missing:
             raise ReadModelBehind(f"{', '.join(missing)} have never been projected")
-        return {name: found[name] for name in projections}
+        return {name: found[name] for name in names}
+
+    async def catching_up(self, projections: Iterable[str]) -> dict[str, Progress]:
+        """Those of these projections that cannot be read yet, though there are events."""
+        found, behind = await self._look()
+        missing = [name for name in projections if name not in found]
+        head = await self.head() if missing else 0
+        return {name: _up_to(head, behind.get(name, Progress(0, 0))) for name in missing} if head else {}
+
+    async def _look(self) -> tuple[dict[str, ActiveFeed], dict[str, Progress]]:
+        """The feeds that can be read, and how far those are that will be."""
+        found: dict[str, ActiveFeed] = {}
+        behind: dict[str, Progress] = {}
+        stand_ins: dict[str, tuple[ActiveFeed, bool]] = {}
+        async with self._pool.connection() as conn:
+            rows = await conn.execute(
+                f"SELECT projection, version, feed, storage, c.position, {EXAMINED}, ready_at,"
+                f" updated_at > clock_timestamp() - interval '{FED_SECONDS} s'"
+                f" FROM {FEEDS} WHERE active OR ready_at IS NOT NULL ORDER BY version"
+            )
+            for projection, version, feed, storage, position, examined, ready_at, fed in await rows.fetchall():
+                readable = self._readable.get(projection, Readable(version))
+                if version == readable.version and ready_at is not None:
+                    behind[projection] = Progress(position, ready_at)
+                elif version == readable.version:
+                    found[projection] = ActiveFeed(feed, storage, position, examined)
+                elif version in readable.earlier and ready_at is None:
+                    stand_ins[projection] = ActiveFeed(feed, storage, position, examined, stands_in=True), fed
+        for name, (stand_in, fed) in stand_ins.items():
+            if name not in found and (fed or stand_in.position >= await self.head()):
+                found[name] = stand_in
+        return found, behind
 
     async def head(self) -> int:
         """The last position of the log."""
@@ -129,6 +182,10 @@ class PositionWaiter:
         for waiter in self._waiters:
             if not waiter.reached.done():
                 waiter.reached.set_exception(error)
+
+
+def _up_to(head: int, progress: Progress) -> Progress:
+    return Progress(progress.position, max(head, progress.upto))
 
 
 def _is_reached(now: Mapping[str, ActiveFeed], waiter: _Waiter) -> bool:

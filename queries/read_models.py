@@ -16,8 +16,10 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from projections.feeds import FEEDS
+from projections.game_documents import GamesIndex
+from projections.projection import Projection
 from projections.registry import read_models
-from queries.positions import ActiveFeed, PositionWaiter, ReadModelBehind
+from queries.positions import ActiveFeed, CatchingUp, PositionWaiter, Progress, Readable, ReadModelBehind
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -27,6 +29,10 @@ TRIES = 5
 
 WAIT_SECONDS = 5.0
 """How long a query waits for its read models to reach a position."""
+
+
+SOON = 20_000
+"""Positions that a read model which catches up may have to go for a query to wait for it: a second's work."""
 
 
 class Answer(msgspec.Struct, Generic[T], frozen=True):
@@ -43,13 +49,14 @@ class Answer(msgspec.Struct, Generic[T], frozen=True):
 class ReadModels:
     """Runs queries over the active tables of the read models, by connections of a pool (autocommit).
 
-    `versions` are the versions of the projections that this program reads: those of the registry, when not given.
+    `readable` are the versions of the projections that this program reads: those of the registry, when not given.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, versions: Mapping[str, int] | None = None) -> None:
-        known = {each.projection.name: each.projection.version for each in read_models()}
+    def __init__(self, pool: AsyncConnectionPool, readable: Mapping[str, Readable] | None = None) -> None:
+        known = {each.projection.name: _readable(each.projection) for each in read_models()}
         self._pool = pool
-        self.waiter = PositionWaiter(pool, known if versions is None else versions)
+        self._known = known if readable is None else readable
+        self.waiter = PositionWaiter(pool, {GamesIndex.name: _readable(GamesIndex()), **self._known})
         self._active: dict[str, ActiveFeed] = {}
         self._at_least = 0
         self._timeout = WAIT_SECONDS
@@ -71,13 +78,19 @@ class ReadModels:
         while True:
             try:
                 answer = await self._rows(row, query, names, values)
-            except ReadModelBehind:
-                pass  # a new shop's projector is about to make the tables
+            except ReadModelBehind as behind:
+                if isinstance(behind, CatchingUp) and behind.left > SOON:
+                    raise
+                # Otherwise a new shop's projector is about to make the tables.
             else:
                 if answer.position >= self._at_least:
                     return answer
             if not await self.waiter.wait(names, self._at_least, deadline - clock.time()):
                 raise ReadModelBehind(f"{', '.join(names)} not yet at {self._at_least}")
+
+    async def catching_up(self) -> dict[str, Progress]:
+        """The read models that queries cannot read yet: of a new version, or whose rows were lost."""
+        return await self.waiter.catching_up(self._known)
 
     async def first(self, row: type[T], query: str, **values: object) -> Answer[T | None]:
         """The first row of a query, None when there is none."""
@@ -121,9 +134,11 @@ class ReadModels:
 
     async def _find(self, names: Iterable[str]) -> Mapping[str, ActiveFeed]:
         unknown = [name for name in names if name not in self._active]
-        if unknown:
-            self._active.update(await self.waiter.active(unknown))
-        return dict(self._active)
+        if not unknown:
+            return self._active
+        found = await self.waiter.active(unknown)
+        self._active.update((name, feed) for name, feed in found.items() if not feed.stands_in)
+        return {**self._active, **found}
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -132,6 +147,10 @@ class ReadModels:
             if conn.info.parameter_status("TimeZone") != "UTC":
                 await conn.execute("SET TimeZone = 'UTC'")
             yield conn
+
+
+def _readable(projection: Projection[Any]) -> Readable:
+    return Readable(projection.version, projection.earlier)
 
 
 @cache

@@ -44,6 +44,7 @@ SEARCH_SECONDS = 1.0
 async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
     """The FastAPI application over this process's core and queues."""
     settings = core.settings
+    models = await asyncio.to_thread(all_models, settings)
     health: dict[str, HealthCheck] = {
         "database": lambda: _check_database(core),
         "writer": core.log.prove_writer,
@@ -75,8 +76,8 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             reads=reads,
             search=search,
             audit=Audit(core.log, aggregates.ALL),
-            operations=Operations(core.log.pool),
-            rebuild=Rebuilder(core, all_models(settings)).start,
+            operations=Operations(core.log.pool, {model.projection.name: model.projection.version for model in models}),
+            rebuild=Rebuilder(core, models).start,
             log=core.log,
             repository=core.repository,
             tokens=core.tokens,

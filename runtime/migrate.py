@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import psycopg
+
 import adapters
 import projections
 from eventstore import migrations, release
-from eventstore.postgres import check_server, connect
+from eventstore.postgres import ROLE, check_server, connect
 from runtime.settings import Settings
 
 FOLDERS = [
@@ -20,7 +22,7 @@ def migrate(url: str) -> list[str]:
 
     Raises MigrationError, OutdatedRelease.
     """
-    return migrations.migrate(url, FOLDERS, release.begin)
+    return migrations.migrate(url, FOLDERS, _begin)
 
 
 def prepare_database(url: str, settings: Settings) -> None:
@@ -31,3 +33,22 @@ def prepare_database(url: str, settings: Settings) -> None:
     with connect(url, "ludoteca", role="") as conn:
         check_server(conn, allow_unsafe=settings.allow_unsafe_database == "on")
     migrate(url)
+
+
+def migrate_beside(url: str) -> list[str]:
+    """As `migrate`, while an older release goes on to lead."""
+    return migrations.migrate(url, FOLDERS, _make_room)
+
+
+def _begin(conn: psycopg.Connection) -> None:
+    _make_room(conn)
+    release.begin(conn)
+
+
+def _make_room(conn: psycopg.Connection) -> None:
+    """Make the schema of the read models where it was left out of a backup, or dropped: its rows are folded anew."""
+    release.require_current(conn)
+    row = conn.execute("SELECT to_regnamespace('read') IS NULL").fetchone()
+    if row and row[0]:
+        conn.execute("CREATE SCHEMA read")
+        conn.execute(f"GRANT USAGE, CREATE ON SCHEMA read TO {ROLE}")

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS = 180.0
 PATIENCE_SECONDS = 30.0
+TELL_SECONDS = 5.0
 """How long the banner waits for servers that are not ours: the shop is open without them, as far as it goes."""
 
 FAILURES = 4
@@ -246,12 +247,19 @@ def _await_open(
     settings: Settings, postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping
 ) -> list[str]:
     """Wait until customers can be let in: the API is up, and what it reads from is there. Returns the servers that are
-    down all the same, after some patience.
+    down all the same, after some patience. For read models that catch up it waits as long as they come nearer.
     """
-    start = time.monotonic()
+    start = told = time.monotonic()
+    before = 0
     while (waited := time.monotonic() - start) < READY_SECONDS and not stopping.wait(0.1):
-        if _is_ok(settings.local_url + GAMES):
-            down = _down(settings.local_url)
+        down, position, upto = _health(settings.local_url)
+        if upto:
+            now = time.monotonic()
+            start, before = (now, position) if position != before else (start, before)
+            if now - told > TELL_SECONDS:
+                log.warning("the read models catch up: %.1f %% of the log is folded", 100 * position / upto)
+                told = now
+        elif _is_ok(settings.local_url + GAMES):
             if not down and _is_ok(settings.local_url + SEARCH):
                 return []
             if down and waited > PATIENCE_SECONDS:
@@ -279,13 +287,15 @@ def _is_ok(url: str) -> bool:
         return False
 
 
-def _down(base: str) -> list[str]:
-    """The servers that do not answer the API."""
+def _health(base: str) -> tuple[list[str], int, int]:
+    """The servers that do not answer the API; and how far the read models are that it cannot read yet, of how much."""
     try:
-        states = _get(f"{base}/health/ready", 5).json()["dependencies"]
+        state = _get(f"{base}/health/ready", 5).json()
+        down = [name for name, found in state["dependencies"].items() if found["status"] != "ok"]
+        behind = state.get("read_models", {}).values()
+        return down, sum(min(each["position"], each["upto"]) for each in behind), sum(each["upto"] for each in behind)
     except (httpx.HTTPError, ValueError, KeyError):
-        return ["api"]
-    return [name for name, state in states.items() if state["status"] != "ok"]
+        return ["api"], 0, 0
 
 
 def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping) -> None:

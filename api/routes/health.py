@@ -24,7 +24,7 @@ CHECK_SECONDS = 2.5
 _UNSEEN: tuple[type[Exception], ...] = (*DATABASE_ERRORS, TimeoutError)
 
 State = Literal["ok", "down"]
-Readiness = Literal["ok", "degraded", "down"]
+Readiness = Literal["ok", "degraded", "catching_up", "down"]
 
 
 class Alive(Answer):
@@ -35,11 +35,24 @@ class Dependency(Answer):
     status: State
 
 
+class Catching(Answer):
+    """How far a read model is, and how far it has to be before it is read."""
+
+    position: int
+    upto: int
+
+
 class Ready(Answer):
     """Whether everything that this program depends on answers, by name. `degraded`: what is down is made up for."""
 
     status: Readiness
     dependencies: dict[str, Dependency]
+
+
+class NotReady(Ready):
+    """`catching_up`: the read models that are named, of a new version or lost, cannot be read yet."""
+
+    read_models: dict[str, Catching]
 
 
 @router.get("/health/live", response_model=Alive)
@@ -48,18 +61,30 @@ async def live() -> Response:
     return answer(Alive())
 
 
-@router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
+@router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready | NotReady}})
 async def ready(services: ServicesOf) -> Response:
     """The process can serve: 503 when a dependency is down that it cannot do without, or a consumer of the log followed
-    another history than the log has (docs/operations.md)."""
+    another history than the log has (docs/operations.md), or while read models catch up."""
     states = await asyncio.gather(*(_state(name, check) for name, check in services.health.items()))
     dependencies = {name: Dependency(status=state) for name, state in zip(services.health, states, strict=True)}
     down = {name for name, state in zip(services.health, states, strict=True) if state == "down"}
     for name in await _astray(services):
         dependencies[f"consumer {name}"] = Dependency(status="down")
         down.add(f"consumer {name}")
-    status: Readiness = "down" if down - services.spared else "degraded" if down else "ok"
-    return answer(Ready(status=status, dependencies=dependencies), status=503 if status == "down" else 200)
+    if down - services.spared:
+        return answer(Ready(status="down", dependencies=dependencies), status=503)
+    if catching := await _catching_up(services):
+        return answer(NotReady(status="catching_up", dependencies=dependencies, read_models=catching), status=503)
+    return answer(Ready(status="degraded" if down else "ok", dependencies=dependencies))
+
+
+async def _catching_up(services: Services) -> dict[str, Catching]:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            found = await services.reads.catching_up()
+    except _UNSEEN:
+        return {}
+    return {name: Catching(position=progress.position, upto=progress.upto) for name, progress in found.items()}
 
 
 async def _astray(services: Services) -> list[str]:
@@ -94,7 +119,8 @@ async def metrics(request: Request, services: ServicesOf) -> Response:
 async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int, bool]]]:
     try:
         feeds = await services.operations.feeds()
-        return await services.log.head(), {feed.feed: (feed.lag, feed.parked, feed.astray) for feed in feeds}
+        told = {feed.feed: (feed.lag, feed.parked, feed.astray) for feed in feeds if feed.lag is not None}
+        return await services.log.head(), told
     except DATABASE_ERRORS as error:
         log.warning("metrics lack the log and the projections: %r", error)
         return 0, {}

@@ -21,7 +21,10 @@ NO_PROJECTION = NotFound("projection_not_found", "there is no projection of this
 
 
 class FeedView(Answer):
-    """A consumer of the log: how far it is, how far behind, and how many streams it has set aside."""
+    """A consumer of the log: how far it is, how far behind, and how many streams it has set aside.
+
+    One that catches up is read once it is at `ready_at`; one that is not `fed` by this release is only kept.
+    """
 
     feed: str
     projection: str
@@ -29,10 +32,12 @@ class FeedView(Answer):
     storage: str
     position: int
     head: int
-    lag: int
+    lag: int | None
+    fed: bool
     active: bool
     paused: bool
     building: bool
+    ready_at: int | None
     parked: int
     updated_at: Time
 

@@ -14,7 +14,10 @@ from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
 if TYPE_CHECKING:
+    import psycopg
+
     from projections.engine import Registered
+    from projections.feeds import FeedRow
     from projections.rebuild import Verified
     from queries.operations import FeedState
     from runtime.settings import Settings
@@ -35,7 +38,9 @@ def list_(json: Json = False) -> None:
     """List the consumers of the log: where they are, how far behind, and what is set aside.
 
     Read models can be rebuilt and verified. A reactor or the relay acts on events instead of keeping rows. A storage
-    on standby is the one before the last rebuild, still fed: `rollback` goes back to it.
+    on standby is the one before the last rebuild, still fed: `rollback` goes back to it. One that catches up is not
+    read yet. What is not fed has nothing that it is behind of: a storage of another version, or one that is being
+    built; `drop --unused` drops what is only kept.
 
     [bold]Examples[/bold]
       ludoteca projections list
@@ -48,8 +53,11 @@ def list_(json: Json = False) -> None:
         console.print_json([{**_as_dict(feed), "state": _state(feed, known)} for feed in feeds])
         return
     console.table(
-        ("projection", "state", "position", "behind", "quarantined", "storage", "feed"),
-        [(f.projection, _state(f, known), f.position, f.lag, f.parked, f.storage or None, f.feed) for f in feeds],
+        ("projection", "state", "fed", "position", "behind", "quarantined", "storage", "feed"),
+        [
+            (f.projection, _state(f, known), _yes(f.fed), f.position, f.lag, f.parked, f.storage or None, f.feed)
+            for f in feeds
+        ],
         empty="no consumer has run yet: start `ludoteca run`",
     )
     missing = sorted(known.keys() - {feed.projection for feed in feeds})
@@ -131,6 +139,84 @@ def rollback(name: Name) -> None:
     with opening.connection(settings) as conn:
         storage = _or_failure(lambda: rebuilding.rollback(conn, registered))
     console.say(f"queries of {name} read {storage} again")
+
+
+@app.command()
+def drop(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="A projection, a version (`orders.1`) or a storage's feed (`orders.2.r1`), as `list` names it."
+        ),
+    ] = None,
+    unused: Annotated[
+        bool, typer.Option("--unused", help="All that is only kept: of older versions, and left by rebuilds that died.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Drop storages that nobody reads: of older versions, of former projections, left by rebuilds, or on standby.
+
+    What queries read is never dropped, nor what a projector of another release feeds. A storage that somebody reads at
+    this moment (a backup, a long query) is fed no longer, and dropped by the next `drop` or rebuild: exit code 1.
+
+    [bold]Examples[/bold]
+      ludoteca projections drop --unused
+      ludoteca projections drop orders.1
+      ludoteca projections drop orders.2.r1 --json
+    """
+    from projections import dropping
+
+    settings = opening.quiet_settings()
+    if bool(names) == unused:
+        raise Failure("name what to drop, or say --unused", Code.USAGE)
+    known = _known(settings)
+    done: list[dropping.Dropped] = []
+    with opening.connection(settings) as conn:
+        for rows in [dropping.unused(conn, known)] if unused else [_named(conn, name) for name in names or ()]:
+            try:
+                done += dropping.drop_all(conn, known, rows)
+            except dropping.InUse as error:
+                if not unused:
+                    raise Failure(str(error)) from error
+            except dropping.Busy as error:
+                raise Failure(str(error)) from error
+    if json:
+        console.print_json({"dropped": done})
+    else:
+        rows_of_table = [(d.feed, d.storage, console.verdict(d.dropped, no="NO, somebody reads it")) for d in done]
+        console.table(("feed", "storage", "dropped"), rows_of_table, empty="nothing to drop")
+    if not all(d.dropped for d in done):
+        raise typer.Exit(Code.DIFFERS)
+
+
+@app.command()
+def prepare(json: Json = False) -> None:
+    """Build the read models of this release that have another version than those of the release that still runs.
+
+    Run it with the new release before you start it. The older release goes on, with its own versions: of its tables
+    nothing is changed, but the database's schema becomes this release's, so that an older process does not start again.
+    What is prepared waits for the new release: its projector does the last steps, and from then on queries read it.
+
+    [bold]Example[/bold]
+      ludoteca projections prepare && systemctl restart ludoteca
+    """
+    from runtime.instance import running_database_url
+    from runtime.migrate import migrate_beside
+    from runtime.preparing import prepare as build
+
+    settings = opening.quiet_settings()
+    url = running_database_url(settings)
+    migrate_beside(url)
+    with console.progress() as progress:
+        done = build(url, list(_known(settings).values()), partial(progress, "prepare"))
+    if json:
+        console.print_json({"prepared": done})
+    else:
+        console.table(
+            ("projection", "version", "position", "head"),
+            [(p.projection, p.version, p.position, p.head) for p in done],
+            empty="nothing to prepare: the read models of this release are there",
+        )
 
 
 @app.command()
@@ -220,7 +306,19 @@ async def _feeds(settings: "Settings") -> "list[FeedState]":
     from queries.operations import Operations
 
     async with opening.pool(settings) as pool:
-        return await Operations(pool).feeds()
+        return await Operations(
+            pool, {name: each.projection.version for name, each in _known(settings).items()}
+        ).feeds()
+
+
+def _named(conn: "psycopg.Connection", name: str) -> "list[FeedRow]":
+    """The feeds that a name means. Raises Failure where there are none."""
+    from projections import dropping, feeds
+
+    if rows := dropping.matching(conn, name):
+        return rows
+    every = [row for row in feeds.feeds(conn) if row.storage]
+    raise unknown("read model that has run", name, {row.projection for row in every} | {row.feed for row in every})
 
 
 def _set_paused(name: str, *, paused: bool) -> None:
@@ -239,16 +337,26 @@ def _set_paused(name: str, *, paused: bool) -> None:
 
 
 def _state(feed: "FeedState", known: "dict[str, Registered]") -> str:
-    registered = known.get(feed.projection)
-    if feed.building:
-        return "building"
+    if feed.building or feed.paused:
+        return "building" if feed.building else "paused"
     if feed.astray:
         return "astray"
-    if feed.paused:
-        return "paused"
-    if registered is not None and feed.version != registered.projection.version:
-        return f"old version {feed.version}"
+    if feed.storage and (version := _other_version(feed, known)):
+        return version
+    if feed.ready_at is not None:
+        return "catching up"
     return "live" if feed.active else "standby"
+
+
+def _other_version(feed: "FeedState", known: "dict[str, Registered]") -> str:
+    if feed.projection not in known:
+        return "unknown to this release"
+    ours = known[feed.projection].projection.version
+    return "" if feed.version == ours else f"{'old' if feed.version < ours else 'newer'} version {feed.version}"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _as_dict(feed: "FeedState") -> dict[str, object]:
@@ -287,7 +395,7 @@ def _or_failure(work: Callable[[], T]) -> T:
 
     try:
         return work()
-    except rebuilding.NeverRan as error:
+    except (rebuilding.NeverRan, rebuilding.CatchingUp) as error:
         raise Failure(str(error), Code.UNREACHABLE) from error
     except rebuilding.Unequal as error:
         raise Failure(f"{error}; nothing was switched") from error

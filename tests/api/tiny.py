@@ -13,6 +13,7 @@ from api.tokens import Tokens, new_private_key
 from commands.session_ends import Opened
 from eventstore.clock import ManualClock
 from queries.game_pages import GamePages
+from queries.positions import Progress
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = new_private_key()
@@ -48,6 +49,13 @@ class NoConsumers:
         return []
 
 
+class NoReadModels:
+    """None that has to catch up."""
+
+    async def catching_up(self) -> dict[str, Progress]:
+        return {}
+
+
 def services(**given: Any) -> Services:
     """Services of which only what is given is there."""
 
@@ -62,6 +70,7 @@ def services(**given: Any) -> Services:
         "operations": NoConsumers(),
         "game_pages": GamePages(),
         "queues": (),
+        "reads": NoReadModels(),
     }
     return Services(
         **{

@@ -2,6 +2,8 @@
 
 from uuid import uuid4
 
+import psycopg
+
 from projections.games import Games
 from tests.cli.shop import Ludoteca, Shop
 
@@ -178,3 +180,66 @@ def _an_event():  # type: ignore[no-untyped-def]
     from domain.ids import PLATFORM_ID
 
     return catalog.create(PLATFORM_ID, catalog.Listing(sku="x", title="x", kind="DIGITAL"))
+
+
+def test_storages_that_nobody_reads_are_dropped_and_what_queries_read_is_not(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    with shop.projector():
+        ludoteca.json("projections", "rebuild", "games")
+        shop.tamper(
+            "INSERT INTO consumers.feeds (feed, projection, version, storage, active)"
+            " VALUES ('games.0', 'games', 0, 'games_0', true), ('gone.1', 'gone', 1, 'gone_1', true)"
+        )
+        shop.tamper("INSERT INTO consumers.checkpoints (feed, position) VALUES ('games.0', 0), ('gone.1', 0)")
+        shop.tamper("CREATE TABLE read.gone_1 (id int)")
+        shop.tamper("ALTER TABLE read.gone_1 OWNER TO ludoteca_app")
+        assert _feed(ludoteca, "games", "old version 0")["lag"] is None
+        assert _feed(ludoteca, "gone", "unknown to this release")["fed"] is False
+        dropped = ludoteca.json("projections", "drop", "--unused")["dropped"]
+        assert {(each["feed"], each["dropped"]) for each in dropped} == {("games.0", True), ("gone.1", True)}
+        active, standby = _feed(ludoteca, "games"), _feed(ludoteca, "games", "standby")
+        refused = ludoteca("projections", "drop", active["feed"])
+        assert (refused.exit_code, "is read by queries" in refused.stderr) == (1, True)
+        assert [each["feed"] for each in ludoteca.json("projections", "drop", "games")["dropped"]] == [standby["feed"]]
+        assert _feed(ludoteca, "games")["storage"] == active["storage"]
+        assert "nothing to drop" in ludoteca("projections", "drop", "--unused").stdout
+    assert ludoteca("projections", "verify", "games").exit_code == 0
+
+
+def test_a_storage_that_somebody_reads_is_dropped_later(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    with shop.projector():
+        ludoteca.json("projections", "rebuild", "games")
+        with psycopg.connect(shop.url) as reader:
+            reader.execute(f"SELECT count(*) FROM read.{GAMES}")
+            result = ludoteca("projections", "drop", "games")
+            assert (result.exit_code, "somebody reads it" in result.stdout) == (1, True)
+            assert _feed(ludoteca, "games", "building")["fed"] is False
+        assert ludoteca("projections", "drop", "--unused").exit_code == 0
+    assert {row["storage"] for row in ludoteca.json("projections", "list") if row["projection"] == "games"} == {
+        f"{GAMES}_r1"
+    }
+
+
+def test_what_is_to_be_dropped_has_to_be_named(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.project()
+    assert ludoteca("projections", "drop").exit_code == 2
+    result = ludoteca("projections", "drop", "gamess")
+    assert (result.exit_code, "did you mean games" in result.stderr) == (2, True)
+
+
+def test_a_new_release_is_prepared_beside_the_older_one(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    shop.project()
+    assert "nothing to prepare" in ludoteca("projections", "prepare").stdout
+    shop.tamper("DELETE FROM consumers.checkpoints WHERE feed ~ '^games[.]'")
+    shop.tamper("DELETE FROM consumers.feeds WHERE projection = 'games'")
+    shop.tamper(f"DROP TABLE read.{GAMES}")
+    (prepared,) = ludoteca.json("projections", "prepare")["prepared"]
+    assert (prepared["projection"], prepared["position"]) == ("games", prepared["head"])
+    assert _feed(ludoteca, "games", "catching up")["position"] == prepared["position"]
+    result = ludoteca("projections", "verify", "games")
+    assert (result.exit_code, "catches up" in result.stderr) == (3, True)
+    shop.project()
+    assert _feed(ludoteca, "games")["lag"] == 0
+    assert ludoteca("projections", "verify", "games").exit_code == 0

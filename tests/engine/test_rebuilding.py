@@ -86,9 +86,9 @@ async def test_dropping_the_old_storage_does_not_disturb_the_others(desk: Desk) 
         await asyncio.to_thread(_rebuild, desk, registered)
         await desk.caught_up("tallies.1", "tallies.1.r1")
         with desk.connect() as conn:
-            rebuild.drop(conn, registered, "tallies.1")
-            rebuild.drop(conn, registered, "tallies.1.r1")  # active: stays
-            rebuild.drop(conn, registered, "tallies.1.r9")  # not there
+            rebuild.drop(conn, registered.store, "tallies.1")
+            rebuild.drop(conn, registered.store, "tallies.1.r1")  # active: stays
+            rebuild.drop(conn, registered.store, "tallies.1.r9")  # not there
         await desk.append(stream, Counted(2), Labelled("x"))
         await desk.caught_up("tallies.1.r1", "uses.1")
     assert desk.feeds().keys() == {"tallies.1.r1", "uses.1"}

@@ -131,7 +131,7 @@ def test_calls_on_this_machine_go_through_no_proxy_and_need_no_certificates(
         if name in PROXIES or name.startswith("SSL_CERT"):
             monkeypatch.setenv(name, str(value))
     assert supervisor._is_ok(local_server)
-    assert supervisor._down(local_server) == []
+    assert supervisor._health(local_server) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("given", ["", "*", "example.org, 127.0.0.1"])

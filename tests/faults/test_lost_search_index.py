@@ -162,6 +162,6 @@ async def _until_made_again(of: Searching, before: Any) -> None:
     async with asyncio.timeout(60):
         while (now := _uuid(of)) == before or not now:  # noqa: ASYNC110 another thread's work
             await asyncio.sleep(0.02)
-        while (await of.shop.models.waiter.active())["games_index"].position == 0:  # noqa: ASYNC110
+        while "games_index" not in await of.shop.models.waiter.active():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert await of.indexing_is(whole=True)

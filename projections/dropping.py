@@ -1,0 +1,150 @@
+"""Dropping feeds that nobody reads, with their storages: what rebuilds left, and what other versions kept."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from projections import feeds
+from projections.advancing import Registered
+from projections.postgres_search import keys_table
+
+log = logging.getLogger(__name__)
+
+DROP_TIMEOUT = "100ms"
+"""How long a drop waits for those who read the storage: whoever comes after it waits as long."""
+
+LET_GO_SECONDS = 3.0
+"""How long it waits for the projector to let go of the feed."""
+
+Models = Mapping[str, Registered]
+"""This program's projections by name."""
+
+
+class Busy(Exception):
+    """Another process rebuilds this projection."""
+
+
+class InUse(Exception):
+    """What was to be dropped is read or fed; the message says by whom."""
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """A feed that was dropped with its storage; or not yet, for somebody reads the storage."""
+
+    feed: str
+    storage: str
+    dropped: bool
+
+
+class Store(Protocol):
+    """What storages are dropped by."""
+
+    def drop(self, conn: psycopg.Connection, storage: str) -> None:
+        """Remove the storage."""
+        ...
+
+
+class FormerTables:
+    """The tables of projections that this program does not know any more."""
+
+    def drop(self, conn: psycopg.Connection, storage: str) -> None:
+        """Drop the table, and the keys beside it where there are any."""
+        for name in (keys_table(storage), storage):
+            conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("read", name)))
+
+
+def matching(conn: psycopg.Connection, name: str) -> list[feeds.FeedRow]:
+    """The feeds of read models that are named: a projection, one of its versions (`orders.1`), or a storage of that
+    (`orders.1.r2`)."""
+    return [
+        row
+        for row in feeds.feeds(conn)
+        if row.storage and name in (row.projection, f"{row.projection}.{row.version}", row.feed)
+    ]
+
+
+def unused(conn: psycopg.Connection, models: Models) -> list[feeds.FeedRow]:
+    """The feeds that are only kept: of older versions, of projections that there are no more, of rebuilds that died."""
+    return [row for row in feeds.feeds(conn) if row.storage and (row.building or _is_old(row, models))]
+
+
+def drop_all(conn: psycopg.Connection, models: Models, rows: list[feeds.FeedRow]) -> list[Dropped]:
+    """Drop feeds, but what is in use. Raises InUse when that is all of them, Busy while their projection is rebuilt."""
+    done: list[Dropped] = []
+    kept: list[str] = []
+    for row in rows:
+        with alone(conn, row.projection):
+            reason = _in_use(conn, row, models)
+            if reason:
+                kept.append(f"{row.feed} {reason}")
+                continue
+            known = models.get(row.projection)
+            store = known.store if known else FormerTables()
+            done.append(Dropped(row.feed, row.storage, drop(conn, store, row.feed, active=True)))
+    if kept and not done:
+        raise InUse("; ".join(kept))
+    return done
+
+
+def drop(conn: psycopg.Connection, store: Store, feed_name: str, *, active: bool = False) -> bool:
+    """Drop a feed and its storage, unless it is active and not said to be of no use all the same.
+
+    False when somebody reads the storage: then it is fed no longer, and is dropped by the next rebuild or `drop`.
+    """
+    row = feeds.feed(conn, feed_name)
+    if row is None or not feeds.stop_feeding(conn, feed_name, active=active):
+        return True
+    _await_letting_go(conn, feed_name)
+    try:
+        with conn.transaction():
+            conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
+            feeds.remove(conn, feed_name)
+            store.drop(conn, row.storage)
+    except psycopg.errors.LockNotAvailable:
+        log.warning("%s is read by somebody: it is dropped later", row.storage)
+        return False
+    return True
+
+
+@contextmanager
+def alone(conn: psycopg.Connection, projection: str) -> Iterator[None]:
+    """Be the only one who builds or drops storages of a projection. Raises Busy."""
+    if not feeds.try_lead(conn, f"rebuild {projection}"):
+        raise Busy(f"{projection} is being rebuilt by another process")
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            feeds.stop_leading(conn, f"rebuild {projection}")
+
+
+def _in_use(conn: psycopg.Connection, row: feeds.FeedRow, models: Models) -> str:
+    """Why a feed may not be dropped; empty if it may."""
+    known = models.get(row.projection)
+    if known is not None and known.projection.version == row.version:
+        return "is read by queries" if row.active else "catches up, to be read" if row.ready_at is not None else ""
+    if not feeds.try_lead(conn, row.feed):
+        return "is fed by a projector of another release"
+    feeds.stop_leading(conn, row.feed)
+    return ""
+
+
+def _is_old(row: feeds.FeedRow, models: Models) -> bool:
+    known = models.get(row.projection)
+    return known is None or row.version < known.projection.version
+
+
+def _await_letting_go(conn: psycopg.Connection, feed_name: str) -> None:
+    """Wait for the projector to take its hands off a feed: if it is removed under them it has to begin anew."""
+    deadline = time.monotonic() + LET_GO_SECONDS
+    while not feeds.try_lead(conn, feed_name):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+    feeds.stop_leading(conn, feed_name)
