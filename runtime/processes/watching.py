@@ -47,7 +47,11 @@ async def _watch(log_: PostgresLog) -> None:
             dead_since = None
         elif dead_since is None:
             dead_since = time.monotonic()
-        elif time.monotonic() - dead_since > WRITER_SECONDS and await _proves(log_, another=True):
+        elif (
+            time.monotonic() - dead_since > WRITER_SECONDS
+            and await _proves(log_, another=True)
+            and not await _proves(log_)  # the database may have come back between the two
+        ):
             log.critical("the writer has been dead for %.0f s, and a new one would not be: ending", WRITER_SECONDS)
             asyncio.get_running_loop().call_later(_END_SECONDS, os._exit, _FAILED)  # should ending in order hang
             raise WriterDead("this process cannot append to the log any more, though a new one could")
