@@ -146,6 +146,7 @@ async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
     assert isinstance(conn, PooledConnection)
     now = monotonic()
     if conn.makeshift_until is not None and now > conn.makeshift_until:
+        conn.pgconn.finish()  # a pool keeps what fails its check, unless it is closed
         raise psycopg.OperationalError("there may be a server by now that can be written to")
     # Without a round trip: the first call reads the last words of a server that hung up, the second the end.
     conn.pgconn.consume_input()

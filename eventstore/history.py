@@ -141,6 +141,7 @@ class History:
         """For a pool: raises psycopg.OperationalError for a connection that is lost, or of another history."""
         await prove(conn)
         if not self.knows(conn):
+            conn.pgconn.finish()  # a pool keeps what fails its check, unless it is closed
             raise psycopg.OperationalError("the connection is of another history")
 
     def _change(self, mark: Mark, look: Look, epoch: int) -> None:

@@ -77,6 +77,30 @@ async def test_a_pool_replaces_what_fell_silent(database: str, fault: str) -> No
                 await asyncio.gather(*[ask() for _ in range(8)])
 
 
+async def test_a_pool_reads_from_a_read_only_server_and_writes_again_when_it_may() -> None:
+    with OwnPostgres() as server, Proxy(server.url) as proxy:
+        async with open_pool(proxy.url, 2) as pool:
+
+            async def ask(query: bytes) -> object:
+                async with pool.connection() as conn:
+                    return await (await conn.execute(query)).fetchone()
+
+            async def until_it_can(query: bytes) -> None:
+                async with asyncio.timeout(15):
+                    while True:
+                        try:
+                            await ask(query)
+                            return
+                        except psycopg.Error:
+                            await asyncio.sleep(0.1)
+
+            server.read_only()
+            proxy.cut()
+            await until_it_can(b"SELECT count(*) FROM log.events")
+            server.writable()
+            await until_it_can(b"INSERT INTO consumers.refusals SELECT * FROM consumers.refusals RETURNING 1")
+
+
 @pytest.mark.soak
 async def test_a_silent_server_is_noticed_within_fifteen_seconds_and_used_again_when_it_is_back() -> None:
     with OwnPostgres() as server, Proxy(server.url) as proxy:
