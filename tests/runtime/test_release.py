@@ -1,0 +1,17 @@
+"""Which release this is. Older processes leave the lead to a newer one, so whatever they would not know makes one."""
+
+import hashlib
+
+from eventstore.release import RELEASE
+from runtime.codec import codec
+from runtime.migrate import FOLDERS
+
+CONTENTS = {2: "bf5413dab3f39f3b"}
+"""For each release the digest of its migrations and events. When this test fails, raise RELEASE (unless it is not out
+yet) and note the digest for it. A new reaction to an event that there was is no less a reason to raise it."""
+
+
+def test_what_an_older_release_does_not_know_makes_a_newer_one() -> None:
+    migrations = [f"{component}/{path.name}" for component, folder in FOLDERS for path in sorted(folder.glob("*.sql"))]
+    digest = hashlib.sha256("\n".join([*migrations, *sorted(codec().kinds)]).encode()).hexdigest()[:16]
+    assert CONTENTS[RELEASE] == digest
