@@ -102,6 +102,8 @@ def _write(url: str, folder: Path, images: Path | None, progress: Progress) -> M
     files = {name: _described(folder / name, progress) for name in names}
     manifest = Manifest(FORMAT, RELEASE, datetime.now(UTC), position, digest, files)
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    for path in folder.iterdir():  # wherever the folder is moved to
+        path.chmod(0o600)
     return manifest
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -61,8 +60,12 @@ async def _first_admin(core: Core) -> str | None:
     if not given and not noted:
         kept.touch(mode=0o600)
         kept.write_text(password + "\n", encoding="utf-8")
-    with suppress(Conflict):  # made at an earlier start
+    try:
         await core.accounts.register(
             SYSTEM, email=settings.admin_email, password=password, name="First admin", account_type="ADMIN"
         )
+    except Conflict:  # made at an earlier start, perhaps with a password that was given
+        if not noted:
+            kept.unlink(missing_ok=True)
+            return None
     return None if given else password

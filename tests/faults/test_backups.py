@@ -129,7 +129,9 @@ def test_images_are_in_it(database: str, other_database: str, tmp_path: Path) ->
 
 def test_it_is_for_its_owner_alone(database: str, tmp_path: Path) -> None:
     backup(database, tmp_path / "backup", None, silent)
-    assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o700
+    folder = tmp_path / "backup"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
 def test_what_is_damaged_is_not_restored(database: str, other_database: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 import runtime.bootstrap as bootstrap
 from domain.catalog import GameCreated
@@ -77,3 +78,11 @@ async def test_a_password_is_told_only_when_it_was_made_here(database: str, tmp_
         assert (first.admin_password is None) == bool(given)
         assert "correct horse battery" not in welcome
         assert given or kept.read_text().strip() in welcome
+
+
+async def test_no_password_is_told_that_is_not_the_admins(database: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url=database, sample="off", admin_password="correct horse battery")
+    await bootstrap._prepare(settings)
+    later = await bootstrap._prepare(settings.model_copy(update={"admin_password": SecretStr("")}))
+    assert later.admin_password is None
+    assert not (tmp_path / bootstrap.PASSWORD_FILE).exists()
