@@ -87,7 +87,7 @@ class RabbitPublisher:
         """Close the connection; `publish` or `connect` opens another."""
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
-            with suppress(TimeoutError):  # a broker that does not answer has lost it anyway
+            with suppress(TimeoutError, OSError, AMQPError):  # a broker that does not answer has lost it anyway
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await connection.close()
 

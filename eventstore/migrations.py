@@ -16,6 +16,8 @@ from eventstore.postgres import connect
 
 SQL = Path(__file__).parent / "sql"
 _LOCK = (4910, 2)
+_TAIL = (4910, 1)
+"""What appends queue at (sql/0008_time_of_decision.sql)."""
 
 LOCK_SECONDS = 20
 """How long others may hold what is needed."""
@@ -75,6 +77,8 @@ def migrate(url: str, folders: Folders, begin: Callable[[psycopg.Connection], No
             ) from error
         _find_table(conn)
         due = _due(conn, migrations)
+        if due:  # an append takes this lock before it touches log.events: so do we, or each may wait for the other
+            conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _TAIL)
         for migration in due:
             conn.execute(migration.text.encode())
             conn.execute(

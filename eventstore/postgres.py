@@ -42,6 +42,8 @@ AWAY: tuple[type[Exception], ...] = (
     errors.IdleInTransactionSessionTimeout,  # 25P03
     errors.TransactionTimeout,  # 25P04
     errors.InternalError_,  # XX000
+    errors.DataCorrupted,  # XX001
+    errors.IndexCorrupted,  # XX002
     # What an operator has dropped, renamed or revoked, and can bring back:
     errors.InsufficientPrivilege,  # 42501
     errors.InvalidSchemaName,  # 3F000

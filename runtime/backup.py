@@ -26,7 +26,6 @@ from adapters.embedded_postgres import program
 from eventstore.migrations import missing
 from eventstore.postgres import connect
 from eventstore.release import RELEASE
-from projections.histories import begin_epoch
 from runtime.migrate import FOLDERS, migrate
 
 FORMAT = 1
@@ -144,13 +143,9 @@ def restore(url: str, folder: Path, images: Path | None, progress: Progress, *, 
     schemas = [*SCHEMAS[LOG], *(() if without_keys else SCHEMAS[KEYS])]
     with ExitStack() as stack:
         dumps = [stack.enter_context(_as_sql(folder / name)) for name in (LOG, KEYS) if name in wanted]
-        _run_script(url, [_before(schemas), *dumps, _after()], lambda: _told(progress, url, manifest.position))
+        script: list[bytes | subprocess.Popen[bytes]] = [_before(schemas), *dumps, _after(manifest)]
+        _run_script(url, script, lambda: _told(progress, url, manifest.position))
     migrate(url)  # the backup may be of an older release
-    with connect(url, "ludoteca restore", role="") as conn:
-        # Whoever knows what came after the backup, an index or a process, learns that it is gone.
-        begin_epoch(conn, f"restored from the backup of {manifest.made_at:%F %T}")
-        if _end_of_log(conn) != (manifest.position, manifest.hash):
-            raise BackupError("the log does not end as the backup says: restore another")
     if images is not None and IMAGES in wanted:
         with tarfile.open(folder / IMAGES) as tar:
             tar.extractall(images.parent, filter="data")
@@ -180,16 +175,26 @@ def _must_be_unused(conn: psycopg.Connection) -> None:
 
 
 def _before(schemas: Sequence[str]) -> bytes:
-    """What makes room: the empty schemas that the migrations have made."""
-    return f"DROP SCHEMA {', '.join(schemas)} CASCADE;\n".encode()
+    """What makes room: the empty schemas that the migrations have made. Nothing is committed before `_after`: should
+    this process be killed, psql finds the end of its input, and the server rolls back."""
+    return f"BEGIN;\nDROP SCHEMA {', '.join(schemas)} CASCADE;\n".encode()
 
 
-def _after() -> bytes:
-    """Read models begin anew: their rows are not there. What acts goes on where it was."""
-    return b"""
+def _after(manifest: Manifest) -> bytes:
+    """Read models begin anew: their rows are not there. What acts goes on where it was. Whoever knows what came after
+    the backup, an index or a process, learns by the epoch that it is gone."""
+    return f"""
+DO $$ BEGIN
+    IF (SELECT coalesce(max(position), 0) FROM log.events) <> {manifest.position}
+        OR EXISTS (SELECT FROM log.events WHERE position = {manifest.position} AND hash <> '\\x{manifest.hash}') THEN
+        RAISE EXCEPTION 'the log does not end as the backup says: restore another';
+    END IF;
+END $$;
 DELETE FROM consumers.quarantine WHERE feed IN (SELECT feed FROM consumers.feeds WHERE storage <> '');
 DELETE FROM consumers.feeds WHERE storage <> '';
-"""
+SELECT log.begin_epoch((SELECT max(number) FROM log.epochs), 'restored from the backup of {manifest.made_at:%F %T}');
+COMMIT;
+""".encode()
 
 
 # -- PostgreSQL's programs ---------------------------------------------------------------------------------------------
@@ -206,8 +211,8 @@ def _as_sql(dump: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _run_script(url: str, parts: Sequence[bytes | subprocess.Popen[bytes]], tell: Callable[[], None]) -> None:
-    """Run SQL, of which some comes from programs, as one transaction."""
-    options = ["--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
+    """Run SQL, of which some comes from programs."""
+    options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
     where, environment = _access(url)
     command = [str(program("psql")), *options, "--file=-", where]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as psql:
@@ -265,6 +270,7 @@ def _access(url: str) -> tuple[str, Mapping[str, str]]:
     """How a program connects: the password not on its command line, which everybody can read."""
     parameters = conninfo_to_dict(url)
     password = parameters.pop("password", None)
+    parameters.pop("sslpassword", None)  # has no variable
     environment = {**os.environ, "PGAPPNAME": "ludoteca backup"}
     if password:
         environment["PGPASSWORD"] = str(password)

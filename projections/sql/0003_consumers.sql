@@ -18,3 +18,11 @@ INSERT INTO consumers.checkpoints (feed, position, updated_at) SELECT feed, posi
 ALTER TABLE consumers.feeds DROP COLUMN position, DROP COLUMN updated_at;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON consumers.checkpoints TO ludoteca_app;
+
+-- API processes of the release before go on reading them here, until they are stopped; nobody moves a checkpoint here.
+CREATE VIEW read.feeds AS
+    SELECT feed, projection, version, storage, position, active, paused, building, updated_at
+    FROM consumers.feeds JOIN consumers.checkpoints USING (feed);
+CREATE VIEW read.quarantine AS SELECT * FROM consumers.quarantine;
+CREATE VIEW read.refusals AS SELECT * FROM consumers.refusals;
+GRANT SELECT ON read.feeds, read.quarantine, read.refusals TO ludoteca_app;

@@ -13,6 +13,7 @@ import pytest
 from desk import Desk
 from tallies import Counted
 
+from runtime import backup as backups
 from runtime.backup import BackupError, backup, restore
 from runtime.migrate import migrate
 from tests import services
@@ -166,6 +167,18 @@ def test_a_restore_that_fails_leaves_an_empty_database_which_may_be_tried_again(
         assert ask(other_database, "SELECT to_regclass('log.events') IS NOT NULL")
         conn.execute("DROP EVENT TRIGGER refusing")
     assert restore(other_database, folder, None, silent).position == ask(database, END_OF_LOG)
+
+
+@pytest.mark.parametrize("name", ["log.dump", "keys.dump"])
+def test_a_restore_that_is_killed_restores_nothing(
+    database: str, other_database: str, tmp_path: Path, name: str
+) -> None:
+    backup(database, tmp_path / "backup", None, silent)
+    migrate(other_database)
+    with backups._as_sql(tmp_path / "backup" / name) as dump:  # then psql's input just ends
+        backups._run_script(other_database, [backups._before(backups.SCHEMAS[name]), dump], lambda: None)
+    assert ask(other_database, "SELECT to_regclass('read.feeds') IS NOT NULL")  # a view of what was dropped
+    assert restore(other_database, tmp_path / "backup", None, silent).position == ask(database, END_OF_LOG)
 
 
 async def test_a_database_with_a_log_is_not_restored_over(desk: Desk, tmp_path: Path) -> None:

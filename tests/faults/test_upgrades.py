@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from eventstore.migrations import MigrationError, migrate
+from eventstore.postgres import connect
 from eventstore.release import RELEASE, OutdatedRelease
 from runtime.migrate import migrate as migrate_all
 from tests.api.shop import open_shop
@@ -95,6 +96,22 @@ def append_unknown(url: str, stream_id: UUID) -> None:
         uuid4(),
         stream_id,
     )
+
+
+OF_RELEASE_1 = [
+    "SELECT projection, version, feed, storage, position FROM read.feeds WHERE active ORDER BY version",
+    "SELECT min(position) AS position, count(*) AS n FROM read.feeds WHERE feed = ANY ('{orders.2}') AND active",
+    "SELECT EXISTS (SELECT 1 FROM read.quarantine q JOIN read.feeds f USING (feed) WHERE f.projection = 'games')",
+    "SELECT feed, (SELECT count(*) FROM read.refusals r WHERE r.feed = f.feed), paused, building, updated_at"
+    " FROM read.feeds f",
+]
+"""What API processes ask that knew nothing of releases."""
+
+
+@pytest.mark.parametrize("query", OF_RELEASE_1, ids=range(len(OF_RELEASE_1)))
+def test_what_older_api_processes_read_is_where_they_look_for_it(database: str, query: str) -> None:
+    with connect(database, "test") as conn:
+        conn.execute(query.encode()).fetchall()
 
 
 def test_the_older_release_may_come_back_once_the_newer_has_gone(database: str) -> None:
