@@ -133,15 +133,30 @@ def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
 def connect(url: str, name: str, *, role: str = ROLE, **settings: str) -> Connection:
     """A connection on which each statement is its own transaction. Raises psycopg.OperationalError."""
     conn = Connection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
-    conn.execute(_NO_TRANSACTION_TIMEOUT)
+    try:
+        conn.execute(_NO_TRANSACTION_TIMEOUT)
+    except BaseException:
+        conn.close()
+        raise
     return conn
 
 
 async def connect_async(url: str, name: str, *, role: str = ROLE, **settings: str) -> AsyncConnection:
     """As `connect`."""
     conn = await AsyncConnection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
-    await _configure(conn)
+    async with kept_once_set_up(conn):
+        await _configure(conn)
     return conn
+
+
+@asynccontextmanager
+async def kept_once_set_up(conn: psycopg.AsyncConnection) -> AsyncIterator[None]:
+    """For the first steps on a new connection: closes it when one fails, or is cancelled. It holds a server process."""
+    try:
+        yield
+    except BaseException:
+        await conn.close()
+        raise
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ from eventstore.log import (
 )
 from eventstore.pages import COLUMNS, bounded, fitting
 from eventstore.postgres import AWAY, open_pool
+from eventstore.sending import Sender
 from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
 
 _VERSIONS = """
@@ -94,8 +95,8 @@ class PostgresLog:
         self._draining: asyncio.Task[None] | None = None
         self.keys = PersonKeys(pool)
         self.watcher = HeadWatcher(url, history)
-        self._another_writer = partial(GroupCommitWriter, url, codec.kinds, history, clock_tolerance)
-        self._writer = self._another_writer()
+        self._another_sender = partial(Sender, url, codec.kinds, history, clock_tolerance)
+        self._writer = GroupCommitWriter(url, codec.kinds, history, clock_tolerance)
 
     @classmethod
     @asynccontextmanager
@@ -165,16 +166,18 @@ class PostgresLog:
         return await self._writer.append(pending)
 
     async def prove_writer(self, *, another: bool = False) -> None:
-        """Find out, without an append, whether one would be taken: by this process's writer, or by a new one.
+        """Find out, without an append, whether one would be taken: by this process's writer, or over a new connection.
 
         Raises LogUnavailable, psycopg.Error.
         """
-        writer = self._another_writer() if another else self._writer
+        if not another:
+            await self._writer.prove()
+            return
+        sender = self._another_sender()
         try:
-            await writer.prove()
+            await sender.prove()
         finally:
-            if another:
-                await writer.close()
+            await sender.close()
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from eventstore.history import History
 from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, VersionConflict, WrongKind
 from eventstore.pending import Pending, arguments
 from eventstore.pipeline import Pipeline
-from eventstore.postgres import connect_async, is_away
+from eventstore.postgres import connect_async, is_away, kept_once_set_up
 
 log = logging.getLogger(__name__)
 
@@ -264,11 +264,12 @@ class Sender:
             if self._pipeline is not None:
                 await self._pipeline.close()
             conn = await connect_async(self._url, "ludoteca writer", **_SESSION)
-            await self._history.check(conn)
-            await conn.execute(_DURABLE)
-            self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
-            await conn.execute(_REGISTER, (list(self._kinds), list(self._kinds.values())))
-            self._pipeline = await Pipeline.open(conn, _APPEND)
+            async with kept_once_set_up(conn):
+                await self._history.check(conn)
+                await conn.execute(_DURABLE)
+                self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
+                await conn.execute(_REGISTER, (list(self._kinds), list(self._kinds.values())))
+                self._pipeline = await Pipeline.open(conn, _APPEND)
 
     async def _ask(self, query: str, *values: Sequence[object]) -> list[tuple[Any, ...]]:
         """Rows of a query about what is committed."""
@@ -277,6 +278,8 @@ class Sender:
             if conn is None or conn.closed or not self._history.knows(conn):
                 if conn is not None:
                     await conn.close()
-                conn = self._inquiries = await connect_async(self._url, "ludoteca writer", **_SESSION)
-                await self._history.check(conn)
+                conn = await connect_async(self._url, "ludoteca writer", **_SESSION)
+                async with kept_once_set_up(conn):
+                    await self._history.check(conn)
+                self._inquiries = conn
             return await (await conn.cursor(binary=True).execute(query, values)).fetchall()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from uuid import UUID
 
+import psycopg
 import pytest
 from notes import CODEC, admin, new_stream
 
@@ -132,6 +133,47 @@ async def test_a_process_whose_writer_is_dead_though_another_would_not_be_ends(
                 await asyncio.wait_for(_for_ever_while(log), 20)
             assert raised.group_contains(watching.WriterDead)
             log._writer._sender._connecting.release()
+
+
+async def test_a_proof_over_a_new_connection_leaves_nothing_behind(database: str) -> None:
+    async with PostgresLog.open(database, CODEC) as log:
+        told = len(log.history._forget)
+        for _ in range(3):
+            await log.prove_writer(another=True)
+        assert len(log.history._forget) == told
+        await _until_no_writer_is_connected(database)
+
+
+@pytest.mark.parametrize("end", ["raises", "is cancelled"])
+async def test_a_connection_that_could_not_be_set_up_is_closed(
+    database: str, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    set_up: list[psycopg.AsyncConnection] = []  # kept: what nobody refers to would be closed for that
+
+    async def check(conn: psycopg.AsyncConnection) -> None:
+        set_up.append(conn)
+        if end == "raises":
+            raise psycopg.OperationalError("not now")
+        await asyncio.Event().wait()
+
+    async with PostgresLog.open(database, CODEC) as log:
+        with monkeypatch.context() as patched:
+            patched.setattr(log.history, "check", check)
+            with pytest.raises((psycopg.OperationalError, TimeoutError)):
+                async with asyncio.timeout(2):
+                    await log.prove_writer()
+            with pytest.raises((psycopg.OperationalError, TimeoutError)):
+                async with asyncio.timeout(2):
+                    await log._writer._sender._ask("SELECT 1")
+        assert len(set_up) == 2
+        await _until_no_writer_is_connected(database)
+        await log.append([new_stream("a")])
+
+
+async def _until_no_writer_is_connected(database: str) -> None:
+    async with asyncio.timeout(10):
+        while admin(database, f"SELECT 1 {_OF_WRITERS}"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def _until_it_fails(log: PostgresLog) -> None:
