@@ -7,7 +7,8 @@ from functools import partial
 
 from commands.ports import Delivery, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
-from eventstore.patience import PATIENCE_SECONDS, database_is_away, outlast
+from eventstore.patience import PATIENCE_SECONDS, outlast
+from eventstore.postgres import is_away
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
     try:
         await outlast(partial(_bounded, handler, delivery))
     except Exception as error:
-        return POSTPONED if database_is_away(error) else describe(error)
+        return POSTPONED if is_away(error) else describe(error)
     except asyncio.CancelledError as error:
         stop_if_cancelled()
         return describe(error)  # something within the handler was cancelled, not the worker

@@ -13,15 +13,16 @@ from uuid import UUID, uuid4
 
 import msgspec
 import structlog
+from psycopg.errors import ProgramLimitExceeded
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from adapters.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.connections import AsyncConnection, same_session
-from eventstore.postgres import AWAY
+from eventstore.postgres import AWAY, is_away
 
 _LISTEN = "LISTEN ludoteca_queue"
 """Notified once per publishing, with the queue's name."""
@@ -35,7 +36,7 @@ WITH added AS (
     ON CONFLICT DO NOTHING
     RETURNING id
 )
-SELECT pg_notify('ludoteca_queue', %(queue)s) WHERE EXISTS (SELECT FROM added)"""
+SELECT pg_notify('ludoteca_queue', %(queue)s) WHERE %(wake)s AND EXISTS (SELECT FROM added)"""
 
 _CLAIM = """
 WITH due AS (
@@ -162,7 +163,7 @@ class PostgresQueue:
         """Returns when the jobs are committed. Ids that the queue knows already are left as they are.
 
         What is published while a statement is under way goes together in the next one.
-        A lost database is waited for, half a minute; then raises psycopg.OperationalError.
+        A lost database is waited for, half a minute. Raises psycopg.Error.
         """
         if not jobs:
             return
@@ -189,20 +190,23 @@ class PostgresQueue:
                         committed.set_result(None)
 
     @retry(
-        retry=retry_if_exception_type(AWAY),  # repeating is harmless: the queue knows its ids
+        retry=retry_if_exception(is_away),  # repeating is harmless: the queue knows its ids
         wait=wait_fixed(0.2),
         stop=stop_after_delay(30),
         reraise=True,
     )
     async def _publish(self, jobs: Sequence[Job]) -> None:
-        await _run(
-            self._pool,
-            _PUBLISH,
-            queue=self.name,
-            ids=[job.id for job in jobs],
-            kinds=[job.kind for job in jobs],
-            bodies=[msgspec.json.encode(job.body).decode() for job in jobs],
-        )
+        columns = {
+            "ids": [job.id for job in jobs],
+            "kinds": [job.kind for job in jobs],
+            "bodies": [msgspec.json.encode(job.body).decode() for job in jobs],
+        }
+        try:
+            await _run(self._pool, _PUBLISH, queue=self.name, wake=True, **columns)
+        except ProgramLimitExceeded as error:
+            # The server's notification queue may be full: somebody listens and never reads. Consumers also poll.
+            _log.warning("publishing jobs without waking consumers", queue=self.name, error=str(error))
+            await _run(self._pool, _PUBLISH, queue=self.name, wake=False, **columns)
 
     async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
         """Hand jobs to the handler until cancelled, `concurrency` at a time. Then lets go of what it was working on.

@@ -11,13 +11,13 @@ from contextlib import nullcontext
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import (
-    DATABASE_ERRORS,
     dependency_unavailable,
     error_response,
     problem_of,
     problem_response,
 )
 from eventstore.circuit import Call, Circuit, CircuitOpen
+from eventstore.postgres import is_away
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Failures:
         self._app, self._unguarded, self._dependency_errors = app, tuple(unguarded), dependency_errors
         self._database = Circuit(
             "the database",
-            lambda error: isinstance(error, DATABASE_ERRORS),
+            is_away,
             failures_to_open=FAILURES_TO_OPEN,
             open_seconds=OPEN_SECONDS,
             trial_seconds=OPEN_SECONDS,  # an answer may wait for payments, or for a client that is slow to send

@@ -23,8 +23,8 @@ from commands.ports import InvalidSignature, Overloaded
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey, UnknownEvent
 from eventstore.history import HistoryChanged
-from eventstore.log import ClocksDiffer, LogUnavailable, TooLarge, VersionConflict
-from eventstore.postgres import AWAY
+from eventstore.log import ClocksDiffer, TooLarge, VersionConflict
+from eventstore.postgres import LIMITS, is_away
 from queries.paging import BadCursor
 from queries.positions import PositionUnknown, ReadModelBehind
 from queries.search import InvalidCursor
@@ -46,9 +46,6 @@ STATUS: Mapping[type[Refused], int] = {
     Stale: 412,
     Declined: 402,
 }
-
-DATABASE_ERRORS: tuple[type[Exception], ...] = (LogUnavailable, *AWAY)
-"""What shows that the database cannot be reached."""
 
 
 class Problem(Exception):
@@ -104,6 +101,8 @@ def problem_of(error: Exception) -> Problem:
     for kind, explain in _EXPLAINED.items():
         if isinstance(error, kind):
             return explain(error)
+    if is_away(error):
+        return dependency_unavailable()
     return Problem(500, "internal_error", "something went wrong on our side")
 
 
@@ -193,7 +192,7 @@ _EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any
     Overloaded: lambda _: unavailable("overloaded", "too many ask for this at once; try again in a moment"),
     ClocksDiffer: lambda error: unavailable("clock_skew", str(error)),
     TooLarge: lambda error: Problem(413, error.code, str(error)),
-    DATABASE_ERRORS: lambda _: dependency_unavailable(),
+    LIMITS: lambda _: Problem(413, "request_too_large", "this asks for more than the database can do at once"),
     (ReadModelBehind, NotSeenYet): lambda _: unavailable("read_model_behind", "what this reads has not caught up yet"),
     PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),
     (BadCursor, InvalidCursor): lambda _: Problem(400, "invalid_cursor", "the cursor is not one of this list"),

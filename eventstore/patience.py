@@ -6,7 +6,6 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception, stop_after_delay, wait_exponential
 
-from eventstore.log import LogUnavailable
 from eventstore.postgres import is_away
 
 log = logging.getLogger(__name__)
@@ -16,15 +15,10 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 600.0
 
 
-def database_is_away(error: BaseException) -> bool:
-    """Whether it says that the log or its database is away, or cannot do its work now: nobody's fault who asked."""
-    return isinstance(error, LogUnavailable) or is_away(error)
-
-
 async def outlast(act: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
     """Do it, again and again while our own database is away, for `seconds` (PATIENCE_SECONDS); then raises why."""
     patience = AsyncRetrying(
-        retry=retry_if_exception(database_is_away),
+        retry=retry_if_exception(is_away),
         wait=wait_exponential(0.2, max=5),
         stop=stop_after_delay(PATIENCE_SECONDS if seconds is None else seconds),
         before_sleep=before_sleep_log(log, logging.WARNING),

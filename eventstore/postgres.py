@@ -10,7 +10,8 @@ psycopg has as a type. Ask in this order, for some of TOO_MUCH are OperationalEr
     AWAY      not the fault of what was asked: wait, connect again, perhaps elsewhere
     AT_FAULT  the values are not such as can be kept: trying again would end the same
 
-Who cannot ask for less asks `is_away`.
+Who passes on what others asked for (a request, a job, a decision, an event) asks `is_away`, for it may be their fault.
+Who goes on for ever, and asks for nothing but what it always asks for, catches AWAY.
 """
 
 import asyncio
@@ -23,16 +24,17 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.connections import AsyncConnection, Connection, PooledConnection, prove
+from eventstore.log import LogUnavailable
 
-_LIMITS = (
+LIMITS: tuple[type[Exception], ...] = (
     errors.ProgramLimitExceeded,
     errors.StatementTooComplex,
     errors.TooManyColumns,
     errors.TooManyArguments,
 )
-"""All of 54: to psycopg they have nothing in common."""
+"""All of 54, what is larger than the server can do: to psycopg they have nothing in common."""
 
-TOO_MUCH: tuple[type[Exception], ...] = (errors.QueryCanceled, errors.OutOfMemory, *_LIMITS)
+TOO_MUCH: tuple[type[Exception], ...] = (errors.QueryCanceled, errors.OutOfMemory, *LIMITS)
 """57014, as by statement_timeout; 54, as of a row, an index entry or a tsvector that is too large; 53200."""
 
 AWAY: tuple[type[Exception], ...] = (
@@ -54,13 +56,14 @@ AWAY: tuple[type[Exception], ...] = (
 )
 """The server cannot be reached, or cannot do its work now."""
 
-AT_FAULT: tuple[type[Exception], ...] = (psycopg.DataError, psycopg.IntegrityError, *_LIMITS)
+AT_FAULT: tuple[type[Exception], ...] = (psycopg.DataError, psycopg.IntegrityError, *LIMITS)
 """22, 23, and 54 once there is nothing smaller to try."""
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether it is not the fault of what was asked, where there is nothing smaller to ask for."""
-    return isinstance(error, AWAY) and not isinstance(error, AT_FAULT)
+    """Whether it says that our database, or the log in it, is away: not the fault of what was asked, where there is
+    nothing smaller to ask for."""
+    return isinstance(error, (LogUnavailable, *AWAY)) and not isinstance(error, AT_FAULT)
 
 
 ROLE = "ludoteca_app"

@@ -30,7 +30,6 @@ from eventstore.log import (
     AlreadyDone,
     Appended,
     Log,
-    LogUnavailable,
     Metadata,
     Once,
     StreamAppend,
@@ -39,7 +38,7 @@ from eventstore.log import (
     WrongKind,
     pages_of,
 )
-from eventstore.postgres import AWAY
+from eventstore.postgres import is_away
 from eventstore.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -47,9 +46,6 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 R = TypeVar("R")
-
-_TOLD: tuple[type[Exception], ...] = (AlreadyDone, LogUnavailable, *AWAY)
-"""What no other state would change."""
 
 ATTEMPTS = 20
 """How often a decision is taken anew when others keep appending first."""
@@ -307,10 +303,10 @@ class Repository:
                     if not queued:
                         await self._queue_up(locks, conflict.stream_ids)
                     fresh = queued = True
-                except _TOLD:
-                    raise
                 except Exception as error:
-                    # Any failure may come of states that have moved on: a rule, a key that was destroyed since.
+                    if isinstance(error, AlreadyDone) or is_away(error):  # no other state would change that
+                        raise
+                    # Any other failure may come of states that have moved on: a rule, a key that was destroyed since.
                     if fresh := await unit.is_stale():
                         continue
                     if isinstance(error, refusal):

@@ -18,8 +18,8 @@ import psycopg
 
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.history import HistoryChanged
-from eventstore.log import AlreadyDone, LogUnavailable, Recorded
-from eventstore.postgres import AT_FAULT, AWAY, connect
+from eventstore.log import AlreadyDone, Recorded
+from eventstore.postgres import connect, is_away
 from eventstore.postgres_log import PostgresLog, Raw
 from eventstore.release import OutdatedRelease, require_current
 from projections import feeds, histories
@@ -49,8 +49,6 @@ OUTAGE_SECONDS = (0.1, 5.0)
 
 TOGETHER_SECONDS = 0.25
 """How long reactors wait for each other at the end of a page."""
-
-_LOST: tuple[type[Exception], ...] = (LogUnavailable, *AWAY)
 
 LAGGARD_SECONDS = 0.05
 """How often a reactor that is not done with its page is looked after while the others wait for events."""
@@ -143,7 +141,7 @@ class ReactorRunner:
         unavailable: tuple[type[Exception], ...] = (),
     ) -> None:
         self._url, self._log, self._outcomes = url, log_, outcomes
-        self._unavailable: tuple[type[Exception], ...] = (*_LOST, *unavailable)
+        self._unavailable = unavailable
         self._reactors = {r.name: r for r in reactors}
         self._names = log_.codec.names_of({cls for r in reactors for cls in r.reactions})
         self._led: dict[str, _Led] = {}
@@ -162,8 +160,6 @@ class ReactorRunner:
             try:
                 with await asyncio.to_thread(connect, self._url, "ludoteca reactors") as conn:
                     await self._run(conn)
-            except _LOST as error:
-                log.warning("reactors lost their database: %s", error)
             except OutdatedRelease:
                 raise
             except HistoryChanged as error:
@@ -174,8 +170,11 @@ class ReactorRunner:
                     log.error("reactors stand still: %s", error)
             except feeds.CheckpointMoved as error:
                 log.warning("another process leads %s now", error)
-            except Exception:
-                log.exception("reactors failed; they start again")
+            except Exception as error:
+                if is_away(error):
+                    log.warning("reactors lost their database: %s", error)
+                else:
+                    log.exception("reactors failed; they start again")
             finally:
                 await asyncio.gather(*[led.stop() for led in self._led.values()])
                 self._led.clear()
@@ -333,8 +332,8 @@ class ReactorRunner:
         while True:
             try:
                 return await act()
-            except self._unavailable as error:
-                if isinstance(error, AT_FAULT):  # some are of both kinds: what the database cannot hold, for instance
+            except Exception as error:
+                if not is_away(error) and not isinstance(error, self._unavailable):
                     raise
                 log.warning("reactor %s waits for what it needs: %r", led.reactor.name, error)
                 await asyncio.sleep(pause)

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from api.answers import answer
 from api.auth import EVERYBODY
 from api.fields import Answer
-from api.problems import DATABASE_ERRORS
 from api.services import HealthCheck, Services, ServicesOf
 from commands.ports import WorkQueue
+from eventstore.postgres import AWAY
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["health"], dependencies=[EVERYBODY])
 
 CHECK_SECONDS = 2.5
 
-_UNSEEN: tuple[type[Exception], ...] = (*DATABASE_ERRORS, TimeoutError)
+_UNSEEN: tuple[type[Exception], ...] = (*AWAY, TimeoutError)
 
 State = Literal["ok", "down"]
 Readiness = Literal["ok", "degraded", "catching_up", "down"]
@@ -121,7 +121,7 @@ async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int,
         feeds = await services.operations.feeds()
         told = {feed.feed: (feed.lag, feed.parked, feed.astray) for feed in feeds if feed.lag is not None}
         return await services.log.head(), told
-    except DATABASE_ERRORS as error:
+    except AWAY as error:
         log.warning("metrics lack the log and the projections: %r", error)
         return 0, {}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import subprocess
 import sys
 import time
@@ -422,6 +423,18 @@ async def test_on_postgres_polling_finds_a_job_whose_notification_was_lost(postg
                 "INSERT INTO queue.jobs (queue, id, kind, body) VALUES (%s, %s, 'quiet', '{}')", (name, uuid4())
             )
         await until(lambda: len(worker.deliveries) == 1)
+
+
+async def test_on_postgres_a_job_that_is_too_large_is_refused_at_once(postgres: Station, name: str) -> None:
+    """To psycopg it is an OperationalError, as a lost connection is, which is waited for."""
+    queue = await postgres.queue(name, backoff=())
+    async with await psycopg.AsyncConnection.connect(postgres.url, autocommit=True) as conn:
+        await conn.execute("CREATE UNIQUE INDEX ON queue.jobs ((body ->> 'text'))")
+    noise = random.Random(1).randbytes(20_000).hex()  # it cannot be made much smaller
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+        await asyncio.wait_for(queue.publish([a_job(text=noise)]), 10)
+    await queue.publish([a_job(text="small")])
+    assert await queue.depth() == 1
 
 
 async def test_on_postgres_the_programs_role_can_do_all_that_a_queue_does(database: str, name: str) -> None:

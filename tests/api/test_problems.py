@@ -90,6 +90,7 @@ async def test_who_did_not_prove_who_they_are_is_told_how_to() -> None:
     [
         (LogUnavailable("the log's database cannot be reached"), 503, "dependency_unavailable"),
         (psycopg.OperationalError("connection to 10.0.0.7 refused"), 503, "dependency_unavailable"),
+        (psycopg.errors.ProgramLimitExceeded("index row size 9000 exceeds"), 413, "request_too_large"),
         (ReadModelBehind("users at 3, not yet at 5"), 503, "read_model_behind"),
         (PositionUnknown(9, 5), 400, "position_unknown"),
         (InvalidSignature(), 400, "invalid_signature"),

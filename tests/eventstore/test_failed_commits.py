@@ -11,8 +11,11 @@ import pytest
 from notes import CODEC, admin, new_stream, texts_of
 
 from adapters.embedded_postgres import EmbeddedPostgres
+from adapters.postgres_queue import PostgresQueue
+from commands.ports import Delivery, Job
 from eventstore import writer
 from eventstore.log import LogUnavailable, Once, StreamAppend
+from eventstore.postgres import open_pool
 from eventstore.postgres_log import PostgresLog
 from runtime.migrate import migrate
 
@@ -100,7 +103,7 @@ def _noting_durability(database: str) -> Iterator[None]:
         admin(database, "DROP FUNCTION public.note()")
 
 
-def test_a_full_notification_queue_stops_no_append_and_hides_none(tmp_path: Path) -> None:
+def test_a_full_notification_queue_stops_no_append_and_no_job_and_hides_none(tmp_path: Path) -> None:
     """Somebody listens, and stays in a transaction: the server then refuses every commit that notifies."""
     server = EmbeddedPostgres(tmp_path, settings={"fsync": "off", "max_notify_queue_pages": "64"})
     server.start()
@@ -113,6 +116,7 @@ def test_a_full_notification_queue_stops_no_append_and_hides_none(tmp_path: Path
             with pytest.raises(psycopg.errors.ProgramLimitExceeded):
                 _make_noise(noisy)
             asyncio.run(_appends_and_is_seen(server.url))
+            asyncio.run(_publishes_and_is_seen(server.url))
     finally:
         server.stop()
 
@@ -130,3 +134,18 @@ async def _appends_and_is_seen(url: str) -> None:
         async with asyncio.timeout(10):
             assert await seen
         assert len(await log.read()) == 50
+
+
+async def _publishes_and_is_seen(url: str) -> None:
+    done = asyncio.Event()
+
+    async def handle(_: Delivery) -> None:
+        done.set()
+
+    async with open_pool(url, 4) as pool:
+        queue = PostgresQueue(pool, "q", poll_seconds=0.1)
+        consuming = asyncio.create_task(queue.consume(handle))
+        await asyncio.wait_for(queue.publish([Job(uuid4(), "kind", {})]), 10)
+        await asyncio.wait_for(done.wait(), 10)
+        consuming.cancel()
+        await asyncio.wait([consuming])
