@@ -97,7 +97,7 @@ class GroupCommitWriter:
                         pending.failed(error)
                 self._sending[task] = ()
                 if self._sender.away is not None:
-                    self._give_up(self._sender.away)
+                    self._fail_late(self._sender.away)
         except asyncio.CancelledError:  # stopped in the middle: nobody must wait for ever
             for pending in (*self._sending[task], *self._waiting):
                 pending.failed(LogUnavailable("the log was closed"))
@@ -106,7 +106,7 @@ class GroupCommitWriter:
         finally:
             del self._sending[task]
 
-    def _give_up(self, error: Exception) -> None:
+    def _fail_late(self, error: Exception) -> None:
         """Tell those whose patience ended while they waited behind a batch that came to nothing."""
         now, late = asyncio.get_running_loop().time(), self._waiting
         self._waiting = [pending for pending in late if pending.deadline >= now]

@@ -95,11 +95,11 @@ class _Led:
         self.asked: list[feeds.Parked] = []
         self.places = asyncio.Semaphore(AT_ONCE)
         self.task: asyncio.Task[None] | None = None
-        self._then = feed.position
+        self._position_after = feed.position
 
     def start(self, work: Coroutine[None, None, None], *, then: int) -> None:
         """Begin some work, after which the reactor is at position `then`."""
-        self.task, self._then = asyncio.create_task(work, name=f"reactor {self.reactor.name}"), then
+        self.task, self._position_after = asyncio.create_task(work, name=f"reactor {self.reactor.name}"), then
 
     def finish(self) -> None:
         """Take note when the work is done. Raises what it raised."""
@@ -108,7 +108,7 @@ class _Led:
             if task.cancelled():
                 raise HistoryChanged(f"{self.reactor.name} was reacting to events that may be gone")
             task.result()
-            self.position = self._then
+            self.position = self._position_after
 
     def forget(self) -> None:
         """The log went back: what the work is about may be gone."""
