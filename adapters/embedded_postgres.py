@@ -130,8 +130,10 @@ class EmbeddedPostgres:
                 self._initialize()
             self._launch()
             self._create_database()
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, OSError | psycopg.Error):  # its disk is full, say
+                raise EmbeddedPostgresError(f"PostgreSQL could not be started: {error}") from error
             raise
 
     def stop(self) -> None:
@@ -194,9 +196,9 @@ class EmbeddedPostgres:
             raise AlreadyOwned(
                 f"another process (pid {owner}) runs the PostgreSQL of {self._home}: stop it, or choose another home"
             ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        with contextlib.suppress(OSError):  # a full disk: it only tells others whom to look for
+            os.truncate(lock.fileno(), 0)
+            os.write(lock.fileno(), f"{os.getpid()}\n".encode())
         self._lock = lock
 
     def _stop_orphan(self) -> None:
@@ -215,8 +217,11 @@ class EmbeddedPostgres:
                 break
             time.sleep(0.1)
         if pid_file.exists():
-            lines = pid_file.read_text().splitlines(keepends=True)
-            pid_file.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))
+            with pid_file.open("r+") as file:
+                _, *others = [*file] or [""]
+                file.seek(0)
+                file.writelines([f"{os.getpid()}\n", *others])  # in place: on a full disk there is no other room
+                file.truncate()
 
     def _orphan(self, pid_file: Path) -> int | None:
         try:

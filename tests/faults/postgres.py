@@ -5,14 +5,15 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
 
-from adapters.embedded_postgres import EmbeddedPostgres
+from adapters.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.migrate import migrate
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_wal_size": "64MB"}
@@ -65,6 +66,11 @@ class OwnPostgres:
         """Start it, if it does not run."""
         self._server.start()
 
+    def revive(self) -> None:
+        """Start it, if it has ended and is able to, as the supervisor does again and again."""
+        with suppress(EmbeddedPostgresError):
+            self._server.start()
+
     def shut_down(self) -> None:
         """Stop it in order."""
         self._server.stop()
@@ -114,6 +120,25 @@ class OwnPostgres:
         free = shutil.disk_usage(self.home).free - leave_kb * 1024
         with self._stuffing.open("ab") as stuffing, suppress(OSError):
             os.posix_fallocate(stuffing.fileno(), 0, self._stuffing.stat().st_size + max(free, 1))
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """With a disk that is full to the last page, whatever it gives back meanwhile."""
+        over = threading.Event()
+
+        def keep_full() -> None:
+            while not over.wait(0.002):
+                self.fill()
+
+        self.fill()
+        thread = threading.Thread(target=keep_full)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.free()
 
     def free(self) -> None:
         """Give it back."""
