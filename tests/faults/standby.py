@@ -51,8 +51,11 @@ class Pair:
             while not conn.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [end]).fetchone()[0]:  # type: ignore[index]
                 pass
 
-    def fail_over(self) -> None:
-        """The primary is gone, the standby takes its place with what it has got."""
-        self.primary.kill()
+    def fail_over(self, *, in_order: bool = False) -> None:
+        """The primary is gone, the standby takes its place with what it has got: with all, if it went in order."""
+        if in_order:
+            self.primary.shut_down()
+        else:
+            self.primary.kill()
         with psycopg.connect(self.standby.url, autocommit=True) as conn:
             conn.execute("SELECT pg_promote(true)")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -67,3 +67,36 @@ async def test_a_standby_that_lacks_the_last_events_begins_another(pair: Pair) -
         assert epochs(pair) == [(1, 0), (2, 5)]
         await log.append([StreamAppend(stream, 5, [Counted(by=2)])])
         assert (await Repository(log).state(TALLY, stream)).total == 7  # type: ignore[union-attr]
+
+
+async def test_appends_and_reads_go_on_at_the_standby_and_nothing_is_lost_when_the_primary_stops_in_order(
+    pair: Pair,
+) -> None:
+    async with PostgresLog.open(pair.url, CODEC, pool_size=2) as log:
+        pair.standby.start()
+        acknowledged = [await appended(log) for _ in range(5)]
+        pair.catch_up()
+        taking_over = asyncio.create_task(asyncio.to_thread(pair.fail_over, in_order=True))
+        while not taking_over.done():
+            with suppress(LogUnavailable):
+                acknowledged.append(await appended(log))
+        await taking_over
+        async with asyncio.timeout(20):
+            while True:
+                with suppress(LogUnavailable):
+                    acknowledged.append(await appended(log))
+                    break
+            while True:
+                with suppress(psycopg.OperationalError):
+                    assert await log.versions(acknowledged) == [1] * len(acknowledged)
+                    break
+        with psycopg.connect(pair.standby.url) as conn:
+            assert conn.execute("SELECT count(*) >= %s FROM log.events", [len(acknowledged)]).fetchone() == (True,)
+        assert log.history.generation == 0
+
+
+async def appended(log: PostgresLog) -> UUID:
+    """The stream of an event that was just appended."""
+    stream = uuid4()
+    await log.append([StreamAppend(stream, 0, [Counted(by=1)])])
+    return stream
