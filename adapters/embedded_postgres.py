@@ -321,6 +321,7 @@ class EmbeddedPostgres:
             )
 
     def _connect(self) -> psycopg.Connection:
+        """As the user that owns the server, which has none of the program's roles and schemas yet."""
         return psycopg.connect(self.url, dbname="postgres", autocommit=True, connect_timeout=10)
 
     def _create_database(self) -> None:

@@ -16,13 +16,12 @@ import structlog
 from psycopg.errors import ProgramLimitExceeded
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from adapters.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
-from eventstore.connections import AsyncConnection, same_session
-from eventstore.postgres import AWAY, is_away
+from eventstore.patience import outlast
+from eventstore.postgres import AWAY, connect_beside
 
 _LISTEN = "LISTEN ludoteca_queue"
 """Notified once per publishing, with the queue's name."""
@@ -116,6 +115,9 @@ WITH revived AS (
 )
 SELECT pg_notify('ludoteca_queue', %(queue)s) FROM revived"""
 
+PUBLISH_SECONDS = 30.0
+"""How long publishing waits for a lost database."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -163,7 +165,7 @@ class PostgresQueue:
         """Returns when the jobs are committed. Ids that the queue knows already are left as they are.
 
         What is published while a statement is under way goes together in the next one.
-        A lost database is waited for, half a minute. Raises psycopg.Error.
+        A lost database is waited for, PUBLISH_SECONDS. Raises psycopg.Error.
         """
         if not jobs:
             return
@@ -177,7 +179,8 @@ class PostgresQueue:
         while self._outbox:
             outbox, self._outbox = self._outbox, []
             try:
-                await self._publish([job for jobs, _ in outbox for job in jobs])
+                jobs = [job for jobs, _ in outbox for job in jobs]
+                await outlast(partial(self._publish, jobs), PUBLISH_SECONDS)  # harmless: the queue knows its ids
             except BaseException as error:
                 for _, committed in outbox:
                     if not committed.done():
@@ -189,12 +192,6 @@ class PostgresQueue:
                     if not committed.done():
                         committed.set_result(None)
 
-    @retry(
-        retry=retry_if_exception(is_away),  # repeating is harmless: the queue knows its ids
-        wait=wait_fixed(0.2),
-        stop=stop_after_delay(30),
-        reraise=True,
-    )
     async def _publish(self, jobs: Sequence[Job]) -> None:
         columns = {
             "ids": [job.id for job in jobs],
@@ -351,7 +348,7 @@ class _Consumer:
         """Wake up at every notification. When this fails, polling stands in until it works again."""
         while True:
             with contextlib.suppress(*AWAY):
-                async with await _another_connection(self._pool) as conn:
+                async with await connect_beside(self._pool, "ludoteca queue") as conn:
                     await conn.execute(_LISTEN)
                     self._wake.set()
                     while True:
@@ -391,13 +388,6 @@ async def _stop(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 def _columns(claims: Sequence[_Claim]) -> dict[str, object]:
     return {"ids": [claim.job_id for claim in claims], "attempts": [claim.attempt for claim in claims]}
-
-
-async def _another_connection(pool: AsyncConnectionPool) -> AsyncConnection:
-    """One like the pool's, but not of it: listeners that never give theirs back could take all that a pool has."""
-    async with pool.connection() as conn:
-        conninfo = same_session(conn)
-    return await AsyncConnection.connect(conninfo, autocommit=True)
 
 
 async def _run(pool: AsyncConnectionPool, statement: LiteralString, **values: object) -> list[TupleRow]:

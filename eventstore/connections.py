@@ -174,27 +174,22 @@ class _AskingAsync(psycopg.AsyncConnection[Any]):
         return await super().wait(gen, interval, timeout or INQUIRY_SECONDS)
 
 
-def same_session(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], **changed: Any) -> str:
-    """How to connect as this connection was."""
-    parameters: dict[str, Any] = dict(conn.info.get_parameters())
-    if conn.info.password:
-        parameters["password"] = conn.info.password
-    return make_conninfo(**{**parameters, **changed})
-
-
 def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> str:
     """As the user that logged in: to others the server does not show what a session does."""
     info = conn.info
-    return same_session(
-        conn,
-        host=info.host,
-        hostaddr="",
-        port=info.port,
-        options="",
-        target_session_attrs="any",
-        connect_timeout=INQUIRY_SECONDS,
-        application_name="ludoteca inquiry",
-    )
+    parameters: dict[str, Any] = dict(info.get_parameters())
+    if info.password:
+        parameters["password"] = info.password
+    changed = {
+        "host": info.host,
+        "hostaddr": "",
+        "port": info.port,
+        "options": "",
+        "target_session_attrs": "any",
+        "connect_timeout": INQUIRY_SECONDS,
+        "application_name": "ludoteca inquiry",
+    }
+    return make_conninfo(**{**parameters, **changed})
 
 
 def _was_refused(error: psycopg.Error) -> bool:

@@ -152,6 +152,13 @@ async def connect_async(url: str, name: str, *, role: str = ROLE, **settings: st
     return conn
 
 
+async def connect_beside(pool: AsyncConnectionPool, name: str) -> AsyncConnection:
+    """As `connect_async`, to where the pool's connections lead: for who keeps one for long, such as a listener, and
+    would leave the pool none."""
+    assert isinstance(pool.conninfo, str)
+    return await connect_async(pool.conninfo, name)
+
+
 @asynccontextmanager
 async def kept_once_set_up(conn: psycopg.AsyncConnection) -> AsyncIterator[None]:
     """For the first steps on a new connection: closes it when one fails, or is cancelled. It holds a server process."""
