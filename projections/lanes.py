@@ -201,6 +201,8 @@ class Lane:
             upto = self._names.known_upto(self._conn, group[0].position, upto)
             if len(group) > 1 and not any(feed.pieces for feed in group):
                 advance(self._conn, self._reader(group), group, upto)
+                for feed in group:
+                    self._rests.pop(feed.name, None)
             else:
                 for feed in group:
                     self._advance_one(feed, upto)
@@ -217,9 +219,6 @@ class Lane:
                 self._advance(others, upto)
             for feed in failing:
                 self._advance_one(feed, upto)
-        else:
-            for feed in group:
-                self._rests.pop(feed.name, None)
 
     def _advance_one(self, feed: Feed, upto: int) -> None:
         try:

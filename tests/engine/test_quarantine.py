@@ -1,5 +1,6 @@
 """An event that cannot be applied stops its own stream, from that event on, and nothing else."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -295,6 +296,26 @@ async def test_while_a_store_is_out_of_order_its_feed_waits_and_the_others_go_on
         await desk.caught_up("tallies.1")
     assert desk.rows(registered)[stream].steps == [1, 2]
     assert desk.parked() == []
+
+
+async def test_a_feed_that_is_led_alone_rests_between_its_tries(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of the search index is in its runner: it tried again at once, for ever."""
+    shaky, tries = ShakyTable(Tally), list[float]()
+    write = shaky.write
+
+    def counting(*values: Any) -> None:
+        tries.append(time.monotonic())
+        write(*values)
+
+    monkeypatch.setattr(shaky, "write", counting)
+    shaky.trouble = "write"
+    registered = Registered(Tallies(), shaky)
+    await desk.append(uuid4(), Counted(1))
+    with desk.running(registered):
+        await desk.until(lambda _: len(tries) >= 3)
+        assert tries[2] - tries[0] > 1.0
+        shaky.trouble = ""
+        await desk.caught_up("tallies.1")
 
 
 class Unannounced(Uses):
