@@ -12,12 +12,10 @@ from typing import Any
 import psycopg
 
 from eventstore.history import Epoch
-from projections import feeds
+from projections import dropping, feeds
 from projections.store import Store
 
 log = logging.getLogger(__name__)
-
-LOCK_TIMEOUT = "5s"
 
 TRAIL_SECONDS = 60
 """How often a consumer that moves leaves a trace."""
@@ -95,21 +93,21 @@ def refuse(conn: psycopg.Connection, row: feeds.FeedRow) -> None:
     )
 
 
-def settled(conn: psycopg.Connection, store: Store[Any], row: feeds.FeedRow) -> feeds.FeedRow:
-    """A feed that is about to be led, with a storage of the log's history: it begins anew if it followed another.
-
-    Raises what a store does; psycopg.errors.LockNotAvailable while somebody reads the old rows.
+def begin_anew_if_astray(conn: psycopg.Connection, store: Store[Any], row: feeds.FeedRow) -> feeds.FeedRow:
+    """A feed that is about to be led, as it is to be led: from the start, in a storage still to be made, if what it has
+    is of another history than the log's. The old storage is dropped, or, while somebody reads it, left to be dropped as
+    those that rebuilds leave. Raises what a store does, CheckpointMoved.
     """
     if row.astray or _is_of_another(conn, store, row.storage):
         log.error("feed %s begins anew: it followed another history of the log", row.feed)
+        note_astray(conn, row.feed)  # for itself: appends wait for as long as it takes
+        epoch = _epoch(conn)
+        old = f"{row.feed}.before_{epoch}"
         with conn.transaction():
-            conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-            note_astray(conn, row.feed)
             # By another name: who still writes to the old one, at a server that knows nothing of this, does no harm.
-            storage = f"{row.projection}_{row.version}_{_epoch(conn)}"
-            _begin_anew(conn, row.feed, storage)
-            store.drop(conn, row.storage)
-            store.prepare(conn, storage)
+            _begin_anew(conn, row.feed, f"{row.feed.replace('.', '_')}_{epoch}")
+            feeds.add_building(conn, old, row.projection, row.version, row.storage, 0)
+        dropping.drop(conn, store, old)
     elif row.examined:
         return row
     conn.execute("UPDATE consumers.feeds SET epoch = %s WHERE feed = %s", (_epoch(conn), row.feed))

@@ -42,8 +42,9 @@ Models = Mapping[tuple[str, int], Registered]
 
 
 def ends_the_lead(error: Exception) -> bool:
-    """Whether it is the connection that failed, and not what was asked of it."""
-    return isinstance(error, ENDS_THE_LEAD) and not isinstance(error, TOO_MUCH)
+    """Whether it is the connection that failed, and not what was asked of it: who waits for a lock that somebody holds
+    waits alone."""
+    return isinstance(error, ENDS_THE_LEAD) and not isinstance(error, (*TOO_MUCH, psycopg.errors.LockNotAvailable))
 
 
 class Rest(msgspec.Struct):
@@ -104,7 +105,8 @@ class Lane:
             feeds.stop_leading(self._conn, name)
             return
         try:
-            row = histories.settled(self._conn, self._models[row.projection, row.version].store, row)
+            store = self._models[row.projection, row.version].store
+            row = histories.begin_anew_if_astray(self._conn, store, row)
             feed = feed_of(self._codec, self._models, row)
             feed.ready_at = row.ready_at if self._activates else None
             self._prepare(feed)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -207,9 +208,13 @@ def rebuild(
 
 def _new(conn: psycopg.Connection, registered: Registered) -> tuple[str, str]:
     """Names for a new feed and its storage."""
-    projection, taken = registered.projection, {row.storage for row in _of(conn, registered)}
-    number = next(n for n in range(1, 1_000_000) if f"{registered.storage}_r{n}" not in taken)
-    return f"{projection.name}.{projection.version}.r{number}", f"{registered.storage}_r{number}"
+    projection, rows = registered.projection, _of(conn, registered)
+    taken = {row.feed for row in rows} | {row.storage for row in rows}  # the storage of a feed may be another's name
+    for number in count(1):
+        feed, storage = f"{projection.name}.{projection.version}.r{number}", f"{registered.storage}_r{number}"
+        if not {feed, storage} & taken:
+            break
+    return feed, storage
 
 
 def _fill(

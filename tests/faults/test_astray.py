@@ -16,7 +16,7 @@ import pytest
 from domain.errors import Refused
 from eventstore.log import AlreadyDone, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import feeds, histories
+from projections import feeds, histories, rebuild
 from projections.reacting import ReactorRunner
 from queries.operations import Operations
 from tests.api.shop import open_shop
@@ -25,7 +25,7 @@ from tests.faults.log_dump import LogDump
 
 sys.path.append(str(Path(__file__).parent.parent / "engine"))
 from desk import Desk
-from tallies import CODEC, Counted, tallies
+from tallies import CODEC, Counted, tallies, uses
 
 
 class Noting:
@@ -135,6 +135,37 @@ async def test_a_read_model_whose_log_went_back_is_folded_anew(desk: Desk) -> No
         with desk.connect() as conn:
             storage = row(conn, "tallies.1").storage
         assert len(desk.rows(model, storage)) == 7
+        assert desk.verify(model).difference.equal
+
+
+async def test_somebody_who_reads_the_old_rows_holds_nobody_up(desk: Desk) -> None:
+    """As pg_dump does, and long queries."""
+    model, other, dump = tallies(), uses(), LogDump(desk.database)
+    with desk.running(model, other):
+        await append(desk.log, 5)
+        await desk.caught_up("tallies.1", "uses.1")
+        with desk.connect() as conn:
+            rebuild.rebuild(conn, CODEC, model, lambda _done, _all: None)
+        dump.keep()
+        await append(desk.log, 5)
+        await desk.caught_up("tallies.1", "tallies.1.r1", "uses.1")
+    dump.put_back()
+    with desk.connect() as reader, reader.transaction():
+        reader.execute("SELECT FROM read.tallies_1, read.tallies_1_r1")
+        with desk.running(model, other):
+            await desk.until(
+                lambda conn: all(
+                    (one := row(conn, name)).position == 5 and not one.astray and one.ready_at is None
+                    for name in ("tallies.1", "tallies.1.r1", "uses.1")
+                )
+            )
+        left = {each.storage for each in desk.feeds().values() if each.building}
+        assert left == {"tallies_1", "tallies_1_r1"}
+    assert len({each.storage for each in desk.feeds().values()}) == 5
+    with desk.running(model, other), desk.connect() as conn:
+        assert desk.verify(model).difference.equal
+        rebuild.rebuild(conn, CODEC, model, lambda _done, _all: None)
+        assert not left & {each.storage for each in desk.feeds().values()}
         assert desk.verify(model).difference.equal
 
 
