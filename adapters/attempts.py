@@ -9,6 +9,7 @@ from commands.ports import Delivery, Job, JobHandler
 from eventstore.cancellation import stop_if_cancelled
 from eventstore.patience import PATIENCE_SECONDS, outlast
 from eventstore.postgres import is_away
+from eventstore.wording import described
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,6 @@ WORKER_LOST = "the worker was lost during the last attempt"
 
 CALL_SECONDS = 2 * PATIENCE_SECONDS
 """How long a handler may take, whatever time-outs of its own it has: servers may answer by drips and drabs."""
-
-_ERROR_LENGTH = 2000
 
 POSTPONED = "postponed: our own database is away"
 """The outcome of an attempt that was none: the same attempt is made later."""
@@ -51,19 +50,13 @@ async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
     try:
         await outlast(partial(_bounded, handler, delivery))
     except Exception as error:
-        return POSTPONED if is_away(error) else describe(error)
+        return POSTPONED if is_away(error) else described(error)
     except asyncio.CancelledError as error:
         stop_if_cancelled()
-        return describe(error)  # something within the handler was cancelled, not the worker
+        return described(error)  # something within the handler was cancelled, not the worker
     return None
 
 
 async def _bounded(handler: JobHandler, delivery: Delivery) -> None:
     async with asyncio.timeout(CALL_SECONDS):
         await handler(delivery)
-
-
-def describe(error: BaseException) -> str:
-    """An error in a line or a few, fit for any store: no NUL, no lone surrogates, at most 2,000 characters."""
-    text = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
-    return text.replace("\x00", "�")[:_ERROR_LENGTH]

@@ -19,8 +19,9 @@ import msgspec
 import psycopg
 from elasticsearch import Elasticsearch
 
-from adapters.elasticsearch_failures import described, is_lost
+from adapters.elasticsearch_failures import is_lost
 from adapters.elasticsearch_store import CHUNK, ElasticsearchGameStore
+from eventstore.wording import described
 from projections.folding import RowsRefused, StorageLost, StoreFailed
 from projections.game_document import GameDocument
 from projections.game_documents import Document

@@ -5,18 +5,10 @@ What is not known for certain is the server's: it may be over by itself, and nob
 
 from elasticsearch import ApiError
 
-MAX_DESCRIPTION = 500
-"""Characters."""
-
 NOT_FOUND, BAD_REQUEST, TOO_LARGE, CONFLICT = 404, 400, 413, 409
 
 _OF_THE_INDEX = frozenset({"index_closed_exception", "cluster_block_exception", "index_not_found_exception"})
 """Refusals that say nothing of what was sent. Source: ElasticsearchException.java of Elasticsearch."""
-
-
-def described(error: BaseException) -> str:
-    """What to tell of an error: some quote all that they got."""
-    return f"{type(error).__name__}: {error}"[:MAX_DESCRIPTION]
 
 
 def kind_of(answer: object) -> str:

@@ -13,8 +13,9 @@ import msgspec
 import psycopg
 
 from eventstore.postgres import AT_FAULT, TOO_MUCH
+from eventstore.wording import described
 from projections import feeds
-from projections.folding import Poisoned, RowsRefused, StoreFailed, TooMuchPoison, described, fold_page
+from projections.folding import Poisoned, RowsRefused, StoreFailed, TooMuchPoison, fold_page
 from projections.projection import Projection, Rows
 from projections.reading import Page, Reader, collector_paused
 from projections.store import Store

@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 
 from eventstore.log import Envelope
+from eventstore.wording import described
 from projections.projection import Handler, Key, Projection, RowMissing, Rows
 from projections.reading import Event, Page, Unreadable
 
@@ -205,8 +206,3 @@ def _mutable_fields(row_type: type[msgspec.Struct]) -> Sequence[str]:
 
 def _types_of(hint: Any) -> set[Any]:
     return set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-
-
-def described(error: Exception) -> str:
-    """What is kept of an error: what PostgreSQL can keep."""
-    return f"{type(error).__name__}: {error}".replace("\0", "").encode(errors="replace").decode()

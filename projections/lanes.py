@@ -16,9 +16,10 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.postgres import AWAY, TOO_MUCH
 from eventstore.release import OutdatedRelease, require_current
+from eventstore.wording import described
 from projections import feeds, histories
 from projections.advancing import Feed, Registered, activate, advance, advance_one
-from projections.folding import StorageLost, TooMuchPoison, described
+from projections.folding import StorageLost, TooMuchPoison
 from projections.leading import Challenger
 from projections.newer import Names, NewerEvent
 from projections.reading import Reader

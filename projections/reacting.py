@@ -22,8 +22,8 @@ from eventstore.log import AlreadyDone, Recorded
 from eventstore.postgres import connect, is_away
 from eventstore.postgres_log import PostgresLog, Raw
 from eventstore.release import OutdatedRelease, require_current
+from eventstore.wording import described, kept
 from projections import feeds, histories
-from projections.folding import described
 from projections.leading import Challenger
 from projections.newer import Names, NewerEvent
 from projections.reading import Unreadable
@@ -344,9 +344,8 @@ class ReactorRunner:
         env = recorded.env
         log.info("reactor %s at position %s: %s", led.reactor.name, env.position, outcome)
         if not isinstance(outcome, AlreadyDone):
-            code = str(getattr(outcome, "code", type(outcome).__name__))
-            detail = str(outcome).replace("\0", "")
-            values = (led.feed, env.event_id, env.position, env.stream_id, code, detail)
+            code = kept(str(getattr(outcome, "code", type(outcome).__name__)))
+            values = (led.feed, env.event_id, env.position, env.stream_id, code, kept(str(outcome)))
             await self._outlast(led, partial(self._write, feeds.NOTE_REFUSAL, values))
 
     async def _park(self, led: _Led, recorded: Recorded, error: Exception) -> None:

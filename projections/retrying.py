@@ -7,9 +7,10 @@ import psycopg
 
 from eventstore.codec import Codec
 from eventstore.postgres import TOO_MUCH
+from eventstore.wording import described
 from projections import feeds, rebuild
 from projections.advancing import POISON, Feed, Registered, advance_one
-from projections.folding import Poisoned, described, fold_page
+from projections.folding import Poisoned, fold_page
 from projections.lanes import Models, ends_the_lead, feed_of
 from projections.leading import Challenger
 from projections.reading import Page, Reader

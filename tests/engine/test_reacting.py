@@ -202,7 +202,7 @@ async def test_while_one_reactor_waits_the_others_go_on_and_it_can_be_paused(des
 
 async def test_a_refusal_is_recorded_once_and_the_stream_goes_on(desk: Desk) -> None:
     refused, stream = Noting("refused", Counted), uuid4()
-    refused.trouble = raising(Conflict("sold_out", "none left\0"), Counted(1))
+    refused.trouble = raising(Conflict("sold_out", "none left\0, or half a \ud800"), Counted(1))
     done = await desk.append(stream, Counted(1), Counted(2))
     async with reacting_to(desk, refused):
         await desk.caught_up("refused.1")
@@ -211,7 +211,7 @@ async def test_a_refusal_is_recorded_once_and_the_stream_goes_on(desk: Desk) -> 
         await desk.caught_up("refused.1")
         (state,) = await Operations(desk.log.pool).feeds()
     rows = desk.execute("SELECT feed, event_id, position, stream_id, code, detail FROM consumers.refusals")
-    assert rows == [("refused.1", done.event_ids[0], 1, stream, "sold_out", "sold_out: none left")]
+    assert rows == [("refused.1", done.event_ids[0], 1, stream, "sold_out", "sold_out: none left\ufffd, or half a ?")]
     assert (state.refused, state.parked) == (1, 0)
     assert refused.of(stream) == [Counted(2), Counted(2)]
 
