@@ -105,18 +105,23 @@ def verify(conn: psycopg.Connection, codec: Codec, registered: Registered, progr
             while True:
                 row = live(conn, registered)
                 replay = Replay(conn, codec, registered.projection, aside, storage, row.feed)
+                before = set(replay.parked)
                 replay.advance(row.position, progress)
                 replay.advance(live(conn, registered).position, progress)
                 replay.write()
                 compared = _compare(conn, registered, replay.finish_at, aside, storage)
-                if replay.parked.keys() == compared.parked:
-                    return Verified(
-                        registered.projection.name, compared.position, compared.difference, len(compared.parked)
-                    )
+                if compared.parked in (before, replay.parked.keys()):
+                    difference = _with_streams(compared.difference, replay.parked.keys() - compared.parked)
+                    return Verified(registered.projection.name, compared.position, difference, len(compared.parked))
                 # A stream was put into quarantine, or let go: the replay is no measure.
         finally:
             with suppress(*AWAY):
                 aside.drop(conn, storage)
+
+
+def _with_streams(difference: Difference, streams: Collection[UUID]) -> Difference:
+    """A difference with the streams that the replay could not apply, but the live feed could."""
+    return msgspec.structs.replace(difference, keys=[*(f"stream {id_}" for id_ in streams), *difference.keys])
 
 
 class _Compared(msgspec.Struct, frozen=True):

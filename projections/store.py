@@ -20,7 +20,8 @@ MANY_ROWS = 1_000
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """How stored rows compare to a replay: counts, order-independent hashes, and some of the keys that differ."""
+    """How stored rows compare to a replay: counts, order-independent hashes, and some of what differs: keys,
+    and streams that only the replay could not apply."""
 
     stored: int
     replayed: int
@@ -30,8 +31,8 @@ class Difference(msgspec.Struct, frozen=True):
 
     @property
     def equal(self) -> bool:
-        """Whether every row is the same."""
-        return (self.stored, self.stored_hash) == (self.replayed, self.replayed_hash)
+        """Whether every row is the same, and comes of the same events."""
+        return (self.stored, self.stored_hash) == (self.replayed, self.replayed_hash) and not self.keys
 
 
 class Store(Protocol[R]):

@@ -191,6 +191,18 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
     assert (verified.difference.equal, verified.parked, len(tries)) == (True, 0, 2)
 
 
+async def test_a_verify_that_cannot_apply_what_the_live_feed_could_ends_and_names_the_stream(desk: Desk) -> None:
+    """It read the log again, for ever. Here the rows are the same, by chance."""
+    projection, stream = Tallies(), uuid4()
+    registered = Registered(projection, PostgresTable(Tally))
+    with desk.running(registered):
+        await desk.append(stream, Counted(13), Closed())
+        await desk.caught_up("tallies.1")
+    projection.refuses = {13}
+    verified = desk.verify(registered)
+    assert (verified.difference.equal, verified.difference.keys) == (False, [f"stream {stream}"])
+
+
 # -- others ------------------------------------------------------------------------------------------------------------
 
 
