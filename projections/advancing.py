@@ -83,8 +83,12 @@ class Feed:
         self.rows: Rows[Any] = Rows(projection.row, self._fetch, CACHED_ROWS)
 
     def attach(self, conn: psycopg.Connection) -> None:
-        """Start from what the database has."""
+        """Start, or begin again, from what the database has. Raises CheckpointMoved when it has no such feed."""
         self._conn = conn
+        row = feeds.feed(conn, self.name)
+        if row is None:
+            raise feeds.CheckpointMoved(self.name)
+        self.position = row.position
         self.rows.discard()
         self.pieces.clear()
         self.parked = {p.stream_id: p.position for p in feeds.parked(conn, [self.name])}

@@ -275,6 +275,7 @@ def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, sh
         except psycopg.errors.LockNotAvailable:
             if not tries_left:
                 raise
+            shadow.attach(conn)  # its last steps were rolled back
 
 
 def rollback(conn: psycopg.Connection, registered: Registered) -> str:

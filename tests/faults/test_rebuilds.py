@@ -203,6 +203,37 @@ async def test_a_verify_that_cannot_apply_what_the_live_feed_could_ends_and_name
     assert (verified.difference.equal, verified.difference.keys) == (False, [f"stream {stream}"])
 
 
+async def test_a_switch_whose_last_steps_are_rolled_back_is_tried_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered, stream = tallies(), uuid4()
+    await desk.append(stream, Counted(1))
+    activate, tries = feeds.activate, list[str]()
+    with desk.running(registered), desk.connect() as conn:
+        await desk.caught_up("tallies.1")
+        compare = rebuild._compare
+
+        def compare_and_go_on(*values: Any) -> Any:
+            compared = compare(*values)
+            asyncio.run_coroutine_threadsafe(desk.append(stream, Counted(2)), loop).result()
+            while (feed := feeds.feed(conn, "tallies.1")) is None or feed.position < 2:
+                pass
+            return compared
+
+        def lock_is_not_to_be_had(conn: psycopg.Connection, old: str, new: str) -> None:
+            tries.append(new)
+            if len(tries) == 1:
+                raise psycopg.errors.LockNotAvailable
+            activate(conn, old, new)
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(rebuild, "_compare", compare_and_go_on)
+        monkeypatch.setattr(feeds, "activate", lock_is_not_to_be_had)
+        await asyncio.to_thread(rebuild.rebuild, conn, CODEC, registered, lambda _done, _all: None)
+    assert len(tries) == 2
+    assert desk.rows(registered)[stream].steps == [1, 2]
+
+
 # -- others ------------------------------------------------------------------------------------------------------------
 
 
