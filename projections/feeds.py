@@ -272,9 +272,12 @@ def park(conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID,
         conn.execute(PARK, [feed_name, *map(list, zip(*streams, strict=True))])
 
 
+RELEASE = "DELETE FROM consumers.quarantine WHERE id = ANY (%s)"
+
+
 def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
     """Take streams out of quarantine: they were applied."""
-    conn.execute("DELETE FROM consumers.quarantine WHERE id = ANY (%s)", (list(ids),))
+    conn.execute(RELEASE, (list(ids),))
 
 
 def hold_from(conn: psycopg.Connection, parked: UUID, position: int) -> None:

@@ -234,7 +234,7 @@ class ReactorRunner:
         for led in self._led.values():
             led.finish()
             if led.task is None and led.asked:
-                led.start(self._retry(conn, led, led.asked), then=led.position)
+                led.start(self._retry(led, led.asked), then=led.position)
                 led.asked = []
         free = [led for led in self._led.values() if led.task is None and len(led.parked) < MOST_PARKED]
         if len(free) < len(self._led):
@@ -362,7 +362,7 @@ class ReactorRunner:
         async with self._log.pool.connection() as conn:
             await conn.execute(query.encode(), values)
 
-    async def _retry(self, conn: psycopg.Connection, led: _Led, asked: Sequence[feeds.Parked]) -> None:
+    async def _retry(self, led: _Led, asked: Sequence[feeds.Parked]) -> None:
         """React again to the held-back events of streams that an operator asked for."""
         for parked in asked:
             led.parked.pop(parked.stream_id, None)
@@ -376,7 +376,7 @@ class ReactorRunner:
                 if parked.stream_id in led.parked:
                     break
             else:
-                await asyncio.to_thread(feeds.release, conn, [parked.id])
+                await self._outlast(led, partial(self._write, feeds.RELEASE, ([parked.id],)))
 
     async def _save(self, conn: psycopg.Connection) -> None:
         self._log.history.must_be(self._generation)
