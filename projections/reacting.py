@@ -77,8 +77,7 @@ def register_reactors(url: str, reactors: Iterable[Reacts]) -> None:
 
 def register(conn: psycopg.Connection, reactors: Iterable[Reacts]) -> None:
     """As `register_reactors`, over a connection (autocommit)."""
-    row = conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
-    head = int(row[0]) if row else 0
+    head = feeds.head(conn)
     for reactor in reactors:
         feeds.register(conn, reactor.name, 1, "", head if reactor.starts_from == "now" else 0)
 

@@ -102,7 +102,7 @@ class Retrier:
             after = page[-1][0].position
             if feed.parked[stream] <= after or self._stop.is_set():
                 return
-            if feed.position < (head := self._head()):
+            if feed.position < (head := feeds.head(self._conn)):
                 advance_one(self._conn, reader, feed, head)
         with self._conn.transaction():
             feeds.move(self._conn, [(feed.name, feed.position, feed.position)])
@@ -176,7 +176,3 @@ class Retrier:
     def _unless_stopped(self, _done: int, _all: int) -> None:
         if self._stop.is_set():
             raise Stopped
-
-    def _head(self) -> int:
-        row = self._conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
-        return int(row[0]) if row else 0
