@@ -26,6 +26,10 @@ SILENT_SECONDS = 15.0
 """After so long without a statement a leader's session is ended. A page is folded in less."""
 
 
+CLOSE_SECONDS = 5.0
+"""How long a connection that is to be closed is waited for, while a thread has a statement under way on it."""
+
+
 class Challenger:
     """Ends the sessions of silent leaders. What counts is only whether a session changes, and our own time between
     looks: clocks that jump do no harm."""
@@ -44,23 +48,39 @@ class Challenger:
 
 
 @asynccontextmanager
+async def connected(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
+    """A connection for statements in threads. Who is cancelled leaves his thread behind, in a statement: the connection
+    is closed once that has ended. Raises psycopg.OperationalError."""
+    conn = await asyncio.to_thread(connect, url, name)
+    try:
+        yield conn
+    finally:
+        await asyncio.to_thread(_close, conn)
+
+
+def _close(conn: psycopg.Connection) -> None:
+    free = conn.lock.acquire(timeout=CLOSE_SECONDS)
+    try:
+        conn.close()
+    finally:
+        if free:
+            conn.lock.release()
+
+
+@asynccontextmanager
 async def leading(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
     """Wait until nobody else leads `name`, then lead it. When the lead is lost, what is done meanwhile is cancelled.
 
     Raises an ExceptionGroup of psycopg.Error or OutdatedRelease: to be caught by `except*`.
     """
-    async with asyncio.TaskGroup() as group:
-        conn = await asyncio.to_thread(connect, url, "ludoteca leader")
-        try:
-            challenger = Challenger()
-            while not await asyncio.to_thread(feeds.try_lead, conn, name):
-                await asyncio.to_thread(challenger.look, conn, [name])
-                await asyncio.sleep(RETRY_SECONDS)
-            beating = group.create_task(_beat(conn))
-            yield conn
-            beating.cancel()
-        finally:
-            conn.close()
+    async with connected(url, "ludoteca leader") as conn, asyncio.TaskGroup() as group:
+        challenger = Challenger()
+        while not await asyncio.to_thread(feeds.try_lead, conn, name):
+            await asyncio.to_thread(challenger.look, conn, [name])
+            await asyncio.sleep(RETRY_SECONDS)
+        beating = group.create_task(_beat(conn))
+        yield conn
+        beating.cancel()
 
 
 async def _beat(conn: psycopg.Connection) -> None:

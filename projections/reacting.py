@@ -24,7 +24,7 @@ from eventstore.postgres_log import PostgresLog, Raw
 from eventstore.release import OutdatedRelease, require_current
 from eventstore.wording import described, kept
 from projections import feeds, histories
-from projections.leading import Challenger
+from projections.leading import Challenger, connected
 from projections.newer import Names, NewerEvent
 from projections.reading import Unreadable
 
@@ -157,7 +157,7 @@ class ReactorRunner:
         while True:
             stop_if_cancelled()
             try:
-                with await asyncio.to_thread(connect, self._url, "ludoteca reactors") as conn:
+                async with connected(self._url, "ludoteca reactors") as conn:
                     await self._run(conn)
             except OutdatedRelease:
                 raise

@@ -40,6 +40,12 @@ def sessions(database: str) -> int:
     return int(row[0]) if row else 0
 
 
+def sleeps(database: str) -> bool:
+    with psycopg.connect(database) as conn:
+        found = conn.execute("SELECT FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(1)'")
+        return found.fetchone() is not None
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lead, "SILENT_SECONDS", 1.5)
@@ -111,6 +117,14 @@ async def test_who_loses_the_lead_stops_what_it_does(database: str) -> None:
         await asyncio.wait_for(lead_and_act(proxy), 20)
     assert stopped.is_set()
     assert raised.group_contains(psycopg.OperationalError)
+
+
+async def test_a_connection_is_not_closed_under_a_thread_that_is_in_a_statement(database: str) -> None:
+    async with leading(database, "x.1") as conn:
+        working = asyncio.create_task(asyncio.to_thread(conn.execute, "SELECT pg_sleep(1)"))
+        await asyncio.to_thread(eventually, lambda: sleeps(database))
+    assert conn.closed
+    await working
 
 
 async def test_an_old_page_is_not_published(rabbitmq_url: str) -> None:
