@@ -15,11 +15,12 @@ from typing import Any
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.postgres import AWAY, connect
+from eventstore.postgres import AWAY
 from eventstore.release import OutdatedRelease
 from projections import feeds, lanes
 from projections.advancing import Feed, Registered, advance, advance_one
 from projections.lanes import Lane
+from projections.leading import connect_leader
 from projections.projection import Projection
 from projections.retrying import Retrier
 
@@ -77,7 +78,7 @@ class Runner:
         return True
 
     def _connect(self, name: str) -> psycopg.Connection:
-        return connect(self._url, name)
+        return connect_leader(self._url, name)
 
     # -- in front ------------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,15 @@ CLOSE_SECONDS = 5.0
 """How long a connection that is to be closed is waited for, while a thread has a statement under way on it."""
 
 
+LOCK_TIMEOUT = "10s"
+"""How long a leader waits for a lock: a session that waits is at work, and would be ended by nobody."""
+
+
+def connect_leader(url: str, name: str) -> psycopg.Connection:
+    """A connection to lead with. Raises psycopg.OperationalError; its statements psycopg.errors.LockNotAvailable."""
+    return connect(url, name, lock_timeout=LOCK_TIMEOUT)
+
+
 class Challenger:
     """Ends the sessions of silent leaders. What counts is only whether a session changes, and our own time between
     looks: clocks that jump do no harm."""
@@ -49,9 +58,9 @@ class Challenger:
 
 @asynccontextmanager
 async def connected(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
-    """A connection for statements in threads. Who is cancelled leaves his thread behind, in a statement: the connection
+    """A connection to lead with, by statements in threads. Who is cancelled leaves his thread behind, in a statement: the connection
     is closed once that has ended. Raises psycopg.OperationalError."""
-    conn = await asyncio.to_thread(connect, url, name)
+    conn = await asyncio.to_thread(connect_leader, url, name)
     try:
         yield conn
     finally:

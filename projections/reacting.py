@@ -381,7 +381,11 @@ class ReactorRunner:
         self._log.history.must_be(self._generation)
         moved = [led for led in self._led.values() if led.position > led.saved]
         if moved:
-            await asyncio.to_thread(feeds.move, conn, [(led.feed, led.saved, led.position) for led in moved])
+            try:
+                await asyncio.to_thread(feeds.move, conn, [(led.feed, led.saved, led.position) for led in moved])
+            except psycopg.errors.LockNotAvailable as error:
+                log.warning("reactors cannot move their checkpoints for now: %s", error)
+                return
             for led in moved:
                 led.saved = led.position
             if (now := asyncio.get_running_loop().time()) > self._trail_at:

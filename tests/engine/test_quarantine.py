@@ -14,7 +14,7 @@ from domain.events import Event
 from eventstore.codec import Codec
 from eventstore.log import Envelope, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import advancing, feeds
+from projections import advancing, feeds, leading
 from projections.engine import Registered
 from projections.projection import Rows, on
 from projections.store import PostgresTable
@@ -315,6 +315,23 @@ async def test_a_feed_that_is_led_alone_rests_between_its_tries(desk: Desk, monk
         await desk.until(lambda _: len(tries) >= 3)
         assert tries[2] - tries[0] > 1.0
         shaky.trouble = ""
+        await desk.caught_up("tallies.1")
+
+
+async def test_a_feed_whose_checkpoint_somebody_holds_waits_and_the_others_go_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a transaction that stays open: no challenger would have ended who waits for it."""
+    monkeypatch.setattr(leading, "LOCK_TIMEOUT", "100ms")
+    with desk.running(tallies(), uses()):
+        await desk.append(uuid4(), Counted(1), Labelled("x"))
+        await desk.caught_up("tallies.1", "uses.1")
+        with desk.connect() as conn:
+            with conn.transaction():
+                assert feeds.feed(conn, "tallies.1", lock=True)
+                await desk.append(uuid4(), Counted(1), Labelled("y"))
+                await desk.caught_up("uses.1")
+            assert desk.feeds()["tallies.1"].position == 2
         await desk.caught_up("tallies.1")
 
 
