@@ -11,8 +11,8 @@ but not the mark is not taken for it.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -20,14 +20,12 @@ import psycopg
 from elasticsearch import Elasticsearch
 
 from adapters.elasticsearch_failures import is_lost
-from adapters.elasticsearch_store import CHUNK, ElasticsearchGameStore
+from adapters.elasticsearch_store import CHUNK, Between, ElasticsearchGameStore
 from eventstore.wording import described
 from projections.folding import RowsRefused, StorageLost, StoreFailed
 from projections.game_document import GameDocument
 from projections.game_documents import Document
 from projections.store import Difference, Store
-
-T = TypeVar("T")
 
 NAMED = 10
 """Games that differ of which the ids are told."""
@@ -82,8 +80,7 @@ class ElasticsearchDocuments:
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
         """The documents of these games, findable yet or not."""
         with _telling():
-            parts = (self._store.fetch(self._alias(storage), part) for part in _parts(conn, keys))
-            found = [_row(document) for part in parts for document in part]
+            found = [_row(each) for each in self._store.fetch(self._alias(storage), keys, between=_alive(conn))]
             if len(found) < len(keys):
                 self._require(storage)  # or those that are not there were lost
             return found
@@ -95,14 +92,13 @@ class ElasticsearchDocuments:
         with _telling():
             alias, created = self._alias(storage), 0
             try:
-                for part in _parts(conn, puts):
-                    event_ids = _event_ids(conn, [each.position for each in part])
-                    created += self._store.bulk(alias, part, event_ids, require_alias=True)
+                for some in _parts(puts):
+                    created += self._put(conn, alias, some)
             except RowsRefused:
                 self._require(storage)  # or it was another index that refused them
                 raise
             if deletes:
-                self._store.delete(alias, deletes)
+                self._store.delete(alias, deletes, between=_alive(conn))
                 self._counted.pop(storage, None)
             self._store.refresh(alias)
             self._counted[storage] = self._counted.get(storage, 0) + created
@@ -114,11 +110,9 @@ class ElasticsearchDocuments:
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:
         """Put documents in, findable by their ids."""
-        left = iter(rows)
-        while some := list(islice(left, CHUNK)):
-            event_ids = _event_ids(conn, [each.position for each in some])
+        for some in _parts(rows):
             with _telling():
-                self._store.bulk(self._alias(storage), some, event_ids, require_alias=True)
+                self._put(conn, self._alias(storage), some)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
         """Make them findable."""
@@ -152,6 +146,10 @@ class ElasticsearchDocuments:
         """Point the alias to the index."""
         with _telling():
             self._store.point_alias(self._prefix, self._index(storage))
+
+    def _put(self, conn: psycopg.Connection, alias: str, some: Sequence[Document]) -> int:
+        event_ids = _event_ids(conn, [each.position for each in some])
+        return self._store.bulk(alias, some, event_ids, require_alias=True, between=_alive(conn))
 
     def _make(self, storage: str) -> None:
         """A new, empty index in the place of whatever has its name."""
@@ -199,12 +197,15 @@ class FrozenIndex:
         return Difference(stored.count, replayed.count, stored.digest, replayed.digest, keys)
 
 
-def _parts(conn: psycopg.Connection, items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The items, as many at a time as go with one request. Where the server is slow, a page of them takes longer than a
-    leader may be silent: in between it shows that it lives."""
-    for start in range(0, len(items), CHUNK):
-        yield items[start : start + CHUNK]
-        conn.execute("SELECT 1")
+def _parts(rows: Iterable[Document]) -> Iterator[Sequence[Document]]:
+    left = iter(rows)
+    while some := list(islice(left, CHUNK)):
+        yield some
+
+
+def _alive(conn: psycopg.Connection) -> Between:
+    """Shows that we live, for where the server is slow a page takes longer than a leader may be silent."""
+    return partial(conn.execute, "SELECT 1")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ versions. How titles are taken apart is `projections.search_text`.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -82,6 +82,10 @@ FETCHED_AT_ONCE = 200
 """Documents, of some 100 kB at most."""
 
 
+Between = Callable[[], object]
+"""Called after each request of several, for whoever has to show meanwhile that he lives."""
+
+
 class ElasticsearchGameStore:
     """Writes documents and moves aliases. The client is the caller's.
 
@@ -122,6 +126,7 @@ class ElasticsearchGameStore:
         event_ids: Mapping[int, UUID] = MappingProxyType({}),
         *,
         require_alias: bool = False,
+        between: Between = lambda: None,
     ) -> int:
         """Put documents in; returns how many were not there before. One that is not newer than what is there, by its
         position, is ignored. `event_ids`: which event is at a document's position.
@@ -130,15 +135,16 @@ class ElasticsearchGameStore:
         """
         done = _Done()
         for chunk in _chunks(_operation(each, event_ids.get(each.position)) for each in documents):
-            self._put(index, chunk, require_alias, done)
+            self._put(index, chunk, require_alias, done, between)
         if done.refused:
             raise RowsRefused(next(iter(done.refused.values())), [*done.refused])
         return done.created
 
-    def delete(self, index: str, game_ids: Sequence[UUID]) -> None:
+    def delete(self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None) -> None:
         """Take documents out, where they are there. (A retired game stays in, with its status.)"""
         for game_id in game_ids:
             self._client.options(ignore_status=NOT_FOUND).delete(index=index, id=str(game_id))
+            between()
 
     def newest(self, index: str) -> tuple[int, str] | None:
         """Position and event of the document that was changed last, of all that were put in; None in an empty index."""
@@ -159,13 +165,14 @@ class ElasticsearchGameStore:
         if answer["_shards"]["failed"]:
             raise StoreFailed(f"{index} is not refreshed: {answer['_shards']}")
 
-    def fetch(self, index: str, game_ids: Sequence[UUID]) -> list[GameDocument]:
+    def fetch(self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None) -> list[GameDocument]:
         """The documents of games, in the order asked for; those that are not there are left out."""
         found: list[GameDocument] = []
         for start in range(0, len(game_ids), FETCHED_AT_ONCE):
             ids = [str(game_id) for game_id in game_ids[start : start + FETCHED_AT_ONCE]]
             answer = self._client.mget(index=index, ids=ids, source_includes=["document"])
             found += read_fetched(answer["docs"], ids)
+            between()
         return found
 
     def count(self, index: str) -> int:
@@ -224,7 +231,9 @@ class ElasticsearchGameStore:
             raise StoreFailed(f"Elasticsearch does not say what {name} is: {found}")
         return found
 
-    def _put(self, index: str, chunk: Sequence["_Operation"], require_alias: bool, done: "_Done") -> None:
+    def _put(
+        self, index: str, chunk: Sequence["_Operation"], require_alias: bool, done: "_Done", between: Between
+    ) -> None:
         """Put in what goes with one request, and note what became of it."""
         lines = [line for each in chunk for line in each.lines]
         try:
@@ -232,8 +241,9 @@ class ElasticsearchGameStore:
         except ApiError as error:
             if error.status_code == TOO_LARGE and len(chunk) > 1:
                 half = len(chunk) // 2
-                self._put(index, chunk[:half], require_alias, done)
-                self._put(index, chunk[half:], require_alias, done)
+                between()
+                self._put(index, chunk[:half], require_alias, done, between)
+                self._put(index, chunk[half:], require_alias, done, between)
             elif error.status_code == TOO_LARGE or says_refused(error.status_code, error.body):
                 done.refused |= {each.game_id: str(error) for each in chunk}
             else:
@@ -246,6 +256,7 @@ class ElasticsearchGameStore:
             if _is_refused(item):
                 done.refused[each.game_id] = _described(item)
             done.created += item.get("result") == "created"
+        between()
 
 
 def decode_documents(hits: Iterable[dict[str, Any]]) -> list[GameDocument]:

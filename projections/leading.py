@@ -58,8 +58,8 @@ class Challenger:
 
 @asynccontextmanager
 async def connected(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
-    """A connection to lead with, by statements in threads. Who is cancelled leaves his thread behind, in a statement: the connection
-    is closed once that has ended. Raises psycopg.OperationalError."""
+    """A connection to lead with, by statements in threads: it is closed once none is under way, for who is cancelled
+    leaves his thread behind. Raises psycopg.OperationalError."""
     conn = await asyncio.to_thread(connect_leader, url, name)
     try:
         yield conn

@@ -206,6 +206,27 @@ def test_what_is_refused_is_named(elasticsearch_url: str, elasticsearch_prefix: 
         assert {document.game_id.int for document in store.scan(index)} == {1, 2}
 
 
+def test_whoever_writes_shows_after_each_request_that_he_lives(
+    odd: OddElasticsearch, elasticsearch_url: str, elasticsearch_prefix: str
+) -> None:
+    """Large documents make many requests: a leader is ended that is silent for long."""
+    index, requests, signs = f"{elasticsearch_prefix}one", list[int](), list[int]()
+
+    def counted(request: web.Request) -> bool:
+        requests.append(len(signs))
+        return False
+
+    documents = [document(n, description="x" * 80_000) for n in range(1, 201)]
+    with open_client(odd.url, seconds=10) as client:
+        store = ElasticsearchGameStore(client)
+        store.create_index(index)
+        odd.answers(says(500), counted)
+        store.bulk(index, documents, between=lambda: signs.append(1))
+        assert store.fetch(index, [each.game_id for each in documents * 2], between=lambda: signs.append(1))
+    assert requests == list(range(len(signs)))
+    assert len(signs) > 3
+
+
 @pytest.mark.parametrize("block", ["write", "read_only", "read_only_allow_delete"])
 async def test_an_index_that_may_not_be_written_is_written_when_it_may_be(
     searching: Searching, odd: OddElasticsearch, block: str
