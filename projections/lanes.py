@@ -21,7 +21,7 @@ from projections import feeds, histories
 from projections.advancing import Feed, Registered, activate, advance, advance_one
 from projections.folding import StorageLost, TooMuchPoison
 from projections.leading import Challenger
-from projections.newer import Names, NewerEvent
+from projections.newer import NewerEvent, UnknownNames
 from projections.reading import Reader
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Lane:
         conn.execute("SET enable_seqscan = off")  # statements are planned once, perhaps while the log is tiny
         self._conn, self._codec, self._models, self._stop = conn, codec, models, stop
         self._activates = activates
-        self._names = Names(codec)
+        self._unknown_names = UnknownNames(codec)
         self._readers: dict[frozenset[str], Reader] = {}
         self._rests: dict[str, Rest] = {}
         self._challenger = Challenger()
@@ -176,7 +176,7 @@ class Lane:
 
     def head(self) -> int:
         """The position of the last event."""
-        return self._names.look(self._conn)
+        return self._unknown_names.look(self._conn)
 
     def step(self, head: int) -> bool:
         """Advance the feeds in front if there is something new, then a page of those behind. False: nothing to do."""
@@ -201,7 +201,7 @@ class Lane:
         """Advance feeds together. Where that fails, the one that failed goes alone from here on, so that it does not
         hold up the others."""
         try:
-            upto = self._names.known_upto(self._conn, group[0].position, upto)
+            upto = self._unknown_names.known_upto(self._conn, group[0].position, upto)
             if len(group) > 1 and not any(feed.pieces for feed in group):
                 advance(self._conn, self._reader(group), group, upto)
                 for feed in group:

@@ -20,8 +20,8 @@ class NewerEvent(Exception):
     """The next event is of a newer release: who knows it goes on from here."""
 
 
-class Names:
-    """Which registered names a codec does not know."""
+class UnknownNames:
+    """The registered names of events that a codec does not know."""
 
     def __init__(self, codec: Codec) -> None:
         self._known = sorted(codec.kinds)

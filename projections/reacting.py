@@ -25,7 +25,7 @@ from eventstore.release import OutdatedRelease, require_current
 from eventstore.wording import described, kept
 from projections import feeds, histories
 from projections.leading import Challenger, connected
-from projections.newer import Names, NewerEvent
+from projections.newer import NewerEvent, UnknownNames
 from projections.reading import Unreadable
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class ReactorRunner:
         self._challenger = Challenger()
         self._trail_at = float("-inf")  # when the next trace is to be left
         self._astray: set[str] = set()
-        self._registered_names = Names(log_.codec)
+        self._unknown_names = UnknownNames(log_.codec)
         self._generation = 0  # of the log's history that is reacted to
         log_.history.when_it_changes(self._forget)
 
@@ -259,8 +259,8 @@ class ReactorRunner:
         await self._save(conn)
 
     def _known_upto(self, conn: psycopg.Connection, start: int, end: int) -> int:
-        self._registered_names.look(conn)
-        return self._registered_names.known_upto(conn, start, end)
+        self._unknown_names.look(conn)
+        return self._unknown_names.known_upto(conn, start, end)
 
     async def _advance(self, free: Sequence[_Led], start: int, end: int) -> None:
         """One page for whoever is furthest behind; all others that are free and before its end take part."""
