@@ -14,8 +14,7 @@ WAKE = "ludoteca_feeds"
 
 
 class FeedRow(msgspec.Struct, frozen=True):
-    """A consumer of the log, and its checkpoint; `astray` when that is of another history than the log's. Whether what
-    it has written is of the log's history was `examined` in the epoch that there is."""
+    """A consumer of the log, and its checkpoint."""
 
     feed: str
     projection: str
@@ -26,7 +25,9 @@ class FeedRow(msgspec.Struct, frozen=True):
     paused: bool
     building: bool
     astray: bool = False
+    """The log does not have the event at its checkpoint: it followed another history."""
     examined: bool = True
+    """Whether somebody looked, since the log's latest epoch began, that what it has written is of the log's history."""
     ready_at: int | None = None
     """Where it has to be before queries may read it; None when it was there, or belongs to a rebuild."""
 

@@ -23,7 +23,8 @@ RETRY_SECONDS = 1.0
 """How often who would lead looks whether it may; and how often a leader shows that it lives."""
 
 SILENT_SECONDS = 15.0
-"""After so long without a statement a leader's session is ended. A page is folded in less."""
+"""After so long without a statement a leader's session is ended. So its statements must not lie farther apart: folding
+a page takes less, and who waits for Elasticsearch runs one after each of its answers."""
 
 
 CLOSE_SECONDS = 5.0
