@@ -15,7 +15,7 @@ from domain.events import Event
 from eventstore.codec import Codec
 from eventstore.log import AlreadyDone, Done, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import feeds, reacting
+from projections import feeds, leading, reacting
 from projections.reacting import ReactorRunner, Reacts, register_reactors
 from queries.operations import Operations
 
@@ -177,6 +177,24 @@ async def test_an_outage_is_waited_for_and_nothing_is_parked_or_left_out(desk: D
         await desk.caught_up("needy.1")
     assert needy.of(stream) == [Counted(1), Counted(2)]
     assert desk.parked() == []
+
+
+async def test_while_somebody_holds_a_checkpoint_reactors_go_on_and_save_it_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leading, "LOCK_TIMEOUT", "100ms")
+    noting, stream = Noting("noting", Counted), uuid4()
+    async with reacting_to(desk, noting):
+        await desk.append(stream, Counted(1))
+        await desk.caught_up("noting.1")
+        with desk.connect() as conn, conn.transaction():
+            assert feeds.feed(conn, "noting.1", lock=True)
+            for number in (2, 3):
+                await desk.append(stream, Counted(number))
+                await desk.until(lambda _, n=number: Counted(n) in noting.of(stream))
+            assert desk.feeds()["noting.1"].position == 1
+        await desk.caught_up("noting.1")
+    assert noting.of(stream) == [Counted(1), Counted(2), Counted(3)]
 
 
 async def test_while_one_reactor_waits_the_others_go_on_and_it_can_be_paused(desk: Desk) -> None:
