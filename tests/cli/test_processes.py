@@ -43,7 +43,7 @@ def test_the_projector_migrates_keeps_read_models_in_step_and_ends_when_told(emp
     assert shop.ask(f"SELECT count(*) FROM read.{GAMES}") == 1
     lines = [json.loads(line) for line in errors.splitlines()]
     assert {line["process"] for line in lines} == {"projector"}
-    assert any("parks stream" in line["event"] and line["level"] == "warning" for line in lines)
+    assert any("parked stream" in line["event"] and line["level"] == "warning" for line in lines)
 
 
 def test_the_api_serves_until_it_is_stopped(shop: Shop) -> None:

@@ -69,7 +69,7 @@ async def test_what_comes_before_it_in_the_same_page_is_folded(desk: Desk) -> No
     position = await _newer_appends(desk, Counted(5), Novel())
     with desk.running(tallies()):
         await desk.until(lambda _: any(feed.position == position - 1 for feed in desk.feeds().values()))
-    assert len(desk.rows(tallies())) == 2
+    assert len(desk.rows(tallies(), tallies().storage)) == 2
 
 
 class Noting:

@@ -54,6 +54,7 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("load", "purchases"): ("{folder}/purchases.csv",),
     ("dlq", "redrive"): ("--all",),
     ("quarantine", "retry"): ("--all",),
+    ("projections", "drop"): ("--unused",),
     ("projections", "recover"): ("--all",),
     ("projections", "rebuild"): ("games",),
     ("projections", "verify"): ("games",),

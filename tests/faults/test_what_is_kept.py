@@ -22,6 +22,7 @@ REGISTERED = {
 """Told by the process's History, and drops it."""
 
 ENDS_WITH_ANOTHER = {
+    "adapters.elasticsearch_documents.ElasticsearchDocuments",  # counts what an index has, whatever the log's history
     "adapters.postgres_queue._Consumer",  # takes another name, so that what it holds counts for nothing
     "commands.session_ends._Remembered",
     "eventstore.pending.Pending",  # refused by the writer
