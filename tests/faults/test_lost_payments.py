@@ -1,4 +1,4 @@
-"""Payments that the log has lost (an asynchronous standby took over without them), and jobs about them that are left."""
+"""Payments that the log has lost (a standby took over without them), and jobs about them that are left."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ async def test_no_job_about_a_lost_payment_charges_anybody(database: str, tmp_pa
         head = await shop.core.log.head()
         await shop.queues.payments.publish(jobs)
         async with asyncio.timeout(30):
-            while len(dropped(tmp_path)) < len(jobs):
+            while len(dropped(tmp_path)) < len(jobs):  # noqa: ASYNC110 - a file tells nobody
                 await asyncio.sleep(0.02)
         assert all("unknown payment" in line for line in dropped(tmp_path))
         assert await shop.queues.payments.dead() == 0
