@@ -28,6 +28,9 @@ __all__ = ["Feed", "Registered", "Runner", "advance", "advance_one"]
 
 log = logging.getLogger(__name__)
 
+AGAIN_SECONDS = 0.1
+"""How soon a thread begins anew whose feed another process has moved."""
+
 RESCAN_SECONDS = 1.0
 """How often a runner looks for feeds whose leader died; changes of ours are notified."""
 
@@ -66,6 +69,7 @@ class Runner:
             work()
         except feeds.CheckpointMoved as error:
             log.info("%s was dropped, or another process leads it now", error)
+            self._stop.wait(AGAIN_SECONDS)
         except OutdatedRelease as error:
             log.error("%s", error)
             return False

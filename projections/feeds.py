@@ -292,10 +292,12 @@ def refuse_retry(conn: psycopg.Connection, feed_name: str) -> None:
 
 
 def asked(conn: psycopg.Connection) -> set[str]:
-    """The feeds that an operator asked to try again."""
-    return {
-        feed for (feed,) in conn.execute("SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True)
-    }
+    """The feeds that an operator asked to try again, but those astray: they begin anew, with nothing held back."""
+    rows = conn.execute("SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True).fetchall()
+    names = {name for (name,) in rows}
+    return (
+        {row.feed for row in feeds(conn) if row.feed in names and not row.astray and row.examined} if names else names
+    )
 
 
 def ask_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:

@@ -70,9 +70,11 @@ def backup(url: str, target: Path, images: Path | None, progress: Progress) -> M
     """
     if target.exists():
         raise BackupError(f"{target} is there already: name a new folder")
+    if not target.parent.is_dir():
+        raise BackupError(f"{target.parent} is not there: is something not mounted?")
     half = target.with_name(target.name + ".part")
     shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(mode=0o700, parents=True)
+    half.mkdir(mode=0o700)
     try:
         manifest = _write(url, half, images, progress)
         half.rename(target)
@@ -93,6 +95,8 @@ def _write(url: str, folder: Path, images: Path | None, progress: Progress) -> M
             chosen = [f"--schema={schema}" for schema in schemas]
             command = ["pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={folder / name}", *chosen]
             _run(command, url, lambda: progress("events copied", _copied(url), position))
+            if name == LOG:
+                progress("events copied", position, position)
     names = [*SCHEMAS]
     if images is not None and images.is_dir():  # an image's name is its content: one that came since is no harm
         with tarfile.open(folder / IMAGES, "w") as tar:
@@ -145,6 +149,7 @@ def restore(url: str, folder: Path, images: Path | None, progress: Progress, *, 
         dumps = [stack.enter_context(_as_sql(folder / name)) for name in (LOG, KEYS) if name in wanted]
         script: list[bytes | subprocess.Popen[bytes]] = [_before(schemas), *dumps, _after(manifest)]
         _run_script(url, script, lambda: _told(progress, url, manifest.position))
+        progress("events restored", manifest.position, manifest.position)
     migrate(url)  # the backup may be of an older release
     if images is not None and IMAGES in wanted:
         with tarfile.open(folder / IMAGES) as tar:
@@ -192,6 +197,7 @@ DO $$ BEGIN
 END $$;
 DELETE FROM consumers.quarantine WHERE feed IN (SELECT feed FROM consumers.feeds WHERE storage <> '');
 DELETE FROM consumers.feeds WHERE storage <> '';
+DELETE FROM private.secrets WHERE name = 'index_prefix';  -- the shop it was made of may go on writing to its indices
 SELECT log.begin_epoch((SELECT max(number) FROM log.epochs), 'restored from the backup of {manifest.made_at:%F %T}');
 COMMIT;
 """.encode()

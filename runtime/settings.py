@@ -157,6 +157,8 @@ class Settings(BaseSettings):
     clock_tolerance_seconds: float = Field(
         60,
         ge=5,
+        le=86_400,
+        allow_inf_nan=False,
         description="How far the clocks of this machine and of the database may be apart; beyond, nothing is recorded.",
     )
     workers: int = Field(16, ge=1, le=256, description="Payments that one worker process handles at once.")

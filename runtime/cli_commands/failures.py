@@ -42,6 +42,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("eventstore.release", "OutdatedRelease", Code.UNREACHABLE, ""),
     ("eventstore.postgres", "UnsafeDatabase", Code.UNREACHABLE, ""),
     ("eventstore.log", "LogUnavailable", Code.UNREACHABLE, ""),
+    ("psycopg.errors", "InsufficientPrivilege", Code.UNREACHABLE, "the database's user lacks a right: "),
     ("psycopg", "OperationalError", Code.UNREACHABLE, "the database: "),
     ("aio_pika.exceptions", "AMQPError", Code.UNREACHABLE, "the RabbitMQ of LUDOTECA_RABBITMQ_URL: "),
     ("elastic_transport", "TransportError", Code.UNREACHABLE, "the Elasticsearch of LUDOTECA_ELASTICSEARCH_URL: "),

@@ -257,6 +257,7 @@ def _or_failure(work: Callable[[], T]) -> T:
     import psycopg
 
     from projections import rebuild as rebuilding
+    from projections.feeds import CheckpointMoved
 
     try:
         return work()
@@ -266,6 +267,11 @@ def _or_failure(work: Callable[[], T]) -> T:
         raise Failure(f"{error}; nothing was switched") from error
     except rebuilding.Busy as error:
         raise Failure(str(error)) from error
+    except CheckpointMoved as error:
+        raise Failure(
+            f"{error}: another process moved it, or the log went back. `ludoteca projections list` shows which;"
+            " the projector folds anew by itself what followed another history"
+        ) from error
     except psycopg.errors.LockNotAvailable as error:
         raise Failure("the projector held its checkpoint for too long: nothing was switched, try again") from error
 

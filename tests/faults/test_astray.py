@@ -138,6 +138,24 @@ async def test_a_read_model_whose_log_went_back_is_folded_anew(desk: Desk) -> No
         assert desk.verify(model).difference.equal
 
 
+async def test_what_is_to_be_retried_keeps_no_read_model_from_being_folded_anew(desk: Desk) -> None:
+    model, dump = tallies(), LogDump(desk.database)
+    with desk.running(model):
+        await append(desk.log, 5)
+        await at_head(desk, "tallies.1")
+        dump.keep()
+        await append(desk.log, 5)
+        await at_head(desk, "tallies.1")
+    dump.put_back()
+    desk.execute(
+        "INSERT INTO consumers.quarantine (feed, stream_id, position, name, error, retry)"
+        " VALUES ('tallies.1', gen_random_uuid(), 9, 'test.counted.v1', 'it was lost since', true)"
+    )
+    with desk.running(model):
+        await desk.until(lambda conn: (one := row(conn, "tallies.1")).position == 5 and not one.astray)
+        await desk.until(lambda conn: not feeds.parked(conn))
+
+
 async def test_somebody_who_reads_the_old_rows_holds_nobody_up(desk: Desk) -> None:
     """As pg_dump does, and long queries."""
     model, other, dump = tallies(), uses(), LogDump(desk.database)

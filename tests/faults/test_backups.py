@@ -128,6 +128,20 @@ def test_images_are_in_it(database: str, other_database: str, tmp_path: Path) ->
     assert (elsewhere / "ab" / "cover.png").read_bytes() == b"a picture"
 
 
+def test_the_restored_shop_has_search_indices_of_its_own(database: str, other_database: str, tmp_path: Path) -> None:
+    with psycopg.connect(database) as conn:
+        conn.execute("INSERT INTO private.secrets (name, value) VALUES ('index_prefix', 'ludoteca-1'), ('kept', 'x')")
+    backup(database, tmp_path / "backup", None, silent)
+    restore(other_database, tmp_path / "backup", None, silent)
+    with psycopg.connect(other_database) as conn:
+        assert [name for (name,) in conn.execute("SELECT name FROM private.secrets")] == ["kept"]
+
+
+def test_a_folder_that_is_not_there_is_not_made(database: str, tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="is not there"):
+        backup(database, tmp_path / "unmounted" / "backup", None, silent)
+
+
 def test_it_is_for_its_owner_alone(database: str, tmp_path: Path) -> None:
     backup(database, tmp_path / "backup", None, silent)
     folder = tmp_path / "backup"
