@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class FileTextLog:
         self._path = path
         self._file: int | None = None
         self._writing = threading.Lock()
+        with suppress(OSError):  # there from the start, for who follows it by `tail -f`
+            self._opened()
 
     def write(self, step: str, **ids: object) -> None:
         """`2026-01-01T00:00:00.000Z step key=value …`, control characters escaped. A full disk stops no payment."""

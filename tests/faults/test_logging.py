@@ -166,7 +166,7 @@ from pathlib import Path
 from runtime.logs import configure
 from runtime.settings import Settings
 configure(Settings(), process="worker")
-for n in range(3000):
+for n in range(800):
     logging.getLogger("uvicorn.error").info("%s %099d", "log", n)
     print("%099d" % n)
     print("%099d" % n, file=sys.stderr)
@@ -208,9 +208,9 @@ def test_the_last_lines_of_a_process_are_read_when_somebody_reads(tmp_path: Path
     )
     assert done.returncode == 1
     assert done.stderr.endswith("RuntimeError: the end\n")
-    assert done.stdout.splitlines()[-1] == f"{2999:099}"
+    assert done.stdout.splitlines()[-1] == f"{799:099}"
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert sum(line["logger"] == "uvicorn.error" for line in logged) == 3000
+    assert sum(line["logger"] == "uvicorn.error" for line in logged) == 800
     assert {line["process"] for line in logged} == {"worker"}
 
 

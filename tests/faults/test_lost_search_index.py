@@ -145,6 +145,7 @@ async def test_it_is_made_again_at_once(
         odd.passes_on()
         if do in SEARCHED:
             await _until_made_again(searching, before)
+            await _until_all_are_found(searching)
         await searching.until_elasticsearch_answers()
         assert _uuid(searching) != before
         await searching.is_proven()
@@ -156,6 +157,13 @@ async def test_it_is_made_again_at_once(
 def _uuid(of: Searching) -> Any:
     found = of.client.options(ignore_status=404).indices.get(index=of.alias)
     return {name: each["settings"]["index"]["uuid"] for name, each in found.items() if name == of.index}
+
+
+async def _until_all_are_found(searching: Searching) -> None:
+    """Who looked up the feed before it began anew may search once more what is being filled."""
+    async with asyncio.timeout(60):
+        while (await searching.found()).total != len(searching.titles):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def _until_made_again(of: Searching, before: Any) -> None:

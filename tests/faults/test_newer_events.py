@@ -1,6 +1,7 @@
 """Nobody of an older release moves past an event that only a newer one knows."""
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -28,7 +29,8 @@ NEWER = Codec({cls.NAME: cls for cls in (Counted, Labelled, Closed, Ignored, Nov
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _impatient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)  # whatever a command that ran before in this process has set
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
     monkeypatch.setattr(reacting, "RESCAN_SECONDS", 0.1)
 
