@@ -166,7 +166,7 @@ from pathlib import Path
 from runtime.logs import configure
 from runtime.settings import Settings
 configure(Settings(), process="worker")
-for n in range(800):
+for n in range(int(sys.argv[2])):
     logging.getLogger("uvicorn.error").info("%s %099d", "log", n)
     print("%099d" % n)
     print("%099d" % n, file=sys.stderr)
@@ -183,7 +183,7 @@ raise RuntimeError("the end")
 def test_a_whole_process_outlives_that_nobody_reads_it(tmp_path: Path, format: str) -> None:
     environment = os.environ | {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_LOG_FORMAT": format}
     process = subprocess.Popen(
-        [sys.executable, "-c", CHATTY, tmp_path / "done"],
+        [sys.executable, "-c", CHATTY, tmp_path / "done", "3000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
@@ -199,7 +199,7 @@ def test_a_whole_process_outlives_that_nobody_reads_it(tmp_path: Path, format: s
 
 def test_the_last_lines_of_a_process_are_read_when_somebody_reads(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHATTY, tmp_path / "done"],
+        [sys.executable, "-c", CHATTY, tmp_path / "done", "800"],
         env=os.environ | {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_LOG_FORMAT": "json"},
         capture_output=True,
         text=True,
