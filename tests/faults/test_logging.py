@@ -41,9 +41,9 @@ class Pipe:
         return True
 
     def read_until(self, end: bytes) -> str:
-        """All that comes, up to a text at the end of it."""
+        """All that comes until there is a text in it."""
         found, deadline = b"", time.monotonic() + PATIENCE
-        while not found.endswith(end):
+        while end not in found:  # more may come behind it
             assert time.monotonic() < deadline, found[-500:]
             if select.select([self.reading], [], [], 0.1)[0]:
                 found += os.read(self.reading, 1 << 20)
