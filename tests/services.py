@@ -2,12 +2,16 @@
 are up.
 """
 
+import contextlib
+import functools
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
@@ -145,11 +149,27 @@ class OwnElasticsearch:
         shutil.rmtree(self._home)
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that the system gives to whoever connects somewhere: between asking for a port and listening on it,
+nobody else comes by it."""
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    """This worker's share of them, from anywhere on, again and again."""
+    worker, workers = (os.environ.get(f"PYTEST_XDIST_WORKER{name}", "") for name in ("", "_COUNT"))
+    share = PORTS[int(worker.removeprefix("gw") or 0) :: int(workers or 1)]
+    start = random.SystemRandom().randrange(len(share))
+    return itertools.cycle([*share[start:], *share[:start]])
+
+
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nobody listens on, nor gets from here soon."""
+    for port in _ports():
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 def drop_indices(url: str, prefix: str) -> None:

@@ -142,9 +142,3 @@ async def server_that_answers(*answers: bytes) -> AsyncIterator[tuple[str, list[
 def http(status: str, body: bytes = b"") -> bytes:
     """An answer of HTTP."""
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

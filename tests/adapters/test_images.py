@@ -23,8 +23,8 @@ from commands.ports import ImageStore, ImageStoreUnavailable
 from domain import web_addresses
 from domain.errors import Invalid
 from eventstore.circuit import FAILURES_TO_OPEN
-from tests.adapters.provider_servers import unused_port
 from tests.images import an_image
+from tests.services import free_port
 
 KINDS = ["PNG", "JPEG", "WEBP"]
 
@@ -280,7 +280,7 @@ async def test_what_cannot_be_had_is_told_as_such(fetcher: HttpImageFetcher) -> 
         for unreachable in (
             url + "missing",
             url + "round",
-            f"http://127.0.0.1:{unused_port()}/",
+            f"http://127.0.0.1:{free_port()}/",
             "http://nowhere.invalid/",
         ):
             with pytest.raises(Invalid, match="image_unreachable"):

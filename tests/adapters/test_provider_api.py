@@ -7,13 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from provider_servers import PATIENCE, running_provider, unused_port
+from provider_servers import PATIENCE, running_provider
+
+from tests.services import free_port
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     store: Path = tmp_path_factory.mktemp("provider") / "provider.sqlite"
-    nobody = f"http://127.0.0.1:{unused_port()}/"
+    nobody = f"http://127.0.0.1:{free_port()}/"
     with (
         running_provider(store, nobody, webhook_retry_seconds=60) as url,
         httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client,

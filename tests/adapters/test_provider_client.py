@@ -17,7 +17,6 @@ from provider_servers import (
     running_provider,
     running_receiver,
     server_that_answers,
-    unused_port,
 )
 
 from adapters.simulated_provider import SimulatedProvider
@@ -31,6 +30,7 @@ from commands.ports import (
     ProviderRefused,
     ProviderUnavailable,
 )
+from tests.services import free_port
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 PAYMENT = UUID("0197f0a0-0000-7000-8000-000000000001")
@@ -230,7 +230,7 @@ def intent_json(**changes: Any) -> bytes:
 
 
 async def test_a_server_that_is_not_there_is_unavailable():
-    provider = SimulatedProvider(f"http://127.0.0.1:{unused_port()}", [SECRET])
+    provider = SimulatedProvider(f"http://127.0.0.1:{free_port()}", [SECRET])
     with pytest.raises(ProviderUnavailable):
         await provider.get("pi_1")
     await provider.aclose()

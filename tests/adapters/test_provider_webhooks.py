@@ -14,10 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
-from provider_servers import PATIENCE, SECRET, Receiver, running_provider, running_receiver, unused_port
+from provider_servers import PATIENCE, SECRET, Receiver, running_provider, running_receiver
 
 from adapters.provider_simulator.store import Store
 from adapters.webhook_signature import verify
+from tests.services import free_port
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def test_intents_and_answers_outlive_a_restart(store: Path, receiver: Receiver):
 
 
 def test_webhooks_that_found_no_receiver_are_sent_after_a_restart_at_once(store: Path):
-    port = unused_port()
+    port = free_port()
     with running_provider(store, f"http://127.0.0.1:{port}/webhook", webhook_retry_seconds=600) as provider:
         ref = create(provider, "pm_card_visa")["id"]
     with running_receiver(port) as receiver, running_provider(store, receiver.url) as provider:
@@ -290,11 +291,11 @@ def test_two_processes_cannot_share_a_store(store: Path, receiver: Receiver):
 
 
 def test_what_was_answered_is_known_after_a_kill(store: Path, receiver: Receiver):
-    port = unused_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     program = (
         "import pathlib, uvicorn; from adapters.provider_simulator import create_app; "
-        f"app = create_app(pathlib.Path({str(store)!r}), 'http://127.0.0.1:{unused_port()}/', {SECRET!r}, {url!r}); "
+        f"app = create_app(pathlib.Path({str(store)!r}), 'http://127.0.0.1:{free_port()}/', {SECRET!r}, {url!r}); "
         f"uvicorn.run(app, port={port}, log_level='error')"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])

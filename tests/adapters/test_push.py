@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from adapters.push import PushFiles, PushGateway
 from commands.ports import NotDelivered
 from tests.adapters.mail_servers import a_message
-from tests.adapters.provider_servers import unused_port
+from tests.services import free_port
 
 POSTED = {
     "id": str(a_message().notice_id),
@@ -79,7 +79,7 @@ async def test_a_temporary_no_is_told_from_a_permanent_one(gateway: Gateway, car
 
 
 async def test_a_gateway_that_is_away_is_unreachable_and_its_password_stays_secret() -> None:
-    carrier = PushGateway(f"http://shop:hunter2@127.0.0.1:{unused_port()}/push")
+    carrier = PushGateway(f"http://shop:hunter2@127.0.0.1:{free_port()}/push")
     with pytest.raises(NotDelivered, match="unreachable") as caught:
         await carrier.send(a_message())
     assert "hunter2" not in str(caught.value)

@@ -9,7 +9,7 @@ from adapters.mail_message import to_mail
 from adapters.smtp_mailer import SmtpMailer
 from commands.ports import NotDelivered
 from tests.adapters.mail_servers import LOGIN, SENDER, Postbox, a_message, certified, check_login, smtp_server
-from tests.adapters.provider_servers import unused_port
+from tests.services import free_port
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9." + "x" * 300
 
@@ -135,7 +135,7 @@ async def test_a_refusal_names_nobody() -> None:
 
 
 async def test_a_server_that_is_away_or_silent_is_unreachable() -> None:
-    assert (await refusal(f"smtp://127.0.0.1:{unused_port()}")).code == "unreachable"
+    assert (await refusal(f"smtp://127.0.0.1:{free_port()}")).code == "unreachable"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(NotDelivered, match="unreachable"):

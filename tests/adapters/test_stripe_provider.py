@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import stripe
-from provider_servers import http, server_that_answers, unused_port
+from provider_servers import http, server_that_answers
 
 from adapters.stripe_provider import StripeProvider
 from commands.ports import (
@@ -27,6 +27,7 @@ from commands.ports import (
     RefundStatus,
 )
 from deploy.services import STRIPE_TEST_KEY
+from tests.services import free_port
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 PAYMENT = UUID("0197f0a0-0000-7000-8000-000000000001")
@@ -188,7 +189,7 @@ async def test_an_answer_that_settles_nothing_is_unavailable_and_left_to_the_que
 
 
 async def test_a_server_that_is_not_there_or_silent_is_unavailable() -> None:
-    nowhere = StripeProvider(STRIPE_TEST_KEY, [NEW], api_base=f"http://127.0.0.1:{unused_port()}")
+    nowhere = StripeProvider(STRIPE_TEST_KEY, [NEW], api_base=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ProviderUnavailable):
         await nowhere.get("pi_1")
     await nowhere.aclose()

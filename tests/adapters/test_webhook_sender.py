@@ -19,7 +19,7 @@ from adapters.webhook_sender import MAX_ANSWER_BYTES, HttpWebhookSender
 from commands.ports import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
 from tests.adapters.merchant_servers import Merchant, running_merchant
-from tests.adapters.provider_servers import unused_port
+from tests.services import free_port
 
 BODY = '{"type":"order.completed.v1","timestamp":"2026-03-01T12:00:00Z","data":{"title":"Pokémon"}}'.encode()
 
@@ -168,7 +168,7 @@ async def test_what_is_no_http_is_told_as_such(sender: HttpWebhookSender) -> Non
 
 
 async def test_nobody_there_is_told_as_such(sender: HttpWebhookSender) -> None:
-    for url in (f"http://127.0.0.1:{unused_port()}/", "http://nowhere.invalid/"):
+    for url in (f"http://127.0.0.1:{free_port()}/", "http://nowhere.invalid/"):
         with pytest.raises(WebhookUnsent, match="unreachable"):
             await sender.send(message(url))
 

@@ -28,7 +28,7 @@ from runtime.cli import app
 from runtime.codec import codec
 from runtime.models import table_models
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -12,15 +12,10 @@ import pytest
 from adapters.rabbitmq_relay import EXCHANGE
 from projections.games import Games
 from tests.cli.shop import Ludoteca, Shop, process, run, stop, until
+from tests.services import free_port
 
 GAMES = f"games_{Games.version}"
 """The table of the active read model of games."""
-
-
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:
@@ -47,7 +42,7 @@ def test_the_projector_migrates_keeps_read_models_in_step_and_ends_when_told(emp
 
 
 def test_the_api_serves_until_it_is_stopped(shop: Shop) -> None:
-    port = _free_port()
+    port = str(free_port())
     with process("api", LUDOTECA_PORT=port) as running:
         until(lambda: _answers(f"http://127.0.0.1:{port}/health/live"))
         assert stop(running)[0] == 0
@@ -56,8 +51,8 @@ def test_the_api_serves_until_it_is_stopped(shop: Shop) -> None:
 def test_loaded_purchases_are_paid_and_granted(
     ludoteca: Ludoteca, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LUDOTECA_PORT", _free_port())
-    monkeypatch.setenv("LUDOTECA_PROVIDER_PORT", _free_port())
+    monkeypatch.setenv("LUDOTECA_PORT", str(free_port()))
+    monkeypatch.setenv("LUDOTECA_PROVIDER_PORT", str(free_port()))
     (tmp_path / "games.csv").write_text(CATALOG)
     (tmp_path / "purchases.csv").write_text("user_id,title,hours_played\n7,Portal,1.5\n7,Witness,2\n8,Portal,0.5\n")
     with process("provider"), process("worker") as worker:

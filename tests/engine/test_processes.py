@@ -23,6 +23,7 @@ from projections.leading import leading
 from queries.operations import Operations
 from runtime.processes import relay as relaying
 from runtime.processes.worker import purge_expired
+from tests.services import free_port
 
 
 class Bus:
@@ -96,7 +97,7 @@ async def test_expired_keys_and_sessions_are_dropped_and_the_others_kept(desk: D
 def test_a_server_stops_promptly_on_sigterm_though_a_client_stays_connected(
     database: str, tmp_path: Path, command: str
 ) -> None:
-    ports = {"LUDOTECA_PORT": str(_free_port()), "LUDOTECA_PROVIDER_PORT": str(_free_port())}
+    ports = {"LUDOTECA_PORT": str(free_port()), "LUDOTECA_PROVIDER_PORT": str(free_port())}
     settings = {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database, **ports}
     server = subprocess.Popen([sys.executable, "-m", "runtime.cli", command], env={**os.environ, **settings})
     try:
@@ -111,7 +112,7 @@ def test_a_server_stops_promptly_on_sigterm_though_a_client_stays_connected(
 
 
 def test_the_api_registers_the_reactors_before_it_answers(database: str, tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     settings = {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database, "LUDOTECA_PORT": str(port)}
     api = subprocess.Popen([sys.executable, "-m", "runtime.cli", "api"], env={**os.environ, **settings})
     try:
@@ -132,9 +133,3 @@ def _connected(port: int) -> socket.socket:
         except ConnectionRefusedError:
             assert time.monotonic() < deadline, "nobody listens"
             time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.flow.instance import eventually, free_port
+from tests.flow.instance import eventually
+from tests.services import free_port
 
 __all__ = ["Process", "eventually", "started"]
 

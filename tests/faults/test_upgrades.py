@@ -15,7 +15,8 @@ from eventstore.postgres import connect
 from eventstore.release import RELEASE, OutdatedRelease
 from runtime.migrate import migrate as migrate_all
 from tests.api.shop import open_shop
-from tests.flow.instance import eventually, free_port
+from tests.flow.instance import eventually
+from tests.services import free_port
 
 CLI = [sys.executable, "-m", "runtime.cli"]
 COMMANDS = [["api"], ["projector"], ["worker"], ["provider"], ["projections", "list"]]

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import httpx
 import psycopg
 
 from runtime.migrate import migrate
+from tests.services import free_port
 
 T = TypeVar("T")
 
@@ -212,9 +212,3 @@ def running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[
         yield instance
     finally:
         instance.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

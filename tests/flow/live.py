@@ -9,7 +9,8 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.flow.instance import PATIENCE, Instance, Person, free_port
+from tests.flow.instance import PATIENCE, Instance, Person
+from tests.services import free_port
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.flow.instance import Instance, eventually, free_port
+from tests.flow.instance import Instance, eventually
+from tests.services import free_port
 
 ROOT = Path(__file__).parents[2]
 LUDOTECA = Path(sys.executable).with_name("ludoteca")

@@ -17,7 +17,8 @@ from commands.bus import SYSTEM
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
 from tests import services
-from tests.flow.instance import VISA, Instance, eventually, free_port, running
+from tests.flow.instance import VISA, Instance, eventually, running
+from tests.services import free_port
 
 BUYERS, UNITS, CLIENTS = 1000, 100, 8
 PATIENT = {"LUDOTECA_PAYMENT_TIMEOUT_SECONDS": "20", "LUDOTECA_PAYMENT_RETRY_SECONDS": "0.5,1,2,4"}

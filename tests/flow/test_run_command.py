@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.flow.instance import PASSWORD, eventually, free_port
+from tests.flow.instance import PASSWORD, eventually
 from tests.flow.supervised import ORDINARY, Run, homes, is_alive, ordinary_python, owner, refused, run_in
+from tests.services import free_port
 
 PROCESSES = {"postgres", "provider", "fiscal", "api", "projector", "worker"}
 
