@@ -7,13 +7,11 @@ until an operator puts it back to a place of its trail: repeats are recognised, 
 
 import logging
 from collections.abc import Iterable
-from typing import Any
 
 import psycopg
 
 from eventstore.history import Epoch
-from projections import dropping, feeds
-from projections.store import Store
+from projections import feeds
 
 log = logging.getLogger(__name__)
 
@@ -91,53 +89,6 @@ def refuse(conn: psycopg.Connection, row: feeds.FeedRow) -> None:
         RECOVER,
         row.projection,
     )
-
-
-def begin_anew_if_astray(conn: psycopg.Connection, store: Store[Any], row: feeds.FeedRow) -> feeds.FeedRow:
-    """A feed that is about to be led, as it is to be led: from the start, in a storage still to be made, if what it has
-    is of another history than the log's. The old storage is dropped, or, while somebody reads it, left to be dropped as
-    those that rebuilds leave. Raises what a store does, CheckpointMoved.
-    """
-    if row.astray or _is_of_another(conn, store, row.storage):
-        log.error("feed %s begins anew: it followed another history of the log", row.feed)
-        note_astray(conn, row.feed)  # for itself: appends wait for as long as it takes
-        epoch = _epoch(conn)
-        old = f"{row.feed}.before_{epoch}"
-        with conn.transaction():
-            # By another name: who still writes to the old one, at a server that knows nothing of this, does no harm.
-            _begin_anew(conn, row.feed, f"{row.feed.replace('.', '_')}_{epoch}")
-            feeds.add_building(conn, old, row.projection, row.version, row.storage, 0)
-        dropping.drop(conn, store, old)
-    elif row.examined:
-        return row
-    conn.execute("UPDATE consumers.feeds SET epoch = %s WHERE feed = %s", (_epoch(conn), row.feed))
-    found = feeds.feed(conn, row.feed)
-    if found is None:
-        raise feeds.CheckpointMoved(row.feed)
-    return found
-
-
-def _is_of_another(conn: psycopg.Connection, store: Store[Any], storage: str) -> bool:
-    return not store.transactional and store.exists(conn, storage) and not store.follows(conn, storage)
-
-
-def _epoch(conn: psycopg.Connection) -> str:
-    row = conn.execute("SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1").fetchone()
-    return str(row[0]) if row else ""
-
-
-def _begin_anew(conn: psycopg.Connection, name: str, storage: str) -> None:
-    conn.execute(
-        "UPDATE consumers.feeds SET storage = %s, active = false,"
-        f" ready_at = CASE WHEN active OR ready_at IS NOT NULL THEN {feeds.HEAD} END WHERE feed = %s",
-        (storage, name),
-    )
-    conn.execute(
-        "UPDATE consumers.checkpoints SET position = 0, event_id = NULL, updated_at = clock_timestamp()"
-        " WHERE feed = %s",
-        (name,),
-    )
-    conn.execute("DELETE FROM consumers.quarantine WHERE feed = %s", (name,))
 
 
 def last_common(conn: psycopg.Connection, name: str) -> int:

@@ -17,7 +17,7 @@ from eventstore.codec import Codec
 from eventstore.postgres import AWAY, TOO_MUCH
 from eventstore.release import OutdatedRelease, require_current
 from eventstore.wording import described
-from projections import feeds, histories
+from projections import feeds, restarting
 from projections.advancing import Feed, Registered, activate, advance, advance_one
 from projections.folding import StorageLost, TooMuchPoison
 from projections.leading import Challenger
@@ -107,7 +107,7 @@ class Lane:
             return
         try:
             store = self._models[row.projection, row.version].store
-            row = histories.begin_anew_if_astray(self._conn, store, row)
+            row = restarting.begin_anew_if_astray(self._conn, store, row)
             feed = feed_of(self._codec, self._models, row)
             feed.ready_at = row.ready_at if self._activates else None
             self._prepare(feed)
