@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from commands.ports import Delivery, Job, JobHandler
-from eventstore.cancellation import stop_if_cancelled
 from eventstore.patience import PATIENCE_SECONDS, outlast
 from eventstore.postgres import is_away
-from eventstore.wording import described
+from kit.cancellation import stop_if_cancelled
+from kit.wording import described
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from elasticsearch import Elasticsearch
 
 from adapters.elasticsearch_failures import is_lost
 from adapters.elasticsearch_store import CHUNK, Between, ElasticsearchGameStore
-from eventstore.wording import described
+from kit.wording import described
 from projections.folding import RowsRefused, StorageLost, StoreFailed
 from projections.game_document import GameDocument
 from projections.game_documents import Document

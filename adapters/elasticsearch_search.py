@@ -15,8 +15,8 @@ from elasticsearch import ApiError, AsyncElasticsearch
 
 from adapters.elasticsearch_failures import BAD_REQUEST, is_lost
 from adapters.elasticsearch_store import read_fetched
-from eventstore.circuit import Circuit
-from eventstore.wording import described
+from kit.circuit import Circuit
+from kit.wording import described
 from projections.folding import StorageLost
 from projections.game_document import EVERYWHERE, GameDocument, region_key
 from queries.ranking import Candidate

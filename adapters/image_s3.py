@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from commands.ports import ImageStoreUnavailable
-from eventstore.circuit import Circuit, CircuitOpen
+from kit.circuit import Circuit, CircuitOpen
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
-from eventstore.cancellation import stop_if_cancelled
 from eventstore.patience import outlast
 from eventstore.postgres import AWAY, connect_beside
+from kit.cancellation import stop_if_cancelled
 
 _LISTEN = "LISTEN ludoteca_queue"
 """Notified once per publishing, with the queue's name."""

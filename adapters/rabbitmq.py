@@ -32,8 +32,8 @@ from pamqp.common import Arguments, FieldValue
 
 from adapters.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
-from eventstore.cancellation import stop_if_cancelled
-from eventstore.circuit import Circuit, CircuitOpen
+from kit.cancellation import stop_if_cancelled
+from kit.circuit import Circuit, CircuitOpen
 
 DEAD_LETTER_EXCHANGE = "ludoteca.dlx"
 ATTEMPT_HEADER = "x-ludoteca-attempt"

@@ -16,8 +16,8 @@ from api.problems import (
     problem_of,
     problem_response,
 )
-from eventstore.circuit import Call, Circuit, CircuitOpen
 from eventstore.postgres import is_away
+from kit.circuit import Call, Circuit, CircuitOpen
 
 log = logging.getLogger(__name__)
 

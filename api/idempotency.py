@@ -24,10 +24,10 @@ from api.context import context_of
 from api.problems import Problem
 from commands.bus import Caller, Landed
 from domain.errors import Refused
-from eventstore.clock import Clock
 from eventstore.codec import decrypt, encrypt
 from eventstore.log import AlreadyDone, Done, Once
 from eventstore.postgres_log import PostgresLog
+from kit.clock import Clock
 
 T = TypeVar("T")
 

@@ -24,10 +24,10 @@ from commands.shipments import Shipments
 from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
-from eventstore.clock import Clock
 from eventstore.clock_watch import ClockWatch
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
+from kit.clock import Clock
 from queries.audit import Audit
 from queries.game_pages import GamePages
 from queries.operations import Operations

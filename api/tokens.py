@@ -19,8 +19,8 @@ from joserfc.jwk import KeySet, OKPKey
 from commands.session_ends import SKEW, Opened
 from domain.errors import Unauthorized
 from domain.identity import AccountType
-from eventstore.clock import Clock
-from eventstore.uuid7 import uuid7
+from kit.clock import Clock
+from kit.uuid7 import uuid7
 
 # RFC 9864 renames the algorithm to "Ed25519", which few clients know yet.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated")

@@ -28,7 +28,7 @@ from benchmarks.server import Server
 from commands.bus import SYSTEM, Caller
 from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 from projections.engine import Runner
 from runtime.codec import codec
 from runtime.models import table_models

@@ -22,7 +22,7 @@ from api.auth import Buyer
 from api.problems import Problem
 from api.routes.cart import Checkout, NewItem
 from api.services import ServicesOf
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 from runtime.gateway import open_app
 from runtime.settings import Settings
 from runtime.wiring import open_core, open_queues

@@ -7,9 +7,9 @@ from uuid import UUID
 import msgspec
 
 from domain.errors import Forbidden, Refused
-from eventstore.clock import Clock
 from eventstore.log import Metadata, Once
 from eventstore.repository import Repository, Unit
+from kit.clock import Clock
 
 T = TypeVar("T")
 

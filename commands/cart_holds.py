@@ -9,8 +9,8 @@ from domain import inventory
 from domain.cart import Cart, Item
 from domain.events import Event
 from domain.inventory import Stock, stock_id
-from eventstore.clock import Clock
 from eventstore.repository import Unit
+from kit.clock import Clock
 
 
 class Holds:

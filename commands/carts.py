@@ -31,7 +31,7 @@ from domain.orders import OrderLine
 from domain.payments import Method
 from eventstore.log import Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 NO_ITEM = NotFound("item_not_found", "your cart has no such line")
 EMPTY = Conflict("cart_empty", "there is nothing in the cart")

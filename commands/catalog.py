@@ -15,7 +15,7 @@ from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.ids import PLATFORM_ID, claim_id
 from eventstore.log import Envelope, Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 
 class Catalog:

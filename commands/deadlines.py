@@ -13,9 +13,9 @@ import msgspec
 from commands.bus import SYSTEM, Caller
 from domain.errors import Refused
 from domain.ids import derived
-from eventstore.cancellation import stop_if_cancelled
-from eventstore.clock import Clock
 from eventstore.log import AlreadyDone, Once
+from kit.cancellation import stop_if_cancelled
+from kit.clock import Clock
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from domain.errors import Forbidden, Invalid, NotFound, Refused, Stale, Unauthor
 from domain.identity import AccountType, User
 from eventstore.log import Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 
 class Versioned(msgspec.Struct, frozen=True):

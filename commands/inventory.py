@@ -17,7 +17,7 @@ from domain.inventory import HoldName, Stock, stock_id
 from domain.reservations import Kind
 from eventstore.log import Envelope, Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 Find = Callable[[Stock, datetime], UUID]
 Decide = Callable[[Stock, UUID, datetime], list[Event]]

@@ -15,7 +15,7 @@ from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import AlreadyDone, Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 SESSION_LIFETIME = timedelta(days=30)
 

@@ -16,7 +16,7 @@ from domain.errors import Invalid
 from domain.identity import User
 from eventstore.log import Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 
 class MailProofs:

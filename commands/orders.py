@@ -22,7 +22,7 @@ from domain.payments import Method, Payment
 from eventstore.follower import StreamFollower
 from eventstore.log import Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 OWNED = "you own this game"
 

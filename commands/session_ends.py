@@ -34,11 +34,11 @@ from domain.identity import (
     UserForgotten,
     UserReactivated,
 )
-from eventstore.cancellation import stop_if_cancelled
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable, Recorded
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from eventstore.repository import Repository
+from kit.cancellation import stop_if_cancelled
 
 log = logging.getLogger(__name__)
 

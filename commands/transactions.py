@@ -25,7 +25,7 @@ from domain.wallets import Cause
 from eventstore.follower import StreamFollower
 from eventstore.log import Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 log = logging.getLogger(__name__)
 

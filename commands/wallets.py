@@ -13,7 +13,7 @@ from domain.ids import claim_id
 from domain.wallets import Cause, Wallet
 from eventstore.log import Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 
 class Wallets:

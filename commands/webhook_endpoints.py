@@ -20,7 +20,7 @@ from domain.merchant_news import NAMES
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import Once
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 SECRET_BYTES = 32
 

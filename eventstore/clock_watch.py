@@ -8,8 +8,8 @@ from time import monotonic
 
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.clock import Clock
 from eventstore.log import ClocksDiffer
+from kit.clock import Clock
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-from eventstore.cancellation import stop_if_cancelled
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
+from kit.cancellation import stop_if_cancelled
 
 _TAIL = "SELECT position, stream_id FROM log.events WHERE position > %s ORDER BY position LIMIT 5000"
 

@@ -10,7 +10,7 @@ import msgspec
 from eventstore import pgarrays as pg
 from eventstore.chain import digest_of, encoded_cause, encoded_time
 from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, Metadata, Once, StreamRead, TooLarge
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 
 
 class Pending:

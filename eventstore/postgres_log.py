@@ -13,7 +13,6 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.chain import Fault, Verifier
-from eventstore.clock import SYSTEM_CLOCK, Clock
 from eventstore.codec import Codec, kind_of_all
 from eventstore.head import HeadWatcher
 from eventstore.history import History
@@ -34,6 +33,7 @@ from eventstore.pages import COLUMNS, bounded, fitting
 from eventstore.postgres import AWAY, open_pool
 from eventstore.sending import Sender
 from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
+from kit.clock import SYSTEM_CLOCK, Clock
 
 _VERSIONS = """
 SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1), 0)

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 
 from eventstore.postgres import AT_FAULT, TOO_MUCH
-from eventstore.wording import described
+from kit.wording import described
 from projections import feeds
 from projections.folding import Poisoned, RowsRefused, StoreFailed, TooMuchPoison, fold_page
 from projections.projection import Projection, Rows

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 
 from eventstore.log import Envelope
-from eventstore.wording import described
+from kit.wording import described
 from projections.projection import Handler, Key, Projection, RowMissing, Rows
 from projections.reading import Event, Page, Unreadable
 

@@ -16,7 +16,7 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.postgres import AWAY, TOO_MUCH
 from eventstore.release import OutdatedRelease, require_current
-from eventstore.wording import described
+from kit.wording import described
 from projections import feeds, restarting
 from projections.advancing import Feed, Registered, activate, advance, advance_one
 from projections.folding import StorageLost, TooMuchPoison

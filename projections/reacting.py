@@ -16,13 +16,13 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from eventstore.cancellation import stop_if_cancelled
 from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, Recorded
 from eventstore.postgres import connect, is_away
 from eventstore.postgres_log import PostgresLog, Raw
 from eventstore.release import OutdatedRelease, require_current
-from eventstore.wording import described, kept
+from kit.cancellation import stop_if_cancelled
+from kit.wording import described, kept
 from projections import feeds, histories
 from projections.leading import Challenger, connected
 from projections.newer import NewerEvent, UnknownNames

@@ -7,7 +7,7 @@ import psycopg
 
 from eventstore.codec import Codec
 from eventstore.postgres import TOO_MUCH
-from eventstore.wording import described
+from kit.wording import described
 from projections import feeds, rebuild
 from projections.advancing import POISON, Feed, Registered, advance_one
 from projections.folding import Poisoned, fold_page

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from eventstore.cancellation import stop_if_cancelled
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog, Raw
+from kit.cancellation import stop_if_cancelled
 from queries.positions import PositionUnknown
 from queries.read_models import ReadModels
 from queries.status_changes import StatusChange, StatusChanges, beginning_of

@@ -58,13 +58,13 @@ from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
 from commands.webhook_reactors import merchant_webhooks, webhook_jobs
 from commands.webhook_worker import WebhookWorker
-from eventstore.clock import SYSTEM_CLOCK, Clock
 from eventstore.clock_watch import ClockWatch
 from eventstore.follower import StreamFollower
 from eventstore.keys import secret
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
+from kit.clock import SYSTEM_CLOCK, Clock
 from projections.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
 from queries.read_models import ReadModels
 from runtime.belongings import ReadBelongings

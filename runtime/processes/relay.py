@@ -11,11 +11,11 @@ import psycopg
 
 from adapters.cloudevents import to_cloudevent
 from adapters.rabbitmq_relay import RabbitPublisher
-from eventstore.cancellation import stop_if_cancelled
 from eventstore.history import HistoryChanged
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
 from eventstore.release import require_current
+from kit.cancellation import stop_if_cancelled
 from projections import feeds, histories
 from projections.leading import RETRY_SECONDS, leading
 from runtime.settings import Settings

@@ -10,10 +10,10 @@ from commands.belongings import NotSeenYet
 from commands.deadlines import Deadlines
 from commands.ports import Delivery, JobHandler
 from domain.errors import Refused
-from eventstore.clock import Clock
 from eventstore.log import AlreadyDone
 from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
+from kit.clock import Clock
 from projections.leading import leading
 from projections.reacting import ReactorRunner
 from runtime.models import due_times

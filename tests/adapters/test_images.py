@@ -22,7 +22,7 @@ from adapters.images import picture_of
 from commands.ports import ImageStore, ImageStoreUnavailable
 from domain import web_addresses
 from domain.errors import Invalid
-from eventstore.circuit import FAILURES_TO_OPEN
+from kit.circuit import FAILURES_TO_OPEN
 from tests.images import an_image
 from tests.services import free_port
 

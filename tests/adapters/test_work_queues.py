@@ -39,8 +39,8 @@ from adapters.postgres_queue import PostgresQueue
 from adapters.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
 from commands.ports import Delivery, Job
 from eventstore import patience
-from eventstore.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
 from eventstore.log import LogUnavailable
+from kit.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from eventstore.clock import ManualClock
+from kit.clock import ManualClock
 from tests.api.market import CART, CHECKOUT, WAIT, by_card, cart_of, check_out, code_of, numbers, put_in, stocked
 from tests.api.shop import Person, Shop
 from tests.api.tiny import client_of

@@ -12,7 +12,7 @@ from api.auth import SignedIn
 from api.limits import Rates, client_of
 from api.services import GatewaySettings, Services
 from api.signed_notices import signed_notice
-from eventstore.clock import ManualClock
+from kit.clock import ManualClock
 from tests.api.tiny import NOON, services, tokens_at
 
 ANN, BEN = UUID(int=1), UUID(int=2)

@@ -21,9 +21,9 @@ from api.services import Services
 from commands.aggregates import USER
 from domain.cart import CartCreated
 from domain.orders import OrderStatusChanged
-from eventstore.clock import ManualClock
 from eventstore.log import StreamAppend
-from eventstore.uuid7 import uuid7
+from kit.clock import ManualClock
+from kit.uuid7 import uuid7
 from runtime.processes.servers import config_of
 from tests.api.market import check_out, put_in, stocked
 from tests.api.shop import DECLINED, Person, Shop

@@ -11,7 +11,7 @@ from api.app import gateway
 from api.services import GatewaySettings, Services
 from api.tokens import Tokens, new_private_key
 from commands.session_ends import Opened
-from eventstore.clock import ManualClock
+from kit.clock import ManualClock
 from queries.game_pages import GamePages
 from queries.positions import Progress
 

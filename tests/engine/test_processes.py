@@ -17,7 +17,7 @@ import pytest
 from desk import SOON, Desk
 from tallies import Counted
 
-from eventstore.clock import SYSTEM_CLOCK
+from kit.clock import SYSTEM_CLOCK
 from projections import feeds
 from projections.leading import leading
 from queries.operations import Operations

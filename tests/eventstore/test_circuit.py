@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from eventstore import circuit
-from eventstore.circuit import FAILURES_TO_OPEN, Circuit, CircuitOpen
+from kit import circuit
+from kit.circuit import FAILURES_TO_OPEN, Circuit, CircuitOpen
 
 
 class Dependency:

@@ -6,8 +6,8 @@ from uuid import RFC_4122
 
 import pytest
 
-from eventstore import uuid7 as module
-from eventstore.uuid7 import uuid7
+from kit import uuid7 as module
+from kit.uuid7 import uuid7
 
 
 def test_an_id_is_a_version_7_uuid_that_begins_with_the_milliseconds() -> None:

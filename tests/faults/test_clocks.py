@@ -18,11 +18,11 @@ from commands.bus import SYSTEM
 from commands.ports import Delivery, Job
 from eventstore import chain
 from eventstore.chain import Verifier
-from eventstore.clock import SYSTEM_CLOCK
 from eventstore.clock_watch import ClockWatch
 from eventstore.log import ClocksDiffer, Once, StreamAppend
 from eventstore.postgres import open_pool
 from eventstore.postgres_log import PostgresLog
+from kit.clock import SYSTEM_CLOCK
 from runtime.settings import Settings
 from runtime.wiring import open_core
 from tests.api.shop import Person, Shop, open_shop

@@ -16,8 +16,8 @@ from adapters import elasticsearch_client
 from domain.ids import library_id
 from domain.library import LibraryGameAdded
 from domain.times import EARLIEST
-from eventstore import circuit
 from eventstore.log import StreamAppend
+from kit import circuit
 from projections import lanes
 from queries.search import SearchQuery
 from runtime import gateway

@@ -13,7 +13,7 @@ from adapters import elasticsearch_client
 from adapters.elasticsearch_client import open_async_client, open_client
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from domain.catalog import GameUpdated, Price
-from eventstore import circuit
+from kit import circuit
 from projections import engine, lanes
 from projections.folding import RowsRefused
 from projections.game_document import DocumentPrice, GameDocument

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.elasticsearch_store import SETTINGS
-from eventstore import circuit
+from kit import circuit
 from projections import engine, lanes
 from queries import search_engines
 from tests.faults.odd_elasticsearch import OddElasticsearch, refuses

@@ -16,7 +16,7 @@ from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
 from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved, stock_id
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,8 +10,8 @@ import pytest
 from commands.bus import Caller
 from commands.deadlines import AT_ONCE, Deadlines
 from domain.errors import Conflict
-from eventstore.clock import ManualClock
 from eventstore.log import Once
+from kit.clock import ManualClock
 
 
 class Due(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from domain.errors import Conflict, Unauthorized
 from domain.identity import UserRegistered
 from domain.ids import claim_id
 from eventstore.log import StreamAppend
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
 

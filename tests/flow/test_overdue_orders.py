@@ -19,9 +19,9 @@ from domain.errors import Conflict
 from domain.events import Event
 from domain.inventory import HoldName, ReservationExpired, stock_id
 from domain.payments import Method
-from eventstore.clock import ManualClock
 from eventstore.repository import Unit
-from eventstore.uuid7 import uuid7
+from kit.clock import ManualClock
+from kit.uuid7 import uuid7
 from projections.deadlines import ORDER_PAYMENT
 from queries.deadlines import DueTimes
 from queries.read_models import ReadModels

@@ -17,7 +17,7 @@ from domain.payments import Method
 from domain.transactions import TransactionProcessing
 from domain.wallets import FundsDeducted
 from eventstore.log import Appended, StreamAppend
-from eventstore.uuid7 import uuid7
+from kit.uuid7 import uuid7
 from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

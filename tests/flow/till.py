@@ -29,9 +29,9 @@ from domain.orders import Order
 from domain.payments import Method, Payment
 from domain.transactions import Transaction
 from domain.wallets import Wallet
-from eventstore.clock import ManualClock
 from eventstore.log import AlreadyDone
-from eventstore.uuid7 import uuid7
+from kit.clock import ManualClock
+from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
 from tests.adapters.provider_servers import SECRET, running_provider, running_receiver

@@ -6,7 +6,7 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 
 from adapters.elasticsearch_search import ElasticsearchGameIndex, elasticsearch_circuit
-from eventstore import circuit
+from kit import circuit
 from queries.search_port import Lookup, Order, SearchUnavailable
 from tests.search.shop import SHOP
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eventstore import circuit
+from kit import circuit
 from projections import lanes
 from projections.engine import Runner
 from runtime.codec import codec
