@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from commands.ports import Delivery, Job, JobHandler
-from eventstore.patience import PATIENCE_SECONDS, outlast
-from eventstore.postgres import is_away
+from eventstore.database.patience import PATIENCE_SECONDS, outlast
+from eventstore.database.postgres import is_away
 from kit.cancellation import stop_if_cancelled
 from kit.wording import described
 

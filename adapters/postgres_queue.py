@@ -19,8 +19,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
-from eventstore.patience import outlast
-from eventstore.postgres import AWAY, connect_beside
+from eventstore.database.patience import outlast
+from eventstore.database.postgres import AWAY, connect_beside
 from kit.cancellation import stop_if_cancelled
 
 _LISTEN = "LISTEN ludoteca_queue"

@@ -16,7 +16,7 @@ from api.problems import (
     problem_of,
     problem_response,
 )
-from eventstore.postgres import is_away
+from eventstore.database.postgres import is_away
 from kit.circuit import Call, Circuit, CircuitOpen
 
 log = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from commands.belongings import NotSeenYet
 from commands.ports import InvalidSignature, Overloaded
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey, UnknownEvent
+from eventstore.database.postgres import LIMITS, is_away
 from eventstore.history import HistoryChanged
 from eventstore.log import ClocksDiffer, TooLarge, VersionConflict
-from eventstore.postgres import LIMITS, is_away
 from queries.paging import BadCursor
 from queries.positions import PositionUnknown, ReadModelBehind
 from queries.search import InvalidCursor

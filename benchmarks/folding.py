@@ -27,9 +27,9 @@ from benchmarks.appending import PLAIN_TABLE
 from benchmarks.events import CODEC, PAYLOAD, SOME, Balance, Balances, FundsAdded
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
 from benchmarks.server import Server, connect_as_program, library_environment
+from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import feeds
 from projections.engine import Registered, Runner
 from projections.rebuild import rebuild
 from projections.store import PostgresTable
@@ -86,7 +86,7 @@ def _fold(url: str) -> None:
     thread = threading.Thread(target=runner.run)
     with connect_as_program(url) as conn:
         thread.start()
-        while (row := feeds.feed(conn, FEED)) is None or row.position < EVENTS:
+        while (row := checkpoints.feed(conn, FEED)) is None or row.position < EVENTS:
             if not thread.is_alive():
                 raise RuntimeError("the projector ended")
             time.sleep(0.005)

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from adapters.embedded_postgres import EmbeddedPostgres
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from runtime.migrate import migrate
 
 SETTINGS = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}

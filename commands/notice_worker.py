@@ -13,7 +13,7 @@ from commands.ports import Carrier, Delivery, Message, NotDelivered
 from commands.reactors import on_behalf
 from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
-from eventstore.patience import outlast
+from eventstore.database.patience import outlast
 from eventstore.repository import Unit
 
 UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)

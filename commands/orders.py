@@ -19,7 +19,7 @@ from domain.ids import PLATFORM_ID, claim_id
 from domain.inventory import stock_id
 from domain.orders import Order, OrderLine
 from domain.payments import Method, Payment
-from eventstore.follower import StreamFollower
+from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.log import Once
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7

@@ -22,7 +22,7 @@ from domain.errors import Conflict, Invalid, NotFound, Refused
 from domain.payments import Method, Payment
 from domain.transactions import Transaction
 from domain.wallets import Cause
-from eventstore.follower import StreamFollower
+from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.log import Once
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7

@@ -18,7 +18,7 @@ from domain import webhook_deliveries, webhook_endpoints
 from domain.events import Event
 from domain.webhook_deliveries import WebhookDelivery
 from domain.webhook_endpoints import WebhookEndpoint
-from eventstore.patience import outlast
+from eventstore.database.patience import outlast
 from eventstore.repository import Unit
 
 GONE = 410

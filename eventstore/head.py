@@ -5,9 +5,9 @@ import logging
 
 import psycopg
 
+from eventstore.database.postgres import connect_async
 from eventstore.history import History
 from eventstore.log import LogUnavailable
-from eventstore.postgres import connect_async
 from kit.cancellation import stop_if_cancelled
 
 log = logging.getLogger(__name__)

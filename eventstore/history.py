@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import psycopg
 
-from eventstore.connections import prove
+from eventstore.database.connections import prove
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,11 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
+from eventstore.append.sender import Sender
+from eventstore.append.writer import DONE, GroupCommitWriter, Pending, done_of
 from eventstore.chain import Fault, Verifier
 from eventstore.codec import Codec, kind_of_all
+from eventstore.database.postgres import AWAY, open_pool
 from eventstore.head import HeadWatcher
 from eventstore.history import History
 from eventstore.keys import PersonKeys
@@ -30,9 +33,6 @@ from eventstore.log import (
     check_appends,
 )
 from eventstore.pages import COLUMNS, bounded, fitting
-from eventstore.postgres import AWAY, open_pool
-from eventstore.sending import Sender
-from eventstore.writer import DONE, GroupCommitWriter, Pending, done_of
 from kit.clock import SYSTEM_CLOCK, Clock
 
 _VERSIONS = """

@@ -25,6 +25,7 @@ import msgspec
 import psycopg
 
 from eventstore.codec import kind_of, kind_of_all
+from eventstore.database.postgres import is_away
 from eventstore.history import HistoryChanged
 from eventstore.log import (
     AlreadyDone,
@@ -38,7 +39,6 @@ from eventstore.log import (
     WrongKind,
     pages_of,
 )
-from eventstore.postgres import is_away
 from eventstore.snapshots import Snapshots
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from eventstore.postgres import AT_FAULT, TOO_MUCH
+from eventstore.consumers import checkpoints
+from eventstore.consumers.reader import Page, Reader, collector_paused
+from eventstore.database.postgres import AT_FAULT, TOO_MUCH
 from kit.wording import described
-from projections import feeds
 from projections.folding import Poisoned, RowsRefused, StoreFailed, TooMuchPoison, fold_page
 from projections.projection import Projection, Rows
-from projections.reading import Page, Reader, collector_paused
 from projections.store import Store
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Feed:
     """A projection being folded into one storage, up to a checkpoint."""
 
     def __init__(
-        self, projection: Projection[Any], store: Store[Any], row: feeds.FeedRow, names: Collection[str]
+        self, projection: Projection[Any], store: Store[Any], row: checkpoints.FeedRow, names: Collection[str]
     ) -> None:
         self.projection, self.store = projection, store
         self.names = frozenset(names)  # the wire names that it folds
@@ -85,13 +85,13 @@ class Feed:
     def attach(self, conn: psycopg.Connection) -> None:
         """Start, or begin again, from what the database has. Raises CheckpointMoved when it has no such feed."""
         self._conn = conn
-        row = feeds.feed(conn, self.name)
+        row = checkpoints.feed(conn, self.name)
         if row is None:
-            raise feeds.CheckpointMoved(self.name)
+            raise checkpoints.CheckpointMoved(self.name)
         self.position = row.position
         self.rows.discard()
         self.pieces.clear()
-        self.parked = {p.stream_id: p.position for p in feeds.parked(conn, [self.name])}
+        self.parked = {p.stream_id: p.position for p in checkpoints.parked(conn, [self.name])}
 
     def _fetch(self, keys: Sequence[object]) -> Iterable[msgspec.Struct]:
         assert self._conn is not None
@@ -117,7 +117,7 @@ class Feed:
         """Write what was folded, and who was parked."""
         puts, deletes = self.rows.changes()
         self.store.write(conn, self.storage, puts, deletes)
-        feeds.park(conn, self.name, self.newly_parked)
+        checkpoints.park(conn, self.name, self.newly_parked)
 
     def is_ready(self, position: int) -> bool:
         """Whether queries may read it from this position on, and did not before."""
@@ -212,7 +212,7 @@ def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int)
 def activate(conn: psycopg.Connection, ready: Sequence[Feed]) -> None:
     """Have queries read feeds that have caught up."""
     if ready:
-        feeds.activate_filled(conn, [feed.name for feed in ready])
+        checkpoints.activate_filled(conn, [feed.name for feed in ready])
         for feed in ready:
             feed.store.activated(feed.storage)
 
@@ -224,7 +224,7 @@ def _write(conn: psycopg.Connection, group: Sequence[Feed], page: Page, end: int
     try:
         with conn.transaction():
             # The checkpoints first: their row locks come before those of the tables, here as in `rebuild.drop`.
-            feeds.move(conn, [(feed.name, start, end) for feed in group])
+            checkpoints.move(conn, [(feed.name, start, end) for feed in group])
             for feed in group:
                 feed.failing = True
                 feed.fold(page)

@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from projections import feeds
+from eventstore.consumers import checkpoints
 from projections.advancing import Registered
 from projections.postgres_search import keys_table
 
@@ -59,22 +59,22 @@ class FormerTables:
             conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("read", name)))
 
 
-def matching(conn: psycopg.Connection, name: str) -> list[feeds.FeedRow]:
+def matching(conn: psycopg.Connection, name: str) -> list[checkpoints.FeedRow]:
     """The feeds of read models that are named: a projection, one of its versions (`orders.1`), or a storage of that
     (`orders.1.r2`)."""
     return [
         row
-        for row in feeds.feeds(conn)
+        for row in checkpoints.feeds(conn)
         if row.storage and name in (row.projection, f"{row.projection}.{row.version}", row.feed)
     ]
 
 
-def unused(conn: psycopg.Connection, models: Models) -> list[feeds.FeedRow]:
+def unused(conn: psycopg.Connection, models: Models) -> list[checkpoints.FeedRow]:
     """The feeds that are only kept: of older versions, of projections that there are no more, of rebuilds that died."""
-    return [row for row in feeds.feeds(conn) if row.storage and (row.building or _is_old(row, models))]
+    return [row for row in checkpoints.feeds(conn) if row.storage and (row.building or _is_old(row, models))]
 
 
-def drop_all(conn: psycopg.Connection, models: Models, rows: list[feeds.FeedRow]) -> list[Dropped]:
+def drop_all(conn: psycopg.Connection, models: Models, rows: list[checkpoints.FeedRow]) -> list[Dropped]:
     """Drop feeds, but what is in use. Raises InUse when that is all of them, Busy while their projection is rebuilt."""
     done: list[Dropped] = []
     kept: list[str] = []
@@ -97,14 +97,14 @@ def drop(conn: psycopg.Connection, store: Store, feed_name: str, *, active: bool
 
     False when somebody reads the storage: then it is fed no longer, and is dropped by the next rebuild or `drop`.
     """
-    row = feeds.feed(conn, feed_name)
-    if row is None or not feeds.stop_feeding(conn, feed_name, active=active):
+    row = checkpoints.feed(conn, feed_name)
+    if row is None or not checkpoints.stop_feeding(conn, feed_name, active=active):
         return True
     _await_letting_go(conn, feed_name)
     try:
         with conn.transaction():
             conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
-            feeds.remove(conn, feed_name)
+            checkpoints.remove(conn, feed_name)
             store.drop(conn, row.storage)
     except psycopg.errors.LockNotAvailable:
         log.warning("%s is read by somebody: it is dropped later", row.storage)
@@ -115,27 +115,27 @@ def drop(conn: psycopg.Connection, store: Store, feed_name: str, *, active: bool
 @contextmanager
 def alone(conn: psycopg.Connection, projection: str) -> Iterator[None]:
     """Be the only one who builds or drops storages of a projection. Raises Busy."""
-    if not feeds.try_lead(conn, f"rebuild {projection}"):
+    if not checkpoints.try_lead(conn, f"rebuild {projection}"):
         raise Busy(f"{projection} is being rebuilt by another process")
     try:
         yield
     finally:
         if not conn.closed:
-            feeds.stop_leading(conn, f"rebuild {projection}")
+            checkpoints.stop_leading(conn, f"rebuild {projection}")
 
 
-def _in_use(conn: psycopg.Connection, row: feeds.FeedRow, models: Models) -> str:
+def _in_use(conn: psycopg.Connection, row: checkpoints.FeedRow, models: Models) -> str:
     """Why a feed may not be dropped; empty if it may."""
     known = models.get(row.projection)
     if known is not None and known.projection.version == row.version:
         return "is read by queries" if row.active else "catches up, to be read" if row.ready_at is not None else ""
-    if not feeds.try_lead(conn, row.feed):
+    if not checkpoints.try_lead(conn, row.feed):
         return "is fed by a projector of another release"
-    feeds.stop_leading(conn, row.feed)
+    checkpoints.stop_leading(conn, row.feed)
     return ""
 
 
-def _is_old(row: feeds.FeedRow, models: Models) -> bool:
+def _is_old(row: checkpoints.FeedRow, models: Models) -> bool:
     known = models.get(row.projection)
     return known is None or row.version < known.projection.version
 
@@ -143,8 +143,8 @@ def _is_old(row: feeds.FeedRow, models: Models) -> bool:
 def _await_letting_go(conn: psycopg.Connection, feed_name: str) -> None:
     """Wait for the projector to take its hands off a feed: if it is removed under them it has to begin anew."""
     deadline = time.monotonic() + LET_GO_SECONDS
-    while not feeds.try_lead(conn, feed_name):
+    while not checkpoints.try_lead(conn, feed_name):
         if time.monotonic() > deadline:
             return
         time.sleep(0.02)
-    feeds.stop_leading(conn, feed_name)
+    checkpoints.stop_leading(conn, feed_name)

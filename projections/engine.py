@@ -15,12 +15,13 @@ from typing import Any
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.postgres import AWAY
-from eventstore.release import OutdatedRelease
-from projections import feeds, lanes
+from eventstore.consumers import checkpoints
+from eventstore.consumers.leadership import connect_leader
+from eventstore.database.postgres import AWAY
+from eventstore.database.release import OutdatedRelease
+from projections import lanes
 from projections.advancing import Feed, Registered, advance, advance_one
 from projections.lanes import Lane
-from projections.leading import connect_leader
 from projections.projection import Projection
 from projections.retrying import Retrier
 
@@ -51,7 +52,7 @@ class Runner:
         """Ask the runner to end after the page at hand, and wake it, should it wait for events."""
         self._stop.set()
         with contextlib.suppress(psycopg.Error), self._connect("ludoteca projector stop") as conn:
-            conn.execute(f"NOTIFY {feeds.WAKE}".encode())
+            conn.execute(f"NOTIFY {checkpoints.WAKE}".encode())
 
     def run(self) -> None:
         """Run until stopped, or until a newer release leads; outlives lost connections."""
@@ -67,7 +68,7 @@ class Runner:
         """Do some work of a thread; False when there is no point in doing it again."""
         try:
             work()
-        except feeds.CheckpointMoved as error:
+        except checkpoints.CheckpointMoved as error:
             log.info("%s was dropped, or another process leads it now", error)
             self._stop.wait(AGAIN_SECONDS)
         except OutdatedRelease as error:
@@ -88,7 +89,7 @@ class Runner:
 
     def _run_front(self) -> None:
         with self._connect("ludoteca projector") as conn, self._connect("ludoteca projector wake") as wake:
-            wake.execute(f"LISTEN ludoteca_log; LISTEN {feeds.WAKE}")
+            wake.execute(f"LISTEN ludoteca_log; LISTEN {checkpoints.WAKE}")
             lane = Lane(conn, self._codec, self._models, self._stop, activates=self._activates)
             scanned = float("-inf")
             while not self._stop.is_set():
@@ -101,14 +102,14 @@ class Runner:
                 if self._leave_behind(lane, head):
                     self._behind.start()
                 busy = lane.step(head)
-                if feeds.WAKE in _channels(wake, 0 if busy else RESCAN_SECONDS / 2):
+                if checkpoints.WAKE in _channels(wake, 0 if busy else RESCAN_SECONDS / 2):
                     scanned = float("-inf")
 
     def _scan(self, conn: psycopg.Connection, lane: Lane, head: int) -> None:
         """Lead what nobody leads, but what lags behind others, or is to be retried: that is done beside."""
         for key, registered in self._models.items():
-            feeds.register(conn, *key, registered.storage)
-        asked, retried = feeds.asked(conn), set[str]()
+            checkpoints.register(conn, *key, registered.storage)
+        asked, retried = checkpoints.asked(conn), set[str]()
         left: list[str] = []
 
         def is_applied_late(name: str, projection: Projection[Any]) -> bool:
@@ -117,7 +118,7 @@ class Runner:
                 retried.add(name)
             return name in asked and not projection.mixes_streams
 
-        def wanted(row: feeds.FeedRow) -> bool:
+        def wanted(row: checkpoints.FeedRow) -> bool:
             if is_applied_late(row.feed, self._models[row.projection, row.version].projection):
                 return False
             if _lags(head, row) and _in_front(lane, head):
@@ -154,7 +155,7 @@ class Runner:
                 if joining := [name for name, feed in lane.feeds.items() if head - feed.position <= lanes.JOINS]:
                     for name in joining:
                         lane.let_go(name)
-                    feeds.wake(conn)
+                    checkpoints.wake(conn)
                 if time.monotonic() - scanned > RESCAN_SECONDS or not lane.feeds:
                     of_others = lane.scan(partial(_lags, head))
                     scanned = time.monotonic()
@@ -194,7 +195,7 @@ def _in_front(lane: Lane, head: int) -> bool:
     return any(head - feed.position <= lanes.BEHIND for feed in lane.feeds.values())
 
 
-def _lags(head: int, row: feeds.FeedRow) -> bool:
+def _lags(head: int, row: checkpoints.FeedRow) -> bool:
     return head - row.position > lanes.BEHIND
 
 

@@ -14,10 +14,10 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from eventstore.consumers.reader import Event, Page, Unreadable
 from eventstore.log import Envelope
 from kit.wording import described
 from projections.projection import Handler, Key, Projection, RowMissing, Rows
-from projections.reading import Event, Page, Unreadable
 
 R = TypeVar("R", bound=msgspec.Struct)
 

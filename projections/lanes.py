@@ -14,15 +14,16 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.postgres import AWAY, TOO_MUCH
-from eventstore.release import OutdatedRelease, require_current
+from eventstore.consumers import checkpoints
+from eventstore.consumers.leadership import Challenger
+from eventstore.consumers.newer_events import NewerEvent, UnknownNames
+from eventstore.consumers.reader import Reader
+from eventstore.database.postgres import AWAY, TOO_MUCH
+from eventstore.database.release import OutdatedRelease, require_current
 from kit.wording import described
-from projections import feeds, restarting
+from projections import restarting
 from projections.advancing import Feed, Registered, activate, advance, advance_one
 from projections.folding import StorageLost, TooMuchPoison
-from projections.leading import Challenger
-from projections.newer import NewerEvent, UnknownNames
-from projections.reading import Reader
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ BEHIND = 10_000
 JOINS = 1_000
 """Positions by which a feed that was behind may lag when it joins those in front."""
 
-ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, feeds.CheckpointMoved, OutdatedRelease)
+ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, checkpoints.CheckpointMoved, OutdatedRelease)
 """Errors after which a lane begins anew: with another connection, and the checkpoints as they are there."""
 
 Models = Mapping[tuple[str, int], Registered]
@@ -74,11 +75,13 @@ class Lane:
 
     # -- which feeds ---------------------------------------------------------------------------------------------------
 
-    def scan(self, wanted: Callable[[feeds.FeedRow], bool]) -> bool:
+    def scan(self, wanted: Callable[[checkpoints.FeedRow], bool]) -> bool:
         """Take the lead of those wanted that nobody leads; let go of those paused, dropped, to begin anew, or to be
         looked at again because the log may have gone back. Whether others lead some that are wanted."""
         require_current(self._conn)
-        known = {row.feed: row for row in feeds.feeds(self._conn) if (row.projection, row.version) in self._models}
+        known = {
+            row.feed: row for row in checkpoints.feeds(self._conn) if (row.projection, row.version) in self._models
+        }
         for name in list(self.feeds):
             row = known.get(name)
             unfit = row is None or row.paused or row.building or row.astray or not row.examined
@@ -88,7 +91,7 @@ class Lane:
         for row in known.values():
             idle = row.feed not in self.feeds and not row.paused and not row.building and self._is_awake(row.feed)
             if idle and wanted(row):
-                if feeds.try_lead(self._conn, row.feed):
+                if checkpoints.try_lead(self._conn, row.feed):
                     self._lead(row.feed)
                 else:
                     of_others.append(row.feed)
@@ -98,12 +101,12 @@ class Lane:
     def let_go(self, name: str) -> None:
         """Let another lane, or another process, lead a feed."""
         del self.feeds[name]
-        feeds.stop_leading(self._conn, name)
+        checkpoints.stop_leading(self._conn, name)
 
     def _lead(self, name: str) -> None:
-        row = feeds.feed(self._conn, name)
+        row = checkpoints.feed(self._conn, name)
         if row is None or row.paused or row.building:
-            feeds.stop_leading(self._conn, name)
+            checkpoints.stop_leading(self._conn, name)
             return
         try:
             store = self._models[row.projection, row.version].store
@@ -115,7 +118,7 @@ class Lane:
             if ends_the_lead(error):
                 raise
             self._rest(name, error)
-            feeds.stop_leading(self._conn, name)
+            checkpoints.stop_leading(self._conn, name)
             return
         feed.attach(self._conn)
         self._aim([feed], self.head())
@@ -137,7 +140,7 @@ class Lane:
         if feed.position and not feed.store.exists(self._conn, feed.storage):
             log.warning("feed %s begins anew: %s is lost", feed.name, feed.storage)
             # First: what is created then is known to be empty.
-            ready_at = feeds.begin_anew(self._conn, feed.name, feed.position)
+            ready_at = checkpoints.begin_anew(self._conn, feed.name, feed.position)
             feed.position, feed.ready_at = 0, ready_at if self._activates else None
         with self._conn.transaction():
             feed.store.prepare(self._conn, feed.storage)
@@ -243,7 +246,7 @@ class Lane:
         return self._readers[names]
 
 
-def feed_of(codec: Codec, models: Models, row: feeds.FeedRow) -> Feed:
+def feed_of(codec: Codec, models: Models, row: checkpoints.FeedRow) -> Feed:
     """The feed of a row, to be attached to a connection that leads it."""
     registered = models[row.projection, row.version]
     return Feed(registered.projection, registered.store, row, codec.names_of(registered.projection.folds))

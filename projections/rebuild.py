@@ -12,11 +12,11 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.postgres import AWAY
-from projections import feeds
+from eventstore.consumers import checkpoints
+from eventstore.consumers.reader import Reader
+from eventstore.database.postgres import AWAY
 from projections.advancing import Feed, Registered, advance_one
 from projections.dropping import Busy, alone, drop
-from projections.reading import Reader
 from projections.replaying import Progress, Replay
 from projections.store import Difference, Store
 
@@ -76,12 +76,12 @@ class Verified(msgspec.Struct, frozen=True):
     parked: int
 
 
-def live(conn: psycopg.Connection, registered: Registered, *, lock: bool = False) -> feeds.FeedRow:
+def live(conn: psycopg.Connection, registered: Registered, *, lock: bool = False) -> checkpoints.FeedRow:
     """The active feed of a projection, standing still if locked. Raises NeverRan, CatchingUp."""
     rows = _of(conn, registered)
     for row in rows:
         if row.active:
-            found = feeds.feed(conn, row.feed, lock=lock)
+            found = checkpoints.feed(conn, row.feed, lock=lock)
             if found is not None and found.active:
                 return found
     for row in rows:
@@ -145,7 +145,7 @@ def _compare(
         if transactional:
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         row = live(conn, registered, lock=not transactional)
-        parked = {p.stream_id for p in feeds.parked(conn, [row.feed])}
+        parked = {p.stream_id for p in checkpoints.parked(conn, [row.feed])}
         frozen = registered.store.frozen(conn, row.storage)
         if transactional:
             advance(row.position)
@@ -226,7 +226,7 @@ def _fill(
     conn: psycopg.Connection,
     codec: Codec,
     registered: Registered,
-    row: feeds.FeedRow,
+    row: checkpoints.FeedRow,
     name: str,
     storage: str,
     progress: Progress,
@@ -235,16 +235,16 @@ def _fill(
     """A new storage with all that the live feed `row` has, and a feed of its own that no projector touches yet."""
     projection, store = registered.projection, registered.store
     with conn.transaction():  # from now on there is a feed by which the storage is found, should we die
-        feeds.add_building(conn, name, projection.name, projection.version, storage, 0)
+        checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
         replay = Replay(conn, codec, projection, store, storage, row.feed, retried)
     replay.advance(row.position, progress)
     replay.advance(live(conn, registered).position, progress)
     replay.write()
     store.finish(conn, storage)
     with conn.transaction():
-        feeds.move(conn, [(name, 0, replay.position)])
-        feeds.park(conn, name, [(stream_id, *parked) for stream_id, parked in replay.parked.items()])
-    built = feeds.feed(conn, name)
+        checkpoints.move(conn, [(name, 0, replay.position)])
+        checkpoints.park(conn, name, [(stream_id, *parked) for stream_id, parked in replay.parked.items()])
+    built = checkpoints.feed(conn, name)
     assert built is not None
     shadow = Feed(projection, store, built, replay.reader.names)
     shadow.attach(conn)
@@ -269,7 +269,7 @@ def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, sh
                 conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 row = live(conn, registered, lock=True)
                 _catch_up(conn, reader, shadow, row.position)
-                feeds.activate(conn, row.feed, shadow.name)
+                checkpoints.activate(conn, row.feed, shadow.name)
                 registered.store.activated(shadow.storage)
             return
         except psycopg.errors.LockNotAvailable:
@@ -293,7 +293,7 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
                 if not others:
                     raise NeverRan(f"{name} has no earlier storage to go back to")
                 if others[-1].position >= row.position:
-                    feeds.activate(conn, row.feed, others[-1].feed)
+                    checkpoints.activate(conn, row.feed, others[-1].feed)
                     registered.store.activated(others[-1].storage)
                     return others[-1].storage
             if time.monotonic() > deadline:
@@ -311,6 +311,6 @@ def drop_inactive(conn: psycopg.Connection, registered: Registered) -> None:
             drop(conn, registered.store, row.feed)
 
 
-def _of(conn: psycopg.Connection, registered: Registered) -> list[feeds.FeedRow]:
+def _of(conn: psycopg.Connection, registered: Registered) -> list[checkpoints.FeedRow]:
     key = (registered.projection.name, registered.projection.version)
-    return [row for row in feeds.feeds(conn) if (row.projection, row.version) == key]
+    return [row for row in checkpoints.feeds(conn) if (row.projection, row.version) == key]

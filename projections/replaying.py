@@ -16,10 +16,10 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
-from projections import feeds
+from eventstore.consumers import checkpoints
+from eventstore.consumers.reader import Reader, collector_paused
 from projections.folding import fold_page
 from projections.projection import Fetch, Key, Projection, Rows, key_of
-from projections.reading import Reader, collector_paused
 from projections.store import Store
 
 Progress = Callable[[int, int], None]
@@ -114,7 +114,7 @@ class Replay:
         self._conn, self._projection, self._store, self.storage = conn, projection, store, storage
         self.reader = Reader(codec, codec.names_of(projection.folds))
         self._names = frozenset(self.reader.names)
-        parked = [p for p in feeds.parked(conn, [feed]) if p.stream_id not in retried]
+        parked = [p for p in checkpoints.parked(conn, [feed]) if p.stream_id not in retried]
         self.parked = {p.stream_id: (p.position, p.name, p.error) for p in parked}
         self.position = 0
         self._rows = HeldRows(projection.row, self._fetch)

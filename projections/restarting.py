@@ -5,14 +5,15 @@ from typing import Any
 
 import psycopg
 
-from projections import dropping, feeds
-from projections.histories import note_astray
+from eventstore.consumers import checkpoints
+from eventstore.consumers.histories import note_astray
+from projections import dropping
 from projections.store import Store
 
 log = logging.getLogger(__name__)
 
 
-def begin_anew_if_astray(conn: psycopg.Connection, store: Store[Any], row: feeds.FeedRow) -> feeds.FeedRow:
+def begin_anew_if_astray(conn: psycopg.Connection, store: Store[Any], row: checkpoints.FeedRow) -> checkpoints.FeedRow:
     """A feed that is about to be led, as it is to be led: from the start, in a storage still to be made, if what it has
     is of another history than the log's. The old storage is dropped, or, while somebody reads it, left to be dropped as
     those that rebuilds leave. Raises what a store does, CheckpointMoved.
@@ -25,14 +26,14 @@ def begin_anew_if_astray(conn: psycopg.Connection, store: Store[Any], row: feeds
         with conn.transaction():
             # By another name: who still writes to the old one, at a server that knows nothing of this, does no harm.
             _begin_anew(conn, row.feed, f"{row.feed.replace('.', '_')}_{epoch}")
-            feeds.add_building(conn, old, row.projection, row.version, row.storage, 0)
+            checkpoints.add_building(conn, old, row.projection, row.version, row.storage, 0)
         dropping.drop(conn, store, old)
     elif row.examined:
         return row
     conn.execute("UPDATE consumers.feeds SET epoch = %s WHERE feed = %s", (_epoch(conn), row.feed))
-    found = feeds.feed(conn, row.feed)
+    found = checkpoints.feed(conn, row.feed)
     if found is None:
-        raise feeds.CheckpointMoved(row.feed)
+        raise checkpoints.CheckpointMoved(row.feed)
     return found
 
 
@@ -48,7 +49,7 @@ def _epoch(conn: psycopg.Connection) -> str:
 def _begin_anew(conn: psycopg.Connection, name: str, storage: str) -> None:
     conn.execute(
         "UPDATE consumers.feeds SET storage = %s, active = false,"
-        f" ready_at = CASE WHEN active OR ready_at IS NOT NULL THEN {feeds.HEAD} END WHERE feed = %s",
+        f" ready_at = CASE WHEN active OR ready_at IS NOT NULL THEN {checkpoints.HEAD} END WHERE feed = %s",
         (storage, name),
     )
     conn.execute(

@@ -6,14 +6,15 @@ import threading
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.postgres import TOO_MUCH
+from eventstore.consumers import checkpoints
+from eventstore.consumers.leadership import Challenger
+from eventstore.consumers.reader import Page, Reader
+from eventstore.database.postgres import TOO_MUCH
 from kit.wording import described
-from projections import feeds, rebuild
+from projections import rebuild
 from projections.advancing import POISON, Feed, Registered, advance_one
 from projections.folding import Poisoned, fold_page
 from projections.lanes import Models, ends_the_lead, feed_of
-from projections.leading import Challenger
-from projections.reading import Page, Reader
 
 log = logging.getLogger(__name__)
 
@@ -44,28 +45,28 @@ class Retrier:
 
     def _look(self) -> list[str]:
         """Retry what can be; returns the feeds that others lead."""
-        asked, of_others = feeds.asked(self._conn), []
-        for row in feeds.feeds(self._conn):
+        asked, of_others = checkpoints.asked(self._conn), []
+        for row in checkpoints.feeds(self._conn):
             due = row.feed in asked and (row.projection, row.version) in self._models
             if due and not row.paused and not row.building and not self._stop.is_set() and not self._retry(row):
                 of_others.append(row.feed)
         return of_others
 
-    def _retry(self, row: feeds.FeedRow) -> bool:
+    def _retry(self, row: checkpoints.FeedRow) -> bool:
         """False when another leads the feed."""
         registered = self._models[row.projection, row.version]
         try:
             if registered.projection.mixes_streams:
                 self._fold_anew(registered, row)
-            elif not feeds.try_lead(self._conn, row.feed):
+            elif not checkpoints.try_lead(self._conn, row.feed):
                 return False
             else:
                 try:
                     self._apply_late(row.feed)
                 finally:
                     if not self._conn.closed:
-                        feeds.stop_leading(self._conn, row.feed)
-                        feeds.wake(self._conn)
+                        checkpoints.stop_leading(self._conn, row.feed)
+                        checkpoints.wake(self._conn)
         except Stopped:
             pass
         except Exception as error:
@@ -78,16 +79,16 @@ class Retrier:
 
     def _apply_late(self, name: str) -> None:
         """Lead the feed, and apply to its rows what was held back."""
-        row = feeds.feed(self._conn, name)
+        row = checkpoints.feed(self._conn, name)
         if row is None:
             return
         feed = feed_of(self._codec, self._models, row)
         feed.attach(self._conn)
-        for parked in feeds.parked(self._conn, [name]):
+        for parked in checkpoints.parked(self._conn, [name]):
             if parked.retry and not self._stop.is_set():
                 self._redrive(feed, parked)
 
-    def _redrive(self, feed: Feed, parked: feeds.Parked) -> None:
+    def _redrive(self, feed: Feed, parked: checkpoints.Parked) -> None:
         """Apply a stream's events from where it was parked, page by page, up to the feed's checkpoint; between pages
         the feed takes a step as ever. An event that cannot be applied parks the stream again, there.
         """
@@ -102,21 +103,21 @@ class Retrier:
             after = page[-1][0].position
             if feed.parked[stream] <= after or self._stop.is_set():
                 return
-            if feed.position < (head := feeds.head(self._conn)):
+            if feed.position < (head := checkpoints.head(self._conn)):
                 advance_one(self._conn, reader, feed, head)
         with self._conn.transaction():
-            feeds.move(self._conn, [(feed.name, feed.position, feed.position)])
-            feeds.release(self._conn, [parked.id])
+            checkpoints.move(self._conn, [(feed.name, feed.position, feed.position)])
+            checkpoints.release(self._conn, [parked.id])
         del feed.parked[stream]
 
-    def _apply(self, feed: Feed, parked: feeds.Parked, page: Page) -> Exception | None:
+    def _apply(self, feed: Feed, parked: checkpoints.Parked, page: Page) -> Exception | None:
         """Fold and write events of the stream, which is parked behind them then; returns why they cannot be written."""
         held, behind = feed.parked.pop(parked.stream_id), page[-1][0].position + 1
         try:
             with self._conn.transaction():
-                feeds.move(self._conn, [(feed.name, feed.position, feed.position)])
+                checkpoints.move(self._conn, [(feed.name, feed.position, feed.position)])
                 feed.fold(page)
-                feeds.hold_from(self._conn, parked.id, behind)
+                checkpoints.hold_from(self._conn, parked.id, behind)
                 feed.flush(self._conn)
         except BaseException as error:
             feed.failed()
@@ -132,26 +133,26 @@ class Retrier:
         env = page[0][0]
         feed.park(Poisoned(env.stream_id, env.position, env.name, described(error)))
         with self._conn.transaction():
-            feeds.move(self._conn, [(feed.name, feed.position, feed.position)])
+            checkpoints.move(self._conn, [(feed.name, feed.position, feed.position)])
             feed.flush(self._conn)
         feed.flushed(feed.position)
 
     # -- rows in which several streams meet ----------------------------------------------------------------------------
 
-    def _fold_anew(self, registered: Registered, row: feeds.FeedRow) -> None:
+    def _fold_anew(self, registered: Registered, row: checkpoints.FeedRow) -> None:
         """What was held back came before events that are in the rows by now: fold them all again, in order, beside the
         live ones, which go on until queries are switched over.
         """
         feed = feed_of(self._codec, self._models, row)
         feed.attach(self._conn)
-        asked = [p for p in feeds.parked(self._conn, [row.feed]) if p.retry]
+        asked = [p for p in checkpoints.parked(self._conn, [row.feed]) if p.retry]
         again = [found for p in asked if (found := self._still_poisoned(feed, p)) is not None]
-        feeds.park(self._conn, row.feed, again)
+        checkpoints.park(self._conn, row.feed, again)
         mended = {p.stream_id for p in asked} - {found.stream_id for found in again}
         if not mended:
             return
         if not row.active:  # what a rebuild left for going back to: it stays as it is
-            feeds.refuse_retry(self._conn, row.feed)
+            checkpoints.refuse_retry(self._conn, row.feed)
             return
         try:
             rebuild.rebuild(self._conn, self._codec, registered, self._unless_stopped, replace=True, retried=mended)
@@ -159,12 +160,12 @@ class Retrier:
             return  # the next look tries again
         except POISON as error:  # some row of it cannot be written
             held = [p for p in asked if p.stream_id in mended]
-            feeds.park(self._conn, row.feed, [(p.stream_id, p.position, p.name, described(error)) for p in held])
+            checkpoints.park(self._conn, row.feed, [(p.stream_id, p.position, p.name, described(error)) for p in held])
             return
-        feeds.refuse_retry(self._conn, row.feed)
+        checkpoints.refuse_retry(self._conn, row.feed)
         rebuild.drop(self._conn, registered.store, row.feed)  # its rows are known to be wrong
 
-    def _still_poisoned(self, feed: Feed, parked: feeds.Parked) -> Poisoned | None:
+    def _still_poisoned(self, feed: Feed, parked: checkpoints.Parked) -> Poisoned | None:
         """The event that parked a stream, if it cannot be folded still. Nothing is written."""
         reader = Reader(self._codec, list(feed.names))
         page = reader.stream(self._conn, parked.stream_id, parked.position - 1, parked.position)

@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+from eventstore.database.postgres import AWAY
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
-from eventstore.postgres import AWAY
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog, Raw
 from kit.cancellation import stop_if_cancelled
 from queries.positions import PositionUnknown

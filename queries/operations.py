@@ -8,7 +8,7 @@ import msgspec
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from projections.feeds import ASTRAY, FEEDS, HEAD, WAKE
+from eventstore.consumers.checkpoints import ASTRAY, FEEDS, HEAD, WAKE
 from projections.game_documents import GamesIndex
 from projections.registry import read_models
 

@@ -7,7 +7,7 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from projections.feeds import EXAMINED, FEEDS
+from eventstore.consumers.checkpoints import EXAMINED, FEEDS
 
 FIRST_POLL, SLOWEST_POLL = 0.003, 0.02
 """Seconds between two looks while somebody waits; the longer nothing moves, the longer."""

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from projections.feeds import FEEDS
+from eventstore.consumers.checkpoints import FEEDS
 from projections.game_documents import GamesIndex
 from projections.projection import Projection
 from projections.registry import read_models

@@ -23,9 +23,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from adapters.embedded_postgres import program
-from eventstore.migrations import missing
-from eventstore.postgres import connect
-from eventstore.release import RELEASE
+from eventstore.database.migrations import missing
+from eventstore.database.postgres import connect
+from eventstore.database.release import RELEASE
 from runtime.migrate import FOLDERS, migrate
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
 from commands.ports import ImageStoreUnavailable
 from domain.errors import Conflict
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections import rebuild
 from projections.engine import Registered
 from projections.game_documents import GamesIndex, GamesText

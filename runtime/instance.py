@@ -8,7 +8,7 @@ import psycopg
 from pydantic import SecretStr
 
 from adapters.embedded_postgres import EmbeddedPostgres
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from runtime.settings import Settings
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import psycopg
 
 import adapters
-import projections
-from eventstore import migrations, release
-from eventstore.postgres import ROLE, check_server, connect
+from eventstore import consumers
+from eventstore.database import migrations, release
+from eventstore.database.postgres import ROLE, check_server, connect
 from runtime.settings import Settings
 
 FOLDERS = [
     ("eventstore", migrations.SQL),
     ("adapters", Path(adapters.__file__).parent / "sql"),
-    ("projections", Path(projections.__file__).parent / "sql"),
+    ("projections", Path(consumers.__file__).parent / "sql"),
 ]
 
 

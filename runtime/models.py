@@ -3,7 +3,7 @@
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections.engine import Registered
 from projections.game_documents import GamesIndex
 from projections.registry import read_models

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 import psycopg
 
-from eventstore.postgres import connect
-from projections import feeds
+from eventstore.consumers import checkpoints
+from eventstore.database.postgres import connect
 from projections.engine import Registered, Runner
 from runtime.codec import codec
 
@@ -37,7 +37,7 @@ def prepare(url: str, models: Sequence[Registered], progress: Callable[[int, int
         new = [model for model in models if not _is_read(conn, model)]
         if not new:
             return []
-        wanted = feeds.head(conn)
+        wanted = checkpoints.head(conn)
         runner = Runner(url, codec(), new, activate=False)
         thread = threading.Thread(target=runner.run, name="preparing")
         thread.start()
@@ -58,14 +58,14 @@ def prepare(url: str, models: Sequence[Registered], progress: Callable[[int, int
 
 def _is_read(conn: psycopg.Connection, model: Registered) -> bool:
     key = (model.projection.name, model.projection.version)
-    return any(row.active for row in feeds.feeds(conn) if (row.projection, row.version) == key)
+    return any(row.active for row in checkpoints.feeds(conn) if (row.projection, row.version) == key)
 
 
 def _positions(conn: psycopg.Connection, models: Sequence[Registered]) -> list[Prepared]:
     keys = {(model.projection.name, model.projection.version) for model in models}
-    head = feeds.head(conn)
+    head = checkpoints.head(conn)
     return [
         Prepared(row.projection, row.version, row.position, head)
-        for row in feeds.feeds(conn)
+        for row in checkpoints.feeds(conn)
         if (row.projection, row.version) in keys and not row.building
     ]

@@ -59,7 +59,7 @@ from commands.webhook_endpoints import WebhookEndpoints
 from commands.webhook_reactors import merchant_webhooks, webhook_jobs
 from commands.webhook_worker import WebhookWorker
 from eventstore.clock_watch import ClockWatch
-from eventstore.follower import StreamFollower
+from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.keys import secret
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository

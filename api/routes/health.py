@@ -13,7 +13,7 @@ from api.auth import EVERYBODY
 from api.fields import Answer
 from api.services import HealthCheck, Services, ServicesOf
 from commands.ports import WorkQueue
-from eventstore.postgres import AWAY
+from eventstore.database.postgres import AWAY
 
 log = logging.getLogger(__name__)
 

@@ -45,9 +45,9 @@ def running_url(settings: "Settings") -> str:
 
 def require_this_release(url: str) -> None:
     """Raises NotRunning where a database lacks tables of this release, MigrationError, OutdatedRelease."""
-    from eventstore.migrations import missing
-    from eventstore.postgres import connect
-    from eventstore.release import require_current
+    from eventstore.database.migrations import missing
+    from eventstore.database.postgres import connect
+    from eventstore.database.release import require_current
     from runtime.instance import NotRunning
     from runtime.migrate import FOLDERS
 
@@ -66,7 +66,7 @@ def require_this_release(url: str) -> None:
 def connection(settings: "Settings") -> Iterator["psycopg.Connection"]:
     """A connection as the program's role, each statement its own transaction. Raises NotRunning."""
 
-    from eventstore.postgres import connect
+    from eventstore.database.postgres import connect
 
     with connect(running_url(settings), "ludoteca command") as conn:
         yield conn
@@ -75,7 +75,7 @@ def connection(settings: "Settings") -> Iterator["psycopg.Connection"]:
 @asynccontextmanager
 async def pool(settings: "Settings") -> AsyncIterator["AsyncConnectionPool"]:
     """As `connection`, for code that wants a pool."""
-    from eventstore.postgres import open_pool
+    from eventstore.database.postgres import open_pool
 
     async with open_pool(running_url(settings), 2) as opened:
         yield opened

@@ -14,8 +14,8 @@ from runtime.console import Code
 if TYPE_CHECKING:
     import psycopg
 
+    from eventstore.consumers.checkpoints import FeedRow
     from projections.engine import Registered
-    from projections.feeds import FeedRow
     from runtime.settings import Settings
 
 Names = Annotated[list[str] | None, typer.Argument(help="Projections, as `list` names them.")]
@@ -115,13 +115,13 @@ def recover(
       ludoteca projections recover --all
       ludoteca projections recover relay --from 120000
     """
-    from projections import feeds, histories
+    from eventstore.consumers import checkpoints, histories
 
     if bool(names) == every:
         raise typer.BadParameter("name some consumers, or say --all")
     settings = opening.quiet_settings()
     with opening.connection(settings) as conn:
-        acting = {row.projection: row for row in feeds.feeds(conn) if not row.storage}
+        acting = {row.projection: row for row in checkpoints.feeds(conn) if not row.storage}
         for name in names or ():
             if name not in acting:
                 raise unknown("reactor or relay that has run", name, acting)
@@ -136,7 +136,7 @@ def recover(
                 ) from None
             histories.put_back(conn, row.feed, at)
             console.say(f"{row.projection} goes on behind position {at}")
-        feeds.wake(conn)
+        checkpoints.wake(conn)
     if not chosen:
         console.say("nothing is astray")
 
@@ -150,9 +150,10 @@ def known_projections(settings: "Settings") -> "dict[str, Registered]":
 
 def _named(conn: "psycopg.Connection", name: str) -> "list[FeedRow]":
     """The feeds that a name means. Raises Failure where there are none."""
-    from projections import dropping, feeds
+    from eventstore.consumers import checkpoints
+    from projections import dropping
 
     if rows := dropping.matching(conn, name):
         return rows
-    every = [row for row in feeds.feeds(conn) if row.storage]
+    every = [row for row in checkpoints.feeds(conn) if row.storage]
     raise unknown("read model that has run", name, {row.projection for row in every} | {row.feed for row in every})

@@ -256,8 +256,8 @@ def _or_failure(work: Callable[[], T]) -> T:
     """What rebuild.py may end with, as messages."""
     import psycopg
 
+    from eventstore.consumers.checkpoints import CheckpointMoved
     from projections import rebuild as rebuilding
-    from projections.feeds import CheckpointMoved
 
     try:
         return work()

@@ -4,8 +4,8 @@ import signal
 import threading
 from collections.abc import Sequence
 
-from eventstore.postgres import connect
-from eventstore.release import require_current
+from eventstore.database.postgres import connect
+from eventstore.database.release import require_current
 from projections.engine import Registered, Runner
 from runtime.codec import codec
 from runtime.models import search_models, table_models

@@ -11,13 +11,13 @@ import psycopg
 
 from adapters.cloudevents import to_cloudevent
 from adapters.rabbitmq_relay import RabbitPublisher
+from eventstore.consumers import checkpoints, histories
+from eventstore.consumers.leadership import RETRY_SECONDS, leading
+from eventstore.database.postgres import AWAY
+from eventstore.database.release import require_current
 from eventstore.history import HistoryChanged
-from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
-from eventstore.release import require_current
 from kit.cancellation import stop_if_cancelled
-from projections import feeds, histories
-from projections.leading import RETRY_SECONDS, leading
 from runtime.settings import Settings
 from runtime.wiring import open_core
 
@@ -31,7 +31,7 @@ PAUSED_SECONDS = 0.5
 """How often a paused relay looks whether it may go on."""
 
 
-_LOST_LEAD: tuple[type[Exception], ...] = (feeds.CheckpointMoved, *AWAY)
+_LOST_LEAD: tuple[type[Exception], ...] = (checkpoints.CheckpointMoved, *AWAY)
 
 
 class Publisher(Protocol):
@@ -60,7 +60,7 @@ async def relay(settings: Settings) -> None:
 
 async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
     """Publish page after page, and keep the checkpoint over `conn`; stands still between pages while paused."""
-    name = feeds.register(conn, "relay", 1, "")
+    name = checkpoints.register(conn, "relay", 1, "")
     position, generation, refused, trail_at = 0, log_.history.generation, False, float("-inf")
     while True:
         stop_if_cancelled()
@@ -71,7 +71,7 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
             position, generation = 0, log_.history.generation
             continue
         await asyncio.to_thread(require_current, conn)
-        feed = await asyncio.to_thread(feeds.feed, conn, name)
+        feed = await asyncio.to_thread(checkpoints.feed, conn, name)
         assert feed is not None
         position = feed.position
         if feed.astray and not refused:
@@ -86,7 +86,7 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
                 (env.name, to_cloudevent(env, payload, epochs.of(env.position)), env.event_id) for env, payload in rows
             ]
             await _publish(publisher, conn, messages)
-            await asyncio.to_thread(feeds.move, conn, [(name, position, rows[-1][0].position)])
+            await asyncio.to_thread(checkpoints.move, conn, [(name, position, rows[-1][0].position)])
             if (now := asyncio.get_running_loop().time()) > trail_at:
                 trail_at = now + histories.TRAIL_SECONDS
                 await asyncio.to_thread(histories.leave_trail, conn, [name])

@@ -9,7 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from projections.reacting import register_reactors
+from eventstore.consumers.reactor_runner import register_reactors
 from runtime.processes.connections import Limits, bounded, refusal
 from runtime.processes.watching import writing
 from runtime.settings import Settings

@@ -10,12 +10,12 @@ from commands.belongings import NotSeenYet
 from commands.deadlines import Deadlines
 from commands.ports import Delivery, JobHandler
 from domain.errors import Refused
+from eventstore.consumers.leadership import leading
+from eventstore.consumers.reactor_runner import ReactorRunner
+from eventstore.database.postgres import AWAY
 from eventstore.log import AlreadyDone
-from eventstore.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
 from kit.clock import Clock
-from projections.leading import leading
-from projections.reacting import ReactorRunner
 from runtime.models import due_times
 from runtime.processes.watching import writing
 from runtime.settings import Settings

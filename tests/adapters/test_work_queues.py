@@ -38,7 +38,7 @@ from adapters.attempts import WORKER_LOST, attempt
 from adapters.postgres_queue import PostgresQueue
 from adapters.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
 from commands.ports import Delivery, Job
-from eventstore import patience
+from eventstore.database import patience
 from eventstore.log import LogUnavailable
 from kit.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
 

@@ -18,10 +18,10 @@ from api.services import GatewaySettings, Services
 from commands.aggregates import ALL
 from commands.bus import SYSTEM
 from domain.errors import Refused
+from eventstore.consumers.reactor_runner import ReactorRunner
+from eventstore.database.postgres import open_pool
 from eventstore.log import AlreadyDone
-from eventstore.postgres import open_pool
 from projections.engine import Runner
-from projections.reacting import ReactorRunner
 from projections.registry import read_models
 from queries.audit import Audit
 from queries.operations import Operations

@@ -20,10 +20,10 @@ from domain import catalog
 from domain.catalog import GameUpdated, Listing, Price
 from domain.events import Event
 from domain.ids import PLATFORM_ID
+from eventstore.consumers.checkpoints import FEEDS
 from eventstore.log import Metadata, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import Runner
-from projections.feeds import FEEDS
 from runtime.cli import app
 from runtime.codec import codec
 from runtime.models import table_models

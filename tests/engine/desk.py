@@ -16,10 +16,11 @@ from psycopg import sql
 from tallies import CODEC
 
 from domain.events import Event
+from eventstore.consumers import checkpoints as feeds
+from eventstore.database.postgres import ROLE, connect
 from eventstore.log import Appended, StreamAppend
-from eventstore.postgres import ROLE, connect
 from eventstore.postgres_log import PostgresLog
-from projections import feeds, rebuild
+from projections import rebuild
 from projections.engine import Registered, Runner
 from projections.rebuild import Verified
 

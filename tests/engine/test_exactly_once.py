@@ -10,10 +10,10 @@ import pytest
 from desk import Desk
 from tallies import CODEC, Counted, Labelled, tallies, uses
 
+from eventstore.consumers import checkpoints
+from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
-from projections import feeds
 from projections.engine import Feed, Registered, advance
-from projections.reading import Reader
 
 LEADER = """
     SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -69,7 +69,7 @@ async def test_when_its_process_is_killed_midway_and_another_goes_on(desk: Desk)
             before = max([f.position for f in desk.feeds().values()], default=0)
             await desk.until(
                 lambda conn, before=before: (
-                    any(f.position > before for f in feeds.feeds(conn)) or _done(desk, conn, traffic)
+                    any(f.position > before for f in checkpoints.feeds(conn)) or _done(desk, conn, traffic)
                 )
             )
             process.send_signal(signal.SIGKILL)
@@ -82,7 +82,7 @@ async def test_when_its_process_is_killed_midway_and_another_goes_on(desk: Desk)
 
 def _done(desk: Desk, conn: psycopg.Connection, traffic: asyncio.Task[None]) -> bool:
     """Whether there is nothing left to fold."""
-    found = feeds.feeds(conn)
+    found = checkpoints.feeds(conn)
     row = conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
     return traffic.done() and bool(found) and row is not None and all(f.position == row[0] for f in found)
 
@@ -118,13 +118,13 @@ async def test_two_runners_that_both_believe_to_lead_count_once(desk: Desk) -> N
         reader = Reader(CODEC, CODEC.names_of(registered.projection.folds))
         first, second = _feed(conn, registered, reader), _feed(conn, registered, reader)
         advance(conn, reader, [first], head)
-        with pytest.raises(feeds.CheckpointMoved):
+        with pytest.raises(checkpoints.CheckpointMoved):
             advance(conn, reader, [second], head)
     assert desk.rows(registered)[stream].steps == [1, 10]
 
 
 def _feed(conn: psycopg.Connection, registered: Registered, reader: Reader) -> Feed:
-    row = feeds.feed(conn, "tallies.1")
+    row = checkpoints.feed(conn, "tallies.1")
     assert row is not None
     feed = Feed(registered.projection, registered.store, row, reader.names)
     feed.attach(conn)
@@ -143,7 +143,7 @@ async def test_rows_and_checkpoint_of_all_feeds_of_a_page_commit_together(desk: 
         reader = Reader(CODEC, CODEC.names_of([*one.projection.folds, *two.projection.folds]))
         group = []
         for registered, name in ((one, "tallies.1"), (two, "uses.1")):
-            row = feeds.feed(conn, name)
+            row = checkpoints.feed(conn, name)
             assert row is not None
             group.append(
                 Feed(registered.projection, registered.store, row, CODEC.names_of(registered.projection.folds))

@@ -6,8 +6,9 @@ from uuid import uuid4
 from desk import Desk
 from tallies import Closed, Counted, Ignored, Labelled, Tallies, Tally, Uses, tallies, uses
 
+from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
-from projections import advancing, feeds
+from projections import advancing
 from projections.engine import Registered
 from projections.store import PostgresTable
 
@@ -127,22 +128,22 @@ async def test_a_paused_feed_stands_still_and_goes_on_where_it_was(desk: Desk) -
     with desk.running(paused, other):
         await desk.append(stream, Counted(1))
         before = await desk.caught_up("tallies.1", "uses.1")
-        desk.execute(f"UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
+        desk.execute(f"UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {checkpoints.WAKE}")
         await desk.until(_nobody_leads)
         await desk.append(stream, Counted(2), Labelled("x"))
         await desk.caught_up("uses.1")
         assert desk.feeds()["tallies.1"].position == before
         assert desk.rows(paused)[stream].steps == [1]
-        desk.execute(f"UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
+        desk.execute(f"UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {checkpoints.WAKE}")
         await desk.caught_up("tallies.1")
     assert desk.rows(paused)[stream].steps == [1, 2]
     assert desk.verify(paused).difference.equal
 
 
 def _nobody_leads(conn) -> bool:  # type: ignore[no-untyped-def]
-    free = feeds.try_lead(conn, "tallies.1")
+    free = checkpoints.try_lead(conn, "tallies.1")
     if free:
-        feeds.stop_leading(conn, "tallies.1")
+        checkpoints.stop_leading(conn, "tallies.1")
     return free
 
 

@@ -17,9 +17,9 @@ import pytest
 from desk import SOON, Desk
 from tallies import Counted
 
+from eventstore.consumers import checkpoints
+from eventstore.consumers.leadership import leading
 from kit.clock import SYSTEM_CLOCK
-from projections import feeds
-from projections.leading import leading
 from queries.operations import Operations
 from runtime.processes import relay as relaying
 from runtime.processes.worker import purge_expired
@@ -63,15 +63,15 @@ async def test_a_paused_relay_publishes_nothing_until_it_is_resumed(
 
 def _looks_at_its_feed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once the relay has looked whether it is paused several times from now on."""
-    looked, loop, left, look = asyncio.Event(), asyncio.get_running_loop(), [5], feeds.feed
+    looked, loop, left, look = asyncio.Event(), asyncio.get_running_loop(), [5], checkpoints.feed
 
-    def counting(*arguments: object) -> feeds.FeedRow | None:
+    def counting(*arguments: object) -> checkpoints.FeedRow | None:
         left[0] -= 1
         if left[0] == 0:
             loop.call_soon_threadsafe(looked.set)
         return look(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(feeds, "feed", counting)
+    monkeypatch.setattr(checkpoints, "feed", counting)
     return looked
 
 
@@ -118,7 +118,7 @@ def test_the_api_registers_the_reactors_before_it_answers(database: str, tmp_pat
     try:
         _connected(port).close()
         with psycopg.connect(database) as conn:
-            assert {"mail_jobs", "people_told"} <= {feed.projection for feed in feeds.feeds(conn)}
+            assert {"mail_jobs", "people_told"} <= {feed.projection for feed in checkpoints.feeds(conn)}
     finally:
         api.kill()
         api.wait()

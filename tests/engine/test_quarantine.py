@@ -12,9 +12,10 @@ from tallies import Counted, Labelled, ShakyTable, Tallies, Tally, Use, Uses, ta
 
 from domain.events import Event
 from eventstore.codec import Codec
+from eventstore.consumers import checkpoints, leadership
 from eventstore.log import Envelope, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import advancing, feeds, leading
+from projections import advancing
 from projections.engine import Registered
 from projections.projection import Rows, on
 from projections.store import PostgresTable
@@ -29,8 +30,8 @@ def _refusing(*numbers: int) -> tuple[Registered, Tallies]:
 async def _retry(desk: Desk) -> None:
     """As an operator asks for it; returns when all that were asked for have been tried."""
     with desk.connect() as conn:
-        assert feeds.ask_retry(conn, None) > 0
-    await desk.until(lambda conn: not any(p.retry for p in feeds.parked(conn)))
+        assert checkpoints.ask_retry(conn, None) > 0
+    await desk.until(lambda conn: not any(p.retry for p in checkpoints.parked(conn)))
 
 
 # -- an event that cannot be folded ------------------------------------------------------------------------------------
@@ -322,13 +323,13 @@ async def test_a_feed_whose_checkpoint_somebody_holds_waits_and_the_others_go_on
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a transaction that stays open: no challenger would have ended who waits for it."""
-    monkeypatch.setattr(leading, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(leadership, "LOCK_TIMEOUT", "100ms")
     with desk.running(tallies(), uses()):
         await desk.append(uuid4(), Counted(1), Labelled("x"))
         await desk.caught_up("tallies.1", "uses.1")
         with desk.connect() as conn:
             with conn.transaction():
-                assert feeds.feed(conn, "tallies.1", lock=True)
+                assert checkpoints.feed(conn, "tallies.1", lock=True)
                 await desk.append(uuid4(), Counted(1), Labelled("y"))
                 await desk.caught_up("uses.1")
             assert desk.feeds()["tallies.1"].position == 2

@@ -13,10 +13,10 @@ from tallies import Counted, Ignored, Labelled
 from domain.errors import Conflict, Refused
 from domain.events import Event
 from eventstore.codec import Codec
+from eventstore.consumers import checkpoints, leadership, reactor_runner
+from eventstore.consumers.reactor_runner import ReactorRunner, Reacts, register_reactors
 from eventstore.log import AlreadyDone, Done, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import feeds, leading, reacting
-from projections.reacting import ReactorRunner, Reacts, register_reactors
 from queries.operations import Operations
 
 
@@ -69,9 +69,9 @@ def raising(error: Exception, *poison: Event) -> Callable[[Any], None]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reacting, "PATIENCE", (0.001,))
-    monkeypatch.setattr(reacting, "OUTAGE_SECONDS", (0.01, 0.02))
-    monkeypatch.setattr(reacting, "RESCAN_SECONDS", 0.1)
+    monkeypatch.setattr(reactor_runner, "PATIENCE", (0.001,))
+    monkeypatch.setattr(reactor_runner, "OUTAGE_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(reactor_runner, "RESCAN_SECONDS", 0.1)
 
 
 async def test_each_event_is_reacted_to_once_and_in_the_order_of_its_stream(desk: Desk) -> None:
@@ -108,7 +108,7 @@ async def test_a_reaction_that_fails_parks_its_stream_for_that_reactor_alone(des
 
         failing.trouble = raising(ValueError("mended"), Labelled("another matter"))
         _ask_retry(desk)
-        await desk.until(lambda conn: not feeds.parked(conn))
+        await desk.until(lambda conn: not checkpoints.parked(conn))
     assert failing.of(bad) == [Counted(1), Counted(13), Counted(2)]
 
 
@@ -119,7 +119,7 @@ async def test_a_retry_that_fails_again_leaves_the_stream_parked(desk: Desk) -> 
     async with reacting_to(desk, failing):
         await desk.caught_up("failing.1")
         _ask_retry(desk)
-        await desk.until(lambda conn: [p.attempts for p in feeds.parked(conn)] == [2])
+        await desk.until(lambda conn: [p.attempts for p in checkpoints.parked(conn)] == [2])
     assert failing.seen == []
 
 
@@ -153,7 +153,7 @@ async def test_an_event_that_cannot_be_read_parks_its_stream_for_those_whom_it_c
         assert error.startswith("ValidationError")
 
         _ask_retry(desk)  # which it survives as well
-        await desk.until(lambda conn: [p.attempts for p in feeds.parked(conn)] == [2])
+        await desk.until(lambda conn: [p.attempts for p in checkpoints.parked(conn)] == [2])
     assert both.of(bad) == [Counted(1)]
     assert both.of(good) == [Counted(5), Labelled("fine"), Counted(6)]
     assert counting.of(bad) == [Counted(1), Counted(3)]
@@ -182,13 +182,13 @@ async def test_an_outage_is_waited_for_and_nothing_is_parked_or_left_out(desk: D
 async def test_while_somebody_holds_a_checkpoint_reactors_go_on_and_save_it_later(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leading, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(leadership, "LOCK_TIMEOUT", "100ms")
     noting, stream = Noting("noting", Counted), uuid4()
     async with reacting_to(desk, noting):
         await desk.append(stream, Counted(1))
         await desk.caught_up("noting.1")
         with desk.connect() as conn, conn.transaction():
-            assert feeds.feed(conn, "noting.1", lock=True)
+            assert checkpoints.feed(conn, "noting.1", lock=True)
             for number in (2, 3):
                 await desk.append(stream, Counted(number))
                 await desk.until(lambda _, n=number: Counted(n) in noting.of(stream))
@@ -208,7 +208,7 @@ async def test_while_one_reactor_waits_the_others_go_on_and_it_can_be_paused(des
 
         operations = Operations(desk.log.pool)
         await operations.pause("needy")
-        await desk.until(lambda conn: feeds.try_lead(conn, "needy.1"))  # the runner let go of it
+        await desk.until(lambda conn: checkpoints.try_lead(conn, "needy.1"))  # the runner let go of it
         needy.trouble = raising(Away("no answer"), Ignored())
         await operations.resume("needy")
         await desk.caught_up("needy.1")
@@ -261,4 +261,4 @@ async def test_a_reactor_that_starts_now_misses_nothing_after_it_was_registered(
 
 def _ask_retry(desk: Desk) -> None:
     with desk.connect() as conn:
-        assert feeds.ask_retry(conn, None) > 0
+        assert checkpoints.ask_retry(conn, None) > 0

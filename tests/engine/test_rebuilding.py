@@ -8,10 +8,11 @@ import pytest
 from desk import Desk
 from tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 
+from eventstore.consumers import checkpoints
+from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
-from projections import feeds, rebuild
+from projections import rebuild
 from projections.engine import Feed, Registered
-from projections.reading import Reader
 from projections.rebuild import Busy, NeverRan, Rebuilt, Unequal
 from projections.store import PostgresTable
 
@@ -191,8 +192,8 @@ async def test_a_rebuild_carries_over_what_is_in_quarantine(desk: Desk) -> None:
         assert parked == {(f, s, p) for f in ("tallies.1", "tallies.1.r1") for s, p in ((bad, 2), (worse, 5))}
         assert desk.verify(registered).parked == 2
         with desk.connect() as conn:
-            feeds.ask_retry(conn, [p.id for p in desk.parked() if p.stream_id == bad])
-        await desk.until(lambda conn: {p.stream_id for p in feeds.parked(conn)} == {worse})
+            checkpoints.ask_retry(conn, [p.id for p in desk.parked() if p.stream_id == bad])
+        await desk.until(lambda conn: {p.stream_id for p in checkpoints.parked(conn)} == {worse})
     assert desk.rows(registered)[bad].steps == [1, 13, 3]
     assert desk.verify(registered).difference.equal
 
@@ -231,7 +232,7 @@ async def test_one_rebuild_of_a_projection_at_a_time(desk: Desk) -> None:
         await _past(desk, 1, 1)
         await desk.caught_up("tallies.1")
         with desk.connect() as conn:
-            assert feeds.try_lead(conn, "rebuild tallies")
+            assert checkpoints.try_lead(conn, "rebuild tallies")
             with pytest.raises(Busy):
                 _rebuild(desk, registered)
         _rebuild(desk, registered)

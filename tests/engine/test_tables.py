@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 import pytest
 
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections.projection import Row
 from projections.store import Difference, PostgresTable
 

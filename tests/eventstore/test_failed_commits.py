@@ -13,9 +13,9 @@ from notes import CODEC, admin, new_stream, texts_of
 from adapters.embedded_postgres import EmbeddedPostgres
 from adapters.postgres_queue import PostgresQueue
 from commands.ports import Delivery, Job
-from eventstore import writer
+from eventstore.append import writer
+from eventstore.database.postgres import open_pool
 from eventstore.log import LogUnavailable, Once, StreamAppend
-from eventstore.postgres import open_pool
 from eventstore.postgres_log import PostgresLog
 from runtime.migrate import migrate
 

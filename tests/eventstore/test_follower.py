@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from notes import admin, new_stream, noted
 
-from eventstore.follower import StreamFollower
+from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from notes import CODEC, admin, new_stream, noted, texts_of
 
-from eventstore import writer
+from eventstore.append import writer
 from eventstore.log import AlreadyDone, Appended, LogUnavailable, Metadata, Once, StreamAppend, VersionConflict
 from eventstore.postgres_log import PostgresLog
 

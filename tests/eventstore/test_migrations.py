@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from notes import admin
 
-from eventstore.migrations import MigrationError, migrate
+from eventstore.database.migrations import MigrationError, migrate
 from runtime.migrate import migrate as migrate_all
 
 ONE = "CREATE TABLE one (id int);"

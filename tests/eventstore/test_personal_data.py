@@ -15,11 +15,11 @@ from domain.orders import OrderCreated
 from domain.payments import PaymentIntentCancelled, PaymentSubmitted
 from eventstore.chain import Verifier
 from eventstore.codec import FORGOTTEN, Codec, MissingKey
+from eventstore.consumers.reader import Reader
+from eventstore.consumers.reader import Unreadable as Unread
 from eventstore.keys import keys_now, secret
 from eventstore.log import Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections.reading import Reader
-from projections.reading import Unreadable as Unread
 
 
 def _registered(name: str = "Ana Ñúñez") -> UserRegistered:

@@ -8,23 +8,24 @@ from typing import Any
 
 from tallies import CODEC, tallies
 
-from eventstore.postgres import connect
-from projections import feeds, rebuild
+from eventstore.consumers import checkpoints
+from eventstore.database.postgres import connect
+from projections import rebuild
 from projections.replaying import Replay
 from projections.store import PostgresTable
 
 STEPS: dict[str, tuple[Any, str, bool]] = {
-    "before the feed is there": (feeds, "add_building", False),
+    "before the feed is there": (checkpoints, "add_building", False),
     "before the storage is there": (PostgresTable, "begin", False),
     "before it is filled": (PostgresTable, "fill", False),
     "after it is filled": (Replay, "write", True),
     "before it is indexed": (PostgresTable, "finish", False),
-    "before its checkpoint is set": (feeds, "move", False),
-    "before its quarantine is kept": (feeds, "park", False),
+    "before its checkpoint is set": (checkpoints, "move", False),
+    "before its quarantine is kept": (checkpoints, "park", False),
     "before it is compared": (rebuild, "_compare", False),
     "after it is compared": (rebuild, "_compare", True),
-    "before it is active": (feeds, "activate", False),
-    "after it is active": (feeds, "activate", True),
+    "before it is active": (checkpoints, "activate", False),
+    "after it is active": (checkpoints, "activate", True),
     "after the switch": (rebuild, "_switch", True),
 }
 """What is called where the process dies, and whether it dies after it."""

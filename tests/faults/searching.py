@@ -12,7 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.elasticsearch_client import open_async_client, open_client
 from adapters.elasticsearch_documents import ElasticsearchDocuments, alias_name, index_name
 from adapters.elasticsearch_search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections import rebuild
 from projections.engine import Registered
 from projections.game_documents import GamesIndex, GamesText

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from fastapi import APIRouter
 
-from eventstore import writer
+from eventstore.append import writer
+from eventstore.append.pending import Pending
 from eventstore.chain import Verifier
 from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, LogUnavailable, StreamAppend, TooLarge
-from eventstore.pending import Pending
 from eventstore.postgres_log import PostgresLog
 from tests.api.tiny import tiny
 from tests.eventstore.notes import CODEC, new_stream, noted

@@ -14,10 +14,11 @@ import psycopg
 import pytest
 
 from domain.errors import Refused
+from eventstore.consumers import checkpoints, histories
+from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import feeds, histories, rebuild
-from projections.reacting import ReactorRunner
+from projections import rebuild
 from queries.operations import Operations
 from tests.api.shop import open_shop
 from tests.api.tiny import client_of
@@ -67,8 +68,8 @@ async def at_head(desk: Desk, feed: str) -> None:
     await desk.caught_up(feed)
 
 
-def row(conn: psycopg.Connection, feed: str) -> feeds.FeedRow:
-    found = feeds.feed(conn, feed)
+def row(conn: psycopg.Connection, feed: str) -> checkpoints.FeedRow:
+    found = checkpoints.feed(conn, feed)
     assert found is not None
     return found
 
@@ -153,7 +154,7 @@ async def test_what_is_to_be_retried_keeps_no_read_model_from_being_folded_anew(
     )
     with desk.running(model):
         await desk.until(lambda conn: (one := row(conn, "tallies.1")).position == 5 and not one.astray)
-        await desk.until(lambda conn: not feeds.parked(conn))
+        await desk.until(lambda conn: not checkpoints.parked(conn))
 
 
 async def test_somebody_who_reads_the_old_rows_holds_nobody_up(desk: Desk) -> None:
@@ -203,13 +204,13 @@ async def test_a_runner_notices_that_the_log_was_replaced_under_its_connection(d
 async def test_a_checkpoint_is_not_moved_beyond_the_log_nor_from_another_history(desk: Desk) -> None:
     await append(desk.log, 3)
     with desk.connect() as conn:
-        name = feeds.register(conn, "probe", 1, "")
-        feeds.move(conn, [(name, 0, 3)])
-        with pytest.raises(feeds.CheckpointMoved):
-            feeds.move(conn, [(name, 3, 4)])
+        name = checkpoints.register(conn, "probe", 1, "")
+        checkpoints.move(conn, [(name, 0, 3)])
+        with pytest.raises(checkpoints.CheckpointMoved):
+            checkpoints.move(conn, [(name, 3, 4)])
         desk.execute("UPDATE consumers.checkpoints SET event_id = gen_random_uuid()")
-        with pytest.raises(feeds.CheckpointMoved):
-            feeds.move(conn, [(name, 3, 2)])
+        with pytest.raises(checkpoints.CheckpointMoved):
+            checkpoints.move(conn, [(name, 3, 2)])
 
 
 async def test_an_epoch_begins_when_consumers_tell_of_another_history(desk: Desk) -> None:

@@ -11,8 +11,9 @@ import pytest
 from desk import Desk
 from tallies import Counted, Labelled, Tallies, Tally, tallies, uses
 
+from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
-from projections import advancing, feeds, lanes
+from projections import advancing, lanes
 from projections.engine import Registered
 from projections.store import PostgresTable
 
@@ -96,12 +97,12 @@ async def test_a_feed_that_falls_behind_lets_the_others_go_on_and_comes_back(des
     with desk.running(slow, live):
         await desk.append(uuid4(), Counted(1), Labelled("a"))
         await desk.caught_up("tallies.1", "uses.1")
-        desk.execute(f"UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
+        desk.execute(f"UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {checkpoints.WAKE}")
         await _past(desk, 500)
         await desk.caught_up("uses.1")
         table.gate.clear()
         table.asked.clear()
-        desk.execute(f"UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {feeds.WAKE}")
+        desk.execute(f"UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {checkpoints.WAKE}")
         try:
             assert await asyncio.to_thread(table.asked.wait, 20)
             await desk.append(uuid4(), Labelled("b"))

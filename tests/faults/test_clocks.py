@@ -19,8 +19,8 @@ from commands.ports import Delivery, Job
 from eventstore import chain
 from eventstore.chain import Verifier
 from eventstore.clock_watch import ClockWatch
+from eventstore.database.postgres import open_pool
 from eventstore.log import ClocksDiffer, Once, StreamAppend
-from eventstore.postgres import open_pool
 from eventstore.postgres_log import PostgresLog
 from kit.clock import SYSTEM_CLOCK
 from runtime.settings import Settings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from eventstore.consumers.checkpoints import FEEDS
 from projections.engine import Runner
-from projections.feeds import FEEDS
 from runtime.codec import codec
 from runtime.models import search_models
 from runtime.settings import Settings

@@ -20,10 +20,10 @@ from tallies import CODEC, Counted, Ignored, Labelled, tallies
 from adapters.embedded_postgres import EmbeddedPostgresError
 from domain.errors import Refused
 from eventstore.chain import Fault, Verifier
+from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import Runner
-from projections.reacting import ReactorRunner
 from tests.faults.postgres import OwnPostgres
 from tests.flow.instance import Instance, Person, eventually, running
 

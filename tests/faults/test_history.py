@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from eventstore.follower import StreamFollower
+from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable, StreamAppend, VersionConflict
 from eventstore.postgres_log import PostgresLog

@@ -8,8 +8,8 @@ import pytest
 from notes import CODEC, new_stream
 from psycopg import sql
 
+from eventstore.database.postgres import UnsafeDatabase, check_server, connect, connect_async, open_pool
 from eventstore.log import Once
-from eventstore.postgres import UnsafeDatabase, check_server, connect, connect_async, open_pool
 from eventstore.postgres_log import PostgresLog
 from runtime.migrate import migrate
 from tests import services

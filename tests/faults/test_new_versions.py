@@ -10,8 +10,9 @@ import pytest
 from desk import Desk
 from tallies import CODEC, Counted, Tallies, Tally, tallies
 
+from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
-from projections import feeds, rebuild
+from projections import rebuild
 from projections.engine import Registered, Runner
 from projections.store import PostgresTable
 from queries.operations import Operations
@@ -69,7 +70,7 @@ async def test_a_new_version_is_read_once_it_has_caught_up_and_not_before(desk: 
         await desk.caught_up("tallies.1")
     reads = _reads(desk)
     with desk.running(Registered(Newer(), gate)):
-        await desk.until(lambda conn: feeds.feed(conn, "tallies.2"))
+        await desk.until(lambda conn: checkpoints.feed(conn, "tallies.2"))
         with pytest.raises(CatchingUp):
             await _total(reads, stream)
         assert await reads.catching_up() == {"tallies": Progress(0, 1)}
@@ -117,7 +118,7 @@ async def test_the_version_before_answers_while_it_is_fed_if_queries_can_read_it
         await desk.caught_up("tallies.1")
         with desk.running(Registered(Mended(), gate)):
             reads = _reads(desk, 2, 1)
-            await desk.until(lambda conn: feeds.feed(conn, "tallies.2"))
+            await desk.until(lambda conn: checkpoints.feed(conn, "tallies.2"))
             assert await _total(reads, stream) == 1
             await desk.append(stream, Counted(2))
             await desk.caught_up("tallies.1")
@@ -136,7 +137,7 @@ async def test_the_version_before_does_not_answer_once_nobody_feeds_it(desk: Des
         await desk.append(stream, Counted(1))
         await desk.caught_up("tallies.1")
     with desk.running(Registered(Mended(), Gate(Tally))):
-        await desk.until(lambda conn: feeds.feed(conn, "tallies.2"))
+        await desk.until(lambda conn: checkpoints.feed(conn, "tallies.2"))
         assert await _total(_reads(desk, 2, 1), stream) == 1, "it has all that there is"
         await desk.append(uuid4(), Counted(1))
         desk.execute("UPDATE consumers.checkpoints SET updated_at = updated_at - interval '1 minute'")
@@ -205,7 +206,7 @@ async def test_a_feed_whose_table_is_lost_begins_anew(desk: Desk, lose: Callable
 
 
 def _is_back(conn: psycopg.Connection) -> bool:
-    row = feeds.feed(conn, "tallies.1")
+    row = checkpoints.feed(conn, "tallies.1")
     found = conn.execute("SELECT to_regclass('read.tallies_1') IS NOT NULL").fetchone()
     return bool(row and row.active and found and found[0])
 

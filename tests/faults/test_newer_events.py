@@ -12,11 +12,12 @@ from tallies import CODEC, Closed, Counted, Ignored, Labelled, tallies, uses
 
 from domain.events import Event
 from eventstore.codec import Codec
+from eventstore.consumers import reactor_runner
+from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import lanes, reacting
+from projections import lanes
 from projections.engine import Runner
-from projections.reacting import ReactorRunner
 
 
 class Novel(Event, frozen=True):
@@ -32,7 +33,7 @@ NEWER = Codec({cls.NAME: cls for cls in (Counted, Labelled, Closed, Ignored, Nov
 def _impatient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)  # whatever a command that ran before in this process has set
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
-    monkeypatch.setattr(reacting, "RESCAN_SECONDS", 0.1)
+    monkeypatch.setattr(reactor_runner, "RESCAN_SECONDS", 0.1)
 
 
 async def _newer_appends(desk: Desk, *events: Event) -> int:

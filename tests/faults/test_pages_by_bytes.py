@@ -13,10 +13,10 @@ from tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 
 from eventstore import pages
 from eventstore.chain import GENESIS, Verifier
+from eventstore.consumers import reader as reading
+from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
-from projections import reading
 from projections.engine import Registered
-from projections.reading import Reader
 from projections.store import PostgresTable
 from runtime.event_lines import Selection
 from runtime.event_lines import pages as exported

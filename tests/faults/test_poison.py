@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from tallies import Counted, Labelled, Tallies, Tally, tallies, uses
 
 from domain.events import Event
+from eventstore.consumers import checkpoints
+from eventstore.consumers.reader import Page
 from eventstore.log import Envelope, StreamAppend
-from projections import advancing, feeds, lanes
+from projections import advancing, lanes
 from projections.engine import Registered
 from projections.folding import TooMuchPoison, fold_page
 from projections.projection import Projection, Row, Rows, on
-from projections.reading import Page
 from projections.store import PostgresTable
 from tests.growth import growth
 from tests.projections.history import History, some_id
@@ -205,7 +206,7 @@ async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wa
             await desk.caught_up(f"{registered.projection.name}.1")
     await desk.log.append([StreamAppend(s, 0, [Counted(1), Counted(2**62), Counted(2**62)]) for s in streams])
     steps = 0
-    move = feeds.move
+    move = checkpoints.move
 
     def counting(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> None:
         nonlocal steps
@@ -213,7 +214,7 @@ async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wa
         move(conn, moves)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feeds, "move", counting)
+        patch.setattr(checkpoints, "move", counting)
         with desk.running(tallies(), healthy):
             await desk.caught_up("tallies.1", "uses.1")
     assert len(desk.parked()) == 60

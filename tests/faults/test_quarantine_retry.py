@@ -10,9 +10,10 @@ import pytest
 from desk import Desk
 from tallies import Counted, Labelled, Tallies, Use, Uses
 
+from eventstore.consumers import checkpoints
+from eventstore.database.postgres import connect
 from eventstore.log import Envelope
-from eventstore.postgres import connect
-from projections import feeds, rebuild
+from projections import rebuild
 from projections.engine import Registered
 from projections.projection import Projection, Rows, on
 from projections.registry import TABLES
@@ -40,8 +41,8 @@ def shaky(projection: type[Projection[Any]], bad: set[int]) -> Registered:
 
 async def _retried(desk: Desk) -> None:
     with desk.connect() as conn:
-        assert feeds.ask_retry(conn, None) > 0
-    await desk.until(lambda conn: not any(p.retry for p in feeds.parked(conn)))
+        assert checkpoints.ask_retry(conn, None) > 0
+    await desk.until(lambda conn: not any(p.retry for p in checkpoints.parked(conn)))
 
 
 async def test_rows_that_several_streams_feed_are_folded_anew_in_order(desk: Desk) -> None:
@@ -55,7 +56,7 @@ async def test_rows_that_several_streams_feed_are_folded_anew_in_order(desk: Des
         await desk.caught_up("latest.1")
         bad.clear()
         await _retried(desk)
-        (feed,) = await desk.until(lambda conn: _only(feeds.feeds(conn)))
+        (feed,) = await desk.until(lambda conn: _only(checkpoints.feeds(conn)))
         await desk.append(uuid4(), Labelled("y"))
         await desk.caught_up(feed.feed)
     assert desk.parked() == []
@@ -63,7 +64,7 @@ async def test_rows_that_several_streams_feed_are_folded_anew_in_order(desk: Des
     assert desk.verify(registered).difference.equal
 
 
-def _only(found: list[feeds.FeedRow]) -> list[feeds.FeedRow] | None:
+def _only(found: list[checkpoints.FeedRow]) -> list[checkpoints.FeedRow] | None:
     return found if len(found) == 1 else None
 
 
@@ -101,8 +102,8 @@ async def test_one_of_which_a_later_event_fails_ends_there(desk: Desk) -> None:
         await desk.caught_up("uses.1")
         bad.discard(1)
         await _retried(desk)
-        await desk.until(lambda conn: [p.position for p in feeds.parked(conn)] == [3])
-        (feed,) = await desk.until(lambda conn: _only(feeds.feeds(conn)))
+        await desk.until(lambda conn: [p.position for p in checkpoints.parked(conn)] == [3])
+        (feed,) = await desk.until(lambda conn: _only(checkpoints.feeds(conn)))
     rows = desk.rows(registered, feed.storage)
     assert {label: row.uses for label, row in rows.items()} == {"x": 2, "y": 1}
     assert desk.verify(registered).difference.equal
@@ -111,11 +112,11 @@ async def test_one_of_which_a_later_event_fails_ends_there(desk: Desk) -> None:
 async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projections.reading.STREAM_PAGE", 50)
+    monkeypatch.setattr("eventstore.consumers.reader.STREAM_PAGE", 50)
     bad = {1}
     registered, long, other = shaky(Tallies, bad), uuid4(), uuid4()
     positions: list[int] = []
-    hold = feeds.hold_from
+    hold = checkpoints.hold_from
 
     def holding(conn: Any, parked: UUID, position: int) -> None:
         positions.append(position)
@@ -124,7 +125,7 @@ async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
         hold(conn, parked, position)
 
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(feeds, "hold_from", holding)
+    monkeypatch.setattr(checkpoints, "hold_from", holding)
     with desk.running(registered):
         await desk.append(long, *[Counted(n) for n in range(400)])
         await desk.caught_up("tallies.1")
@@ -197,9 +198,9 @@ async def _some_retried(database: str, bad: set[int], rng: random.Random) -> Non
 
     def ask() -> None:
         with connect(database, "test") as conn:
-            chosen = [p for p in feeds.parked(conn) if rng.random() < 0.6]
+            chosen = [p for p in checkpoints.parked(conn) if rng.random() < 0.6]
             bad.difference_update(p.position for p in chosen if rng.random() < 0.7)
-            feeds.ask_retry(conn, [p.id for p in chosen])
+            checkpoints.ask_retry(conn, [p.id for p in chosen])
         _await_retries(database)
 
     await asyncio.to_thread(ask)
@@ -210,7 +211,7 @@ async def _all_retried(database: str) -> bool:
 
     def ask() -> bool:
         with connect(database, "test") as conn:
-            found = feeds.ask_retry(conn, None)
+            found = checkpoints.ask_retry(conn, None)
         _await_retries(database)
         return found > 0
 
@@ -220,8 +221,8 @@ async def _all_retried(database: str) -> bool:
 def _await_retries(database: str) -> None:
     deadline = time.monotonic() + 30
     with connect(database, "test") as conn:
-        while any(p.retry for p in feeds.parked(conn)):
-            assert time.monotonic() < deadline, feeds.parked(conn)
+        while any(p.retry for p in checkpoints.parked(conn)):
+            assert time.monotonic() < deadline, checkpoints.parked(conn)
             time.sleep(0.02)
 
 
@@ -232,6 +233,6 @@ def _are_proven(database: str, models: list[Registered]) -> None:
             assert verified.difference.equal, (registered.projection.name, verified)
 
 
-def _parked(database: str) -> list[feeds.Parked]:
+def _parked(database: str) -> list[checkpoints.Parked]:
     with connect(database, "test") as conn:
-        return feeds.parked(conn)
+        return checkpoints.parked(conn)

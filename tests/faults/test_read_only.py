@@ -13,10 +13,10 @@ import pytest
 from tallies import CODEC, Counted, Ignored, tallies
 
 from domain.errors import Refused
+from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import Runner
-from projections.reacting import ReactorRunner
 from tests.faults.postgres import OwnPostgres
 from tests.flow.instance import PASSWORD, Instance, eventually, running
 

@@ -13,8 +13,9 @@ import pytest
 from desk import Desk
 from tallies import CODEC, Closed, Counted, Labelled, Tallies, Tally, tallies, uses
 
+from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
-from projections import feeds, rebuild, replaying
+from projections import rebuild, replaying
 from projections.engine import Registered
 from projections.rebuild import Rebuilt
 from projections.store import PostgresTable
@@ -81,7 +82,7 @@ async def test_verify_names_the_rows_that_differ_when_they_do_not_fit_into_memor
 MEASURE = """
 import resource, sys
 from tallies import CODEC, tallies
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections import rebuild, replaying
 replaying.HELD_BYTES = 4_000_000
 replaying.PAGE = 5_000
@@ -180,8 +181,8 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
 
         def compare_later(conn: psycopg.Connection, *values: Any) -> Any:
             if not tries:
-                feeds.ask_retry(conn, None)
-                while feeds.parked(conn):
+                checkpoints.ask_retry(conn, None)
+                while checkpoints.parked(conn):
                     pass
             tries.append(1)
             return compare(conn, *values)
@@ -208,7 +209,7 @@ async def test_a_switch_whose_last_steps_are_rolled_back_is_tried_again(
 ) -> None:
     registered, stream = tallies(), uuid4()
     await desk.append(stream, Counted(1))
-    activate, tries = feeds.activate, list[str]()
+    activate, tries = checkpoints.activate, list[str]()
     with desk.running(registered), desk.connect() as conn:
         await desk.caught_up("tallies.1")
         compare = rebuild._compare
@@ -216,7 +217,7 @@ async def test_a_switch_whose_last_steps_are_rolled_back_is_tried_again(
         def compare_and_go_on(*values: Any) -> Any:
             compared = compare(*values)
             asyncio.run_coroutine_threadsafe(desk.append(stream, Counted(2)), loop).result()
-            while (feed := feeds.feed(conn, "tallies.1")) is None or feed.position < 2:
+            while (feed := checkpoints.feed(conn, "tallies.1")) is None or feed.position < 2:
                 pass
             return compared
 
@@ -228,7 +229,7 @@ async def test_a_switch_whose_last_steps_are_rolled_back_is_tried_again(
 
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(rebuild, "_compare", compare_and_go_on)
-        monkeypatch.setattr(feeds, "activate", lock_is_not_to_be_had)
+        monkeypatch.setattr(checkpoints, "activate", lock_is_not_to_be_had)
         await asyncio.to_thread(rebuild.rebuild, conn, CODEC, registered, lambda _done, _all: None)
     assert len(tries) == 2
     assert desk.rows(registered)[stream].steps == [1, 2]
@@ -262,12 +263,12 @@ async def test_a_rebuild_of_what_is_paused_stays_paused(desk: Desk) -> None:
     with desk.running(registered):
         await desk.append(stream, Counted(1))
         position = await desk.caught_up("tallies.1")
-        desk.execute(f"UPDATE consumers.feeds SET paused = true; NOTIFY {feeds.WAKE}")
-        await desk.until(lambda conn: feeds.try_lead(conn, "tallies.1"))  # the projector let go of it
+        desk.execute(f"UPDATE consumers.feeds SET paused = true; NOTIFY {checkpoints.WAKE}")
+        await desk.until(lambda conn: checkpoints.try_lead(conn, "tallies.1"))  # the projector let go of it
         await desk.append(stream, Counted(2))
         await asyncio.to_thread(_rebuild, desk, registered)
         assert {(row.position, row.paused) for row in desk.feeds().values()} == {(position, True)}
-        desk.execute(f"UPDATE consumers.feeds SET paused = false; NOTIFY {feeds.WAKE}")
+        desk.execute(f"UPDATE consumers.feeds SET paused = false; NOTIFY {checkpoints.WAKE}")
         await desk.caught_up("tallies.1", "tallies.1.r1")
     assert desk.rows(registered)[stream].steps == [1, 2]
 

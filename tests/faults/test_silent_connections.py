@@ -6,8 +6,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from eventstore import connections
-from eventstore.postgres import connect, connect_async, open_pool
+from eventstore.database import connections
+from eventstore.database.postgres import connect, connect_async, open_pool
 from tests.faults.postgres import OwnPostgres
 from tests.faults.proxy import BOTH, Proxy, Way
 

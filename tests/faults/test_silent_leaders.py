@@ -12,11 +12,11 @@ import pytest
 from aio_pika import connect as connect_rabbitmq
 
 from adapters.rabbitmq_relay import EXCHANGE, RabbitPublisher
-from eventstore import connections
-from eventstore.postgres import connect
-from projections import feeds
-from projections import leading as lead
-from projections.leading import Challenger, leading
+from eventstore.consumers import checkpoints
+from eventstore.consumers import leadership as lead
+from eventstore.consumers.leadership import Challenger, leading
+from eventstore.database import connections
+from eventstore.database.postgres import connect
 from tests.faults.processes import Process, eventually, started
 from tests.faults.proxy import Proxy
 
@@ -57,7 +57,7 @@ def challenge(conn: psycopg.Connection, name: str, seconds: float) -> bool:
     """Whether somebody who would lead comes to do so within some seconds."""
     challenger, end = Challenger(), time.monotonic() + seconds
     while time.monotonic() < end:
-        if feeds.try_lead(conn, name):
+        if checkpoints.try_lead(conn, name):
             return True
         challenger.look(conn, [name])
         time.sleep(0.1)  # as often as leaders and challengers look
@@ -67,7 +67,7 @@ def challenge(conn: psycopg.Connection, name: str, seconds: float) -> bool:
 @pytest.mark.usefixtures("quick")
 def test_a_silent_leader_is_ended_and_one_that_works_is_not(database: str) -> None:
     with connect(database, "leader") as leader, connect(database, "challenger") as conn:
-        assert feeds.try_lead(leader, "x.1")
+        assert checkpoints.try_lead(leader, "x.1")
         done = threading.Event()
 
         def live() -> None:
@@ -89,8 +89,8 @@ def test_a_silent_leader_is_ended_and_one_that_works_is_not(database: str) -> No
 @pytest.mark.usefixtures("quick")
 def test_a_leader_that_stands_still_in_a_transaction_is_ended_and_a_rebuild_is_not(database: str) -> None:
     with connect(database, "leader") as leader, connect(database, "rebuild") as other:
-        assert feeds.try_lead(leader, "x.1")
-        assert feeds.try_lead(other, "rebuild x")
+        assert checkpoints.try_lead(leader, "x.1")
+        assert checkpoints.try_lead(other, "rebuild x")
         leader.execute("BEGIN")
         with connect(database, "challenger") as conn:
             assert challenge(conn, "x.1", 5)

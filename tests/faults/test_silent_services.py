@@ -16,9 +16,9 @@ from adapters.postgres_queue import PostgresQueue
 from adapters.rabbitmq import RabbitQueue
 from adapters.rabbitmq import connect as connect_rabbitmq
 from commands.ports import Delivery, Job
-from eventstore import connections
-from eventstore.follower import StreamFollower
-from eventstore.postgres import open_pool
+from eventstore.consumers.stream_watcher import StreamFollower
+from eventstore.database import connections
+from eventstore.database.postgres import open_pool
 from eventstore.postgres_log import PostgresLog
 from tests.faults.processes import Process, eventually, started
 from tests.faults.proxy import Proxy

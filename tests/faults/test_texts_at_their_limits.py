@@ -24,7 +24,7 @@ from adapters.embedded_postgres import program
 from domain.catalog import GameUpdated, Price
 from domain.money import LARGEST_CENTS
 from domain.regions import COUNTRIES
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections import postgres_search, rebuild
 from projections.engine import Registered
 from projections.game_document import GameDocument, derive

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from eventstore.migrations import MigrationError, migrate
-from eventstore.postgres import connect
-from eventstore.release import RELEASE, OutdatedRelease
+from eventstore.database.migrations import MigrationError, migrate
+from eventstore.database.postgres import connect
+from eventstore.database.release import RELEASE, OutdatedRelease
 from runtime.migrate import migrate as migrate_all
 from tests.api.shop import open_shop
 from tests.flow.instance import eventually

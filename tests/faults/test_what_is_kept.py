@@ -15,8 +15,8 @@ REGISTERED = {
     "commands.session_ends.SessionEnds",
     "commands.webhook_reactors._Without",
     "eventstore.repository.Repository",
-    "eventstore.writer.GroupCommitWriter",
-    "projections.reacting.ReactorRunner",
+    "eventstore.append.writer.GroupCommitWriter",
+    "eventstore.consumers.reactor_runner.ReactorRunner",
     "queries.game_pages.GamePages",
 }
 """Told by the process's History, and drops it."""
@@ -25,13 +25,13 @@ ENDS_WITH_ANOTHER = {
     "adapters.elasticsearch_documents.ElasticsearchDocuments",  # counts what an index has, whatever the log's history
     "adapters.postgres_queue._Consumer",  # takes another name, so that what it holds counts for nothing
     "commands.session_ends._Remembered",
-    "eventstore.pending.Pending",  # refused by the writer
-    "eventstore.pipeline.Pipeline",  # closed by the writer
+    "eventstore.append.pending.Pending",  # refused by the writer
+    "eventstore.append.pipeline.Pipeline",  # closed by the writer
     "eventstore.repository.Unit",  # decided again
     "projections.advancing.Feed",  # made anew at each lead; let go of within a second
     "projections.lanes.Lane",
     "projections.projection.Rows",
-    "projections.reacting._Led",
+    "eventstore.consumers.reactor_runner._Led",
     "queries.live.Listener",  # told, and closed
     "queries.live.LiveStatus",
     "queries.live._Person",
@@ -46,7 +46,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.history.History",
     "projections.folding.UndoableRows",  # within one page
     "projections.folding._Folding",
-    "projections.leading.Challenger",  # other leaders
+    "eventstore.consumers.leadership.Challenger",  # other leaders
     "projections.replaying.HeldRows",  # within one command
     "projections.replaying.Replay",
     "queries.positions.PositionWaiter",  # requests under way

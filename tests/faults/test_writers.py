@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from notes import CODEC, admin, new_stream
 
-from eventstore import connections, pipeline
+from eventstore.append import pipeline
+from eventstore.database import connections
 from eventstore.log import LogUnavailable
 from eventstore.postgres_log import PostgresLog
 from runtime.processes import watching

@@ -22,7 +22,7 @@ from api.app import create_app
 from domain.catalog import Price
 from domain.money import LARGEST_CENTS
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections import rebuild
 from projections.engine import Registered
 from projections.game_documents import GamesIndex

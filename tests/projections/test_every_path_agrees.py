@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from eventstore.database.postgres import connect
 from eventstore.log import Recorded
-from eventstore.postgres import connect
 from projections import rebuild
 from projections.as_of import row_as_of
 from projections.projection import Rows, key_of

@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from domain.identity import ProfileChanged
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections import rebuild
 from queries import orders, users
 from queries.positions import PositionUnknown, ReadModelBehind

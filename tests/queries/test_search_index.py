@@ -9,7 +9,7 @@ from elasticsearch import Elasticsearch
 from adapters.elasticsearch_documents import ElasticsearchDocuments, index_name
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from domain.catalog import GameRetired, GameUpdated, Price
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 from projections import rebuild
 from projections.engine import Registered
 from projections.game_documents import GamesIndex, GamesText

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from eventstore.release import RELEASE
+from eventstore.database.release import RELEASE
 from runtime.codec import codec
 from runtime.migrate import FOLDERS
 

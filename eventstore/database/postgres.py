@@ -1,7 +1,7 @@
 """PostgreSQL: one way to open a connection, and what its failures mean.
 
 Every connection of the program is opened here. Each end notices within some 15 seconds that the other vanished without
-a word (eventstore/connections.py); a server that is, or was made, read-only is not connected to, but to read.
+a word (eventstore/database/connections.py); a server that is, or was made, read-only is not connected to, but to read.
 
 A failure has a class, told by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), which
 psycopg has as a type. Ask in this order, for some of TOO_MUCH are OperationalErrors as well:
@@ -23,7 +23,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.connections import AsyncConnection, Connection, PooledConnection, prove
+from eventstore.database.connections import AsyncConnection, Connection, PooledConnection, prove
 from eventstore.log import LogUnavailable
 
 LIMITS: tuple[type[Exception], ...] = (

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import psycopg
 
+from eventstore.consumers import checkpoints
 from eventstore.history import Epoch
-from projections import feeds
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def note_astray(conn: psycopg.Connection, name: str) -> None:
     conn.execute(_BEGIN_EPOCH, (f"{name} followed another history", name))
 
 
-def refuse(conn: psycopg.Connection, row: feeds.FeedRow) -> None:
+def refuse(conn: psycopg.Connection, row: checkpoints.FeedRow) -> None:
     """Say that a consumer that acts is astray, and what is to be done."""
     note_astray(conn, row.feed)
     log.error(

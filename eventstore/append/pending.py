@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore import pgarrays as pg
+from eventstore.append import binary_arrays as pg
 from eventstore.chain import digest_of, encoded_cause, encoded_time
 from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, Metadata, Once, StreamRead, TooLarge
 from kit.uuid7 import uuid7

@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import psycopg
 
-from eventstore.postgres import connect
+from eventstore.database.postgres import connect
 
-SQL = Path(__file__).parent / "sql"
+SQL = Path(__file__).parents[1] / "sql" / "migrations"
 _LOCK = (4910, 2)
 _TAIL = (4910, 1)
-"""What appends queue at (sql/0008_time_of_decision.sql)."""
+"""What appends queue at (sql/migrations/0008_time_of_decision.sql)."""
 
 LOCK_SECONDS = 20
 """How long others may hold what is needed."""

@@ -13,9 +13,9 @@ from time import monotonic
 
 import psycopg
 
-from eventstore.postgres import connect
-from eventstore.release import require_current
-from projections import feeds
+from eventstore.consumers import checkpoints
+from eventstore.database.postgres import connect
+from eventstore.database.release import require_current
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,10 @@ class Challenger:
     def look(self, conn: psycopg.Connection, names: Sequence[str]) -> None:
         """To be called every second or so, with what others lead."""
         now = monotonic()  # before asking: should we be stopped in between, nobody looks older for it
-        quiet = feeds.quiet_leaders(conn, names) if names else []
+        quiet = checkpoints.quiet_leaders(conn, names) if names else []
         self._since = {session: self._since.get(session, now) for session in quiet}
         for (pid, changed), since in self._since.items():
-            if now - since > SILENT_SECONDS and feeds.end_session(conn, pid, changed):
+            if now - since > SILENT_SECONDS and checkpoints.end_session(conn, pid, changed):
                 log.warning("ended session %s, which leads what we would, and has been silent since %s", pid, changed)
 
 
@@ -85,7 +85,7 @@ async def leading(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
     """
     async with connected(url, "ludoteca leader") as conn, asyncio.TaskGroup() as group:
         challenger = Challenger()
-        while not await asyncio.to_thread(feeds.try_lead, conn, name):
+        while not await asyncio.to_thread(checkpoints.try_lead, conn, name):
             await asyncio.to_thread(challenger.look, conn, [name])
             await asyncio.sleep(RETRY_SECONDS)
         beating = group.create_task(_beat(conn))

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from eventstore.release import require_current
+from eventstore.database.release import require_current
 
 WAKE = "ludoteca_feeds"
 """Notified when feeds were added, switched, paused or asked to retry: runners look again."""

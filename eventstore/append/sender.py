@@ -11,12 +11,12 @@ import msgspec
 import psycopg
 from psycopg.rows import TupleRow
 
+from eventstore.append.pending import Pending, arguments
+from eventstore.append.pipeline import Pipeline
 from eventstore.chain import encoded_time, moment
+from eventstore.database.postgres import connect_async, is_away, kept_once_set_up
 from eventstore.history import History
 from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, VersionConflict, WrongKind
-from eventstore.pending import Pending, arguments
-from eventstore.pipeline import Pipeline
-from eventstore.postgres import connect_async, is_away, kept_once_set_up
 
 log = logging.getLogger(__name__)
 

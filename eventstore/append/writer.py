@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import chain, islice
 
+from eventstore.append.pending import Pending
+from eventstore.append.sender import DONE, Sender, done_of
 from eventstore.history import History
 from eventstore.log import Appended, LogUnavailable
-from eventstore.pending import Pending
-from eventstore.sending import DONE, Sender, done_of
 
 __all__ = ["DONE", "GroupCommitWriter", "LogUnavailable", "Pending", "done_of"]
 

@@ -16,17 +16,17 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from eventstore.consumers import checkpoints, histories
+from eventstore.consumers.leadership import Challenger, connected
+from eventstore.consumers.newer_events import NewerEvent, UnknownNames
+from eventstore.consumers.reader import Unreadable
+from eventstore.database.postgres import connect, is_away
+from eventstore.database.release import OutdatedRelease, require_current
 from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, Recorded
-from eventstore.postgres import connect, is_away
 from eventstore.postgres_log import PostgresLog, Raw
-from eventstore.release import OutdatedRelease, require_current
 from kit.cancellation import stop_if_cancelled
 from kit.wording import described, kept
-from projections import feeds, histories
-from projections.leading import Challenger, connected
-from projections.newer import NewerEvent, UnknownNames
-from projections.reading import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -77,21 +77,21 @@ def register_reactors(url: str, reactors: Iterable[Reacts]) -> None:
 
 def register(conn: psycopg.Connection, reactors: Iterable[Reacts]) -> None:
     """As `register_reactors`, over a connection (autocommit)."""
-    head = feeds.head(conn)
+    head = checkpoints.head(conn)
     for reactor in reactors:
-        feeds.register(conn, reactor.name, 1, "", head if reactor.starts_from == "now" else 0)
+        checkpoints.register(conn, reactor.name, 1, "", head if reactor.starts_from == "now" else 0)
 
 
 class _Led:
     """A reactor that this process leads, and what it is doing: a page, or a retry."""
 
     def __init__(
-        self, reactor: Reacts, names: Iterable[str], feed: feeds.FeedRow, parked: Iterable[feeds.Parked]
+        self, reactor: Reacts, names: Iterable[str], feed: checkpoints.FeedRow, parked: Iterable[checkpoints.Parked]
     ) -> None:
         self.reactor, self.names, self.feed = reactor, frozenset(names), feed.feed
         self.position = self.saved = feed.position
         self.parked = {p.stream_id: p.position for p in parked}
-        self.asked: list[feeds.Parked] = []
+        self.asked: list[checkpoints.Parked] = []
         self.places = asyncio.Semaphore(AT_ONCE)
         self.task: asyncio.Task[None] | None = None
         self._position_after = feed.position
@@ -167,7 +167,7 @@ class ReactorRunner:
                 if str(error) != said:
                     said = str(error)
                     log.error("reactors stand still: %s", error)
-            except feeds.CheckpointMoved as error:
+            except checkpoints.CheckpointMoved as error:
                 log.warning("another process leads %s now", error)
             except Exception as error:
                 if is_away(error):
@@ -206,25 +206,25 @@ class ReactorRunner:
         for name, row in rows.items():
             if (row.paused or row.astray) and name in self._led:
                 await self._led.pop(name).stop()
-                await asyncio.to_thread(feeds.stop_leading, conn, name)
+                await asyncio.to_thread(checkpoints.stop_leading, conn, name)
             elif not (row.paused or row.astray or name in self._led):
-                if not await asyncio.to_thread(feeds.try_lead, conn, name):
+                if not await asyncio.to_thread(checkpoints.try_lead, conn, name):
                     of_others.append(name)
                     continue
-                fresh = await asyncio.to_thread(feeds.feed, conn, name)
-                parked = await asyncio.to_thread(feeds.parked, conn, [name])
+                fresh = await asyncio.to_thread(checkpoints.feed, conn, name)
+                parked = await asyncio.to_thread(checkpoints.parked, conn, [name])
                 if fresh is not None:
                     reactor = self._reactors[row.projection]
                     self._led[name] = _Led(reactor, self._log.codec.names_of(reactor.reactions), fresh, parked)
         await asyncio.to_thread(self._challenger.look, conn, of_others)
         for led in self._led.values():
             if led.parked and led.task is None:
-                led.asked = [p for p in await asyncio.to_thread(feeds.parked, conn, [led.feed]) if p.retry]
+                led.asked = [p for p in await asyncio.to_thread(checkpoints.parked, conn, [led.feed]) if p.retry]
 
-    def _registered(self, conn: psycopg.Connection) -> list[feeds.FeedRow]:
+    def _registered(self, conn: psycopg.Connection) -> list[checkpoints.FeedRow]:
         require_current(conn)
         register(conn, self._reactors.values())
-        return [row for row in feeds.feeds(conn) if row.projection in self._reactors and not row.storage]
+        return [row for row in checkpoints.feeds(conn) if row.projection in self._reactors and not row.storage]
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -345,7 +345,7 @@ class ReactorRunner:
         if not isinstance(outcome, AlreadyDone):
             code = kept(str(getattr(outcome, "code", type(outcome).__name__)))
             values = (led.feed, env.event_id, env.position, env.stream_id, code, kept(str(outcome)))
-            await self._outlast(led, partial(self._write, feeds.NOTE_REFUSAL, values))
+            await self._outlast(led, partial(self._write, checkpoints.NOTE_REFUSAL, values))
 
     async def _park(self, led: _Led, recorded: Recorded, error: Exception) -> None:
         env = recorded.env
@@ -355,13 +355,13 @@ class ReactorRunner:
         if len(led.parked) == MOST_PARKED:
             log.error("reactor %s stands still: %s streams are in quarantine", led.reactor.name, MOST_PARKED)
         values = (led.feed, [env.stream_id], [env.position], [env.name], [described(error)])
-        await self._outlast(led, partial(self._write, feeds.PARK, values))
+        await self._outlast(led, partial(self._write, checkpoints.PARK, values))
 
     async def _write(self, query: str, values: tuple[object, ...]) -> None:
         async with self._log.pool.connection() as conn:
             await conn.execute(query.encode(), values)
 
-    async def _retry(self, led: _Led, asked: Sequence[feeds.Parked]) -> None:
+    async def _retry(self, led: _Led, asked: Sequence[checkpoints.Parked]) -> None:
         """React again to the held-back events of streams that an operator asked for."""
         for parked in asked:
             led.parked.pop(parked.stream_id, None)
@@ -375,14 +375,14 @@ class ReactorRunner:
                 if parked.stream_id in led.parked:
                     break
             else:
-                await self._outlast(led, partial(self._write, feeds.RELEASE, ([parked.id],)))
+                await self._outlast(led, partial(self._write, checkpoints.RELEASE, ([parked.id],)))
 
     async def _save(self, conn: psycopg.Connection) -> None:
         self._log.history.must_be(self._generation)
         moved = [led for led in self._led.values() if led.position > led.saved]
         if moved:
             try:
-                await asyncio.to_thread(feeds.move, conn, [(led.feed, led.saved, led.position) for led in moved])
+                await asyncio.to_thread(checkpoints.move, conn, [(led.feed, led.saved, led.position) for led in moved])
             except psycopg.errors.LockNotAvailable as error:
                 log.warning("reactors cannot move their checkpoints for now: %s", error)
                 return

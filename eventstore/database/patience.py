@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception, stop_after_delay, wait_exponential
 
-from eventstore.postgres import is_away
+from eventstore.database.postgres import is_away
 
 log = logging.getLogger(__name__)
 

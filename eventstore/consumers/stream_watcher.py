@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
+from eventstore.database.postgres import AWAY
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
-from eventstore.postgres import AWAY
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from kit.cancellation import stop_if_cancelled
 
