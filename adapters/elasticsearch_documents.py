@@ -22,10 +22,10 @@ from elasticsearch import Elasticsearch
 from adapters.elasticsearch_failures import is_lost
 from adapters.elasticsearch_store import CHUNK, Between, ElasticsearchGameStore
 from kit.wording import described
-from projections.folding import RowsRefused, StorageLost, StoreFailed
-from projections.game_document import GameDocument
-from projections.game_documents import Document
-from projections.store import Difference, Store
+from projections.engine.folding import RowsRefused, StorageLost, StoreFailed
+from projections.engine.store import Difference, Store
+from projections.search.document import GameDocument
+from projections.search.projection import Document
 
 NAMED = 10
 """Games that differ of which the ids are told."""

@@ -17,8 +17,8 @@ from adapters.elasticsearch_failures import BAD_REQUEST, is_lost
 from adapters.elasticsearch_store import read_fetched
 from kit.circuit import Circuit
 from kit.wording import described
-from projections.folding import StorageLost
-from projections.game_document import EVERYWHERE, GameDocument, region_key
+from projections.engine.folding import StorageLost
+from projections.search.document import EVERYWHERE, GameDocument, region_key
 from queries.ranking import Candidate
 from queries.search_port import (
     FACET_SPELLINGS,

@@ -1,7 +1,7 @@
 """The search index in Elasticsearch: its documents, its mark, and the aliases that lead to it.
 
 Only what the minimal distribution has is asked of the server: whitespace, prefixes, aggregations, aliases, external
-versions. How titles are taken apart is `projections.search_text`.
+versions. How titles are taken apart is `projections.search.text`.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from adapters.elasticsearch_failures import (
     says_lost,
     says_refused,
 )
-from projections.folding import RowsRefused, StorageLost, StoreFailed
-from projections.game_document import GameDocument, derive
+from projections.engine.folding import RowsRefused, StorageLost, StoreFailed
+from projections.search.document import GameDocument, derive
 
 _WORDS = {"type": "text", "analyzer": "whitespace"}
 _SHOWN = {"type": "keyword", "ignore_above": 1000}
@@ -89,7 +89,8 @@ Between = Callable[[], object]
 class ElasticsearchGameStore:
     """Writes documents and moves aliases. The client is the caller's.
 
-    Raises what the client does, and of `projections.folding` what it can tell: StorageLost, RowsRefused, StoreFailed.
+    Raises what the client does, and of `projections.engine.folding` what it can tell: StorageLost, RowsRefused,
+    StoreFailed.
     """
 
     def __init__(self, client: Elasticsearch) -> None:

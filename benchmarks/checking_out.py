@@ -29,7 +29,7 @@ from commands.bus import SYSTEM, Caller
 from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
 from kit.uuid7 import uuid7
-from projections.engine import Runner
+from projections.engine.runner import Runner
 from runtime.codec import codec
 from runtime.models import table_models
 from runtime.settings import Settings

@@ -30,9 +30,9 @@ from benchmarks.server import Server, connect_as_program, library_environment
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections.engine import Registered, Runner
-from projections.rebuild import rebuild
-from projections.store import PostgresTable
+from projections.engine.rebuild import rebuild
+from projections.engine.runner import Registered, Runner
+from projections.engine.store import PostgresTable
 
 STREAMS, PER_STREAM = 10_000, 10
 EVENTS = STREAMS * PER_STREAM

@@ -25,8 +25,8 @@ from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, p99, take_
 from benchmarks.server import Server, connect_as_program
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections.engine import Registered, Runner
-from projections.store import PostgresTable
+from projections.engine.runner import Registered, Runner
+from projections.engine.store import PostgresTable
 
 PER_SECOND = 200
 WARM_UP = 100

@@ -2,28 +2,28 @@
 
 from typing import Any
 
-from projections.advancing import Registered
-from projections.cart_outcomes import CartOutcomes
-from projections.carts import Carts
-from projections.deadlines import Deadlines
-from projections.game_documents import GamesText
-from projections.games import Games
-from projections.ledger import LedgerAccounts, LedgerEntries
-from projections.library import OwnedGames
-from projections.notifications import Notifications
-from projections.orders import Orders
-from projections.payments import Payments
-from projections.postgres_documents import PostgresDocuments
+from projections.engine.advancing import Registered
+from projections.engine.store import PostgresTable
+from projections.models.cart_outcomes import CartOutcomes
+from projections.models.carts import Carts
+from projections.models.deadlines import Deadlines
+from projections.models.games import Games
+from projections.models.ledger import LedgerAccounts, LedgerEntries
+from projections.models.library import OwnedGames
+from projections.models.notifications import Notifications
+from projections.models.orders import Orders
+from projections.models.payments import Payments
+from projections.models.receipts import Receipts
+from projections.models.sales import Sales
+from projections.models.shipments import Shipments
+from projections.models.stock import Stock
+from projections.models.transactions import Transactions
+from projections.models.users import Users
+from projections.models.wallets import WalletMovements, Wallets
+from projections.models.webhook_endpoints import WebhookDeliveries, WebhookEndpoints
 from projections.projection import Projection
-from projections.receipts import Receipts
-from projections.sales import Sales
-from projections.shipments import Shipments
-from projections.stock import Stock
-from projections.store import PostgresTable
-from projections.transactions import Transactions
-from projections.users import Users
-from projections.wallets import WalletMovements, Wallets
-from projections.webhook_endpoints import WebhookDeliveries, WebhookEndpoints
+from projections.search.postgres_store import PostgresDocuments
+from projections.search.projection import GamesText
 
 TABLES: tuple[type[Projection[Any]], ...] = (
     Users,

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.carts import CartItemRow
+from projections.models.carts import CartItemRow
 from queries.paging import columns_of
 from queries.read_models import Answer, ReadModels
 

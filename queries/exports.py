@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.orders import OrderLineRow
+from projections.models.orders import OrderLineRow
 from queries import games, ledger, library, notifications, orders, shipments, transactions, users, wallets
 from queries import webhook_endpoints as webhooks
 from queries.carts import Cart

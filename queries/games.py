@@ -11,8 +11,8 @@ import msgspec
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.fields import text
-from projections.game_document import ANYWHERE, EVERYWHERE, P, filter_key, price_in, price_key, region_key
-from projections.games import MAIN_CURRENCY, NO_PRICE, Games, anywhere
+from projections.models.games import MAIN_CURRENCY, NO_PRICE, Games, anywhere
+from projections.search.document import ANYWHERE, EVERYWHERE, P, filter_key, price_in, price_key, region_key
 from queries.paging import Bigint, Listing, Order, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from rapidfuzz.distance import OSA
 
-from projections.search_text import canonical, compounds, initials
-from projections.title_words import Word, words_with_places
+from projections.search.text import canonical, compounds, initials
+from projections.search.words import Word, words_with_places
 
 
 def highlight(title: str, typed: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.ledger import NO_CURRENCY
+from projections.models.ledger import NO_CURRENCY
 from queries.paging import Bigint, Listing, Order, Page, columns_of, page
 from queries.read_models import Answer, ReadModels
 

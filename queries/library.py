@@ -8,7 +8,7 @@ import msgspec
 
 from eventstore.log import Log, whole_stream
 from projections.as_of import occurred_by
-from projections.library import OwnedGames, library_id
+from projections.models.library import OwnedGames, library_id
 from queries.games import Browse, filters_of
 from queries.paging import Listing, Order, Page, columns_of, page
 from queries.read_models import Answer, ReadModels

@@ -9,8 +9,8 @@ from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.consumers.checkpoints import ASTRAY, FEEDS, HEAD, WAKE
-from projections.game_documents import GamesIndex
 from projections.registry import read_models
+from projections.search.projection import GamesIndex
 
 
 class FeedState(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.fields import Happened
-from projections.orders import OrderLineRow, Orders
+from projections.models.orders import OrderLineRow, Orders
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.payments import Payment, payment_as_of
 from queries.read_models import Answer, ReadModels

@@ -8,7 +8,7 @@ import msgspec
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.fields import Happened
-from projections.payments import Payments, RefundOfPayment
+from projections.models.payments import Payments, RefundOfPayment
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
 

@@ -10,8 +10,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from psycopg.sql import Literal as Constant
 from psycopg_pool import AsyncConnectionPool
 
-from projections.game_document import GameDocument
-from projections.postgres_search import decode_documents, fetch_statement, keys_table, quoted
+from projections.search.document import GameDocument
+from projections.search.postgres_index import decode_documents, fetch_statement, keys_table, quoted
 from queries.ranking import Candidate
 from queries.search_port import (
     FACET_SPELLINGS,
@@ -98,7 +98,7 @@ _NO_PRICE = 2**62
 
 
 class PostgresGameIndex:
-    """The port `GameIndex` over the tables that `projections.postgres_search` fills.
+    """The port `GameIndex` over the tables that `projections.search.postgres_index` fills.
 
     `table` tells which tables are the active ones, asked anew for every query.
     """

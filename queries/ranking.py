@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from rapidfuzz.distance import OSA
 
-from projections.search_text import as_read, canonical, compounds, initials, trigrams
+from projections.search.text import as_read, canonical, compounds, initials, trigrams
 
 FAR = 99.0
 """The cost of what does not match at all."""

@@ -16,9 +16,9 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.consumers.checkpoints import FEEDS
-from projections.game_documents import GamesIndex
 from projections.projection import Projection
 from projections.registry import read_models
+from projections.search.projection import GamesIndex
 from queries.positions import ActiveFeed, CatchingUp, PositionWaiter, Progress, Readable, ReadModelBehind
 
 T = TypeVar("T")

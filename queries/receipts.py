@@ -9,7 +9,7 @@ import msgspec
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.fields import Happened
-from projections.receipts import Receipts, keys_of_order
+from projections.models.receipts import Receipts, keys_of_order
 
 
 class Receipt(msgspec.Struct, frozen=True):

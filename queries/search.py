@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.game_document import (
+from projections.search.document import (
     EVERYWHERE,
     DocumentPrice,
     GameDocument,

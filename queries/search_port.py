@@ -12,9 +12,9 @@ from uuid import UUID
 
 import msgspec
 
-from projections.game_document import ANYWHERE, GameDocument, filter_key
-from projections.search_text import MAX_TITLE, bounded, canonical, deletions, joins, lexeme, trigrams
-from projections.title_words import words
+from projections.search.document import ANYWHERE, GameDocument, filter_key
+from projections.search.text import MAX_TITLE, bounded, canonical, deletions, joins, lexeme, trigrams
+from projections.search.words import words
 from queries.ranking import Candidate
 
 MAX_QUERY = MAX_TITLE

@@ -9,7 +9,7 @@ import msgspec
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.fields import Happened
-from projections.shipments import ShipmentLineRow, Shipments
+from projections.models.shipments import ShipmentLineRow, Shipments
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
 

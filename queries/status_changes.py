@@ -18,12 +18,12 @@ from eventstore.codec import Codec
 from eventstore.log import Envelope
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog, Raw, raw_rows
-from projections.carts import CartRow, Carts
 from projections.fields import occurred_at
-from projections.orders import OrderRow, Orders
-from projections.payments import PaymentRow, Payments
+from projections.models.carts import CartRow, Carts
+from projections.models.orders import OrderRow, Orders
+from projections.models.payments import PaymentRow, Payments
+from projections.models.transactions import Transactions
 from projections.projection import Projection, Rows
-from projections.transactions import Transactions
 from queries.positions import ReadModelBehind
 from queries.read_models import ReadModels
 

@@ -8,8 +8,8 @@ import msgspec
 
 from eventstore.log import Log
 from projections.as_of import row_as_of
-from projections.stock import Stock as StockItems
-from projections.stock import item_key, stock_id
+from projections.models.stock import Stock as StockItems
+from projections.models.stock import item_key, stock_id
 from queries.games import Price
 from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels

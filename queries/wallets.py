@@ -7,7 +7,7 @@ import msgspec
 
 from eventstore.log import Log
 from projections.as_of import row_as_of
-from projections.wallets import Wallets
+from projections.models.wallets import Wallets
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
 

@@ -15,9 +15,9 @@ from commands import aggregates
 from commands.ports import ImageStoreUnavailable
 from domain.errors import Conflict
 from eventstore.database.postgres import connect
-from projections import rebuild
-from projections.engine import Registered
-from projections.game_documents import GamesIndex, GamesText
+from projections.engine import rebuild
+from projections.engine.runner import Registered
+from projections.search.projection import GamesIndex, GamesText
 from queries.audit import Audit
 from queries.operations import Operations
 from queries.positions import ActiveFeed

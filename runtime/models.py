@@ -4,9 +4,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from eventstore.database.postgres import connect
-from projections.engine import Registered
-from projections.game_documents import GamesIndex
+from projections.engine.runner import Registered
 from projections.registry import read_models
+from projections.search.projection import GamesIndex
 from runtime.instance import database_url
 from runtime.settings import Settings
 

@@ -65,7 +65,7 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
 from kit.clock import SYSTEM_CLOCK, Clock
-from projections.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
+from projections.models.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
 from queries.read_models import ReadModels
 from runtime.belongings import ReadBelongings
 from runtime.codec import codec

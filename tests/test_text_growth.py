@@ -22,7 +22,8 @@ from adapters.webhook_signature import check_time
 from api import answers, fields, hints, reading
 from api.card_numbers import has_card_number, is_card_token, tell_of_cards
 from domain import catalog, email_addresses, fulfilment, identity, text, web_addresses, webhook_endpoints
-from projections import search_text, title_words
+from projections.search import text as search_text
+from projections.search import words
 from queries.highlight import highlight
 from runtime.load.csv_records import Records
 
@@ -78,9 +79,9 @@ FILTERS: dict[str, tuple[Filter, int]] = {
     "a search": (search_text.folded, QUERY),
     "a description that is indexed": (search_text.folded, PROSE),
     "what a search reads": (search_text.as_read, QUERY),
-    "the trigrams of a title": (lambda value: search_text.trigrams(title_words.words(value)), LINE),
-    "the words of prose": (title_words.words, PROSE),
-    "the symbols of prose": (title_words.symbols, PROSE),
+    "the trigrams of a title": (lambda value: search_text.trigrams(words.words(value)), LINE),
+    "the words of prose": (words.words, PROSE),
+    "the symbols of prose": (words.symbols, PROSE),
     "a highlighted title": (lambda value: highlight(value, ["witcher"]), LINE),
     "a URL": (web_addresses.check_url, 2048),
     "a pattern of events": (lambda value: webhook_endpoints.matches(value, "order.completed.v1"), 100),

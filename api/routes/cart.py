@@ -23,7 +23,7 @@ from commands.carts import CartChanged
 from commands.orders import OrderAndPayment, Placed
 from domain.cart import Cart, Item, LineChange
 from eventstore.log import Done
-from projections.carts import CartItemRow
+from projections.models.carts import CartItemRow
 from queries import carts as carts_query
 
 router = APIRouter(prefix="/api/v1/cart", tags=["cart"])

@@ -21,7 +21,7 @@ from domain.errors import Forbidden, NotFound
 from domain.wallets import DEPOSIT_TAKEN_BACK
 from domain.wallets import Status as WalletStatus
 from eventstore.log import Done, Once
-from projections.wallets import DEBT_SETTLED
+from projections.models.wallets import DEBT_SETTLED
 from queries import wallets as wallets_query
 from queries.read_models import ReadModels
 from queries.wallets import Movement, Wallet

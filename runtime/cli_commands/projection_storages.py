@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from eventstore.consumers.checkpoints import FeedRow
-    from projections.engine import Registered
+    from projections.engine.runner import Registered
     from runtime.settings import Settings
 
 Names = Annotated[list[str] | None, typer.Argument(help="Projections, as `list` names them.")]
@@ -43,7 +43,7 @@ def drop(
       ludoteca projections drop orders.1
       ludoteca projections drop orders.2.r1 --json
     """
-    from projections import dropping
+    from projections.engine import dropping
 
     settings = opening.quiet_settings()
     if bool(names) == unused:
@@ -151,7 +151,7 @@ def known_projections(settings: "Settings") -> "dict[str, Registered]":
 def _named(conn: "psycopg.Connection", name: str) -> "list[FeedRow]":
     """The feeds that a name means. Raises Failure where there are none."""
     from eventstore.consumers import checkpoints
-    from projections import dropping
+    from projections.engine import dropping
 
     if rows := dropping.matching(conn, name):
         return rows

@@ -15,8 +15,8 @@ from runtime.cli_commands.projection_storages import Names, known_projections
 from runtime.console import Code
 
 if TYPE_CHECKING:
-    from projections.engine import Registered
-    from projections.rebuild import Verified
+    from projections.engine.rebuild import Verified
+    from projections.engine.runner import Registered
     from queries.operations import FeedState
     from runtime.settings import Settings
 
@@ -81,7 +81,7 @@ def rebuild(
       ludoteca projections rebuild orders
       ludoteca projections rebuild --all
     """
-    from projections import rebuild as rebuilding
+    from projections.engine import rebuild as rebuilding
 
     settings = opening.quiet_settings()
     if bool(names) == every:
@@ -108,7 +108,7 @@ def verify(names: Names = None, json: Json = False) -> None:
       ludoteca projections verify
       ludoteca projections verify orders payments --json
     """
-    from projections import rebuild as rebuilding
+    from projections.engine import rebuild as rebuilding
 
     settings = opening.quiet_settings()
     done, failures = _each(settings, _chosen(settings, names), "verify", rebuilding.verify)
@@ -129,7 +129,7 @@ def rollback(name: Name) -> None:
     [bold]Example[/bold]
       ludoteca projections rollback orders
     """
-    from projections import rebuild as rebuilding
+    from projections.engine import rebuild as rebuilding
 
     settings = opening.quiet_settings()
     registered = _chosen(settings, [name])[0]
@@ -257,7 +257,7 @@ def _or_failure(work: Callable[[], T]) -> T:
     import psycopg
 
     from eventstore.consumers.checkpoints import CheckpointMoved
-    from projections import rebuild as rebuilding
+    from projections.engine import rebuild as rebuilding
 
     try:
         return work()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eventstore.database.postgres import connect
 from eventstore.database.release import require_current
-from projections.engine import Registered, Runner
+from projections.engine.runner import Registered, Runner
 from runtime.codec import codec
 from runtime.models import search_models, table_models
 from runtime.settings import Settings

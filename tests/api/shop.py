@@ -21,7 +21,7 @@ from domain.errors import Refused
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.database.postgres import open_pool
 from eventstore.log import AlreadyDone
-from projections.engine import Runner
+from projections.engine.runner import Runner
 from projections.registry import read_models
 from queries.audit import Audit
 from queries.operations import Operations

@@ -23,7 +23,7 @@ from domain.ids import PLATFORM_ID
 from eventstore.consumers.checkpoints import FEEDS
 from eventstore.log import Metadata, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections.engine import Runner
+from projections.engine.runner import Runner
 from runtime.cli import app
 from runtime.codec import codec
 from runtime.models import table_models

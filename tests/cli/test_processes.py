@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from adapters.rabbitmq_relay import EXCHANGE
-from projections.games import Games
+from projections.models.games import Games
 from tests.cli.shop import Ludoteca, Shop, process, run, stop, until
 from tests.services import free_port
 

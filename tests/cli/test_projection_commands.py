@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import psycopg
 
-from projections.games import Games
+from projections.models.games import Games
 from tests.cli.shop import Ludoteca, Shop
 
 GAMES = f"games_{Games.version}"

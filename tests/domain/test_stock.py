@@ -28,7 +28,7 @@ from domain.inventory import (
     stock_id,
 )
 from eventstore.snapshots import plain
-from projections.stock import Stock as StockRows
+from projections.models.stock import Stock as StockRows
 from tests.projections.history import History
 
 GAME, SELLER, CART, ORDER = an_id("game"), an_id("seller"), an_id("cart"), an_id("order")

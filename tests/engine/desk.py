@@ -20,9 +20,9 @@ from eventstore.consumers import checkpoints as feeds
 from eventstore.database.postgres import ROLE, connect
 from eventstore.log import Appended, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import rebuild
-from projections.engine import Registered, Runner
-from projections.rebuild import Verified
+from projections.engine import rebuild
+from projections.engine.rebuild import Verified
+from projections.engine.runner import Registered, Runner
 
 SOON = 20
 """Seconds within which what must happen happens, on a busy machine too."""

@@ -4,7 +4,7 @@ import sys
 
 from tallies import CODEC, tallies, uses
 
-from projections.engine import Runner
+from projections.engine.runner import Runner
 
 if __name__ == "__main__":
     Runner(sys.argv[1], CODEC, [tallies(), uses()]).run()

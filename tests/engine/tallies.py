@@ -10,9 +10,9 @@ import psycopg
 from domain.events import Event
 from eventstore.codec import Codec
 from eventstore.log import Envelope
-from projections.engine import Registered
+from projections.engine.runner import Registered
+from projections.engine.store import PostgresTable
 from projections.projection import Projection, Row, Rows, on
-from projections.store import PostgresTable
 
 
 class Counted(Event, frozen=True):

@@ -13,7 +13,7 @@ from tallies import CODEC, Counted, Labelled, tallies, uses
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
-from projections.engine import Feed, Registered, advance
+from projections.engine.runner import Feed, Registered, advance
 
 LEADER = """
     SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)

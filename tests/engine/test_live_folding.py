@@ -8,9 +8,9 @@ from tallies import Closed, Counted, Ignored, Labelled, Tallies, Tally, Uses, ta
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
-from projections import advancing
-from projections.engine import Registered
-from projections.store import PostgresTable
+from projections.engine import advancing
+from projections.engine.runner import Registered
+from projections.engine.store import PostgresTable
 
 
 async def test_what_is_appended_appears_in_the_rows(desk: Desk) -> None:

@@ -15,10 +15,10 @@ from eventstore.codec import Codec
 from eventstore.consumers import checkpoints, leadership
 from eventstore.log import Envelope, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import advancing
-from projections.engine import Registered
+from projections.engine import advancing
+from projections.engine.runner import Registered
+from projections.engine.store import PostgresTable
 from projections.projection import Rows, on
-from projections.store import PostgresTable
 
 
 def _refusing(*numbers: int) -> tuple[Registered, Tallies]:

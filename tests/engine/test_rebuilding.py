@@ -11,10 +11,10 @@ from tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
-from projections import rebuild
-from projections.engine import Feed, Registered
-from projections.rebuild import Busy, NeverRan, Rebuilt, Unequal
-from projections.store import PostgresTable
+from projections.engine import rebuild
+from projections.engine.rebuild import Busy, NeverRan, Rebuilt, Unequal
+from projections.engine.runner import Feed, Registered
+from projections.engine.store import PostgresTable
 
 
 def _rebuild(desk: Desk, registered: Registered, *, replace: bool = False) -> Rebuilt:

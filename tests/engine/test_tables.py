@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from eventstore.database.postgres import connect
+from projections.engine.store import Difference, PostgresTable
 from projections.projection import Row
-from projections.store import Difference, PostgresTable
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ from tallies import CODEC, tallies
 
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
-from projections import rebuild
-from projections.replaying import Replay
-from projections.store import PostgresTable
+from projections.engine import rebuild
+from projections.engine.replaying import Replay
+from projections.engine.store import PostgresTable
 
 STEPS: dict[str, tuple[Any, str, bool]] = {
     "before the feed is there": (checkpoints, "add_building", False),

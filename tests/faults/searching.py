@@ -13,10 +13,10 @@ from adapters.elasticsearch_client import open_async_client, open_client
 from adapters.elasticsearch_documents import ElasticsearchDocuments, alias_name, index_name
 from adapters.elasticsearch_search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
 from eventstore.database.postgres import connect
-from projections import rebuild
-from projections.engine import Registered
-from projections.game_documents import GamesIndex, GamesText
-from projections.postgres_documents import PostgresDocuments
+from projections.engine import rebuild
+from projections.engine.runner import Registered
+from projections.search.postgres_store import PostgresDocuments
+from projections.search.projection import GamesIndex, GamesText
 from queries.positions import ActiveFeed
 from queries.postgres_search import PostgresGameIndex
 from queries.search import GameSearch, SearchQuery, SearchResult

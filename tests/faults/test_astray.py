@@ -18,7 +18,7 @@ from eventstore.consumers import checkpoints, histories
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import rebuild
+from projections.engine import rebuild
 from queries.operations import Operations
 from tests.api.shop import open_shop
 from tests.api.tiny import client_of

@@ -13,9 +13,9 @@ from tallies import Counted, Labelled, Tallies, Tally, tallies, uses
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
-from projections import advancing, lanes
-from projections.engine import Registered
-from projections.store import PostgresTable
+from projections.engine import advancing, lanes
+from projections.engine.runner import Registered
+from projections.engine.store import PostgresTable
 
 
 class GatedTable(PostgresTable[Any]):

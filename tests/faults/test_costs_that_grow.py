@@ -31,8 +31,8 @@ from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Aggregate, Repository, Unit
 from eventstore.snapshots import Snapshots, plain
+from projections.models.stock import Stock as StockRows
 from projections.projection import Projection, Rows
-from projections.stock import Stock as StockRows
 from runtime.codec import codec
 from tests.faults.reads import CountedReads
 from tests.growth import ratio

@@ -18,7 +18,7 @@ from domain.library import LibraryGameAdded
 from domain.times import EARLIEST
 from eventstore.log import StreamAppend
 from kit import circuit
-from projections import lanes
+from projections.engine import lanes
 from queries.search import SearchQuery
 from runtime import gateway
 from runtime.gateway import open_app

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eventstore.consumers.checkpoints import FEEDS
-from projections.engine import Runner
+from projections.engine.runner import Runner
 from runtime.codec import codec
 from runtime.models import search_models
 from runtime.settings import Settings

@@ -14,9 +14,9 @@ from adapters.elasticsearch_client import open_async_client, open_client
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from domain.catalog import GameUpdated, Price
 from kit import circuit
-from projections import engine, lanes
-from projections.folding import RowsRefused
-from projections.game_document import DocumentPrice, GameDocument
+from projections.engine import lanes, runner
+from projections.engine.folding import RowsRefused
+from projections.search.document import DocumentPrice, GameDocument
 from queries import search_engines
 from tests.faults.odd_elasticsearch import Odd, OddElasticsearch, dribbles, never_ends, says
 from tests.faults.searching import NAME, Searching, open_searching
@@ -46,7 +46,7 @@ async def searching(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Searching]:
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
-    monkeypatch.setattr(engine, "RESCAN_SECONDS", 0.1)
+    monkeypatch.setattr(runner, "RESCAN_SECONDS", 0.1)
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 2**20)

@@ -23,7 +23,7 @@ from eventstore.chain import Fault, Verifier
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections.engine import Runner
+from projections.engine.runner import Runner
 from tests.faults.postgres import OwnPostgres
 from tests.flow.instance import Instance, Person, eventually, running
 

@@ -12,9 +12,9 @@ from tallies import CODEC, Counted, Tallies, Tally, tallies
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
-from projections import rebuild
-from projections.engine import Registered, Runner
-from projections.store import PostgresTable
+from projections.engine import rebuild
+from projections.engine.runner import Registered, Runner
+from projections.engine.store import PostgresTable
 from queries.operations import Operations
 from queries.positions import CatchingUp, Progress, Readable, ReadModelBehind
 from queries.read_models import SOON, ReadModels

@@ -16,8 +16,8 @@ from eventstore.consumers import reactor_runner
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections import lanes
-from projections.engine import Runner
+from projections.engine import lanes
+from projections.engine.runner import Runner
 
 
 class Novel(Event, frozen=True):

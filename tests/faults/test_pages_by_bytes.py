@@ -16,8 +16,8 @@ from eventstore.chain import GENESIS, Verifier
 from eventstore.consumers import reader as reading
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
-from projections.engine import Registered
-from projections.store import PostgresTable
+from projections.engine.runner import Registered
+from projections.engine.store import PostgresTable
 from runtime.event_lines import Selection
 from runtime.event_lines import pages as exported
 

@@ -19,11 +19,11 @@ from domain.events import Event
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Page
 from eventstore.log import Envelope, StreamAppend
-from projections import advancing, lanes
-from projections.engine import Registered
-from projections.folding import TooMuchPoison, fold_page
+from projections.engine import advancing, lanes
+from projections.engine.folding import TooMuchPoison, fold_page
+from projections.engine.runner import Registered
+from projections.engine.store import PostgresTable
 from projections.projection import Projection, Row, Rows, on
-from projections.store import PostgresTable
 from tests.growth import growth
 from tests.projections.history import History, some_id
 

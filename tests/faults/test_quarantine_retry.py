@@ -13,11 +13,11 @@ from tallies import Counted, Labelled, Tallies, Use, Uses
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from eventstore.log import Envelope
-from projections import rebuild
-from projections.engine import Registered
+from projections.engine import rebuild
+from projections.engine.runner import Registered
+from projections.engine.store import PostgresTable
 from projections.projection import Projection, Rows, on
 from projections.registry import TABLES
-from projections.store import PostgresTable
 from tests.projections.flow import Flow, Step
 from tests.queries.shop import CODEC, Shop, open_shop, projecting
 

@@ -16,7 +16,7 @@ from domain.errors import Refused
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections.engine import Runner
+from projections.engine.runner import Runner
 from tests.faults.postgres import OwnPostgres
 from tests.flow.instance import PASSWORD, Instance, eventually, running
 

@@ -15,10 +15,10 @@ from tallies import CODEC, Closed, Counted, Labelled, Tallies, Tally, tallies, u
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
-from projections import rebuild, replaying
-from projections.engine import Registered
-from projections.rebuild import Rebuilt
-from projections.store import PostgresTable
+from projections.engine import rebuild, replaying
+from projections.engine.rebuild import Rebuilt
+from projections.engine.runner import Registered
+from projections.engine.store import PostgresTable
 from tests.faults.rebuild_process import STEPS
 
 

@@ -25,13 +25,14 @@ from domain.catalog import GameUpdated, Price
 from domain.money import LARGEST_CENTS
 from domain.regions import COUNTRIES
 from eventstore.database.postgres import connect
-from projections import postgres_search, rebuild
-from projections.engine import Registered
-from projections.game_document import GameDocument, derive
-from projections.game_documents import GamesIndex, GamesText
-from projections.games import Games
+from projections.engine import rebuild
+from projections.engine.runner import Registered
+from projections.models.games import Games
 from projections.registry import read_models
-from projections.search_text import MAX_KEY_BYTES, take_apart
+from projections.search import postgres_index
+from projections.search.document import GameDocument, derive
+from projections.search.projection import GamesIndex, GamesText
+from projections.search.text import MAX_KEY_BYTES, take_apart
 from queries.search_port import read_typed
 from tests import services
 from tests.projections.flow import Batch, Flow
@@ -212,10 +213,10 @@ def test_all_of_unicode_is_read_back_as_it_was_written(empty_database: str, text
     games = [a_game(title, tag, number) for number, (title, tag) in enumerate(texts, 1)]
     with psycopg.connect(empty_database) as conn:
         for table in ("live", "loaded"):
-            postgres_search.create_tables(conn, table)
-        postgres_search.upsert(conn, "live", [a_game("before", "㌖" * 64)])
-        postgres_search.upsert(conn, "live", games)
-        postgres_search.bulk_load(conn, "loaded", games)
+            postgres_index.create_tables(conn, table)
+        postgres_index.upsert(conn, "live", [a_game("before", "㌖" * 64)])
+        postgres_index.upsert(conn, "live", games)
+        postgres_index.bulk_load(conn, "loaded", games)
         for one, other in (("live", "loaded"), ("live_grams", "loaded_grams")):
             differing = f"SELECT count(*) FROM (TABLE {one} EXCEPT TABLE {other}) AS x"
             assert conn.execute(differing).fetchone() == (0,)
@@ -224,7 +225,7 @@ def test_all_of_unicode_is_read_back_as_it_was_written(empty_database: str, text
             assert sorted(lexemes[game.game_id]) == sorted(derive(game).text.lexemes)
         same = "SELECT bool_and(lexemes::text::tsvector = lexemes) FROM live"
         assert conn.execute(same).fetchone() == (True,)
-        assert postgres_search.fetch(conn, "live", [game.game_id for game in games]) == games
+        assert postgres_index.fetch(conn, "live", [game.game_id for game in games]) == games
         conn.rollback()
 
 

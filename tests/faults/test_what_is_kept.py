@@ -28,8 +28,8 @@ ENDS_WITH_ANOTHER = {
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
     "eventstore.repository.Unit",  # decided again
-    "projections.advancing.Feed",  # made anew at each lead; let go of within a second
-    "projections.lanes.Lane",
+    "projections.engine.advancing.Feed",  # made anew at each lead; let go of within a second
+    "projections.engine.lanes.Lane",
     "projections.projection.Rows",
     "eventstore.consumers.reactor_runner._Led",
     "queries.live.Listener",  # told, and closed
@@ -44,11 +44,11 @@ SAYS_NOTHING_OF_THE_LOG = {
     "commands.deadlines.Deadlines",  # counts; what is due is fired all the same
     "commands.transactions.Transactions",  # tasks under way, which decide again
     "eventstore.history.History",
-    "projections.folding.UndoableRows",  # within one page
-    "projections.folding._Folding",
+    "projections.engine.folding.UndoableRows",  # within one page
+    "projections.engine.folding._Folding",
     "eventstore.consumers.leadership.Challenger",  # other leaders
-    "projections.replaying.HeldRows",  # within one command
-    "projections.replaying.Replay",
+    "projections.engine.replaying.HeldRows",  # within one command
+    "projections.engine.replaying.Replay",
     "queries.positions.PositionWaiter",  # requests under way
     "queries.read_models.ReadModels",  # names of tables, checked by each query
     "runtime.gateway.Rebuilder",  # tasks under way

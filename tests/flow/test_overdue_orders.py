@@ -22,7 +22,7 @@ from domain.payments import Method
 from eventstore.repository import Unit
 from kit.clock import ManualClock
 from kit.uuid7 import uuid7
-from projections.deadlines import ORDER_PAYMENT
+from projections.models.deadlines import ORDER_PAYMENT
 from queries.deadlines import DueTimes
 from queries.read_models import ReadModels
 from runtime.settings import Settings

@@ -23,10 +23,10 @@ from domain.catalog import Price
 from domain.money import LARGEST_CENTS
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
 from eventstore.database.postgres import connect
-from projections import rebuild
-from projections.engine import Registered
-from projections.game_documents import GamesIndex
+from projections.engine import rebuild
+from projections.engine.runner import Registered
 from projections.registry import read_models
+from projections.search.projection import GamesIndex
 from tests.api.edge import NEVER_KEPT, Leaf, edge
 from tests.api.tiny import services
 from tests.projections.flow import STEPS, Batch, Flow, Step

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from eventstore.database.postgres import connect
 from eventstore.log import Recorded
-from projections import rebuild
 from projections.as_of import row_as_of
+from projections.engine import rebuild
 from projections.projection import Rows, key_of
 from projections.registry import TABLES, read_models
 from tests.projections.flow import STEPS, Batch, Flow, Step

@@ -3,8 +3,8 @@ from datetime import date
 import msgspec
 
 from domain.catalog import GamePublished, GameRetired, GameUpdated, Price
-from projections.game_document import DocumentPrice, GameDocument
-from projections.game_documents import Document, GamesIndex, GamesText
+from projections.search.document import DocumentPrice, GameDocument
+from projections.search.projection import Document, GamesIndex, GamesText
 from tests.projections.history import GAME, SELLER, History, game_created
 
 

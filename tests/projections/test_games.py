@@ -3,7 +3,7 @@ from datetime import date
 import msgspec
 
 from domain.catalog import GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated, Price
-from projections.games import GameRow, Games, PriceRow
+from projections.models.games import GameRow, Games, PriceRow
 from tests.projections.history import GAME, SELLER, History, at, game_created
 
 

@@ -1,7 +1,7 @@
 from uuid import UUID
 
 from domain.ledger import AccountOpened, Entry, TransactionPosted, move, seller_account
-from projections.ledger import LedgerAccountRow, LedgerAccounts, LedgerEntries, LedgerEntryRow
+from projections.models.ledger import LedgerAccountRow, LedgerAccounts, LedgerEntries, LedgerEntryRow
 from projections.projection import Rows
 from tests.projections.history import ORDER, PAYMENT, SELLER, History, at, some_id
 

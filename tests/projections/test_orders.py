@@ -2,7 +2,7 @@ import msgspec
 
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded, OrderStatusChanged
 from projections.fields import Happened
-from projections.orders import OrderRow, Orders
+from projections.models.orders import OrderRow, Orders
 from tests.projections.history import BUYER, DUE, GAME, ORDER, PAYMENT, History, at, order_created, some_id
 
 

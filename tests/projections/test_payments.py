@@ -21,7 +21,7 @@ from domain.payments import (
     PaymentSubmitted,
     evolve,
 )
-from projections.payments import PaymentRow, Payments
+from projections.models.payments import PaymentRow, Payments
 from tests.projections.history import BUYER, ORDER, PAYMENT, History, at, payment_requested, some_id
 
 SUBMITTED = PaymentSubmitted(provider="simulated", attempt=1)

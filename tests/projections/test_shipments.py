@@ -6,8 +6,8 @@ import pytest
 from domain.fulfilment import DeliveryCorrected, ShipmentConfirmed, ShipmentCreated, ShipmentLine, ShipmentStatusUpdated
 from domain.orders import OrderCompleted, OrderConfirmed, OrderStatusChanged
 from projections.fields import Happened
-from projections.orders import Orders
-from projections.shipments import ShipmentLineRow, ShipmentRow, Shipments
+from projections.models.orders import Orders
+from projections.models.shipments import ShipmentLineRow, ShipmentRow, Shipments
 from tests.projections.history import GAME, ORDER, PAYMENT, SELLER, START, History, at, order_created, some_id
 
 SHIPMENT, LINE = some_id("shipment"), some_id("line")

@@ -6,9 +6,9 @@ from domain.ids import library_id
 from domain.library import LibraryGameRemoved
 from domain.notices import NotificationFailed, NotificationSent
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed
-from projections.deadlines import ORDER_PAYMENT, DeadlineRow, Deadlines
-from projections.library import LibraryRow, OwnedGames
-from projections.notifications import NotificationRow, Notifications
+from projections.models.deadlines import ORDER_PAYMENT, DeadlineRow, Deadlines
+from projections.models.library import LibraryRow, OwnedGames
+from projections.models.notifications import NotificationRow, Notifications
 from tests.projections.history import (
     BUYER,
     DUE,

@@ -24,11 +24,11 @@ from domain.inventory import (
     StockUpdated,
 )
 from domain.orders import OrderLine
-from projections.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
-from projections.carts import CartItemRow, CartRow, Carts
-from projections.deadlines import HOLD, DeadlineRow, Deadlines
-from projections.stock import Stock, StockRow, item_key, stock_id
-from projections.store import PostgresTable
+from projections.engine.store import PostgresTable
+from projections.models.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
+from projections.models.carts import CartItemRow, CartRow, Carts
+from projections.models.deadlines import HOLD, DeadlineRow, Deadlines
+from projections.models.stock import Stock, StockRow, item_key, stock_id
 from tests.projections.history import (
     BUYER,
     DUE,

@@ -12,7 +12,7 @@ from domain.identity import (
     UserForgotten,
     UserReactivated,
 )
-from projections.users import UserRow, Users
+from projections.models.users import UserRow, Users
 from tests.projections.history import BUYER, History, at, registered
 
 

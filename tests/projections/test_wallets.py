@@ -2,8 +2,8 @@
 
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed, TransactionProcessing
 from domain.wallets import FundsAdded, FundsDeducted, WalletCreated, WalletDeactivated, WalletReactivated
-from projections.transactions import TransactionRow, Transactions
-from projections.wallets import WalletMovementRow, WalletMovements, WalletRow, Wallets
+from projections.models.transactions import TransactionRow, Transactions
+from projections.models.wallets import WalletMovementRow, WalletMovements, WalletRow, Wallets
 from tests.projections.history import BUYER, PAYMENT, History, at, some_id
 
 WALLET, OTHER, TRANSACTION = some_id("wallet"), some_id("other wallet"), some_id("transaction")

@@ -13,7 +13,7 @@ from domain.webhook_endpoints import (
     EndpointUpdated,
     SecretRotated,
 )
-from projections.webhook_endpoints import (
+from projections.models.webhook_endpoints import (
     WebhookDeliveries,
     WebhookDeliveryRow,
     WebhookEndpointRow,

@@ -15,7 +15,7 @@ from domain.payments import UPCASTERS
 from eventstore.codec import Codec
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections.engine import Registered, Runner
+from projections.engine.runner import Registered, Runner
 from projections.registry import read_models
 from queries.audit import Audit
 from queries.operations import Operations

@@ -6,8 +6,8 @@ from uuid import uuid4
 from domain.catalog import GameUpdated
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed
 from domain.payments import PaymentCaptured, PaymentSubmitted
-from projections.game_documents import GamesText
-from projections.games import Games
+from projections.models.games import Games
+from projections.search.projection import GamesText
 from queries import orders, payments
 from queries.deadlines import DueTimes
 from tests.projections.history import (

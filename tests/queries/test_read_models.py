@@ -10,7 +10,7 @@ from psycopg import sql
 
 from domain.identity import ProfileChanged
 from eventstore.database.postgres import connect
-from projections import rebuild
+from projections.engine import rebuild
 from queries import orders, users
 from queries.positions import PositionUnknown, ReadModelBehind
 from tests.projections.history import BUYER, ORDER, PAYMENT, order_created, payment_requested, registered

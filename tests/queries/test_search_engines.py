@@ -9,9 +9,9 @@ import pytest
 from msgspec import structs
 
 from domain.catalog import GameUpdated, Price
-from projections.engine import Registered
-from projections.game_documents import GamesIndex, GamesText
-from projections.postgres_documents import PostgresDocuments
+from projections.engine.runner import Registered
+from projections.search.postgres_store import PostgresDocuments
+from projections.search.projection import GamesIndex, GamesText
 from queries import search_engines
 from queries.positions import ActiveFeed
 from queries.postgres_search import PostgresGameIndex

@@ -10,10 +10,10 @@ from adapters.elasticsearch_documents import ElasticsearchDocuments, index_name
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from domain.catalog import GameRetired, GameUpdated, Price
 from eventstore.database.postgres import connect
-from projections import rebuild
-from projections.engine import Registered
-from projections.game_documents import GamesIndex, GamesText
-from projections.games import Games
+from projections.engine import rebuild
+from projections.engine.runner import Registered
+from projections.models.games import Games
+from projections.search.projection import GamesIndex, GamesText
 from queries.positions import ActiveFeed
 from queries.postgres_search import PostgresGameIndex
 from queries.search import GameSearch, SearchQuery, SearchResult

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from domain.ids import derived
 from domain.text import unescaped
-from projections.game_document import DocumentPrice, GameDocument
-from projections.search_text import folded
+from projections.search.document import DocumentPrice, GameDocument
+from projections.search.text import folded
 
 CATALOGUE = Path(__file__).parents[3] / "shared" / "data" / "games.csv"
 """11,002 real titles. Not part of the repository: tests that need it are skipped where it is not there."""

@@ -10,8 +10,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.elasticsearch_search import ElasticsearchGameIndex
 from adapters.elasticsearch_store import ElasticsearchGameStore
-from projections import postgres_search
-from projections.game_document import GameDocument
+from projections.search import postgres_index
+from projections.search.document import GameDocument
 from queries.postgres_search import PostgresGameIndex
 from queries.search import GameSearch
 from tests import services
@@ -87,9 +87,9 @@ async def _searching(request: pytest.FixtureRequest, filled: str, name: str) -> 
 
 def _load_tables(url: str, table: str, documents: list[GameDocument]) -> None:
     with psycopg.connect(url) as connection:
-        postgres_search.create_tables(connection, table)
-        postgres_search.bulk_load(connection, table, documents)
-        postgres_search.create_indexes(connection, table)
+        postgres_index.create_tables(connection, table)
+        postgres_index.bulk_load(connection, table, documents)
+        postgres_index.create_indexes(connection, table)
 
 
 def _load_index(url: str, index: str, documents: list[GameDocument]) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.ids import derived
-from projections.game_document import DocumentPrice, GameDocument
+from projections.search.document import DocumentPrice, GameDocument
 
 ALICE, BOB = UUID(int=1), UUID(int=2)
 

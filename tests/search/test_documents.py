@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from domain.text import is_visible
-from projections import postgres_search
-from projections.game_document import GameDocument
+from projections.search import postgres_index
+from projections.search.document import GameDocument
 from tests.search.shop import SHOP, game, game_id
 
 
@@ -30,13 +30,13 @@ class Documents(Protocol):
 class Tables:
     def __init__(self, connection: psycopg.Connection) -> None:
         self.connection = connection
-        postgres_search.create_tables(connection, "games")
+        postgres_index.create_tables(connection, "games")
 
     def put(self, *documents: GameDocument) -> None:
-        postgres_search.upsert(self.connection, "games", documents)
+        postgres_index.upsert(self.connection, "games", documents)
 
     def fetch(self, *game_ids: UUID) -> list[GameDocument]:
-        return postgres_search.fetch(self.connection, "games", game_ids)
+        return postgres_index.fetch(self.connection, "games", game_ids)
 
     def keys(self) -> set[tuple[str, UUID]]:
         return {*self.connection.execute("SELECT g, id FROM games_grams").fetchall()}
@@ -106,7 +106,7 @@ def test_a_renamed_game_has_the_keys_of_its_new_title_only(tables: Tables) -> No
     renamed = tables.keys()
     tables.put(game("Hades", position=1))
     assert tables.keys() == renamed
-    postgres_search.delete(tables.connection, "games", [game_id("Hades"), game_id("Portal")])
+    postgres_index.delete(tables.connection, "games", [game_id("Hades"), game_id("Portal")])
     assert tables.keys() == set()
     tables.put(game("Portal"), game("Hades II", game_id=game_id("Hades"), position=2))
     assert tables.keys() == renamed
@@ -114,11 +114,11 @@ def test_a_renamed_game_has_the_keys_of_its_new_title_only(tables: Tables) -> No
 
 def test_loading_in_bulk_is_as_putting_one_by_one(tables: Tables) -> None:
     tables.put(*SHOP)
-    postgres_search.create_tables(tables.connection, "other")
-    postgres_search.bulk_load(tables.connection, "other", SHOP)
+    postgres_index.create_tables(tables.connection, "other")
+    postgres_index.bulk_load(tables.connection, "other", SHOP)
     assert_same_tables(tables.connection)
-    postgres_search.drop_tables(tables.connection, "other")
-    postgres_search.drop_tables(tables.connection, "other")
+    postgres_index.drop_tables(tables.connection, "other")
+    postgres_index.drop_tables(tables.connection, "other")
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -126,11 +126,11 @@ def test_loading_in_bulk_is_as_putting_one_by_one(tables: Tables) -> None:
 @example(titles=["㌖" * 150, "﷽" * 300, "𝕬" * 300, "'" * 9, "\\'", "\\" * 300, "a\0b", "+", "= ~ ^ _"])
 def test_any_title_is_put_in_one_by_one_and_in_bulk_alike(tables: Tables, titles: list[str]) -> None:
     documents = [game(title, game_id=UUID(int=number), tags=[title]) for number, title in enumerate(titles, 1)]
-    postgres_search.delete(tables.connection, "games", [UUID(int=number) for number in range(1, 10)])
+    postgres_index.delete(tables.connection, "games", [UUID(int=number) for number in range(1, 10)])
     tables.put(*documents)
-    postgres_search.drop_tables(tables.connection, "other")
-    postgres_search.create_tables(tables.connection, "other")
-    postgres_search.bulk_load(tables.connection, "other", documents)
+    postgres_index.drop_tables(tables.connection, "other")
+    postgres_index.create_tables(tables.connection, "other")
+    postgres_index.bulk_load(tables.connection, "other", documents)
     assert_same_tables(tables.connection)
     assert tables.fetch(*(each.game_id for each in documents)) == documents
 
@@ -144,8 +144,8 @@ def test_all_characters_can_stand_in_a_title(tables: Tables) -> None:
     ]
     assert len(documents) > 90
     tables.put(*documents)
-    postgres_search.create_tables(tables.connection, "other")
-    postgres_search.bulk_load(tables.connection, "other", documents)
+    postgres_index.create_tables(tables.connection, "other")
+    postgres_index.bulk_load(tables.connection, "other", documents)
     assert_same_tables(tables.connection)
 
 

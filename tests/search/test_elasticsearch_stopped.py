@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kit import circuit
-from projections import lanes
-from projections.engine import Runner
+from projections.engine import lanes
+from projections.engine.runner import Runner
 from runtime.codec import codec
 from runtime.gateway import open_app
 from runtime.models import search_models

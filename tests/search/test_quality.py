@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from projections.game_document import GameDocument
-from projections.search_text import folded
+from projections.search.document import GameDocument
+from projections.search.text import folded
 from queries.search import GameSearch, SearchQuery
 from tests.search.cases import Case, cases
 

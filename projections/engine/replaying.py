@@ -18,9 +18,9 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader, collector_paused
-from projections.folding import fold_page
+from projections.engine.folding import fold_page
+from projections.engine.store import Store
 from projections.projection import Fetch, Key, Projection, Rows, key_of
-from projections.store import Store
 
 Progress = Callable[[int, int], None]
 """Called with positions done and positions to do."""

@@ -21,9 +21,9 @@ from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY, TOO_MUCH
 from eventstore.database.release import OutdatedRelease, require_current
 from kit.wording import described
-from projections import restarting
-from projections.advancing import Feed, Registered, activate, advance, advance_one
-from projections.folding import StorageLost, TooMuchPoison
+from projections.engine import restarting
+from projections.engine.advancing import Feed, Registered, activate, advance, advance_one
+from projections.engine.folding import StorageLost, TooMuchPoison
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from eventstore.consumers.leadership import Challenger
 from eventstore.consumers.reader import Page, Reader
 from eventstore.database.postgres import TOO_MUCH
 from kit.wording import described
-from projections import rebuild
-from projections.advancing import POISON, Feed, Registered, advance_one
-from projections.folding import Poisoned, fold_page
-from projections.lanes import Models, ends_the_lead, feed_of
+from projections.engine import rebuild
+from projections.engine.advancing import POISON, Feed, Registered, advance_one
+from projections.engine.folding import Poisoned, fold_page
+from projections.engine.lanes import Models, ends_the_lead, feed_of
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from domain.text import comparison_key
-from projections.title_words import symbols, words
+from projections.search.words import symbols, words
 
 TEXT_VERSION = 2
 """Part of the version of every search index."""

@@ -14,9 +14,9 @@ from domain.catalog import (
 )
 from eventstore.log import Envelope
 from projections.fields import occurred_at
-from projections.game_document import DocumentPrice, GameDocument
 from projections.projection import Projection, Rows, on
-from projections.search_text import TEXT_VERSION
+from projections.search.document import DocumentPrice, GameDocument
+from projections.search.text import TEXT_VERSION
 
 FOLD_VERSION = 2
 """Raised when the fold below changes; a changed way of taking titles apart raises TEXT_VERSION."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.search_text import SearchText, bounded, folded, take_apart
+from projections.search.text import SearchText, bounded, folded, take_apart
 
 EVERYWHERE = "*"
 """The region whose price holds wherever a game has none of its own."""

@@ -7,8 +7,8 @@ import psycopg
 
 from eventstore.consumers import checkpoints
 from eventstore.consumers.histories import note_astray
-from projections import dropping
-from projections.store import Store
+from projections.engine import dropping
+from projections.engine.store import Store
 
 log = logging.getLogger(__name__)
 

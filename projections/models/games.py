@@ -17,9 +17,9 @@ from domain.catalog import (
 )
 from eventstore.log import Envelope
 from projections.fields import occurred_at, text, texts
-from projections.game_document import ANYWHERE, RegionPrices, filter_key, region_prices
 from projections.projection import Projection, Row, Rows, on
-from projections.search_text import folded
+from projections.search.document import ANYWHERE, RegionPrices, filter_key, region_prices
+from projections.search.text import folded
 
 NO_PRICE = 2**62
 """Sorts games without a price behind all others."""

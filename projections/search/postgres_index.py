@@ -13,8 +13,8 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 from psycopg.types.json import Jsonb
 
-from projections.game_document import Derived, GameDocument, derive
-from projections.search_text import take_apart
+from projections.search.document import Derived, GameDocument, derive
+from projections.search.text import take_apart
 
 _COLUMNS: dict[str, LiteralString] = {
     "id": "uuid PRIMARY KEY",

@@ -19,11 +19,11 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import connect_leader
 from eventstore.database.postgres import AWAY
 from eventstore.database.release import OutdatedRelease
-from projections import lanes
-from projections.advancing import Feed, Registered, advance, advance_one
-from projections.lanes import Lane
+from projections.engine import lanes
+from projections.engine.advancing import Feed, Registered, advance, advance_one
+from projections.engine.lanes import Lane
+from projections.engine.retrying import Retrier
 from projections.projection import Projection
-from projections.retrying import Retrier
 
 __all__ = ["Feed", "Registered", "Runner", "advance", "advance_one"]
 

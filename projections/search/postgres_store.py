@@ -1,4 +1,4 @@
-"""Where the documents of the search index live in PostgreSQL: the store over `projections.postgres_search`."""
+"""Where the documents of the search index live in PostgreSQL: the store over `projections.search.postgres_index`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from uuid import UUID
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from projections import postgres_search
-from projections.game_document import GameDocument
-from projections.game_documents import Document
-from projections.store import Difference, Store, table_exists
+from projections.engine.store import Difference, Store, table_exists
+from projections.search import postgres_index
+from projections.search.document import GameDocument
+from projections.search.projection import Document
 
 DOCUMENTS_AT_ONCE = 5_000
 
@@ -28,12 +28,12 @@ class PostgresDocuments:
         """Create the tables if they are not there."""
         with self._in_schema(conn):
             if not self.exists(conn, storage):
-                postgres_search.create_tables(conn, storage)
-                postgres_search.create_indexes(conn, storage)
+                postgres_index.create_tables(conn, storage)
+                postgres_index.create_indexes(conn, storage)
 
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:
         """Whether the tables are there."""
-        names = (storage, postgres_search.keys_table(storage))
+        names = (storage, postgres_index.keys_table(storage))
         return all(table_exists(conn, self.schema, name) for name in names)
 
     def follows(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
@@ -43,7 +43,7 @@ class PostgresDocuments:
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
         """The documents of these games."""
         with self._in_schema(conn):
-            return [_row(document) for document in postgres_search.fetch(conn, storage, keys)]
+            return [_row(document) for document in postgres_index.fetch(conn, storage, keys)]
 
     def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Document], deletes: Sequence[UUID]) -> None:
         """Insert or replace documents, and delete by game."""
@@ -51,27 +51,27 @@ class PostgresDocuments:
             return
         with self._in_schema(conn):
             if puts:
-                postgres_search.upsert(conn, storage, puts)
+                postgres_index.upsert(conn, storage, puts)
             if deletes:
-                postgres_search.delete(conn, storage, deletes)
+                postgres_index.delete(conn, storage, deletes)
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:
         """Tables with nothing but their keys."""
         with self._in_schema(conn):
-            postgres_search.drop_tables(conn, storage)
-            postgres_search.create_tables(conn, storage)
+            postgres_index.drop_tables(conn, storage)
+            postgres_index.create_tables(conn, storage)
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:
         """COPY, some thousand documents at a time: each has dozens of keys."""
         with self._in_schema(conn):
             remaining = iter(rows)
             while some := list(islice(remaining, DOCUMENTS_AT_ONCE)):
-                postgres_search.bulk_load(conn, storage, some)
+                postgres_index.bulk_load(conn, storage, some)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:
         """Index them."""
         with self._in_schema(conn):
-            postgres_search.create_indexes(conn, storage)
+            postgres_index.create_indexes(conn, storage)
 
     def aside(self) -> "PostgresDocuments":
         """Temporary tables."""
@@ -84,7 +84,7 @@ class PostgresDocuments:
             " (SELECT coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {documents} t)::text"
             " || '/' || (SELECT coalesce(sum(hashtextextended(g, uuid_hash_extended(id, 0))), 0) FROM {keys})::text"
         )
-        keys = Identifier(self.schema, postgres_search.keys_table(storage))
+        keys = Identifier(self.schema, postgres_index.keys_table(storage))
         row = conn.execute(query.format(documents=Identifier(self.schema, storage), keys=keys)).fetchone()
         assert row is not None
         return row[0], row[1]
@@ -96,7 +96,7 @@ class PostgresDocuments:
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
         """Drop the tables."""
         with self._in_schema(conn):
-            postgres_search.drop_tables(conn, storage)
+            postgres_index.drop_tables(conn, storage)
 
     def activated(self, storage: str) -> None:
         """Nothing: queries look up the active tables."""

@@ -15,10 +15,10 @@ from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY
-from projections.advancing import Feed, Registered, advance_one
-from projections.dropping import Busy, alone, drop
-from projections.replaying import Progress, Replay
-from projections.store import Difference, Store
+from projections.engine.advancing import Feed, Registered, advance_one
+from projections.engine.dropping import Busy, alone, drop
+from projections.engine.replaying import Progress, Replay
+from projections.engine.store import Difference, Store
 
 __all__ = ["Busy", "CatchingUp", "NeverRan", "Unequal", "drop", "live", "rebuild", "rollback", "verify"]
 

@@ -16,9 +16,9 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Page, Reader, collector_paused
 from eventstore.database.postgres import AT_FAULT, TOO_MUCH
 from kit.wording import described
-from projections.folding import Poisoned, RowsRefused, StoreFailed, TooMuchPoison, fold_page
+from projections.engine.folding import Poisoned, RowsRefused, StoreFailed, TooMuchPoison, fold_page
+from projections.engine.store import Store
 from projections.projection import Projection, Rows
-from projections.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import psycopg
 from psycopg import sql
 
 from eventstore.consumers import checkpoints
-from projections.advancing import Registered
-from projections.postgres_search import keys_table
+from projections.engine.advancing import Registered
+from projections.search.postgres_index import keys_table
 
 log = logging.getLogger(__name__)
 
