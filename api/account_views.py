@@ -7,7 +7,7 @@ from pydantic import Field
 from api.fields import Answer, Time
 from api.services import Services
 from api.tokens import ACCESS_LIFETIME
-from commands.logins import Login
+from commands.accounts.logins import Login
 from domain.identity import User
 
 NOT_STORED = {"Cache-Control": "no-store"}

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.fields import Page
 from api.services import Services
-from commands.bus import Landed
+from commands.handler import Landed
 
 POSITION_HEADER = "Event-Position"
 DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS = 2, 10

@@ -13,7 +13,7 @@ from api.access import access_of
 from api.context import context_of
 from api.services import Services
 from commands.aggregates import GAME, SHIPMENT
-from commands.bus import Caller
+from commands.handler import Caller
 from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType
 

@@ -22,7 +22,7 @@ from api.answers import POSITION_HEADER
 from api.auth import Asking
 from api.context import context_of
 from api.problems import Problem
-from commands.bus import Caller, Landed
+from commands.handler import Caller, Landed
 from domain.errors import Refused
 from eventstore.codec import decrypt, encrypt
 from eventstore.log import AlreadyDone, Done, Once

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from api.context import context_of
-from commands.belongings import NotSeenYet
+from commands.accounts.belongings import NotSeenYet
 from commands.ports import InvalidSignature, Overloaded
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey, UnknownEvent

@@ -8,18 +8,18 @@ from fastapi import Depends, Request
 
 from api.limits import Rates
 from api.tokens import Tokens
-from commands.account_ends import AccountEnds
+from commands.accounts.account_ends import AccountEnds
+from commands.accounts.identity import Accounts
+from commands.accounts.logins import Logins
+from commands.accounts.mail_proofs import MailProofs
+from commands.accounts.session_ends import SessionEnds
 from commands.carts import Carts
 from commands.catalog import Catalog
-from commands.identity import Accounts
 from commands.images import MAX_IMAGE_BYTES, Images
 from commands.inventory import Inventory
-from commands.logins import Logins
-from commands.mail_proofs import MailProofs
 from commands.orders import Orders
 from commands.payments import Payments
 from commands.ports import WorkQueue
-from commands.session_ends import SessionEnds
 from commands.shipments import Shipments
 from commands.transactions import Transactions
 from commands.wallets import Wallets

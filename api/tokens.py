@@ -16,7 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OKPKey
 
-from commands.session_ends import SKEW, Opened
+from commands.accounts.session_ends import SKEW, Opened
 from domain.errors import Unauthorized
 from domain.identity import AccountType
 from kit.clock import Clock
@@ -43,7 +43,7 @@ class Access(msgspec.Struct, frozen=True):
 
     @property
     def opened(self) -> Opened:
-        """The session, of which `commands.session_ends` knows whether it is over."""
+        """The session, of which `commands.accounts.session_ends` knows whether it is over."""
         return Opened(self.user_id, self.session_id, self.epoch)
 
 

@@ -25,7 +25,7 @@ import uvloop
 from benchmarks import shopfront
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
 from benchmarks.server import Server
-from commands.bus import SYSTEM, Caller
+from commands.handler import SYSTEM, Caller
 from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
 from kit.uuid7 import uuid7

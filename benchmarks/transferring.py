@@ -20,7 +20,7 @@ import uvloop
 
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
 from benchmarks.server import Server
-from commands.bus import SYSTEM, Caller
+from commands.handler import SYSTEM, Caller
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring import open_core

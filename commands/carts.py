@@ -10,12 +10,12 @@ from uuid import UUID
 
 import msgspec
 
+from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT
-from commands.bus import Caller, CommandBus, Landed
 from commands.cart_holds import Holds, given_up
+from commands.handler import Caller, CommandBus, Landed
 from commands.inventory import stock_of
 from commands.offers import offer
-from commands.open_accounts import must_be_open
 from commands.orders import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders

@@ -5,10 +5,10 @@ from uuid import UUID
 
 import msgspec
 
+from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CLAIM, GAME
-from commands.bus import Caller, CommandBus, Landed
-from commands.open_accounts import must_be_open
-from commands.reactors import Reactor, caused, once_for
+from commands.handler import Caller, CommandBus, Landed
+from commands.reactors.reactor import Reactor, caused, once_for
 from domain import catalog, claims
 from domain.catalog import Game, GameCreated, GamePublished, GameUpdated, InitialStatus, Listing, sku_key
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale

@@ -7,8 +7,8 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import CART, GAME, ORDER, STOCK
-from commands.bus import Caller, CommandBus, Landed
-from commands.reactors import Reactor, caused, once_for
+from commands.handler import Caller, CommandBus, Landed
+from commands.reactors.reactor import Reactor, caused, once_for
 from domain import inventory
 from domain.catalog import GameCreated
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import msgspec
 
+from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CART, CLAIM, GAME, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION
-from commands.bus import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandBus, Landed
 from commands.offers import offer
-from commands.open_accounts import must_be_open
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments, refunds

@@ -3,10 +3,10 @@
 import logging
 from uuid import UUID
 
+from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import PAYMENT
-from commands.bus import Caller, CommandBus, Landed
 from commands.client_secrets import ClientSecrets
-from commands.open_accounts import must_be_open
+from commands.handler import Caller, CommandBus, Landed
 from commands.orders import owned_order, request_refund
 from commands.ports import (
     Intent,

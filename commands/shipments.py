@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import ORDER, SHIPMENT
-from commands.bus import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandBus, Landed
 from commands.ports import CarrierSignatures
 from domain import fulfilment, orders
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from uuid import UUID
 
+from commands.accounts.open_accounts import must_be_open, must_not_be_forgotten, must_take_money
 from commands.aggregates import CLAIM, PAYMENT, WALLET
-from commands.bus import Caller, CommandBus, Landed
-from commands.open_accounts import must_be_open, must_not_be_forgotten, must_take_money
+from commands.handler import Caller, CommandBus, Landed
 from domain import claims, payments, refunds, wallets
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from os import urandom
 from uuid import UUID
 
+from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
-from commands.bus import Caller, CommandBus, Landed
 from commands.catalog import seller_of
 from commands.client_secrets import ClientSecrets
-from commands.open_accounts import must_be_open
+from commands.handler import Caller, CommandBus, Landed
 from commands.ports import WebhookSender
 from domain import webhook_deliveries, webhook_endpoints
 from domain.errors import Conflict, NotFound, Stale

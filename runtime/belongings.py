@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
-from commands.belongings import NotSeenYet, Owed
+from commands.accounts.belongings import NotSeenYet, Owed
 from queries import belongings
 from queries.positions import ReadModelBehind
 from queries.read_models import ReadModels

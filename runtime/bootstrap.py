@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from commands.bus import SYSTEM
+from commands.handler import SYSTEM
 from domain.errors import Conflict
 from eventstore.keys import secret
 from runtime.load import load_games

@@ -26,38 +26,38 @@ from adapters.smtp_mailer import SmtpMailer
 from adapters.text_log import FileTextLog
 from adapters.webhook_sender import HttpWebhookSender
 from api.tokens import ACCESS_LIFETIME, Tokens, new_private_key
-from commands import notice_processes, processes
-from commands.account_ends import AccountEnds
-from commands.account_settling import AccountSettling
-from commands.belongings import Belongings
-from commands.bus import CommandBus
+from commands.accounts.account_ends import AccountEnds
+from commands.accounts.belongings import Belongings
+from commands.accounts.identity import Accounts
+from commands.accounts.logins import Logins
+from commands.accounts.mail_proofs import MailProofs
+from commands.accounts.mail_tokens import MailTokens
+from commands.accounts.mailboxes import Mailboxes, mailboxes_claimed
+from commands.accounts.session_ends import SessionEnds
 from commands.carts import Carts
 from commands.catalog import Catalog, sku_claims
 from commands.client_secrets import ClientSecrets
 from commands.deadlines import Fire
-from commands.deposits import Deposits
-from commands.identity import Accounts
+from commands.handler import CommandBus
 from commands.images import Images
 from commands.inventory import Inventory, stock_opened
-from commands.ledger import Ledger
-from commands.logins import Logins
-from commands.mail_proofs import MailProofs
-from commands.mail_tokens import MailTokens
-from commands.mailboxes import Mailboxes, mailboxes_claimed
-from commands.notice_worker import NoticeWorker
 from commands.orders import Orders
-from commands.payment_worker import PaymentWorker
 from commands.payments import Payments
 from commands.ports import Carrier, ImageStore, PasswordHasher, PaymentProvider, WorkQueue
-from commands.reactors import Reactor
-from commands.receipt_worker import ReceiptWorker, fiscal_receipts
-from commands.session_ends import SessionEnds
+from commands.reactors import notifications, purchases
+from commands.reactors.account_settling import AccountSettling
+from commands.reactors.deposits import Deposits
+from commands.reactors.ledger import Ledger
+from commands.reactors.reactor import Reactor
+from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
 from commands.shipments import Shipments
 from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
-from commands.webhook_reactors import merchant_webhooks, webhook_jobs
-from commands.webhook_worker import WebhookWorker
+from commands.workers.notifications import NoticeWorker
+from commands.workers.payments import PaymentWorker
+from commands.workers.receipts import ReceiptWorker, fiscal_receipts
+from commands.workers.webhooks import WebhookWorker
 from eventstore.clock_watch import ClockWatch
 from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.keys import secret
@@ -314,20 +314,20 @@ class Core:
 
     def reactors(self, queues: "Queues") -> list[Reactor]:
         return [
-            processes.payment_jobs(self.bus, queues.payments),
-            processes.settlement(self.bus),
+            purchases.payment_jobs(self.bus, queues.payments),
+            purchases.settlement(self.bus),
             Deposits(self.bus).reactor,
             self.account_settling.reactor,
             stock_opened(self.bus),
             sku_claims(self.bus),
             Ledger(self.bus).reactor,
-            processes.library_grants(self.bus),
-            notice_processes.people_told(self.bus, self.mail_tokens),
-            notice_processes.notice_jobs(queues.mail),
+            purchases.library_grants(self.bus),
+            notifications.people_told(self.bus, self.mail_tokens),
+            notifications.notice_jobs(queues.mail),
             fiscal_receipts(self.bus, queues.fiscal),
             merchant_webhooks(self.bus),
             webhook_jobs(queues.webhooks),
-            processes.forgetting(self.log.keys),
+            purchases.forgetting(self.log.keys),
             mailboxes_claimed(self.bus, self.mailboxes),
         ]
 

@@ -14,7 +14,7 @@ from api.idempotency import IdempotencyKey
 from api.services import ServicesOf
 from api.whose import AccountId
 from commands.aggregates import USER
-from commands.bus import Landed
+from commands.handler import Landed
 from domain.errors import NotFound
 from domain.identity import User
 from eventstore.log import Done

@@ -18,8 +18,8 @@ from api.reading import Reads
 from api.routes.payments import PaymentMethod, declined, secret_of, see_anew, settled
 from api.services import Services, ServicesOf
 from commands.aggregates import CART
-from commands.bus import Caller, Landed
 from commands.carts import CartChanged
+from commands.handler import Caller, Landed
 from commands.orders import OrderAndPayment, Placed
 from domain.cart import Cart, Item, LineChange
 from eventstore.log import Done

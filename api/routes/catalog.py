@@ -21,7 +21,7 @@ from api.shown import ShownStatus
 from api.view_region import CallerRegion, ViewCurrency, ViewRegion, currency_of
 from api.whose import must_be_account
 from commands.aggregates import GAME
-from commands.bus import Landed
+from commands.handler import Landed
 from domain.catalog import InitialStatus, Kind, Listing
 from domain.catalog import Status as GameStatus
 from domain.errors import NotFound

@@ -16,7 +16,7 @@ from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
 from api.whose import AccountId
-from commands.bus import Landed
+from commands.handler import Landed
 from domain.email_addresses import mailbox
 from domain.errors import Invalid, NotFound
 from domain.identity import DEFAULT_REGION, AccountType, Status, User

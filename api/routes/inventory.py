@@ -13,7 +13,7 @@ from api.idempotency import IdempotencyKey, Idempotent
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
-from commands.bus import Landed
+from commands.handler import Landed
 from domain.errors import Forbidden, NotFound
 from domain.inventory import HoldName, Stock, stock_id
 from eventstore.log import Done, Once

@@ -12,7 +12,7 @@ from api.auth import Admin, Auditor, Seller
 from api.fields import Answer, Currency, Page, Time
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import ServicesOf
-from commands.bus import Caller
+from commands.handler import Caller
 from domain.errors import Forbidden, NotFound
 from domain.ledger import seller_account
 from queries import ledger as ledger_query

@@ -30,7 +30,7 @@ from api.routes.shipments import ShipmentView
 from api.services import Services, ServicesOf
 from api.whose import must_be_account
 from commands.aggregates import ORDER
-from commands.bus import Caller, Landed
+from commands.handler import Caller, Landed
 from commands.orders import OrderAndPayment, Placed
 from domain.errors import Forbidden, NotFound
 from domain.orders import Status

@@ -16,7 +16,7 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.signed_notices import signed_notice
 from commands.aggregates import ORDER, PAYMENT
-from commands.bus import Caller, Landed
+from commands.handler import Caller, Landed
 from commands.orders import OrderAndPayment
 from domain.errors import Forbidden, NotFound
 from domain.payment_facts import OPEN, MethodType, RefundState, Status

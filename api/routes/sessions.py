@@ -18,8 +18,8 @@ from api.auth import EVERYBODY, OptionalCaller, SignedIn
 from api.fields import Body, Email, Text, Token
 from api.idempotency import IdempotencyKey, Idempotent
 from api.services import Services, ServicesOf
-from commands.bus import Caller, Landed
-from commands.logins import Login
+from commands.accounts.logins import Login
+from commands.handler import Caller, Landed
 from domain.errors import Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import AlreadyDone, Done, Once

@@ -16,7 +16,7 @@ from api.idempotency import IdempotencyKey, Idempotent
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import ORDER, SHIPMENT
-from commands.bus import Caller, Landed
+from commands.handler import Caller, Landed
 from domain.errors import Forbidden, NotFound
 from domain.fulfilment import Status
 from eventstore.log import Done

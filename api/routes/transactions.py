@@ -17,7 +17,7 @@ from api.reading import Cursor, Limit, Reads, found
 from api.routes.payments import PaymentMethod
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
-from commands.bus import Caller, Landed
+from commands.handler import Caller, Landed
 from commands.transactions import TransactionAndPayment
 from domain.errors import Forbidden, NotFound
 from domain.payments import Method

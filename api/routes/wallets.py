@@ -16,7 +16,7 @@ from api.idempotency import IdempotencyKey, Idempotent
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
-from commands.bus import Landed
+from commands.handler import Landed
 from domain.errors import Forbidden, NotFound
 from domain.wallets import DEPOSIT_TAKEN_BACK
 from domain.wallets import Status as WalletStatus

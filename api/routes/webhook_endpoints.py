@@ -14,8 +14,8 @@ from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
-from commands.bus import Landed
 from commands.catalog import seller_of
+from commands.handler import Landed
 from domain.errors import NotFound
 from domain.webhook_endpoints import MAX_PATTERNS
 from eventstore.log import Done

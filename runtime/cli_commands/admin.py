@@ -45,7 +45,7 @@ def create(
       ludoteca admin create --email ana@example.org
       ludoteca admin create --email audit@example.org --type AUDITOR --name 'Q3 audit' < password.txt
     """
-    from commands.bus import SYSTEM
+    from commands.handler import SYSTEM
 
     settings = opening.quiet_settings()
     opening.running_url(settings)  # before a password is asked for

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from commands.bus import IMPORTER
+from commands.handler import IMPORTER
 from domain.catalog import GameCreated, GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated
 from domain.errors import Refused
 from domain.ids import derived

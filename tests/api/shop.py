@@ -16,7 +16,7 @@ from adapters.passwords import Argon2Hasher
 from api.app import create_app
 from api.services import GatewaySettings, Services
 from commands.aggregates import ALL
-from commands.bus import SYSTEM
+from commands.handler import SYSTEM
 from domain.errors import Refused
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.database.postgres import open_pool

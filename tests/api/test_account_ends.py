@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from commands.account_settling import AccountSettling
-from commands.bus import Caller, CommandBus
+from commands.handler import Caller, CommandBus
+from commands.reactors.account_settling import AccountSettling
 from domain.obligations import Obligation
 from eventstore.repository import Repository, Unit
 from tests.api.market import (
@@ -298,7 +298,7 @@ async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(shop: 
 def another_process(shop: Shop) -> Any:
     """The commands over the same log, with a cache of their own."""
     from adapters.postgres_sessions import PostgresSessions
-    from commands.account_ends import AccountEnds
+    from commands.accounts.account_ends import AccountEnds
 
     core = shop.core
     bus = CommandBus(Repository(core.log), core.clock)

@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from commands.bus import SYSTEM
+from commands.handler import SYSTEM
 from domain.notices import NotificationRequested
 from tests.api.shop import PASSWORD, Person, Shop
 

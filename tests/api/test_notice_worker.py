@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 
 from commands.aggregates import NOTICE
-from commands.bus import SYSTEM
-from commands.notice_worker import NoticeWorker
+from commands.handler import SYSTEM
 from commands.ports import Delivery, Job, Message, NotDelivered
+from commands.workers.notifications import NoticeWorker
 from domain import notices
 from domain.identity import User
 from domain.notices import Channel, NotificationFailed, NotificationRequested, NotificationSent

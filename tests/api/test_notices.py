@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from commands import notice_processes
-from commands.bus import SYSTEM
+from commands.handler import SYSTEM
+from commands.reactors import notifications
 from domain.errors import Refused
 from domain.notices import NotificationRequested
 from eventstore.log import AlreadyDone
@@ -214,7 +214,7 @@ async def test_an_event_is_told_of_once_however_often_it_is_reacted_to(
     await transfer(buyer, wallet, await open_wallet(admin), 100)
     await told(shop, buyer, "transfer_sent")
     before = await requested(shop)
-    reactor = notice_processes.people_told(shop.core.bus, shop.core.mail_tokens)
+    reactor = notifications.people_told(shop.core.bus, shop.core.mail_tokens)
     for recorded in await shop.core.log.read(0):
         with suppress(AlreadyDone, Refused):
             await reactor.react(recorded)

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from commands import session_ends
-from commands.session_ends import SessionEnds
+from commands.accounts import session_ends
+from commands.accounts.session_ends import SessionEnds
 from domain.identity import RefreshReused
 from domain.notices import NotificationRequested
 from tests.api.shop import PASSWORD, Person, Shop, another_process

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from adapters.webhook_signature import sign
-from commands.bus import Caller
+from commands.handler import Caller
 from domain.notices import render
 from domain.payments import Method
 from tests.api.market import check_out, put_in

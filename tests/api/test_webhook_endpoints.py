@@ -13,8 +13,8 @@ from standardwebhooks import WebhookVerificationError
 from adapters.webhook_sender import HttpWebhookSender
 from api.app import create_app
 from commands.client_secrets import ClientSecrets
+from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
 from commands.webhook_endpoints import WebhookEndpoints
-from commands.webhook_reactors import merchant_webhooks, webhook_jobs
 from eventstore.log import AlreadyDone
 from tests.adapters.merchant_servers import Merchant, running_merchant
 from tests.api.shop import CARD, Person, Shop

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from api.app import gateway
 from api.services import GatewaySettings, Services
 from api.tokens import Tokens, new_private_key
-from commands.session_ends import Opened
+from commands.accounts.session_ends import Opened
 from kit.clock import ManualClock
 from queries.game_pages import GamePages
 from queries.positions import Progress

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from commands.bus import SYSTEM
+from commands.handler import SYSTEM
 from runtime.settings import Settings
 from runtime.wiring import open_core
 from tests.cli.shop import Ludoteca, Shop

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from adapters.postgres_queue import PostgresQueue
-from commands.bus import SYSTEM
+from commands.handler import SYSTEM
 from commands.ports import Delivery, Job
 from eventstore import chain
 from eventstore.chain import Verifier

@@ -12,8 +12,8 @@ CONTAINERS = {"dict", "set", "list", "OrderedDict", "defaultdict", "deque", "Wea
 
 REGISTERED = {
     "adapters.postgres_queue.PostgresQueue",
-    "commands.session_ends.SessionEnds",
-    "commands.webhook_reactors._Without",
+    "commands.accounts.session_ends.SessionEnds",
+    "commands.reactors.webhooks._Without",
     "eventstore.repository.Repository",
     "eventstore.append.writer.GroupCommitWriter",
     "eventstore.consumers.reactor_runner.ReactorRunner",
@@ -24,7 +24,7 @@ REGISTERED = {
 ENDS_WITH_ANOTHER = {
     "adapters.elasticsearch_documents.ElasticsearchDocuments",  # counts what an index has, whatever the log's history
     "adapters.postgres_queue._Consumer",  # takes another name, so that what it holds counts for nothing
-    "commands.session_ends._Remembered",
+    "commands.accounts.session_ends._Remembered",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
     "eventstore.repository.Unit",  # decided again

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from commands.belongings import Owed
+from commands.accounts.belongings import Owed
 from domain.catalog import GameCreated
 from domain.fulfilment import ShipmentCreated
 from domain.identity import UserRegistered

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from commands.bus import Caller
+from commands.handler import Caller
 from domain.errors import Conflict, Forbidden
 from domain.ledger import BUYER_EXTERNAL, CLEARING, wallet_account
 from domain.notices import NotificationRequested

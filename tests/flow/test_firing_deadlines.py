@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from commands.bus import Caller
 from commands.deadlines import AT_ONCE, Deadlines
+from commands.handler import Caller
 from domain.errors import Conflict
 from eventstore.log import Once
 from kit.clock import ManualClock

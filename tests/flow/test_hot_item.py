@@ -13,7 +13,7 @@ import aiohttp
 import httpx
 import pytest
 
-from commands.bus import SYSTEM
+from commands.handler import SYSTEM
 from runtime.settings import Settings
 from runtime.wiring import Core, open_core
 from tests import services

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from commands.bus import Caller
+from commands.handler import Caller
 from commands.orders import Placed
 from domain.errors import Conflict
 from domain.ids import library_id

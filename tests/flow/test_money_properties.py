@@ -21,9 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from commands.accounts.open_accounts import closing_of
 from commands.aggregates import USER
-from commands.bus import Caller
-from commands.open_accounts import closing_of
+from commands.handler import Caller
 from domain.errors import Refused
 from domain.identity import User
 from domain.ledger import (

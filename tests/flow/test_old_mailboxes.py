@@ -11,9 +11,9 @@ import pytest_asyncio
 from argon2 import PasswordHasher
 
 from adapters.passwords import Argon2Hasher
+from commands.accounts.mailboxes import mailboxes_claimed
 from commands.aggregates import CLAIM
-from commands.bus import SYSTEM
-from commands.mailboxes import mailboxes_claimed
+from commands.handler import SYSTEM
 from domain.claims import ClaimTaken
 from domain.errors import Conflict, Unauthorized
 from domain.identity import UserRegistered

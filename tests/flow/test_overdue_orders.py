@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from commands.aggregates import ORDER, PAYMENT, STOCK
-from commands.bus import SYSTEM, Caller
 from commands.deadlines import Deadlines
+from commands.handler import SYSTEM, Caller
 from commands.orders import Placed
 from commands.ports import Delivery, Job
 from domain import payments

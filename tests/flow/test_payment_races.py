@@ -12,7 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from commands.bus import SYSTEM, Caller
+from commands.handler import SYSTEM, Caller
 from commands.orders import Placed
 from commands.ports import ProviderRefused
 from domain.errors import Refused

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from adapters.postgres_queue import PostgresQueue
 from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.bus import IMPORTER, SYSTEM, Caller
+from commands.handler import IMPORTER, SYSTEM, Caller
 from commands.ports import Delivery, IssuedReceipt, Job, OperatorUnavailable
-from commands.receipt_worker import ReceiptWorker, fiscal_receipts
+from commands.workers.receipts import ReceiptWorker, fiscal_receipts
 from domain import orders
 from domain.orders import OrderLine
 from domain.receipts import Receipt, book_id, receipt_id

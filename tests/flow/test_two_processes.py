@@ -6,8 +6,8 @@ from contextlib import suppress
 import pytest
 import pytest_asyncio
 
-from commands import notice_processes
 from commands.aggregates import USER
+from commands.reactors import notifications
 from domain.errors import Conflict, NotFound, Refused
 from domain.inventory import stock_id
 from domain.notices import NotificationRequested
@@ -42,7 +42,7 @@ async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(h
     await there.core.wallets.deduct_funds(ADMIN, target, 300, "paid out")
     await there.core.account_ends.close(bob, bob.person(), forget=True)
 
-    reactor = notice_processes.people_told(here.core.bus, here.core.mail_tokens)
+    reactor = notifications.people_told(here.core.bus, here.core.mail_tokens)
     for recorded in await here.core.log.read(0):
         with suppress(AlreadyDone, Refused):
             await reactor.react(recorded)

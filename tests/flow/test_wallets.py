@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from commands.bus import SYSTEM, Caller
+from commands.handler import SYSTEM, Caller
 from commands.ports import ProviderRefused
 from domain import transactions
 from domain.errors import Conflict, Forbidden, Invalid, NotFound

@@ -12,14 +12,14 @@ from uuid import UUID
 import httpx
 
 from adapters import webhook_signature
-from commands import processes
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
-from commands.bus import SYSTEM, Caller
-from commands.deposits import Deposits
+from commands.handler import SYSTEM, Caller
 from commands.inventory import stock_opened
-from commands.ledger import Ledger
-from commands.payment_worker import RefundFailed
 from commands.ports import DeadLetter, Delivery, Job, JobHandler
+from commands.reactors import purchases
+from commands.reactors.deposits import Deposits
+from commands.reactors.ledger import Ledger
+from commands.workers.payments import RefundFailed
 from domain.cart import Cart
 from domain.catalog import Listing, Price
 from domain.errors import Refused
@@ -80,9 +80,9 @@ class Till:
         self.queue = KeptJobs()
         self.dead: list[Job] = []
         self.reactors = [
-            processes.payment_jobs(core.bus, self.queue),
-            processes.settlement(core.bus),
-            processes.library_grants(core.bus),
+            purchases.payment_jobs(core.bus, self.queue),
+            purchases.settlement(core.bus),
+            purchases.library_grants(core.bus),
             Deposits(core.bus).reactor,
             core.account_settling.reactor,
             stock_opened(core.bus),

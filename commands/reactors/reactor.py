@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from commands.bus import Caller
+from commands.handler import Caller
 from commands.ports import Job
 from eventstore.log import Envelope, Once, Recorded
 

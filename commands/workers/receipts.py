@@ -12,9 +12,9 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.bus import IMPORTER, CommandBus
+from commands.handler import IMPORTER, CommandBus
 from commands.ports import Delivery, FiscalOperator, OperatorRefused, OperatorUnavailable, WorkQueue
-from commands.reactors import Reactor, job_for, on_behalf
+from commands.reactors.reactor import Reactor, job_for, on_behalf
 from domain import receipts
 from domain.events import Event
 from domain.orders import OrderConfirmed, OrderCreated

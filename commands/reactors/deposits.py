@@ -12,11 +12,11 @@ payment.refund_reversed ─► transaction.reinstated, wallet.funds_added
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from commands.accounts.open_accounts import must_take_money
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
-from commands.bus import CommandBus
-from commands.open_accounts import must_take_money
+from commands.handler import CommandBus
 from commands.orders import emit_refund
-from commands.reactors import Reactor, caused, once_for
+from commands.reactors.reactor import Reactor, caused, once_for
 from domain import payments, transactions, wallets
 from domain.errors import Refused
 from domain.ids import derived

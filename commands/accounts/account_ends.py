@@ -1,22 +1,22 @@
 """How accounts end, and begin again: close, forget, reopen.
 
-Closing is one event. What hangs on the account is called off right after it (`commands.account_settling`): from that
-event on nothing new can be begun for the account, so that whatever began before can be found, and all of it.
+Closing is one event. What hangs on the account is called off right after it (`commands.reactors.account_settling`):
+from that event on nothing new can be begun for the account, so that whatever began before can be found, and all of it.
 
 Forgetting must know that nothing is owed, of which read models tell a moment later. So it marks a moment in the
 account's stream, looks what had begun by then, and forgets only if nothing was begun since: what begins takes the mark
-away in its own append (`commands.open_accounts`). Most of the time something owed is found before any append.
+away in its own append (`commands.accounts.open_accounts`). Most of the time something owed is found before any append.
 """
 
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from commands.account_settling import AccountSettling
+from commands.accounts.belongings import Belongings
+from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
-from commands.belongings import Belongings
-from commands.bus import Caller, CommandBus, Landed
-from commands.mailboxes import Mailboxes
+from commands.handler import Caller, CommandBus, Landed
 from commands.ports import PersonKeys
+from commands.reactors.account_settling import AccountSettling
 from domain import identity, obligations
 from domain.errors import Conflict, Forbidden, NotFound, Stale
 from domain.identity import User

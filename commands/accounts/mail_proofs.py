@@ -6,10 +6,10 @@ Whoever changes a password or an address is in doubt: the address that the accou
 from collections.abc import Mapping
 from uuid import UUID
 
+from commands.accounts.mail_tokens import MailProof, MailTokens
+from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import NOTICE, USER
-from commands.bus import Caller, CommandBus, Landed
-from commands.mail_tokens import MailProof, MailTokens
-from commands.mailboxes import Mailboxes
+from commands.handler import Caller, CommandBus, Landed
 from commands.ports import PasswordHasher
 from domain import email_addresses, identity, notices
 from domain.errors import Invalid

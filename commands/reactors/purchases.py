@@ -13,12 +13,12 @@ from uuid import UUID
 
 import msgspec
 
+from commands.accounts.open_accounts import closed_party
 from commands.aggregates import LIBRARY, ORDER, PAYMENT
-from commands.bus import CommandBus
-from commands.open_accounts import closed_party
+from commands.handler import CommandBus
 from commands.orders import call_off, emit_refund, fulfil, release_ownership, take_back
 from commands.ports import PersonKeys, WorkQueue
-from commands.reactors import React, Reactor, caused, job_for, once_for
+from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
 from domain import library, orders
 from domain.errors import Conflict
 from domain.identity import UserForgotten

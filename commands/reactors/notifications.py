@@ -16,12 +16,12 @@ from uuid import UUID
 
 import msgspec
 
+from commands.accounts.mail_tokens import MailTokens
+from commands.accounts.open_accounts import SELLER_CLOSED
 from commands.aggregates import GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER, WALLET
-from commands.bus import CommandBus
-from commands.mail_tokens import MailTokens
-from commands.open_accounts import SELLER_CLOSED
+from commands.handler import CommandBus
 from commands.ports import WorkQueue
-from commands.reactors import React, Reactor, caused, job_for, once_for
+from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
 from domain import email_addresses, notices, orders
 from domain.fulfilment import Shipment, ShipmentConfirmed, ShipmentStatusUpdated
 from domain.identity import ProfileChanged, User, UserRegistered

@@ -11,8 +11,8 @@ from contextlib import suppress
 from uuid import UUID
 
 from commands.aggregates import CLAIM, USER
-from commands.bus import CommandBus
-from commands.reactors import Reactor, caused, once_for
+from commands.handler import CommandBus
+from commands.reactors.reactor import Reactor, caused, once_for
 from domain import claims, email_addresses
 from domain.errors import Conflict, Invalid
 from domain.identity import CASE_FOLDED, ProfileChanged, User, UserRegistered

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from commands.aggregates import ORDER, PAYMENT, POSTING, TRANSACTION, WALLET
-from commands.bus import CommandBus
-from commands.reactors import Reactor, caused, once_for
+from commands.handler import CommandBus
+from commands.reactors.reactor import Reactor, caused, once_for
 from domain import ledger
 from domain.identity import UserRegistered
 from domain.ids import derived

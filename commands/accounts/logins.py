@@ -6,9 +6,9 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import USER
-from commands.bus import Caller, CommandBus, Landed
-from commands.mailboxes import Mailboxes
+from commands.handler import Caller, CommandBus, Landed
 from commands.ports import PasswordHasher, Session, Sessions
 from domain import identity
 from domain.errors import Forbidden, NotFound, Unauthorized

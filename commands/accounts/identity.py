@@ -1,14 +1,14 @@
-"""What may change about accounts: register, edit. How they end is in `commands.account_ends`."""
+"""What may change about accounts: register, edit. How they end is in `commands.accounts.account_ends`."""
 
 from uuid import UUID
 
 import msgspec
 
+from commands.accounts.mail_proofs import tell_change
+from commands.accounts.mail_tokens import MailTokens
+from commands.accounts.mailboxes import Mailboxes, taken
 from commands.aggregates import USER
-from commands.bus import Caller, CommandBus, Landed
-from commands.mail_proofs import tell_change
-from commands.mail_tokens import MailTokens
-from commands.mailboxes import Mailboxes, taken
+from commands.handler import Caller, CommandBus, Landed
 from commands.ports import PasswordHasher, PersonKeys
 from domain import identity
 from domain.errors import Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized

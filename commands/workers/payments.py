@@ -9,8 +9,8 @@ from typing import Literal
 from uuid import UUID
 
 from commands.aggregates import PAYMENT
-from commands.bus import CommandBus
 from commands.client_secrets import ClientSecrets
+from commands.handler import CommandBus
 from commands.ports import (
     Delivery,
     Intent,
@@ -20,7 +20,7 @@ from commands.ports import (
     ProviderUnavailable,
     TextLog,
 )
-from commands.reactors import on_behalf
+from commands.reactors.reactor import on_behalf
 from domain import payments, refunds
 from domain.errors import Refused
 from domain.events import Event

@@ -8,9 +8,9 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from commands.aggregates import NOTICE, USER
-from commands.bus import CommandBus
+from commands.handler import CommandBus
 from commands.ports import Carrier, Delivery, Message, NotDelivered
-from commands.reactors import on_behalf
+from commands.reactors.reactor import on_behalf
 from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
 from eventstore.database.patience import outlast

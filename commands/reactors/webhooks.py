@@ -11,9 +11,9 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import USER, WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
-from commands.bus import CommandBus
+from commands.handler import CommandBus
 from commands.ports import WorkQueue
-from commands.reactors import React, Reactor, caused, job_for, once_for
+from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
 from commands.webhook_news import news_of
 from domain import webhook_deliveries, webhook_endpoints
 from domain.events import Event
