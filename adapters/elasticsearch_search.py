@@ -19,8 +19,7 @@ from kit.circuit import Circuit
 from kit.wording import described
 from projections.engine.folding import StorageLost
 from projections.search.document import EVERYWHERE, GameDocument, region_key
-from queries.ranking import Candidate
-from queries.search_port import (
+from queries.search.port import (
     FACET_SPELLINGS,
     LOOSE_SHARE,
     MAX_CANDIDATES,
@@ -38,6 +37,7 @@ from queries.search_port import (
     facet_values,
     price_range,
 )
+from queries.search.ranking import Candidate
 
 Query = dict[str, Any]
 

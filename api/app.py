@@ -28,7 +28,7 @@ from api.routes import ROUTERS
 from api.routing import CheckedRoute, methods_at
 from api.security_headers import with_its_script
 from api.services import Services
-from queries.live import LiveStatus
+from queries.live.subscriptions import LiveStatus
 
 STATIC = "/docs/static"
 UNGUARDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/", "/api/v1/images/", "/api/images/")

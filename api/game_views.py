@@ -8,7 +8,7 @@ from pydantic import AliasPath, Field
 
 from api.fields import Answer, Page, Time
 from queries.games import Price, price_there
-from queries.search import SearchItem
+from queries.search.searching import SearchItem
 
 
 class PriceView(Answer):

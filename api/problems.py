@@ -27,7 +27,7 @@ from eventstore.history import HistoryChanged
 from eventstore.log import ClocksDiffer, TooLarge, VersionConflict
 from queries.paging import BadCursor
 from queries.positions import PositionUnknown, ReadModelBehind
-from queries.search import InvalidCursor
+from queries.search.searching import InvalidCursor
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from queries.audit import Audit
 from queries.game_pages import GamePages
 from queries.operations import Operations
 from queries.read_models import ReadModels
-from queries.search_engines import SearchEngines
+from queries.search.engines import SearchEngines
 
 HealthCheck = Callable[[], Awaitable[None]]
 """Raises whatever shows that a dependency is down."""

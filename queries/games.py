@@ -1,4 +1,4 @@
-"""What is on offer: one game, browsing, a seller's own list. Searching by words is `queries.search`."""
+"""What is on offer: one game, browsing, a seller's own list. Searching by words is `queries.search.searching`."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -21,11 +21,11 @@ from projections.search.projection import GamesIndex, GamesText
 from queries.audit import Audit
 from queries.operations import Operations
 from queries.positions import ActiveFeed
-from queries.postgres_search import PostgresGameIndex
 from queries.read_models import ReadModels
-from queries.search import GameSearch
-from queries.search_engines import Engine, SearchEngines
-from queries.search_port import SearchUnavailable
+from queries.search.engines import Engine, SearchEngines
+from queries.search.port import SearchUnavailable
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch
 from runtime import log_stream
 from runtime.codec import codec
 from runtime.logs import dropped_lines

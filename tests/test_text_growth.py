@@ -24,7 +24,7 @@ from api.card_numbers import has_card_number, is_card_token, tell_of_cards
 from domain import catalog, email_addresses, fulfilment, identity, text, web_addresses, webhook_endpoints
 from projections.search import text as search_text
 from projections.search import words
-from queries.highlight import highlight
+from queries.search.highlight import highlight
 from runtime.load.csv_records import Records
 
 Filter = Callable[[str], object]

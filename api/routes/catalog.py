@@ -31,8 +31,8 @@ from queries import games as games_query
 from queries import paging
 from queries.read_models import Answer as Found
 from queries.read_models import ReadModels
-from queries.search import SearchQuery
-from queries.search_port import Sort as SearchSort
+from queries.search.port import Sort as SearchSort
+from queries.search.searching import SearchQuery
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
 

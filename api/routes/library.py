@@ -20,7 +20,7 @@ from queries.library import OwnedGame
 from queries.paging import Page as FoundPage
 from queries.read_models import Answer as FoundAnswer
 from queries.read_models import ReadModels
-from queries.search import SearchQuery
+from queries.search.searching import SearchQuery
 
 router = APIRouter(prefix="/api/v1", tags=["library"])
 

@@ -20,7 +20,7 @@ from api.problems import Problem, problem_of, to_json
 from api.services import Services
 from api.tokens import Access
 from domain.errors import Unauthorized
-from queries.live import Listener, LiveStatus, TooManyListeners
+from queries.live.subscriptions import Listener, LiveStatus, TooManyListeners
 
 log = logging.getLogger(__name__)
 

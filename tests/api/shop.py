@@ -25,10 +25,10 @@ from projections.engine.runner import Runner
 from projections.registry import read_models
 from queries.audit import Audit
 from queries.operations import Operations
-from queries.postgres_search import PostgresGameIndex
 from queries.read_models import ReadModels
-from queries.search import GameSearch
-from queries.search_engines import SearchEngines
+from queries.search.engines import SearchEngines
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch
 from runtime.codec import codec
 from runtime.settings import Settings
 from runtime.wiring import Core, Queues, open_core, open_queues

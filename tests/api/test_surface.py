@@ -10,7 +10,7 @@ import pytest
 from api.aliases import ALIASES, PREFIXES
 from api.app import create_app
 from api.services import GatewaySettings
-from queries.search_port import SearchUnavailable
+from queries.search.port import SearchUnavailable
 from tests.api.shop import Person, Shop
 from tests.api.tiny import client_of, services
 

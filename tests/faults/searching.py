@@ -18,9 +18,9 @@ from projections.engine.runner import Registered
 from projections.search.postgres_store import PostgresDocuments
 from projections.search.projection import GamesIndex, GamesText
 from queries.positions import ActiveFeed
-from queries.postgres_search import PostgresGameIndex
-from queries.search import GameSearch, SearchQuery, SearchResult
-from queries.search_engines import Engine, SearchEngines
+from queries.search.engines import Engine, SearchEngines
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch, SearchQuery, SearchResult
 from tests.projections.history import game_created, some_id
 from tests.queries.shop import CODEC, Shop, open_shop, projecting
 

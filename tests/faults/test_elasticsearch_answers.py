@@ -19,7 +19,7 @@ from domain.times import EARLIEST
 from eventstore.log import StreamAppend
 from kit import circuit
 from projections.engine import lanes
-from queries.search import SearchQuery
+from queries.search.searching import SearchQuery
 from runtime import gateway
 from runtime.gateway import open_app
 from tests.api.shop import Person, Shop, open_shop

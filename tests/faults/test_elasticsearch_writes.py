@@ -17,7 +17,7 @@ from kit import circuit
 from projections.engine import lanes, runner
 from projections.engine.folding import RowsRefused
 from projections.search.document import DocumentPrice, GameDocument
-from queries import search_engines
+from queries.search import engines
 from tests.faults.odd_elasticsearch import Odd, OddElasticsearch, dribbles, never_ends, says
 from tests.faults.searching import NAME, Searching, open_searching
 from tests.faults.test_elasticsearch_answers import ODD
@@ -48,7 +48,7 @@ async def searching(
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
     monkeypatch.setattr(runner, "RESCAN_SECONDS", 0.1)
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
-    monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 2**20)
     async with open_searching(database, odd.url, elasticsearch_url, elasticsearch_prefix) as searching:
         yield searching

@@ -14,7 +14,7 @@ from eventstore.log import LogUnavailable, StreamAppend, VersionConflict
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Aggregate, Repository, Unit
 from eventstore.snapshots import Snapshots
-from queries.live import LiveStatus
+from queries.live.subscriptions import LiveStatus
 from tests.eventstore.notes import CODEC, TALLY, Counted, Tally, evolve
 from tests.faults.earlier import Earlier
 from tests.faults.log_dump import LogDump

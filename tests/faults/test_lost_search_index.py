@@ -10,7 +10,7 @@ import pytest
 from adapters.elasticsearch_store import SETTINGS
 from kit import circuit
 from projections.engine import lanes, runner
-from queries import search_engines
+from queries.search import engines
 from tests.faults.odd_elasticsearch import OddElasticsearch, refuses
 from tests.faults.searching import Searching, open_searching
 from tests.projections.history import some_id
@@ -37,7 +37,7 @@ async def searching(
     """A shop that never leaves Elasticsearch alone, nor waits for an index that is behind."""
     monkeypatch.setattr(runner, "RESCAN_SECONDS", 0.1)
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
-    monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.0)
     async with open_searching(database, odd.url, elasticsearch_url, elasticsearch_prefix) as searching:
         yield searching
 

@@ -33,7 +33,7 @@ from projections.search import postgres_index
 from projections.search.document import GameDocument, derive
 from projections.search.projection import GamesIndex, GamesText
 from projections.search.text import MAX_KEY_BYTES, take_apart
-from queries.search_port import read_typed
+from queries.search.port import read_typed
 from tests import services
 from tests.projections.flow import Batch, Flow
 from tests.projections.history import game_created, some_id

@@ -32,9 +32,9 @@ ENDS_WITH_ANOTHER = {
     "projections.engine.lanes.Lane",
     "projections.projection.Rows",
     "eventstore.consumers.reactor_runner._Led",
-    "queries.live.Listener",  # told, and closed
-    "queries.live.LiveStatus",
-    "queries.live._Person",
+    "queries.live.subscriptions.Listener",  # told, and closed
+    "queries.live.subscriptions.LiveStatus",
+    "queries.live.subscriptions._Person",
 }
 """Ends, or is emptied, with something else that is told."""
 

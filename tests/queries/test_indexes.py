@@ -8,8 +8,8 @@ import pytest
 from queries import carts, games, ledger, library, notifications, orders, stock, transactions, users, wallets
 from queries.deadlines import DueTimes
 from queries.games import Browse
+from queries.live.status_changes import StatusChanges
 from queries.read_models import Answer
-from queries.status_changes import StatusChanges
 from tests.projections.history import BUYER, DUE, GAME, ORDER, SELLER, registered
 from tests.queries.shop import Shop
 

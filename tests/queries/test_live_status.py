@@ -27,9 +27,9 @@ from domain.payments import (
     PaymentSubmitted,
 )
 from domain.transactions import TransactionCreated, TransactionFailed
-from queries.live import Listener, LiveStatus, TooManyListeners
+from queries.live.status_changes import StatusChange
+from queries.live.subscriptions import Listener, LiveStatus, TooManyListeners
 from queries.positions import PositionUnknown
-from queries.status_changes import StatusChange
 from tests.projections.history import BUYER, DUE, GAME, SELLER, order_created, payment_requested
 from tests.queries.shop import Shop, open_shop, projecting
 

@@ -12,12 +12,12 @@ from domain.catalog import GameUpdated, Price
 from projections.engine.runner import Registered
 from projections.search.postgres_store import PostgresDocuments
 from projections.search.projection import GamesIndex, GamesText
-from queries import search_engines
 from queries.positions import ActiveFeed
-from queries.postgres_search import PostgresGameIndex
-from queries.search import GameSearch, SearchQuery, SearchResult
-from queries.search_engines import Engine, SearchEngines
-from queries.search_port import Found, Lookup, SearchUnavailable
+from queries.search import engines as search_engines
+from queries.search.engines import Engine, SearchEngines
+from queries.search.port import Found, Lookup, SearchUnavailable
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch, SearchQuery, SearchResult
 from tests.projections.history import BUYER, GAME, game_created, registered, some_id
 from tests.queries.shop import Shop, open_shop, projecting
 

@@ -15,8 +15,8 @@ from projections.engine.runner import Registered
 from projections.models.games import Games
 from projections.search.projection import GamesIndex, GamesText
 from queries.positions import ActiveFeed
-from queries.postgres_search import PostgresGameIndex
-from queries.search import GameSearch, SearchQuery, SearchResult
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch, SearchQuery, SearchResult
 from tests.projections.history import GAME, game_created, some_id
 from tests.queries.shop import CODEC, Shop, model, projecting
 

@@ -12,8 +12,8 @@ from adapters.elasticsearch_search import ElasticsearchGameIndex
 from adapters.elasticsearch_store import ElasticsearchGameStore
 from projections.search import postgres_index
 from projections.search.document import GameDocument
-from queries.postgres_search import PostgresGameIndex
-from queries.search import GameSearch
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch
 from tests import services
 from tests.search.cases import CATALOGUE, catalogue
 from tests.search.shop import SHOP

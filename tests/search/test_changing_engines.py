@@ -9,9 +9,9 @@ from msgspec import structs
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.elasticsearch_search import ElasticsearchGameIndex
-from queries.postgres_search import PostgresGameIndex
-from queries.search import GameSearch, InvalidCursor, SearchQuery
-from queries.search_port import Sort
+from queries.search.port import Sort
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch, InvalidCursor, SearchQuery
 
 
 @pytest.fixture

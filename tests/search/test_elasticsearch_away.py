@@ -7,7 +7,7 @@ from elasticsearch import AsyncElasticsearch
 
 from adapters.elasticsearch_search import ElasticsearchGameIndex, elasticsearch_circuit
 from kit import circuit
-from queries.search_port import Lookup, Order, SearchUnavailable
+from queries.search.port import Lookup, Order, SearchUnavailable
 from tests.search.shop import SHOP
 
 GAMES = [SHOP[0].game_id]

@@ -3,7 +3,7 @@
 import pytest
 
 from domain.text import is_visible
-from queries.search import GameSearch, InvalidCursor, SearchQuery, SearchResult
+from queries.search.searching import GameSearch, InvalidCursor, SearchQuery, SearchResult
 from tests.search.shop import BOB, SHOP, game_id
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from projections.search.document import GameDocument
 from projections.search.text import folded
-from queries.search import GameSearch, SearchQuery
+from queries.search.searching import GameSearch, SearchQuery
 from tests.search.cases import Case, cases
 
 FIRST = 5

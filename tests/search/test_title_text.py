@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from domain.text import IGNORABLE, is_visible
 from projections.search.text import MAX_KEY_BYTES, MAX_TITLE, canonical, is_add_on, take_apart
 from projections.search.words import words, words_with_places
-from queries.highlight import highlight
-from queries.search_port import read_typed
+from queries.search.highlight import highlight
+from queries.search.port import read_typed
 from tests.growth import growth
 
 

@@ -16,10 +16,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
 from queries.positions import ActiveFeed
-from queries.postgres_search import PostgresGameIndex
 from queries.read_models import Answer, ReadModels
-from queries.search import GameSearch, SearchQuery, SearchResult, Title, begun_by
-from queries.search_port import SearchUnavailable
+from queries.search.port import SearchUnavailable
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch, SearchQuery, SearchResult, Title, begun_by
 
 log = logging.getLogger(__name__)
 

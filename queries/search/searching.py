@@ -20,9 +20,8 @@ from projections.search.document import (
     region_key,
     region_prices,
 )
-from queries.highlight import correction, highlight
-from queries.ranking import Ranked, ranked
-from queries.search_port import (
+from queries.search.highlight import correction, highlight
+from queries.search.port import (
     EngineName,
     Facets,
     FacetValue,
@@ -37,6 +36,7 @@ from queries.search_port import (
     price_step,
     read_typed,
 )
+from queries.search.ranking import Ranked, ranked
 
 MAX_LIMIT = 200
 
@@ -128,8 +128,9 @@ class _Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GameSearch:
-    """Searches an index. The best matches come first, in the order of `queries.ranking`; after them, what else matches
-    every word, by title. Other sorts list what matches every word, or, when nothing does, the best matches."""
+    """Searches an index. The best matches come first, in the order of `queries.search.ranking`; after them, what
+    else matches every word, by title. Other sorts list what matches every word, or, when nothing does, the best
+    matches."""
 
     def __init__(self, index: GameIndex) -> None:
         self._index = index

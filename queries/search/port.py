@@ -1,7 +1,7 @@
 """What the search asks of an engine, and what it gets back: the port that PostgreSQL and Elasticsearch fulfil.
 
 An engine only looks up. What is looked up is read from the query here, and what is found is put in order in
-`queries.ranking`, both the same for every engine.
+`queries.search.ranking`, both the same for every engine.
 """
 
 import bisect
@@ -15,7 +15,7 @@ import msgspec
 from projections.search.document import ANYWHERE, GameDocument, filter_key
 from projections.search.text import MAX_TITLE, bounded, canonical, deletions, joins, lexeme, trigrams
 from projections.search.words import words
-from queries.ranking import Candidate
+from queries.search.ranking import Candidate
 
 MAX_QUERY = MAX_TITLE
 """Characters of a query that are looked at: a title that is typed whole is found by that."""

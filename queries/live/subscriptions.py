@@ -19,9 +19,9 @@ from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog, Raw
 from kit.cancellation import stop_if_cancelled
+from queries.live.status_changes import StatusChange, StatusChanges, beginning_of
 from queries.positions import PositionUnknown
 from queries.read_models import ReadModels
-from queries.status_changes import StatusChange, StatusChanges, beginning_of
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from projections.search.document import GameDocument
 from projections.search.postgres_index import decode_documents, fetch_statement, keys_table, quoted
-from queries.ranking import Candidate
-from queries.search_port import (
+from queries.search.port import (
     FACET_SPELLINGS,
     LOOSE_SHARE,
     MAX_CANDIDATES,
@@ -30,6 +29,7 @@ from queries.search_port import (
     facet_values,
     price_range,
 )
+from queries.search.ranking import Candidate
 
 Parameters = dict[str, object]
 
