@@ -22,7 +22,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from adapters.embedded_postgres import program
+from adapters.postgres.embedded import program
 from eventstore.database.migrations import missing
 from eventstore.database.postgres import connect
 from eventstore.database.release import RELEASE

@@ -111,9 +111,9 @@ async def _elasticsearch(core: Core) -> Engine | None:
     url = core.settings.elasticsearch_url.get_secret_value()
     if not url:
         return None
-    from adapters.elasticsearch_client import open_async_client  # slow to import: only where it is used
-    from adapters.elasticsearch_documents import alias_name
-    from adapters.elasticsearch_search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
+    from adapters.elasticsearch.client import open_async_client  # slow to import: only where it is used
+    from adapters.elasticsearch.documents import alias_name
+    from adapters.elasticsearch.search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
 
     client = open_async_client(url, seconds=SEARCH_SECONDS)
     core.stack.push_async_callback(client.close)

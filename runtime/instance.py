@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 from pydantic import SecretStr
 
-from adapters.embedded_postgres import EmbeddedPostgres
+from adapters.postgres.embedded import EmbeddedPostgres
 from eventstore.database.postgres import connect
 from runtime.settings import Settings
 

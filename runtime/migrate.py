@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psycopg
 
-import adapters
+from adapters import postgres
 from eventstore import consumers
 from eventstore.database import migrations, release
 from eventstore.database.postgres import ROLE, check_server, connect
@@ -12,7 +12,7 @@ from runtime.settings import Settings
 
 FOLDERS = [
     ("eventstore", migrations.SQL),
-    ("adapters", Path(adapters.__file__).parent / "sql"),
+    ("adapters", Path(postgres.__file__).parent / "sql"),
     ("projections", Path(consumers.__file__).parent / "sql"),
 ]
 

@@ -28,8 +28,8 @@ def search_models(settings: Settings) -> list[Registered]:
     url = settings.elasticsearch_url.get_secret_value()
     if not url:
         return []
-    from adapters.elasticsearch_client import open_client  # slow to import: only where it is used
-    from adapters.elasticsearch_documents import ElasticsearchDocuments
+    from adapters.elasticsearch.client import open_client  # slow to import: only where it is used
+    from adapters.elasticsearch.documents import ElasticsearchDocuments
 
     client = open_client(url, seconds=INDEX_SECONDS)
     return [Registered(GamesIndex(), ElasticsearchDocuments(client, index_prefix(settings)))]

@@ -20,7 +20,7 @@ from typing import IO
 
 import httpx
 
-from adapters.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.bootstrap import FirstStart, prepare
 from runtime.home import open_home
 from runtime.instance import remember_servers, running_database_url

@@ -11,20 +11,20 @@ from os import urandom
 import aio_pika.abc
 from pydantic import SecretStr
 
-from adapters import rabbitmq
-from adapters.carrier_signatures import SharedSecrets
-from adapters.fiscal_operator import HttpFiscalOperator
-from adapters.image_fetcher import HttpImageFetcher
-from adapters.image_folder import ImageFolder
-from adapters.mail_files import MailFiles
+from adapters.fiscal.client import HttpFiscalOperator
+from adapters.images.fetcher import HttpImageFetcher
+from adapters.images.folder import ImageFolder
+from adapters.notifications.mail_files import MailFiles
+from adapters.notifications.push import PushFiles, PushGateway
+from adapters.notifications.smtp import SmtpMailer
 from adapters.passwords import Argon2Hasher
-from adapters.postgres_queue import PostgresQueue
-from adapters.postgres_sessions import PostgresSessions
-from adapters.push import PushFiles, PushGateway
-from adapters.simulated_provider import SimulatedProvider
-from adapters.smtp_mailer import SmtpMailer
+from adapters.payments.simulated import SimulatedProvider
+from adapters.postgres.sessions import PostgresSessions
+from adapters.queues import rabbitmq
+from adapters.queues.postgres import PostgresQueue
 from adapters.text_log import FileTextLog
-from adapters.webhook_sender import HttpWebhookSender
+from adapters.webhooks.carrier_signatures import SharedSecrets
+from adapters.webhooks.sender import HttpWebhookSender
 from api.tokens import ACCESS_LIFETIME, Tokens, new_private_key
 from commands.accounts.account_ends import AccountEnds
 from commands.accounts.belongings import Belongings
@@ -159,7 +159,7 @@ class Core:
 
     @cached_property
     def images(self) -> Images:
-        from adapters.images import PillowImages  # slow to import, and only the API needs it
+        from adapters.images.pillow import PillowImages  # slow to import, and only the API needs it
 
         maker, fetcher = PillowImages(), HttpImageFetcher()
         self.stack.callback(maker.close)
@@ -170,7 +170,7 @@ class Core:
         url = self.settings.images_url
         if not url:
             return ImageFolder(self.settings.home / "images")
-        from adapters.image_s3 import ImageBucket  # of the extra `s3`
+        from adapters.images.s3 import ImageBucket  # of the extra `s3`
 
         bucket = ImageBucket(url)
         self.stack.callback(bucket.close)
@@ -241,7 +241,7 @@ class Core:
     def provider(self) -> PaymentProvider:
         settings, secrets = self.settings, self.secrets.webhook
         if settings.payment_provider == "stripe":
-            from adapters.stripe_provider import StripeProvider  # slow to import
+            from adapters.payments.stripe import StripeProvider  # slow to import
 
             stripe = StripeProvider(
                 settings.stripe_api_key.get_secret_value(),

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from adapters.embedded_postgres import DATABASE, EmbeddedPostgres
+from adapters.postgres.embedded import DATABASE, EmbeddedPostgres
 from deploy import services as deploy
 from deploy.servers.elasticsearch import await_elasticsearch, launch_elasticsearch
 

@@ -18,8 +18,8 @@ PATIENCE_SECONDS = 600.0
 async def outlast(act: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
     """Do it, again and again while our own database is away, for `seconds` (PATIENCE_SECONDS); then raises why.
 
-    A worker may do so within an attempt that is outlasted as a whole (adapters/attempts.py): to begin the attempt again
-    would send a message again that needs but be recorded. CALL_SECONDS ends both.
+    A worker may do so within an attempt that is outlasted as a whole (adapters/queues/attempts.py): to begin the
+    attempt again would send a message again that needs but be recorded. CALL_SECONDS ends both.
     """
     patience = AsyncRetrying(
         retry=retry_if_exception(is_away),

@@ -64,7 +64,7 @@ def restore(
 @contextmanager
 def _database(settings: "Settings") -> Iterator[str]:
     """The database of the instance; where it is an embedded one that does not run, it runs as long as this takes."""
-    from adapters.embedded_postgres import EmbeddedPostgres
+    from adapters.postgres.embedded import EmbeddedPostgres
     from runtime.home import open_home
     from runtime.instance import NotRunning, running_database_url
 

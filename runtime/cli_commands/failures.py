@@ -37,7 +37,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.processes.watching", "WriterDead", Code.UNREACHABLE, ""),
     ("runtime.load", "Stalled", Code.UNREACHABLE, ""),
     ("runtime.load", "Unreadable", Code.USAGE, ""),
-    ("adapters.embedded_postgres", "EmbeddedPostgresError", Code.UNREACHABLE, ""),
+    ("adapters.postgres.embedded", "EmbeddedPostgresError", Code.UNREACHABLE, ""),
     ("eventstore.database.migrations", "MigrationError", Code.UNREACHABLE, ""),
     ("eventstore.database.release", "OutdatedRelease", Code.UNREACHABLE, ""),
     ("eventstore.database.postgres", "UnsafeDatabase", Code.UNREACHABLE, ""),

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import psycopg
 
-from adapters.cloudevents import to_cloudevent
-from adapters.rabbitmq_relay import RabbitPublisher
+from adapters.relay.cloudevents import to_cloudevent
+from adapters.relay.rabbitmq import RabbitPublisher
 from eventstore.consumers import checkpoints, histories
 from eventstore.consumers.leadership import RETRY_SECONDS, leading
 from eventstore.database.postgres import AWAY

@@ -31,7 +31,7 @@ async def serve_api(settings: Settings) -> None:
 
 async def serve_provider(settings: Settings) -> None:
     """The simulated payment provider."""
-    from adapters.provider_simulator import create_app
+    from adapters.payments.simulator import create_app
 
     async with open_core(settings) as core:
         app = create_app(
@@ -47,7 +47,7 @@ async def serve_provider(settings: Settings) -> None:
 
 async def serve_fiscal(settings: Settings) -> None:
     """The simulated fiscal operator."""
-    from adapters.fiscal_simulator import create_app
+    from adapters.fiscal.simulator import create_app
 
     public_url = settings.fiscal_public_url or settings.fiscal_address
     async with open_core(settings) as core:

@@ -5,7 +5,7 @@ import logging
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
-from adapters.postgres_sessions import PostgresSessions
+from adapters.postgres.sessions import PostgresSessions
 from commands.accounts.belongings import NotSeenYet
 from commands.deadlines import Deadlines
 from commands.ports import Delivery, JobHandler

@@ -6,8 +6,8 @@ import sys
 from psycopg_pool import AsyncConnectionPool
 from queue_stations import LEASE_SECONDS
 
-from adapters.postgres_queue import PostgresQueue
-from adapters.rabbitmq import RabbitQueue, connect
+from adapters.queues.postgres import PostgresQueue
+from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports import Delivery, WorkQueue
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 
-from adapters.fiscal_simulator import create_app
+from adapters.fiscal.simulator import create_app
 
 
 @contextmanager

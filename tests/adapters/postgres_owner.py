@@ -4,8 +4,8 @@ import signal
 import sys
 from pathlib import Path
 
-from adapters import unprivileged
-from adapters.embedded_postgres import EmbeddedPostgres
+from adapters.postgres import unprivileged
+from adapters.postgres.embedded import EmbeddedPostgres
 
 if "--leave-orphan" in sys.argv:
     tied = unprivileged.child_setup

@@ -17,7 +17,7 @@ import httpx
 import msgspec
 import uvicorn
 
-from adapters.provider_simulator import create_app
+from adapters.payments.simulator import create_app
 
 SECRET = "whsec_test"
 PATIENCE = 10.0

@@ -11,8 +11,8 @@ from psycopg_pool import AsyncConnectionPool
 from wire import Wire
 from yarl import URL
 
-from adapters.postgres_queue import PostgresQueue
-from adapters.rabbitmq import RabbitQueue, connect
+from adapters.queues.postgres import PostgresQueue
+from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports import Delivery, JobHandler, WorkQueue
 
 LEASE_SECONDS = 0.5

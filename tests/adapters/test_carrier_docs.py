@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.carrier_signatures import SharedSecrets
+from adapters.webhooks.carrier_signatures import SharedSecrets
 from commands.shipments import DeliveryNotice
 from domain.ids import derived
 

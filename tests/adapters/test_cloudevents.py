@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime
 from uuid import UUID
 
-from adapters.cloudevents import to_cloudevent
+from adapters.relay.cloudevents import to_cloudevent
 from eventstore.log import Envelope
 
 ENVELOPE = Envelope(

@@ -15,8 +15,8 @@ from signal import SIGKILL
 import psycopg
 import pytest
 
-from adapters import embedded_postgres
-from adapters.embedded_postgres import AlreadyOwned, EmbeddedPostgres, EmbeddedPostgresError
+from adapters.postgres import embedded
+from adapters.postgres.embedded import AlreadyOwned, EmbeddedPostgres, EmbeddedPostgresError
 
 PATIENCE_SECONDS = 30
 IS_ROOT = os.geteuid() == 0
@@ -294,8 +294,8 @@ def test_root_may_keep_the_home_and_the_programs_where_nobody_else_may_look(
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     home = home.rename(closed / "home")
-    shutil.copytree(embedded_postgres._binaries().parent, closed / "programs", symlinks=True)
-    monkeypatch.setattr(embedded_postgres, "_binaries", lambda: closed / "programs" / "bin")
+    shutil.copytree(embedded._binaries().parent, closed / "programs", symlinks=True)
+    monkeypatch.setattr(embedded, "_binaries", lambda: closed / "programs" / "bin")
     with EmbeddedPostgres(home) as server:
         assert run(server, "SELECT 1") == [(1,)]
         assert process_status(server.pid, "Uid") != "0"

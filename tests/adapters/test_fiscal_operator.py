@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from adapters.fiscal_operator import HttpFiscalOperator
+from adapters.fiscal.client import HttpFiscalOperator
 from commands.ports import IssuedReceipt, OperatorRefused, OperatorUnavailable
 from tests.adapters.fiscal_servers import running_operator
 from tests.adapters.provider_servers import http, server_that_answers

@@ -16,9 +16,9 @@ from aiohttp.test_utils import TestServer
 from PIL import Image
 
 from adapters import public_http
-from adapters.image_fetcher import REDIRECTS, HttpImageFetcher
-from adapters.image_folder import ImageFolder
-from adapters.images import picture_of
+from adapters.images.fetcher import REDIRECTS, HttpImageFetcher
+from adapters.images.folder import ImageFolder
+from adapters.images.pillow import picture_of
 from commands.ports import ImageStore, ImageStoreUnavailable
 from domain import web_addresses
 from domain.errors import Invalid
@@ -150,7 +150,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ImageStore
         yield ImageFolder(tmp_path / "images")
         return
     url = request.getfixturevalue("s3")
-    from adapters.image_s3 import ImageBucket
+    from adapters.images.s3 import ImageBucket
 
     bucket = ImageBucket(url)
     yield bucket
@@ -173,7 +173,7 @@ def test_no_half_written_file_is_left_in_the_folder(tmp_path: Path) -> None:
 
 
 async def test_a_bucket_that_is_not_there_is_told_as_such(s3: str) -> None:
-    from adapters.image_s3 import ImageBucket
+    from adapters.images.s3 import ImageBucket
 
     bucket = ImageBucket(s3.replace("pictures", "nowhere"))
     for _ in range(FAILURES_TO_OPEN + 1):  # asked each time: S3 is there
@@ -188,7 +188,7 @@ async def test_s3_is_left_alone_when_it_gives_no_answer_or_has_too_much_to_do(
 ) -> None:
     from botocore.exceptions import ClientError, EndpointConnectionError
 
-    from adapters.image_s3 import ImageBucket
+    from adapters.images.s3 import ImageBucket
 
     asked = 0
 

@@ -19,8 +19,8 @@ from provider_servers import (
     server_that_answers,
 )
 
-from adapters.simulated_provider import SimulatedProvider
-from adapters.webhook_signature import sign
+from adapters.payments.simulated import SimulatedProvider
+from adapters.webhooks.signature import sign
 from commands.ports import (
     Intent,
     InvalidSignature,

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from provider_servers import PATIENCE, SECRET, Receiver, running_provider, running_receiver
 
-from adapters.provider_simulator.store import Store
-from adapters.webhook_signature import verify
+from adapters.payments.simulator.store import Store
+from adapters.webhooks.signature import verify
 from tests.services import free_port
 
 
@@ -294,7 +294,7 @@ def test_what_was_answered_is_known_after_a_kill(store: Path, receiver: Receiver
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     program = (
-        "import pathlib, uvicorn; from adapters.provider_simulator import create_app; "
+        "import pathlib, uvicorn; from adapters.payments.simulator import create_app; "
         f"app = create_app(pathlib.Path({str(store)!r}), 'http://127.0.0.1:{free_port()}/', {SECRET!r}, {url!r}); "
         f"uvicorn.run(app, port={port}, log_level='error')"
     )

@@ -10,7 +10,7 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from adapters.push import PushFiles, PushGateway
+from adapters.notifications.push import PushFiles, PushGateway
 from commands.ports import NotDelivered
 from tests.adapters.mail_servers import a_message
 from tests.services import free_port

@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from wire import Wire
 from yarl import URL
 
-from adapters.rabbitmq_relay import EXCHANGE, RabbitPublisher
+from adapters.relay.rabbitmq import EXCHANGE, RabbitPublisher
 
 
 @pytest.fixture

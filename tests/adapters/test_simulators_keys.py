@@ -8,8 +8,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from adapters import fiscal_simulator, provider_simulator
-from adapters.simulated_provider import SimulatedProvider
+from adapters.fiscal import simulator as fiscal_simulator
+from adapters.payments import simulator as provider_simulator
+from adapters.payments.simulated import SimulatedProvider
 from runtime.settings import Settings
 
 KEY = "sk_test"

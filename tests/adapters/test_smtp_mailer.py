@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
-from adapters.mail_message import to_mail
-from adapters.smtp_mailer import SmtpMailer
+from adapters.notifications.mail_message import to_mail
+from adapters.notifications.smtp import SmtpMailer
 from commands.ports import NotDelivered
 from tests.adapters.mail_servers import LOGIN, SENDER, Postbox, a_message, certified, check_login, smtp_server
 from tests.services import free_port

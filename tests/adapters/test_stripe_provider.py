@@ -15,7 +15,7 @@ import pytest
 import stripe
 from provider_servers import http, server_that_answers
 
-from adapters.stripe_provider import StripeProvider
+from adapters.payments.stripe import StripeProvider
 from commands.ports import (
     Intent,
     InvalidSignature,

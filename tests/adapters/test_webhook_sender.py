@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from standardwebhooks import WebhookVerificationError
 
-from adapters.webhook_sender import MAX_ANSWER_BYTES, HttpWebhookSender
+from adapters.webhooks.sender import MAX_ANSWER_BYTES, HttpWebhookSender
 from commands.ports import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
 from tests.adapters.merchant_servers import Merchant, running_merchant

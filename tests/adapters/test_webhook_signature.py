@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.webhook_signature import sign, verify
+from adapters.webhooks.signature import sign, verify
 from commands.ports import InvalidSignature
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

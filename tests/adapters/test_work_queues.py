@@ -34,9 +34,9 @@ from queue_stations import (
 from wire import Wire
 from yarl import URL
 
-from adapters.attempts import WORKER_LOST, attempt
-from adapters.postgres_queue import PostgresQueue
-from adapters.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
+from adapters.queues.attempts import WORKER_LOST, attempt
+from adapters.queues.postgres import PostgresQueue
+from adapters.queues.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
 from commands.ports import Delivery, Job
 from eventstore.database import patience
 from eventstore.log import LogUnavailable
@@ -481,7 +481,7 @@ async def test_on_rabbitmq_publishing_to_a_queue_that_was_removed_is_an_error(
 async def test_rabbitmq_that_is_away_is_told_of_at_once_and_found_when_it_is_back(
     rabbitmq_url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.rabbitmq.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("adapters.queues.rabbitmq.ANSWER_SECONDS", 0.2)
     url = URL(rabbitmq_url)
     wire = Wire(url.host or "localhost", url.port or 5672)
     async with wire:
@@ -512,7 +512,7 @@ async def test_rabbitmq_that_hangs_is_asked_a_few_times_then_left_alone_and_trie
             for queue in queues:
                 assert await queue.depth() == 0
             wire.hold()
-            monkeypatch.setattr("adapters.rabbitmq.ANSWER_SECONDS", 0.05)
+            monkeypatch.setattr("adapters.queues.rabbitmq.ANSWER_SECONDS", 0.05)
             for _ in range(FAILURES_TO_OPEN):
                 with pytest.raises(AMQPConnectionError, match=r"^(?!.*left alone)"):
                     await queues[0].depth()

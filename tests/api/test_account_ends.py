@@ -297,7 +297,7 @@ async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(shop: 
 
 def another_process(shop: Shop) -> Any:
     """The commands over the same log, with a cache of their own."""
-    from adapters.postgres_sessions import PostgresSessions
+    from adapters.postgres.sessions import PostgresSessions
     from commands.accounts.account_ends import AccountEnds
 
     core = shop.core

@@ -8,7 +8,7 @@ import httpx
 import orjson
 import pytest
 
-from adapters.webhook_signature import sign
+from adapters.webhooks.signature import sign
 from api.app import create_app
 from domain.payments import PaymentRequested
 from tests.adapters.provider_servers import SECRET

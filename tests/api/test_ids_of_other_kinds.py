@@ -16,7 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from adapters import webhook_signature
+from adapters.webhooks import signature as webhook_signature
 from api.routes import ROUTERS
 from commands.aggregates import ALL
 from domain.ids import PLATFORM_ID

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from adapters.webhook_signature import sign
+from adapters.webhooks.signature import sign
 from commands.orders import OrderAndPayment
 from commands.ports import Delivery, Job
 from tests.adapters.provider_servers import SECRET

@@ -37,11 +37,11 @@ async def cut_off(database: str, home: Path, broker: URL) -> AsyncIterator[tuple
 async def test_orders_are_taken_all_else_is_told_at_once_and_what_waited_goes_on_afterwards(
     database: str, tmp_path: Path, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.rabbitmq.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("adapters.queues.rabbitmq.ANSWER_SECONDS", 0.1)
     async with cut_off(database, tmp_path, URL(rabbitmq_url)) as (shop, wire):
         admin, buyer = await shop.register("ADMIN"), await shop.register()
         game = await shop.game(admin)
-        for seconds in ("adapters.rabbitmq.ANSWER_SECONDS", "api.routes.health.CHECK_SECONDS"):
+        for seconds in ("adapters.queues.rabbitmq.ANSWER_SECONDS", "api.routes.health.CHECK_SECONDS"):
             monkeypatch.setattr(seconds, 1000.0)  # who waits for RabbitMQ now waits too long
         async with asyncio.timeout(100):
             order = await buyer.post(

@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from adapters.webhook_signature import sign
+from adapters.webhooks.signature import sign
 from tests.adapters.provider_servers import SECRET
 from tests.api.money import WAIT, account, adjust, filled_wallet, open_wallet, transact, transfer
 from tests.api.shop import CARD, DECLINED, Person, Shop

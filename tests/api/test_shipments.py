@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from adapters.webhook_signature import sign
+from adapters.webhooks.signature import sign
 from commands.handler import Caller
 from domain.notices import render
 from domain.payments import Method

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from standardwebhooks import WebhookVerificationError
 
-from adapters.webhook_sender import HttpWebhookSender
+from adapters.webhooks.sender import HttpWebhookSender
 from api.app import create_app
 from commands.client_secrets import ClientSecrets
 from commands.reactors.webhooks import merchant_webhooks, webhook_jobs

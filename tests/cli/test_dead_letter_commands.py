@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from adapters.postgres_queue import PostgresQueue
-from adapters.rabbitmq import RabbitQueue, connect
+from adapters.queues.postgres import PostgresQueue
+from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports import Delivery, Job, WorkQueue
 from eventstore.postgres_log import open_pool
 from runtime.wiring import MAIL, PAYMENTS

@@ -9,7 +9,7 @@ import aio_pika
 import httpx
 import pytest
 
-from adapters.rabbitmq_relay import EXCHANGE
+from adapters.relay.rabbitmq import EXCHANGE
 from projections.models.games import Games
 from tests.cli.shop import Ludoteca, Shop, process, run, stop, until
 from tests.services import free_port

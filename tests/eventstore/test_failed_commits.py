@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from notes import CODEC, admin, new_stream, texts_of
 
-from adapters.embedded_postgres import EmbeddedPostgres
-from adapters.postgres_queue import PostgresQueue
+from adapters.postgres.embedded import EmbeddedPostgres
+from adapters.queues.postgres import PostgresQueue
 from commands.ports import Delivery, Job
 from eventstore.append import writer
 from eventstore.database.postgres import open_pool

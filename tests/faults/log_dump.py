@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from adapters.embedded_postgres import program
+from adapters.postgres.embedded import program
 
 
 class LogDump:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import psycopg
 
-from adapters.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.migrate import migrate
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_wal_size": "64MB"}

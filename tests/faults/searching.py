@@ -9,9 +9,9 @@ import msgspec
 from elasticsearch import Elasticsearch
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.elasticsearch_client import open_async_client, open_client
-from adapters.elasticsearch_documents import ElasticsearchDocuments, alias_name, index_name
-from adapters.elasticsearch_search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
+from adapters.elasticsearch.client import open_async_client, open_client
+from adapters.elasticsearch.documents import ElasticsearchDocuments, alias_name, index_name
+from adapters.elasticsearch.search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
 from eventstore.database.postgres import connect
 from projections.engine import rebuild
 from projections.engine.runner import Registered

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from adapters.embedded_postgres import EmbeddedPostgres, program
+from adapters.postgres.embedded import EmbeddedPostgres, program
 from tests.faults.postgres import QUICK, OwnPostgres
 
 

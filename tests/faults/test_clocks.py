@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from adapters.postgres_queue import PostgresQueue
+from adapters.queues.postgres import PostgresQueue
 from commands.handler import SYSTEM
 from commands.ports import Delivery, Job
 from eventstore import chain

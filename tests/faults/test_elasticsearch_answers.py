@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from adapters import elasticsearch_client
+from adapters.elasticsearch import client
 from domain.ids import library_id
 from domain.library import LibraryGameAdded
 from domain.times import EARLIEST
@@ -98,7 +98,7 @@ async def shop(
     """A shop that never leaves Elasticsearch alone, so that each question meets what it answers."""
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(gateway, "SEARCH_SECONDS", 0.5)
-    monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 2**20)
+    monkeypatch.setattr(client, "MAX_ANSWER", 2**20)
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.1, 0.2))
     async with (
         open_shop(database, tmp_path, elasticsearch_url=odd_elasticsearch.url, rate_limit="off") as shop,

@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from adapters import elasticsearch_client
-from adapters.elasticsearch_client import open_async_client, open_client
-from adapters.elasticsearch_store import ElasticsearchGameStore
+from adapters.elasticsearch import client as elasticsearch_client
+from adapters.elasticsearch.client import open_async_client, open_client
+from adapters.elasticsearch.store import ElasticsearchGameStore
 from domain.catalog import GameUpdated, Price
 from kit import circuit
 from projections.engine import lanes, runner

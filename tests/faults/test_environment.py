@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from psycopg.pq import Conninfo
 
-from adapters.embedded_postgres import EmbeddedPostgres
-from adapters.stripe_provider import StripeProvider
+from adapters.payments.stripe import StripeProvider
+from adapters.postgres.embedded import EmbeddedPostgres
 from runtime import environment, supervisor
 from runtime.settings import Settings
 from tests.cli.shop import Ludoteca

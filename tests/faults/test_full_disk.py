@@ -17,7 +17,7 @@ import pytest
 import uvloop
 from tallies import CODEC, Counted, Ignored, Labelled, tallies
 
-from adapters.embedded_postgres import EmbeddedPostgresError
+from adapters.postgres.embedded import EmbeddedPostgresError
 from domain.errors import Refused
 from eventstore.chain import Fault, Verifier
 from eventstore.consumers.reactor_runner import ReactorRunner

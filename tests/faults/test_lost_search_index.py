@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapters.elasticsearch_store import SETTINGS
+from adapters.elasticsearch.store import SETTINGS
 from kit import circuit
 from projections.engine import lanes, runner
 from queries.search import engines

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from aio_pika import connect as connect_rabbitmq
 
-from adapters.rabbitmq_relay import EXCHANGE, RabbitPublisher
+from adapters.relay.rabbitmq import EXCHANGE, RabbitPublisher
 from eventstore.consumers import checkpoints
 from eventstore.consumers import leadership as lead
 from eventstore.consumers.leadership import Challenger, leading

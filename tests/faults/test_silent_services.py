@@ -12,9 +12,9 @@ import pytest
 from aio_pika.exceptions import AMQPError
 from notes import CODEC, new_stream
 
-from adapters.postgres_queue import PostgresQueue
-from adapters.rabbitmq import RabbitQueue
-from adapters.rabbitmq import connect as connect_rabbitmq
+from adapters.queues.postgres import PostgresQueue
+from adapters.queues.rabbitmq import RabbitQueue
+from adapters.queues.rabbitmq import connect as connect_rabbitmq
 from commands.ports import Delivery, Job
 from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.database import connections

@@ -19,8 +19,8 @@ from elasticsearch import Elasticsearch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from adapters.elasticsearch_documents import ElasticsearchDocuments
-from adapters.embedded_postgres import program
+from adapters.elasticsearch.documents import ElasticsearchDocuments
+from adapters.postgres.embedded import program
 from domain.catalog import GameUpdated, Price
 from domain.money import LARGEST_CENTS
 from domain.regions import COUNTRIES

@@ -11,7 +11,7 @@ FOLDERS = ("adapters", "api", "commands", "eventstore", "projections", "queries"
 CONTAINERS = {"dict", "set", "list", "OrderedDict", "defaultdict", "deque", "WeakKeyDictionary", "_Remembered", "Rows"}
 
 REGISTERED = {
-    "adapters.postgres_queue.PostgresQueue",
+    "adapters.queues.postgres.PostgresQueue",
     "commands.accounts.session_ends.SessionEnds",
     "commands.reactors.webhooks._Without",
     "eventstore.repository.Repository",
@@ -22,8 +22,8 @@ REGISTERED = {
 """Told by the process's History, and drops it."""
 
 ENDS_WITH_ANOTHER = {
-    "adapters.elasticsearch_documents.ElasticsearchDocuments",  # counts what an index has, whatever the log's history
-    "adapters.postgres_queue._Consumer",  # takes another name, so that what it holds counts for nothing
+    "adapters.elasticsearch.documents.ElasticsearchDocuments",  # counts what an index has, whatever the log's history
+    "adapters.queues.postgres._Consumer",  # takes another name, so that what it holds counts for nothing
     "commands.accounts.session_ends._Remembered",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
@@ -39,7 +39,7 @@ ENDS_WITH_ANOTHER = {
 """Ends, or is emptied, with something else that is told."""
 
 SAYS_NOTHING_OF_THE_LOG = {
-    "adapters.provider_simulator.webhooks.WebhookSender",  # another program
+    "adapters.payments.simulator.webhooks.WebhookSender",  # another program
     "api.idempotency.Answers",  # requests under way
     "commands.deadlines.Deadlines",  # counts; what is due is fired all the same
     "commands.transactions.Transactions",  # tasks under way, which decide again

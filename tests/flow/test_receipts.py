@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.postgres_queue import PostgresQueue
+from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import BOOK, ORDER, RECEIPT
 from commands.handler import IMPORTER, SYSTEM, Caller
 from commands.ports import Delivery, IssuedReceipt, Job, OperatorUnavailable

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import httpx
 
-from adapters import webhook_signature
+from adapters.webhooks import signature
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
 from commands.handler import SYSTEM, Caller
 from commands.inventory import stock_opened
@@ -157,7 +157,7 @@ class Till:
         event_id = event_id or f"evt_{payment_id.hex}_{next(self._notices)}"
         event = {"id": event_id, "type": type, "created": now, "data": {"object": {**intent, **about}}}
         body = json.dumps(event).encode()
-        return await self.core.payments.receive_notice(body, webhook_signature.sign(body, SECRET, now))
+        return await self.core.payments.receive_notice(body, signature.sign(body, SECRET, now))
 
     async def fail_refund(self, payment_id: UUID, type: str = "refund.failed") -> None:
         """The provider could not send the payment's last refund, which was pending, and says so."""

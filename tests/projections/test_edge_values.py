@@ -17,7 +17,7 @@ from elasticsearch import Elasticsearch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapters.elasticsearch_documents import ElasticsearchDocuments
+from adapters.elasticsearch.documents import ElasticsearchDocuments
 from api.app import create_app
 from domain.catalog import Price
 from domain.money import LARGEST_CENTS

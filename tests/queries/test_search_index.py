@@ -6,8 +6,8 @@ import random
 import pytest
 from elasticsearch import Elasticsearch
 
-from adapters.elasticsearch_documents import ElasticsearchDocuments, index_name
-from adapters.elasticsearch_store import ElasticsearchGameStore
+from adapters.elasticsearch.documents import ElasticsearchDocuments, index_name
+from adapters.elasticsearch.store import ElasticsearchGameStore
 from domain.catalog import GameRetired, GameUpdated, Price
 from eventstore.database.postgres import connect
 from projections.engine import rebuild

@@ -8,8 +8,8 @@ import pytest
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.elasticsearch_search import ElasticsearchGameIndex
-from adapters.elasticsearch_store import ElasticsearchGameStore
+from adapters.elasticsearch.search import ElasticsearchGameIndex
+from adapters.elasticsearch.store import ElasticsearchGameStore
 from projections.search import postgres_index
 from projections.search.document import GameDocument
 from queries.search.postgres import PostgresGameIndex

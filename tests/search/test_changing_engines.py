@@ -8,7 +8,7 @@ from elasticsearch import AsyncElasticsearch
 from msgspec import structs
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.elasticsearch_search import ElasticsearchGameIndex
+from adapters.elasticsearch.search import ElasticsearchGameIndex
 from queries.search.port import Sort
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, InvalidCursor, SearchQuery

@@ -12,7 +12,7 @@ from elasticsearch import Elasticsearch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from adapters.elasticsearch_store import ElasticsearchGameStore
+from adapters.elasticsearch.store import ElasticsearchGameStore
 from domain.text import is_visible
 from projections.search import postgres_index
 from projections.search.document import GameDocument

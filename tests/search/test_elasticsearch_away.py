@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from elasticsearch import AsyncElasticsearch
 
-from adapters.elasticsearch_search import ElasticsearchGameIndex, elasticsearch_circuit
+from adapters.elasticsearch.search import ElasticsearchGameIndex, elasticsearch_circuit
 from kit import circuit
 from queries.search.port import Lookup, Order, SearchUnavailable
 from tests.search.shop import SHOP

@@ -26,7 +26,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.pq import PGconn, Ping
 
-from adapters import unprivileged
+from adapters.postgres import unprivileged
 
 log = logging.getLogger(__name__)
 

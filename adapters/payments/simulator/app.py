@@ -20,12 +20,12 @@ from msgspec import Struct, json
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from adapters.provider_simulator import pages
-from adapters.provider_simulator.background import repeat
-from adapters.provider_simulator.intents import ApiError, PaymentIntent, TestMethod
-from adapters.provider_simulator.processor import Processor
-from adapters.provider_simulator.store import Store
-from adapters.provider_simulator.webhooks import WebhookSender
+from adapters.payments.simulator import pages
+from adapters.payments.simulator.background import repeat
+from adapters.payments.simulator.intents import ApiError, PaymentIntent, TestMethod
+from adapters.payments.simulator.processor import Processor
+from adapters.payments.simulator.store import Store
+from adapters.payments.simulator.webhooks import WebhookSender
 from domain.money import LARGEST_CENTS
 
 Amount = Annotated[int, Field(gt=0, le=LARGEST_CENTS, strict=True)]

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from adapters.provider_simulator.intents import PaymentIntent, TestMethod
+from adapters.payments.simulator.intents import PaymentIntent, TestMethod
 from domain.money import format_amount
 
 CARDS = {

@@ -10,8 +10,7 @@ from uuid import UUID
 import stripe
 from stripe.params import PaymentIntentConfirmParams, PaymentIntentCreateParams
 
-from adapters import webhook_signature
-from adapters.stripe_shapes import (
+from adapters.payments.stripe_shapes import (
     IntentList,
     PaymentIntent,
     Refund,
@@ -23,6 +22,7 @@ from adapters.stripe_shapes import (
     read,
     read_notice,
 )
+from adapters.webhooks import signature as webhook_signature
 from commands.ports import (
     Intent,
     InvalidSignature,

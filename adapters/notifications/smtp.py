@@ -13,7 +13,7 @@ from aiosmtplib import (
     SMTPResponseException,
 )
 
-from adapters.mail_message import to_mail
+from adapters.notifications.mail_message import to_mail
 from commands.ports import Message, NotDelivered
 
 START_TLS: dict[str, bool | None] = {"smtp": None, "smtp+starttls": True, "smtps": False}

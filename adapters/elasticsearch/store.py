@@ -14,14 +14,7 @@ import msgspec
 from elastic_transport import ObjectApiResponse
 from elasticsearch import ApiError, Elasticsearch
 
-from adapters.elasticsearch_failures import (
-    CONFLICT,
-    NOT_FOUND,
-    TOO_LARGE,
-    is_lost,
-    says_lost,
-    says_refused,
-)
+from adapters.elasticsearch.failures import CONFLICT, NOT_FOUND, TOO_LARGE, is_lost, says_lost, says_refused
 from projections.engine.folding import RowsRefused, StorageLost, StoreFailed
 from projections.search.document import GameDocument, derive
 

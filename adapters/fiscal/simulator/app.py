@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapters.fiscal_simulator.books import Books, Receipt, Refusal, Sale
+from adapters.fiscal.simulator.books import Books, Receipt, Refusal, Sale
 from domain.money import format_amount
 
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]

@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from adapters.mail_message import to_mail
+from adapters.notifications.mail_message import to_mail
 from commands.ports import Message
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from adapters import webhook_signature
+from adapters.webhooks import signature as webhook_signature
 
 
 class SharedSecrets:

@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 from elasticsearch import ApiError, AsyncElasticsearch
 
-from adapters.elasticsearch_failures import BAD_REQUEST, is_lost
-from adapters.elasticsearch_store import read_fetched
+from adapters.elasticsearch.failures import BAD_REQUEST, is_lost
+from adapters.elasticsearch.store import read_fetched
 from kit.circuit import Circuit
 from kit.wording import described
 from projections.engine.folding import StorageLost

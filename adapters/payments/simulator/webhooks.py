@@ -10,9 +10,9 @@ import time
 
 import aiohttp
 
-from adapters.provider_simulator.background import Alarm
-from adapters.provider_simulator.store import Store, Webhook
-from adapters.webhook_signature import sign
+from adapters.payments.simulator.background import Alarm
+from adapters.payments.simulator.store import Store, Webhook
+from adapters.webhooks.signature import sign
 
 log = logging.getLogger(__name__)
 

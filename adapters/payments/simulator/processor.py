@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from msgspec import Struct, json
 
-from adapters.provider_simulator import intents
-from adapters.provider_simulator.background import Alarm
-from adapters.provider_simulator.intents import ApiError, IntentList, PaymentIntent, Refund, TestMethod
-from adapters.provider_simulator.store import Answer, Store
+from adapters.payments.simulator import intents
+from adapters.payments.simulator.background import Alarm
+from adapters.payments.simulator.intents import ApiError, IntentList, PaymentIntent, Refund, TestMethod
+from adapters.payments.simulator.store import Answer, Store
 
 _EVENT_OF_STATUS: dict[intents.Status, str] = {
     "succeeded": "payment_intent.succeeded",

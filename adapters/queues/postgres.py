@@ -17,7 +17,7 @@ from psycopg.errors import ProgramLimitExceeded
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
+from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
 from commands.ports import DeadLetter, Job, JobHandler
 from eventstore.database.patience import outlast
 from eventstore.database.postgres import AWAY, connect_beside

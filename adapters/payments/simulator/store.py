@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct, json
 
-from adapters.provider_simulator.intents import PaymentIntent, Refund
+from adapters.payments.simulator.intents import PaymentIntent, Refund
 
 _decode_intent = json.Decoder(PaymentIntent).decode
 _decode_refund = json.Decoder(Refund).decode

@@ -9,8 +9,7 @@ import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 from yarl import URL
 
-from adapters import webhook_signature
-from adapters.stripe_shapes import (
+from adapters.payments.stripe_shapes import (
     IntentList,
     PaymentIntent,
     Refund,
@@ -21,6 +20,7 @@ from adapters.stripe_shapes import (
     read,
     read_notice,
 )
+from adapters.webhooks import signature as webhook_signature
 from commands.ports import Intent, ProviderNotice, ProviderRefund, ProviderUnavailable
 
 _CONNECTION_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)

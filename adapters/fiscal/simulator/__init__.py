@@ -1,5 +1,5 @@
 """A fiscal operator that is not one: it keeps the books of sellers' receipts, in a process and a file of its own."""
 
-from adapters.fiscal_simulator.app import create_app
+from adapters.fiscal.simulator.app import create_app
 
 __all__ = ["create_app"]

@@ -16,7 +16,7 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from adapters.cloudevents import CONTENT_TYPE
+from adapters.relay.cloudevents import CONTENT_TYPE
 
 EXCHANGE = "ludoteca.events"
 
