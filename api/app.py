@@ -17,16 +17,16 @@ from starlette.responses import RedirectResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api.aliases import add_routes, add_sockets
-from api.context import RequestContext
-from api.guards import Failures, Heads
 from api.idempotency import Answers
-from api.limits import Limiter, RateLimit
-from api.metrics import Metrics, RequestMetrics
+from api.middleware.context import RequestContext
+from api.middleware.guards import Failures, Heads
+from api.middleware.limits import Limiter, RateLimit
+from api.middleware.metrics import Metrics, RequestMetrics
+from api.middleware.security_headers import with_its_script
 from api.openapi import describe
 from api.problems import MEDIA_TYPE, ProblemDocument, error_response
 from api.routes import ROUTERS
 from api.routing import CheckedRoute, methods_at
-from api.security_headers import with_its_script
 from api.services import Services
 from queries.live.subscriptions import LiveStatus
 

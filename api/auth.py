@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from api.access import access_of
-from api.context import context_of
+from api.middleware.context import context_of
 from api.services import Services
 from commands.aggregates import GAME, SHIPMENT
 from commands.handler import Caller

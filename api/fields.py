@@ -15,7 +15,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from api.card_numbers import card_token, without_card_number
+from api.middleware.card_numbers import card_token, without_card_number
 from domain.errors import Invalid
 from domain.inventory import MAX_QUANTITY, check_quantity
 from domain.money import LARGEST_CENTS, check_currency

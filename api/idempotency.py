@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from api.answers import POSITION_HEADER
 from api.auth import Asking
-from api.context import context_of
+from api.middleware.context import context_of
 from api.problems import Problem
 from commands.handler import Caller, Landed
 from domain.errors import Refused

@@ -17,8 +17,8 @@ from starlette.routing import Match
 from starlette.types import Message, Receive, Scope
 
 from api.auth import Access
-from api.card_numbers import refused, tell_of_cards
 from api.hints import hinted
+from api.middleware.card_numbers import refused, tell_of_cards
 from api.problems import Problem
 from api.services import GatewaySettings
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.limits import Rates
+from api.middleware.limits import Rates
 from api.tokens import Tokens
 from commands.accounts.account_ends import AccountEnds
 from commands.accounts.identity import Accounts

@@ -9,7 +9,7 @@ from aio_pika.exceptions import AMQPError
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.limits import Rates
+from api.middleware.limits import Rates
 from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
 from commands.ports import ImageStoreUnavailable

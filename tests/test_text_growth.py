@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from adapters.text_log import one_line
 from adapters.webhooks.signature import check_time
 from api import answers, fields, hints, reading
-from api.card_numbers import has_card_number, is_card_token, tell_of_cards
+from api.middleware.card_numbers import has_card_number, is_card_token, tell_of_cards
 from domain import catalog, email_addresses, fulfilment, identity, text, web_addresses, webhook_endpoints
 from projections.search import text as search_text
 from projections.search import words

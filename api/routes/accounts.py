@@ -6,12 +6,12 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
-from api.account_views import Account
 from api.answers import ExpectedVersion, answer, position_of
 from api.auth import Admin, Oneself
 from api.fields import Body, Line
 from api.idempotency import IdempotencyKey
 from api.services import ServicesOf
+from api.views.accounts import Account
 from api.whose import AccountId
 from commands.aggregates import USER
 from commands.handler import Landed

@@ -12,13 +12,13 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
 from api.fields import Body, Cents, Day, Line, Page, Prose, Word
-from api.game_offers import offers_of, show_offers
-from api.game_views import DatedGame, GameView, Offered, SearchPage, TitleView, found_game, offer_of
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
-from api.shown import ShownStatus
-from api.view_region import CallerRegion, ViewCurrency, ViewRegion, currency_of
+from api.views.game_offers import offers_of, show_offers
+from api.views.game_visibility import ShownStatus
+from api.views.games import DatedGame, GameView, Offered, SearchPage, TitleView, found_game, offer_of
+from api.views.region import CallerRegion, ViewCurrency, ViewRegion, currency_of
 from api.whose import must_be_account
 from commands.aggregates import GAME
 from commands.handler import Landed

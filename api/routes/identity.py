@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from api.account_views import NOT_STORED, Account, DatedAccount, TokenPair, account_view, tokens_for
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
-from api.attempts import Attempt, attempts_of
+from api.attempt_limits import Attempt, attempts_of
 from api.auth import Admin, Oneself, OptionalCaller
 from api.fields import Body, Email, Line, Page, Text
 from api.idempotency import IdempotencyKey
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
+from api.views.accounts import NOT_STORED, Account, DatedAccount, TokenPair, account_view, tokens_for
 from api.whose import AccountId
 from commands.handler import Landed
 from domain.email_addresses import mailbox

@@ -9,11 +9,11 @@ from starlette.responses import Response
 from api.answers import answer, page_answer
 from api.auth import SignedIn
 from api.fields import Page, Time
-from api.game_offers import show_offers
-from api.game_views import Offered
 from api.reading import AsOf, Cursor, Limit, Reads
 from api.services import Services, ServicesOf
-from api.view_region import CallerRegion
+from api.views.game_offers import show_offers
+from api.views.games import Offered
+from api.views.region import CallerRegion
 from domain.errors import Forbidden
 from queries import library as library_query
 from queries.library import OwnedGame

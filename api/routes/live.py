@@ -12,10 +12,10 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
-from api.context import context_of
 from api.fields import Body, Token
-from api.limits import Limiter
-from api.metrics import Metrics
+from api.middleware.context import context_of
+from api.middleware.limits import Limiter
+from api.middleware.metrics import Metrics
 from api.problems import Problem, problem_of, to_json
 from api.services import Services
 from api.tokens import Access

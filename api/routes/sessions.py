@@ -11,13 +11,13 @@ from pydantic import Field
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response
 
-from api.account_views import NOT_STORED, Account, TokenPair, account_view, tokens_for
 from api.answers import answer, position_of
-from api.attempts import Attempt, Attempts
+from api.attempt_limits import Attempt, Attempts
 from api.auth import EVERYBODY, OptionalCaller, SignedIn
 from api.fields import Body, Email, Text, Token
 from api.idempotency import IdempotencyKey, Idempotent
 from api.services import Services, ServicesOf
+from api.views.accounts import NOT_STORED, Account, TokenPair, account_view, tokens_for
 from commands.accounts.logins import Login
 from commands.handler import Caller, Landed
 from domain.errors import Unauthorized

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.middleware.security_headers import HEADERS
 from api.problems import MEDIA_TYPE, to_json
-from api.security_headers import HEADERS
 
 _LINGER_SECONDS = 1.0
 """How long it is listened to who was refused, so that they have the answer before the connection is gone."""

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import httpx
 
-from api.context import CORRELATION_HEADER
+from api.middleware.context import CORRELATION_HEADER
 from tests.api.shop import Person, Shop
 
 WAIT = {"Prefer": "wait=10"}

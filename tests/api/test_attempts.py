@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.limits import Rates
+from api.middleware.limits import Rates
 from api.services import GatewaySettings
 from tests.api.shop import PASSWORD, Person, Shop
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.context import CORRELATION_HEADER
+from api.middleware.context import CORRELATION_HEADER
 from tests.api.shop import Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

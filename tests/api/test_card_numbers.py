@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.card_numbers import has_card_number, is_card_token
+from api.middleware.card_numbers import has_card_number, is_card_token
 from tests.api.market import stocked
 from tests.api.shop import Person, Shop, a_game
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from api.app import gateway
 from api.auth import SignedIn
-from api.limits import Rates, client_of
+from api.middleware.limits import Rates, client_of
 from api.services import GatewaySettings, Services
 from api.signed_notices import signed_notice
 from kit.clock import ManualClock

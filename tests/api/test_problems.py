@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from fastapi import APIRouter, Query
 
-from api.context import CORRELATION_HEADER
 from api.fields import Body, Cents, Line, Prose
-from api.guards import FAILURES_TO_OPEN
+from api.middleware.context import CORRELATION_HEADER
+from api.middleware.guards import FAILURES_TO_OPEN
 from api.services import GatewaySettings
 from commands.ports import InvalidSignature
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized

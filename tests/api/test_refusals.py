@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from adapters.images.fetcher import HttpImageFetcher
-from api.context import CORRELATION_HEADER
+from api.middleware.context import CORRELATION_HEADER
 from tests.api.market import CART, check_out, code_of, count, put_in, stocked
 from tests.api.shop import Person, Shop
 

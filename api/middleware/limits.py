@@ -18,7 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import access_of
-from api.context import context_of
+from api.middleware.context import context_of
 from api.problems import Problem
 from api.signed_notices import is_signed_notice
 from api.tokens import Tokens

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from api.game_views import Offered, offer_of
 from api.services import Services
+from api.views.games import Offered, offer_of
 from queries.read_models import Answer, ReadModels
 from queries.stock import Offer, offers
 

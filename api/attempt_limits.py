@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
-from api.limits import Limiter
+from api.middleware.limits import Limiter
 from api.services import Services, ServicesOf
 from domain import email_addresses
 from domain.errors import Invalid
