@@ -23,9 +23,9 @@ from api.problems import Problem
 from api.routes.cart import Checkout, NewItem
 from api.services import ServicesOf
 from kit.uuid7 import uuid7
-from runtime.gateway import open_app
 from runtime.settings import Settings
-from runtime.wiring import open_core, open_queues
+from runtime.wiring.core import open_core, open_queues
+from runtime.wiring.gateway import open_app
 
 TABLES = """
 CREATE SCHEMA plain;

@@ -23,7 +23,7 @@ from benchmarks.server import Server
 from commands.handler import SYSTEM, Caller
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
-from runtime.wiring import open_core
+from runtime.wiring.core import open_core
 
 CLIENTS = (1, 8, 64)
 WARM_UP_SECONDS = 0.5

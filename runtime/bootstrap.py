@@ -11,7 +11,7 @@ from domain.errors import Conflict
 from eventstore.keys import secret
 from runtime.load import load_games
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 
 SAMPLE = Path(__file__).parent / "sample" / "games.csv"
 SAMPLE_WANTED, SAMPLE_LOADED = "sample_wanted", "sample_loaded"

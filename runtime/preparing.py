@@ -10,7 +10,7 @@ import psycopg
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from projections.engine.runner import Registered, Runner
-from runtime.codec import codec
+from runtime.wiring.codec import codec
 
 LOOK_SECONDS = 0.2
 

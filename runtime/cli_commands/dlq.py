@@ -15,7 +15,7 @@ from runtime.console import Code
 
 if TYPE_CHECKING:
     from commands.ports import DeadLetter
-    from runtime.wiring import Queues
+    from runtime.wiring.core import Queues
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ def redrive(
 
 
 async def _with_queues(work: Callable[["Queues"], Awaitable[T]]) -> T:
-    from runtime.wiring import open_queues
+    from runtime.wiring.core import open_queues
 
     async with opening.core(opening.quiet_settings()) as core, open_queues(core) as queues:
         return await work(queues)

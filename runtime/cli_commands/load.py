@@ -14,7 +14,7 @@ from runtime.console import Code
 
 if TYPE_CHECKING:
     from runtime.load import LoadReport
-    from runtime.wiring import Core
+    from runtime.wiring.core import Core
 
 SHOWN = 20
 """How many broken rows are listed; --json has all."""

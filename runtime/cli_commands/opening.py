@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from eventstore.postgres_log import PostgresLog
     from runtime.settings import Settings
-    from runtime.wiring import Core
+    from runtime.wiring.core import Core
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -85,7 +85,7 @@ async def pool(settings: "Settings") -> AsyncIterator["AsyncConnectionPool"]:
 async def log(settings: "Settings") -> AsyncIterator["PostgresLog"]:
     """The log. Raises NotRunning."""
     from eventstore.postgres_log import PostgresLog
-    from runtime.codec import codec
+    from runtime.wiring.codec import codec
 
     async with PostgresLog.open(running_url(settings), codec(), pool_size=2) as opened:
         yield opened
@@ -94,7 +94,7 @@ async def log(settings: "Settings") -> AsyncIterator["PostgresLog"]:
 @asynccontextmanager
 async def core(settings: "Settings") -> AsyncIterator["Core"]:
     """The log and the commands over it. Raises NotRunning."""
-    from runtime.wiring import open_core
+    from runtime.wiring.core import open_core
 
     running_url(settings)
     async with open_core(settings) as opened:

@@ -237,7 +237,7 @@ def _each(
     settings: "Settings", chosen: "Iterable[Registered]", doing: str, work: Callable[..., T]
 ) -> tuple[list[T], list[tuple[str, Failure]]]:
     """Rebuild or verify one after another; one that fails does not keep the others from it."""
-    from runtime.codec import codec
+    from runtime.wiring.codec import codec
 
     events = codec()
     done: list[T] = []

@@ -12,7 +12,7 @@ from domain.ids import derived
 from domain.text import breaks_line, is_visible, unescaped
 from eventstore.log import AlreadyDone, Once
 from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
-from runtime.wiring import Core
+from runtime.wiring.core import Core
 
 DEFAULT_PRICE_CENTS = 1999
 """The price of a game that has none in the file."""

@@ -28,7 +28,7 @@ from runtime.load.rows import (
     read_rows,
     silent,
 )
-from runtime.wiring import Core
+from runtime.wiring.core import Core
 
 METHOD = Method("card", "pm_card_visa")
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from runtime.load.csv_records import Record, Records
-from runtime.wiring import Core
+from runtime.wiring.core import Core
 
 AT_ONCE = 128
 PAGE = 2_000

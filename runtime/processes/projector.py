@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from eventstore.database.postgres import connect
 from eventstore.database.release import require_current
 from projections.engine.runner import Registered, Runner
-from runtime.codec import codec
-from runtime.models import search_models, table_models
 from runtime.settings import Settings
+from runtime.wiring.codec import codec
+from runtime.wiring.models import search_models, table_models
 
 
 def run_projector(settings: Settings, url: str) -> None:

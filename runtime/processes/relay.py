@@ -19,7 +19,7 @@ from eventstore.history import HistoryChanged
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from runtime.settings import Settings
-from runtime.wiring import open_core
+from runtime.wiring.core import open_core
 
 log = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ from eventstore.consumers.reactor_runner import register_reactors
 from runtime.processes.connections import Limits, bounded, refusal
 from runtime.processes.watching import writing
 from runtime.settings import Settings
-from runtime.wiring import open_core, open_queues
+from runtime.wiring.core import open_core, open_queues
 
 USUAL_LIMITS = Limits()
 
 
 async def serve_api(settings: Settings) -> None:
     """The gateway."""
-    from runtime.gateway import open_app
+    from runtime.wiring.gateway import open_app
 
     async with open_core(settings) as core, open_queues(core) as queues, open_app(core, queues) as app:
         # From the first answer on, whatever happens is reacted to, though the worker may come up later.

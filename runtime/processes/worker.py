@@ -16,10 +16,10 @@ from eventstore.database.postgres import AWAY
 from eventstore.log import AlreadyDone
 from eventstore.postgres_log import PostgresLog
 from kit.clock import Clock
-from runtime.models import due_times
 from runtime.processes.watching import writing
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core, open_queues
+from runtime.wiring.core import Core, open_core, open_queues
+from runtime.wiring.models import due_times
 
 log = logging.getLogger(__name__)
 

@@ -29,9 +29,9 @@ from queries.read_models import ReadModels
 from queries.search.engines import SearchEngines
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch
-from runtime.codec import codec
 from runtime.settings import Settings
-from runtime.wiring import Core, Queues, open_core, open_queues
+from runtime.wiring.codec import codec
+from runtime.wiring.core import Core, Queues, open_core, open_queues
 from tests.adapters.fiscal_servers import running_operator
 from tests.adapters.provider_servers import SECRET, running_provider, running_receiver
 from tests.api.tiny import client_of

@@ -16,7 +16,7 @@ from domain.identity import User
 from domain.notices import Channel, NotificationFailed, NotificationRequested, NotificationSent
 from eventstore.repository import Unit
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 from tests.api.shop import projecting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from yarl import URL
 
-from runtime.gateway import open_app
+from runtime.wiring.gateway import open_app
 from tests.adapters.wire import Wire
 from tests.api.shop import CARD, Shop, open_shop
 from tests.api.tiny import client_of

@@ -25,8 +25,8 @@ from eventstore.log import Metadata, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Runner
 from runtime.cli import app
-from runtime.codec import codec
-from runtime.models import table_models
+from runtime.wiring.codec import codec
+from runtime.wiring.models import table_models
 
 PATIENCE = 60.0
 

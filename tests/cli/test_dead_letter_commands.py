@@ -10,7 +10,7 @@ from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports import Delivery, Job, WorkQueue
 from eventstore.postgres_log import open_pool
-from runtime.wiring import MAIL, PAYMENTS
+from runtime.wiring.core import MAIL, PAYMENTS
 from tests.cli.shop import PATIENCE, Ludoteca, Shop
 
 Kill = Callable[[str, Sequence[Job]], None]

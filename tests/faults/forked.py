@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import runtime.backup
-import runtime.wiring  # noqa: F401 - what is imported here need not be imported in each child
+import runtime.wiring.core  # noqa: F401 - what is imported here need not be imported in each child
 from runtime.cli import main
 
 CLOSED = -1

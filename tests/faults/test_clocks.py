@@ -24,7 +24,7 @@ from eventstore.log import ClocksDiffer, Once, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from kit.clock import SYSTEM_CLOCK
 from runtime.settings import Settings
-from runtime.wiring import open_core
+from runtime.wiring.core import open_core
 from tests.api.shop import Person, Shop, open_shop
 from tests.eventstore.notes import CODEC, new_stream, noted
 from tests.faults.faketime import Clock, PostgresWithClock

@@ -33,7 +33,7 @@ from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Aggregate, Repositor
 from eventstore.snapshots import Snapshots, plain
 from projections.models.stock import Stock as StockRows
 from projections.projection import Projection, Rows
-from runtime.codec import codec
+from runtime.wiring.codec import codec
 from tests.faults.reads import CountedReads
 from tests.growth import ratio
 from tests.projections.flow import STEPS, Flow, Step

@@ -20,8 +20,8 @@ from eventstore.log import StreamAppend
 from kit import circuit
 from projections.engine import lanes
 from queries.search.searching import SearchQuery
-from runtime import gateway
-from runtime.gateway import open_app
+from runtime.wiring import gateway
+from runtime.wiring.gateway import open_app
 from tests.api.shop import Person, Shop, open_shop
 from tests.faults.odd_elasticsearch import (
     Odd,

@@ -8,9 +8,9 @@ import pytest
 
 from eventstore.consumers.checkpoints import FEEDS
 from projections.engine.runner import Runner
-from runtime.codec import codec
-from runtime.models import search_models
 from runtime.settings import Settings
+from runtime.wiring.codec import codec
+from runtime.wiring.models import search_models
 from tests import services
 from tests.cli.shop import Ludoteca, Shop, until
 from tests.faults.odd_elasticsearch import Odd, OddElasticsearch, breaks_off, hangs_up, refuses, says

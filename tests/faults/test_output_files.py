@@ -22,9 +22,9 @@ from commands import aggregates
 from eventstore.postgres_log import PostgresLog
 from queries.audit import Audit
 from runtime.cli import app
-from runtime.codec import codec
 from runtime.environment import settle
 from runtime.output_files import writing
+from runtime.wiring.codec import codec
 from tests.cli.shop import Ludoteca, Shop
 from tests.faults.forked import CLOSED, ludoteca
 

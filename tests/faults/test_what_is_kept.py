@@ -51,7 +51,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.engine.replaying.Replay",
     "queries.positions.PositionWaiter",  # requests under way
     "queries.read_models.ReadModels",  # names of tables, checked by each query
-    "runtime.gateway.Rebuilder",  # tasks under way
+    "runtime.wiring.gateway.Rebuilder",  # tasks under way
     "runtime.load.csv_records.Records",  # another program
 }
 

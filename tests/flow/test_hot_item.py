@@ -15,7 +15,7 @@ import pytest
 
 from commands.handler import SYSTEM
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 from tests import services
 from tests.flow.instance import VISA, Instance, eventually, running
 from tests.services import free_port

@@ -21,7 +21,7 @@ from domain.ids import claim_id
 from eventstore.log import StreamAppend
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 
 PASSWORD = "correct horse battery"
 

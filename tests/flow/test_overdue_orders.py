@@ -26,7 +26,7 @@ from projections.models.deadlines import ORDER_PAYMENT
 from queries.deadlines import DueTimes
 from queries.read_models import ReadModels
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 from tests.queries.shop import model, projecting
 
 VISA = Method("card", "pm_card_visa")

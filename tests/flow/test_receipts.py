@@ -24,7 +24,7 @@ from domain.receipts import Receipt, book_id, receipt_id
 from eventstore.log import Recorded
 from eventstore.repository import Unit
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 from tests.adapters.fiscal_servers import running_operator
 
 YEAR = 2026

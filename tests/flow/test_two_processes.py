@@ -13,7 +13,7 @@ from domain.inventory import stock_id
 from domain.notices import NotificationRequested
 from domain.transactions import TransactionFailed
 from eventstore.log import AlreadyDone
-from runtime.wiring import open_core
+from runtime.wiring.core import open_core
 from tests.api.shop import projecting
 from tests.flow.till import ADMIN, Till, open_till
 

@@ -33,7 +33,7 @@ from eventstore.log import AlreadyDone
 from kit.clock import ManualClock
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 from tests.adapters.provider_servers import SECRET, running_provider, running_receiver
 from tests.flow.log_belongings import LogBelongings
 

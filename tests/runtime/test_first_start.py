@@ -10,7 +10,7 @@ from domain.catalog import GameCreated
 from runtime import supervisor
 from runtime.load import LoadReport, load_games
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 
 GAMES = "title,publisher,tags,price_cents,release_date,platforms\n" + "".join(
     f"{title},Valve,Puzzle,999,2007-10-10,windows\n" for title in ("Portal", "Portal 2")

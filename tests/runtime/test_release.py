@@ -3,8 +3,8 @@
 import hashlib
 
 from eventstore.database.release import RELEASE
-from runtime.codec import codec
 from runtime.migrate import FOLDERS
+from runtime.wiring.codec import codec
 
 CONTENTS = {2: "bf5413dab3f39f3b"}
 """For each release the digest of its migrations and events. When this test fails, raise RELEASE (unless it is not out

@@ -12,9 +12,9 @@ import pytest
 from kit import circuit
 from projections.engine import lanes
 from projections.engine.runner import Runner
-from runtime.codec import codec
-from runtime.gateway import open_app
-from runtime.models import search_models
+from runtime.wiring.codec import codec
+from runtime.wiring.gateway import open_app
+from runtime.wiring.models import search_models
 from tests.api.shop import Person, Shop, a_game, open_shop
 from tests.services import OwnElasticsearch
 

@@ -68,9 +68,9 @@ from kit.clock import SYSTEM_CLOCK, Clock
 from projections.models.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
 from queries.read_models import ReadModels
 from runtime.belongings import ReadBelongings
-from runtime.codec import codec
 from runtime.instance import database_url
 from runtime.settings import Settings
+from runtime.wiring.codec import codec
 
 PAYMENTS, MAIL, FISCAL = "ludoteca.payments", "ludoteca.mail", "ludoteca.fiscal"
 WEBHOOKS = "ludoteca.webhooks"

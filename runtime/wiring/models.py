@@ -12,7 +12,7 @@ from runtime.settings import Settings
 
 if TYPE_CHECKING:
     from queries.deadlines import DueTimes
-    from runtime.wiring import Core
+    from runtime.wiring.core import Core
 
 INDEX_SECONDS = 10.0
 """How long Elasticsearch may take to write, or to read out, what goes with one request: a second, where it is well."""

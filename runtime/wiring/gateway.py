@@ -27,10 +27,10 @@ from queries.search.port import SearchUnavailable
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch
 from runtime import log_stream
-from runtime.codec import codec
 from runtime.logs import dropped_lines
-from runtime.models import all_models, index_prefix
-from runtime.wiring import Core, Queues
+from runtime.wiring.codec import codec
+from runtime.wiring.core import Core, Queues
+from runtime.wiring.models import all_models, index_prefix
 
 log = logging.getLogger(__name__)
 
