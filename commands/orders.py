@@ -12,13 +12,13 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.offers import offer
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
-from domain import catalog, claims, fulfilment, inventory, orders, payments, refunds
+from domain import catalog, claims, fulfilment, inventory, orders, payments
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
 from domain.ids import PLATFORM_ID, claim_id
 from domain.inventory import stock_id
 from domain.orders import Order, OrderLine
-from domain.payments import Method, Payment
+from domain.payments import Method, Payment, refunds
 from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.log import Once
 from eventstore.repository import Unit
@@ -362,7 +362,7 @@ async def emit_refund(
     What is `owed`, for nothing was bought with it, goes back even to a deactivated wallet. Of what cost nothing there
     is nothing to send: that is done at once, too.
 
-    Raises as `domain.refunds.request_refund`, and Conflict("wallet_inactive").
+    Raises as `domain.payments.refunds.request_refund`, and Conflict("wallet_inactive").
     """
     payment = await unit.load(PAYMENT, payment_id)
     assert payment is not None

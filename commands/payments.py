@@ -22,7 +22,7 @@ from domain import orders, payments
 from domain.errors import Conflict, Forbidden, Invalid, Refused
 from domain.events import Event
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
-from domain.refunds import NoticedRefund
+from domain.payments.refunds import NoticedRefund
 from eventstore.log import Once
 from eventstore.repository import Unit
 

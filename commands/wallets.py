@@ -6,10 +6,11 @@ from uuid import UUID
 from commands.accounts.open_accounts import must_be_open, must_not_be_forgotten, must_take_money
 from commands.aggregates import CLAIM, PAYMENT, WALLET
 from commands.handler import Caller, CommandBus, Landed
-from domain import claims, payments, refunds, wallets
+from domain import claims, payments, wallets
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
 from domain.ids import claim_id
+from domain.payments import refunds
 from domain.wallets import Cause, Wallet
 from eventstore.log import Once
 from eventstore.repository import Unit

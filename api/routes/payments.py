@@ -19,8 +19,8 @@ from commands.aggregates import ORDER, PAYMENT
 from commands.handler import Caller, Landed
 from commands.orders import OrderAndPayment
 from domain.errors import Forbidden, NotFound
-from domain.payment_facts import OPEN, MethodType, RefundState, Status
 from domain.payments import Method
+from domain.payments.events import OPEN, MethodType, RefundState, Status
 from eventstore.log import Done
 from queries import payments as payments_query
 from queries.payments import Payment

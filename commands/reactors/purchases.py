@@ -38,7 +38,7 @@ from domain.payments import (
     PaymentRefundReversed,
     PaymentRequested,
 )
-from domain.refunds import AT_PROVIDER
+from domain.payments.refunds import AT_PROVIDER
 from eventstore.log import Envelope
 from eventstore.repository import Unit
 

@@ -21,11 +21,11 @@ from commands.ports import (
     TextLog,
 )
 from commands.reactors.reactor import on_behalf
-from domain import payments, refunds
+from domain import payments
 from domain.errors import Refused
 from domain.events import Event
 from domain.ids import derived
-from domain.payments import Payment, Refund
+from domain.payments import Payment, Refund, refunds
 from eventstore.repository import Unit
 
 JobKind = Literal["charge", "intent", "cancel", "refund", "refund_failed"]

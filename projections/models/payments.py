@@ -5,7 +5,6 @@ from uuid import UUID
 
 import msgspec
 
-from domain.payment_facts import RefundState, refund_status_of
 from domain.payments import (
     OPEN,
     DepositFailed,
@@ -27,6 +26,7 @@ from domain.payments import (
     PaymentRequested,
     PaymentSubmitted,
 )
+from domain.payments.events import RefundState, refund_status_of
 from eventstore.log import Envelope
 from projections.fields import Happened, happened, occurred_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on

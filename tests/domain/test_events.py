@@ -21,7 +21,6 @@ from domain import (
     library,
     notices,
     orders,
-    payment_facts,
     payments,
     receipts,
     transactions,
@@ -30,6 +29,7 @@ from domain import (
     webhook_endpoints,
 )
 from domain.events import PERSONAL, Event
+from domain.payments import events
 
 CONTEXTS = [
     cart,
@@ -42,7 +42,7 @@ CONTEXTS = [
     library,
     notices,
     orders,
-    payment_facts,
+    events,
     receipts,
     transactions,
     wallets,

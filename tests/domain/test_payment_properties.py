@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spec import NOON, an_id, fold
 
-from domain import payments, refunds
+from domain import payments
 from domain.errors import Refused
 from domain.events import Event
 from domain.payments import (
@@ -19,6 +19,7 @@ from domain.payments import (
     PaymentNoticeReceived,
     PaymentRefunded,
     evolve,
+    refunds,
 )
 
 AMOUNT = 100

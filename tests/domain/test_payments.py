@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from spec import NOON, an_id, fold, given, when
 
-from domain import payments, refunds
+from domain import payments
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event
 from domain.ids import derived
@@ -30,6 +30,7 @@ from domain.payments import (
     PaymentRequested,
     PaymentSubmitted,
     evolve,
+    refunds,
 )
 
 ORDER, BUYER, R1, R2 = an_id("order"), an_id("buyer"), an_id("refund 1"), an_id("refund 2")

@@ -11,11 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from spec import NOON, an_id, fold, given
 
-from domain import payments, refunds
+from domain import payments
 from domain.errors import Conflict, NotFound, Refused
 from domain.events import Event
 from domain.ids import derived
-from domain.payment_facts import RefundState
 from domain.payments import (
     Method,
     NoticedIntent,
@@ -29,8 +28,10 @@ from domain.payments import (
     PaymentRefundReversed,
     PaymentRequested,
     evolve,
+    refunds,
 )
-from domain.refunds import MAX_REFUNDS, NoticedRefund
+from domain.payments.events import RefundState
+from domain.payments.refunds import MAX_REFUNDS, NoticedRefund
 
 ORDER, BUYER, OURS, AGAIN = an_id("order"), an_id("buyer"), an_id("refund"), an_id("another refund")
 REQUESTED = PaymentRequested(

@@ -38,12 +38,12 @@ from domain import (
     orders,
     payments,
     receipts,
-    refunds,
     transactions,
     wallets,
 )
 from domain.errors import Refused
 from domain.ids import library_id
+from domain.payments import refunds
 from eventstore.repository import Aggregate
 from tests.projections.history import DUE, START
 

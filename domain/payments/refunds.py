@@ -14,7 +14,7 @@ import msgspec
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event
 from domain.ids import derived
-from domain.payment_facts import (
+from domain.payments.events import (
     Payment,
     PaymentRefundAccepted,
     PaymentRefunded,

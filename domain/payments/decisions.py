@@ -1,6 +1,6 @@
 """A payment: money for one order or one deposit, captured at most once, and never refunded beyond what was captured.
 
-How it is given back is in `domain.refunds`.
+How it is given back is in `domain.payments.refunds`.
 Every notice of the provider is applied at most once, in whatever order they arrive. Money that arrives after a failure
 or a cancellation is recorded all the same, so that it can be sent back.
 """
@@ -15,10 +15,7 @@ import msgspec
 from domain.errors import Conflict, Invalid
 from domain.events import Event
 from domain.money import check_currency
-from domain.payment_facts import (
-    CAPTURED,
-    OPEN,
-    UPCASTERS,
+from domain.payments.events import (
     CaptureType,
     DepositFailed,
     Method,
@@ -33,50 +30,11 @@ from domain.payment_facts import (
     PaymentNoticeReceived,
     PaymentProcessed,
     PaymentProcessing,
-    PaymentRefundAccepted,
-    PaymentRefunded,
-    PaymentRefundFailed,
-    PaymentRefundRequested,
-    PaymentRefundReversed,
     PaymentRequested,
     PaymentSubmitted,
-    Refund,
-    Status,
-    SurplusReturned,
     evolve,
 )
-from domain.refunds import NoticedRefund, hear_of_refund, hear_of_sum
-
-__all__ = [
-    "CAPTURED",
-    "OPEN",
-    "UPCASTERS",
-    "CaptureType",
-    "DepositFailed",
-    "Method",
-    "Outcome",
-    "Payment",
-    "PaymentActionRequired",
-    "PaymentCaptured",
-    "PaymentFailed",
-    "PaymentIntentCancelled",
-    "PaymentIntentCreated",
-    "PaymentMethodAttached",
-    "PaymentNoticeReceived",
-    "PaymentProcessed",
-    "PaymentProcessing",
-    "PaymentRefundAccepted",
-    "PaymentRefundFailed",
-    "PaymentRefundRequested",
-    "PaymentRefundReversed",
-    "PaymentRefunded",
-    "PaymentRequested",
-    "PaymentSubmitted",
-    "Refund",
-    "Status",
-    "SurplusReturned",
-    "evolve",
-]
+from domain.payments.refunds import NoticedRefund, hear_of_refund, hear_of_sum
 
 MAX_FAILURES = 100
 """More tries than any buyer needs: those who try out stolen cards need more."""
