@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from commands.ports import Overloaded
+from commands.ports.secrets import Overloaded
 from domain.identity import MAX_TYPED_PASSWORD, as_compared
 
 LONGEST_QUEUE = 40
@@ -17,7 +17,8 @@ LONGEST_QUEUE = 40
 
 
 class Argon2Hasher:
-    """Fulfils `commands.ports.PasswordHasher`. `hasher` sets the cost; the default is RFC 9106's for little memory.
+    """Fulfils `commands.ports.secrets.PasswordHasher`. `hasher` sets the cost; the default is RFC 9106's for little
+    memory.
 
     Passwords are hashed in the form in which all keyboards agree (`domain.identity.as_compared`); hashes of the first
     releases are of passwords as they were typed.

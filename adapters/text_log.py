@@ -15,7 +15,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u
 
 
 class FileTextLog:
-    """Fulfils `commands.ports.TextLog` by a file that is appended to, line by line.
+    """Fulfils `commands.ports.text_log.TextLog` by a file that is appended to, line by line.
 
     Where logrotate has moved the file away, or somebody has removed it, the next line begins a new one.
     """

@@ -19,7 +19,8 @@ from starlette.types import Scope
 
 from api.middleware.context import context_of
 from commands.accounts.belongings import NotSeenYet
-from commands.ports import InvalidSignature, Overloaded
+from commands.ports.secrets import Overloaded
+from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey, UnknownEvent
 from eventstore.database.postgres import LIMITS, is_away

@@ -19,7 +19,7 @@ from commands.images import MAX_IMAGE_BYTES, Images
 from commands.inventory import Inventory
 from commands.orders import Orders
 from commands.payments import Payments
-from commands.ports import WorkQueue
+from commands.ports.queue import WorkQueue
 from commands.shipments import Shipments
 from commands.transactions import Transactions
 from commands.wallets import Wallets

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from commands.catalog import seller_of
 from commands.handler import Caller
-from commands.ports import ImageFetcher, ImageMaker, ImageStore
+from commands.ports.images import ImageFetcher, ImageMaker, ImageStore
 from domain.errors import Invalid, NotFound
 
 MAX_IMAGE_BYTES = 5 * 1024 * 1024

@@ -8,15 +8,9 @@ from commands.aggregates import PAYMENT
 from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandBus, Landed
 from commands.orders import owned_order, request_refund
-from commands.ports import (
-    Intent,
-    InvalidSignature,
-    PaymentProvider,
-    ProviderNotice,
-    ProviderRefund,
-    ProviderRefused,
-    TextLog,
-)
+from commands.ports.payments import Intent, PaymentProvider, ProviderNotice, ProviderRefund, ProviderRefused
+from commands.ports.signatures import InvalidSignature
+from commands.ports.text_log import TextLog
 from commands.wallets import pay_from_wallet, wallet_of
 from domain import orders, payments
 from domain.errors import Conflict, Forbidden, Invalid, Refused

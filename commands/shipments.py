@@ -11,7 +11,7 @@ import msgspec
 
 from commands.aggregates import ORDER, SHIPMENT
 from commands.handler import Caller, CommandBus, Landed
-from commands.ports import CarrierSignatures
+from commands.ports.signatures import CarrierSignatures
 from domain import fulfilment, orders
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event

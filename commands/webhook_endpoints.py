@@ -11,7 +11,7 @@ from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDE
 from commands.catalog import seller_of
 from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandBus, Landed
-from commands.ports import WebhookSender
+from commands.ports.webhooks import WebhookSender
 from domain import webhook_deliveries, webhook_endpoints
 from domain.errors import Conflict, NotFound, Stale
 from domain.events import Event

@@ -5,7 +5,7 @@ from uuid import UUID
 import aiohttp
 import msgspec
 
-from commands.ports import IssuedReceipt, OperatorRefused, OperatorUnavailable
+from commands.ports.fiscal import IssuedReceipt, OperatorRefused, OperatorUnavailable
 
 ACCEPTED = 202
 """HTTP's "taken in, but not done yet" (RFC 9110, 15.3.3)."""

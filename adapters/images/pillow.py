@@ -12,7 +12,7 @@ from typing import Literal
 
 from PIL import ExifTags, Image, ImageMath
 
-from commands.ports import Picture
+from commands.ports.images import Picture
 from domain.errors import Invalid
 
 MAX_PIXELS = 25_000_000

@@ -13,7 +13,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from commands.ports import ImageStoreUnavailable
+from commands.ports.images import ImageStoreUnavailable
 from kit.circuit import Circuit, CircuitOpen
 
 T = TypeVar("T")

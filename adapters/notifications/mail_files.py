@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from adapters.notifications.mail_message import to_mail
-from commands.ports import Message
+from commands.ports.notifications import Message
 
 
 class MailFiles:

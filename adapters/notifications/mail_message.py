@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from email.policy import SMTPUTF8, default
 from email.utils import formatdate, parseaddr, quote, unquote
 
-from commands.ports import Message
+from commands.ports.notifications import Message
 from domain.email_addresses import deliverable
 from domain.errors import Invalid
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from commands.ports import Message, NotDelivered
+from commands.ports.notifications import Message, NotDelivered
 
 _NO_DEVICE = frozenset({404, 410})
 _LATER = frozenset({408, 429})

@@ -14,7 +14,7 @@ from aiosmtplib import (
 )
 
 from adapters.notifications.mail_message import to_mail
-from commands.ports import Message, NotDelivered
+from commands.ports.notifications import Message, NotDelivered
 
 START_TLS: dict[str, bool | None] = {"smtp": None, "smtp+starttls": True, "smtps": False}
 """By the URL's scheme: `smtp` encrypts where the server offers it, `smtp+starttls` must, `smtps` speaks TLS at once."""

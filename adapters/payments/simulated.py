@@ -21,7 +21,7 @@ from adapters.payments.stripe_shapes import (
     read_notice,
 )
 from adapters.webhooks import signature as webhook_signature
-from commands.ports import Intent, ProviderNotice, ProviderRefund, ProviderUnavailable
+from commands.ports.payments import Intent, ProviderNotice, ProviderRefund, ProviderUnavailable
 
 _CONNECTION_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 """The connection broke, or a kept one had died: worth one more try at once. A time-out is not."""

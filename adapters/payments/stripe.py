@@ -23,14 +23,8 @@ from adapters.payments.stripe_shapes import (
     read_notice,
 )
 from adapters.webhooks import signature as webhook_signature
-from commands.ports import (
-    Intent,
-    InvalidSignature,
-    ProviderNotice,
-    ProviderRefund,
-    ProviderRefused,
-    ProviderUnavailable,
-)
+from commands.ports.payments import Intent, ProviderNotice, ProviderRefund, ProviderRefused, ProviderUnavailable
+from commands.ports.signatures import InvalidSignature
 
 _PAGE = 100
 """The most that Stripe lists at once."""

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from commands.ports import (
+from commands.ports.payments import (
     Intent,
     IntentStatus,
     ProviderNotice,

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from commands.ports import Session
+from commands.ports.sessions import Session
 
 
 class PostgresSessions:
-    """Fulfils `commands.ports.Sessions`."""
+    """Fulfils `commands.ports.sessions.Sessions`."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool

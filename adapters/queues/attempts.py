@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from commands.ports import Delivery, Job, JobHandler
+from commands.ports.queue import Delivery, Job, JobHandler
 from eventstore.database.patience import PATIENCE_SECONDS, outlast
 from eventstore.database.postgres import is_away
 from kit.cancellation import stop_if_cancelled

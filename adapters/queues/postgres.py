@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
-from commands.ports import DeadLetter, Job, JobHandler
+from commands.ports.queue import DeadLetter, Job, JobHandler
 from eventstore.database.patience import outlast
 from eventstore.database.postgres import AWAY, connect_beside
 from kit.cancellation import stop_if_cancelled

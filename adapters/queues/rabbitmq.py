@@ -31,7 +31,7 @@ from aio_pika.robust_connection import RobustConnection
 from pamqp.common import Arguments, FieldValue
 
 from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
-from commands.ports import DeadLetter, Job, JobHandler
+from commands.ports.queue import DeadLetter, Job, JobHandler
 from kit.cancellation import stop_if_cancelled
 from kit.circuit import Circuit, CircuitOpen
 

@@ -7,7 +7,8 @@ from adapters.webhooks import signature as webhook_signature
 
 
 class SharedSecrets:
-    """Fulfils `commands.ports.CarrierSignatures` by secrets shared with the carrier: several, while one is rotated."""
+    """Fulfils `commands.ports.signatures.CarrierSignatures` by secrets shared with the carrier: several, while one
+    is rotated."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = tuple(secrets)

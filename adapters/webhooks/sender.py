@@ -12,7 +12,7 @@ import aiohttp
 from standardwebhooks import Webhook
 
 from adapters.public_http import AddressRefused, OwnResolver, Private, open_session
-from commands.ports import WebhookMessage, WebhookUnsent
+from commands.ports.webhooks import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
 from domain.web_addresses import check_address, check_url
 

@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from commands.ports import InvalidSignature
+from commands.ports.signatures import InvalidSignature
 
 TOLERANCE = timedelta(seconds=300)
 

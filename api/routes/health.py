@@ -12,7 +12,7 @@ from api.answers import answer
 from api.auth import EVERYBODY
 from api.fields import Answer
 from api.services import HealthCheck, Services, ServicesOf
-from commands.ports import WorkQueue
+from commands.ports.queue import WorkQueue
 from eventstore.database.postgres import AWAY
 
 log = logging.getLogger(__name__)

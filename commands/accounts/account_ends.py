@@ -15,7 +15,7 @@ from commands.accounts.belongings import Belongings
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
 from commands.handler import Caller, CommandBus, Landed
-from commands.ports import PersonKeys
+from commands.ports.secrets import PersonKeys
 from commands.reactors.account_settling import AccountSettling
 from domain import identity, obligations
 from domain.errors import Conflict, Forbidden, NotFound, Stale

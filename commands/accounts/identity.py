@@ -9,7 +9,7 @@ from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes, taken
 from commands.aggregates import USER
 from commands.handler import Caller, CommandBus, Landed
-from commands.ports import PasswordHasher, PersonKeys
+from commands.ports.secrets import PasswordHasher, PersonKeys
 from domain import identity
 from domain.errors import Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from domain.identity import AccountType, User

@@ -9,7 +9,8 @@ import msgspec
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import USER
 from commands.handler import Caller, CommandBus, Landed
-from commands.ports import PasswordHasher, Session, Sessions
+from commands.ports.secrets import PasswordHasher
+from commands.ports.sessions import Session, Sessions
 from domain import identity
 from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType, User

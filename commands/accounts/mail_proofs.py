@@ -10,7 +10,7 @@ from commands.accounts.mail_tokens import MailProof, MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import NOTICE, USER
 from commands.handler import Caller, CommandBus, Landed
-from commands.ports import PasswordHasher
+from commands.ports.secrets import PasswordHasher
 from domain import email_addresses, identity, notices
 from domain.errors import Invalid
 from domain.identity import User

@@ -23,7 +23,7 @@ import msgspec
 import psycopg
 
 from commands.aggregates import USER
-from commands.ports import Sessions
+from commands.ports.sessions import Sessions
 from domain.errors import Unauthorized
 from domain.identity import (
     LoggedOut,

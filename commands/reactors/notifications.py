@@ -20,7 +20,7 @@ from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.open_accounts import SELLER_CLOSED
 from commands.aggregates import GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER, WALLET
 from commands.handler import CommandBus
-from commands.ports import WorkQueue
+from commands.ports.queue import WorkQueue
 from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
 from domain import email_addresses, notices, orders
 from domain.fulfilment import Shipment, ShipmentConfirmed, ShipmentStatusUpdated

@@ -17,7 +17,8 @@ from commands.accounts.open_accounts import closed_party
 from commands.aggregates import LIBRARY, ORDER, PAYMENT
 from commands.handler import CommandBus
 from commands.orders import call_off, emit_refund, fulfil, release_ownership, take_back
-from commands.ports import PersonKeys, WorkQueue
+from commands.ports.queue import WorkQueue
+from commands.ports.secrets import PersonKeys
 from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
 from domain import library, orders
 from domain.errors import Conflict

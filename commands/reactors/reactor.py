@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from commands.handler import Caller
-from commands.ports import Job
+from commands.ports.queue import Job
 from eventstore.log import Envelope, Once, Recorded
 
 React = Callable[[Any, Envelope], Awaitable[None]]

@@ -12,7 +12,7 @@ import msgspec
 
 from commands.aggregates import USER, WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
 from commands.handler import CommandBus
-from commands.ports import WorkQueue
+from commands.ports.queue import WorkQueue
 from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
 from commands.webhook_news import news_of
 from domain import webhook_deliveries, webhook_endpoints

@@ -9,7 +9,8 @@ from limits.strategies import MovingWindowRateLimiter
 
 from commands.aggregates import NOTICE, USER
 from commands.handler import CommandBus
-from commands.ports import Carrier, Delivery, Message, NotDelivered
+from commands.ports.notifications import Carrier, Message, NotDelivered
+from commands.ports.queue import Delivery
 from commands.reactors.reactor import on_behalf
 from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice

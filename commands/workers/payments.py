@@ -11,15 +11,9 @@ from uuid import UUID
 from commands.aggregates import PAYMENT
 from commands.client_secrets import ClientSecrets
 from commands.handler import CommandBus
-from commands.ports import (
-    Delivery,
-    Intent,
-    PaymentProvider,
-    ProviderRefund,
-    ProviderRefused,
-    ProviderUnavailable,
-    TextLog,
-)
+from commands.ports.payments import Intent, PaymentProvider, ProviderRefund, ProviderRefused, ProviderUnavailable
+from commands.ports.queue import Delivery
+from commands.ports.text_log import TextLog
 from commands.reactors.reactor import on_behalf
 from domain import payments
 from domain.errors import Refused

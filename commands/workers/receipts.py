@@ -13,7 +13,8 @@ import msgspec
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
 from commands.handler import IMPORTER, CommandBus
-from commands.ports import Delivery, FiscalOperator, OperatorRefused, OperatorUnavailable, WorkQueue
+from commands.ports.fiscal import FiscalOperator, OperatorRefused, OperatorUnavailable
+from commands.ports.queue import Delivery, WorkQueue
 from commands.reactors.reactor import Reactor, job_for, on_behalf
 from domain import receipts
 from domain.events import Event

@@ -11,7 +11,8 @@ from uuid import UUID
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
 from commands.client_secrets import ClientSecrets
 from commands.handler import CommandBus
-from commands.ports import Delivery, WebhookMessage, WebhookSender, WebhookUnsent
+from commands.ports.queue import Delivery
+from commands.ports.webhooks import WebhookMessage, WebhookSender, WebhookUnsent
 from commands.reactors.reactor import on_behalf
 from commands.webhook_news import body_of, encode, news_of
 from domain import webhook_deliveries, webhook_endpoints

@@ -14,7 +14,7 @@ from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
 if TYPE_CHECKING:
-    from commands.ports import DeadLetter
+    from commands.ports.queue import DeadLetter
     from runtime.wiring.core import Queues
 
 T = TypeVar("T")

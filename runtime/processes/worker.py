@@ -8,7 +8,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from adapters.postgres.sessions import PostgresSessions
 from commands.accounts.belongings import NotSeenYet
 from commands.deadlines import Deadlines
-from commands.ports import Delivery, JobHandler
+from commands.ports.queue import Delivery, JobHandler
 from domain.errors import Refused
 from eventstore.consumers.leadership import leading
 from eventstore.consumers.reactor_runner import ReactorRunner

@@ -43,7 +43,11 @@ from commands.images import Images
 from commands.inventory import Inventory, stock_opened
 from commands.orders import Orders
 from commands.payments import Payments
-from commands.ports import Carrier, ImageStore, PasswordHasher, PaymentProvider, WorkQueue
+from commands.ports.images import ImageStore
+from commands.ports.notifications import Carrier
+from commands.ports.payments import PaymentProvider
+from commands.ports.queue import WorkQueue
+from commands.ports.secrets import PasswordHasher
 from commands.reactors import notifications, purchases
 from commands.reactors.account_settling import AccountSettling
 from commands.reactors.deposits import Deposits

@@ -12,7 +12,7 @@ from api.app import create_app
 from api.middleware.limits import Rates
 from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
-from commands.ports import ImageStoreUnavailable
+from commands.ports.images import ImageStoreUnavailable
 from domain.errors import Conflict
 from eventstore.database.postgres import connect
 from projections.engine import rebuild

@@ -8,7 +8,7 @@ from queue_stations import LEASE_SECONDS
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
-from commands.ports import Delivery, WorkQueue
+from commands.ports.queue import Delivery, WorkQueue
 
 
 async def hang(delivery: Delivery) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from commands.ports import Message
+from commands.ports.notifications import Message
 
 LOGIN = LoginPassword(b"shop", b"p@ss:word")
 SENDER = "Ludoteca <no-reply@shop.example>"

@@ -13,7 +13,7 @@ from yarl import URL
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
-from commands.ports import Delivery, JobHandler, WorkQueue
+from commands.ports.queue import Delivery, JobHandler, WorkQueue
 
 LEASE_SECONDS = 0.5
 

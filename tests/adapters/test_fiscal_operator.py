@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from adapters.fiscal.client import HttpFiscalOperator
-from commands.ports import IssuedReceipt, OperatorRefused, OperatorUnavailable
+from commands.ports.fiscal import IssuedReceipt, OperatorRefused, OperatorUnavailable
 from tests.adapters.fiscal_servers import running_operator
 from tests.adapters.provider_servers import http, server_that_answers
 

@@ -19,7 +19,7 @@ from adapters import public_http
 from adapters.images.fetcher import REDIRECTS, HttpImageFetcher
 from adapters.images.folder import ImageFolder
 from adapters.images.pillow import picture_of
-from commands.ports import ImageStore, ImageStoreUnavailable
+from commands.ports.images import ImageStore, ImageStoreUnavailable
 from domain import web_addresses
 from domain.errors import Invalid
 from kit.circuit import FAILURES_TO_OPEN

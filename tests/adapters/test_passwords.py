@@ -7,7 +7,7 @@ from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerifyMismatchError
 
 from adapters.passwords import LONGEST_QUEUE, Argon2Hasher
-from commands.ports import Overloaded
+from commands.ports.secrets import Overloaded
 
 
 async def test_a_password_matches_its_hash_and_no_other_does() -> None:

@@ -21,15 +21,15 @@ from provider_servers import (
 
 from adapters.payments.simulated import SimulatedProvider
 from adapters.webhooks.signature import sign
-from commands.ports import (
+from commands.ports.payments import (
     Intent,
-    InvalidSignature,
     PaymentProvider,
     ProviderNotice,
     ProviderRefund,
     ProviderRefused,
     ProviderUnavailable,
 )
+from commands.ports.signatures import InvalidSignature
 from tests.services import free_port
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from adapters.notifications.push import PushFiles, PushGateway
-from commands.ports import NotDelivered
+from commands.ports.notifications import NotDelivered
 from tests.adapters.mail_servers import a_message
 from tests.services import free_port
 

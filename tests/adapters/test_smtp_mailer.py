@@ -7,7 +7,7 @@ import pytest
 
 from adapters.notifications.mail_message import to_mail
 from adapters.notifications.smtp import SmtpMailer
-from commands.ports import NotDelivered
+from commands.ports.notifications import NotDelivered
 from tests.adapters.mail_servers import LOGIN, SENDER, Postbox, a_message, certified, check_login, smtp_server
 from tests.services import free_port
 

@@ -16,9 +16,8 @@ import stripe
 from provider_servers import http, server_that_answers
 
 from adapters.payments.stripe import StripeProvider
-from commands.ports import (
+from commands.ports.payments import (
     Intent,
-    InvalidSignature,
     PaymentProvider,
     ProviderNotice,
     ProviderRefund,
@@ -26,6 +25,7 @@ from commands.ports import (
     ProviderUnavailable,
     RefundStatus,
 )
+from commands.ports.signatures import InvalidSignature
 from deploy.services import STRIPE_TEST_KEY
 from tests.services import free_port
 

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from standardwebhooks import WebhookVerificationError
 
 from adapters.webhooks.sender import MAX_ANSWER_BYTES, HttpWebhookSender
-from commands.ports import WebhookMessage, WebhookUnsent
+from commands.ports.webhooks import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
 from tests.adapters.merchant_servers import Merchant, running_merchant
 from tests.services import free_port

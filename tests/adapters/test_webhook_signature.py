@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.webhooks.signature import sign, verify
-from commands.ports import InvalidSignature
+from commands.ports.signatures import InvalidSignature
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 BODY = b'{"id":"evt_1"}'

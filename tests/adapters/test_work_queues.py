@@ -37,7 +37,7 @@ from yarl import URL
 from adapters.queues.attempts import WORKER_LOST, attempt
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
-from commands.ports import Delivery, Job
+from commands.ports.queue import Delivery, Job
 from eventstore.database import patience
 from eventstore.log import LogUnavailable
 from kit.circuit import FAILURES_TO_OPEN, OPEN_SECONDS

@@ -10,7 +10,7 @@ from PIL import Image
 
 from api.app import create_app
 from commands.images import MAX_IMAGE_BYTES
-from commands.ports import ImageStoreUnavailable
+from commands.ports.images import ImageStoreUnavailable
 from tests.api.shop import Person, Shop, a_game
 from tests.api.tiny import client_of
 from tests.images import an_image

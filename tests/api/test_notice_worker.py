@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from commands.aggregates import NOTICE
 from commands.handler import SYSTEM
-from commands.ports import Delivery, Job, Message, NotDelivered
+from commands.ports.notifications import Message, NotDelivered
+from commands.ports.queue import Delivery, Job
 from commands.workers.notifications import NoticeWorker
 from domain import notices
 from domain.identity import User

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from adapters.webhooks.signature import sign
 from commands.orders import OrderAndPayment
-from commands.ports import Delivery, Job
+from commands.ports.queue import Delivery, Job
 from tests.adapters.provider_servers import SECRET
 from tests.api.shop import CARD, Person, Shop, open_shop
 

@@ -15,7 +15,7 @@ from api.fields import Body, Cents, Line, Prose
 from api.middleware.context import CORRELATION_HEADER
 from api.middleware.guards import FAILURES_TO_OPEN
 from api.services import GatewaySettings
-from commands.ports import InvalidSignature
+from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.log import LogUnavailable
 from queries.positions import PositionUnknown, ReadModelBehind

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
-from commands.ports import Delivery, Job, WorkQueue
+from commands.ports.queue import Delivery, Job, WorkQueue
 from eventstore.postgres_log import open_pool
 from runtime.wiring.core import MAIL, PAYMENTS
 from tests.cli.shop import PATIENCE, Ludoteca, Shop

@@ -12,7 +12,7 @@ from notes import CODEC, admin, new_stream, texts_of
 
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.queues.postgres import PostgresQueue
-from commands.ports import Delivery, Job
+from commands.ports.queue import Delivery, Job
 from eventstore.append import writer
 from eventstore.database.postgres import open_pool
 from eventstore.log import LogUnavailable, Once, StreamAppend

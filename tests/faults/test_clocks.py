@@ -15,7 +15,7 @@ import pytest
 
 from adapters.queues.postgres import PostgresQueue
 from commands.handler import SYSTEM
-from commands.ports import Delivery, Job
+from commands.ports.queue import Delivery, Job
 from eventstore import chain
 from eventstore.chain import Verifier
 from eventstore.clock_watch import ClockWatch

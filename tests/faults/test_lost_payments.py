@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from uuid import uuid4
 
-from commands.ports import Job
+from commands.ports.queue import Job
 from tests.api.shop import open_shop
 
 KINDS = ["charge", "intent", "cancel", "refund", "refund_failed"]

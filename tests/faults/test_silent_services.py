@@ -15,7 +15,7 @@ from notes import CODEC, new_stream
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue
 from adapters.queues.rabbitmq import connect as connect_rabbitmq
-from commands.ports import Delivery, Job
+from commands.ports.queue import Delivery, Job
 from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.database import connections
 from eventstore.database.postgres import open_pool

@@ -12,7 +12,7 @@ from commands.aggregates import ORDER, PAYMENT, STOCK
 from commands.deadlines import Deadlines
 from commands.handler import SYSTEM, Caller
 from commands.orders import Placed
-from commands.ports import Delivery, Job
+from commands.ports.queue import Delivery, Job
 from domain import payments
 from domain.catalog import Listing, Price
 from domain.errors import Conflict

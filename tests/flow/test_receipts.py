@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import BOOK, ORDER, RECEIPT
 from commands.handler import IMPORTER, SYSTEM, Caller
-from commands.ports import Delivery, IssuedReceipt, Job, OperatorUnavailable
+from commands.ports.fiscal import IssuedReceipt, OperatorUnavailable
+from commands.ports.queue import Delivery, Job
 from commands.workers.receipts import ReceiptWorker, fiscal_receipts
 from domain import orders
 from domain.orders import OrderLine

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from commands.handler import SYSTEM, Caller
-from commands.ports import ProviderRefused
+from commands.ports.payments import ProviderRefused
 from domain import transactions
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, REVENUE, TRANSFERS, seller_account, wallet_account

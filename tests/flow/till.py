@@ -15,7 +15,7 @@ from adapters.webhooks import signature
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
 from commands.handler import SYSTEM, Caller
 from commands.inventory import stock_opened
-from commands.ports import DeadLetter, Delivery, Job, JobHandler
+from commands.ports.queue import DeadLetter, Delivery, Job, JobHandler
 from commands.reactors import purchases
 from commands.reactors.deposits import Deposits
 from commands.reactors.ledger import Ledger
