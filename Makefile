@@ -6,33 +6,43 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: run test soak lint services bench clean
+.PHONY: run help test unit soak lint format services bench clean
 .DEFAULT_GOAL := run
 
-run: .venv/installed
+run: .venv/installed ## Start the shop: a database, all processes, a sample of real games (the default)
 	@exec $(BIN)/ludoteca run
 
-test: services lint
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: services lint ## Run every check, and all tests but the longest
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-# All of it, the long ones too.
-soak: services lint
+# One process: with -n, the one that hands out the tests would start a PostgreSQL for the others.
+unit: .venv/installed-dev ## Run the tests of domain, log and codec that need no server: seconds
+	$(BIN)/pytest -m "not server and not soak" tests/domain tests/eventstore
+
+soak: services lint ## Run every check and every test, the long ones too
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "soak or not soak"
 
-lint: .venv/installed-dev
+lint: .venv/installed-dev ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# RabbitMQ, Elasticsearch and stripe-mock, as far as they can be had: the tests say what they miss.
-services: .venv/installed-dev
+format: .venv/installed-dev ## Format the code, and mend what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# As far as they can be had: the tests say what they miss.
+services: .venv/installed-dev ## Find or start RabbitMQ, Elasticsearch and stripe-mock for the tests
 	@$(BIN)/python deploy/services.py up || true
 
-bench: .venv/installed-dev
+bench: .venv/installed-dev ## Measure appends, folds and lag beside their peers: a quarter of an hour
 	$(BIN)/python -m benchmarks
 
-clean:
+clean: ## Remove .venv and whatever was built or cached
 	rm -rf .venv build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -34,6 +34,18 @@ def pytest_configure(config: pytest.Config) -> None:
         stale.install(seed)
 
 
+SERVERS = {"postgres_url", "rabbitmq_virtual_host", "elasticsearch_url", "stripe_mock_url"}
+"""The fixtures that stand for a server; whatever needs one asks for one of these, directly or through others."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server, so that `make unit` can leave it out."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
 _POSTGRES = pytest.StashKey[services.TestPostgres]()
 
 

@@ -21,7 +21,7 @@ def _postgres(request: pytest.FixtureRequest) -> OpenLog:
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {"postgres": _postgres}
 
 
-@pytest.fixture(params=ADAPTERS)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.server) for name in ADAPTERS])
 def open_log(request: pytest.FixtureRequest) -> OpenLog:
     """Opens the same log as often as called: each time as another process would see it."""
     return ADAPTERS[request.param](request)

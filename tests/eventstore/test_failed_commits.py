@@ -103,6 +103,7 @@ def _noting_durability(database: str) -> Iterator[None]:
         admin(database, "DROP FUNCTION public.note()")
 
 
+@pytest.mark.server
 def test_a_full_notification_queue_stops_no_append_and_no_job_and_hides_none(tmp_path: Path) -> None:
     """Somebody listens, and stays in a transaction: the server then refuses every commit that notifies."""
     server = EmbeddedPostgres(tmp_path, settings={"fsync": "off", "max_notify_queue_pages": "64"})

@@ -1,0 +1,36 @@
+"""The tools of those who change the code: the Makefile's targets, and what runs at each commit."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_help_has_a_line_for_every_target() -> None:
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
+    printed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[1] for line in printed.splitlines()] == phony.split()
+
+
+def test_each_commit_is_checked_as_make_lint_checks_by_tools_that_are_there_offline() -> None:
+    config: dict[str, Any] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repo["repo"] for repo in config["repos"]] == ["local"]
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    lint = MAKEFILE.split("\nlint:")[1].split("\n\n")[0].replace("$(BIN)", ".venv/bin")
+    at_lint = {re.sub(r" --check| \.$", "", line.strip()) for line in lint.splitlines()[1:]}
+    assert {hook["entry"].removesuffix(" --force-exclude") for hook in hooks} == at_lint
+
+
+def test_the_licence_that_the_package_names_is_in_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"] == "MIT"
+    for name in project["license-files"]:
+        assert (ROOT / name).read_text(encoding="utf-8").startswith("MIT License")
+        assert f"!{name}" in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
