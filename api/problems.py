@@ -21,7 +21,7 @@ from api.middleware.context import context_of
 from commands.accounts.belongings import NotSeenYet
 from commands.ports.secrets import Overloaded
 from commands.ports.signatures import InvalidSignature
-from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.codec import MissingKey, UnknownEvent
 from eventstore.database.postgres import LIMITS, is_away
 from eventstore.history import HistoryChanged
@@ -45,7 +45,6 @@ STATUS: Mapping[type[Refused], int] = {
     Unauthorized: 401,
     Conflict: 409,
     Stale: 412,
-    Declined: 402,
 }
 
 

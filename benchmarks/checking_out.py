@@ -33,7 +33,7 @@ from projections.engine.runner import Runner
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
-from runtime.wiring.models import table_models
+from projections.registry import read_models
 
 CLIENTS = (8, 64)
 WARM_UP_SECONDS = 1.0
@@ -94,7 +94,7 @@ def _create_tables(url: str) -> None:
     """The plain shop's tables, and those of our read models, where every request looks up whether its caller's account
     is still open."""
     shopfront.create_tables(url)
-    models = table_models()
+    models = read_models()
     runner = Runner(url, codec(), models)
     projector = threading.Thread(target=runner.run)
     projector.start()

@@ -1,4 +1,4 @@
-"""How the domain says no. Each refusal has a stable machine code; what kind of no it is decides the HTTP status."""
+"""How the domain says no. Each refusal has a kind (its class) and a stable machine code."""
 
 
 class Refused(Exception):
@@ -17,28 +17,24 @@ class Refused(Exception):
 
 
 class Invalid(Refused):
-    """The request can never be right as it is (422)."""
+    """The request can never be right as it is."""
 
 
 class NotFound(Refused):
-    """There is no such thing, or not for this caller (404)."""
+    """There is no such thing, or not for this caller."""
 
 
 class Forbidden(Refused):
-    """The caller may not do this (403)."""
+    """The caller may not do this."""
 
 
 class Unauthorized(Refused):
-    """The caller did not prove who they are (401)."""
+    """The caller did not prove who they are."""
 
 
 class Conflict(Refused):
-    """The state of things does not allow it now (409)."""
+    """The state of things does not allow it now."""
 
 
 class Stale(Refused):
-    """The caller decided on an older version (412)."""
-
-
-class Declined(Refused):
-    """The payment was declined (402)."""
+    """The caller decided on an older version."""

@@ -7,7 +7,7 @@ JSON, with the stream id and the field's name as associated data, so that a ciph
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import urandom
-from typing import Any, ClassVar, Protocol, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -21,13 +21,6 @@ Payload = dict[str, Any]  # any JSON object: what an upcaster works on
 Upcaster = tuple[str, Callable[[Payload], Payload]]
 
 FORGOTTEN = "[forgotten]"
-
-
-class EventType(Protocol):
-    """What the codec asks of an event class: a msgspec struct that knows its wire name."""
-
-    NAME: ClassVar[str]
-    PERSON: ClassVar[str]
 
 
 class UnknownEvent(Exception):

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from eventstore.database.postgres import connect
 from eventstore.database.release import require_current
 from projections.engine.runner import Registered, Runner
+from projections.registry import read_models
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
-from runtime.wiring.models import search_models, table_models
+from runtime.wiring.models import search_models
 
 
 def run_projector(settings: Settings, url: str) -> None:
     """Keep the read models in step: one thread for the tables, one for each search index. Raises OutdatedRelease."""
-    groups: list[Sequence[Registered]] = [table_models(), *([model] for model in search_models(settings))]
+    groups: list[Sequence[Registered]] = [read_models(), *([model] for model in search_models(settings))]
     runners = [Runner(url, codec(), group) for group in groups]
     threads = [threading.Thread(target=runner.run, name=f"projector-{n}") for n, runner in enumerate(runners)]
     stopping = threading.Event()

@@ -18,11 +18,6 @@ INDEX_SECONDS = 10.0
 """How long Elasticsearch may take to write, or to read out, what goes with one request: a second, where it is well."""
 
 
-def table_models() -> list[Registered]:
-    """The read models in PostgreSQL."""
-    return read_models()
-
-
 def search_models(settings: Settings) -> list[Registered]:
     """The search indexes beyond PostgreSQL: one, where Elasticsearch is set."""
     url = settings.elasticsearch_url.get_secret_value()
@@ -50,7 +45,7 @@ def index_prefix(settings: Settings) -> str:
 
 def all_models(settings: Settings) -> list[Registered]:
     """Every read model."""
-    return [*table_models(), *search_models(settings)]
+    return [*read_models(), *search_models(settings)]
 
 
 def due_times(core: "Core") -> "DueTimes":

@@ -16,7 +16,7 @@ from api.middleware.context import CORRELATION_HEADER
 from api.middleware.guards import FAILURES_TO_OPEN
 from api.services import GatewaySettings
 from commands.ports.signatures import InvalidSignature
-from domain.errors import Conflict, Declined, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
+from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.log import LogUnavailable
 from queries.positions import PositionUnknown, ReadModelBehind
 from tests.api.tiny import tiny
@@ -59,7 +59,6 @@ def offering() -> httpx.AsyncClient:
         (Unauthorized, 401),
         (Conflict, 409),
         (Stale, 412),
-        (Declined, 402),
     ],
 )
 async def test_a_refusal_is_answered_by_its_kind(kind: type[Refused], status: int) -> None:

@@ -26,7 +26,7 @@ from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Runner
 from runtime.cli import app
 from runtime.wiring.codec import codec
-from runtime.wiring.models import table_models
+from projections.registry import read_models
 
 PATIENCE = 60.0
 
@@ -112,7 +112,7 @@ class Shop:
     @contextmanager
     def projector(self) -> Iterator[None]:
         """The read models are kept in step while the block runs; they are, when it begins."""
-        runner = Runner(self.url, codec(), table_models())
+        runner = Runner(self.url, codec(), read_models())
         thread = threading.Thread(target=runner.run)
         thread.start()
         try:
@@ -124,7 +124,7 @@ class Shop:
 
     def in_step(self) -> bool:
         """Whether every read model has read the whole log."""
-        names = [registered.projection.name for registered in table_models()]
+        names = [registered.projection.name for registered in read_models()]
         in_step = "position >= (SELECT coalesce(max(position), 0) FROM log.events)"
         query = f"SELECT count(*) FROM {FEEDS} WHERE active AND projection = ANY (%s) AND {in_step}"
         return bool(self.ask(query, names) == len(names))
