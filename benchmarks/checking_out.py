@@ -30,10 +30,10 @@ from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
 from kit.uuid7 import uuid7
 from projections.engine.runner import Runner
+from projections.registry import read_models
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
-from projections.registry import read_models
 
 CLIENTS = (8, 64)
 WARM_UP_SECONDS = 1.0

@@ -24,9 +24,9 @@ from eventstore.consumers.checkpoints import FEEDS
 from eventstore.log import Metadata, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Runner
+from projections.registry import read_models
 from runtime.cli import app
 from runtime.wiring.codec import codec
-from projections.registry import read_models
 
 PATIENCE = 60.0
 
