@@ -35,6 +35,11 @@ LOCK_TIMEOUT = "10s"
 """How long a leader waits for a lock: a session that waits is at work, and would be ended by nobody."""
 
 
+PLANNED_ONCE = "SET plan_cache_mode = force_generic_plan"
+"""For a connection that runs the same statements for each event. PostgreSQL takes an array that it does not know for a
+long one, so that a plan for each one looks cheaper: it planned anew each time, for longer than it ran."""
+
+
 def connect_leader(url: str, name: str) -> psycopg.Connection:
     """A connection to lead with. Raises psycopg.OperationalError; its statements psycopg.errors.LockNotAvailable."""
     return connect(url, name, lock_timeout=LOCK_TIMEOUT)

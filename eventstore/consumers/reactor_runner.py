@@ -17,7 +17,7 @@ import msgspec
 import psycopg
 
 from eventstore.consumers import checkpoints, histories
-from eventstore.consumers.leadership import Challenger, connected
+from eventstore.consumers.leadership import PLANNED_ONCE, Challenger, connected
 from eventstore.consumers.newer_events import NewerEvent, UnknownNames
 from eventstore.consumers.reader import Unreadable
 from eventstore.database.postgres import connect, is_away
@@ -185,7 +185,7 @@ class ReactorRunner:
 
     async def _run(self, conn: psycopg.Connection) -> None:
         self._generation = self._log.history.generation
-        await asyncio.to_thread(conn.execute, "SET synchronous_commit = off")
+        await asyncio.to_thread(conn.execute, f"SET synchronous_commit = off; {PLANNED_ONCE}")
         now = asyncio.get_running_loop().time
         while True:
             await self._scan(conn)

@@ -15,7 +15,7 @@ import psycopg
 
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
-from eventstore.consumers.leadership import Challenger
+from eventstore.consumers.leadership import PLANNED_ONCE, Challenger
 from eventstore.consumers.newer_events import NewerEvent, UnknownNames
 from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY, TOO_MUCH
@@ -64,7 +64,8 @@ class Lane:
         self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event, *, activates: bool
     ) -> None:
         conn.execute("SET synchronous_commit = off")  # what is lost is folded again
-        conn.execute("SET enable_seqscan = off")  # statements are planned once, perhaps while the log is tiny
+        conn.execute(PLANNED_ONCE)
+        conn.execute("SET enable_seqscan = off")  # perhaps while the log is tiny
         self._conn, self._codec, self._models, self._stop = conn, codec, models, stop
         self._activates = activates
         self._unknown_names = UnknownNames(codec)

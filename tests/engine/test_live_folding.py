@@ -1,14 +1,16 @@
 """A projection keeps in step with the log: live, catching up, beside others, paused."""
 
 import asyncio
+import threading
 from uuid import uuid4
 
 from desk import Desk
-from tallies import Closed, Counted, Ignored, Labelled, Tallies, Tally, Uses, tallies, uses
+from tallies import CODEC, Closed, Counted, Ignored, Labelled, Tallies, Tally, Uses, tallies, uses
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from projections.engine import advancing
+from projections.engine.lanes import Lane
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
 
@@ -166,3 +168,18 @@ def test_a_fold_knows_which_streams_feed_a_row() -> None:
     assert list(Tallies().streams_of((key, "x"))) == [key]
     assert PostgresTable(Tally).columns[2].json
     assert Uses.folds.keys() == {Labelled}
+
+
+async def test_a_lanes_statements_are_planned_once(desk: Desk) -> None:
+    registered, stream = tallies(), uuid4()
+    with desk.connect() as conn:
+        checkpoints.register(conn, "tallies", 1, registered.storage)
+        lane = Lane(conn, CODEC, {("tallies", 1): registered}, threading.Event(), activates=True)
+        lane.scan(lambda _: True)
+        for number in range(12):
+            await desk.append(stream, Counted(number))
+            assert lane.step(lane.head())
+        planned = conn.execute("SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements").fetchall()
+    often = [row for row in planned if row[1] + row[2] >= 10]
+    assert len(often) >= 4, "the head, the page, the checkpoint and the rows"
+    assert [statement for statement, _, custom in often if custom] == []
