@@ -13,10 +13,11 @@ from api.answers import POSITION_HEADER, ExpectedVersion, Prefer, answer, positi
 from api.auth import Buyer
 from api.fields import Answer, Body, Country, Filled, Quantity, Time
 from api.idempotency import IdempotencyKey
+from api.paying import see_anew, settled
 from api.problems import Problem, problem_response
 from api.reading import Reads
-from api.routes.payments import PaymentMethod, declined, secret_of, see_anew, settled
 from api.services import Services, ServicesOf
+from api.views.payments import PaymentMethod, declined, secret_of
 from commands.aggregates import CART
 from commands.carts import CartChanged
 from commands.handler import Caller, Landed

@@ -10,8 +10,10 @@ from api.answers import Prefer, answer, page_answer, position_of
 from api.auth import Admin, Oneself, SignedIn
 from api.fields import Answer, Body, Page, Time
 from api.idempotency import IdempotencyKey
+from api.paying import refund_again, refunded, see_anew, settled
 from api.reading import AsOf, Cursor, Limit, Reads, found
-from api.routes.payments import (
+from api.services import Services, ServicesOf
+from api.views.payments import (
     HappenedView,
     PaymentMethod,
     PaymentView,
@@ -19,15 +21,10 @@ from api.routes.payments import (
     RefundView,
     declined,
     payment_view,
-    refund_again,
-    refunded,
     secret_of,
-    see_anew,
-    settled,
 )
-from api.routes.receipts import ReceiptView, first_issued
-from api.routes.shipments import ShipmentView
-from api.services import Services, ServicesOf
+from api.views.receipts import ReceiptView, first_issued
+from api.views.shipments import ShipmentView
 from api.whose import must_be_account
 from commands.aggregates import ORDER
 from commands.handler import Caller, Landed

@@ -1,29 +1,25 @@
 """Payments: attaching a method, following one, refunds, and the provider's webhook."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Request
-from pydantic import AliasPath, Field, SerializerFunctionWrapHandler, model_serializer
 from starlette.responses import Response
 
-from api.answers import Prefer, Preference, answer, page_answer, position_of
+from api.answers import Prefer, answer, page_answer
 from api.auth import EVERYBODY, Admin, SignedIn
-from api.fields import Amount, Answer, Body, CardToken, Page, Reason, Time
+from api.fields import Answer, Body, Page
 from api.idempotency import IdempotencyKey
-from api.problems import Problem, problem_response
+from api.paying import refund_again, refunded, see_anew, settled
 from api.reading import Cursor, Limit, Reads, found
-from api.services import Services, ServicesOf
+from api.services import ServicesOf
 from api.signed_notices import signed_notice
-from commands.aggregates import ORDER, PAYMENT
-from commands.handler import Caller, Landed
-from commands.orders import OrderAndPayment
+from api.views.payments import PaymentMethod, PaymentView, Refund, RefundView, declined, payment_view, secret_of
+from commands.handler import Landed
 from domain.errors import Forbidden, NotFound
-from domain.payments import Method
-from domain.payments.events import OPEN, MethodType, RefundState, Status
+from domain.payments.events import RefundState, Status
 from eventstore.log import Done
 from queries import payments as payments_query
-from queries.payments import Payment
 
 router = APIRouter(prefix="/api/v1", tags=["payments"])
 
@@ -31,33 +27,11 @@ router = APIRouter(prefix="/api/v1", tags=["payments"])
 # -- what goes in ------------------------------------------------------------------------------------------------------
 
 
-class PaymentMethod(Body):
-    """What to pay with. `token` names the card at the provider; a card without one is attached later. A wallet needs
-    none: it is the buyer's own, in the currency of the price."""
-
-    type: MethodType
-    token: CardToken | None = None
-
-    def method(self) -> Method | None:
-        """The method, if there is one to pay with yet. Which wallet it is follows from whose it is, and no token that
-        the client sends."""
-        if self.type == "wallet":
-            return Method("wallet")
-        return None if self.token is None else Method("card", self.token)
-
-
 class PaymentAttempt(Body):
     """Which order to pay; without a method the provider's intent is made sure of, for a client that goes on there."""
 
     order_id: UUID
     payment_method: PaymentMethod | None = None
-
-
-class Refund(Body):
-    """What to send back; without an amount, all that is left."""
-
-    amount_cents: Amount | None = None
-    reason: Reason
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -75,112 +49,10 @@ class StartedPayment(Answer):
     redirect_url: str | None
 
 
-class HappenedView(Answer):
-    """An event of a timeline; what it does not say is left out."""
-
-    name: str
-    at: Time
-    position: int
-    status: str | None = None
-    reason: str | None = None
-    code: str | None = None
-    detail: str | None = None
-    amount_cents: int | None = None
-    method: str | None = None
-    provider: str | None = None
-    provider_ref: str | None = None
-    attempt: int | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_nulls(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in write(self).items() if value is not None}
-
-
-class PaymentRefundView(Answer):
-    """Money on its way back (PENDING), gone (SUCCEEDED) or not gone (FAILED, and `code` why)."""
-
-    refund_id: UUID
-    amount_cents: int
-    status: str
-    reason: str
-    code: str | None
-    provider_ref: str | None
-    requested_at: Time
-
-
-class PaymentView(Answer):
-    """A payment. `code` and `detail` tell the last failure; `client_secret` is for the payer only. `refund_status` is
-    PENDING while a refund is under way, else how the last one ended; `refunded_cents` has gone back."""
-
-    id: UUID = Field(validation_alias=AliasPath("payment_id"))
-    payment_id: UUID
-    order_id: UUID | None
-    amount_cents: int
-    refunded_cents: int
-    refund_status: str | None
-    refunds: list[PaymentRefundView]
-    currency: str
-    status: str
-    method: str | None
-    provider: str | None
-    client_secret: str | None
-    redirect_url: str | None
-    code: str | None
-    detail: str | None
-    history: list[HappenedView]
-    expires_at: Time
-    created_at: Time
-    updated_at: Time
-
-
-class RefundView(Answer):
-    """A refund that was asked for. `status` is PENDING until the provider says that the money went back (SUCCEEDED), or
-    that it could not be sent (FAILED); the payment shows it."""
-
-    refund_id: UUID
-    payment_id: UUID
-    order_id: UUID | None
-    amount_cents: int
-    currency: str
-    status: str
-
-
 class Received(Answer):
     """The notice is taken note of."""
 
     received: bool = True
-
-
-def payment_view(services: Services, payment: Payment, caller: Caller) -> PaymentView:
-    """A payment as this caller may see it."""
-    secret = None
-    open_to_tries = payment.status in OPEN or (payment.status == "FAILED" and not payment.closed)
-    if caller.user_id == payment.buyer_id and open_to_tries:
-        secret = services.payments.client_secret(payment.payment_id, payment.client_secret)
-    return PaymentView.model_validate(payment).model_copy(update={"client_secret": secret})
-
-
-def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str | None:
-    """The provider's client secret, for the payer alone."""
-    if caller.user_id != now.payment.buyer_id or not now.payment.can_be_tried:
-        return None
-    return services.payments.client_secret(now.order.payment_id, now.payment.client_secret_ref)
-
-
-def declined(request: Request, order_id: UUID, now: OrderAndPayment, position: int) -> Response:
-    """402: the payment failed, and why."""
-    payment = now.payment
-    problem = Problem(
-        402,
-        "payment_failed",
-        payment.failure_detail or "the payment was declined",
-        headers={"Event-Position": str(position)},
-        order_id=order_id,
-        payment_id=now.order.payment_id,
-        decline_code=payment.failure_code,
-        order_status=now.order.status,
-    )
-    return problem_response(problem, request.scope)
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -223,22 +95,6 @@ async def pay(
     )
 
 
-async def settled(
-    services: Services, order_id: UUID, landed: Landed[Any], prefer: Preference
-) -> tuple[OrderAndPayment, int]:
-    """The order and payment after as long a wait as the client prefers, and a position that reflects them."""
-    now = await services.orders.settled(order_id, prefer.wait_seconds)
-    return now, await position_of(landed, services) if prefer.asynchronous else await services.log.head()
-
-
-async def see_anew(services: Services, order_id: UUID) -> None:
-    """Have this process see an order and its payment as they are in the log: for an answer to what was done long ago,
-    since when they may have gone on in another process. `settled` looks by itself only when it waits."""
-    order = await services.repository.state(ORDER, order_id)
-    if order is not None:
-        await services.repository.state(PAYMENT, order.payment_id)
-
-
 @router.post("/payments/webhook", response_model=Received, dependencies=[EVERYBODY])
 @signed_notice
 async def receive_notice(
@@ -262,27 +118,6 @@ async def refund_payment(
         refund_again,
         lambda landed: refunded(services, payment_id, landed),
     )
-
-
-async def refund_again(done: Done) -> UUID:
-    """The refund that was made under an idempotency key."""
-    return UUID(done.refs["refund_id"])
-
-
-async def refunded(services: Services, payment_id: UUID, landed: Landed[UUID]) -> Response:
-    """The refund as it stands in the log."""
-    payment = await services.repository.state(PAYMENT, payment_id)
-    assert payment is not None
-    refund = payment.refunds[landed.value]
-    view = RefundView(
-        refund_id=landed.value,
-        payment_id=payment_id,
-        order_id=payment.order_id,
-        amount_cents=refund.amount_cents,
-        currency=payment.currency,
-        status=refund.state,
-    )
-    return answer(view, status=201, position=await position_of(landed, services))
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Fiscal receipts of orders."""
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -8,42 +7,21 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import SignedIn
-from api.fields import Answer, Time
 from api.reading import Reads, found
 from api.services import ServicesOf
+from api.views.receipts import ReceiptView, first_issued
 from domain.errors import Forbidden, NotFound
 from queries import orders as orders_query
 from queries.read_models import Answer as Found
 from queries.read_models import ReadModels
-from queries.receipts import Receipt
 
 router = APIRouter(prefix="/api/v1", tags=["orders"])
-
-
-class ReceiptView(Answer):
-    """A seller's receipt for an order: REQUESTED, CREATED (issued) or FAILED; `url` is where the fiscal operator shows
-    it, once issued."""
-
-    order_id: UUID
-    seller_id: UUID
-    number: int
-    year: int
-    amount_cents: int
-    currency: str
-    status: str
-    url: str | None
-    issued_at: Time | None
 
 
 class OrderReceipts(ReceiptView):
     """The first seller's issued receipt, and what there is of all sellers."""
 
     receipts: list[ReceiptView]
-
-
-def first_issued(receipts: Sequence[Receipt]) -> Receipt | None:
-    """The first receipt that the operator has, in the order of the sellers' lines."""
-    return next((receipt for receipt in receipts if receipt.status == "CREATED"), None)
 
 
 @router.get("/orders/{order_id}/receipt", response_model=OrderReceipts)

@@ -6,15 +6,16 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Header, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AliasPath, Field, ValidationError
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import Access, OptionalCaller, Seller, SellerOfShipment, SignedIn
-from api.fields import Answer, Body, Moment, Page, Reason, Time, Word
+from api.fields import Body, Moment, Page, Reason, Word
 from api.idempotency import IdempotencyKey, Idempotent
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
+from api.views.shipments import AddressedShipment, MovedShipment, ShipmentView
 from commands.aggregates import ORDER, SHIPMENT
 from commands.handler import Caller, Landed
 from domain.errors import Forbidden, NotFound
@@ -45,48 +46,6 @@ class Delivered(Body):
 
     reason: Reason
     delivered_at: Moment | None = None
-
-
-class ShipmentLineView(Answer):
-    """So many of one game."""
-
-    line_id: UUID
-    game_id: UUID
-    title: str
-    quantity: int
-
-
-class MovedShipment(Answer):
-    """How a shipment stands: PENDING (`provisional` until the order is paid), PROCESSING, SHIPPED, DELIVERED or
-    CANCELLED."""
-
-    id: UUID = Field(validation_alias=AliasPath("shipment_id"))
-    shipment_id: UUID
-    order_id: UUID
-    seller_id: UUID
-    lines: list[ShipmentLineView]
-    provisional: bool
-    status: str
-    carrier: str | None
-    tracking_number: str | None
-    version: int
-
-
-class ShipmentView(MovedShipment):
-    """A shipment, and when it came how far, by those who reported it."""
-
-    processing_at: Time | None
-    shipped_at: Time | None
-    delivered_at: Time | None
-    cancelled_at: Time | None
-    created_at: Time
-    updated_at: Time
-
-
-class AddressedShipment(ShipmentView):
-    """… and where it goes, once it is paid: told to its buyer, and to its seller until it has arrived."""
-
-    shipping_address: dict[str, str] | None = None
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

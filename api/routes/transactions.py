@@ -14,8 +14,8 @@ from api.fields import Amount, Answer, Body, Currency, Page, Time
 from api.idempotency import IdempotencyKey
 from api.problems import Problem, problem_response
 from api.reading import Cursor, Limit, Reads, found
-from api.routes.payments import PaymentMethod
 from api.services import Services, ServicesOf
+from api.views.payments import PaymentMethod
 from commands.aggregates import WALLET
 from commands.handler import Caller, Landed
 from commands.transactions import TransactionAndPayment

@@ -1,0 +1,51 @@
+"""What routes that take money share: waiting until an order is paid or not, and the answer to a refund."""
+
+from typing import Any
+from uuid import UUID
+
+from starlette.responses import Response
+
+from api.answers import Preference, answer, position_of
+from api.services import Services
+from api.views.payments import RefundView
+from commands.aggregates import ORDER, PAYMENT
+from commands.handler import Landed
+from commands.orders import OrderAndPayment
+from eventstore.log import Done
+
+
+async def settled(
+    services: Services, order_id: UUID, landed: Landed[Any], prefer: Preference
+) -> tuple[OrderAndPayment, int]:
+    """The order and payment after as long a wait as the client prefers, and a position that reflects them."""
+    now = await services.orders.settled(order_id, prefer.wait_seconds)
+    return now, await position_of(landed, services) if prefer.asynchronous else await services.log.head()
+
+
+async def see_anew(services: Services, order_id: UUID) -> None:
+    """Have this process see an order and its payment as they are in the log: for an answer to what was done long ago,
+    since when they may have gone on in another process. `settled` looks by itself only when it waits."""
+    order = await services.repository.state(ORDER, order_id)
+    if order is not None:
+        await services.repository.state(PAYMENT, order.payment_id)
+
+
+async def refund_again(done: Done) -> UUID:
+    """The refund that was made under an idempotency key."""
+    return UUID(done.refs["refund_id"])
+
+
+async def refunded(services: Services, payment_id: UUID, landed: Landed[UUID]) -> Response:
+    """The refund as it stands in the log."""
+    payment = await services.repository.state(PAYMENT, payment_id)
+    assert payment is not None
+    refund = payment.refunds[landed.value]
+    view = RefundView(
+        refund_id=landed.value,
+        payment_id=payment_id,
+        order_id=payment.order_id,
+        amount_cents=refund.amount_cents,
+        currency=payment.currency,
+        status=refund.state,
+    )
+    return answer(view, status=201, position=await position_of(landed, services))

@@ -1,0 +1,141 @@
+"""Payments and refunds, as clients see them, and the methods that they name."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import Request
+from pydantic import AliasPath, Field, SerializerFunctionWrapHandler, model_serializer
+from starlette.responses import Response
+
+from api.fields import Amount, Answer, Body, CardToken, Reason, Time
+from api.problems import Problem, problem_response
+from api.services import Services
+from commands.handler import Caller
+from commands.orders import OrderAndPayment
+from domain.payments import Method
+from domain.payments.events import OPEN, MethodType
+from queries.payments import Payment
+
+
+class PaymentMethod(Body):
+    """What to pay with. `token` names the card at the provider; a card without one is attached later. A wallet needs
+    none: it is the buyer's own, in the currency of the price."""
+
+    type: MethodType
+    token: CardToken | None = None
+
+    def method(self) -> Method | None:
+        """The method, if there is one to pay with yet. Which wallet it is follows from whose it is, and no token that
+        the client sends."""
+        if self.type == "wallet":
+            return Method("wallet")
+        return None if self.token is None else Method("card", self.token)
+
+
+class Refund(Body):
+    """What to send back; without an amount, all that is left."""
+
+    amount_cents: Amount | None = None
+    reason: Reason
+
+
+class HappenedView(Answer):
+    """An event of a timeline; what it does not say is left out."""
+
+    name: str
+    at: Time
+    position: int
+    status: str | None = None
+    reason: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    amount_cents: int | None = None
+    method: str | None = None
+    provider: str | None = None
+    provider_ref: str | None = None
+    attempt: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nulls(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None}
+
+
+class PaymentRefundView(Answer):
+    """Money on its way back (PENDING), gone (SUCCEEDED) or not gone (FAILED, and `code` why)."""
+
+    refund_id: UUID
+    amount_cents: int
+    status: str
+    reason: str
+    code: str | None
+    provider_ref: str | None
+    requested_at: Time
+
+
+class PaymentView(Answer):
+    """A payment. `code` and `detail` tell the last failure; `client_secret` is for the payer only. `refund_status` is
+    PENDING while a refund is under way, else how the last one ended; `refunded_cents` has gone back."""
+
+    id: UUID = Field(validation_alias=AliasPath("payment_id"))
+    payment_id: UUID
+    order_id: UUID | None
+    amount_cents: int
+    refunded_cents: int
+    refund_status: str | None
+    refunds: list[PaymentRefundView]
+    currency: str
+    status: str
+    method: str | None
+    provider: str | None
+    client_secret: str | None
+    redirect_url: str | None
+    code: str | None
+    detail: str | None
+    history: list[HappenedView]
+    expires_at: Time
+    created_at: Time
+    updated_at: Time
+
+
+class RefundView(Answer):
+    """A refund that was asked for. `status` is PENDING until the provider says that the money went back (SUCCEEDED), or
+    that it could not be sent (FAILED); the payment shows it."""
+
+    refund_id: UUID
+    payment_id: UUID
+    order_id: UUID | None
+    amount_cents: int
+    currency: str
+    status: str
+
+
+def payment_view(services: Services, payment: Payment, caller: Caller) -> PaymentView:
+    """A payment as this caller may see it."""
+    secret = None
+    open_to_tries = payment.status in OPEN or (payment.status == "FAILED" and not payment.closed)
+    if caller.user_id == payment.buyer_id and open_to_tries:
+        secret = services.payments.client_secret(payment.payment_id, payment.client_secret)
+    return PaymentView.model_validate(payment).model_copy(update={"client_secret": secret})
+
+
+def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str | None:
+    """The provider's client secret, for the payer alone."""
+    if caller.user_id != now.payment.buyer_id or not now.payment.can_be_tried:
+        return None
+    return services.payments.client_secret(now.order.payment_id, now.payment.client_secret_ref)
+
+
+def declined(request: Request, order_id: UUID, now: OrderAndPayment, position: int) -> Response:
+    """402: the payment failed, and why."""
+    payment = now.payment
+    problem = Problem(
+        402,
+        "payment_failed",
+        payment.failure_detail or "the payment was declined",
+        headers={"Event-Position": str(position)},
+        order_id=order_id,
+        payment_id=now.order.payment_id,
+        decline_code=payment.failure_code,
+        order_status=now.order.status,
+    )
+    return problem_response(problem, request.scope)

@@ -1,0 +1,27 @@
+"""Fiscal receipts, as clients see them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from api.fields import Answer, Time
+from queries.receipts import Receipt
+
+
+class ReceiptView(Answer):
+    """A seller's receipt for an order: REQUESTED, CREATED (issued) or FAILED; `url` is where the fiscal operator shows
+    it, once issued."""
+
+    order_id: UUID
+    seller_id: UUID
+    number: int
+    year: int
+    amount_cents: int
+    currency: str
+    status: str
+    url: str | None
+    issued_at: Time | None
+
+
+def first_issued(receipts: Sequence[Receipt]) -> Receipt | None:
+    """The first receipt that the operator has, in the order of the sellers' lines."""
+    return next((receipt for receipt in receipts if receipt.status == "CREATED"), None)
