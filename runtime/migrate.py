@@ -22,7 +22,7 @@ def migrate(url: str) -> list[str]:
 
     Raises MigrationError, OutdatedRelease.
     """
-    return migrations.migrate(url, FOLDERS, _begin)
+    return migrations.migrate(url, FOLDERS, _begin, migrations.FUNCTIONS)
 
 
 def prepare_database(url: str, settings: Settings) -> None:
@@ -37,7 +37,7 @@ def prepare_database(url: str, settings: Settings) -> None:
 
 def migrate_beside(url: str) -> list[str]:
     """As `migrate`, while an older release goes on to lead."""
-    return migrations.migrate(url, FOLDERS, _make_room)
+    return migrations.migrate(url, FOLDERS, _make_room, migrations.FUNCTIONS)
 
 
 def _begin(conn: psycopg.Connection) -> None:
@@ -48,6 +48,7 @@ def _begin(conn: psycopg.Connection) -> None:
 def _make_room(conn: psycopg.Connection) -> None:
     """Make the schema of the read models where it was left out of a backup, or dropped: its rows are folded anew."""
     release.require_current(conn)
+    conn.execute("SELECT log.begin_epoch(0, 'the first')")  # unless there is one
     row = conn.execute("SELECT to_regnamespace('read') IS NULL").fetchone()
     if row and row[0]:
         conn.execute("CREATE SCHEMA read")

@@ -2,6 +2,9 @@
 
 What ran is noted in log.migrations, which is backed up with the log. A file that ran is not edited; where it must be,
 for those who start with it, its line `-- supersedes SHA256` names the text that others ran, of the same effect.
+
+Functions are no migrations: each has its current text in a file of its own (sql/functions), which is installed anew
+whenever it differs from what is installed.
 """
 
 import hashlib
@@ -15,9 +18,10 @@ import psycopg
 from eventstore.database.postgres import connect
 
 SQL = Path(__file__).parents[1] / "sql" / "migrations"
+FUNCTIONS = Path(__file__).parents[1] / "sql" / "functions"
 _LOCK = (4910, 2)
 _TAIL = (4910, 1)
-"""What appends queue at (sql/migrations/0008_time_of_decision.sql)."""
+"""What appends queue at (sql/functions/append_v4.sql)."""
 
 LOCK_SECONDS = 20
 """How long others may hold what is needed."""
@@ -60,8 +64,14 @@ class _Migration(msgspec.Struct, frozen=True):
         return sha256 == self.sha256 or f"-- supersedes {sha256}" in self.text
 
 
-def migrate(url: str, folders: Folders, begin: Callable[[psycopg.Connection], None] = lambda _: None) -> list[str]:
-    """Run what has not run yet of each (component, folder); returns the names of what ran.
+def migrate(
+    url: str,
+    folders: Folders,
+    begin: Callable[[psycopg.Connection], None] = lambda _: None,
+    functions: Path | None = None,
+) -> list[str]:
+    """Run what has not run yet of each (component, folder), and install the functions of a folder; returns the names
+    of what ran.
 
     All of one call is one transaction, and `begin` its end: it happens whole or not at all. Processes that start
     together queue on a lock. Raises MigrationError, psycopg.Error, and what `begin` raises.
@@ -85,8 +95,9 @@ def migrate(url: str, folders: Folders, begin: Callable[[psycopg.Connection], No
                 "INSERT INTO log.migrations (component, number, name, sha256) VALUES (%s, %s, %s, %s)",
                 (migration.component, migration.number, migration.name, migration.sha256),
             )
+        installed = _install(conn, functions) if functions else []
         begin(conn)
-        return [f"{migration.component}/{migration.name}" for migration in due]
+        return [f"{migration.component}/{migration.name}" for migration in due] + installed
 
 
 def missing(conn: psycopg.Connection, folders: Folders) -> list[str] | None:
@@ -126,6 +137,25 @@ def _due(conn: psycopg.Connection, migrations: Sequence[_Migration]) -> list[_Mi
         if not known[key].is_of(sha256):
             raise MigrationError(f"{key[0]}/{name} was edited after it ran; add a new file instead")
     return [migration for key, migration in known.items() if key not in ran]
+
+
+def _install(conn: psycopg.Connection, folder: Path) -> list[str]:
+    """Install each function whose text is not the one that is installed; returns the files' names."""
+    known = dict(conn.execute("SELECT name, sha256 FROM log.functions"))
+    installed = []
+    for path in sorted(folder.glob("*.sql")):
+        text = path.read_text(encoding="utf-8")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if known.get(path.stem) == digest:
+            continue
+        conn.execute(text.encode())
+        conn.execute(
+            "INSERT INTO log.functions (name, sha256) VALUES (%s, %s) ON CONFLICT (name)"
+            " DO UPDATE SET sha256 = excluded.sha256, installed_at = clock_timestamp()",
+            (path.stem, digest),
+        )
+        installed.append(f"functions/{path.name}")
+    return installed
 
 
 def _find_table(conn: psycopg.Connection) -> None:

@@ -8,6 +8,7 @@ import pytest
 from notes import admin
 
 from eventstore.database.migrations import MigrationError, migrate
+from runtime.migrate import FOLDERS
 from runtime.migrate import migrate as migrate_all
 
 ONE = "CREATE TABLE one (id int);"
@@ -61,6 +62,15 @@ def test_components_count_apart(empty_database: str, folder: Path, tmp_path_fact
     other = tmp_path_factory.mktemp("other")
     (other / "0001_other.sql").write_text("CREATE TABLE other (id int)")
     assert migrate(empty_database, [("x", folder), ("y", other)])[-1] == "y/0001_other.sql"
+
+
+def test_a_function_is_installed_again_when_its_text_changes(empty_database: str, tmp_path: Path) -> None:
+    migrate_all(empty_database)
+    text = "CREATE OR REPLACE FUNCTION log.answer() RETURNS int LANGUAGE sql AS 'SELECT {}'"
+    for answer, ran in ((41, ["functions/answer.sql"]), (41, []), (42, ["functions/answer.sql"])):
+        (tmp_path / "answer.sql").write_text(text.format(answer))
+        assert migrate(empty_database, FOLDERS, functions=tmp_path) == ran
+        assert admin(empty_database, "SELECT log.answer()") == [(answer,)]
 
 
 def _migrate(url: str, barrier: "multiprocessing.synchronize.Barrier", answers: "multiprocessing.Queue[int]") -> None:  # type: ignore[name-defined]
