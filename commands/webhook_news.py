@@ -1,6 +1,6 @@
 """From an event in the log to the news that merchants may have of it, and to the body of a message."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -50,7 +50,7 @@ async def _order_of(repository: Repository, event: Event, env: Envelope) -> UUID
 
 def body_of(name: str, news: News, env: Envelope, owner: UUID) -> bytes:
     """The message by which a seller, or the platform, hears of an event of this name."""
-    return encode(name, env.occurred_at.astimezone(UTC), {"event_id": env.event_id, **news.told(owner)})
+    return encode(name, env.occurred_at, {"event_id": env.event_id, **news.told(owner)})
 
 
 def encode(name: str, timestamp: datetime, data: dict[str, object]) -> bytes:

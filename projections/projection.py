@@ -12,15 +12,14 @@ and tests.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from itertools import islice
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from domain.times import representable
 from eventstore.log import Envelope, Recorded
+from projections.cleaning import Cleaner, cleaner_of
 
 
 class Row(msgspec.Struct):
@@ -153,24 +152,6 @@ def _key_function(key: str | KeyOf | None) -> KeyOf:
     return key
 
 
-def _with_representable_times(handler: Handler, event_type: type[msgspec.Struct]) -> Handler:
-    """A handler that is never given a moment which no row could hold: there are events of before such were refused."""
-    names = [field.name for field in msgspec.structs.fields(event_type) if _is_time(field.type)]
-    if not names:
-        return handler
-
-    def bounded(projection: Any, rows: "Rows[Any]", event: Any, env: Envelope) -> None:
-        times = {name: at for name in names if (at := getattr(event, name)) is not None}
-        odd = {name: nearest for name, at in times.items() if (nearest := representable(at)) is not at}
-        handler(projection, rows, msgspec.structs.replace(event, **odd) if odd else event, env)
-
-    return bounded
-
-
-def _is_time(hint: object) -> bool:
-    return hint is datetime or datetime in get_args(hint)
-
-
 class Projection(Generic[R]):
     """Base of all projections. `name` and `version` name the feed and its storage; a changed fold is a new version."""
 
@@ -179,15 +160,21 @@ class Projection(Generic[R]):
     earlier: ClassVar[frozenset[int]] = frozenset()
     """Versions before whose rows have the same shape: queries may read them while this one catches up."""
 
+    keeps_nul: ClassVar[bool] = False
+    """Whether texts are folded with NUL in them: where rows go, there must be room for it."""
+
     row: ClassVar[type[msgspec.Struct]]
     folds: ClassVar[dict[type, Fold]]
+    cleaners: ClassVar[dict[type, Cleaner | None]]
+    """What makes of an event the one that is folded (projections/cleaning.py)."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.folds = dict(getattr(cls, "folds", {}))
         for attribute in vars(cls).values():
             for event_type, key in getattr(attribute, "_folds", ()):
-                cls.folds[event_type] = (_with_representable_times(attribute, event_type), key)
+                cls.folds[event_type] = (attribute, key)
+        cls.cleaners = {event_type: cleaner_of(event_type, keeps_nul=cls.keeps_nul) for event_type in cls.folds}
 
     def streams_of(self, key: Key) -> Sequence[UUID] | None:
         """The streams that feed a row, so that one row as of a moment costs its own streams and not the whole log;
@@ -207,7 +194,8 @@ class Projection(Generic[R]):
         """Fold one event, if it matters here."""
         fold = self.folds.get(type(event))
         if fold is not None:
-            fold[0](self, rows, event, env)
+            clean = self.cleaners[type(event)]
+            fold[0](self, rows, event if clean is None else clean(event), env)
 
     def fold(self, events: Iterable[Recorded]) -> Rows[R]:
         """Fold events in memory: for tests, and for rows as of a moment."""

@@ -10,7 +10,7 @@ import msgspec
 
 from eventstore.log import Log
 from projections.as_of import row_as_of
-from projections.fields import text
+from projections.cleaning import without_nul
 from projections.models.games import MAIN_CURRENCY, NO_PRICE, Games, anywhere
 from projections.search.document import ANYWHERE, EVERYWHERE, P, filter_key, price_in, price_key, region_key
 from queries.paging import Bigint, Listing, Order, Page, columns_of, newest_first, page
@@ -136,10 +136,12 @@ async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> Answer[dic
         _TitledGame,
         "SELECT DISTINCT ON (g.title) g.title, g.game_id FROM {games} g WHERE g.title = ANY (%(titles)s)"
         " ORDER BY g.title, g.status <> 'ACTIVE', g.created_position",
-        titles=[text(title) for title in titles],
+        titles=[without_nul(title) for title in titles],
     )
     by_title = {row.title: row.game_id for row in found.value}
-    return found.map(lambda _: {title: by_title[text(title)] for title in titles if text(title) in by_title})
+    return found.map(
+        lambda _: {title: by_title[without_nul(title)] for title in titles if without_nul(title) in by_title}
+    )
 
 
 def price_there(prices: Iterable[P], region: str) -> P | None:
@@ -150,7 +152,7 @@ def price_there(prices: Iterable[P], region: str) -> P | None:
 def filters_of(wanted: Browse) -> str:
     """The filters as the JSON array that a game's must contain; empty when there are none."""
     asked = {name: getattr(wanted, name) for name in ("category", "genre", "tag", "platform", "kind")}
-    keys = [text(filter_key(name, value)) for name, value in asked.items() if value is not None]
+    keys = [without_nul(filter_key(name, value)) for name, value in asked.items() if value is not None]
     return msgspec.json.encode(keys).decode() if keys else ""
 
 

@@ -5,8 +5,7 @@ it is remembered, checked by the very statement that uses it, and looked up anew
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from string import Formatter
 from typing import Any, Generic, TypeVar
@@ -122,7 +121,7 @@ class ReadModels:
             statement = _statement(query, tuple((name, active[name].storage) for name in names))
             values["_feeds"] = [active[name].feed for name in names]
             try:
-                async with self._connection() as conn:
+                async with self._pool.connection() as conn:
                     found = await (await conn.execute(statement, values)).fetchone()
             except psycopg.errors.UndefinedTable:
                 found = None
@@ -139,14 +138,6 @@ class ReadModels:
         found = await self.waiter.active(unknown)
         self._active.update((name, feed) for name, feed in found.items() if not feed.stands_in)
         return {**self._active, **found}
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection that writes times in UTC."""
-        async with self._pool.connection() as conn:
-            if conn.info.parameter_status("TimeZone") != "UTC":
-                await conn.execute("SET TimeZone = 'UTC'")
-            yield conn
 
 
 def _readable(projection: Projection[Any]) -> Readable:

@@ -6,7 +6,6 @@ came of it. Killed anywhere in between, it is done again with the same number, a
 
 import logging
 from collections.abc import Callable
-from datetime import UTC
 from uuid import UUID
 
 import msgspec
@@ -38,7 +37,7 @@ def fiscal_receipts(bus: CommandBus, queue: WorkQueue) -> Reactor:
         if placed.env.actor == IMPORTER.actor:
             return
         order: OrderCreated = placed.event
-        year = str(env.occurred_at.astimezone(UTC).year)
+        year = str(env.occurred_at.year)
         jobs = []
         for seller_id in receipts.amounts(order.lines):
             job = job_for(env, "receipt", order_id=env.stream_id, seller_id=seller_id)

@@ -5,7 +5,6 @@ the receiver knows it; so a job may run any number of times.
 """
 
 from collections.abc import Callable
-from datetime import UTC
 from uuid import UUID
 
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
@@ -61,7 +60,7 @@ class WebhookWorker:
         if position is None:
             (requested,) = await repository.log.read_stream(delivery_id, limit=1)
             data: dict[str, object] = {"event_id": delivery.event_id, "endpoint_id": delivery.endpoint_id}
-            return encode(delivery.event_name, requested.env.occurred_at.astimezone(UTC), data)
+            return encode(delivery.event_name, requested.env.occurred_at, data)
         (recorded,) = await repository.log.read(position - 1, upto=position, limit=1)
         news = await news_of(repository, recorded.event, recorded.env)
         assert news is not None

@@ -90,17 +90,20 @@ class _Folding:
 
     def choose(self, names: Collection[str], parked: Mapping[UUID, int], page: Page) -> None:
         """Take the events that matter, and the keys that they touch."""
-        mine, keys, folds, poisoned = self._mine, self.keys, self.projection.folds, self.poisoned
-        for env, event in page:
+        mine, keys, poisoned = self._mine, self.keys, self.poisoned
+        folds, cleaners = self.projection.folds, self.projection.cleaners
+        for env, read in page:
             if env.name not in names or (parked and env.position >= parked.get(env.stream_id, env.position + 1)):
                 continue
             if poisoned and env.stream_id in poisoned:
                 continue
-            if type(event) is Unreadable:
-                self._poisoned_by(env, event.error)
+            if type(read) is Unreadable:
+                self._poisoned_by(env, read.error)
                 continue
-            handler, key_of = folds[type(event)]
+            handler, key_of = folds[type(read)]
+            clean = cleaners[type(read)]
             try:
+                event = read if clean is None else clean(read)
                 touched = key_of(event, env)
             except Exception as error:
                 self._poisoned_by(env, error)

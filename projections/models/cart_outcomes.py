@@ -21,7 +21,6 @@ from domain.cart import (
     ItemRepriced,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -57,8 +56,8 @@ class CartOutcomes(Projection[CartOutcomeRow]):
 
     @on(CartCreated)
     def created(self, rows: Rows[CartOutcomeRow], event: CartCreated, env: Envelope) -> None:
-        day = occurred_at(env).date()
-        rows.put(CartOutcomeRow(env.stream_id, day, text(event.currency), [], checked_out=False, outcome=None))
+        day = env.occurred_at.date()
+        rows.put(CartOutcomeRow(env.stream_id, day, event.currency, [], checked_out=False, outcome=None))
 
     @on(ItemAdded)
     def added(self, rows: Rows[CartOutcomeRow], event: ItemAdded, env: Envelope) -> None:
@@ -79,7 +78,7 @@ class CartOutcomes(Projection[CartOutcomeRow]):
 
     @on(CurrencyChanged)
     def currency_changed(self, rows: Rows[CartOutcomeRow], event: CurrencyChanged, env: Envelope) -> None:
-        rows[env.stream_id].currency = text(event.currency)
+        rows[env.stream_id].currency = event.currency
 
     @on(ItemRemoved)
     def removed(self, rows: Rows[CartOutcomeRow], event: ItemRemoved, env: Envelope) -> None:

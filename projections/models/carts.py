@@ -18,7 +18,6 @@ from domain.cart import (
     ItemRepriced,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -62,13 +61,13 @@ class Carts(Projection[CartRow]):
 
     @on(CartCreated)
     def created(self, rows: Rows[CartRow], event: CartCreated, env: Envelope) -> None:
-        at = occurred_at(env)
+        at = env.occurred_at
         rows.put(
             CartRow(
                 cart_id=env.stream_id,
                 buyer_id=event.buyer_id,
                 status="ACTIVE",
-                currency=text(event.currency),
+                currency=event.currency,
                 items=[],
                 total_cents=0,
                 expires_at=event.expires_at,
@@ -86,8 +85,8 @@ class Carts(Projection[CartRow]):
             item_id=event.item_id,
             product_id=event.game_id,
             seller_id=event.seller_id,
-            sku=text(event.sku),
-            title=text(event.title),
+            sku=event.sku,
+            title=event.title,
             quantity=event.quantity,
             unit_price_cents=event.unit_price_cents,
             reservation_id=event.reservation_id,
@@ -114,7 +113,7 @@ class Carts(Projection[CartRow]):
 
     @on(CurrencyChanged)
     def currency_changed(self, rows: Rows[CartRow], event: CurrencyChanged, env: Envelope) -> None:
-        _became(rows, env, "ACTIVE").currency = text(event.currency)
+        _became(rows, env, "ACTIVE").currency = event.currency
 
     @on(ItemRemoved)
     def removed(self, rows: Rows[CartRow], event: ItemRemoved, env: Envelope) -> None:
@@ -141,7 +140,7 @@ class Carts(Projection[CartRow]):
 
 def _became(rows: Rows[CartRow], env: Envelope, status: str) -> CartRow:
     cart = rows[env.stream_id]
-    cart.status, cart.version, cart.updated_at = status, env.version, occurred_at(env)
+    cart.status, cart.version, cart.updated_at = status, env.version, env.occurred_at
     return cart
 
 

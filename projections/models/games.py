@@ -16,7 +16,6 @@ from domain.catalog import (
     changes,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text, texts
 from projections.projection import Projection, Row, Rows, on
 from projections.search.document import ANYWHERE, RegionPrices, filter_key, region_prices
 from projections.search.text import folded
@@ -97,9 +96,9 @@ class GameRow(Row):
             *(("tag", tag) for tag in self.tags),
             *(("platform", platform) for platform in self.platforms),
         ]
-        self.filters = sorted({text(filter_key(field, value)) for field, value in pairs if value})
+        self.filters = sorted({filter_key(field, value) for field, value in pairs if value})
         self.region_prices = region_prices(self.prices)
-        self.title_key = text(folded(self.title))[:200]
+        self.title_key = folded(self.title)[:200]
         self.released = self.release_date.isoformat() if self.release_date else ""
 
 
@@ -110,18 +109,18 @@ class Games(Projection[GameRow]):
 
     @on(GameCreated)
     def created(self, rows: Rows[GameRow], event: GameCreated, env: Envelope) -> None:
-        at = occurred_at(env)
+        at = env.occurred_at
         game = GameRow(
             game_id=env.stream_id,
             seller_id=event.seller_id,
-            sku=text(event.sku),
-            title=text(event.title),
-            description=text(event.description),
-            publisher=text(event.publisher),
-            category=text(event.category),
-            genres=texts(event.genres),
-            tags=texts(event.tags),
-            platforms=texts(event.platforms),
+            sku=event.sku,
+            title=event.title,
+            description=event.description,
+            publisher=event.publisher,
+            category=event.category,
+            genres=list(event.genres),
+            tags=list(event.tags),
+            platforms=list(event.platforms),
             release_date=event.release_date,
             kind=event.kind,
             prices=_prices(event.prices),
@@ -158,18 +157,16 @@ class Games(Projection[GameRow]):
 
 def _changed(rows: Rows[GameRow], env: Envelope) -> GameRow:
     game = rows[env.stream_id]
-    game.version, game.updated_at = env.version, occurred_at(env)
+    game.version, game.updated_at = env.version, env.occurred_at
     return game
 
 
 def _prices(prices: tuple[Price, ...]) -> list[PriceRow]:
-    return [PriceRow(text(price.region), price.amount_cents, text(price.currency)) for price in prices]
+    return [PriceRow(price.region, price.amount_cents, price.currency) for price in prices]
 
 
 def _kept(value: object) -> object:
     """A field of an event as the row keeps it."""
-    if isinstance(value, str):
-        return text(value)
     if isinstance(value, tuple):
         return [_kept(each) for each in value]
     if isinstance(value, Price):

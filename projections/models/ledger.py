@@ -5,7 +5,6 @@ from uuid import UUID
 
 from domain.ledger import AccountOpened, TransactionPosted
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text
 from projections.projection import Key, Projection, Row, Rows, on
 
 NO_CURRENCY = ""
@@ -32,11 +31,11 @@ class LedgerAccountRow(Row):
 
 
 def _opened(event: AccountOpened, _: Envelope) -> AccountKey:
-    return text(event.account_id), NO_CURRENCY
+    return event.account_id, NO_CURRENCY
 
 
 def _posted_to(event: TransactionPosted, _: Envelope) -> list[AccountKey]:
-    return [(text(entry.account_id), text(entry.currency)) for entry in event.entries]
+    return [(entry.account_id, entry.currency) for entry in event.entries]
 
 
 class LedgerAccounts(Projection[LedgerAccountRow]):
@@ -61,13 +60,13 @@ class LedgerAccounts(Projection[LedgerAccountRow]):
             else:
                 account.debits_cents += entry.amount_cents
             account.balance_cents = account.credits_cents - account.debits_cents
-            account.updated_at = occurred_at(env)
+            account.updated_at = env.occurred_at
 
 
 def _account(rows: Rows[LedgerAccountRow], key: AccountKey, env: Envelope) -> LedgerAccountRow:
     account = rows.get(key)
     if account is None:
-        at = occurred_at(env)
+        at = env.occurred_at
         account = LedgerAccountRow(*key, 0, 0, 0, opened_at=at, updated_at=at)
         rows.put(account)
     return account
@@ -109,15 +108,15 @@ class LedgerEntries(Projection[LedgerEntryRow]):
                 LedgerEntryRow(
                     ledger_transaction_id=env.stream_id,
                     number=number,
-                    account_id=text(entry.account_id),
+                    account_id=entry.account_id,
                     direction=entry.direction,
                     amount_cents=entry.amount_cents,
-                    currency=text(entry.currency),
+                    currency=entry.currency,
                     cause_event_id=event.cause_event_id,
                     order_id=event.order_id,
                     payment_id=event.payment_id,
                     transaction_id=event.transaction_id,
                     position=env.position,
-                    at=occurred_at(env),
+                    at=env.occurred_at,
                 )
             )

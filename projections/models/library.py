@@ -6,7 +6,6 @@ from uuid import UUID
 from domain.ids import library_id
 from domain.library import LibraryGameAdded, LibraryGameRemoved
 from eventstore.log import Envelope
-from projections.fields import text
 from projections.projection import Projection, Row, Rows, on
 
 __all__ = ["LibraryRow", "OwnedGames", "library_id"]
@@ -43,7 +42,7 @@ class OwnedGames(Projection[LibraryRow]):
                 game_id=event.game_id,
                 user_id=event.user_id,
                 order_id=event.order_id,
-                title=text(event.title),
+                title=event.title,
                 purchase_date=event.purchase_date,
             )
         )

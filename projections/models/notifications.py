@@ -5,7 +5,6 @@ from uuid import UUID
 
 from domain.notices import NotificationFailed, NotificationRequested, NotificationSent
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -42,13 +41,13 @@ class Notifications(Projection[NotificationRow]):
                 notification_id=env.stream_id,
                 user_id=event.user_id,
                 channel=event.channel,
-                template=text(event.template),
+                template=event.template,
                 cause_event_id=event.cause_event_id,
                 status="REQUESTED",
                 attempts=0,
                 code=None,
                 provider_ref=None,
-                at=occurred_at(env),
+                at=env.occurred_at,
                 settled_at=None,
                 created_position=env.position,
             )
@@ -57,12 +56,12 @@ class Notifications(Projection[NotificationRow]):
     @on(NotificationSent)
     def sent(self, rows: Rows[NotificationRow], event: NotificationSent, env: Envelope) -> None:
         notice = rows[env.stream_id]
-        notice.status, notice.code, notice.settled_at = "SENT", None, occurred_at(env)
-        notice.provider_ref = text_or_none(event.provider_ref)
+        notice.status, notice.code, notice.settled_at = "SENT", None, env.occurred_at
+        notice.provider_ref = event.provider_ref
         notice.attempts += 1
 
     @on(NotificationFailed)
     def failed(self, rows: Rows[NotificationRow], event: NotificationFailed, env: Envelope) -> None:
         notice = rows[env.stream_id]
-        notice.status, notice.code, notice.settled_at = "FAILED", text(event.code), occurred_at(env)
+        notice.status, notice.code, notice.settled_at = "FAILED", event.code, env.occurred_at
         notice.attempts = event.attempts

@@ -19,7 +19,7 @@ from domain.orders import (
     OrderStatusChanged,
 )
 from eventstore.log import Envelope
-from projections.fields import Happened, happened, occurred_at, text
+from projections.fields import Happened, happened
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -71,13 +71,13 @@ class Orders(Projection[OrderRow]):
 
     @on(OrderCreated)
     def created(self, rows: Rows[OrderRow], event: OrderCreated, env: Envelope) -> None:
-        at = occurred_at(env)
+        at = env.occurred_at
         rows.put(
             OrderRow(
                 order_id=env.stream_id,
                 user_id=event.buyer_id,
-                region=text(event.region),
-                currency=text(event.currency),
+                region=event.region,
+                currency=event.currency,
                 total_cents=event.total_cents,
                 refunded_cents=0,
                 status="PENDING_PAYMENT",
@@ -112,7 +112,7 @@ class Orders(Projection[OrderRow]):
 
     @on(OrderCancelled)
     def cancelled(self, rows: Rows[OrderRow], event: OrderCancelled, env: Envelope) -> None:
-        _moved(rows, env, "CANCELLED", reason=event.reason).cancel_reason = text(event.reason)
+        _moved(rows, env, "CANCELLED", reason=event.reason).cancel_reason = event.reason
 
     @on(OrderRefunded)
     def refunded(self, rows: Rows[OrderRow], event: OrderRefunded, env: Envelope) -> None:
@@ -128,10 +128,10 @@ class Orders(Projection[OrderRow]):
 
 def _moved(rows: Rows[OrderRow], env: Envelope, status: str, **said: str | int) -> OrderRow:
     order = rows[env.stream_id]
-    order.status, order.version, order.updated_at = status, env.version, occurred_at(env)
+    order.status, order.version, order.updated_at = status, env.version, env.occurred_at
     order.timeline.append(happened(env, status=status, **said))
     return order
 
 
 def _line(line: OrderLine) -> OrderLineRow:
-    return OrderLineRow(**{**msgspec.structs.asdict(line), "title": text(line.title)})
+    return OrderLineRow(**msgspec.structs.asdict(line))

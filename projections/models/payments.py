@@ -28,7 +28,7 @@ from domain.payments import (
 )
 from domain.payments.events import RefundState, refund_status_of
 from eventstore.log import Envelope
-from projections.fields import Happened, happened, occurred_at, text, text_or_none
+from projections.fields import Happened, happened
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -86,7 +86,7 @@ class Payments(Projection[PaymentRow]):
 
     @on(PaymentRequested)
     def requested(self, rows: Rows[PaymentRow], event: PaymentRequested, env: Envelope) -> None:
-        at, method = occurred_at(env), _type_of(event.method)
+        at, method = env.occurred_at, _type_of(event.method)
         rows.put(
             PaymentRow(
                 payment_id=env.stream_id,
@@ -97,7 +97,7 @@ class Payments(Projection[PaymentRow]):
                 refunded_cents=0,
                 refund_status=None,
                 refunds=[],
-                currency=text(event.currency),
+                currency=event.currency,
                 status="REQUESTED",
                 method=method,
                 provider=None,
@@ -126,25 +126,25 @@ class Payments(Projection[PaymentRow]):
     @on(PaymentSubmitted)
     def submitted(self, rows: Rows[PaymentRow], event: PaymentSubmitted, env: Envelope) -> None:
         payment = _changed(rows, env, status="PROCESSING", provider=event.provider, attempt=event.attempt)
-        payment.provider, payment.attempt = text(event.provider), event.attempt
+        payment.provider, payment.attempt = event.provider, event.attempt
 
     @on(PaymentIntentCreated)
     def intent_created(self, rows: Rows[PaymentRow], event: PaymentIntentCreated, env: Envelope) -> None:
         payment = _changed(rows, env, provider=event.provider, provider_ref=event.provider_ref)
-        payment.provider, payment.provider_ref = text(event.provider), text(event.provider_ref)
-        payment.client_secret = text(event.client_secret_ref)
+        payment.provider, payment.provider_ref = event.provider, event.provider_ref
+        payment.client_secret = event.client_secret_ref
 
     @on(PaymentProcessing)
     def processing(self, rows: Rows[PaymentRow], event: PaymentProcessing, env: Envelope) -> None:
         payment = _changed(rows, env, status="PROCESSING", provider=event.provider, provider_ref=event.provider_ref)
-        payment.provider, payment.provider_ref = text(event.provider), text(event.provider_ref)
+        payment.provider, payment.provider_ref = event.provider, event.provider_ref
         payment.redirect_url = None
 
     @on(PaymentActionRequired)
     def action_required(self, rows: Rows[PaymentRow], event: PaymentActionRequired, env: Envelope) -> None:
         payment = _changed(rows, env, status="REQUIRES_ACTION", provider_ref=event.provider_ref)
-        payment.provider_ref = text(event.provider_ref)
-        payment.client_secret, payment.redirect_url = text(event.client_secret_ref), text(event.redirect_url)
+        payment.provider_ref = event.provider_ref
+        payment.client_secret, payment.redirect_url = event.client_secret_ref, event.redirect_url
 
     @on(PaymentCaptured)
     def captured(self, rows: Rows[PaymentRow], event: PaymentCaptured, env: Envelope) -> None:
@@ -153,8 +153,8 @@ class Payments(Projection[PaymentRow]):
             provider_ref=event.provider_ref,
         )  # fmt: skip
         payment.method = event.method_type
-        payment.provider = text_or_none(event.provider) or payment.provider
-        payment.provider_ref = text_or_none(event.provider_ref) or payment.provider_ref
+        payment.provider = event.provider or payment.provider
+        payment.provider_ref = event.provider_ref or payment.provider_ref
         payment.redirect_url = payment.code = payment.detail = None
 
     @on(PaymentProcessed)
@@ -162,14 +162,14 @@ class Payments(Projection[PaymentRow]):
         payment = _changed(
             rows, env, status="CAPTURED", amount_cents=event.amount_cents, provider_ref=event.provider_ref
         )
-        payment.provider_ref = text(event.provider_ref)
+        payment.provider_ref = event.provider_ref
         payment.redirect_url = payment.code = payment.detail = None
 
     @on(PaymentFailed)
     @on(DepositFailed)
     def failed(self, rows: Rows[PaymentRow], event: PaymentFailed | DepositFailed, env: Envelope) -> None:
         payment = _changed(rows, env, status="FAILED", code=event.code, detail=event.detail)
-        payment.code, payment.detail, payment.redirect_url = text(event.code), text(event.detail), None
+        payment.code, payment.detail, payment.redirect_url = event.code, event.detail, None
 
     @on(PaymentIntentCancelled)
     def intent_cancelled(self, rows: Rows[PaymentRow], event: PaymentIntentCancelled, env: Envelope) -> None:
@@ -180,14 +180,14 @@ class Payments(Projection[PaymentRow]):
     @on(PaymentRefundRequested)
     def refund_requested(self, rows: Rows[PaymentRow], event: PaymentRefundRequested, env: Envelope) -> None:
         payment = _changed(rows, env, amount_cents=event.amount_cents, reason=event.reason)
-        asked = RefundOfPayment(event.refund_id, event.amount_cents, "PENDING", text(event.reason), occurred_at(env))
+        asked = RefundOfPayment(event.refund_id, event.amount_cents, "PENDING", event.reason, env.occurred_at)
         payment.refunds.append(asked)
         payment.refund_status = refund_status_of([each.status for each in payment.refunds])
 
     @on(PaymentRefundAccepted)
     def refund_accepted(self, rows: Rows[PaymentRow], event: PaymentRefundAccepted, env: Envelope) -> None:
         payment = _changed(rows, env, provider_ref=event.provider_ref)
-        _refund_of(payment, event.refund_id).provider_ref = text(event.provider_ref)
+        _refund_of(payment, event.refund_id).provider_ref = event.provider_ref
 
     @on(PaymentRefunded)
     def refunded(self, rows: Rows[PaymentRow], event: PaymentRefunded, env: Envelope) -> None:
@@ -219,7 +219,7 @@ class Payments(Projection[PaymentRow]):
 def _changed(rows: Rows[PaymentRow], env: Envelope, status: str | None = None, **said: str | int | None) -> PaymentRow:
     payment = rows[env.stream_id]
     payment.status = status or payment.status
-    payment.version, payment.updated_at = env.version, occurred_at(env)
+    payment.version, payment.updated_at = env.version, env.occurred_at
     payment.history.append(happened(env, status=status, **said))
     return payment
 
@@ -236,6 +236,6 @@ def _ended(
     payment: PaymentRow, refund_id: UUID, status: RefundState, provider_ref: str | None, code: str | None = None
 ) -> None:
     refund = _refund_of(payment, refund_id)
-    refund.status, refund.code = status, text_or_none(code)
-    refund.provider_ref = text_or_none(provider_ref) or refund.provider_ref
+    refund.status, refund.code = status, code
+    refund.provider_ref = provider_ref or refund.provider_ref
     payment.refund_status = refund_status_of([each.status for each in payment.refunds])

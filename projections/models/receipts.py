@@ -6,7 +6,7 @@ from uuid import UUID
 
 from domain.receipts import FiscalReceiptCreated, FiscalReceiptFailed, FiscalReceiptRequested, receipt_id
 from eventstore.log import Envelope
-from projections.fields import Happened, happened, occurred_at, text, text_or_none
+from projections.fields import Happened, happened
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -44,7 +44,7 @@ class Receipts(Projection[ReceiptRow]):
                 number=event.number,
                 year=event.year,
                 amount_cents=event.amount_cents,
-                currency=text(event.currency),
+                currency=event.currency,
                 status="REQUESTED",
                 url=None,
                 issued_at=None,
@@ -55,7 +55,7 @@ class Receipts(Projection[ReceiptRow]):
     @on(FiscalReceiptCreated)
     def created(self, rows: Rows[ReceiptRow], event: FiscalReceiptCreated, env: Envelope) -> None:
         receipt = rows[env.stream_id]
-        receipt.status, receipt.url, receipt.issued_at = "CREATED", text_or_none(event.url), occurred_at(env)
+        receipt.status, receipt.url, receipt.issued_at = "CREATED", event.url, env.occurred_at
         receipt.history.append(happened(env, status="CREATED", amount_cents=event.amount_cents))
 
     @on(FiscalReceiptFailed)

@@ -15,7 +15,6 @@ from domain.ids import PLATFORM_ID
 from domain.ledger import REVENUE, refunded_shares, seller_account, shares_of
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderRefunded, OrderRefundReversed
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -56,11 +55,11 @@ class Sales(Projection[SaleRow]):
             SoldLine(line.seller_id, line.game_id, line.quantity, _gross(line), 0, fee)
             for line, fee in zip(event.lines, fees, strict=True)
         ]
-        rows.put(SaleRow(env.stream_id, None, text(event.currency), lines))
+        rows.put(SaleRow(env.stream_id, None, event.currency, lines))
 
     @on(OrderConfirmed)
     def confirmed(self, rows: Rows[SaleRow], _: OrderConfirmed, env: Envelope) -> None:
-        rows[env.stream_id].day = occurred_at(env).date()
+        rows[env.stream_id].day = env.occurred_at.date()
 
     @on(OrderCancelled)
     def cancelled(self, rows: Rows[SaleRow], _: OrderCancelled, env: Envelope) -> None:

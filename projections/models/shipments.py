@@ -3,7 +3,7 @@
 Where it goes is not kept here: an address is personal, and stays under its person's key in the order's stream.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,7 @@ from domain.fulfilment import (
     ShipmentStatusUpdated,
 )
 from eventstore.log import Envelope
-from projections.fields import Happened, happened, occurred_at, text, text_or_none
+from projections.fields import Happened, happened
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -62,7 +62,7 @@ class Shipments(Projection[ShipmentRow]):
 
     @on(ShipmentCreated)
     def created(self, rows: Rows[ShipmentRow], event: ShipmentCreated, env: Envelope) -> None:
-        at = occurred_at(env)
+        at = env.occurred_at
         rows.put(
             ShipmentRow(
                 shipment_id=env.stream_id,
@@ -91,10 +91,10 @@ class Shipments(Projection[ShipmentRow]):
 
     @on(ShipmentStatusUpdated)
     def status_updated(self, rows: Rows[ShipmentRow], event: ShipmentStatusUpdated, env: Envelope) -> None:
-        shipment, at = _changed(rows, env, event.status, event.reason), event.at.astimezone(UTC)
+        shipment, at = _changed(rows, env, event.status, event.reason), event.at
         shipment.status = event.status
-        shipment.carrier = text_or_none(event.carrier) or shipment.carrier
-        shipment.tracking_number = text_or_none(event.tracking_number) or shipment.tracking_number
+        shipment.carrier = event.carrier or shipment.carrier
+        shipment.tracking_number = event.tracking_number or shipment.tracking_number
         match event.status:
             case "PROCESSING":
                 shipment.processing_at = at
@@ -107,17 +107,17 @@ class Shipments(Projection[ShipmentRow]):
 
     @on(DeliveryCorrected)
     def delivery_corrected(self, rows: Rows[ShipmentRow], event: DeliveryCorrected, env: Envelope) -> None:
-        _changed(rows, env, reason=event.reason).delivered_at = event.at.astimezone(UTC)
+        _changed(rows, env, reason=event.reason).delivered_at = event.at
 
 
 def _changed(
     rows: Rows[ShipmentRow], env: Envelope, status: str | None = None, reason: str | None = None
 ) -> ShipmentRow:
     shipment = rows[env.stream_id]
-    shipment.version, shipment.updated_at = env.version, occurred_at(env)
+    shipment.version, shipment.updated_at = env.version, env.occurred_at
     shipment.history.append(happened(env, status=status, reason=reason))
     return shipment
 
 
 def _line(line: ShipmentLine) -> ShipmentLineRow:
-    return ShipmentLineRow(line.line_id, line.game_id, text(line.title), line.quantity)
+    return ShipmentLineRow(line.line_id, line.game_id, line.title, line.quantity)

@@ -16,7 +16,6 @@ from domain.inventory import (
     stock_id,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 __all__ = ["Stock", "StockRow", "stock_id"]
@@ -77,7 +76,7 @@ class Stock(Projection[StockRow]):
     @on(StockCreated, key=_item)
     def created(self, rows: Rows[StockRow], event: StockCreated, env: Envelope) -> None:
         row = _row(env, env.stream_id)
-        row.product_id, row.seller_id, row.sku = event.game_id, event.seller_id, text(event.sku)
+        row.product_id, row.seller_id, row.sku = event.game_id, event.seller_id, event.sku
         rows.put(row)
 
     @on(StockUpdated, key=_item)
@@ -112,13 +111,13 @@ class Stock(Projection[StockRow]):
 
 def _row(env: Envelope, hold_id: UUID) -> StockRow:
     """A row without anything in it."""
-    at = occurred_at(env)
+    at = env.occurred_at
     return StockRow(env.stream_id, hold_id, 0, 0, 0, 0, version=env.version, created_at=at, updated_at=at)
 
 
 def _changed(rows: Rows[StockRow], env: Envelope) -> StockRow:
     item = rows[item_key(env.stream_id)]
-    item.version, item.updated_at = env.version, occurred_at(env)
+    item.version, item.updated_at = env.version, env.occurred_at
     return item
 
 

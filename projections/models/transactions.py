@@ -12,7 +12,6 @@ from domain.transactions import (
     TransactionReversed,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -50,7 +49,7 @@ class Transactions(Projection[TransactionRow]):
 
     @on(TransactionCreated)
     def created(self, rows: Rows[TransactionRow], event: TransactionCreated, env: Envelope) -> None:
-        at = occurred_at(env)
+        at = env.occurred_at
         rows.put(
             TransactionRow(
                 transaction_id=env.stream_id,
@@ -58,7 +57,7 @@ class Transactions(Projection[TransactionRow]):
                 type=event.type,
                 status="PENDING",
                 amount_cents=event.amount_cents,
-                currency=text(event.currency),
+                currency=event.currency,
                 from_wallet_id=event.from_wallet_id,
                 to_wallet_id=event.to_wallet_id,
                 order_id=event.order_id,
@@ -85,7 +84,7 @@ class Transactions(Projection[TransactionRow]):
     @on(TransactionFailed)
     def failed(self, rows: Rows[TransactionRow], event: TransactionFailed, env: Envelope) -> None:
         transaction = _moved(rows, env, "FAILED")
-        transaction.step, transaction.code = event.step, text(event.code)
+        transaction.step, transaction.code = event.step, event.code
         transaction.refunded_cents = event.refunded_cents
 
     @on(TransactionReversed)
@@ -100,5 +99,5 @@ class Transactions(Projection[TransactionRow]):
 def _moved(rows: Rows[TransactionRow], env: Envelope, status: str | None = None) -> TransactionRow:
     transaction = rows[env.stream_id]
     transaction.status = status or transaction.status
-    transaction.version, transaction.updated_at = env.version, occurred_at(env)
+    transaction.version, transaction.updated_at = env.version, env.occurred_at
     return transaction

@@ -23,7 +23,6 @@ from domain.identity import (
     UserRegistered,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -55,15 +54,15 @@ class Users(Projection[UserRow]):
 
     @on(UserRegistered)
     def registered(self, rows: Rows[UserRow], event: UserRegistered, env: Envelope) -> None:
-        at = occurred_at(env)
+        at = env.occurred_at
         rows.put(
             UserRow(
                 user_id=env.stream_id,
-                email=text(event.email),
+                email=event.email,
                 mailbox=_mailbox(event.email),
-                name=text(event.name),
+                name=event.name,
                 account_type=event.account_type,
-                region=text(event.region),
+                region=event.region,
                 status="PENDING_VERIFICATION",
                 email_verified=False,
                 version=env.version,
@@ -84,11 +83,11 @@ class Users(Projection[UserRow]):
     def profile_changed(self, rows: Rows[UserRow], event: ProfileChanged, env: Envelope) -> None:
         user = _changed(rows, env)
         if event.name is not None:
-            user.name = text(event.name)
+            user.name = event.name
         if event.region is not None:
-            user.region = text(event.region)
+            user.region = event.region
         if event.email is not None:
-            user.email, user.mailbox = text(event.email), _mailbox(event.email)
+            user.email, user.mailbox = event.email, _mailbox(event.email)
         if event.email_digest is not None:  # there even when the e-mail itself can no longer be read
             user.email_verified = False
 
@@ -109,7 +108,7 @@ class Users(Projection[UserRow]):
     @on(EmailRestored)
     def email_restored(self, rows: Rows[UserRow], event: EmailRestored, env: Envelope) -> None:
         user = _changed(rows, env)
-        user.email, user.mailbox = text(event.email), _mailbox(event.email)
+        user.email, user.mailbox = event.email, _mailbox(event.email)
         user.email_verified, user.status = True, "ACTIVE"
 
     @on(PasswordChanged)
@@ -125,13 +124,13 @@ class Users(Projection[UserRow]):
 
 def _changed(rows: Rows[UserRow], env: Envelope) -> UserRow:
     user = rows[env.stream_id]
-    user.version, user.updated_at = env.version, occurred_at(env)
+    user.version, user.updated_at = env.version, env.occurred_at
     return user
 
 
 def _mailbox(email: str) -> str:
     """Its key; of what an older release took for an address, the text."""
     try:
-        return text(mailbox(email))
+        return mailbox(email)
     except Invalid:
-        return text(email)
+        return email

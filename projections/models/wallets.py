@@ -15,7 +15,6 @@ from domain.wallets import (
     status_of,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text, text_or_none
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -45,12 +44,12 @@ class Wallets(Projection[WalletRow]):
 
     @on(WalletCreated)
     def created(self, rows: Rows[WalletRow], event: WalletCreated, env: Envelope) -> None:
-        at = occurred_at(env)
+        at = env.occurred_at
         rows.put(
             WalletRow(
                 wallet_id=env.stream_id,
                 user_id=event.user_id,
-                currency=text(event.currency),
+                currency=event.currency,
                 balance_cents=0,
                 owed_cents=0,
                 status="ACTIVE",
@@ -93,7 +92,7 @@ def _owes(wallet: WalletRow, owed_cents: int) -> None:
 
 def _changed(rows: Rows[WalletRow], env: Envelope) -> WalletRow:
     wallet = rows[env.stream_id]
-    wallet.version, wallet.updated_at = env.version, occurred_at(env)
+    wallet.version, wallet.updated_at = env.version, env.occurred_at
     return wallet
 
 
@@ -148,10 +147,10 @@ def _line(direction: Literal["credit", "debit"], event: FundsAdded | FundsDeduct
         position=env.position,
         direction=direction,
         amount_cents=event.amount_cents,
-        currency=text(event.currency),
+        currency=event.currency,
         balance_cents=event.balance_cents,
         transaction_id=event.transaction_id,
         payment_id=event.payment_id,
-        reason=text_or_none(event.reason),
-        at=occurred_at(env),
+        reason=event.reason,
+        at=env.occurred_at,
     )

@@ -21,7 +21,6 @@ from domain.webhook_endpoints import (
     SecretRotated,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at, text, texts
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -57,15 +56,15 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
             WebhookEndpointRow(
                 endpoint_id=env.stream_id,
                 seller_id=event.seller_id,
-                url=text(event.url),
-                events=texts(event.events),
-                description=text(event.description),
+                url=event.url,
+                events=list(event.events),
+                description=event.description,
                 status="ENABLED",
                 disabled_reason=None,
                 failures=0,
                 version=env.version,
-                created_at=occurred_at(env),
-                updated_at=occurred_at(env),
+                created_at=env.occurred_at,
+                updated_at=env.occurred_at,
                 created_position=env.position,
             )
         )
@@ -74,11 +73,11 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
     def updated(self, rows: Rows[WebhookEndpointRow], event: EndpointUpdated, env: Envelope) -> None:
         endpoint = _changed(rows, env)
         if event.url is not None:
-            endpoint.url = text(event.url)
+            endpoint.url = event.url
         if event.events is not None:
-            endpoint.events = texts(event.events)
+            endpoint.events = list(event.events)
         if event.description is not None:
-            endpoint.description = text(event.description)
+            endpoint.description = event.description
 
     @on(SecretRotated)
     def secret_rotated(self, rows: Rows[WebhookEndpointRow], _: SecretRotated, env: Envelope) -> None:
@@ -109,7 +108,7 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
 
 def _changed(rows: Rows[WebhookEndpointRow], env: Envelope) -> WebhookEndpointRow:
     endpoint = rows[env.stream_id]
-    endpoint.version, endpoint.updated_at = env.version, occurred_at(env)
+    endpoint.version, endpoint.updated_at = env.version, env.occurred_at
     return endpoint
 
 
@@ -146,12 +145,12 @@ class WebhookDeliveries(Projection[WebhookDeliveryRow]):
                 delivery_id=env.stream_id,
                 endpoint_id=event.endpoint_id,
                 event_id=event.event_id,
-                event_name=text(event.event_name),
+                event_name=event.event_name,
                 status="PENDING",
                 attempts=0,
                 code=None,
                 http_status=None,
-                requested_at=occurred_at(env),
+                requested_at=env.occurred_at,
                 attempted_at=None,
                 settled_at=None,
                 created_position=env.position,
@@ -166,18 +165,18 @@ class WebhookDeliveries(Projection[WebhookDeliveryRow]):
     @on(AttemptFailed)
     def attempt_failed(self, rows: Rows[WebhookDeliveryRow], event: AttemptFailed, env: Envelope) -> None:
         delivery = rows[env.stream_id]
-        delivery.attempts, delivery.code, delivery.attempted_at = event.attempt, text(event.code), occurred_at(env)
+        delivery.attempts, delivery.code, delivery.attempted_at = event.attempt, event.code, env.occurred_at
 
     @on(Delivered)
     def delivered(self, rows: Rows[WebhookDeliveryRow], event: Delivered, env: Envelope) -> None:
         delivery = rows[env.stream_id]
         delivery.status, delivery.code, delivery.http_status = "DELIVERED", None, event.status
-        delivery.attempts, delivery.attempted_at = event.attempt, occurred_at(env)
-        delivery.settled_at = occurred_at(env)
+        delivery.attempts, delivery.attempted_at = event.attempt, env.occurred_at
+        delivery.settled_at = env.occurred_at
 
     @on(DeliveryFailed)
     def failed(self, rows: Rows[WebhookDeliveryRow], event: DeliveryFailed, env: Envelope) -> None:
         delivery = rows[env.stream_id]
-        delivery.status, delivery.code, delivery.settled_at = "FAILED", text(event.code), occurred_at(env)
+        delivery.status, delivery.code, delivery.settled_at = "FAILED", event.code, env.occurred_at
         if event.attempts > delivery.attempts:  # none was made where the endpoint was disabled meanwhile
-            delivery.attempts, delivery.attempted_at = event.attempts, occurred_at(env)
+            delivery.attempts, delivery.attempted_at = event.attempts, env.occurred_at

@@ -13,7 +13,6 @@ from domain.catalog import (
     changes,
 )
 from eventstore.log import Envelope
-from projections.fields import occurred_at
 from projections.projection import Projection, Rows, on
 from projections.search.document import DocumentPrice, GameDocument
 from projections.search.text import TEXT_VERSION
@@ -32,6 +31,7 @@ class GameDocuments(Projection[Document]):
     """Every game's document; drafts and retired games too, with their status."""
 
     version, row = FOLD_VERSION * 100 + TEXT_VERSION, Document
+    keeps_nul = True
 
     @on(GameCreated)
     def created(self, rows: Rows[Document], event: GameCreated, env: Envelope) -> None:
@@ -51,7 +51,7 @@ class GameDocuments(Projection[Document]):
                 kind=event.kind,
                 status=event.status,
                 prices=_prices(event.prices),
-                created_at=occurred_at(env).isoformat().replace("+00:00", "Z"),
+                created_at=env.occurred_at.isoformat().replace("+00:00", "Z"),
                 position=env.position,
             )
         )

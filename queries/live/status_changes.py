@@ -18,7 +18,6 @@ from eventstore.codec import Codec
 from eventstore.log import Envelope
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog, Raw, raw_rows
-from projections.fields import occurred_at
 from projections.models.carts import CartRow, Carts
 from projections.models.orders import OrderRow, Orders
 from projections.models.payments import PaymentRow, Payments
@@ -234,7 +233,7 @@ def _change(env: Envelope, status: str, told: dict[str, Any]) -> StatusChange:
         type=f"{env.name.partition('.')[0]}.status",
         position=env.position,
         event=env.name,
-        occurred_at=occurred_at(env),
+        occurred_at=env.occurred_at,
         status=status,
         version=env.version,
         **told,

@@ -52,6 +52,7 @@ class Tallies(Projection[Tally]):
     """What each stream counted; a label of "" removes it. Cannot fold what is in `refuses`, until it is mended."""
 
     name, version, row = "tallies", 1, Tally
+    keeps_nul = True  # in a label it is what the table refuses
 
     def __init__(self) -> None:
         self.refuses: set[int] = set()
@@ -85,6 +86,7 @@ class Uses(Projection[Use]):
     """How often each label was given, by whatever stream: many streams meet in one row."""
 
     name, version, row = "uses", 1, Use
+    keeps_nul = True
 
     def streams_of(self, key: object) -> None:
         """Whoever gave the label."""
