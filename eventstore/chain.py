@@ -46,7 +46,7 @@ def digest(
     occurred_at: datetime | None,
 ) -> bytes:
     """The digest of an event as stored; see the module's text for the encoding."""
-    end = encoded_cause(actor, correlation_id, causation_id, traceparent)
+    end = encoded_cause(*cause_in_bytes(actor, correlation_id, causation_id, traceparent))
     kind = _WITHOUT_TIME
     if occurred_at is not None:
         end, kind = end + encoded_time(occurred_at), _WITH_TIME
@@ -61,13 +61,31 @@ def digest_of(
     return sha256(b"".join((head, name, _u32(len(payload)), payload, end))).digest()
 
 
-def encoded_cause(actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None) -> bytes:
+Cause = tuple[bytes, bytes | None, bytes | None, bytes | None]
+"""Actor, correlation id, causation id and traceparent, each in bytes."""
+
+
+def cause_in_bytes(
+    actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None
+) -> Cause:
+    """Who and why."""
+    return (
+        actor.encode(),
+        None if correlation_id is None else correlation_id.bytes,
+        None if causation_id is None else causation_id.bytes,
+        None if traceparent is None else traceparent.encode(),
+    )
+
+
+def encoded_cause(
+    actor: bytes, correlation_id: bytes | None, causation_id: bytes | None, traceparent: bytes | None
+) -> bytes:
     """Of what is hashed: who and why."""
     return (
-        _text(actor.encode())
-        + (b"\0" if correlation_id is None else b"\1" + correlation_id.bytes)
-        + (b"\0" if causation_id is None else b"\1" + causation_id.bytes)
-        + (b"\0" if traceparent is None else b"\1" + _text(traceparent.encode()))
+        _text(actor)
+        + (b"\0" if correlation_id is None else b"\1" + correlation_id)
+        + (b"\0" if causation_id is None else b"\1" + causation_id)
+        + (b"\0" if traceparent is None else b"\1" + _text(traceparent))
     )
 
 

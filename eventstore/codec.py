@@ -6,6 +6,7 @@ JSON, with the stream id and the field's name as associated data, so that a ciph
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from os import urandom
 from typing import Any, get_args, get_type_hints
 from uuid import UUID
@@ -31,6 +32,7 @@ class MissingKey(Exception):
     """A personal field cannot be written: its person has no key (never had one, or was forgotten)."""
 
 
+@cache
 def kind_of(event: type[msgspec.Struct]) -> str:
     """The kind of stream that holds events of this class: what it says (`KIND`), or its wire name's first word."""
     kind: str = getattr(event, "KIND", "") or event.NAME.split(".", maxsplit=1)[0]  # type: ignore[attr-defined]

@@ -80,12 +80,12 @@ def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payl
     )
 
 
-def cause(actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None) -> bytes:
+def cause(actor: bytes, correlation_id: bytes | None, causation_id: bytes | None, traceparent: bytes | None) -> bytes:
     """The last fields of a log.new_event_v4 but the time."""
     return (
         _text(actor)
-        + (_UUID_NULL if correlation_id is None else _UUID_SIZE + correlation_id.bytes)
-        + (_UUID_NULL if causation_id is None else _UUID_SIZE + causation_id.bytes)
+        + (_UUID_NULL if correlation_id is None else _UUID_SIZE + correlation_id)
+        + (_UUID_NULL if causation_id is None else _UUID_SIZE + causation_id)
         + (_TEXT_NULL if traceparent is None else _text(traceparent))
     )
 
@@ -97,7 +97,7 @@ def new_once(key: UUID, fingerprint: bytes, refs: str, expires_at: datetime | No
             _size(5),
             _UUID_SIZE + key.bytes,
             _typed_size(_BYTEA, len(fingerprint)) + fingerprint,
-            _text(refs),
+            _text(refs.encode()),
             _TIME_NULL if expires_at is None else _typed_bigint(_TIMESTAMPTZ, 8, microseconds(expires_at)),
             _typed_bigint(_BIGINT, 8, last_event),
         )
@@ -105,6 +105,5 @@ def new_once(key: UUID, fingerprint: bytes, refs: str, expires_at: datetime | No
     return _size(len(value)) + value
 
 
-def _text(value: str) -> bytes:
-    text = value.encode()
+def _text(text: bytes) -> bytes:
     return _typed_size(_TEXT, len(text)) + text

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore.append import binary_arrays as pg
-from eventstore.chain import digest_of, encoded_cause, encoded_time
+from eventstore.chain import cause_in_bytes, digest_of, encoded_cause, encoded_time
 from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, Metadata, Once, StreamRead, TooLarge
 from kit.uuid7 import uuid7
 
@@ -25,7 +25,6 @@ class Pending:
         "digests",
         "event_ids",
         "future",
-        "kinds",
         "occurred_at",
         "once",
         "reads",
@@ -46,27 +45,26 @@ class Pending:
         self.wires: list[bytes] = []  # each event as an element of an array of log.new_event_v4
         self.size = 0  # bytes of its events on the wire
         self.digests: list[bytes] = []
-        self.checks: list[tuple[UUID, int]] = []
-        self.kinds: list[str] = []  # of the streams in `checks`
+        self.checks: list[tuple[UUID, int, str]] = []  # of each stream: the version it must be at, and its kind
         self.claims: list[bytes] = [] if once is None else [once.key.bytes]
         """What no other append of the same batch may touch; bytes, since a UUID's own hash is slow."""
-        self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads]
+        self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads] if reads else []
         """What no other append of the same batch may add to; others may rest on it as well."""
         self.uncertain = False  # an earlier try may have committed: its connection was lost
         self.void = False  # the log's history has changed since: what it was decided on may be gone
         # All events of an append have the same cause and time: they are encoded once.
         m = metadata
+        cause = cause_in_bytes(m.actor, m.correlation_id, m.causation_id, m.traceparent)
         time = encoded_time(occurred_at)
-        self._end = encoded_cause(m.actor, m.correlation_id, m.causation_id, m.traceparent) + time
-        self._wire_end = pg.cause(m.actor, m.correlation_id, m.causation_id, m.traceparent) + pg.TIME + time
+        self._end = encoded_cause(*cause) + time
+        self._wire_end = pg.cause(*cause) + pg.TIME + time
         self.future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self.deadline = 0.0  # the loop's time at which the caller's patience ends; the writer sets it
 
     def add(self, stream_id: UUID, expected_version: int, kind: str, events: Sequence[tuple[str, bytes]]) -> None:
         """Events for one stream of a kind: their names and payloads. Raises TooLarge."""
         stream = stream_id.bytes
-        self.checks.append((stream_id, expected_version))
-        self.kinds.append(kind)
+        self.checks.append((stream_id, expected_version, kind))
         self.claims.append(stream)
         for version, (name, payload) in enumerate(events, expected_version + 1):
             if len(payload) > MAX_EVENT_BYTES:
@@ -83,7 +81,7 @@ class Pending:
     @property
     def first(self) -> tuple[UUID, int]:
         """Where its first event goes: stream and version."""
-        stream_id, expected_version = self.checks[0]
+        stream_id, expected_version, _ = self.checks[0]
         return stream_id, expected_version + 1
 
     def landed(self, first: int, at: datetime) -> None:
@@ -99,12 +97,7 @@ class Pending:
 
 def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
     """A batch as the first parameters of log.append_v4, in order; the types of its arrays by their object ids."""
-    checks = [
-        (*check, kind)
-        for pending in batch
-        for check, kind in zip(pending.checks, pending.kinds, strict=True)
-        if check[1] > 0
-    ]
+    checks = [check for pending in batch for check in pending.checks if check[1] > 0]
     reads = [read for pending in batch for read in pending.reads]
     onces, last = [], 0
     for pending in batch:

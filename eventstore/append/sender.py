@@ -88,7 +88,7 @@ def _decided_here(batch: list[Pending]) -> list[Pending]:
         return batch
     for pending in batch:
         if pending.void:
-            pending.failed(VersionConflict([stream_id for stream_id, _ in pending.checks]))
+            pending.failed(VersionConflict([stream_id for stream_id, *_ in pending.checks]))
     return [pending for pending in batch if not pending.void]
 
 
@@ -223,23 +223,19 @@ class Sender:
         # Unless it is their own earlier try that won, whose connection was lost: it did commit after all.
         batch = await self._settle(batch)
         keys = [pending.once.key for pending in batch if pending.once is not None]
-        checks = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
+        kinds = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
+        checks = [(stream_id, version, n) for stream_id, version, _, n in kinds]
         checks += [(r.stream_id, r.version, n) for n, pending in enumerate(batch) for r in pending.reads]
         known = {row[0]: done_of(row) for row in await self._ask(DONE, keys)}
         conflicts = {n for (n,) in await self._ask(_CONFLICTS, *map(list, zip(*checks, strict=True)))}
-        kinds = [
-            (*check, kind, n)
-            for n, pending in enumerate(batch)
-            for check, kind in zip(pending.checks, pending.kinds, strict=True)
-        ]
         foreign = {n for (n,) in await self._ask(_FOREIGN, *map(list, zip(*kinds, strict=True)))}
         for n, pending in enumerate(batch):
             if pending.once is not None and pending.once.key in known:
                 pending.failed(AlreadyDone(known[pending.once.key]))
             elif n in foreign:
-                pending.failed(WrongKind(f"a stream of another kind: {', '.join(f'{s}' for s, _ in pending.checks)}"))
+                pending.failed(WrongKind(f"a stream of another kind: {', '.join(f'{s}' for s, *_ in pending.checks)}"))
             elif n in conflicts:
-                pending.failed(VersionConflict([stream_id for stream_id, _ in pending.checks]))
+                pending.failed(VersionConflict([stream_id for stream_id, *_ in pending.checks]))
         return [pending for pending in batch if not pending.future.done()]
 
     async def _settle(self, batch: list[Pending]) -> list[Pending]:
