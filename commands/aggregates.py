@@ -41,7 +41,7 @@ NOTICE = Aggregate("notification", notices.Notice, notices.evolve)
 WALLET = Aggregate("wallet", wallets.Wallet, wallets.evolve, snapshot_every=100, schema=2)
 TRANSACTION = Aggregate("transaction", transactions.Transaction, transactions.evolve)
 POSTING = Aggregate("ledger", ledger.Posted, ledger.evolve)
-BOOK = Aggregate("fiscal_book", receipts.Book, receipts.evolve_book, snapshot_every=100)
+BOOK = Aggregate("fiscal_book", receipts.Book, receipts.evolve_book, snapshot_every=100, schema=2)
 RECEIPT = Aggregate("receipt", receipts.Receipt, receipts.evolve)
 WEBHOOK_ENDPOINT = Aggregate(
     "webhook_endpoint", webhook_endpoints.WebhookEndpoint, webhook_endpoints.evolve, snapshot_every=100

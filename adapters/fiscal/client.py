@@ -1,25 +1,55 @@
 """The client of a fiscal operator that speaks HTTP: fulfils the port `FiscalOperator`."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
 import aiohttp
 import msgspec
 
-from commands.ports.fiscal import IssuedReceipt, OperatorRefused, OperatorUnavailable
+from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 
 ACCEPTED = 202
 """HTTP's "taken in, but not done yet" (RFC 9110, 15.3.3)."""
 
+MAX_ANSWER_BYTES = 1 << 20
+"""More than a page of receipts takes: what is longer is no answer."""
+
+MAX_CODE_LENGTH = 100
+
+T = TypeVar("T")
+
+_Reference = Annotated[str, msgspec.Meta(max_length=255)]
+_Url = Annotated[str, msgspec.Meta(max_length=2_000)]
+
 
 class _Receipt(msgspec.Struct):
-    reference: str = ""
-    url: str | None = None
+    reference: _Reference = ""
+    url: _Url | None = None
     status: str = "issued"
     code: str = ""
 
 
 _ISSUED = frozenset({"issued", "created", "authorized"})
 _REFUSED = frozenset({"rejected", "refused", "denied", "failed", "canceled"})
+
+
+class _Listed(msgspec.Struct):
+    """A receipt of a list; a seller's tax office knows nothing below 1, nor years of other lengths."""
+
+    seller_id: UUID
+    year: Annotated[int, msgspec.Meta(ge=2000, le=9999)]
+    number: Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+    order_id: UUID
+    amount_cents: Annotated[int, msgspec.Meta(ge=1, le=10**12)]
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+    reference: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    url: _Url | None = None
+
+
+class _List(msgspec.Struct):
+    receipts: list[_Listed]
 
 
 class _Refusal(msgspec.Struct):
@@ -62,32 +92,79 @@ class HttpFiscalOperator:
             "amount_cents": amount_cents,
             "currency": currency,
         }
-        status, answer = await self._post("/v1/receipts", body, idempotency_key)
-        if not 200 <= status < 300:
-            raise _failure(status, answer)
-        try:
-            receipt = msgspec.json.decode(answer, type=_Receipt)
-        except (msgspec.MsgspecError, RecursionError) as error:  # as unknown as no answer at all
-            raise OperatorUnavailable(f"unreadable answer: {error}") from error
+        status, answer = await self._call("POST", "/v1/receipts", body, {"Idempotency-Key": idempotency_key})
+        receipt = _read(answer, _Receipt)
         state = receipt.status.lower()
         if state in _REFUSED:
-            raise OperatorRefused(receipt.code or f"receipt_{state}", "the operator did not issue the receipt")
+            code = receipt.code[:MAX_CODE_LENGTH] or f"receipt_{state}"
+            raise OperatorRefused(code, "the operator did not issue the receipt")
         if status == ACCEPTED or state not in _ISSUED or not receipt.reference:
             # It was taken in, and will be decided on later: it is asked after again, under the same key.
             raise OperatorUnavailable(f"the receipt is {state} and not issued yet")
         return IssuedReceipt(receipt.reference, receipt.url)
 
-    async def _post(self, path: str, body: dict[str, object], idempotency_key: str) -> tuple[int, bytes]:
+    async def receipt_of(self, seller_id: UUID, order_id: UUID) -> KnownReceipt | None:
+        """What it has issued to a seller for an order. Raises OperatorUnavailable, OperatorRefused."""
+        listed = await self._list(f"/v1/orders/{order_id}/receipts?seller_id={seller_id}")
+        return next((each for each in listed if (each.seller_id, each.order_id) == (seller_id, order_id)), None)
+
+    async def receipts_from(self, seller_id: UUID, year: int, number: int) -> Sequence[KnownReceipt]:
+        """The first receipts of a book from a number on. Raises OperatorUnavailable, OperatorRefused."""
+        listed = await self._list(f"/v1/books/{seller_id}/{year}/receipts?from_number={number}")
+        return [each for each in listed if (each.seller_id, each.year) == (seller_id, year) and each.number >= number]
+
+    async def receipts_since(self, issued_since: datetime | None, after: str | None) -> Sequence[KnownReceipt]:
+        """The next receipts of all books. Raises OperatorUnavailable, OperatorRefused."""
+        params = {} if issued_since is None else {"since": str(int(issued_since.timestamp()))}
+        return await self._list("/v1/receipts", {**params, "after": after} if after is not None else params)
+
+    async def _list(self, path: str, params: Mapping[str, str] | None = None) -> list[KnownReceipt]:
+        _, answer = await self._call("GET", path, params=params)
+        return [KnownReceipt(**msgspec.structs.asdict(each)) for each in _read(answer, _List).receipts]
+
+    async def _call(
+        self,
+        verb: Literal["GET", "POST"],
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """A successful answer: its status and body. Raises OperatorUnavailable, OperatorRefused."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
-        headers = {**self._headers, "Idempotency-Key": idempotency_key}
         try:
-            async with self._session.post(
-                self._base_url + path, json=body, headers=headers, allow_redirects=False
+            async with self._session.request(
+                verb,
+                self._base_url + path,
+                json=body,
+                params=params,
+                headers={**self._headers, **(headers or {})},
+                allow_redirects=False,
             ) as response:
-                return response.status, await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OperatorUnavailable(f"POST {path}: {error!r}") from error
+                status, answer = response.status, await _whole(response)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise OperatorUnavailable(f"{verb} {path}: {error!r}") from error
+        if not 200 <= status < 300:
+            raise _failure(status, answer)
+        return status, answer
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    answer = bytearray()
+    async for chunk in response.content.iter_any():
+        answer += chunk
+        if len(answer) > MAX_ANSWER_BYTES:
+            response.close()
+            raise ValueError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(answer)
+
+
+def _read(answer: bytes, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer, type=type_)
+    except (msgspec.MsgspecError, RecursionError) as error:  # as unknown as no answer at all
+        raise OperatorUnavailable(f"unreadable answer: {error}") from error
 
 
 def _failure(status: int, answer: bytes) -> OperatorRefused | OperatorUnavailable:
@@ -98,4 +175,4 @@ def _failure(status: int, answer: bytes) -> OperatorRefused | OperatorUnavailabl
         refusal = msgspec.json.decode(answer, type=_Refusal)
     except (msgspec.MsgspecError, RecursionError):
         refusal = _Refusal(f"http_{status}")
-    return OperatorRefused(refusal.code, refusal.message)
+    return OperatorRefused(refusal.code[:MAX_CODE_LENGTH], refusal.message)

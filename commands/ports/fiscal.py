@@ -1,5 +1,7 @@
 """The fiscal operator."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -10,6 +12,19 @@ class IssuedReceipt(msgspec.Struct, frozen=True):
     """A receipt as the fiscal operator has it: its reference there, and where people see it."""
 
     ref: str
+    url: str | None = None
+
+
+class KnownReceipt(msgspec.Struct, frozen=True):
+    """A receipt as the operator's book shows it; the amount is in the smallest unit of the currency."""
+
+    seller_id: UUID
+    year: int
+    number: int
+    order_id: UUID
+    amount_cents: int
+    currency: str
+    reference: str
     url: str | None = None
 
 
@@ -43,4 +58,17 @@ class FiscalOperator(Protocol):
 
         Raises OperatorUnavailable, OperatorRefused.
         """
+        ...
+
+    async def receipt_of(self, seller_id: UUID, order_id: UUID) -> KnownReceipt | None:
+        """What it has issued to a seller for an order. Raises as `issue` does."""
+        ...
+
+    async def receipts_from(self, seller_id: UUID, year: int, number: int) -> Sequence[KnownReceipt]:
+        """The first receipts of a book from this number on, in their order. Raises as `issue` does."""
+        ...
+
+    async def receipts_since(self, issued_since: datetime | None, after: str | None) -> Sequence[KnownReceipt]:
+        """The next receipts of all books, in the order of their issue; `after` is the last page's last reference. Empty
+        at the end. Raises as `issue` does."""
         ...

@@ -2,6 +2,10 @@
 
 The worker first takes the receipt's number in the log, then calls the operator under that number, then records what
 came of it. Killed anywhere in between, it is done again with the same number, and the operator knows the number.
+
+When the operator refuses, its book is looked into: a log that went back to an earlier moment does not know what was
+issued since. What the book has is entered in the log, and the receipt goes on: under the number that the operator has
+it by, or the next that nobody has.
 """
 
 import logging
@@ -11,8 +15,9 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
+from commands.fiscal_books import enter
 from commands.handler import IMPORTER, CommandBus
-from commands.ports.fiscal import FiscalOperator, OperatorRefused, OperatorUnavailable
+from commands.ports.fiscal import FiscalOperator, IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.ports.queue import Delivery, WorkQueue
 from commands.reactors.reactor import Reactor, job_for, on_behalf
 from domain import receipts
@@ -25,6 +30,9 @@ from eventstore.repository import Unit
 log = logging.getLogger(__name__)
 
 ACTOR = "worker:fiscal"
+
+RENUMBERED_AT_MOST = 20
+"""How often one attempt gives a receipt another number; each time it learns a page of the operator's book."""
 
 
 def fiscal_receipts(bus: CommandBus, queue: WorkQueue) -> Reactor:
@@ -57,47 +65,116 @@ class ReceiptWorker:
 
     async def handle(self, delivery: Delivery) -> None:
         """Get the receipt. Raises OperatorUnavailable and OperatorRefused: again later, or dead after the last try."""
-        receipt_id, receipt = await self._numbered(delivery)
-        if receipt.status == "CREATED":
+        numbered = await self._numbered(delivery)
+        if numbered is None:
+            log.warning("no receipt for order %s, which the log does not have", delivery.job.body["order_id"])
             return
+        receipt_id, receipt = numbered
         try:
-            issued = await self._operator.issue(
-                seller_id=receipt.seller_id,
-                year=receipt.year,
-                number=receipt.number,
-                order_id=receipt.order_id,
-                amount_cents=receipt.amount_cents,
-                currency=receipt.currency,
-                idempotency_key=f"{receipt.seller_id}/{receipt.year}/{receipt.number}",
-            )
+            await self._issue(delivery, receipt_id, receipt)
         except (OperatorUnavailable, OperatorRefused) as error:
             if delivery.last:
                 code = error.code if isinstance(error, OperatorRefused) else "operator_unavailable"
                 await self._record(delivery, receipt_id, lambda now: receipts.mark_failed(now, code, delivery.attempt))
             raise
+
+    async def _issue(self, delivery: Delivery, receipt_id: UUID, receipt: Receipt) -> None:
+        for left in reversed(range(RENUMBERED_AT_MOST + 1)):
+            if receipt.status == "CREATED":
+                return
+            try:
+                issued = await self._ask(receipt)
+            except OperatorRefused as refused:
+                if not left:
+                    raise
+                receipt = await self._as_operator_has_it(delivery, receipt_id, receipt, refused)
+            else:
+                break
         log.info("receipt %s is %s at the fiscal operator", receipt_id, issued.ref)
         await self._record(delivery, receipt_id, lambda now: receipts.mark_created(now, issued.url))
 
-    async def _numbered(self, delivery: Delivery) -> tuple[UUID, Receipt]:
-        """The receipt, with the number that it has or now gets from the book."""
+    async def _ask(self, receipt: Receipt) -> IssuedReceipt:
+        return await self._operator.issue(
+            seller_id=receipt.seller_id,
+            year=receipt.year,
+            number=receipt.number,
+            order_id=receipt.order_id,
+            amount_cents=receipt.amount_cents,
+            currency=receipt.currency,
+            idempotency_key=f"{receipt.seller_id}/{receipt.year}/{receipt.number}",
+        )
+
+    async def _as_operator_has_it(
+        self, delivery: Delivery, receipt_id: UUID, receipt: Receipt, refused: OperatorRefused
+    ) -> Receipt:
+        """The receipt after its refusal: as the operator has issued it already, or with another number, because its own
+        is another's there. Raises the refusal when the operator's book does not explain it.
+        """
+        try:
+            known = await self._operator.receipts_from(receipt.seller_id, receipt.year, receipt.number)
+            own = await self._operator.receipt_of(receipt.seller_id, receipt.order_id)
+        except OperatorRefused:  # it shows its books to nobody, or has none such
+            raise refused from None
+        is_taken = any(each.number == receipt.number and each.order_id != receipt.order_id for each in known)
+        if own is None and not is_taken:
+            raise refused
+
+        async def decision(unit: Unit) -> tuple[list[KnownReceipt], Receipt]:
+            current = await unit.load(RECEIPT, receipt_id)
+            assert current is not None
+            found = await enter(unit, [*known, *([] if own is None else [own])])
+            book_id = receipts.book_id(current.seller_id, current.year)
+            # Else another worker was quicker.
+            if current.status != "CREATED" and (current.year, current.number) == (receipt.year, receipt.number):
+                if own is None:
+                    given = receipts.give_number(
+                        await unit.load(BOOK, book_id), current.order_id, current.seller_id, current.year
+                    )
+                    unit.emit(book_id, [given])
+                    unit.emit(receipt_id, [receipts.renumber(current, given)])
+                elif (own.year, own.number) != (current.year, current.number) and not is_taken:
+                    unit.emit(book_id, [receipts.free_number(current)])
+            after = await unit.load(RECEIPT, receipt_id)
+            assert after is not None
+            return found, after
+
+        found, after = (await self._bus.run(decision, on_behalf(ACTOR, delivery.job))).value
+        log.warning(
+            "the fiscal operator refused number %s/%s of seller %s for order %s (%s): it is %s/%s now; the operator had"
+            " %s receipts that the log did not know: %s",
+            receipt.number,
+            receipt.year,
+            receipt.seller_id,
+            receipt.order_id,
+            refused,
+            after.number,
+            after.year,
+            len(found),
+            ", ".join(each.reference for each in found) or "-",
+        )
+        return after
+
+    async def _numbered(self, delivery: Delivery) -> tuple[UUID, Receipt] | None:
+        """The receipt, with the number that it has or now gets from the book; None if the log has lost the order."""
         body = delivery.job.body
         order_id, seller_id, year = UUID(body["order_id"]), UUID(body["seller_id"]), int(body["year"])
         receipt_id, book_id = receipts.receipt_id(order_id, seller_id), receipts.book_id(seller_id, year)
 
-        async def decision(unit: Unit) -> Receipt:
+        async def decision(unit: Unit) -> Receipt | None:
             receipt = await unit.load(RECEIPT, receipt_id)
             if receipt is None:
                 order = await unit.load(ORDER, order_id)
-                assert order is not None
+                if order is None:
+                    return None
                 given = receipts.give_number(await unit.load(BOOK, book_id), order_id, seller_id, year)
                 requested = receipts.request(given, receipts.amounts(order.lines)[seller_id], order.currency)
                 unit.emit(book_id, [given])
                 unit.emit(receipt_id, [requested])
                 receipt = await unit.load(RECEIPT, receipt_id)
-                assert receipt is not None
             return receipt
 
-        return receipt_id, (await self._bus.run(decision, on_behalf(ACTOR, delivery.job))).value
+        receipt = (await self._bus.run(decision, on_behalf(ACTOR, delivery.job))).value
+        return None if receipt is None else (receipt_id, receipt)
 
     async def _record(self, delivery: Delivery, receipt_id: UUID, decide: Callable[[Receipt], list[Event]]) -> None:
         async def decision(unit: Unit) -> None:

@@ -4,7 +4,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-from domain.receipts import FiscalReceiptCreated, FiscalReceiptFailed, FiscalReceiptRequested, receipt_id
+from domain.receipts import (
+    FiscalReceiptCreated,
+    FiscalReceiptFailed,
+    FiscalReceiptFound,
+    FiscalReceiptRenumbered,
+    FiscalReceiptRequested,
+    receipt_id,
+)
 from eventstore.log import Envelope
 from projections.fields import Happened, happened
 from projections.projection import Projection, Row, Rows, on
@@ -63,6 +70,35 @@ class Receipts(Projection[ReceiptRow]):
         receipt = rows[env.stream_id]
         receipt.status = "FAILED"
         receipt.history.append(happened(env, status="FAILED", code=event.code, attempt=event.attempts))
+
+    @on(FiscalReceiptRenumbered)
+    def renumbered(self, rows: Rows[ReceiptRow], event: FiscalReceiptRenumbered, env: Envelope) -> None:
+        receipt = rows[env.stream_id]
+        receipt.number, receipt.year = event.number, event.year
+        receipt.history.append(happened(env, status=receipt.status))
+
+    @on(FiscalReceiptFound)
+    def found(self, rows: Rows[ReceiptRow], event: FiscalReceiptFound, env: Envelope) -> None:
+        """As the operator has it, whatever was known; of an order that the log has lost, this is all there is."""
+        known = rows.get(env.stream_id)
+        rows.put(
+            ReceiptRow(
+                receipt_id=env.stream_id,
+                order_id=event.order_id,
+                seller_id=event.seller_id,
+                number=event.number,
+                year=event.year,
+                amount_cents=event.amount_cents,
+                currency=event.currency,
+                status="CREATED",
+                url=event.url,
+                issued_at=env.occurred_at,
+                history=[
+                    *(known.history if known else ()),
+                    happened(env, status="CREATED", amount_cents=event.amount_cents),
+                ],
+            )
+        )
 
 
 def keys_of_order(order_id: UUID, seller_ids: Iterable[UUID]) -> list[UUID]:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta, timezone
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -14,22 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.queues.postgres import PostgresQueue
-from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.handler import IMPORTER, SYSTEM, Caller
+from commands.aggregates import BOOK, RECEIPT
+from commands.handler import IMPORTER
 from commands.ports.fiscal import IssuedReceipt, OperatorUnavailable
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job
 from commands.workers.receipts import ReceiptWorker, fiscal_receipts
-from domain import orders
-from domain.orders import OrderLine
-from domain.receipts import Receipt, book_id, receipt_id
+from domain.receipts import book_id, receipt_id
 from eventstore.log import Recorded
-from eventstore.repository import Unit
-from runtime.settings import Settings
-from runtime.wiring.core import Core, open_core
+from runtime.wiring.core import Core
 from tests.adapters.fiscal_servers import running_operator
-
-YEAR = 2026
-DUE = datetime(2030, 1, 1, tzinfo=UTC)
+from tests.flow.fiscal_desk import YEAR, confirmation, handle, job, names, open_desk, paid, receipt_of
 
 
 class Published:
@@ -63,68 +57,16 @@ class Operator:
         return IssuedReceipt(f"ref {number}", f"https://fiscal.example/{number}")
 
 
-@asynccontextmanager
-async def open_desk(database: str, home: Path, **fields: str) -> AsyncIterator[Core]:
-    settings = Settings(home=home, database_url=database, payment_timeout_seconds=1, **fields)
-    async with open_core(settings) as core:
-        yield core
-
-
 @pytest.fixture
 async def core(database: str, tmp_path: Path) -> AsyncIterator[Core]:
     async with open_desk(database, tmp_path) as core:
         yield core
 
 
-async def paid(core: Core, *sold: tuple[UUID, int], by: Caller = SYSTEM) -> UUID:
-    """An order of these sellers' games at these prices, paid."""
-    order_id = uuid4()
-    lines = [OrderLine(uuid4(), uuid4(), seller, "DIGITAL", "Chess", 1, cents, 1000) for seller, cents in sold]
-
-    async def place(unit: Unit) -> None:
-        placed = orders.place(
-            buyer_id=uuid4(), region="US", currency="USD", lines=lines, payment_id=uuid4(), expires_at=DUE
-        )
-        unit.create(ORDER, order_id, placed)
-
-    async def confirm(unit: Unit) -> None:
-        order = await unit.load(ORDER, order_id)
-        assert order is not None
-        unit.emit(order_id, orders.confirm(order, core.clock.now()))
-
-    await core.bus.run(place, by)
-    await core.bus.run(confirm, SYSTEM)
-    return order_id
-
-
-async def confirmation(core: Core, order_id: UUID) -> Recorded:
-    return next(e for e in await core.log.read_stream(order_id) if isinstance(e.event, orders.OrderConfirmed))
-
-
 async def jobs_of(core: Core, order_id: UUID) -> list[Job]:
     queue = Published()
     await fiscal_receipts(core.bus, queue).react(await confirmation(core, order_id))  # type: ignore[arg-type]
     return queue.jobs
-
-
-def job(order_id: UUID, seller_id: UUID) -> Job:
-    body = {"order_id": str(order_id), "seller_id": str(seller_id), "year": str(YEAR)}
-    return Job(receipt_id(order_id, seller_id), "receipt", body)
-
-
-async def handle(worker: ReceiptWorker, order_id: UUID, seller_id: UUID, *, last: bool = False) -> None:
-    await worker.handle(Delivery(job(order_id, seller_id), 5 if last else 1, last))
-
-
-async def receipt_of(core: Core, order_id: UUID, seller_id: UUID) -> Receipt:
-    receipt = await core.repository.state(RECEIPT, receipt_id(order_id, seller_id))
-    assert receipt is not None
-    return receipt
-
-
-async def names(core: Core, order_id: UUID, seller_id: UUID) -> list[str]:
-    """What happened to a receipt, in short."""
-    return [e.env.name.split(".")[3] for e in await core.log.read_stream(receipt_id(order_id, seller_id))]
 
 
 # -- who gets one ------------------------------------------------------------------------------------------------------

@@ -223,7 +223,12 @@ class Flow:
         assert asked is not None
         failed = receipts.mark_failed(asked, text, 5) if len(text) > 5 else []
         created = receipts.mark_created(asked, text or None)
-        return [self._did(BOOK, book, [given]), self._did(RECEIPT, receipt, [requested, *failed, *created])]
+        renumbered = [receipts.renumber(asked, given)] if len(text) > 5 else []
+        seen = receipts.FiscalReceiptFound(**msgspec.structs.asdict(requested), reference=text)
+        _, found = receipts.find(asked, seen)
+        issued = found if len(text) > 10 else created
+        events = [requested, *failed, *renumbered, *issued]
+        return [self._did(BOOK, book, [given]), self._did(RECEIPT, receipt, events)]
 
     def _refund(self, n: int, text: str) -> Batch:
         order_id, payment_id = self.orders[n], UUID(int=self.orders[n].int ^ 1)

@@ -6,7 +6,7 @@ from eventstore.database.release import RELEASE
 from runtime.migrate import FOLDERS
 from runtime.wiring.codec import codec
 
-CONTENTS = {2: "e858e1af8cbf2785"}
+CONTENTS = {2: "f73f969b25c008a3"}
 """For each release the digest of its migrations and events. When this test fails, raise RELEASE (unless it is not out
 yet) and note the digest for it. A new reaction to an event that there was is no less a reason to raise it."""
 

@@ -9,9 +9,10 @@ from pathlib import Path as FilePath
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
+from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.fiscal.simulator.books import Books, Receipt, Refusal, Sale
@@ -32,6 +33,19 @@ class NewReceipt(BaseModel):
     order_id: UUID
     amount_cents: Annotated[int, Field(strict=True, gt=0, le=10**12)]
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
+
+
+class ListedReceipt(NewReceipt):
+    """A receipt as the operator has it."""
+
+    reference: str
+    url: str
+
+
+class ReceiptList(BaseModel):
+    """Some receipts."""
+
+    receipts: list[ListedReceipt]
 
 
 async def _books(request: Request) -> Books:
@@ -58,7 +72,38 @@ async def issue(request: Request, books: TheBooks, body: NewReceipt, key: Idempo
     """Report a sale under its number. The same again under the same key gets the same answer; 409 for a number, an
     order or a key that was used for another."""
     receipt = books.issue(Sale(**body.model_dump()), key)
-    return {"reference": receipt.reference, "url": f"{request.app.state.public_url}/receipts/{receipt.reference}"}
+    return {"reference": receipt.reference, "url": _url(request, receipt)}
+
+
+@api.get("/receipts")
+async def list_since(
+    request: Request,
+    books: TheBooks,
+    since: Annotated[int, Query(ge=0, le=10**12)] = 0,
+    after: Annotated[str | None, Query(max_length=255)] = None,
+) -> ReceiptList:
+    """The next receipts of all books, issued since a moment (unix seconds), in the order of their issue. `after` is the
+    last page's last reference; an empty page is the end."""
+    return _listed(request, books.since(since, after))
+
+
+@api.get("/orders/{order_id}/receipts")
+async def list_of_order(request: Request, books: TheBooks, order_id: UUID, seller_id: UUID) -> ReceiptList:
+    """What a seller has reported of an order: one receipt, or none."""
+    found = books.of_order(seller_id, order_id)
+    return _listed(request, [] if found is None else [found])
+
+
+@api.get("/books/{seller_id}/{year}/receipts")
+async def list_of_book(
+    request: Request,
+    books: TheBooks,
+    seller_id: UUID,
+    year: Year,
+    from_number: Annotated[int, Query(ge=1, le=10**9)] = 1,
+) -> ReceiptList:
+    """The first receipts of a book that have this number or a higher one, in the order of their numbers."""
+    return _listed(request, books.from_number(seller_id, year, from_number))
 
 
 @api.get("/books/{seller_id}/{year}")
@@ -100,6 +145,18 @@ def create_app(store_path: FilePath, public_url: str, api_key: str = "") -> Fast
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     return app
+
+
+def _url(request: Request, receipt: Receipt) -> str:
+    return f"{request.app.state.public_url}/receipts/{receipt.reference}"
+
+
+def _listed(request: Request, receipts: list[Receipt]) -> ReceiptList:
+    return ReceiptList(
+        receipts=[
+            ListedReceipt(**asdict(each.sale), reference=each.reference, url=_url(request, each)) for each in receipts
+        ]
+    )
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:

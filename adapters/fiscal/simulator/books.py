@@ -15,6 +15,9 @@ from msgspec import Struct
 GAPS_SHOWN = 100
 """So many gaps of a book are listed at most."""
 
+PAGE = 100
+"""So many receipts are listed at once."""
+
 
 class Sale(Struct, frozen=True):
     """What is reported."""
@@ -109,10 +112,38 @@ class Books:
             expected = number + 1
         return Book(issued, last, gaps[:GAPS_SHOWN])
 
+    def of_order(self, seller_id: UUID, order_id: UUID) -> Receipt | None:
+        """What a seller has reported of an order."""
+        return self._find("seller_id = ? and order_id = ?", str(seller_id), str(order_id))
+
+    def from_number(self, seller_id: UUID, year: int, number: int) -> list[Receipt]:
+        """The first receipts of a book that have this number or a higher one."""
+        where = "seller_id = ? and year = ? and number >= ? order by number"
+        return self._list(where, str(seller_id), year, number)
+
+    def since(self, issued_since: int, after: str | None) -> list[Receipt]:
+        """The next receipts of all books since a moment (unix seconds), in the order in which they came."""
+        where = (
+            "issued_at >= ? and rowid > coalesce((select rowid from receipts where reference = ?), 0) order by rowid"
+        )
+        return self._list(where, issued_since, after)
+
     def _find(self, where: str, *values: object) -> Receipt | None:
-        rows = self._db.execute(f"select {_COLUMNS} from receipts where {where}", values).fetchall()
-        if not rows:
-            return None
-        reference, issued_at, seller_id, year, number, order_id, amount_cents, currency = rows[0]
-        sale = Sale(UUID(seller_id), year, number, UUID(order_id), amount_cents, currency)
-        return Receipt(reference, sale, issued_at)
+        return next(iter(self._list(where, *values)), None)
+
+    def _list(self, where: str, *values: object) -> list[Receipt]:
+        query = f"select {_COLUMNS} from receipts where {where} limit {PAGE}"
+        return [_receipt(*row) for row in self._db.execute(query, values)]
+
+
+def _receipt(
+    reference: str,
+    issued_at: int,
+    seller_id: str,
+    year: int,
+    number: int,
+    order_id: str,
+    amount_cents: int,
+    currency: str,
+) -> Receipt:
+    return Receipt(reference, Sale(UUID(seller_id), year, number, UUID(order_id), amount_cents, currency), issued_at)

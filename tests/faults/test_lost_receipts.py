@@ -1,0 +1,238 @@
+"""Fiscal receipts that the operator has issued, and the log has lost: it went back to an earlier moment. The operator's
+book stays without gaps and doubles, all of it is in the log, and every sale gets its receipt without anybody's help."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from adapters.fiscal_operator import HttpFiscalOperator
+from commands.aggregates import RECEIPT
+from commands.fiscal_books import reconcile
+from commands.ports import KnownReceipt, OperatorRefused
+from commands.receipt_worker import ReceiptWorker
+from domain.receipts import receipt_id
+from runtime.wiring import Core
+from tests.adapters.fiscal_servers import running_operator
+from tests.faults.earlier import Earlier
+from tests.flow.fiscal_desk import YEAR, handle, names, open_desk, paid, receipt_of
+
+SELLER = uuid4()
+
+
+@pytest.fixture
+def operator_url(tmp_path: Path) -> Iterator[str]:
+    with running_operator(tmp_path / "fiscal.sqlite3") as url:
+        yield url
+
+
+@pytest.fixture
+async def operator(operator_url: str) -> AsyncIterator[HttpFiscalOperator]:
+    operator = HttpFiscalOperator(operator_url)
+    yield operator
+    await operator.aclose()
+
+
+class Lives:
+    """A shop whose log goes back to what it was at `keep`."""
+
+    def __init__(self, database: str, home: Path) -> None:
+        self._database, self._home, self._earlier = database, home, Earlier(database)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Core]:
+        async with open_desk(self._database, self._home) as core:
+            yield core
+
+    def keep(self) -> None:
+        self._earlier.keep()
+
+    @asynccontextmanager
+    async def restored(self) -> AsyncIterator[Core]:
+        self._earlier.go_back()
+        async with self.open() as core:
+            yield core
+
+
+@pytest.fixture
+def lives(database: str, tmp_path: Path) -> Lives:
+    return Lives(database, tmp_path)
+
+
+async def sell(core: Core, operator: HttpFiscalOperator, order_id: UUID | None = None) -> UUID:
+    """A sale that gets its receipt at the first attempt; that of an order there is, or of a new one."""
+    order_id = order_id or await paid(core, (SELLER, 500))
+    await handle(ReceiptWorker(core.bus, operator), order_id, SELLER)
+    assert (await receipt_of(core, order_id, SELLER)).status == "CREATED"
+    return order_id
+
+
+async def book(operator: HttpFiscalOperator) -> dict[int, UUID]:
+    """The orders of the operator's book, by their numbers."""
+    found: dict[int, UUID] = {}
+    while page := await operator.receipts_from(SELLER, YEAR, max(found, default=0) + 1):
+        found |= {each.number: each.order_id for each in page}
+    return found
+
+
+async def assert_whole(core: Core, operator: HttpFiscalOperator, sales: int) -> None:
+    """The operator's book has so many receipts without a gap, and the log has each as the operator has it."""
+    issued = await book(operator)
+    assert list(issued) == list(range(1, sales + 1))
+    for number, order_id in issued.items():
+        receipt = await receipt_of(core, order_id, SELLER)
+        assert (receipt.number, receipt.status) == (number, "CREATED")
+
+
+async def test_new_receipts_go_on_behind_those_that_were_lost(
+    lives: Lives, operator: HttpFiscalOperator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lives.open() as core:
+        await sell(core, operator)
+    lives.keep()
+    async with lives.open() as core:
+        lost = [await sell(core, operator) for _ in range(3)]
+    async with lives.restored() as core:
+        new, next_one = await sell(core, operator), await sell(core, operator)
+        assert [(await receipt_of(core, each, SELLER)).number for each in (new, next_one)] == [5, 6]
+        assert await names(core, new, SELLER) == ["requested", "renumbered", "created"]
+        assert [await names(core, each, SELLER) for each in lost] == [["found"]] * 3
+        await assert_whole(core, operator, 6)
+    assert [record.levelname for record in caplog.records if "the fiscal operator refused" in record.message] == [
+        "WARNING"
+    ]
+
+
+async def test_an_order_that_the_log_has_keeps_the_receipt_that_the_operator_gave_it(
+    lives: Lives, operator: HttpFiscalOperator
+) -> None:
+    async with lives.open() as core:
+        first, second = await paid(core, (SELLER, 500)), await paid(core, (SELLER, 500))
+    lives.keep()
+    async with lives.open() as core:
+        await sell(core, operator)
+        for order_id in (first, second):
+            await sell(core, operator, order_id)
+    async with lives.restored() as core:
+        await sell(core, operator, second)
+        await sell(core, operator, first)
+        assert await names(core, second, SELLER) == ["requested", "found"]
+        assert await names(core, first, SELLER) == ["found"]
+        await sell(core, operator)
+        await assert_whole(core, operator, 4)
+
+
+async def test_a_number_that_the_operator_gave_to_nobody_is_the_next_receipts(
+    lives: Lives, operator: HttpFiscalOperator
+) -> None:
+    async with lives.open() as core:
+        order_id = await paid(core, (SELLER, 500))
+    lives.keep()
+    async with lives.open() as core:
+        unheard = ReceiptWorker(core.bus, HttpFiscalOperator("http://127.0.0.1:1"))
+        with pytest.raises(Exception, match="POST"):
+            await handle(unheard, await paid(core, (SELLER, 500)), SELLER)
+        await sell(core, operator, order_id)
+    assert list(await book(operator)) == [2]
+    async with lives.restored() as core:
+        await sell(core, operator, order_id)
+        assert (await receipt_of(core, order_id, SELLER)).number == 2
+        await sell(core, operator)
+        await sell(core, operator)
+        await assert_whole(core, operator, 3)
+
+
+@pytest.mark.parametrize("lost", [30, pytest.param(250, marks=pytest.mark.soak)])
+async def test_many_at_once_in_two_processes_end_with_a_whole_book(
+    lives: Lives, operator: HttpFiscalOperator, lost: int
+) -> None:
+    async with lives.open() as core:
+        kept = [await paid(core, (SELLER, 500)) for _ in range(6)]
+    lives.keep()
+    async with lives.open() as core:
+        for n in range(lost):
+            await sell(core, operator, kept[n // 3] if n % 3 == 0 and n < 9 else None)
+    async with AsyncExitStack() as stack:
+        cores = [await stack.enter_async_context(each) for each in (lives.restored(), lives.open())]
+        orders = [*kept, *[await paid(cores[0], (SELLER, 500)) for _ in range(10)]]
+        await asyncio.gather(*(sell(core, operator, each) for each in orders for core in cores))
+        for _ in range(len(orders)):
+            issued = await book(operator)
+            if len(issued) == max(issued):  # numbers that were freed meanwhile are the next sales'
+                break
+            await sell(cores[0], operator)
+        await assert_whole(cores[1], operator, len(issued))
+
+
+async def test_a_failed_receipt_is_got_by_a_redrive(lives: Lives, operator: HttpFiscalOperator) -> None:
+    """As a program before this one left it: refused, and given up."""
+    lives.keep()
+    async with lives.open() as core:
+        await sell(core, operator)
+    async with lives.restored() as core:
+        order_id = await paid(core, (SELLER, 500))
+        deaf = ReceiptWorker(core.bus, BooksClosed())  # type: ignore[arg-type]
+        with pytest.raises(OperatorRefused, match="idempotency_key_reused"):
+            await handle(deaf, order_id, SELLER, last=True)
+        assert (await receipt_of(core, order_id, SELLER)).status == "FAILED"
+        await sell(core, operator, order_id)
+        await assert_whole(core, operator, 2)
+
+
+class BooksClosed:
+    """An operator that refuses, and shows its books to nobody."""
+
+    async def issue(self, **_: object) -> None:
+        raise OperatorRefused("idempotency_key_reused", "the key was used for another receipt")
+
+    async def receipts_from(self, *_: object) -> list[KnownReceipt]:
+        raise OperatorRefused("http_404", "")
+
+    async def receipt_of(self, *_: object) -> None:
+        raise OperatorRefused("http_404", "")
+
+
+async def test_a_refusal_that_the_book_does_not_explain_is_one(lives: Lives, operator_url: str) -> None:
+    class Strict(HttpFiscalOperator):
+        async def issue(self, **_: object) -> None:  # type: ignore[override]
+            raise OperatorRefused("tax_id_unknown", "")
+
+    operator = Strict(operator_url)
+    async with lives.open() as core:
+        order_id = await paid(core, (SELLER, 500))
+        with pytest.raises(OperatorRefused, match="tax_id_unknown"):
+            await handle(ReceiptWorker(core.bus, operator), order_id, SELLER, last=True)
+        assert await names(core, order_id, SELLER) == ["requested", "failed"]
+    await operator.aclose()
+
+
+async def test_no_number_is_given_to_an_order_that_the_log_has_lost(lives: Lives, operator: HttpFiscalOperator) -> None:
+    async with lives.open() as core:
+        order_id, head = uuid4(), await core.log.head()
+        await handle(ReceiptWorker(core.bus, operator), order_id, SELLER)
+        assert await core.repository.state(RECEIPT, receipt_id(order_id, SELLER)) is None
+        assert await core.log.head() == head
+    assert await book(operator) == {}
+
+
+async def test_all_that_the_operator_issued_can_be_entered_at_once(lives: Lives, operator: HttpFiscalOperator) -> None:
+    async with lives.open() as core:
+        kept = await paid(core, (SELLER, 500))
+    lives.keep()
+    async with lives.open() as core:
+        for n in range(102):
+            await sell(core, operator, kept if n == 50 else None)
+    async with lives.restored() as core:
+        found = await reconcile(core.bus, operator)
+        assert [each.receipt.number for each in found] == list(range(1, 103))
+        assert [each.receipt.number for each in found if each.order_is_known] == [51]
+        head = await core.log.head()
+        assert await reconcile(core.bus, operator) == []
+        assert await core.log.head() == head
+        await sell(core, operator, kept)
+        new = await sell(core, operator)
+        assert await names(core, new, SELLER) == ["requested", "created"]
+        await assert_whole(core, operator, 103)

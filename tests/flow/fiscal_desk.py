@@ -1,0 +1,74 @@
+"""The desk where fiscal receipts are asked for: paid orders in the log, and jobs of the worker about them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from commands.aggregates import ORDER, RECEIPT
+from commands.bus import SYSTEM, Caller
+from commands.ports import Delivery, Job
+from commands.receipt_worker import ReceiptWorker
+from domain import orders
+from domain.orders import OrderLine
+from domain.receipts import Receipt, receipt_id
+from eventstore.log import Recorded
+from eventstore.repository import Unit
+from runtime.settings import Settings
+from runtime.wiring import Core, open_core
+
+YEAR = 2026
+DUE = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def open_desk(database: str, home: Path, **fields: str) -> AsyncIterator[Core]:
+    settings = Settings(home=home, database_url=database, payment_timeout_seconds=1, **fields)
+    async with open_core(settings) as core:
+        yield core
+
+
+async def paid(core: Core, *sold: tuple[UUID, int], by: Caller = SYSTEM) -> UUID:
+    """An order of these sellers' games at these prices, paid."""
+    order_id = uuid4()
+    lines = [OrderLine(uuid4(), uuid4(), seller, "DIGITAL", "Chess", 1, cents, 1000) for seller, cents in sold]
+
+    async def place(unit: Unit) -> None:
+        placed = orders.place(
+            buyer_id=uuid4(), region="US", currency="USD", lines=lines, payment_id=uuid4(), expires_at=DUE
+        )
+        unit.create(ORDER, order_id, placed)
+
+    async def confirm(unit: Unit) -> None:
+        order = await unit.load(ORDER, order_id)
+        assert order is not None
+        unit.emit(order_id, orders.confirm(order, core.clock.now()))
+
+    await core.bus.run(place, by)
+    await core.bus.run(confirm, SYSTEM)
+    return order_id
+
+
+async def confirmation(core: Core, order_id: UUID) -> Recorded:
+    return next(e for e in await core.log.read_stream(order_id) if isinstance(e.event, orders.OrderConfirmed))
+
+
+def job(order_id: UUID, seller_id: UUID) -> Job:
+    body = {"order_id": str(order_id), "seller_id": str(seller_id), "year": str(YEAR)}
+    return Job(receipt_id(order_id, seller_id), "receipt", body)
+
+
+async def handle(worker: ReceiptWorker, order_id: UUID, seller_id: UUID, *, last: bool = False) -> None:
+    await worker.handle(Delivery(job(order_id, seller_id), 5 if last else 1, last))
+
+
+async def receipt_of(core: Core, order_id: UUID, seller_id: UUID) -> Receipt:
+    receipt = await core.repository.state(RECEIPT, receipt_id(order_id, seller_id))
+    assert receipt is not None
+    return receipt
+
+
+async def names(core: Core, order_id: UUID, seller_id: UUID) -> list[str]:
+    """What happened to a receipt, in short."""
+    return [e.env.name.split(".")[3] for e in await core.log.read_stream(receipt_id(order_id, seller_id))]
