@@ -94,7 +94,7 @@ class PaymentWorker:
             self._note("worker dropped", delivery, payment_id, reason=refusal.code)
             return
         try:
-            intent = await self._ask_for_money(payment_id, payment, payment.method.token_ref)
+            intent = await self._ask_for_money(delivery.job.id, payment_id, payment, payment.method.token_ref)
         except ProviderRefused as refused:
             await self._look_before_failing(delivery, payment_id, payment, refused.code, refused.detail)
         except ProviderUnavailable:
@@ -106,9 +106,10 @@ class PaymentWorker:
             await self._apply(delivery, payment_id, intent)
             await self._give_up_if_closed(payment_id, intent)
 
-    async def _ask_for_money(self, payment_id: UUID, payment: Payment, token: str) -> Intent:
+    async def _ask_for_money(self, job_id: UUID, payment_id: UUID, payment: Payment, token: str) -> Intent:
         """Create the intent with the method, or try the method on the intent there is. A payment has one intent: its
-        creation goes under the payment's id, so that the provider itself refuses a second one.
+        creation goes under the payment's id, so that the provider itself refuses a second one. Each method's try goes
+        under its job's id: what is counted here may have been counted before, by a log that went back since.
         """
         asked_before = payment.attempt or payment.provider_ref
         intent = await self._find(payment_id, payment) if asked_before else None
@@ -127,7 +128,7 @@ class PaymentWorker:
                     raise
         if not _awaits_method(intent, payment):
             return intent  # what was asked for is under way, or done: asking again would be refused
-        key = f"{payment_id}:confirm:{payment.failures}"
+        key = f"{payment_id}:confirm:{job_id}"
         return await self._provider.confirm(intent.ref, method=token, idempotency_key=key)
 
     async def _look_before_failing(
@@ -346,5 +347,6 @@ class PaymentWorker:
 
 
 def _awaits_method(intent: Intent, payment: Payment) -> bool:
-    """Whether the intent waits for this method: it has none, or the one before it failed."""
-    return intent.status == "requires_payment_method" or (intent.status == "failed" and payment.failures > 0)
+    """Whether the intent waits for this method: it has none, or the one before it failed, known here or not."""
+    failed_before = payment.failures > 0 or not payment.attempt
+    return intent.status == "requires_payment_method" or (intent.status == "failed" and failed_before)

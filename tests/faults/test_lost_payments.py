@@ -1,11 +1,21 @@
-"""Payments that the log has lost (a standby took over without them), and jobs about them that are left."""
+"""Payments that the log has lost (a standby took over without them), or what became of them; and jobs about them."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import httpx
+import pytest
+
+from commands.handler import SYSTEM
+from commands.orders import Placed
 from commands.ports.queue import Job
+from domain.payments import Method
 from tests.api.shop import open_shop
+from tests.faults.earlier import Earlier
+from tests.flow.till import VISA, Till, open_till
 
 KINDS = ["charge", "intent", "cancel", "refund", "refund_failed"]
 
@@ -27,3 +37,42 @@ def dropped(home: Path) -> list[str]:
     """What the worker has written of jobs that it dropped."""
     log = home / "logs" / "payment-worker.txt"
     return [line for line in log.read_text().splitlines() if "worker dropped" in line] if log.exists() else []
+
+
+@pytest.mark.parametrize("first", ["pm_card_visa", "pm_card_chargeDeclined"], ids=["taken", "declined"])
+@pytest.mark.parametrize("again", [True, False], ids=["paid again", "left to expire"])
+async def test_an_order_whose_payment_went_on_in_lost_history_is_charged_once_or_not_at_all(
+    database: str, tmp_path: Path, first: str, *, again: bool
+) -> None:
+    earlier = Earlier(database)
+    async with open_till(database, tmp_path) as till:
+        ann, game = await till.person(), await till.game()
+        placed = (await till.core.orders.place(ann, game, None)).value
+        await till.settle()  # the provider has an intent
+    earlier.keep()
+    async with open_till(database, tmp_path) as till:
+        await till.core.payments.attach(ann, placed.order_id, Method("card", first))
+        await till.react()
+        await till.work()
+    earlier.go_back()
+    async with open_till(database, tmp_path) as till:
+        if again:
+            await till.core.payments.attach(ann, placed.order_id, VISA)
+            await till.settle()
+        till.clock.advance(timedelta(minutes=31))
+        await till.core.orders.expire(SYSTEM, placed.order_id)
+        await till.settle()
+        order, intent = await till.order(placed.order_id), the_intent(till, placed)
+        taken = intent["amount"] if intent["status"] == "succeeded" else 0
+        if again:
+            assert (order.status, taken, intent["amount_refunded"]) == ("COMPLETED", 1999, 0)
+        else:
+            assert (order.status, taken - intent["amount_refunded"]) == ("CANCELLED", 0)
+        assert not till.dead
+
+
+def the_intent(till: Till, placed: Placed) -> dict[str, Any]:
+    """The one that the provider has of an order's payment."""
+    address = f"{till.core.settings.provider_address}/v1/payment_intents"
+    (intent,) = httpx.get(address, params={"payment_id": str(placed.payment_id)}, timeout=30).json()["data"]
+    return dict(intent)
