@@ -6,7 +6,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runtime.cli_commands import admin, audit, backups, dlq, events, load, processes, projections, quarantine, settings
+from runtime.cli_commands import (
+    admin,
+    audit,
+    backups,
+    dlq,
+    events,
+    load,
+    processes,
+    projections,
+    quarantine,
+    receipts,
+    settings,
+)
 from runtime.cli_commands.failures import explain
 from runtime.console import Code, flush_or_forget, note
 from runtime.environment import settle
@@ -119,6 +131,7 @@ for command in (
 app.add_typer(projections.app, name="projections", rich_help_panel=TEND)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=TEND)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
+app.add_typer(receipts.app, name="receipts", rich_help_panel=TEND)
 app.add_typer(events.app, name="events", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
 app.command(rich_help_panel=TEND)(backups.backup)

@@ -48,6 +48,18 @@ def with_its_servers(settings: Settings) -> Settings:
     return settings.model_copy(update=missing)
 
 
+def port_file(settings: Settings, server: str) -> Path:
+    """Where `run` notes the port of a simulator."""
+    return settings.home / f"{server}-port.txt"
+
+
+def noted_port(settings: Settings, server: str) -> int:
+    """The port that a simulator had when it ran last; 0 when there is none."""
+    kept = port_file(settings, server)
+    noted = kept.read_text(encoding="ascii", errors="replace").strip() if kept.exists() else ""
+    return int(noted) if noted.isdecimal() else 0  # a disk that was full has left an empty file
+
+
 def _servers_file(settings: Settings) -> Path:
     return settings.home / "servers.json"
 

@@ -23,7 +23,7 @@ import httpx
 from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.bootstrap import FirstStart, prepare
 from runtime.home import open_home
-from runtime.instance import remember_servers, running_database_url
+from runtime.instance import noted_port, port_file, remember_servers, running_database_url
 from runtime.migrate import prepare_database
 from runtime.settings import Settings
 
@@ -209,14 +209,12 @@ def _is_free(host: str, port: int) -> bool:
 
 def _kept_port(settings: Settings, server: str, usual: int) -> int:
     """The port of a simulator's pages: the same at every start, since open 3-D Secure links and receipts name it."""
-    kept = settings.home / f"{server}-port.txt"
-    noted = kept.read_text(encoding="ascii", errors="replace").strip() if kept.exists() else ""
-    wanted = int(noted) if noted.isdecimal() else usual  # a disk that was full has left an empty file
+    wanted = noted_port(settings, server) or usual
     if not 0 < wanted < 65536 or not _is_free(settings.provider_host, wanted):
         with _unbound(settings.provider_host) as probe:
             probe.bind((settings.provider_host, 0))
             wanted = probe.getsockname()[1]
-    kept.write_text(str(wanted))
+    port_file(settings, server).write_text(str(wanted))
     return wanted
 
 

@@ -46,6 +46,8 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("psycopg", "OperationalError", Code.UNREACHABLE, "the database: "),
     ("aio_pika.exceptions", "AMQPError", Code.UNREACHABLE, "the RabbitMQ of LUDOTECA_RABBITMQ_URL: "),
     ("elastic_transport", "TransportError", Code.UNREACHABLE, "the Elasticsearch of LUDOTECA_ELASTICSEARCH_URL: "),
+    ("commands.ports.fiscal", "OperatorUnavailable", Code.UNREACHABLE, "the fiscal operator: "),
+    ("commands.ports.fiscal", "OperatorRefused", Code.DIFFERS, "the fiscal operator: "),
     ("projections.engine.folding", "StoreFailed", Code.UNREACHABLE, ""),
     ("projections.engine.folding", "RowsRefused", Code.DIFFERS, ""),
     ("builtins", "ConnectionError", Code.UNREACHABLE, ""),

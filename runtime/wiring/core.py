@@ -295,11 +295,15 @@ class Core:
         self.stack.push_async_callback(gateway.aclose)
         return gateway
 
-    def receipt_worker(self) -> ReceiptWorker:
+    @cached_property
+    def fiscal_operator(self) -> HttpFiscalOperator:
         settings, key = self.settings, self.secrets.fiscal_key
         operator = HttpFiscalOperator(settings.fiscal_address, settings.payment_timeout_seconds, key=key)
         self.stack.push_async_callback(operator.aclose)
-        return ReceiptWorker(self.bus, operator)
+        return operator
+
+    def receipt_worker(self) -> ReceiptWorker:
+        return ReceiptWorker(self.bus, self.fiscal_operator)
 
     @cached_property
     def webhook_sender(self) -> HttpWebhookSender:

@@ -35,6 +35,7 @@ NEED_AN_INSTANCE = [
     ["events", "export"],
     ["audit", "verify"],
     ["dlq", "list"],
+    ["receipts", "reconcile"],
     ["admin", "create", "--email", "ana@example.org"],
     ["api"],
     ["projector"],

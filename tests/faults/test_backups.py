@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 from desk import Desk
@@ -53,6 +54,16 @@ def settle(url: str) -> None:
     eventually(lambda: (ask(url, LEFT_TO_DO), ask(url, ALL_CAUGHT_UP)), lambda found: found == (0, True), patience=120)
 
 
+def fiscal_book(shop: Instance) -> dict[int, str]:
+    """The orders of the fiscal operator's one book, by their numbers."""
+    book, after = dict[int, str](), ""
+    url = f"http://127.0.0.1:{shop.environment['LUDOTECA_FISCAL_PORT']}/v1/receipts"
+    while page := httpx.get(url, params={"after": after}).json()["receipts"]:
+        book |= {receipt["number"]: receipt["order_id"] for receipt in page}
+        after = page[-1]["reference"]
+    return dict(sorted(book.items()))
+
+
 def read_models(shop: Instance) -> dict[str, Any]:
     """Count and hash of the rows of each read model, which are those that the log gives."""
     found = shop.verify()
@@ -86,6 +97,10 @@ def test_a_restored_shop_goes_on_where_it_was(
         settle(database)
         rows, jobs, end = read_models(shop), ask(database, JOBS_SO_FAR), ask(database, END_OF_LOG)
         shop.cli("backup", str(folder))  # while it runs
+        late = [shop.game(title="Too late"), shop.game(title="Later still")]
+        buy(people[0], late)  # the provider and the fiscal operator know of these, and the backup does not
+        settle(database)
+        assert len(list(fiscal_book(shop))) == buyers * GAMES + 2
 
     restored = Instance(shop.home, {**shop.environment, "LUDOTECA_DATABASE_URL": other_database}, shop.port)
     assert json.loads(restored.cli("restore", str(folder), "--json"))["position"] == end
@@ -98,6 +113,10 @@ def test_a_restored_shop_goes_on_where_it_was(
         assert len(people[0].titles()) == GAMES  # known by the token of before
         buy(people[0], [restored.game(title="One more")])
         settle(other_database)
+        found = json.loads(restored.cli("receipts", "reconcile", "--json"))
+        assert found == [], "the first new receipt has told of those that were lost"
+        assert list(fiscal_book(restored)) == list(range(1, buyers * GAMES + 4))
+        assert json.loads(restored.cli("dlq", "list", "--json")) == []
         assert ask(other_database, JOBS_SO_FAR) > jobs
         restored.cli("audit", "verify")
     finally:

@@ -54,6 +54,7 @@ def test_every_variable_that_the_documents_name_is_a_setting() -> None:
 def test_every_command_that_the_documents_name_is_one() -> None:
     for path in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
         text = path.read_text(encoding="utf-8")
-        for group, command in re.findall(r"ludoteca (projections|quarantine|dlq|events|audit|admin|load) (\w+)", text):
+        groups = "projections|quarantine|dlq|receipts|events|audit|admin|load"
+        for group, command in re.findall(rf"ludoteca ({groups}) (\w+)", text):
             found = CliRunner().invoke(app, [group, command, "--help"])
             assert found.exit_code == 0, f"{path.name}: ludoteca {group} {command}"

@@ -1,0 +1,71 @@
+"""`ludoteca receipts`: what the fiscal operator has issued."""
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.opening import Json
+
+if TYPE_CHECKING:
+    from commands.fiscal_books import Found
+
+app = typer.Typer(no_args_is_help=True, help="Fiscal receipts: enter what the fiscal operator has issued.")
+
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        help="Look at what was issued since then (UTC) only: the moment of the backup.",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+    ),
+]
+
+
+@app.command()
+def reconcile(since: Since = None, json: Json = False) -> None:
+    """Enter in the log each receipt that the fiscal operator has issued and the log does not know, after a restore.
+
+    New receipts go on without it; this also tells of sellers who sell nothing more, and of orders that are lost. It may
+    be repeated.
+
+    [bold]Examples[/bold]
+      ludoteca receipts reconcile
+      ludoteca receipts reconcile --since 2026-11-28T02:00 --json
+    """
+    from datetime import UTC
+
+    found = asyncio.run(_reconcile(None if since is None else since.replace(tzinfo=UTC)))
+    if json:
+        console.print_json(found)
+        return
+    console.table(
+        ("seller", "year", "number", "order", "order is", "amount", "currency", "reference"),
+        [
+            (
+                each.receipt.seller_id,
+                str(each.receipt.year),
+                each.receipt.number,
+                each.receipt.order_id,
+                "known" if each.order_is_known else "lost",
+                each.receipt.amount_cents,
+                each.receipt.currency,
+                each.receipt.reference,
+            )
+            for each in found
+        ],
+        empty="the log has all that the operator has issued",
+    )
+
+
+async def _reconcile(since: datetime | None) -> "list[Found]":
+    from commands.fiscal_books import reconcile as enter_all
+    from runtime.instance import noted_port
+
+    settings = opening.quiet_settings()
+    if not settings.fiscal_url and not settings.fiscal_port:
+        settings = settings.model_copy(update={"fiscal_port": noted_port(settings, "fiscal")})
+    async with opening.core(settings) as core:
+        return await enter_all(core.bus, core.fiscal_operator, since)
