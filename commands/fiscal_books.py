@@ -7,8 +7,8 @@ from functools import partial
 import msgspec
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.bus import SYSTEM, CommandBus
-from commands.ports import FiscalOperator, KnownReceipt
+from commands.handler import SYSTEM, CommandBus
+from commands.ports.fiscal import FiscalOperator, KnownReceipt
 from domain import receipts
 from domain.receipts import FiscalReceiptFound
 from eventstore.repository import Unit

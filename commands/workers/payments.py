@@ -198,6 +198,9 @@ class PaymentWorker:
         """The order was cancelled, or a wallet paid: see that no money comes from here. If it has come, it is captured
         and sent back, or sent back at once where the wallet's was captured.
         """
+        if payment.can_be_tried:  # the log went back, and the queue did not: here the order is as it was before
+            self._note("worker dropped", delivery, payment_id, reason="neither cancelled nor paid otherwise")
+            return
         intent = await self._find(payment_id, payment)
         if intent is None or intent.status == "canceled":
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from adapters.fiscal.client import HttpFiscalOperator
-from commands.ports.fiscal import IssuedReceipt, OperatorRefused, OperatorUnavailable
+from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from tests.adapters.fiscal_servers import running_operator
 from tests.adapters.provider_servers import http, server_that_answers
 
@@ -150,4 +151,60 @@ async def test_a_receipt_that_the_operator_decided_against_is_refused() -> None:
         operator = HttpFiscalOperator(url)
         with pytest.raises(OperatorRefused, match="tax_id_unknown"):
             await issue(operator, uuid4(), 1)
+        await operator.aclose()
+
+
+async def test_what_the_operator_has_can_be_listed_by_book_by_order_and_by_issue(
+    operator: HttpFiscalOperator,
+) -> None:
+    seller_id, orders = uuid4(), {number: uuid4() for number in (3, 1, 7)}
+    since = datetime.now(UTC) - timedelta(seconds=2)
+    issued = {number: await issue(operator, seller_id, number, order_id=order) for number, order in orders.items()}
+    known = {
+        number: KnownReceipt(seller_id, 2026, number, order, 1999, "USD", issued[number].ref, issued[number].url)
+        for number, order in orders.items()
+    }
+    assert await operator.receipts_from(seller_id, 2026, 1) == [known[1], known[3], known[7]]
+    assert await operator.receipts_from(seller_id, 2026, 4) == [known[7]]
+    assert await operator.receipts_from(seller_id, 2027, 1) == []
+    assert await operator.receipt_of(seller_id, orders[3]) == known[3]
+    assert await operator.receipt_of(uuid4(), orders[3]) is None
+    listed = await operator.receipts_since(since, None)
+    assert [each for each in listed if each.seller_id == seller_id] == [known[3], known[1], known[7]]
+    assert await operator.receipts_since(since, known[3].reference) == [known[1], known[7]]
+    assert await operator.receipts_since(since + timedelta(days=1), None) == []
+
+
+LISTED = {"seller_id": str(uuid4()), "year": 2026, "number": 2, "order_id": str(uuid4()), "amount_cents": 5}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b" " * ((1 << 20) + 1),
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"receipts": [{"number": 1}]}',
+        msgspec.json.encode({"receipts": [{**LISTED, "currency": "USD", "reference": "r", "number": 10**30}]}),
+        msgspec.json.encode({"receipts": [{**LISTED, "currency": "USD", "reference": "r" * 10_000}]}),
+    ],
+    ids=["too long", "no text", "too deep", "half a receipt", "a number beyond all", "an endless reference"],
+)
+async def test_a_book_that_cannot_be_read_is_as_none(body: bytes) -> None:
+    async with server_that_answers(http("200 OK", body)) as (url, _):
+        operator = HttpFiscalOperator(url)
+        with pytest.raises(OperatorUnavailable):
+            await operator.receipts_from(UUID(str(LISTED["seller_id"])), 2026, 2)
+        await operator.aclose()
+
+
+async def test_receipts_of_another_book_are_not_taken_for_those_that_were_asked_for() -> None:
+    body = msgspec.json.encode({"receipts": [{**LISTED, "currency": "USD", "reference": "r"}]})
+    async with server_that_answers(*[http("200 OK", body)] * 4) as (url, _):
+        operator = HttpFiscalOperator(url)
+        seller_id = UUID(str(LISTED["seller_id"]))
+        assert len(await operator.receipts_from(seller_id, 2026, 2)) == 1
+        assert await operator.receipts_from(uuid4(), 2026, 2) == []
+        assert await operator.receipts_from(seller_id, 2026, 3) == []
+        assert await operator.receipt_of(seller_id, uuid4()) is None
         await operator.aclose()

@@ -71,6 +71,19 @@ async def test_an_order_whose_payment_went_on_in_lost_history_is_charged_once_or
         assert not till.dead
 
 
+async def test_a_cancellation_that_the_log_has_lost_cancels_nothing(database: str, tmp_path: Path) -> None:
+    async with open_till(database, tmp_path) as till:
+        ann, game = await till.person(), await till.game()
+        placed = (await till.core.orders.place(ann, game, None)).value
+        await till.settle()
+        await till.queue.publish([Job(uuid4(), "cancel", {"payment_id": str(placed.payment_id)})])
+        await till.work()
+        assert the_intent(till, placed)["status"] == "requires_payment_method"
+        await till.core.payments.attach(ann, placed.order_id, VISA)
+        await till.settle()
+        assert (await till.order(placed.order_id)).status == "COMPLETED"
+
+
 def the_intent(till: Till, placed: Placed) -> dict[str, Any]:
     """The one that the provider has of an order's payment."""
     address = f"{till.core.settings.provider_address}/v1/payment_intents"
