@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from adapters.fiscal_operator import HttpFiscalOperator
+from adapters.fiscal.client import HttpFiscalOperator
 from commands.aggregates import RECEIPT
 from commands.fiscal_books import reconcile
-from commands.ports import KnownReceipt, OperatorRefused
-from commands.receipt_worker import ReceiptWorker
+from commands.ports.fiscal import KnownReceipt, OperatorRefused
+from commands.workers.receipts import ReceiptWorker
 from domain.receipts import receipt_id
-from runtime.wiring import Core
+from runtime.wiring.core import Core
 from tests.adapters.fiscal_servers import running_operator
 from tests.faults.earlier import Earlier
 from tests.flow.fiscal_desk import YEAR, handle, names, open_desk, paid, receipt_of

@@ -7,16 +7,16 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from commands.aggregates import ORDER, RECEIPT
-from commands.bus import SYSTEM, Caller
-from commands.ports import Delivery, Job
-from commands.receipt_worker import ReceiptWorker
+from commands.handler import SYSTEM, Caller
+from commands.ports.queue import Delivery, Job
+from commands.workers.receipts import ReceiptWorker
 from domain import orders
 from domain.orders import OrderLine
 from domain.receipts import Receipt, receipt_id
 from eventstore.log import Recorded
 from eventstore.repository import Unit
 from runtime.settings import Settings
-from runtime.wiring import Core, open_core
+from runtime.wiring.core import Core, open_core
 
 YEAR = 2026
 DUE = datetime(2030, 1, 1, tzinfo=UTC)
