@@ -8,6 +8,8 @@ import signal
 import sys
 from types import FrameType
 
+from runtime.addresses import direct_hosts
+
 OPEN_FILES = 65_536
 """As many as we let ourselves have open, where the system permits: each connection takes one."""
 
@@ -50,9 +52,10 @@ def _open_standard_streams() -> None:
 
 
 def _speak_to_this_machine_directly() -> None:
-    """No proxy of the environment comes between our own processes."""
+    """No proxy of the environment comes between our own processes; what says so for others is made readable to all
+    libraries."""
     for name in ("no_proxy", "NO_PROXY"):
-        given = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
+        given = list(direct_hosts(os.environ.get(name, "")))
         if "*" not in given:
             os.environ[name] = ",".join([*given, *(host for host in LOOPBACK if host not in given)])
 

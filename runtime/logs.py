@@ -10,8 +10,9 @@ import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from adapters.text_log import one_line
-from runtime import log_stream
+from runtime import console, log_stream
 from runtime.settings import Settings
+from runtime.variables import misspelt
 
 _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stripe")
 """Loggers that tell of every request and every reconnect: heard from one level above the others."""
@@ -21,7 +22,8 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
     """Log as LUDOTECA_LOG_FORMAT says: lines for people, or one JSON object a line.
 
     `process` is shown with every line, since the processes of `ludoteca run` share one terminal. One that has a name
-    goes on for long, so it never waits for whoever reads its output. May be called again.
+    goes on for long, so it never waits for whoever reads its output. Variables that look like settings and are none are
+    told. May be called again.
     """
     stream = log_stream.install(dropped_lines(settings) / process) if process else None
     shared: list[Processor] = [
@@ -64,6 +66,8 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+    for line in misspelt().values():
+        logging.getLogger(__name__).warning(line) if process else console.note(line)
 
 
 def dropped_lines(settings: Settings) -> Path:

@@ -1,15 +1,20 @@
 """Settings: environment variables LUDOTECA_…, each with its meaning; `ludoteca settings` and docs/settings.md list them."""
 
+import re
 from email.utils import parseaddr
-from functools import lru_cache
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from runtime.addresses import check_host, check_ports, check_proxies, check_url
+
+_BUCKET = re.compile(r"s3://[A-Za-z0-9._-]{3,255}(/[^\s#?]*)?(\?[^\s#]*)?\Z")
+_REGION = re.compile(r"[a-z0-9-]{0,63}")
 
 T = TypeVar("T", str, SecretStr, str | SecretStr)
 
@@ -185,20 +190,33 @@ class Settings(BaseSettings):
         except (RuntimeError, OSError) as error:
             raise ValueError(f"{error}: set it to a folder of this instance's own") from error
 
+    @field_validator("host")
+    @classmethod
+    def _listened_on(cls, value: str) -> str:
+        check_host(value)
+        return value
+
     @field_validator(
-        "public_url",
-        "stripe_api_base",
-        "provider_url",
-        "provider_public_url",
-        "payment_webhook_url",
-        "fiscal_url",
-        "fiscal_public_url",
-        "push_url",
-        "elasticsearch_url",
+        "public_url", "stripe_api_base", "provider_url", "provider_public_url", "fiscal_url", "fiscal_public_url"
     )
     @classmethod
+    def _base_address(cls, value: str) -> str:
+        return _checked(value, "http", "https", base=True)
+
+    @field_validator("payment_webhook_url", "push_url")
+    @classmethod
     def _web_address(cls, value: str | SecretStr) -> str | SecretStr:
-        return _with_scheme(value, "http", "https")
+        return _checked(value, "http", "https")
+
+    @field_validator("payment_return_url")
+    @classmethod
+    def _returned_to(cls, value: str) -> str:  # an app's own scheme, too
+        return _checked(value)
+
+    @field_validator("elasticsearch_url")
+    @classmethod
+    def _search_server(cls, value: SecretStr) -> SecretStr:
+        return _checked(value, "http", "https", base=True, port_needed=True)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -211,7 +229,7 @@ class Settings(BaseSettings):
     @field_validator("rabbitmq_url")
     @classmethod
     def _amqp(cls, value: SecretStr) -> SecretStr:
-        return _with_scheme(value, "amqp", "amqps")
+        return _checked(value, "amqp", "amqps")
 
     @field_validator("database_url")
     @classmethod
@@ -219,12 +237,14 @@ class Settings(BaseSettings):
         import psycopg  # slow to import, and not every command speaks to a database
         from psycopg.conninfo import conninfo_to_dict
 
+        text = value.get_secret_value()
         try:
-            conninfo_to_dict(value.get_secret_value())
+            parameters = conninfo_to_dict(text)
         except psycopg.Error:  # which would repeat a part of it, perhaps the password
-            raise ValueError(
-                "it is postgresql://user:password@host:port/database, or key=value pairs of libpq"
-            ) from None
+            parameters = {}
+        if text and not parameters:
+            raise ValueError("it is postgresql://user:password@host:port/database, or key=value pairs of libpq")
+        check_ports(str(parameters.get("port") or ""))
         return value
 
     @field_validator("kurrentdb_url")
@@ -251,20 +271,25 @@ class Settings(BaseSettings):
     @field_validator("images_url")
     @classmethod
     def _bucket(cls, value: str) -> str:
-        url = urlsplit(value)
-        if value and (url.scheme != "s3" or not url.hostname):
+        if not value:
+            return value
+        if not _BUCKET.match(value):
             raise ValueError("it is s3://, and a bucket")
-        if value and find_spec("boto3") is None:
+        options = dict(parse_qsl(urlsplit(value).query))
+        if unknown := options.keys() - {"endpoint", "region"}:
+            raise ValueError(f"behind ? there may be endpoint=URL and region=NAME, not {', '.join(sorted(unknown))}")
+        if "endpoint" in options:
+            check_url(options["endpoint"], "http", "https", base=True)
+        if not _REGION.fullmatch(options.get("region", "")):
+            raise ValueError("a region is a name such as eu-central-1")
+        if find_spec("boto3") is None:
             raise ValueError("it needs the extra `s3`: pip install 'ludoteca[s3]'")
         return value
 
     @field_validator("smtp_url")
     @classmethod
     def _smtp(cls, value: SecretStr) -> SecretStr:
-        url = urlsplit(value.get_secret_value())
-        if url.geturl() and (url.scheme not in {"smtp", "smtp+starttls", "smtps"} or not url.hostname):
-            raise ValueError("it is smtp://, smtp+starttls:// or smtps://, and a host")
-        return value
+        return _checked(value, "smtp", "smtp+starttls", "smtps")
 
     @field_validator("mail_from")
     @classmethod
@@ -273,6 +298,12 @@ class Settings(BaseSettings):
         if smtp_url is not None and smtp_url.get_secret_value() and not parseaddr(value)[1].rpartition("@")[0]:
             raise ValueError("an e-mail address is needed with LUDOTECA_SMTP_URL")
         return value
+
+    @model_validator(mode="after")
+    def _reached_through_proxies(self) -> "Settings":
+        if self.payment_provider == "stripe" or self.images_url:
+            check_proxies()
+        return self
 
     @property
     def api_url(self) -> str:
@@ -298,12 +329,12 @@ class Settings(BaseSettings):
     @property
     def provider_address(self) -> str:
         """The simulated payment provider's API."""
-        return self.provider_url.rstrip("/") or _http(self.provider_host, self.provider_port or self.port + 1000)
+        return self.provider_url.rstrip("/") or _http(self.provider_host, self.provider_port or beside(self.port, 1000))
 
     @property
     def fiscal_address(self) -> str:
         """The fiscal operator's API."""
-        return self.fiscal_url.rstrip("/") or _http(self.provider_host, self.fiscal_port or self.port + 2000)
+        return self.fiscal_url.rstrip("/") or _http(self.provider_host, self.fiscal_port or beside(self.port, 2000))
 
     @property
     def webhook_url(self) -> str:
@@ -316,13 +347,16 @@ class Settings(BaseSettings):
         return not self.database_url.get_secret_value()
 
 
-def _with_scheme(value: T, *schemes: str) -> T:
+def _checked(value: T, *schemes: str, base: bool = False, port_needed: bool = False) -> T:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if text:
-        url = urlsplit(text)
-        if url.scheme not in schemes or not url.hostname or url.port == 0:  # `port` raises ValueError
-            raise ValueError(f"it is {' or '.join(f'{scheme}://' for scheme in schemes)}, and a host")
+        check_url(text, *schemes, base=base, port_needed=port_needed)
     return value
+
+
+def beside(port: int, distance: int) -> int:
+    """The port of a simulator, where none is set."""
+    return port + distance if port + distance < 65536 else port - distance
 
 
 def _is_wildcard(host: str) -> bool:
@@ -337,37 +371,3 @@ def _http(host: str, port: int) -> str:
     if _is_wildcard(host):
         host = "::1" if ":" in host else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def rows(settings: Settings) -> list[tuple[str, str, str, str]]:
-    """(variable, value with secrets masked, default, meaning) of every setting, in order."""
-    found = []
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        value = getattr(settings, name)
-        found.append((f"LUDOTECA_{name.upper()}", _shown(value), _shown(default), field.description or ""))
-    return found
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(_shown(each) for each in value)
-    if isinstance(value, SecretStr):
-        return _masked(value.get_secret_value())
-    return str(value)
-
-
-def _masked(secret: str) -> str:
-    if "://" not in secret:
-        return "********" if secret else ""
-    parts = urlsplit(secret)
-    if parts.password is None:
-        return secret
-    netloc = f"{parts.username}:********@{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-    return urlunsplit(parts._replace(netloc=netloc))
-
-
-@lru_cache(maxsize=1)
-def settings() -> Settings:
-    """The settings of this process. Raises pydantic.ValidationError, which names the variable."""
-    return Settings()

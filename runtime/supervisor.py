@@ -25,7 +25,8 @@ from runtime.bootstrap import FirstStart, prepare
 from runtime.home import open_home
 from runtime.instance import noted_port, port_file, remember_servers, running_database_url
 from runtime.migrate import prepare_database
-from runtime.settings import Settings
+from runtime.settings import Settings, beside
+from runtime.variables import misspelt
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,9 @@ def run(settings: Settings) -> int:
             prepare_database(url, settings)
             settings = settings.model_copy(
                 update={
-                    "provider_port": settings.provider_port or _kept_port(settings, "provider", settings.port + 1000),
-                    "fiscal_port": settings.fiscal_port or _kept_port(settings, "fiscal", settings.port + 2000),
+                    "provider_port": settings.provider_port
+                    or _kept_port(settings, "provider", beside(settings.port, 1000)),
+                    "fiscal_port": settings.fiscal_port or _kept_port(settings, "fiscal", beside(settings.port, 2000)),
                 }
             )
             environment = _environment(settings, url)
@@ -230,8 +232,9 @@ def _commands(settings: Settings) -> list[str]:
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
+    told = misspelt()
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in told},
         "LUDOTECA_HOME": str(settings.home),
         "LUDOTECA_DATABASE_URL": url,
         "LUDOTECA_PROVIDER_PORT": str(settings.provider_port),

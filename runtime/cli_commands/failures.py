@@ -90,8 +90,18 @@ def _settings_message(error: "ValidationError") -> str:
 
     lines = []
     for found in error.errors():
-        name = str(found["loc"][0]) if found["loc"] else ""
+        said = found["msg"].removeprefix("Value error, ")
+        if not found["loc"]:  # of more than one setting, or of another variable, which it names
+            lines.append(said)
+            continue
+        name = str(found["loc"][0])
         field = Settings.model_fields.get(name)
-        given = "" if field is None or "Secret" in str(field.annotation) else f" (it is {found['input']!r})"
-        lines.append(f"LUDOTECA_{name.upper()}: {found['msg'].removeprefix('Value error, ')}{given}")
+        told = field is not None and "Secret" not in str(field.annotation) and not _may_hold_a_secret(found["input"])
+        lines.append(f"LUDOTECA_{name.upper()}: {said}" + (f" (it is {found['input']!r})" if told else ""))
     return "\n".join(lines)
+
+
+def _may_hold_a_secret(value: object) -> bool:
+    """Whether it looks like a URL with a password, also where the place for it was missed (http://user:password)."""
+    text = str(value)
+    return "@" in text or ":" in (text.partition("://")[2] or text)

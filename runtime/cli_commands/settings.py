@@ -1,16 +1,11 @@
 """`ludoteca settings`: what can be set, and what is."""
 
-import difflib
-import os
 from typing import Annotated
 
 import typer
 
 from runtime import console
 from runtime.cli_commands.opening import Json
-
-_NOT_SETTINGS = ("LUDOTECA_NEW_PASSWORD", "LUDOTECA_TEST_")
-"""Variables with our prefix that are read elsewhere: by `admin create`, and by the tests."""
 
 
 def show(
@@ -20,14 +15,15 @@ def show(
     """List every setting: its variable, its value here, its default and its meaning. Secrets are masked.
 
     Settings are environment variables. An empty one is as good as none. Where one makes no sense, every command says
-    which, and ends with exit code 2.
+    which, and ends with exit code 2. Of a variable LUDOTECA_… that is no setting, it says so and goes on.
 
     [bold]Examples[/bold]
       ludoteca settings
       LUDOTECA_PORT=8080 ludoteca settings --json
       ludoteca settings --markdown > docs/settings.md
     """
-    from runtime.settings import Settings, rows
+    from runtime.settings import Settings
+    from runtime.variables import misspelt, rows
 
     found = rows(Settings())
     if markdown:
@@ -37,17 +33,8 @@ def show(
         console.print_json([dict(zip(names, row, strict=True)) for row in found])
     else:
         console.table(("variable", "value", "default", "meaning"), found)
-    for variable in _misspelt({row[0] for row in found}):
-        meant = difflib.get_close_matches(variable, [row[0] for row in found], n=1)
-        console.note(f"{variable} is no setting" + (f" (did you mean {meant[0]}?)" if meant else ""))
-
-
-def _misspelt(known: set[str]) -> list[str]:
-    return sorted(
-        name
-        for name in os.environ
-        if name.startswith("LUDOTECA_") and name.upper() not in known and not name.startswith(_NOT_SETTINGS)
-    )
+    for line in misspelt().values():
+        console.note(line)
 
 
 def _markdown(settings: list[tuple[str, str, str]]) -> str:

@@ -12,7 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from eventstore.consumers.reactor_runner import register_reactors
 from runtime.processes.connections import Limits, bounded, refusal
 from runtime.processes.watching import writing
-from runtime.settings import Settings
+from runtime.settings import Settings, beside
 from runtime.wiring.core import open_core, open_queues
 
 USUAL_LIMITS = Limits()
@@ -41,7 +41,7 @@ async def serve_provider(settings: Settings) -> None:
             settings.provider_public_url or settings.provider_address,
             api_key=core.secrets.provider_key if settings.provider_is_published else "",
         )
-    port = urlsplit(settings.provider_address).port or settings.port + 1000
+    port = urlsplit(settings.provider_address).port or beside(settings.port, 1000)
     await _serve(config_of(app, settings.provider_host, port))
 
 
@@ -53,7 +53,7 @@ async def serve_fiscal(settings: Settings) -> None:
     async with open_core(settings) as core:
         key = core.secrets.fiscal_key if settings.provider_is_published else ""
         app = create_app(settings.home / "fiscal.sqlite3", public_url, key)
-    port = urlsplit(settings.fiscal_address).port or settings.port + 2000
+    port = urlsplit(settings.fiscal_address).port or beside(settings.port, 2000)
     await _serve(config_of(app, settings.provider_host, port))
 
 

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from runtime.settings import Settings, rows
+from runtime.settings import Settings
+from runtime.variables import rows
 
 SERVER = "smtp://shop:hunter2@mx.example:587"
 

@@ -1,0 +1,96 @@
+"""Settings that say where something is: a URL, a host, a proxy. What makes no sense is told at once, by a sentence that
+repeats nothing of the value: it may hold a password, in its place or where its place was missed.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from ipaddress import IPv4Network, ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
+
+PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+"""Variables of the environment by which libraries find the proxy to the outside."""
+
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+_HOST_IN_NO_PROXY = re.compile(r"\*|(https?://)?\*?\.?[\w-]+(\.[\w-]+)*\.?(:\d{1,5})?", re.ASCII)
+
+
+def check_url(url: str, *schemes: str, port_needed: bool = False, base: bool = False) -> SplitResult:
+    """Take a URL apart. Raises ValueError, unless it has one of the schemes (any, where none is given), and a host.
+
+    `base`: paths are put behind it, so that it has neither ? nor #.
+    """
+    wanted = f"it is {' or '.join(f'{scheme}://' for scheme in schemes) or 'a scheme, ://'} and a host"
+    if _BLANK.search(url):
+        raise ValueError(f"{wanted}, without blanks")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"{wanted}; an IPv6 address stands in [], a port is a number from 1 to 65535") from None
+    if not parts.scheme or (schemes and parts.scheme not in schemes) or not host:
+        raise ValueError(wanted)
+    if port == 0:
+        raise ValueError(f"{wanted}; a port is a number from 1 to 65535")
+    if port is None and port_needed:
+        raise ValueError("it names the port, too: http://host:9200, https://host:443")
+    if base and (parts.query or parts.fragment):
+        raise ValueError(f"{wanted}, without ? and #")
+    check_host(host)
+    return parts
+
+
+def check_host(host: str) -> None:
+    """Raises ValueError unless it may be the name of a host, or is an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        if not _is_name(host):
+            raise ValueError("the host is a name, or an address such as 127.0.0.1 or ::1") from None
+
+
+def _is_name(host: str) -> bool:
+    try:
+        encoded = host.encode("idna")
+    except UnicodeError:  # a part of it is empty or too long, or has what no name may have
+        return False
+    return len(encoded) <= 253 and re.fullmatch(rb"[A-Za-z0-9._-]+", encoded) is not None
+
+
+def check_ports(ports: str) -> None:
+    """Raises ValueError unless each of these, comma separated, is the number of a port, or nothing."""
+    for port in ports.split(","):
+        if port and not (port.strip().isascii() and port.strip().isdigit() and 0 < int(port) < 65536):
+            raise ValueError("a port is a number from 1 to 65535")
+
+
+def check_proxies(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises ValueError where a proxy of the environment is none."""
+    for name in PROXIES:
+        if value := environment.get(name, ""):
+            try:
+                parts = check_url(value if "://" in value else f"http://{value}", "http", "https", "socks5", "socks5h")
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            if parts.scheme.startswith("socks") and find_spec("socksio") is None:
+                raise ValueError(f"{name}: a SOCKS proxy needs a package more: pip install socksio")
+
+
+def direct_hosts(value: str) -> Iterator[str]:
+    """The entries of a NO_PROXY that can be understood. Others, such as networks of IPv6, make httpx raise, and match
+    nothing where they do not."""
+    for entry in filter(None, (each.strip() for each in value.split(","))):
+        if _HOST_IN_NO_PROXY.fullmatch(entry) or _is_network(entry):
+            yield entry
+        elif entry[0] + entry[-1] == "[]" and _is_network(entry[1:-1]):
+            yield entry[1:-1]
+
+
+def _is_network(text: str) -> bool:
+    """Whether it is an IP address, or a network of IPv4."""
+    try:
+        found = ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return isinstance(found, IPv4Network) or "/" not in text
