@@ -337,6 +337,16 @@ class Settings(BaseSettings):
         return self.fiscal_url.rstrip("/") or _http(self.provider_host, self.fiscal_port or beside(self.port, 2000))
 
     @property
+    def provider_listens_on(self) -> int:
+        """The port of the simulated payment provider, where it is started by itself."""
+        return urlsplit(self.provider_address).port or beside(self.port, 1000)
+
+    @property
+    def fiscal_listens_on(self) -> int:
+        """The port of the simulated fiscal operator, where it is started by itself."""
+        return urlsplit(self.fiscal_address).port or beside(self.port, 2000)
+
+    @property
     def webhook_url(self) -> str:
         """Where the simulated provider sends its notices."""
         return self.payment_webhook_url or f"{self.local_url}/api/v1/payments/webhook"

@@ -3,12 +3,10 @@ processes alive: each is a child that dies with us, even by kill -9, and is star
 """
 
 import ctypes
-import errno
 import fcntl
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +22,7 @@ from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.bootstrap import FirstStart, prepare
 from runtime.home import open_home
 from runtime.instance import noted_port, port_file, remember_servers, running_database_url
+from runtime.listening import bind, check_port, is_free
 from runtime.migrate import prepare_database
 from runtime.settings import Settings, beside
 from runtime.variables import misspelt
@@ -176,46 +175,17 @@ def _only_instance(home: Path) -> Iterator[None]:
 
 
 def _check_ports(settings: Settings) -> None:
-    _check_port(settings.host, settings.port, "LUDOTECA_PORT")
+    check_port(settings.host, settings.port, "LUDOTECA_PORT")
     for command, port in (("provider", settings.provider_port), ("fiscal", settings.fiscal_port)):
         if port and command in _commands(settings):
-            _check_port(settings.provider_host, port, f"LUDOTECA_{command.upper()}_PORT")
-
-
-def _check_port(host: str, port: int, variable: str) -> None:
-    try:
-        _bind(host, port)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise CannotStart(f"cannot listen on port {port} of {host}: {error.strerror}") from error
-        raise CannotStart(f"port {port} on {host} is taken; set {variable} to another") from error
-
-
-def _unbound(host: str) -> socket.socket:
-    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-
-
-def _bind(host: str, port: int) -> None:
-    with _unbound(host) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-
-
-def _is_free(host: str, port: int) -> bool:
-    try:
-        _bind(host, port)
-    except OSError:
-        return False
-    return True
+            check_port(settings.provider_host, port, f"LUDOTECA_{command.upper()}_PORT")
 
 
 def _kept_port(settings: Settings, server: str, usual: int) -> int:
     """The port of a simulator's pages: the same at every start, since open 3-D Secure links and receipts name it."""
     wanted = noted_port(settings, server) or usual
-    if not 0 < wanted < 65536 or not _is_free(settings.provider_host, wanted):
-        with _unbound(settings.provider_host) as probe:
-            probe.bind((settings.provider_host, 0))
-            wanted = probe.getsockname()[1]
+    if not 0 < wanted < 65536 or not is_free(settings.provider_host, wanted):
+        wanted = bind(settings.provider_host, 0)
     port_file(settings, server).write_text(str(wanted))
     return wanted
 

@@ -1,5 +1,6 @@
 """`ludoteca run`, and the processes that it is made of."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -39,7 +40,7 @@ def api() -> None:
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_HOST=0.0.0.0 ludoteca api
     """
-    settings, _ = _prepared("api")
+    settings, _ = _prepared("api", lambda found: (found.host, found.port, "LUDOTECA_PORT"))
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_api
 
@@ -81,7 +82,9 @@ def provider() -> None:
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_PROVIDER_PORT=9000 ludoteca provider
     """
-    settings, _ = _prepared("provider")
+    settings, _ = _prepared(
+        "provider", lambda found: (found.provider_host, found.provider_listens_on, "LUDOTECA_PROVIDER_PORT")
+    )
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_provider
 
@@ -95,6 +98,7 @@ def fiscal() -> None:
       LUDOTECA_FISCAL_PORT=10000 ludoteca fiscal
     """
     from runtime.home import open_home
+    from runtime.listening import check_port
     from runtime.logs import configure
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_fiscal
@@ -102,6 +106,7 @@ def fiscal() -> None:
 
     settings = Settings()
     configure(settings, process="fiscal")
+    check_port(settings.provider_host, settings.fiscal_listens_on, "LUDOTECA_FISCAL_PORT")
     open_home(settings.home)
     run_until_stopped(serve_fiscal(settings))
 
@@ -123,16 +128,22 @@ def relay() -> None:
     run_until_stopped(relay(settings))
 
 
-def _prepared(process: str) -> "tuple[Settings, str]":
-    """Settings, and the URL of a database that answers and has this program's schema."""
+def _prepared(
+    process: str, listens_on: "Callable[[Settings], tuple[str, int, str]] | None" = None
+) -> "tuple[Settings, str]":
+    """Settings, and the URL of a database that answers and has this program's schema. `listens_on` tells the host and
+    port of a server, and the setting of the latter."""
     from runtime.home import open_home
     from runtime.instance import running_database_url
+    from runtime.listening import check_port
     from runtime.logs import configure
     from runtime.migrate import prepare_database
     from runtime.settings import Settings
 
     settings = Settings()
     configure(settings, process=process)
+    if listens_on:
+        check_port(*listens_on(settings))
     open_home(settings.home)
     url = running_database_url(settings)
     prepare_database(url, settings)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -12,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from eventstore.consumers.reactor_runner import register_reactors
 from runtime.processes.connections import Limits, bounded, refusal
 from runtime.processes.watching import writing
-from runtime.settings import Settings, beside
+from runtime.settings import Settings
 from runtime.wiring.core import open_core, open_queues
 
 USUAL_LIMITS = Limits()
@@ -41,8 +40,7 @@ async def serve_provider(settings: Settings) -> None:
             settings.provider_public_url or settings.provider_address,
             api_key=core.secrets.provider_key if settings.provider_is_published else "",
         )
-    port = urlsplit(settings.provider_address).port or beside(settings.port, 1000)
-    await _serve(config_of(app, settings.provider_host, port))
+    await _serve(config_of(app, settings.provider_host, settings.provider_listens_on))
 
 
 async def serve_fiscal(settings: Settings) -> None:
@@ -53,8 +51,7 @@ async def serve_fiscal(settings: Settings) -> None:
     async with open_core(settings) as core:
         key = core.secrets.fiscal_key if settings.provider_is_published else ""
         app = create_app(settings.home / "fiscal.sqlite3", public_url, key)
-    port = urlsplit(settings.fiscal_address).port or beside(settings.port, 2000)
-    await _serve(config_of(app, settings.provider_host, port))
+    await _serve(config_of(app, settings.provider_host, settings.fiscal_listens_on))
 
 
 def limits_of(settings: Settings) -> Limits:

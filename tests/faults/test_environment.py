@@ -18,6 +18,7 @@ from psycopg.pq import Conninfo
 from adapters.payments.stripe import StripeProvider
 from adapters.postgres.embedded import EmbeddedPostgres
 from runtime import environment, supervisor
+from runtime.listening import CannotListen
 from runtime.settings import Settings
 from tests.cli.shop import Ludoteca
 from tests.faults.started import STOP_SECONDS, started
@@ -197,8 +198,8 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_exit_code_2(
     ("settings", "said"),
     [
         ({"HOME": "/dev/null/home"}, "/dev/null/home: Not a directory"),
-        ({"HOST": "no.such.host.invalid"}, "cannot listen on port"),
-        ({"HOST": "192.0.2.1"}, "Cannot assign requested address"),
+        ({"HOST": "no.such.host.invalid"}, "LUDOTECA_HOST: there is no host no.such.host.invalid"),
+        ({"HOST": "192.0.2.1"}, "Cannot assign requested address; change LUDOTECA_HOST"),
         ({"DATABASE_URL": "service=nowhere"}, 'definition of service "nowhere" not found'),
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/shop"}, "LUDOTECA_DATABASE_URL does not answer"),
     ],
@@ -214,6 +215,18 @@ def test_what_cannot_be_started_ends_with_one_line_and_exit_code_3(
     assert result.exit_code == 3
     (line,) = result.stderr.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(("command", "setting"), [("api", ""), ("provider", "PROVIDER_"), ("fiscal", "FISCAL_")])
+def test_a_server_that_cannot_listen_says_so_before_anything_else(
+    ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch, command: str, setting: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv(f"LUDOTECA_{setting}PORT", str(taken.getsockname()[1]))
+        result = ludoteca(command)
+    assert result.exit_code == 3
+    (line,) = result.stderr.splitlines()
+    assert line.endswith(f"is taken; set LUDOTECA_{setting}PORT to another")
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------
@@ -298,7 +311,7 @@ def test_ports_that_were_chosen_and_are_taken_are_named(ludoteca: Ludoteca, monk
     monkeypatch.setenv("LUDOTECA_PORT", str(free_port()))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("LUDOTECA_FISCAL_PORT", str(taken.getsockname()[1]))
-        with pytest.raises(supervisor.CannotStart, match="set LUDOTECA_FISCAL_PORT to another"):
+        with pytest.raises(CannotListen, match="set LUDOTECA_FISCAL_PORT to another"):
             supervisor._check_ports(Settings())
 
 
