@@ -20,7 +20,7 @@ from projections.engine.dropping import Busy, alone, drop
 from projections.engine.replaying import Progress, Replay
 from projections.engine.store import Difference, Store
 
-__all__ = ["Busy", "CatchingUp", "NeverRan", "Unequal", "drop", "live", "rebuild", "rollback", "verify"]
+__all__ = ["Busy", "CatchingUp", "NeverRan", "NothingEarlier", "Unequal", "drop", "live", "rebuild", "rollback", "verify"]
 
 LOCK_TIMEOUT = "5s"
 """How long a switch waits for the page that the projector has in hand."""
@@ -44,6 +44,10 @@ class NeverRan(Exception):
 
 class CatchingUp(Exception):
     """The projection has not caught up yet: there is nothing to compare with, or to go back to."""
+
+
+class NothingEarlier(Exception):
+    """There is no storage before the last rebuild to go back to."""
 
 
 class Unequal(Exception):
@@ -281,7 +285,7 @@ def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, sh
 def rollback(conn: psycopg.Connection, registered: Registered) -> str:
     """Make the storage before the last rebuild the active one again; returns its name.
 
-    Raises NeverRan, Busy; CatchingUp where it is not as far as the one that queries read now.
+    Raises NeverRan, NothingEarlier, Busy; CatchingUp where it is not as far as the one that queries read now.
     """
     name = registered.projection.name
     deadline = time.monotonic() + ROLLBACK_SECONDS
@@ -291,7 +295,7 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
                 row = live(conn, registered, lock=True)
                 others = [r for r in _of(conn, registered) if not r.active and not r.building and r.ready_at is None]
                 if not others:
-                    raise NeverRan(f"{name} has no earlier storage to go back to")
+                    raise NothingEarlier(f"{name} has no earlier storage to go back to: none was rebuilt, or it was dropped")
                 if others[-1].position >= row.position:
                     checkpoints.activate(conn, row.feed, others[-1].feed)
                     registered.store.activated(others[-1].storage)

@@ -142,9 +142,9 @@ def _prepared(
 
     settings = Settings()
     configure(settings, process=process)
-    if listens_on:
-        check_port(*listens_on(settings))
     open_home(settings.home)
     url = running_database_url(settings)
+    if listens_on:
+        check_port(*listens_on(settings))
     prepare_database(url, settings)
     return settings, url

@@ -118,13 +118,15 @@ def recover(
     from eventstore.consumers import checkpoints, histories
 
     if bool(names) == every:
-        raise typer.BadParameter("name some consumers, or say --all")
+        raise Failure("name some consumers, or say --all", Code.USAGE)
     settings = opening.quiet_settings()
     with opening.connection(settings) as conn:
         acting = {row.projection: row for row in checkpoints.feeds(conn) if not row.storage}
         for name in names or ():
             if name not in acting:
                 raise unknown("reactor or relay that has run", name, acting)
+        if position is not None and position > (head := checkpoints.head(conn)):
+            raise Failure(f"--from {position}: the log ends at {head}", Code.USAGE)
         chosen = [acting[name] for name in names or acting if acting[name].astray]
         for row in chosen:
             try:
@@ -137,7 +139,9 @@ def recover(
             histories.put_back(conn, row.feed, at)
             console.say(f"{row.projection} goes on behind position {at}")
         checkpoints.wake(conn)
-    if not chosen:
+    for name in [name for name in names or () if not acting[name].astray]:
+        console.say(f"{name} is not astray, and goes on where it was")
+    if every and not chosen:
         console.say("nothing is astray")
 
 

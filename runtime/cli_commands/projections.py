@@ -126,6 +126,8 @@ def verify(names: Names = None, json: Json = False) -> None:
 def rollback(name: Name) -> None:
     """Go back to the storage before the last rebuild. It was fed all along, so nothing is missing in it.
 
+    Exit code 1 when there is none.
+
     [bold]Example[/bold]
       ludoteca projections rollback orders
     """
@@ -265,7 +267,7 @@ def _or_failure(work: Callable[[], T]) -> T:
         raise Failure(str(error), Code.UNREACHABLE) from error
     except rebuilding.Unequal as error:
         raise Failure(f"{error}; nothing was switched") from error
-    except rebuilding.Busy as error:
+    except (rebuilding.Busy, rebuilding.NothingEarlier) as error:
         raise Failure(str(error)) from error
     except CheckpointMoved as error:
         raise Failure(

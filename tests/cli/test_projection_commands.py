@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import psycopg
 
+from eventstore.consumers import checkpoints
 from projections.models.games import Games
 from tests.cli.shop import Ludoteca, Shop
 
@@ -101,8 +102,22 @@ def test_a_rebuild_that_differs_from_live_switches_nothing(ludoteca: Ludoteca, s
 def test_there_is_nothing_to_roll_back_before_a_rebuild(ludoteca: Ludoteca, shop: Shop) -> None:
     shop.project()
     result = ludoteca("projections", "rollback", "games")
-    assert result.exit_code == 3
+    assert result.exit_code == 1
     assert "no earlier storage" in result.stderr
+
+
+def test_nobody_goes_on_behind_a_position_that_is_not_there(ludoteca: Ludoteca, shop: Shop) -> None:
+    shop.list_game("Portal")
+    with psycopg.connect(shop.url) as conn:
+        checkpoints.register(conn, "relay", 1, "")
+    for position in (999_999_999, 10**30):
+        result = ludoteca("projections", "recover", "relay", "--from", position)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "the log ends at 1" in result.stderr
+    assert ludoteca("projections", "recover", "--from", 1).exit_code == 2
+    result = ludoteca("projections", "recover", "relay", "--from", 1)
+    assert (result.exit_code, result.stdout) == (0, "relay is not astray, and goes on where it was\n")
+    assert ludoteca("projections", "recover", "--all").stdout == "nothing is astray\n"
 
 
 def test_a_paused_projection_stands_still_until_it_is_resumed(ludoteca: Ludoteca, shop: Shop) -> None:

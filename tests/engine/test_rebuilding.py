@@ -12,7 +12,7 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
 from projections.engine import rebuild
-from projections.engine.rebuild import Busy, NeverRan, Rebuilt, Unequal
+from projections.engine.rebuild import Busy, NeverRan, NothingEarlier, Rebuilt, Unequal
 from projections.engine.runner import Feed, Registered
 from projections.engine.store import PostgresTable
 
@@ -246,7 +246,7 @@ async def test_what_never_ran_cannot_be_verified_rebuilt_or_rolled_back(desk: De
     with desk.running(tallies()):
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.1")
-    with desk.connect() as conn, pytest.raises(NeverRan):
+    with desk.connect() as conn, pytest.raises(NothingEarlier):
         rebuild.rollback(conn, tallies())
 
 

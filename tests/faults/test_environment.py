@@ -20,7 +20,7 @@ from adapters.postgres.embedded import EmbeddedPostgres
 from runtime import environment, supervisor
 from runtime.listening import CannotListen
 from runtime.settings import Settings
-from tests.cli.shop import Ludoteca
+from tests.cli.shop import Ludoteca, Shop
 from tests.faults.started import STOP_SECONDS, started
 from tests.services import free_port
 
@@ -218,8 +218,8 @@ def test_what_cannot_be_started_ends_with_one_line_and_exit_code_3(
 
 
 @pytest.mark.parametrize(("command", "setting"), [("api", ""), ("provider", "PROVIDER_"), ("fiscal", "FISCAL_")])
-def test_a_server_that_cannot_listen_says_so_before_anything_else(
-    ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch, command: str, setting: str
+def test_a_server_that_cannot_listen_says_so_in_one_line(
+    ludoteca: Ludoteca, shop: Shop, monkeypatch: pytest.MonkeyPatch, command: str, setting: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv(f"LUDOTECA_{setting}PORT", str(taken.getsockname()[1]))
