@@ -27,6 +27,7 @@ from eventstore.database.migrations import missing
 from eventstore.database.postgres import connect
 from eventstore.database.release import RELEASE
 from runtime.migrate import FOLDERS, migrate
+from runtime.output_files import by_its_name
 
 FORMAT = 1
 LOG, KEYS, IMAGES, MANIFEST = "log.dump", "keys.dump", "images.tar", "manifest.json"
@@ -74,10 +75,12 @@ def backup(url: str, target: Path, images: Path | None, progress: Progress) -> M
         raise BackupError(f"{target.parent} is not there: is something not mounted?")
     half = target.with_name(target.name + ".part")
     shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(mode=0o700)
+    with by_its_name(half, target):
+        half.mkdir(mode=0o700)
     try:
-        manifest = _write(url, half, images, progress)
-        half.rename(target)
+        with by_its_name(half, target):
+            manifest = _write(url, half, images, progress)
+            half.rename(target)
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise

@@ -63,13 +63,16 @@ class Root(TyperGroup):
         return result
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run all of it. What is printed before there is a command (help, version) may fail to be written, too."""
+        """Run all of it. What is printed before there is a command (help, version, wrong usage) may fail to be written,
+        too: of a usage error the exit code says it all the same."""
         try:
             return self._main_to_the_last_line(*args, **kwargs)
-        except BrokenPipeError:
-            sys.exit(Code.BROKEN_PIPE)
-        except OSError as error:
-            failure = explain(error)
+        except (OSError, SystemExit) as end:
+            if (code := _of_what_could_not_be_told(end)) is not None:
+                sys.exit(code)
+            if isinstance(end, SystemExit):
+                raise
+            failure = explain(end)
             assert failure is not None
             note(failure.message)
             sys.exit(failure.code)
@@ -84,6 +87,20 @@ class Root(TyperGroup):
             if not end.code:
                 sys.stdout.flush()
             raise
+
+
+def _of_what_could_not_be_told(end: BaseException | None) -> int | None:
+    """The exit code where words could not be written: of the usage error that they were about, or of a reader that is
+    gone. None where the words were the matter, or all was told."""
+    readers_gone = False
+    while end is not None:
+        if isinstance(end, typer.Exit):  # a command's own, who knew of what is behind it
+            break
+        if isinstance(code := getattr(end, "exit_code", None), int):
+            return code
+        readers_gone |= isinstance(end, BrokenPipeError)
+        end = end.__context__
+    return Code.BROKEN_PIPE if readers_gone else None
 
 
 def _version(asked: bool) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import io
 import os
 import sys
 import time
@@ -56,6 +57,42 @@ def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         forget(sys.stderr)
+
+
+class _Held(io.TextIOWrapper):
+    """What is to be printed, on its way to standard output."""
+
+    def __init__(self, target: TextIO) -> None:
+        self.held = io.BytesIO()
+        self._target = target
+        super().__init__(self.held, target.encoding, target.errors, write_through=True)
+
+    def isatty(self) -> bool:
+        return self._target.isatty()
+
+    def fileno(self) -> int:
+        return self._target.fileno()
+
+
+@contextmanager
+def telling_what_was_done() -> Iterator[None]:
+    """What is printed in the block tells of what has been done, and stays so: where standard output cannot take it,
+    standard error does, and the exit code is that of the deed. Who stopped reading does not want to know."""
+    before = sys.stdout
+    sys.stdout = told = _Held(before)
+    try:
+        yield
+    finally:
+        sys.stdout = before
+        try:
+            before.buffer.write(told.held.getvalue())
+            before.flush()
+        except BrokenPipeError:
+            forget(before)
+        except OSError as error:
+            forget(before)
+            note(told.held.getvalue().decode(told.encoding, "replace").rstrip())
+            note(f"standard output could not take that: {error.strerror}")
 
 
 def forget(stream: TextIO) -> None:

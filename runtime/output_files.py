@@ -1,6 +1,7 @@
 """Files that commands write: whole or not at all where that is possible, and never in the place of something else."""
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -27,7 +28,7 @@ def writing(path: Path | None) -> Iterator[BinaryIO]:
         with os.fdopen(os.dup(descriptor), "wb") as file:
             yield file
     elif _is_regular(path):
-        with _replacing(path.resolve()) as file:
+        with _replacing(path, path.resolve()) as file:
             yield file
     else:
         with path.open("wb") as file:
@@ -51,21 +52,35 @@ def _is_regular(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def _replacing(named: Path, path: Path) -> Iterator[BinaryIO]:
+    """`path` is where the name leads that was given: errors speak of the name."""
     before = path.stat() if path.exists() else None
     if before and not os.access(path, os.W_OK):
-        raise PermissionError(13, os.strerror(13), str(path))
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(named))
     partial = path.with_name(f".{path.name[:200]}.{token_hex(4)}.partial")
     try:
-        with open(partial, "xb") as file:
+        with by_its_name(partial, named), open(partial, "xb") as file:
             if before:
                 _take_over(file.fileno(), before)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        with by_its_name(partial, named):
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def by_its_name(path: Path, named: Path) -> Iterator[None]:
+    """Whatever the system says of a path that we chose, or of what is in it, it is said of what the user named."""
+    try:
+        yield
+    except OSError as error:
+        found = str(error.filename)
+        if found == str(path) or found.startswith(f"{path}{os.sep}"):
+            raise OSError(error.errno, error.strerror, f"{named}{found.removeprefix(str(path))}") from error
         raise
 
 

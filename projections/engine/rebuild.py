@@ -20,7 +20,18 @@ from projections.engine.dropping import Busy, alone, drop
 from projections.engine.replaying import Progress, Replay
 from projections.engine.store import Difference, Store
 
-__all__ = ["Busy", "CatchingUp", "NeverRan", "NothingEarlier", "Unequal", "drop", "live", "rebuild", "rollback", "verify"]
+__all__ = [
+    "Busy",
+    "CatchingUp",
+    "NeverRan",
+    "NothingEarlier",
+    "Unequal",
+    "drop",
+    "live",
+    "rebuild",
+    "rollback",
+    "verify",
+]
 
 LOCK_TIMEOUT = "5s"
 """How long a switch waits for the page that the projector has in hand."""
@@ -295,7 +306,9 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
                 row = live(conn, registered, lock=True)
                 others = [r for r in _of(conn, registered) if not r.active and not r.building and r.ready_at is None]
                 if not others:
-                    raise NothingEarlier(f"{name} has no earlier storage to go back to: none was rebuilt, or it was dropped")
+                    raise NothingEarlier(
+                        f"{name} has no earlier storage to go back to: none was rebuilt, or it was dropped"
+                    )
                 if others[-1].position >= row.position:
                     checkpoints.activate(conn, row.feed, others[-1].feed)
                     registered.store.activated(others[-1].storage)

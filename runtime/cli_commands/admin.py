@@ -59,10 +59,11 @@ def create(
             return str(landed.value.user_id)
 
     user_id = asyncio.run(main())
-    if json:
-        console.print_json({"id": user_id, "email": email, "account_type": account_type})
-    else:
-        console.say(f"{account_type} {email} is {user_id}")
+    with console.telling_what_was_done():
+        if json:
+            console.print_json({"id": user_id, "email": email, "account_type": account_type})
+        else:
+            console.say(f"{account_type} {email} is {user_id}")
 
 
 def _password(given: str | None) -> str:

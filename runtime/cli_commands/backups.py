@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def backup(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the backup.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=opening.named_path, metavar="FOLDER", help="A new folder for the backup.")
+    ],
     json: Json = False,
 ) -> None:
     """Back up the shop into a new folder, as it is at one moment. It may run meanwhile.
@@ -35,7 +37,8 @@ def backup(
     with _database(settings) as url, console.progress() as progress:
         opening.require_this_release(url)
         manifest = write(url, folder, _images(settings), progress)
-    _print(manifest, folder, "backed up", json=json)
+    with console.telling_what_was_done():
+        _print(manifest, folder, "backed up", json=json)
 
 
 def restore(
@@ -58,7 +61,8 @@ def restore(
     settings = opening.quiet_settings()
     with _database(settings) as url, console.progress() as progress:
         manifest = fill(url, folder, _images(settings), progress, without_keys=without_keys)
-    _print(manifest, folder, "restored", json=json)
+    with console.telling_what_was_done():
+        _print(manifest, folder, "restored", json=json)
 
 
 @contextmanager

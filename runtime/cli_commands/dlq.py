@@ -105,12 +105,13 @@ def redrive(
         return [i for i in wanted if any(outcome[i])], [i for i in wanted if not any(outcome[i])]
 
     redriven, unknown = asyncio.run(_with_queues(revive))
-    if json:
-        console.print_json({"redriven": redriven, "not_dead": unknown})
-    else:
-        console.say(f"{len(redriven)} redriven")
-        for job_id in unknown:
-            console.note(f"there is no dead letter {job_id}")
+    with console.telling_what_was_done():
+        if json:
+            console.print_json({"redriven": redriven, "not_dead": unknown})
+        else:
+            console.say(f"{len(redriven)} redriven")
+            for job_id in unknown:
+                console.note(f"there is no dead letter {job_id}")
     if unknown and not every:
         raise typer.Exit(Code.DIFFERS)
 

@@ -91,7 +91,12 @@ def show(event: Annotated[str, typer.Argument(help="A position, or an event's id
 
 @app.command()
 def export(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write to, instead of stdout.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", parser=opening.named_path, metavar="FILE", help="File to write to, instead of stdout."
+        ),
+    ] = None,
     name: Names = None,
     stream: Stream = None,
     after: After = None,

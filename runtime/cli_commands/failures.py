@@ -1,6 +1,7 @@
 """What ends a command without a traceback: the message for the person, and the exit code for the script."""
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Iterable
@@ -57,6 +58,10 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
 )
 
 
+_OF_AN_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO, errno.EROFS}
+"""What writing to what is open ends with. Whatever else has no file's name tells of a server, or of the input."""
+
+
 def explain(error: Exception) -> Failure | None:
     """What to tell of an error that is nobody's bug; None for any other, which deserves its traceback."""
     if isinstance(error, Failure):
@@ -75,9 +80,11 @@ def explain(error: Exception) -> Failure | None:
 
 
 def _system_message(error: OSError) -> str:
-    """What the system refused, and where. What has no name is the output: files and servers tell theirs."""
+    """What the system refused, and where."""
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else f"cannot write the output: {reason}"
+    if error.filename:
+        return f"{os.fsdecode(error.filename)}: {reason}"
+    return f"cannot write the output: {reason}" if error.errno in _OF_AN_OUTPUT else reason
 
 
 def _is(error: Exception, module: str, name: str) -> bool:

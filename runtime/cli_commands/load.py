@@ -66,10 +66,11 @@ def _load(load: "Callable[[Core, Path, console.Progress], Awaitable[LoadReport]]
                 return await load(core, file, progress)
 
     report = asyncio.run(main())
-    if json:
-        console.print_json(report)
-    else:
-        _print(report)
+    with console.telling_what_was_done():
+        if json:
+            console.print_json(report)
+        else:
+            _print(report)
     if report.broken:
         raise typer.Exit(Code.DIFFERS)
 

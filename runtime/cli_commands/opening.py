@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
     from eventstore.postgres_log import PostgresLog
     from runtime.settings import Settings
     from runtime.wiring.core import Core
+
+
+def named_path(text: str) -> Path:
+    """A path as it was typed. Nothing is no path: Python would take it for the current folder."""
+    if not text:
+        raise typer.BadParameter("the name is empty")
+    return Path(text)
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

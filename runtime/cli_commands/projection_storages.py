@@ -59,11 +59,12 @@ def drop(
                     raise Failure(str(error)) from error
             except dropping.Busy as error:
                 raise Failure(str(error)) from error
-    if json:
-        console.print_json({"dropped": done})
-    else:
-        rows_of_table = [(d.feed, d.storage, console.verdict(d.dropped, no="NO, somebody reads it")) for d in done]
-        console.table(("feed", "storage", "dropped"), rows_of_table, empty="nothing to drop")
+    with console.telling_what_was_done():
+        if json:
+            console.print_json({"dropped": done})
+        else:
+            rows_of_table = [(d.feed, d.storage, console.verdict(d.dropped, no="NO, somebody reads it")) for d in done]
+            console.table(("feed", "storage", "dropped"), rows_of_table, empty="nothing to drop")
     if not all(d.dropped for d in done):
         raise typer.Exit(Code.DIFFERS)
 
@@ -87,14 +88,15 @@ def prepare(json: Json = False) -> None:
     migrate_beside(url)
     with console.progress() as progress:
         done = build(url, list(known_projections(settings).values()), partial(progress, "prepare"))
-    if json:
-        console.print_json({"prepared": done})
-    else:
-        console.table(
-            ("projection", "version", "position", "head"),
-            [(p.projection, p.version, p.position, p.head) for p in done],
-            empty="nothing to prepare: the read models of this release are there",
-        )
+    with console.telling_what_was_done():
+        if json:
+            console.print_json({"prepared": done})
+        else:
+            console.table(
+                ("projection", "version", "position", "head"),
+                [(p.projection, p.version, p.position, p.head) for p in done],
+                empty="nothing to prepare: the read models of this release are there",
+            )
 
 
 def recover(
@@ -120,7 +122,7 @@ def recover(
     if bool(names) == every:
         raise Failure("name some consumers, or say --all", Code.USAGE)
     settings = opening.quiet_settings()
-    with opening.connection(settings) as conn:
+    with console.telling_what_was_done(), opening.connection(settings) as conn:
         acting = {row.projection: row for row in checkpoints.feeds(conn) if not row.storage}
         for name in names or ():
             if name not in acting:
@@ -139,10 +141,10 @@ def recover(
             histories.put_back(conn, row.feed, at)
             console.say(f"{row.projection} goes on behind position {at}")
         checkpoints.wake(conn)
-    for name in [name for name in names or () if not acting[name].astray]:
-        console.say(f"{name} is not astray, and goes on where it was")
-    if every and not chosen:
-        console.say("nothing is astray")
+        for name in [name for name in names or () if not acting[name].astray]:
+            console.say(f"{name} is not astray, and goes on where it was")
+        if every and not chosen:
+            console.say("nothing is astray")
 
 
 def known_projections(settings: "Settings") -> "dict[str, Registered]":

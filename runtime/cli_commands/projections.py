@@ -87,13 +87,15 @@ def rebuild(
     if bool(names) == every:
         raise Failure("name the projections to rebuild, or say --all", Code.USAGE)
     done, failures = _each(settings, _chosen(settings, names), "rebuild", partial(rebuilding.rebuild, replace=replace))
-    if json:
-        console.print_json({"rebuilt": done, "failed": [{"projection": n, "error": f.message} for n, f in failures]})
-    elif done:
-        console.table(
-            ("projection", "storage", "position", "rows", "hash"),
-            [(r.projection, r.storage, r.position, r.rows, r.hash) for r in done],
-        )
+    with console.telling_what_was_done():
+        if json:
+            failed = [{"projection": name, "error": failure.message} for name, failure in failures]
+            console.print_json({"rebuilt": done, "failed": failed})
+        elif done:
+            console.table(
+                ("projection", "storage", "position", "rows", "hash"),
+                [(r.projection, r.storage, r.position, r.rows, r.hash) for r in done],
+            )
     _end(failures)
 
 
@@ -137,7 +139,8 @@ def rollback(name: Name) -> None:
     registered = _chosen(settings, [name])[0]
     with opening.connection(settings) as conn:
         storage = _or_failure(lambda: rebuilding.rollback(conn, registered))
-    console.say(f"queries of {name} read {storage} again")
+    with console.telling_what_was_done():
+        console.say(f"queries of {name} read {storage} again")
 
 
 app.command()(projection_storages.drop)
@@ -200,7 +203,8 @@ def _set_paused(name: str, *, paused: bool) -> None:
                 raise unknown("projection that has run", name, {feed.projection for feed in await operations.feeds()})
 
     asyncio.run(tell())
-    console.say(f"{name} {'is paused' if paused else 'goes on'}")
+    with console.telling_what_was_done():
+        console.say(f"{name} {'is paused' if paused else 'goes on'}")
 
 
 def _state(feed: "FeedState", known: "dict[str, Registered]") -> str:

@@ -93,7 +93,8 @@ def retry(
             return wanted, await _outcome(operations, wanted, wait)
 
     wanted, left = asyncio.run(ask())
-    _tell(wanted, left, json)
+    with console.telling_what_was_done():
+        _tell(wanted, left, json)
     if any(not parked.retry for parked in left.values()):
         raise typer.Exit(Code.DIFFERS)
     if left and wait:

@@ -89,15 +89,6 @@ def test_the_relay_publishes_the_log_in_order(shop: Shop, rabbitmq_url: str, mon
     assert asyncio.run(heard()) == ["game.created.v1"] * 3
 
 
-def test_a_process_whose_port_is_taken_does_not_pretend_to_run(shop: Shop) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ended = run(["api"], LUDOTECA_PORT=str(taken.getsockname()[1]))
-    assert ended.returncode == 3
-    assert "in use" in ended.stderr
-
-
 # -- load: what a file may do ------------------------------------------------------------------------------------------
 
 CATALOG = (

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -66,7 +67,13 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
 PRINT_NOTHING = {("dlq", "show"), ("projections", "rollback"), ("restore",)}
 """Refused here, for want of a dead letter, of a former storage, of an empty database: said on stderr."""
 
-PRINTING = [each for each in COMMANDS if each not in DAEMONS | PRINT_NOTHING]
+ACTING = {
+    *ARGUMENTS.keys() - {("events", "show"), ("events", "tail"), ("projections", "verify")},
+    ("projections", "prepare"),
+}
+"""They print what they have done, which stays so."""
+
+ANSWERING = [each for each in COMMANDS if each not in DAEMONS | PRINT_NOTHING | ACTING]
 HELP = [(*each, "--help") for each in [(), *COMMANDS]] + [("--version",)]
 
 
@@ -99,7 +106,7 @@ def words(command: tuple[str, ...], folder: Path) -> list[str]:
 # -- standard output ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", PRINTING, ids=" ".join)
+@pytest.mark.parametrize("command", ANSWERING, ids=" ".join)
 def test_an_output_that_cannot_be_written_is_a_line_and_an_exit_code(
     command: tuple[str, ...], small: tuple[Shop, Path], environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -116,7 +123,50 @@ def test_an_output_that_cannot_be_written_is_a_line_and_an_exit_code(
     assert "Traceback" not in ended.errors
 
 
-@pytest.mark.parametrize("command", PRINTING, ids=" ".join)
+@pytest.mark.parametrize("command", sorted(ACTING), ids=" ".join)
+def test_what_was_done_is_told_to_standard_error_where_the_output_cannot_take_it(
+    command: tuple[str, ...], small: tuple[Shop, Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Also to nobody: the exit code says whether it was done."""
+    gone, pipe = os.pipe()
+    os.close(gone)
+    with open("/dev/full", "wb") as full, open(os.devnull, "wb") as null:
+        as_usual, unwritten, closed, unread = ended = [
+            ludoteca(
+                tmp_path, *words(command, small[1]), stdout=out, stdin="a long password\n", environment=environment
+            )
+            for out in (null.fileno(), full.fileno(), CLOSED, pipe)
+        ]
+    os.close(pipe)
+    assert {each.code for each in ended} == {0}, ended
+    assert unwritten.lines[-1] == "standard output could not take that: No space left on device"
+    assert closed.lines[-1] == "standard output could not take that: Bad file descriptor"
+    assert len(unwritten.lines) > len(as_usual.lines) + 1
+    assert len(unread.lines) == len(as_usual.lines), unread.errors
+
+
+@pytest.mark.parametrize(
+    "command", [("no-such",), ("events", "show"), ("events", "tail", "-n", "x"), ("relay",)], ids=" ".join
+)
+@pytest.mark.parametrize("stderr", ["full", "closed", "gone"])
+def test_wrong_usage_is_exit_code_2_though_nobody_can_be_told(
+    command: tuple[str, ...], stderr: str, tmp_path: Path
+) -> None:
+    def without_stderr() -> None:
+        gone, pipe = os.pipe()
+        os.close(gone)
+        if stderr == "closed":
+            os.close(2)
+            sys.stderr = None  # type: ignore[assignment]
+        else:
+            os.dup2(pipe if stderr == "gone" else os.open("/dev/full", os.O_WRONLY), 2)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+
+    with open(os.devnull, "wb") as null:
+        assert ludoteca(tmp_path, *command, stdout=null.fileno(), setup=without_stderr).code == 2
+
+
+@pytest.mark.parametrize("command", ANSWERING, ids=" ".join)
 def test_a_reader_that_is_gone_ends_a_command_quietly(
     command: tuple[str, ...], small: tuple[Shop, Path], environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -133,9 +183,14 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)
 def test_help_that_cannot_be_written_is_a_line_and_an_exit_code(command: tuple[str, ...], tmp_path: Path) -> None:
+    gone, pipe = os.pipe()
+    os.close(gone)
     with open("/dev/full", "wb") as full:
         ended = ludoteca(tmp_path, *command, stdout=full.fileno())
     assert (ended.code, ended.lines) == (3, [NO_SPACE])
+    ended = ludoteca(tmp_path, *command, stdout=pipe)
+    os.close(pipe)
+    assert (ended.code, ended.lines) == (141, [])
 
 
 def test_titles_of_all_languages_are_printed_to_a_terminal_that_has_only_ascii(
@@ -252,7 +307,7 @@ def test_a_file_keeps_its_rights_and_a_new_one_gets_the_usual(small: tuple[Shop,
         ("loop", "Too many levels of symbolic links"),
         ("/proc/events", "No such file or directory"),
         ("x" * 256, "File name too long"),
-        ("", "Is a directory"),
+        ("none/x", "none/x: No such file or directory"),
     ],
 )
 def test_a_path_that_cannot_be_written_is_a_line_and_an_exit_code(
@@ -266,6 +321,13 @@ def test_a_path_that_cannot_be_written_is_a_line_and_an_exit_code(
     (line,) = ended.lines
     assert said in line
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("words", [("events", "export", "-o", ""), ("backup", "")], ids=["export", "backup"])
+def test_an_empty_name_is_no_name_of_the_current_folder(words: tuple[str, ...], ludoteca: Ludoteca) -> None:
+    result = ludoteca(*words)
+    assert result.exit_code == 2
+    assert "the name is empty" in result.stderr
 
 
 def test_a_disk_that_is_full_leaves_the_file_before_and_no_half(small: tuple[Shop, Path], tmp_path: Path) -> None:
