@@ -38,26 +38,27 @@ def reconcile(since: Since = None, json: Json = False) -> None:
     from datetime import UTC
 
     found = asyncio.run(_reconcile(None if since is None else since.replace(tzinfo=UTC)))
-    if json:
-        console.print_json(found)
-        return
-    console.table(
-        ("seller", "year", "number", "order", "order is", "amount", "currency", "reference"),
-        [
-            (
-                each.receipt.seller_id,
-                str(each.receipt.year),
-                each.receipt.number,
-                each.receipt.order_id,
-                "known" if each.order_is_known else "lost",
-                each.receipt.amount_cents,
-                each.receipt.currency,
-                each.receipt.reference,
+    with console.telling_what_was_done():
+        if json:
+            console.print_json(found)
+        else:
+            console.table(
+                ("seller", "year", "number", "order", "order is", "amount", "currency", "reference"),
+                [
+                    (
+                        each.receipt.seller_id,
+                        str(each.receipt.year),
+                        each.receipt.number,
+                        each.receipt.order_id,
+                        "known" if each.order_is_known else "lost",
+                        each.receipt.amount_cents,
+                        each.receipt.currency,
+                        each.receipt.reference,
+                    )
+                    for each in found
+                ],
+                empty="the log has all that the operator has issued",
             )
-            for each in found
-        ],
-        empty="the log has all that the operator has issued",
-    )
 
 
 async def _reconcile(since: datetime | None) -> "list[Found]":

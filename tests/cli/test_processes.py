@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 
 import aio_pika
@@ -11,7 +10,7 @@ import pytest
 
 from adapters.relay.rabbitmq import EXCHANGE
 from projections.models.games import Games
-from tests.cli.shop import Ludoteca, Shop, process, run, stop, until
+from tests.cli.shop import Ludoteca, Shop, process, stop, until
 from tests.services import free_port
 
 GAMES = f"games_{Games.version}"

@@ -9,10 +9,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
-from adapters.elasticsearch_client import open_async_client, open_client
-from adapters.push import PushGateway
-from adapters.smtp_mailer import SmtpMailer
-from adapters.stripe_provider import StripeProvider
+from adapters.elasticsearch.client import open_async_client, open_client
+from adapters.notifications.push import PushGateway
+from adapters.notifications.smtp import SmtpMailer
+from adapters.payments.stripe import StripeProvider
 from runtime.addresses import PROXIES, check_proxies, direct_hosts
 from runtime.cli_commands.failures import explain
 from runtime.console import Code

@@ -64,8 +64,9 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 """What a command needs to print something; others print something anyhow."""
 
-PRINT_NOTHING = {("dlq", "show"), ("projections", "rollback"), ("restore",)}
-"""Refused here, for want of a dead letter, of a former storage, of an empty database: said on stderr."""
+PRINT_NOTHING = {("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile")}
+"""Refused here, for want of a dead letter, of a former storage, of an empty database, of a fiscal operator: said on
+stderr."""
 
 ACTING = {
     *ARGUMENTS.keys() - {("events", "show"), ("events", "tail"), ("projections", "verify")},
