@@ -141,7 +141,7 @@ def _due(conn: psycopg.Connection, migrations: Sequence[_Migration]) -> list[_Mi
 
 def _install(conn: psycopg.Connection, folder: Path) -> list[str]:
     """Install each function whose text is not the one that is installed; returns the files' names."""
-    known = dict(conn.execute("SELECT name, sha256 FROM log.functions"))
+    known: dict[str, str] = dict(conn.execute("SELECT name, sha256 FROM log.functions"))
     installed = []
     for path in sorted(folder.glob("*.sql")):
         text = path.read_text(encoding="utf-8")
