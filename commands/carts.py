@@ -16,7 +16,7 @@ from commands.cart_holds import Holds, given_up
 from commands.handler import Caller, CommandBus, Landed
 from commands.inventory import stock_of
 from commands.offers import offer
-from commands.orders import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
+from commands.order_saga import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders
 from domain.cart import Cart, Item, LineChange, LineNow, item_of

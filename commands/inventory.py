@@ -8,14 +8,12 @@ import msgspec
 
 from commands.aggregates import CART, GAME, ORDER, STOCK
 from commands.handler import Caller, CommandBus, Landed
-from commands.reactors.reactor import Reactor, caused, once_for
 from domain import inventory
-from domain.catalog import GameCreated
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
 from domain.inventory import HoldName, Stock, stock_id
 from domain.reservations import Kind
-from eventstore.log import Envelope, Once
+from eventstore.log import Once
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7
 
@@ -248,19 +246,3 @@ async def _must_not_be_a_carts(unit: Unit, stock: Stock, reservation_id: UUID) -
 def _must_serve(caller: Caller) -> None:
     if caller.account_type not in {"ADMIN", "SERVICE"}:
         raise Forbidden("role_required", "this needs the role ADMIN or SERVICE")
-
-
-def stock_opened(bus: CommandBus) -> Reactor:
-    """Puts every new physical game on the books, with none in stock."""
-    name = "stock_opened"
-
-    async def created(event: GameCreated, env: Envelope) -> None:
-        if event.kind != "PHYSICAL":
-            return
-
-        async def decision(unit: Unit) -> None:
-            await stock_of(unit, env.stream_id)
-
-        await bus.run(decision, caused(name, env), once_for(name, env))
-
-    return Reactor(name, {GameCreated: created})

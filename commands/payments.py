@@ -7,7 +7,7 @@ from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import PAYMENT
 from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandBus, Landed
-from commands.orders import owned_order, request_refund
+from commands.order_saga import owned_order, request_refund
 from commands.ports.payments import Intent, PaymentProvider, ProviderNotice, ProviderRefund, ProviderRefused
 from commands.ports.signatures import InvalidSignature
 from commands.ports.text_log import TextLog

@@ -15,7 +15,8 @@ import msgspec
 from commands.accounts.open_accounts import must_be_open, must_take_money
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
 from commands.handler import Caller, CommandBus, Landed
-from commands.orders import owned_order, payment_awaits_buyer
+from commands.order_saga import owned_order
+from commands.orders import payment_awaits_buyer
 from commands.wallets import existing_wallet, owned_wallet, pay_from_wallet
 from domain import orders, payments, transactions, wallets
 from domain.errors import Conflict, Invalid, NotFound, Refused

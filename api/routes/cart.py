@@ -21,7 +21,8 @@ from api.views.payments import PaymentMethod, declined, secret_of
 from commands.aggregates import CART
 from commands.carts import CartChanged
 from commands.handler import Caller, Landed
-from commands.orders import OrderAndPayment, Placed
+from commands.order_saga import Placed
+from commands.orders import OrderAndPayment
 from domain.cart import Cart, Item, LineChange
 from eventstore.log import Done
 from projections.models.carts import CartItemRow

@@ -28,7 +28,8 @@ from api.views.shipments import ShipmentView
 from api.whose import must_be_account
 from commands.aggregates import ORDER
 from commands.handler import Caller, Landed
-from commands.orders import OrderAndPayment, Placed
+from commands.order_saga import Placed
+from commands.orders import OrderAndPayment
 from domain.errors import Forbidden, NotFound
 from domain.orders import Status
 from eventstore.log import Done

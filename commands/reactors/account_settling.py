@@ -22,7 +22,7 @@ from commands.accounts.belongings import Belongings, NotSeenYet
 from commands.accounts.open_accounts import ACCOUNT_CLOSED, SELLER_CLOSED, closing_of
 from commands.aggregates import CART, CLAIM, GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, USER
 from commands.handler import Caller, CommandBus
-from commands.orders import call_off
+from commands.order_saga import call_off
 from commands.reactors.reactor import React, Reactor, caused
 from domain import cart as carts
 from domain import catalog, claims, inventory, notices, orders, payments

@@ -15,7 +15,7 @@ from uuid import UUID
 from commands.accounts.open_accounts import must_take_money
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
 from commands.handler import CommandBus
-from commands.orders import emit_refund
+from commands.order_saga import emit_refund
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import payments, transactions, wallets
 from domain.errors import Refused

@@ -40,7 +40,7 @@ from commands.client_secrets import ClientSecrets
 from commands.deadlines import Fire
 from commands.handler import CommandBus
 from commands.images import Images
-from commands.inventory import Inventory, stock_opened
+from commands.inventory import Inventory
 from commands.orders import Orders
 from commands.payments import Payments
 from commands.ports.images import ImageStore
@@ -48,11 +48,16 @@ from commands.ports.notifications import Carrier
 from commands.ports.payments import PaymentProvider
 from commands.ports.queue import WorkQueue
 from commands.ports.secrets import PasswordHasher
-from commands.reactors import notifications, purchases
+from commands.reactors import notifications
 from commands.reactors.account_settling import AccountSettling
 from commands.reactors.deposits import Deposits
+from commands.reactors.forgetting import forgetting
 from commands.reactors.ledger import Ledger
+from commands.reactors.library_grants import library_grants
+from commands.reactors.payment_jobs import payment_jobs
 from commands.reactors.reactor import Reactor
+from commands.reactors.settlement import settlement
+from commands.reactors.stock_opened import stock_opened
 from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
 from commands.shipments import Shipments
 from commands.transactions import Transactions
@@ -322,20 +327,20 @@ class Core:
 
     def reactors(self, queues: "Queues") -> list[Reactor]:
         return [
-            purchases.payment_jobs(self.bus, queues.payments),
-            purchases.settlement(self.bus),
+            payment_jobs(self.bus, queues.payments),
+            settlement(self.bus),
             Deposits(self.bus).reactor,
             self.account_settling.reactor,
             stock_opened(self.bus),
             sku_claims(self.bus),
             Ledger(self.bus).reactor,
-            purchases.library_grants(self.bus),
+            library_grants(self.bus),
             notifications.people_told(self.bus, self.mail_tokens),
             notifications.notice_jobs(queues.mail),
             fiscal_receipts(self.bus, queues.fiscal),
             merchant_webhooks(self.bus),
             webhook_jobs(queues.webhooks),
-            purchases.forgetting(self.log.keys),
+            forgetting(self.log.keys),
             mailboxes_claimed(self.bus, self.mailboxes),
         ]
 

@@ -10,7 +10,7 @@ import pytest_asyncio
 from commands.aggregates import STOCK
 from commands.carts import CartChanged
 from commands.handler import SYSTEM
-from commands.orders import Placed
+from commands.order_saga import Placed
 from domain.cart import LineChange
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from commands.handler import Caller
-from commands.orders import Placed
+from commands.order_saga import Placed
 from domain.errors import Conflict
 from domain.ids import library_id
 from domain.ledger import BUYER_EXTERNAL, CLEARING, REVENUE, receivable_account, seller_account, wallet_account

@@ -11,7 +11,7 @@ import pytest
 from commands.aggregates import ORDER, PAYMENT, STOCK
 from commands.deadlines import Deadlines
 from commands.handler import SYSTEM, Caller
-from commands.orders import Placed
+from commands.order_saga import Placed
 from commands.ports.queue import Delivery, Job
 from domain import payments
 from domain.catalog import Listing, Price

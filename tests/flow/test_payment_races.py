@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from commands.handler import SYSTEM, Caller
-from commands.orders import Placed
+from commands.order_saga import Placed
 from commands.ports.payments import ProviderRefused
 from domain.errors import Refused
 from tests.flow.till import VISA, Till, open_till

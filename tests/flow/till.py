@@ -14,11 +14,11 @@ import httpx
 from adapters.webhooks import signature
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
 from commands.handler import SYSTEM, Caller
-from commands.inventory import stock_opened
 from commands.ports.queue import DeadLetter, Delivery, Job, JobHandler
 from commands.reactors import purchases
 from commands.reactors.deposits import Deposits
 from commands.reactors.ledger import Ledger
+from commands.reactors.stock_opened import stock_opened
 from commands.workers.payments import RefundFailed
 from domain.cart import Cart
 from domain.catalog import Listing, Price

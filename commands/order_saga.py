@@ -1,0 +1,235 @@
+"""The saga of an order, from payment to delivery or refund: the steps that commands, reactors and deadlines share.
+
+payment.requested ─► payment queue ─► worker, webhook ─► payment.transaction.completed | failed
+… completed ─► order.confirmed, order.completed ─► library.game.added
+… failed    ─► order.cancelled (claims released) ─► the provider's intent is cancelled
+… completed, but the order was cancelled meanwhile, or the buyer's account or a seller's closed
+            ─► payment.refund_requested
+payment.refund_requested ─► payment queue ─► worker, webhook ─► payment.refunded | refund_failed, as the provider says
+payment.refunded ─► order.refunded ─► library.game.removed
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from commands.aggregates import CART, CLAIM, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION
+from commands.handler import Caller, CommandBus, Landed
+from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
+from domain import cart as carts
+from domain import catalog, claims, fulfilment, inventory, orders, payments
+from domain.errors import Conflict, Forbidden, NotFound
+from domain.events import Event
+from domain.ids import claim_id
+from domain.inventory import stock_id
+from domain.orders import Order
+from domain.payments import Method, refunds
+from eventstore.log import Once
+from eventstore.repository import Unit
+from kit.uuid7 import uuid7
+
+OWNED = "you own this game"
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """What placing an order made."""
+
+    order_id: UUID
+    payment_id: UUID
+
+
+async def emit_payment(
+    unit: Unit, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None, expires_at: datetime
+) -> None:
+    """Ask for the money of an order that was just placed. What costs nothing is captured at once, by no method, and so
+    is what a wallet pays: the buyer's own, whichever the client named.
+
+    Raises NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive, wallet_frozen.
+    """
+    wallet_id = None
+    if price.amount_cents == 0:
+        method = None
+    elif method is not None and method.type == "wallet":
+        wallet_id = await wallet_of(unit, buyer_id, price.currency)
+        method = Method("wallet", str(wallet_id))
+    order = await unit.load(ORDER, made.order_id)
+    assert order is not None
+    requested = payments.request(
+        payment_id=made.payment_id,
+        game_ids=list(dict.fromkeys(line.game_id for line in order.lines)),
+        order_id=made.order_id,
+        buyer_id=buyer_id,
+        amount_cents=price.amount_cents,
+        currency=price.currency,
+        expires_at=expires_at,
+        method=method,
+    )
+    unit.create(PAYMENT, made.payment_id, requested)
+    if price.amount_cents == 0:
+        payment = PAYMENT.fold(None, requested)
+        assert payment is not None
+        unit.emit(made.payment_id, payments.capture(payment, "free"))
+    elif wallet_id is not None:
+        await pay_from_wallet(unit, made.payment_id, wallet_id)
+
+
+async def claim_ownership(unit: Unit, buyer_id: UUID, game_id: UUID, order_id: UUID, now: datetime) -> None:
+    """Claim a game for a buyer's order. Raises Conflict: already_owned, order_pending."""
+    ownership = claim_id("ownership", buyer_id, game_id)
+    await must_not_own(unit, buyer_id, game_id, now)
+    await free_overdue_ownership(unit, ownership, now)
+    refusal = Conflict("already_owned", OWNED)
+    unit.emit(ownership, claims.take(await unit.load(CLAIM, ownership), "ownership", order_id, refusal))
+
+
+async def free_overdue_ownership(unit: Unit, ownership: UUID, now: datetime) -> None:
+    """An overdue order holds nothing, though nobody may have fired its deadline yet."""
+    claim = await unit.load(CLAIM, ownership)
+    if claim is not None and claim.held:
+        await expire_unpaid(unit, claim.holder_id, now)
+
+
+async def must_not_own(unit: Unit, buyer_id: UUID, game_id: UUID, now: datetime) -> None:
+    """Raises Conflict: already_owned; order_pending (with `order_id`) where an order of it awaits payment in time."""
+    claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id))
+    if claim is None or not claim.held:
+        return
+    order = await unit.load(ORDER, claim.holder_id)
+    payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
+    paid = payment is not None and payment.is_captured
+    if order is not None and not paid and order.is_overdue(now):
+        return
+    if order is not None and not paid and order.status == "PENDING_PAYMENT":
+        told = {"order_id": str(claim.holder_id), "product_id": str(game_id)}
+        raise Conflict("order_pending", "an order of this game awaits its payment", **told)
+    raise Conflict("already_owned", OWNED, product_id=str(game_id))
+
+
+async def expire_unpaid(unit: Unit, order_id: UUID, now: datetime) -> None:
+    """Cancel an order that is overdue. Where money has come, the settlement decides whether it came in time."""
+    order = await unit.load(ORDER, order_id)
+    payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
+    if order is not None and (payment is None or not payment.is_captured):
+        await call_off(unit, order_id, order, orders.expire(order, now), now)
+
+
+async def call_off(unit: Unit, order_id: UUID, order: Order, cancelled: list[Event], now: datetime) -> None:
+    """Emit an order's cancellation with all that goes with it: the payment takes no more tries, claims and stock are
+    released, shipments cancelled, and the cart that it came from is abandoned.
+    """
+    if not cancelled:
+        return
+    unit.emit(order_id, cancelled)
+    payment = await unit.load(PAYMENT, order.payment_id)
+    if payment is not None:
+        unit.emit(order.payment_id, payments.cancel_intent(payment, "order_cancelled"))
+    await release_ownership(unit, order_id, order, "order cancelled")
+    for line in order.lines:
+        if line.reservation_id is not None and (stock := await unit.load(STOCK, stock_id(line.game_id))) is not None:
+            unit.emit(stock_id(line.game_id), inventory.release(stock, line.reservation_id, "order cancelled"))
+    await cancel_shipments(unit, order, now)
+    if order.cart_id is not None and (cart := await unit.load(CART, order.cart_id)) is not None:
+        unit.emit(order.cart_id, carts.abandon(cart))
+
+
+async def cancel_shipments(unit: Unit, order: Order, now: datetime) -> set[UUID]:
+    """Nothing more is sent for this order; returns the shipments that had not gone yet."""
+    called_back = set()
+    for shipment_id in order.shipment_ids:
+        shipment = await unit.load(SHIPMENT, shipment_id)
+        assert shipment is not None
+        if cancelled := fulfilment.cancel(shipment, now):
+            unit.emit(shipment_id, cancelled)
+            called_back.add(shipment_id)
+    return called_back
+
+
+async def take_back(unit: Unit, order: Order, now: datetime) -> None:
+    """All the money went back: what has not been sent stays, and is in stock again."""
+    called_back = await cancel_shipments(unit, order, now)
+    for line in order.lines:
+        if line.shipment_id in called_back:
+            stock = await unit.load(STOCK, stock_id(line.game_id))
+            assert stock is not None
+            unit.emit(stock_id(line.game_id), inventory.restock(stock, line.quantity))
+
+
+async def fulfil(unit: Unit, order: Order) -> None:
+    """The order is confirmed: what it held is sold, its shipments may go, its cart is done."""
+    for line in order.lines:
+        if line.reservation_id is not None:
+            stock = await unit.load(STOCK, stock_id(line.game_id))
+            assert stock is not None
+            unit.emit(stock_id(line.game_id), inventory.confirm_sale(stock, line.reservation_id))
+    for shipment_id in order.shipment_ids:
+        shipment = await unit.load(SHIPMENT, shipment_id)
+        assert shipment is not None
+        unit.emit(shipment_id, fulfilment.confirm(shipment))
+    if order.cart_id is not None and (cart := await unit.load(CART, order.cart_id)) is not None:
+        unit.emit(order.cart_id, carts.complete(cart))
+
+
+async def release_ownership(unit: Unit, order_id: UUID, order: Order, reason: str) -> None:
+    """Let the buyer order these games again."""
+    for line in order.lines:
+        if line.kind == "DIGITAL":
+            claim = claim_id("ownership", order.buyer_id, line.game_id)
+            unit.emit(claim, claims.release(await unit.load(CLAIM, claim), order_id, reason))
+
+
+async def owned_order(unit: Unit, caller: Caller, order_id: UUID) -> Order:
+    """The order, if it is the caller's (or the caller is an ADMIN). Raises NotFound, Forbidden("not_yours")."""
+    order = await unit.load(ORDER, order_id)
+    if order is None:
+        raise NotFound("order_not_found", "there is no such order")
+    if not caller.may_act_for(order.buyer_id):
+        raise Forbidden("not_yours", "that is another person's order")
+    return order
+
+
+async def emit_refund(
+    unit: Unit, payment_id: UUID, refund_id: UUID, amount_cents: int, reason: str, *, owed: bool = False
+) -> None:
+    """Ask for a refund: a provider's is sent by the payment worker, a wallet's is done at once, in the same append.
+    What is `owed`, for nothing was bought with it, goes back even to a deactivated wallet. Of what cost nothing there
+    is nothing to send: that is done at once, too.
+
+    Raises as `domain.payments.refunds.request_refund`, and Conflict("wallet_inactive").
+    """
+    payment = await unit.load(PAYMENT, payment_id)
+    assert payment is not None
+    requested = refunds.request_refund(payment, refund_id, amount_cents, reason)
+    unit.emit(payment_id, requested)
+    if requested and payment.wallet_id is not None:
+        await refund_to_wallet(unit, payment_id, refund_id, owed=owed)
+    elif requested and not payment.amount_cents:
+        asked = await unit.load(PAYMENT, payment_id)
+        assert asked is not None
+        unit.emit(payment_id, refunds.complete_refund(asked, refund_id))
+
+
+async def request_refund(
+    bus: CommandBus, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, once: Once | None
+) -> Landed[UUID]:
+    """Ask for money to go back: without an amount, all that is left, which is a cent at least unless the payment was
+    free, so that nothing left is refused as too much. Free payments need no provider. Returns the refund's id."""
+    refund_id = uuid7() if once is None else once.key
+    if not caller.is_admin:
+        raise Forbidden("role_required", "this needs the role ADMIN")
+
+    async def decision(unit: Unit) -> UUID:
+        payment = await unit.load(PAYMENT, payment_id)
+        if payment is None:
+            raise NotFound("payment_not_found", "there is no such payment")
+        if payment.transaction_id is not None:
+            deposit = await unit.load(TRANSACTION, payment.transaction_id)
+            if deposit is None or deposit.status != "FAILED":
+                raise Conflict("deposit_not_refundable", "a deposit is the wallet's now: deduct it there")
+        left = max(payment.refundable_cents, min(1, payment.amount_cents))
+        amount = left if amount_cents is None else amount_cents
+        await emit_refund(unit, payment_id, refund_id, amount, reason)
+        unit.refer(refund_id=refund_id, payment_id=payment_id)
+        return refund_id
+
+    return await bus.run(decision, caller, once)

@@ -1,0 +1,66 @@
+"""Puts games into their buyers' libraries, and takes back what was refunded."""
+
+from commands.aggregates import LIBRARY, ORDER
+from commands.handler import CommandBus
+from commands.order_saga import release_ownership
+from commands.reactors.reactor import Reactor, caused, once_for
+from domain import library
+from domain.ids import library_id
+from domain.orders import OrderCompleted, OrderConfirmed, OrderRefunded
+from eventstore.log import Envelope
+from eventstore.repository import Unit
+
+
+def library_grants(bus: CommandBus) -> Reactor:
+    """Grants what was bought; takes it back after a full refund."""
+    name = "library_grants"
+
+    async def completed(_event: OrderCompleted, env: Envelope) -> None:
+        order = await bus.repository.seen(ORDER, env.stream_id)
+        if order is not None and order.is_digital:
+            await grant(env)
+
+    async def confirmed(_event: OrderConfirmed, env: Envelope) -> None:
+        """Of a mixed order the games are granted when it is paid, not when the rest is delivered."""
+        order = await bus.repository.seen(ORDER, env.stream_id)
+        if order is not None and not order.is_digital and any(line.kind == "DIGITAL" for line in order.lines):
+            await grant(env)
+
+    async def grant(env: Envelope) -> None:
+        async def decision(unit: Unit) -> None:
+            order = await unit.load(ORDER, env.stream_id)
+            assert order is not None
+            stream_id = library_id(order.buyer_id)
+            for line in order.lines:
+                if line.kind == "DIGITAL":
+                    added = library.add(
+                        await unit.load(LIBRARY, stream_id),
+                        user_id=order.buyer_id,
+                        game_id=line.game_id,
+                        order_id=env.stream_id,
+                        title=line.title,
+                        purchase_date=env.occurred_at,
+                    )
+                    unit.emit(stream_id, added)
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    async def refunded(event: OrderRefunded, env: Envelope) -> None:
+        if not event.full:
+            return
+
+        async def decision(unit: Unit) -> None:
+            order = await unit.load(ORDER, env.stream_id)
+            assert order is not None
+            stream_id = library_id(order.buyer_id)
+            for line in order.lines:
+                owned = await unit.load(LIBRARY, stream_id)
+                unit.emit(
+                    stream_id,
+                    library.remove(owned, game_id=line.game_id, order_id=env.stream_id, reason="refunded"),
+                )
+            await release_ownership(unit, env.stream_id, order, "refunded")
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    return Reactor(name, {OrderConfirmed: confirmed, OrderCompleted: completed, OrderRefunded: refunded})

@@ -1,0 +1,93 @@
+"""Puts on the payment queue what is to be asked of the provider."""
+
+from commands.aggregates import ORDER, PAYMENT
+from commands.handler import CommandBus
+from commands.ports.queue import WorkQueue
+from commands.reactors.reactor import Reactor, job_for
+from domain.orders import OrderCancelled
+from domain.payments import (
+    DepositFailed,
+    Method,
+    PaymentCaptured,
+    PaymentMethodAttached,
+    PaymentNoticeReceived,
+    PaymentRefundFailed,
+    PaymentRefundRequested,
+    PaymentRefundReversed,
+    PaymentRequested,
+)
+from domain.payments.refunds import AT_PROVIDER
+from eventstore.log import Envelope
+
+
+def _by_wallet(method: Method | None) -> bool:
+    return method is not None and method.type == "wallet"
+
+
+def payment_jobs(bus: CommandBus, queue: WorkQueue) -> Reactor:
+    """Puts on the payment queue what is to be asked of the provider."""
+
+    async def requested(event: PaymentRequested, env: Envelope) -> None:
+        if event.amount_cents > 0 and not _by_wallet(event.method):
+            kind = "intent" if event.method is None else "charge"
+            await queue.publish([job_for(env, kind, payment_id=env.stream_id)])
+
+    async def attached(event: PaymentMethodAttached, env: Envelope) -> None:
+        if not _by_wallet(event.method):
+            await queue.publish([job_for(env, "charge", payment_id=env.stream_id)])
+
+    async def cancelled(_event: OrderCancelled, env: Envelope) -> None:
+        order = await bus.repository.seen(ORDER, env.stream_id)
+        if order is not None and order.total_cents > 0:
+            await queue.publish([job_for(env, "cancel", payment_id=order.payment_id)])
+
+    async def captured(event: PaymentCaptured, env: Envelope) -> None:
+        """A wallet paid: an intent of the provider, made before, must not be paid as well."""
+        first = (await bus.repository.log.read_stream(env.stream_id, limit=1))[0].event
+        if event.method_type == "wallet" and isinstance(first, PaymentRequested) and first.method is None:
+            await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
+
+    async def noticed(event: PaymentNoticeReceived, env: Envelope) -> None:
+        """Somebody paid at the provider what a wallet had paid, or there is news of that money's way back."""
+        payment = await bus.repository.state(PAYMENT, env.stream_id)
+        told = event.type == "payment_intent.succeeded" or event.type.startswith(("refund.", "charge.refund."))
+        if (
+            told
+            and event.outcome == "ignored"
+            and payment is not None
+            and payment.is_captured
+            and payment.wallet_id is not None
+        ):
+            await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
+
+    async def deposit_failed(_event: DepositFailed, env: Envelope) -> None:
+        await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
+
+    async def refund_requested(event: PaymentRefundRequested, env: Envelope) -> None:
+        """What a wallet paid, or nobody, is given back where it is asked for; what was made by hand is on its way."""
+        payment = await bus.repository.state(PAYMENT, env.stream_id)
+        done = payment is not None and payment.refunds[event.refund_id].state == "SUCCEEDED"
+        if done or event.reason == AT_PROVIDER:
+            return
+        await queue.publish([job_for(env, "refund", payment_id=env.stream_id, refund_id=event.refund_id)])
+
+    async def refund_failed(event: PaymentRefundFailed | PaymentRefundReversed, env: Envelope) -> None:
+        """One that the provider refused is a dead letter already."""
+        if event.provider_ref is not None:
+            job = job_for(env, "refund_failed", payment_id=env.stream_id, refund_id=event.refund_id)
+            await queue.publish([job])
+
+    return Reactor(
+        "payment_jobs",
+        {
+            PaymentRequested: requested,
+            PaymentMethodAttached: attached,
+            OrderCancelled: cancelled,
+            PaymentCaptured: captured,
+            DepositFailed: deposit_failed,
+            PaymentNoticeReceived: noticed,
+            PaymentRefundRequested: refund_requested,
+            PaymentRefundFailed: refund_failed,
+            PaymentRefundReversed: refund_failed,
+        },
+    )

@@ -1,0 +1,113 @@
+"""Settles an order by what became of its payment, and sends back money that came too late."""
+
+from uuid import UUID
+
+import msgspec
+
+from commands.accounts.open_accounts import closed_party
+from commands.aggregates import ORDER, PAYMENT
+from commands.handler import CommandBus
+from commands.order_saga import call_off, emit_refund, fulfil, take_back
+from commands.reactors.reactor import React, Reactor, caused, once_for
+from domain import orders
+from domain.errors import Conflict
+from domain.ids import derived
+from domain.orders import OrderRefunded
+from domain.payments import (
+    PaymentCaptured,
+    PaymentFailed,
+    PaymentIntentCancelled,
+    PaymentRefunded,
+    PaymentRefundReversed,
+)
+from eventstore.log import Envelope
+from eventstore.repository import Unit
+
+
+def settlement(bus: CommandBus) -> Reactor:
+    """Lets the order follow its payment; money that came too late, or for a closed account, goes back."""
+    name = "settlement"
+
+    async def captured(event: PaymentCaptured, env: Envelope) -> None:
+        async def decision(unit: Unit) -> None:
+            order = await unit.load(ORDER, event.order_id)
+            assert order is not None
+            closed = await closed_party(bus.repository, unit, order, env.position)
+            if closed is not None and order.status == "PENDING_PAYMENT":
+                await call_off(unit, event.order_id, order, orders.cancel(order, closed), env.occurred_at)
+                order = await unit.load(ORDER, event.order_id)
+                assert order is not None
+            try:
+                confirmed = orders.confirm(order, env.occurred_at)
+            except Conflict:
+                expired = orders.expire(order, env.occurred_at)
+                await call_off(unit, event.order_id, order, expired, env.occurred_at)
+                payment = await unit.load(PAYMENT, env.stream_id)
+                assert payment is not None
+                if left := payment.refundable_cents:
+                    refund_id = derived("refund.late", env.event_id)
+                    await emit_refund(unit, env.stream_id, refund_id, left, "order_cancelled", owed=True)
+            else:
+                unit.emit(event.order_id, confirmed)
+                if confirmed:
+                    await fulfil(unit, order)
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    async def failed(event: PaymentFailed, env: Envelope) -> None:
+        await cancel(event.order_id, "payment_failed", env)
+
+    async def intent_cancelled(event: PaymentIntentCancelled, env: Envelope) -> None:
+        payment = await bus.repository.seen(PAYMENT, env.stream_id)
+        if event.reason == "provider" and payment is not None and payment.order_id is not None:
+            await cancel(payment.order_id, "payment_cancelled", env)
+
+    async def cancel(order_id: UUID, reason: str, env: Envelope) -> None:
+        async def decision(unit: Unit) -> None:
+            order = await unit.load(ORDER, order_id)
+            assert order is not None
+            if order.status == "PENDING_PAYMENT":
+                await call_off(unit, order_id, order, orders.cancel(order, reason), env.occurred_at)
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    return Reactor(
+        name,
+        {
+            PaymentCaptured: captured,
+            PaymentFailed: failed,
+            PaymentIntentCancelled: intent_cancelled,
+            **_following_refunds(bus, name),
+        },
+    )
+
+
+def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct], React]:
+    """How an order follows what goes back of its payment, and what of that comes in again."""
+
+    async def refunded(event: PaymentRefunded, env: Envelope) -> None:
+        async def decision(unit: Unit) -> None:
+            payment = await unit.load(PAYMENT, env.stream_id)
+            if payment is None or payment.order_id is None:
+                return
+            order = await unit.load(ORDER, payment.order_id)
+            assert order is not None
+            recorded = orders.record_refund(order, event.amount_cents)
+            unit.emit(payment.order_id, recorded)
+            if any(isinstance(each, OrderRefunded) and each.full for each in recorded):
+                await take_back(unit, order, env.occurred_at)
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    async def reversed_(event: PaymentRefundReversed, env: Envelope) -> None:
+        async def decision(unit: Unit) -> None:
+            payment = await unit.load(PAYMENT, env.stream_id)
+            if payment is None or payment.order_id is None:
+                return
+            order = await unit.load(ORDER, payment.order_id)
+            assert order is not None
+            unit.emit(payment.order_id, orders.reverse_refund(order, event.amount_cents))
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    return {PaymentRefunded: refunded, PaymentRefundReversed: reversed_}

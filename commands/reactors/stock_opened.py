@@ -1,0 +1,24 @@
+"""Opens a stock item for each physical game."""
+
+from commands.handler import CommandBus
+from commands.inventory import stock_of
+from commands.reactors.reactor import Reactor, caused, once_for
+from domain.catalog import GameCreated
+from eventstore.log import Envelope
+from eventstore.repository import Unit
+
+
+def stock_opened(bus: CommandBus) -> Reactor:
+    """Puts every new physical game on the books, with none in stock."""
+    name = "stock_opened"
+
+    async def created(event: GameCreated, env: Envelope) -> None:
+        if event.kind != "PHYSICAL":
+            return
+
+        async def decision(unit: Unit) -> None:
+            await stock_of(unit, env.stream_id)
+
+        await bus.run(decision, caused(name, env), once_for(name, env))
+
+    return Reactor(name, {GameCreated: created})
