@@ -12,6 +12,7 @@ and tests.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
@@ -21,6 +22,8 @@ import msgspec
 from eventstore.log import Envelope, Recorded
 from projections.cleaning import Cleaner, cleaner_of
 
+NEVER = datetime.min.replace(tzinfo=UTC)
+
 
 class Row(msgspec.Struct):
     """A row of a read model; its table comes from its fields. `KEY` names the key's fields, `INDEXES` further
@@ -29,6 +32,19 @@ class Row(msgspec.Struct):
     KEY: ClassVar[tuple[str, ...]] = ()
     INDEXES: ClassVar[tuple[str, ...]] = ()
     CHECKS: ClassVar[tuple[str, ...]] = ()
+
+
+class StreamRow(Row, kw_only=True):
+    """A row of one stream, by that stream's id. These fields are kept by the engine: a fold does not touch them.
+
+    `version` is the stream's, `created_position` the place in the log of the event that made the row; `created_at` is
+    when that occurred, and `updated_at` when the last one that changed what is shown did.
+    """
+
+    version: int = 0
+    created_at: datetime = NEVER
+    updated_at: datetime = NEVER
+    created_position: int = 0
 
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -127,17 +143,18 @@ class Rows(Generic[R]):
 
 
 def on(
-    event_type: type[msgspec.Struct], *, key: str | KeyOf | None = None
+    event_type: type[msgspec.Struct], *, key: str | KeyOf | None = None, shown: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Mark a method as the fold of one event type.
 
     `key` says which row it touches, so that a page's rows are fetched at once: the name of a payload field, or a
     function of event and envelope, which returns a list of keys where there are several rows; by default the stream.
-    A row not announced is still found, one by one.
+    A row not announced is still found, one by one. An event that nothing `shown` comes of moves a StreamRow's version,
+    but not its `updated_at`.
     """
 
     def mark(function: Callable[..., None]) -> Callable[..., None]:
-        function.__dict__.setdefault("_folds", []).append((event_type, _key_function(key)))
+        function.__dict__.setdefault("_folds", []).append((event_type, _key_function(key), shown))
         return function
 
     return mark
@@ -150,6 +167,23 @@ def _key_function(key: str | KeyOf | None) -> KeyOf:
         name = key
         return lambda event, _: getattr(event, name)
     return key
+
+
+def _stamping(handler: Handler, *, shown: bool) -> Handler:
+    """A handler after which the bookkeeping of the stream's row is right."""
+
+    def stamped(projection: Any, rows: "Rows[Any]", event: Any, env: Envelope) -> None:
+        handler(projection, rows, event, env)
+        row = rows.get(env.stream_id)
+        if row is None:
+            return
+        row.version = env.version
+        if not row.created_position:
+            row.created_at, row.created_position = env.occurred_at, env.position
+        if shown:
+            row.updated_at = env.occurred_at
+
+    return stamped
 
 
 class Projection(Generic[R]):
@@ -172,8 +206,9 @@ class Projection(Generic[R]):
         super().__init_subclass__()
         cls.folds = dict(getattr(cls, "folds", {}))
         for attribute in vars(cls).values():
-            for event_type, key in getattr(attribute, "_folds", ()):
-                cls.folds[event_type] = (attribute, key)
+            for event_type, key, shown in getattr(attribute, "_folds", ()):
+                handler = _stamping(attribute, shown=shown) if issubclass(cls.row, StreamRow) else attribute
+                cls.folds[event_type] = (handler, key)
         cls.cleaners = {event_type: cleaner_of(event_type, keeps_nul=cls.keeps_nul) for event_type in cls.folds}
 
     def streams_of(self, key: Key) -> Sequence[UUID] | None:

@@ -302,9 +302,9 @@ class PostgresTable(Generic[R]):
         ]
 
     def _rows(self, rows: Sequence[tuple[Any, ...]]) -> list[R]:
-        if not self._json:
-            return [self.row_type(*row) for row in rows]
         names = [c.name for c in self.columns]
+        if not self._json:
+            return [self.row_type(**dict(zip(names, row, strict=True))) for row in rows]
         return [msgspec.convert(dict(zip(names, row, strict=True)), self.row_type) for row in rows]
 
     def _upsert(self, storage: str, source: sql.Composable) -> sql.Composed:
@@ -336,9 +336,8 @@ class PostgresTable(Generic[R]):
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
         """Count and sum of the rows' hashes."""
-        # ROW(t.*), not t: a column might have the alias's name, and only that column would be hashed.
-        query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(ROW(t.*)::text, 0)), 0)::text FROM {} t")
-        row = conn.execute(query.format(self.table(storage))).fetchone()
+        query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended({}::text, 0)), 0)::text FROM {} t")
+        row = conn.execute(query.format(self._whole("t"), self.table(storage))).fetchone()
         assert row is not None
         return row[0], row[1]
 
@@ -350,10 +349,16 @@ class PostgresTable(Generic[R]):
         """Up to ten keys of rows that are in one of two tables only, or not the same."""
         query = sql.SQL(
             "SELECT concat_ws(' ', {}) FROM {} a FULL JOIN {} b USING ({})"
-            " WHERE ROW(a.*)::text IS DISTINCT FROM ROW(b.*)::text LIMIT 10"
+            " WHERE {}::text IS DISTINCT FROM {}::text LIMIT 10"
         )
-        found = conn.execute(query.format(self._key_list(), table, replayed, self._key_list()))
+        whole = self._whole("a"), self._whole("b")
+        found = conn.execute(query.format(self._key_list(), table, replayed, self._key_list(), *whole))
         return [row[0] for row in found]
+
+    def _whole(self, alias: str) -> sql.Composed:
+        """A row with its columns in the order of the fields: a table that an older release made may have another."""
+        names = (sql.SQL("{}.{}").format(sql.Identifier(alias), sql.Identifier(c.name)) for c in self.columns)
+        return sql.SQL("ROW({})").format(sql.SQL(", ").join(names))
 
 
 class FrozenTable(Generic[R]):

@@ -18,7 +18,7 @@ from domain.cart import (
     ItemRepriced,
 )
 from eventstore.log import Envelope
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Rows, StreamRow, on
 
 
 class CartItemRow(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class CartItemRow(msgspec.Struct, frozen=True):
     reservation_id: UUID | None
 
 
-class CartRow(Row):
+class CartRow(StreamRow):
     """A cart. A buyer's newest is the one in use, as long as it is ACTIVE and `expires_at` lies ahead."""
 
     KEY = ("cart_id",)
@@ -48,10 +48,6 @@ class CartRow(Row):
     total_cents: int
     expires_at: datetime
     order_id: UUID | None
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
 
 
 class Carts(Projection[CartRow]):
@@ -61,7 +57,6 @@ class Carts(Projection[CartRow]):
 
     @on(CartCreated)
     def created(self, rows: Rows[CartRow], event: CartCreated, env: Envelope) -> None:
-        at = env.occurred_at
         rows.put(
             CartRow(
                 cart_id=env.stream_id,
@@ -72,10 +67,6 @@ class Carts(Projection[CartRow]):
                 total_cents=0,
                 expires_at=event.expires_at,
                 order_id=None,
-                version=env.version,
-                created_at=at,
-                updated_at=at,
-                created_position=env.position,
             )
         )
 
@@ -113,7 +104,9 @@ class Carts(Projection[CartRow]):
 
     @on(CurrencyChanged)
     def currency_changed(self, rows: Rows[CartRow], event: CurrencyChanged, env: Envelope) -> None:
-        _became(rows, env, "ACTIVE").currency = event.currency
+        cart = rows[env.stream_id]
+        cart.status = "ACTIVE"
+        cart.currency = event.currency
 
     @on(ItemRemoved)
     def removed(self, rows: Rows[CartRow], event: ItemRemoved, env: Envelope) -> None:
@@ -122,29 +115,26 @@ class Carts(Projection[CartRow]):
 
     @on(CheckoutInitiated)
     def checked_out(self, rows: Rows[CartRow], event: CheckoutInitiated, env: Envelope) -> None:
-        cart = _became(rows, env, "CHECKOUT")
+        cart = rows[env.stream_id]
+        cart.status = "CHECKOUT"
         cart.order_id = event.order_id
 
     @on(CartCompleted)
     def completed(self, rows: Rows[CartRow], _: CartCompleted, env: Envelope) -> None:
-        _became(rows, env, "COMPLETED")
+        rows[env.stream_id].status = "COMPLETED"
 
     @on(CartAbandoned)
     def abandoned(self, rows: Rows[CartRow], event: CartAbandoned, env: Envelope) -> None:
-        _became(rows, env, "EXPIRED" if event.reason == "expired" else "ABANDONED")
+        rows[env.stream_id].status = "EXPIRED" if event.reason == "expired" else "ABANDONED"
 
     @on(ExpiryShown)
     def expiry_shown(self, rows: Rows[CartRow], _: ExpiryShown, env: Envelope) -> None:
-        _became(rows, env, "EXPIRED")
-
-
-def _became(rows: Rows[CartRow], env: Envelope, status: str) -> CartRow:
-    cart = rows[env.stream_id]
-    cart.status, cart.version, cart.updated_at = status, env.version, env.occurred_at
-    return cart
+        rows[env.stream_id].status = "EXPIRED"
 
 
 def _filled(rows: Rows[CartRow], env: Envelope, items: list[CartItemRow], expires_at: datetime) -> None:
-    cart = _became(rows, env, "ACTIVE")
-    cart.items, cart.expires_at = items, expires_at
+    cart = rows[env.stream_id]
+    cart.status = "ACTIVE"
+    cart.items = items
+    cart.expires_at = expires_at
     cart.total_cents = sum(item.quantity * item.unit_price_cents for item in items)

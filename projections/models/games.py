@@ -1,6 +1,6 @@
 """Games on offer, with what browsing them needs: filters, prices by region, and keys to sort by."""
 
-from datetime import date, datetime
+from datetime import date
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,7 @@ from domain.catalog import (
     changes,
 )
 from eventstore.log import Envelope
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Rows, StreamRow, on
 from projections.search.document import ANYWHERE, RegionPrices, filter_key, region_prices
 from projections.search.text import folded
 
@@ -42,7 +42,7 @@ class PriceRow(msgspec.Struct, frozen=True):
     currency: str
 
 
-class GameRow(Row):
+class GameRow(StreamRow):
     """A game. From `filters` on, the fields are made for browsing, and shown to nobody.
 
     `filters` are entries of `game_document.filter_key`; `region_prices` as there; `title_key` and `released` sort like
@@ -78,10 +78,6 @@ class GameRow(Row):
     prices: list[PriceRow]
     image_ids: list[UUID]
     status: str
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
     filters: list[str] = msgspec.field(default_factory=list)
     region_prices: RegionPrices = msgspec.field(default_factory=dict)
     title_key: str = ""
@@ -109,7 +105,6 @@ class Games(Projection[GameRow]):
 
     @on(GameCreated)
     def created(self, rows: Rows[GameRow], event: GameCreated, env: Envelope) -> None:
-        at = env.occurred_at
         game = GameRow(
             game_id=env.stream_id,
             seller_id=event.seller_id,
@@ -126,17 +121,13 @@ class Games(Projection[GameRow]):
             prices=_prices(event.prices),
             image_ids=list(event.image_ids),
             status=event.status,
-            version=env.version,
-            created_at=at,
-            updated_at=at,
-            created_position=env.position,
         )
         game.derive()
         rows.put(game)
 
     @on(GameUpdated)
     def updated(self, rows: Rows[GameRow], event: GameUpdated, env: Envelope) -> None:
-        game = _changed(rows, env)
+        game = rows[env.stream_id]
         for field, value in changes(event).items():
             setattr(game, field, _kept(value))
         game.derive()
@@ -144,21 +135,15 @@ class Games(Projection[GameRow]):
     @on(GamePublished)
     @on(GameResumed)
     def on_sale(self, rows: Rows[GameRow], _: GamePublished | GameResumed, env: Envelope) -> None:
-        _changed(rows, env).status = "ACTIVE"
+        rows[env.stream_id].status = "ACTIVE"
 
     @on(GameSuspended)
     def suspended(self, rows: Rows[GameRow], _: GameSuspended, env: Envelope) -> None:
-        _changed(rows, env).status = "SUSPENDED"
+        rows[env.stream_id].status = "SUSPENDED"
 
     @on(GameRetired)
     def retired(self, rows: Rows[GameRow], _: GameRetired, env: Envelope) -> None:
-        _changed(rows, env).status = "RETIRED"
-
-
-def _changed(rows: Rows[GameRow], env: Envelope) -> GameRow:
-    game = rows[env.stream_id]
-    game.version, game.updated_at = env.version, env.occurred_at
-    return game
+        rows[env.stream_id].status = "RETIRED"
 
 
 def _prices(prices: tuple[Price, ...]) -> list[PriceRow]:

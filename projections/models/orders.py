@@ -20,7 +20,7 @@ from domain.orders import (
 )
 from eventstore.log import Envelope
 from projections.fields import Happened, happened
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Rows, StreamRow, on
 
 
 class OrderLineRow(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class OrderLineRow(msgspec.Struct, frozen=True):
     reservation_id: UUID | None = None
 
 
-class OrderRow(Row):
+class OrderRow(StreamRow):
     """An order; `user_id` is the buyer, `timeline` tells its events."""
 
     KEY = ("order_id",)
@@ -58,10 +58,6 @@ class OrderRow(Row):
     lines: list[OrderLineRow]
     expires_at: datetime
     timeline: list[Happened]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
 
 
 class Orders(Projection[OrderRow]):
@@ -71,7 +67,6 @@ class Orders(Projection[OrderRow]):
 
     @on(OrderCreated)
     def created(self, rows: Rows[OrderRow], event: OrderCreated, env: Envelope) -> None:
-        at = env.occurred_at
         rows.put(
             OrderRow(
                 order_id=env.stream_id,
@@ -88,10 +83,6 @@ class Orders(Projection[OrderRow]):
                 lines=[_line(line) for line in event.lines],
                 expires_at=event.expires_at,
                 timeline=[happened(env, status="PENDING_PAYMENT", amount_cents=event.total_cents)],
-                version=env.version,
-                created_at=at,
-                updated_at=at,
-                created_position=env.position,
             )
         )
 
@@ -128,7 +119,7 @@ class Orders(Projection[OrderRow]):
 
 def _moved(rows: Rows[OrderRow], env: Envelope, status: str, **said: str | int) -> OrderRow:
     order = rows[env.stream_id]
-    order.status, order.version, order.updated_at = status, env.version, env.occurred_at
+    order.status = status
     order.timeline.append(happened(env, status=status, **said))
     return order
 

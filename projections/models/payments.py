@@ -29,7 +29,7 @@ from domain.payments import (
 from domain.payments.events import RefundState, refund_status_of
 from eventstore.log import Envelope
 from projections.fields import Happened, happened
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Rows, StreamRow, on
 
 
 class RefundOfPayment(msgspec.Struct):
@@ -44,7 +44,7 @@ class RefundOfPayment(msgspec.Struct):
     code: str | None = None
 
 
-class PaymentRow(Row):
+class PaymentRow(StreamRow):
     """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure, None after a new try.
     `refund_status` is PENDING while a refund is under way, else how the last one ended; `refunded_cents` has gone back.
     """
@@ -73,10 +73,6 @@ class PaymentRow(Row):
     closed: bool
     expires_at: datetime
     history: list[Happened]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
 
 
 class Payments(Projection[PaymentRow]):
@@ -86,7 +82,7 @@ class Payments(Projection[PaymentRow]):
 
     @on(PaymentRequested)
     def requested(self, rows: Rows[PaymentRow], event: PaymentRequested, env: Envelope) -> None:
-        at, method = env.occurred_at, _type_of(event.method)
+        method = _type_of(event.method)
         rows.put(
             PaymentRow(
                 payment_id=env.stream_id,
@@ -110,10 +106,6 @@ class Payments(Projection[PaymentRow]):
                 closed=False,
                 expires_at=event.expires_at,
                 history=[happened(env, status="REQUESTED", amount_cents=event.amount_cents, method=method)],
-                version=env.version,
-                created_at=at,
-                updated_at=at,
-                created_position=env.position,
             )
         )
 
@@ -219,7 +211,6 @@ class Payments(Projection[PaymentRow]):
 def _changed(rows: Rows[PaymentRow], env: Envelope, status: str | None = None, **said: str | int | None) -> PaymentRow:
     payment = rows[env.stream_id]
     payment.status = status or payment.status
-    payment.version, payment.updated_at = env.version, env.occurred_at
     payment.history.append(happened(env, status=status, **said))
     return payment
 

@@ -17,7 +17,7 @@ from domain.fulfilment import (
 )
 from eventstore.log import Envelope
 from projections.fields import Happened, happened
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Rows, StreamRow, on
 
 
 class ShipmentLineRow(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class ShipmentLineRow(msgspec.Struct, frozen=True):
     quantity: int
 
 
-class ShipmentRow(Row):
+class ShipmentRow(StreamRow):
     """A shipment, `provisional` until its order is paid. The times of its steps are those that were reported; `history`
     tells its events."""
 
@@ -49,10 +49,6 @@ class ShipmentRow(Row):
     delivered_at: datetime | None
     cancelled_at: datetime | None
     history: list[Happened]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
 
 
 class Shipments(Projection[ShipmentRow]):
@@ -62,7 +58,6 @@ class Shipments(Projection[ShipmentRow]):
 
     @on(ShipmentCreated)
     def created(self, rows: Rows[ShipmentRow], event: ShipmentCreated, env: Envelope) -> None:
-        at = env.occurred_at
         rows.put(
             ShipmentRow(
                 shipment_id=env.stream_id,
@@ -78,10 +73,6 @@ class Shipments(Projection[ShipmentRow]):
                 delivered_at=None,
                 cancelled_at=None,
                 history=[happened(env, status="PENDING")],
-                version=env.version,
-                created_at=at,
-                updated_at=at,
-                created_position=env.position,
             )
         )
 
@@ -114,7 +105,6 @@ def _changed(
     rows: Rows[ShipmentRow], env: Envelope, status: str | None = None, reason: str | None = None
 ) -> ShipmentRow:
     shipment = rows[env.stream_id]
-    shipment.version, shipment.updated_at = env.version, env.occurred_at
     shipment.history.append(happened(env, status=status, reason=reason))
     return shipment
 

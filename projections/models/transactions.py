@@ -1,6 +1,5 @@
 """Transactions: deposits, transfers and payments from wallets, how far they have come, and where they failed."""
 
-from datetime import datetime
 from uuid import UUID
 
 from domain.transactions import (
@@ -12,10 +11,10 @@ from domain.transactions import (
     TransactionReversed,
 )
 from eventstore.log import Envelope
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Rows, StreamRow, on
 
 
-class TransactionRow(Row):
+class TransactionRow(StreamRow):
     """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its failure,
     `reversed_cents` what the provider took back of a completed deposit."""
 
@@ -36,10 +35,6 @@ class TransactionRow(Row):
     code: str | None
     refunded_cents: int
     reversed_cents: int
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
 
 
 class Transactions(Projection[TransactionRow]):
@@ -49,7 +44,6 @@ class Transactions(Projection[TransactionRow]):
 
     @on(TransactionCreated)
     def created(self, rows: Rows[TransactionRow], event: TransactionCreated, env: Envelope) -> None:
-        at = env.occurred_at
         rows.put(
             TransactionRow(
                 transaction_id=env.stream_id,
@@ -66,38 +60,29 @@ class Transactions(Projection[TransactionRow]):
                 code=None,
                 refunded_cents=0,
                 reversed_cents=0,
-                version=env.version,
-                created_at=at,
-                updated_at=at,
-                created_position=env.position,
             )
         )
 
     @on(TransactionProcessing)
     def processing(self, rows: Rows[TransactionRow], _: TransactionProcessing, env: Envelope) -> None:
-        _moved(rows, env, "PROCESSING")
+        rows[env.stream_id].status = "PROCESSING"
 
     @on(TransactionCompleted)
     def completed(self, rows: Rows[TransactionRow], _: TransactionCompleted, env: Envelope) -> None:
-        _moved(rows, env, "COMPLETED")
+        rows[env.stream_id].status = "COMPLETED"
 
     @on(TransactionFailed)
     def failed(self, rows: Rows[TransactionRow], event: TransactionFailed, env: Envelope) -> None:
-        transaction = _moved(rows, env, "FAILED")
-        transaction.step, transaction.code = event.step, event.code
+        transaction = rows[env.stream_id]
+        transaction.status = "FAILED"
+        transaction.step = event.step
+        transaction.code = event.code
         transaction.refunded_cents = event.refunded_cents
 
     @on(TransactionReversed)
     def reversed(self, rows: Rows[TransactionRow], event: TransactionReversed, env: Envelope) -> None:
-        _moved(rows, env).reversed_cents += event.amount_cents
+        rows[env.stream_id].reversed_cents += event.amount_cents
 
     @on(TransactionReinstated)
     def reinstated(self, rows: Rows[TransactionRow], event: TransactionReinstated, env: Envelope) -> None:
-        _moved(rows, env).reversed_cents -= event.amount_cents
-
-
-def _moved(rows: Rows[TransactionRow], env: Envelope, status: str | None = None) -> TransactionRow:
-    transaction = rows[env.stream_id]
-    transaction.status = status or transaction.status
-    transaction.version, transaction.updated_at = env.version, env.occurred_at
-    return transaction
+        rows[env.stream_id].reversed_cents -= event.amount_cents

@@ -1,6 +1,5 @@
 """Accounts, as their owners and administrators see them. Nothing that proves who somebody is, is kept here."""
 
-from datetime import datetime
 from uuid import UUID
 
 from domain.email_addresses import mailbox
@@ -23,10 +22,10 @@ from domain.identity import (
     UserRegistered,
 )
 from eventstore.log import Envelope
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Rows, StreamRow, on
 
 
-class UserRow(Row):
+class UserRow(StreamRow):
     """An account. `email`, `mailbox` (by which it is looked for) and `name` are None once the person is forgotten;
     `version` is the stream's."""
 
@@ -41,10 +40,6 @@ class UserRow(Row):
     region: str
     status: str
     email_verified: bool
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
 
 
 class Users(Projection[UserRow]):
@@ -54,7 +49,6 @@ class Users(Projection[UserRow]):
 
     @on(UserRegistered)
     def registered(self, rows: Rows[UserRow], event: UserRegistered, env: Envelope) -> None:
-        at = env.occurred_at
         rows.put(
             UserRow(
                 user_id=env.stream_id,
@@ -65,23 +59,19 @@ class Users(Projection[UserRow]):
                 region=event.region,
                 status="PENDING_VERIFICATION",
                 email_verified=False,
-                version=env.version,
-                created_at=at,
-                updated_at=at,
-                created_position=env.position,
             )
         )
 
     @on(EmailVerified)
     def email_verified(self, rows: Rows[UserRow], _: EmailVerified, env: Envelope) -> None:
-        user = _changed(rows, env)
+        user = rows[env.stream_id]
         user.email_verified = True
         if user.status == "PENDING_VERIFICATION":
             user.status = "ACTIVE"
 
     @on(ProfileChanged)
     def profile_changed(self, rows: Rows[UserRow], event: ProfileChanged, env: Envelope) -> None:
-        user = _changed(rows, env)
+        user = rows[env.stream_id]
         if event.name is not None:
             user.name = event.name
         if event.region is not None:
@@ -93,39 +83,33 @@ class Users(Projection[UserRow]):
 
     @on(UserDeactivated)
     def deactivated(self, rows: Rows[UserRow], _: UserDeactivated, env: Envelope) -> None:
-        _changed(rows, env).status = "DEACTIVATED"
+        rows[env.stream_id].status = "DEACTIVATED"
 
     @on(UserReactivated)
     def reactivated(self, rows: Rows[UserRow], _: UserReactivated, env: Envelope) -> None:
-        _changed(rows, env).status = "ACTIVE"
+        rows[env.stream_id].status = "ACTIVE"
 
     @on(UserForgotten)
     def forgotten(self, rows: Rows[UserRow], _: UserForgotten, env: Envelope) -> None:
-        user = _changed(rows, env)
+        user = rows[env.stream_id]
         user.status, user.email_verified = "FORGOTTEN", False
         user.email = user.mailbox = user.name = None
 
     @on(EmailRestored)
     def email_restored(self, rows: Rows[UserRow], event: EmailRestored, env: Envelope) -> None:
-        user = _changed(rows, env)
+        user = rows[env.stream_id]
         user.email, user.mailbox = event.email, _mailbox(event.email)
         user.email_verified, user.status = True, "ACTIVE"
 
-    @on(PasswordChanged)
-    @on(LoggedIn)
-    @on(LoggedOut)
-    @on(SessionsEnded)
-    @on(RefreshReused)
-    @on(ForgettingBegun)
-    @on(ForgettingInterrupted)
-    def nothing_shown_changed(self, rows: Rows[UserRow], _: Event, env: Envelope) -> None:
-        rows[env.stream_id].version = env.version
-
-
-def _changed(rows: Rows[UserRow], env: Envelope) -> UserRow:
-    user = rows[env.stream_id]
-    user.version, user.updated_at = env.version, env.occurred_at
-    return user
+    @on(PasswordChanged, shown=False)
+    @on(LoggedIn, shown=False)
+    @on(LoggedOut, shown=False)
+    @on(SessionsEnded, shown=False)
+    @on(RefreshReused, shown=False)
+    @on(ForgettingBegun, shown=False)
+    @on(ForgettingInterrupted, shown=False)
+    def version_moved(self, _rows: Rows[UserRow], _event: Event, _env: Envelope) -> None:
+        """Nothing that is shown changes."""
 
 
 def _mailbox(email: str) -> str:

@@ -15,10 +15,10 @@ from domain.wallets import (
     status_of,
 )
 from eventstore.log import Envelope
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
-class WalletRow(Row):
+class WalletRow(StreamRow):
     """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while `owed_cents` are owed; `version`
     is the stream's."""
 
@@ -31,10 +31,6 @@ class WalletRow(Row):
     balance_cents: int
     owed_cents: int
     status: str
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
 
 
 class Wallets(Projection[WalletRow]):
@@ -44,7 +40,6 @@ class Wallets(Projection[WalletRow]):
 
     @on(WalletCreated)
     def created(self, rows: Rows[WalletRow], event: WalletCreated, env: Envelope) -> None:
-        at = env.occurred_at
         rows.put(
             WalletRow(
                 wallet_id=env.stream_id,
@@ -53,34 +48,30 @@ class Wallets(Projection[WalletRow]):
                 balance_cents=0,
                 owed_cents=0,
                 status="ACTIVE",
-                version=env.version,
-                created_at=at,
-                updated_at=at,
-                created_position=env.position,
             )
         )
 
     @on(WalletDeactivated)
     def deactivated(self, rows: Rows[WalletRow], _: WalletDeactivated, env: Envelope) -> None:
-        _changed(rows, env).status = "INACTIVE"
+        rows[env.stream_id].status = "INACTIVE"
 
     @on(WalletReactivated)
     def reactivated(self, rows: Rows[WalletRow], _: WalletReactivated, env: Envelope) -> None:
-        wallet = _changed(rows, env)
+        wallet = rows[env.stream_id]
         wallet.status = status_of(active=True, owed_cents=wallet.owed_cents)
 
     @on(FundsAdded)
     @on(FundsDeducted)
     def moved(self, rows: Rows[WalletRow], event: FundsAdded | FundsDeducted, env: Envelope) -> None:
-        _changed(rows, env).balance_cents = event.balance_cents
+        rows[env.stream_id].balance_cents = event.balance_cents
 
     @on(DebtRecorded)
     def owed(self, rows: Rows[WalletRow], event: DebtRecorded, env: Envelope) -> None:
-        _owes(_changed(rows, env), event.owed_cents)
+        _owes(rows[env.stream_id], event.owed_cents)
 
     @on(DebtSettled)
     def settled(self, rows: Rows[WalletRow], event: DebtSettled, env: Envelope) -> None:
-        wallet = _changed(rows, env)
+        wallet = rows[env.stream_id]
         wallet.balance_cents = event.balance_cents
         _owes(wallet, event.owed_cents)
 
@@ -88,12 +79,6 @@ class Wallets(Projection[WalletRow]):
 def _owes(wallet: WalletRow, owed_cents: int) -> None:
     wallet.owed_cents = owed_cents
     wallet.status = status_of(active=wallet.status != "INACTIVE", owed_cents=owed_cents)
-
-
-def _changed(rows: Rows[WalletRow], env: Envelope) -> WalletRow:
-    wallet = rows[env.stream_id]
-    wallet.version, wallet.updated_at = env.version, env.occurred_at
-    return wallet
 
 
 DEBT_SETTLED = "debt settled"

@@ -21,10 +21,10 @@ from domain.webhook_endpoints import (
     SecretRotated,
 )
 from eventstore.log import Envelope
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
-class WebhookEndpointRow(Row):
+class WebhookEndpointRow(StreamRow):
     """An endpoint that was not deleted. `status` is ENABLED or DISABLED (with `disabled_reason`); `failures` are
     deliveries given up in a row; `version` is the stream's."""
 
@@ -39,10 +39,6 @@ class WebhookEndpointRow(Row):
     status: str
     disabled_reason: str | None
     failures: int
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    created_position: int
 
 
 class WebhookEndpoints(Projection[WebhookEndpointRow]):
@@ -62,16 +58,12 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
                 status="ENABLED",
                 disabled_reason=None,
                 failures=0,
-                version=env.version,
-                created_at=env.occurred_at,
-                updated_at=env.occurred_at,
-                created_position=env.position,
             )
         )
 
     @on(EndpointUpdated)
     def updated(self, rows: Rows[WebhookEndpointRow], event: EndpointUpdated, env: Envelope) -> None:
-        endpoint = _changed(rows, env)
+        endpoint = rows[env.stream_id]
         if event.url is not None:
             endpoint.url = event.url
         if event.events is not None:
@@ -80,36 +72,30 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
             endpoint.description = event.description
 
     @on(SecretRotated)
-    def secret_rotated(self, rows: Rows[WebhookEndpointRow], _: SecretRotated, env: Envelope) -> None:
-        _changed(rows, env)
+    def secret_rotated(self, _rows: Rows[WebhookEndpointRow], _event: SecretRotated, _env: Envelope) -> None:
+        """Only its version and `updated_at` tell."""
 
     @on(EndpointFailing)
     def failing(self, rows: Rows[WebhookEndpointRow], event: EndpointFailing, env: Envelope) -> None:
-        _changed(rows, env).failures = event.failures
+        rows[env.stream_id].failures = event.failures
 
     @on(EndpointRecovered)
     def recovered(self, rows: Rows[WebhookEndpointRow], _: EndpointRecovered, env: Envelope) -> None:
-        _changed(rows, env).failures = 0
+        rows[env.stream_id].failures = 0
 
     @on(EndpointDisabled)
     def disabled(self, rows: Rows[WebhookEndpointRow], event: EndpointDisabled, env: Envelope) -> None:
-        endpoint = _changed(rows, env)
+        endpoint = rows[env.stream_id]
         endpoint.status, endpoint.disabled_reason = "DISABLED", event.reason
 
     @on(EndpointEnabled)
     def enabled(self, rows: Rows[WebhookEndpointRow], _: EndpointEnabled, env: Envelope) -> None:
-        endpoint = _changed(rows, env)
+        endpoint = rows[env.stream_id]
         endpoint.status, endpoint.disabled_reason, endpoint.failures = "ENABLED", None, 0
 
     @on(EndpointDeleted)
     def deleted(self, rows: Rows[WebhookEndpointRow], _: EndpointDeleted, env: Envelope) -> None:
         rows.delete(env.stream_id)
-
-
-def _changed(rows: Rows[WebhookEndpointRow], env: Envelope) -> WebhookEndpointRow:
-    endpoint = rows[env.stream_id]
-    endpoint.version, endpoint.updated_at = env.version, env.occurred_at
-    return endpoint
 
 
 class WebhookDeliveryRow(Row):

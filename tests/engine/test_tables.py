@@ -115,6 +115,19 @@ def test_rows_loaded_in_bulk_are_the_same_as_rows_written(
     assert _compared(conn, table, "everything_1", [FULL, SPARSE]).equal
 
 
+def test_a_table_of_an_older_release_may_have_its_columns_in_another_order(
+    conn: psycopg.Connection, table: PostgresTable[Everything]
+) -> None:
+    names = [column.name for column in table.columns][::-1]
+    table.write(conn, "everything_1", [SPARSE], [])
+    conn.execute(f"CREATE TABLE read.everything_2 AS SELECT {', '.join(names)} FROM read.everything_1")
+    table.prepare(conn, "everything_2")
+    table.write(conn, "everything_2", [FULL], [])
+    assert _by_id(table.fetch(conn, "everything_2", [FULL.id, SPARSE.id])) == {FULL.id: FULL, SPARSE.id: SPARSE}
+    assert _compared(conn, table, "everything_2", [FULL, SPARSE]).equal
+    assert _compared(conn, table, "everything_2", [SPARSE]).keys == [str(FULL.id)]
+
+
 def test_writing_a_row_again_replaces_it(conn: psycopg.Connection, table: PostgresTable[Everything]) -> None:
     table.write(conn, "everything_1", [FULL], [])
     changed = msgspec.structs.replace(FULL, text="other", maybe_parts=None)
