@@ -32,11 +32,15 @@ class MissingKey(Exception):
     """A personal field cannot be written: its person has no key (never had one, or was forgotten)."""
 
 
-@cache
 def kind_of(event: type[msgspec.Struct]) -> str:
     """The kind of stream that holds events of this class: what it says (`KIND`), or its wire name's first word."""
-    kind: str = getattr(event, "KIND", "") or event.NAME.split(".", maxsplit=1)[0]  # type: ignore[attr-defined]
+    kind: str = getattr(event, "KIND", "") or _first_word(event.NAME)  # type: ignore[attr-defined]
     return kind
+
+
+@cache
+def _first_word(name: str) -> str:
+    return name.split(".", maxsplit=1)[0]
 
 
 def kind_of_all(events: Sequence[msgspec.Struct]) -> str:

@@ -182,32 +182,27 @@ def check_appends(streams: Sequence[StreamAppend]) -> None:
 
 
 STREAM_PAGE = 1_000
-"""Events of a stream that are read in one go: others have their turn in between."""
+"""Events of a stream that are read in one go: others have their turn in between. Large ones are fewer."""
 
 
 class StreamReader(Protocol):
     """Who reads streams."""
 
-    async def read_stream(
-        self,
-        stream_id: UUID,
-        after_version: int = 0,
-        *,
-        upto: int | None = None,
-        limit: int | None = None,
-        but: Sequence[str] = (),
-    ) -> list[Recorded]: ...
+    async def read_stream_page(
+        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
+    ) -> tuple[list[Recorded], bool]: ...
 
 
 async def pages_of(
     log: StreamReader, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
 ) -> AsyncIterator[list[Recorded]]:
-    """As `Log.read_stream`, in pages of STREAM_PAGE events: none of a stream that has no such events."""
-    while page := await log.read_stream(stream_id, after_version, upto=upto, limit=STREAM_PAGE, but=but):
-        yield page
-        after_version = page[-1].env.version
-        if len(page) < STREAM_PAGE:
-            break
+    """As `Log.read_stream`, in pages: none of a stream that has no such events."""
+    more = True
+    while more:
+        page, more = await log.read_stream_page(stream_id, after_version, upto=upto, but=but)
+        if page:
+            yield page
+            after_version = page[-1].env.version
 
 
 async def whole_stream(log: StreamReader, stream_id: UUID, *, upto: int | None = None) -> list[Recorded]:

@@ -21,6 +21,7 @@ from eventstore.head import HeadWatcher
 from eventstore.history import History
 from eventstore.keys import PersonKeys
 from eventstore.log import (
+    STREAM_PAGE,
     Appended,
     Done,
     Envelope,
@@ -32,7 +33,7 @@ from eventstore.log import (
     VersionConflict,
     check_appends,
 )
-from eventstore.pages import COLUMNS, bounded, fitting
+from eventstore.pages import COLUMNS, PAYLOAD, bounded, fitting, small
 from kit.clock import SYSTEM_CLOCK, Clock
 
 _VERSIONS = """
@@ -212,7 +213,13 @@ class PostgresLog:
             where, values = [*where, "position <= %s"], [*values, upto]
         if names is not None:
             where, values = [*where, "name = ANY (%s)"], [*values, list(names)]
-        found = await self._select(bounded(" AND ".join(where)), [*values, limit])
+        return await self._bounded(" AND ".join(where), values, limit, "position")
+
+    async def _bounded(self, where: str, values: list[Any], limit: int, order: str) -> tuple[list[Raw], bool]:
+        """At most `limit` events and PAGE_BYTES of payload, or one event, and whether there may be more."""
+        found = await self._select(small(where, limit, order=order), [*values, limit])
+        if None in [row[PAYLOAD] for row in found]:
+            found = await self._select(bounded(where, order=order), [*values, limit])
         rows = fitting(found)
         return raw_rows(rows), len(rows) == limit or len(rows) < len(found)
 
@@ -225,8 +232,11 @@ class PostgresLog:
         limit: int | None = None,
         but: Sequence[str] = (),
     ) -> list[Recorded]:
-        """A stream's events above a version, in order, none beyond position `upto`, at most `limit`. Those of the names
-        in `but` are left out, unless it is the last of all: that tells the version."""
+        """A stream's events above a version, in order, none beyond position `upto`. Those of the names in `but` are
+        left out, unless it is the last of all: that tells the version.
+
+        With a `limit` they are at most so many, and where they are large PAGE_BYTES of payload, or one event.
+        """
         found = await self.read_stream_raw(stream_id, after_version, upto=upto, limit=limit, but=but)
         return await self.decode(found)
 
@@ -240,6 +250,19 @@ class PostgresLog:
         but: Sequence[str] = (),
     ) -> list[Raw]:
         """As `read_stream`, but payloads as stored."""
+        return (await self._stream(stream_id, after_version, upto, limit, but))[0]
+
+    async def read_stream_page(
+        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
+    ) -> tuple[list[Recorded], bool]:
+        """As `read_stream`, the next STREAM_PAGE events at most, and whether there may be more."""
+        found, more = await self._stream(stream_id, after_version, upto, STREAM_PAGE, but)
+        return await self.decode(found), more
+
+    async def _stream(
+        self, stream_id: UUID, after_version: int, upto: int | None, limit: int | None, but: Sequence[str]
+    ) -> tuple[list[Raw], bool]:
+        """Events of a stream, and whether there may be more."""
         of, values = "stream_id = %s", [stream_id]  # type: tuple[str, list[Any]]
         if upto is not None:
             of, values = of + " AND position <= %s", [*values, upto]
@@ -247,8 +270,11 @@ class PostgresLog:
         if but:
             where += f" AND (name <> ALL (%s) OR version = (SELECT max(version) FROM log.events WHERE {of}))"
             asked += [list(but), *values]
-        query = f"SELECT {COLUMNS} FROM log.events WHERE {where} ORDER BY version LIMIT %s"
-        return raw_rows(await self._select(query, [*asked, limit]))
+        if limit is not None:
+            return await self._bounded(where, asked, limit, "version")
+        return raw_rows(
+            await self._select(f"SELECT {COLUMNS} FROM log.events WHERE {where} ORDER BY version", asked)
+        ), False
 
     async def _select(self, query: str, values: list[Any]) -> list[TupleRow]:
         async with self.pool.connection() as conn:

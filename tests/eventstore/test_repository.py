@@ -45,9 +45,11 @@ class Reads:
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
-    async def read_stream(self, stream_id: UUID, after_version: int = 0, **said: object) -> list[Recorded]:
+    async def read_stream_page(
+        self, stream_id: UUID, after_version: int = 0, **said: object
+    ) -> tuple[list[Recorded], bool]:
         self.after.append(after_version)
-        return await self._log.read_stream(stream_id, after_version, **said)  # type: ignore[arg-type]
+        return await self._log.read_stream_page(stream_id, after_version, **said)  # type: ignore[arg-type]
 
 
 # -- deciding ----------------------------------------------------------------------------------------------------------

@@ -20,3 +20,10 @@ class CountedReads:
         found = await self._log.read_stream(stream_id, after_version, **said)  # type: ignore[arg-type]
         self.events += len(found)
         return found
+
+    async def read_stream_page(
+        self, stream_id: UUID, after_version: int = 0, **said: object
+    ) -> tuple[list[Recorded], bool]:
+        found, more = await self._log.read_stream_page(stream_id, after_version, **said)  # type: ignore[arg-type]
+        self.events += len(found)
+        return found, more

@@ -15,7 +15,7 @@ from eventstore import pages
 from eventstore.chain import GENESIS, Verifier
 from eventstore.consumers import reader as reading
 from eventstore.consumers.reader import Reader
-from eventstore.log import StreamAppend
+from eventstore.log import StreamAppend, pages_of
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
 from runtime.event_lines import Selection
@@ -29,7 +29,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three large events and a few small ones."""
     monkeypatch.setattr(reading, "PAGE_BYTES", 35_000)
     monkeypatch.setattr(reading, "SURELY_SMALL", 1)
-    monkeypatch.setattr(pages, "_FITS", pages._FITS.replace(str(pages.PAGE_BYTES), "35000"))
+    monkeypatch.setattr(pages, "PAGE_BYTES", 35_000)
 
 
 async def _mixed(desk: Desk) -> int:
@@ -72,6 +72,18 @@ async def test_pages_of_other_readers_end_where_their_bytes_do_and_leave_out_not
         rows, after = await desk.log.read_page(after, head, names=[Labelled.NAME], limit=4)
         seen += [env.position for env, _ in rows]
     assert seen == [*range(101, 112), head]
+
+    (stream,) = {env.stream_id for env, _ in rows}
+    by_stream = [[recorded.env.version for recorded in page] async for page in pages_of(desk.log, stream)]
+    assert [version for page in by_stream for version in page] == list(range(1, head + 1))
+    assert [len(page) for page in by_stream] == [103, 3, 3, 1, 1, 101]
+    for limit in (4, 1_000):  # also of those who ask until there are no more
+        seen, after = [], 0
+        while raw := await desk.log.read_stream_raw(stream, after, limit=limit):
+            assert sum(len(payload) for _, payload in raw) <= 35_000 or len(raw) == 1
+            seen += [env.version for env, _ in raw]
+            after = seen[-1]
+        assert seen == list(range(1, head + 1))
 
     seen = []
     async for events in desk.log.subscribe(0):
