@@ -1,4 +1,7 @@
-"""What the fiscal operator has issued, entered in the log, which may not know it: it went back to an earlier moment."""
+"""Sellers' books beside those of the fiscal operator: what it has issued, and what it is still to be told.
+
+Neither follows from the other once the log went back to an earlier moment, or a broker lost its jobs.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,10 +10,14 @@ from functools import partial
 import msgspec
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.handler import SYSTEM, CommandBus
+from commands.handler import IMPORTER, SYSTEM, CommandBus
 from commands.ports.fiscal import FiscalOperator, KnownReceipt
+from commands.ports.queue import Job, WorkQueue
+from commands.reactors.reactor import job_for
 from domain import receipts
+from domain.orders import OrderConfirmed, OrderCreated
 from domain.receipts import FiscalReceiptFound
+from eventstore.log import Envelope
 from eventstore.repository import Unit
 
 
@@ -49,5 +56,47 @@ async def reconcile(bus: CommandBus, operator: FiscalOperator, issued_since: dat
         for each in entered:
             order = await bus.repository.state(ORDER, each.order_id)
             found.append(Found(each, order is not None))
+        if page[-1].reference == after:
+            break  # it repeats itself
         after = page[-1].reference
     return found
+
+
+async def jobs_of(bus: CommandBus, confirmed: Envelope) -> list[Job]:
+    """A job for each seller who is to give a receipt for an order that was paid: always the same ones. None for an
+    imported order, which was sold, and reported, elsewhere."""
+    placed = (await bus.repository.log.read_stream(confirmed.stream_id, limit=1))[0]
+    if placed.env.actor == IMPORTER.actor:
+        return []
+    order: OrderCreated = placed.event
+    jobs = []
+    for seller_id in receipts.amounts(order.lines):
+        job = job_for(confirmed, "receipt", order_id=confirmed.stream_id, seller_id=seller_id)
+        body = {**job.body, "year": str(confirmed.occurred_at.year)}
+        jobs.append(msgspec.structs.replace(job, id=receipts.receipt_id(confirmed.stream_id, seller_id), body=body))
+    return jobs
+
+
+async def ask_for_missing(bus: CommandBus, queue: WorkQueue, paid_since: datetime) -> list[Job]:
+    """Ask anew for the receipts of orders paid since a moment that neither are issued nor failed: their jobs may have
+    lain in a broker that lost them. Returns these jobs; one that waits all the same is not done twice.
+    """
+    log, asked = bus.repository.log, list[Job]()
+    head, position = await log.head(), 0
+    while page := await log.read(position, upto=head, names=[OrderConfirmed.NAME]):
+        position = page[-1].env.position
+        missing = [
+            job
+            for recorded in page
+            if recorded.env.occurred_at >= paid_since
+            for job in await jobs_of(bus, recorded.env)
+            if await _is_missing(bus, job)
+        ]
+        await queue.publish(missing)
+        asked += missing
+    return asked
+
+
+async def _is_missing(bus: CommandBus, job: Job) -> bool:
+    receipt = await bus.repository.state(RECEIPT, job.id)
+    return receipt is None or receipt.status == "REQUESTED"

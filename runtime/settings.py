@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     )
     payment_retry_seconds: Seconds = Field(
         (0.5, 2.0, 8.0, 30.0),
-        description="Pauses between tries of a payment or a fiscal receipt, comma separated; then it is a dead letter.",
+        description="Pauses between tries of a payment, comma separated; then it is a dead letter.",
     )
     smtp_url: SecretStr = Field(
         SecretStr(""),
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     )
     notice_retry_seconds: Seconds = Field(
         (2.0, 30.0, 300.0, 1800.0),
-        description="Pauses between tries of a mail or push notice, comma separated; then it is a dead letter.",
+        description="Pauses between tries of a mail or push notice, or of a fiscal receipt, comma separated; then it is a dead letter.",
     )
     images_url: str = Field(
         "",

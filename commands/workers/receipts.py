@@ -12,17 +12,15 @@ import logging
 from collections.abc import Callable
 from uuid import UUID
 
-import msgspec
-
 from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.fiscal_books import enter
-from commands.handler import IMPORTER, CommandBus
+from commands.fiscal_books import enter, jobs_of
+from commands.handler import CommandBus
 from commands.ports.fiscal import FiscalOperator, IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.ports.queue import Delivery, WorkQueue
-from commands.reactors.reactor import Reactor, job_for, on_behalf
+from commands.reactors.reactor import Reactor, on_behalf
 from domain import receipts
 from domain.events import Event
-from domain.orders import OrderConfirmed, OrderCreated
+from domain.orders import OrderConfirmed
 from domain.receipts import Receipt
 from eventstore.log import Envelope
 from eventstore.repository import Unit
@@ -37,21 +35,11 @@ RENUMBERED_AT_MOST = 20
 
 def fiscal_receipts(bus: CommandBus, queue: WorkQueue) -> Reactor:
     """Puts a job on the fiscal queue for each seller who took money by an order, in the book of the year (UTC) in which
-    the order was paid. An imported order was sold, and reported, elsewhere.
+    the order was paid.
     """
 
     async def confirmed(_: OrderConfirmed, env: Envelope) -> None:
-        placed = (await bus.repository.log.read_stream(env.stream_id, limit=1))[0]
-        if placed.env.actor == IMPORTER.actor:
-            return
-        order: OrderCreated = placed.event
-        year = str(env.occurred_at.year)
-        jobs = []
-        for seller_id in receipts.amounts(order.lines):
-            job = job_for(env, "receipt", order_id=env.stream_id, seller_id=seller_id)
-            job_id = receipts.receipt_id(env.stream_id, seller_id)
-            jobs.append(msgspec.structs.replace(job, id=job_id, body={**job.body, "year": year}))
-        if jobs:
+        if jobs := await jobs_of(bus, env):
             await queue.publish(jobs)
 
     return Reactor("fiscal_receipts", {OrderConfirmed: confirmed}, starts_from="now")

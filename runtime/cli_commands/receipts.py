@@ -12,13 +12,14 @@ from runtime.cli_commands.opening import Json
 
 if TYPE_CHECKING:
     from commands.fiscal_books import Found
+    from commands.ports.queue import Job
 
 app = typer.Typer(no_args_is_help=True, help="Fiscal receipts: enter what the fiscal operator has issued.")
 
 Since = Annotated[
     datetime | None,
     typer.Option(
-        help="Look at what was issued since then (UTC) only: the moment of the backup.",
+        help="Look at what was issued since then (UTC) only, and ask for what orders paid since then still lack.",
         formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
     ),
 ]
@@ -28,45 +29,50 @@ Since = Annotated[
 def reconcile(since: Since = None, json: Json = False) -> None:
     """Enter in the log each receipt that the fiscal operator has issued and the log does not know, after a restore.
 
-    New receipts go on without it; this also tells of sellers who sell nothing more, and of orders that are lost. It may
-    be repeated.
+    New receipts go on without it; this also tells of sellers who sell nothing more, and of orders that are lost. With
+    --since, a moment safely before the backup, it asks anew for those whose jobs the broker lost. It may be repeated.
 
     [bold]Examples[/bold]
       ludoteca receipts reconcile
-      ludoteca receipts reconcile --since 2026-11-28T02:00 --json
+      ludoteca receipts reconcile --since 2026-11-28 --json
     """
     from datetime import UTC
 
-    found = asyncio.run(_reconcile(None if since is None else since.replace(tzinfo=UTC)))
+    found, asked = asyncio.run(_reconcile(None if since is None else since.replace(tzinfo=UTC)))
     with console.telling_what_was_done():
         if json:
-            console.print_json(found)
-        else:
-            console.table(
-                ("seller", "year", "number", "order", "order is", "amount", "currency", "reference"),
-                [
-                    (
-                        each.receipt.seller_id,
-                        str(each.receipt.year),
-                        each.receipt.number,
-                        each.receipt.order_id,
-                        "known" if each.order_is_known else "lost",
-                        each.receipt.amount_cents,
-                        each.receipt.currency,
-                        each.receipt.reference,
-                    )
-                    for each in found
-                ],
-                empty="the log has all that the operator has issued",
-            )
+            console.print_json({"found": found, "asked_anew": [job.id for job in asked]})
+            return
+        if asked:
+            console.note(f"{len(asked)} receipts are asked for anew")
+        console.table(
+            ("seller", "year", "number", "order", "order is", "amount", "currency", "reference"),
+            [
+                (
+                    each.receipt.seller_id,
+                    str(each.receipt.year),
+                    each.receipt.number,
+                    each.receipt.order_id,
+                    "known" if each.order_is_known else "lost",
+                    each.receipt.amount_cents,
+                    each.receipt.currency,
+                    each.receipt.reference,
+                )
+                for each in found
+            ],
+            empty="the log has all that the operator has issued",
+        )
 
 
-async def _reconcile(since: datetime | None) -> "list[Found]":
-    from commands.fiscal_books import reconcile as enter_all
+async def _reconcile(since: datetime | None) -> "tuple[list[Found], list[Job]]":
+    from commands import fiscal_books
     from runtime.instance import noted_port
+    from runtime.wiring.core import open_queues
 
     settings = opening.quiet_settings()
     if not settings.fiscal_url and not settings.fiscal_port:
         settings = settings.model_copy(update={"fiscal_port": noted_port(settings, "fiscal")})
-    async with opening.core(settings) as core:
-        return await enter_all(core.bus, core.fiscal_operator, since)
+    async with opening.core(settings) as core, open_queues(core) as queues:
+        found = await fiscal_books.reconcile(core.bus, core.fiscal_operator, since)
+        asked = [] if since is None else await fiscal_books.ask_for_missing(core.bus, queues.fiscal, since)
+        return found, asked

@@ -10,8 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from adapters.fiscal.client import HttpFiscalOperator
+from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import RECEIPT
-from commands.fiscal_books import reconcile
+from commands.fiscal_books import ask_for_missing, reconcile
+from commands.handler import IMPORTER
 from commands.ports.fiscal import KnownReceipt, OperatorRefused
 from commands.workers.receipts import ReceiptWorker
 from domain.receipts import receipt_id
@@ -236,3 +238,24 @@ async def test_all_that_the_operator_issued_can_be_entered_at_once(lives: Lives,
         new = await sell(core, operator)
         assert await names(core, new, SELLER) == ["requested", "created"]
         await assert_whole(core, operator, 103)
+
+
+async def test_receipts_whose_jobs_a_broker_lost_are_asked_for_anew(lives: Lives, operator: HttpFiscalOperator) -> None:
+    async with lives.open() as core:
+        began = core.clock.now()
+        await sell(core, operator)
+        lost, elsewhere = await paid(core, (SELLER, 500)), await paid(core, (SELLER, 500), by=IMPORTER)
+        queue = PostgresQueue(core.log.pool, "ludoteca.fiscal", poll_seconds=0.05)
+        assert await ask_for_missing(core.bus, queue, core.clock.now()) == []
+        for _ in range(2):  # the second time it waits already
+            (job,) = await ask_for_missing(core.bus, queue, began)
+        assert await queue.depth() == 1
+        working = asyncio.create_task(queue.consume(ReceiptWorker(core.bus, operator).handle))
+        async with asyncio.timeout(30):
+            while await queue.depth():  # noqa: ASYNC110 - the database knows
+                await asyncio.sleep(0.02)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        assert job.id == receipt_id(lost, SELLER)
+        assert await names(core, lost, SELLER) == ["requested", "created"]
+        assert await names(core, elsewhere, SELLER) == []
