@@ -15,9 +15,11 @@ from adapters.webhooks import signature
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
 from commands.handler import SYSTEM, Caller
 from commands.ports.queue import DeadLetter, Delivery, Job, JobHandler
-from commands.reactors import purchases
 from commands.reactors.deposits import Deposits
 from commands.reactors.ledger import Ledger
+from commands.reactors.library_grants import library_grants
+from commands.reactors.payment_jobs import payment_jobs
+from commands.reactors.settlement import settlement
 from commands.reactors.stock_opened import stock_opened
 from commands.workers.payments import RefundFailed
 from domain.cart import Cart
@@ -80,9 +82,9 @@ class Till:
         self.queue = KeptJobs()
         self.dead: list[Job] = []
         self.reactors = [
-            purchases.payment_jobs(core.bus, self.queue),
-            purchases.settlement(core.bus),
-            purchases.library_grants(core.bus),
+            payment_jobs(core.bus, self.queue),
+            settlement(core.bus),
+            library_grants(core.bus),
             Deposits(core.bus).reactor,
             core.account_settling.reactor,
             stock_opened(core.bus),
