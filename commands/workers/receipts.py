@@ -140,6 +140,16 @@ class ReceiptWorker:
             len(found),
             ", ".join(each.reference for each in found) or "-",
         )
+        if (after.amount_cents, after.currency) != (receipt.amount_cents, receipt.currency):
+            log.error(
+                "the fiscal operator has order %s of seller %s for %s %s, and not for %s %s",
+                receipt.order_id,
+                receipt.seller_id,
+                after.amount_cents,
+                after.currency,
+                receipt.amount_cents,
+                receipt.currency,
+            )
         return after
 
     async def _numbered(self, delivery: Delivery) -> tuple[UUID, Receipt] | None:

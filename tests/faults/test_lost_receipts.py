@@ -169,6 +169,24 @@ async def test_many_at_once_in_two_processes_end_with_a_whole_book(
         await assert_whole(cores[1], operator, len(issued))
 
 
+async def test_what_the_operator_has_for_another_amount_is_taken_as_it_is_and_told(
+    lives: Lives, operator: HttpFiscalOperator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lives.open() as core:
+        order_id = await paid(core, (SELLER, 500))
+        await operator.issue(
+            seller_id=SELLER, year=YEAR, number=1, order_id=order_id, amount_cents=700, currency="USD",
+            idempotency_key=f"{SELLER}/{YEAR}/1",
+        )  # fmt: skip
+        await sell(core, operator, order_id)
+        assert (await receipt_of(core, order_id, SELLER)).amount_cents == 700
+        await sell(core, operator)
+        await assert_whole(core, operator, 2)
+    assert [record.levelname for record in caplog.records if "for 700 USD, and not for 500 USD" in record.message] == [
+        "ERROR"
+    ]
+
+
 async def test_a_failed_receipt_is_got_by_a_redrive(lives: Lives, operator: HttpFiscalOperator) -> None:
     """As a program before this one left it: refused, and given up."""
     lives.keep()

@@ -43,6 +43,13 @@ def found(shop: Instance, title: str) -> list[tuple[str, int]]:
     return [(item["title"], item["price"]["amount_cents"]) for item in answer.json()["items"]]
 
 
+def fiscal_book(shop: Instance) -> dict[int, str]:
+    """The orders of the fiscal operator's one book, by their numbers, once every job is done."""
+    url = f"http://127.0.0.1:{shop.environment['LUDOTECA_FISCAL_PORT']}/v1/receipts"
+    issued = eventually(lambda: httpx.get(url).json()["receipts"], lambda receipts: len(receipts) >= 4)
+    return dict(sorted((receipt["number"], receipt["order_id"]) for receipt in issued))
+
+
 def set_price(shop: Instance, game: str, cents: int) -> None:
     version = shop.admin().get(f"/api/v1/games/{game}").headers["ETag"]
     body = {"prices": [{"region": "*", "amount_cents": cents, "currency": "USD"}]}
@@ -101,3 +108,10 @@ def test_it_goes_on_and_shows_nothing_of_what_is_gone(shop: Instance) -> None:
     eventually(lambda: lags(shop), lambda behind: not behind)
     assert all(verified["equal"] for verified in shop.verify())
     shop.cli("audit", "verify")
+
+    book = fiscal_book(shop)
+    assert list(book) == [1, 2, 3, 4], "one was lost, and three the log has"
+    assert lost_order in book.values()
+    reconciled = json.loads(shop.cli("receipts", "reconcile", "--since", "2020-01-01", "--json"))
+    assert reconciled == {"found": [], "asked_anew": []}
+    assert json.loads(shop.cli("dlq", "list", "--json")) == []
