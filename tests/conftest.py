@@ -16,7 +16,8 @@ import httpx._transports.default
 import pytest
 import uvloop
 
-from tests import services, stale
+from tests.support import stale
+from tests.support.servers import shared
 
 # Every client of httpx reads the certificate authorities anew, 30 ms of work: tests make thousands.
 httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
@@ -24,7 +25,7 @@ httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--stale-states", type=int, metavar="SEED", help="have every cached state be stale: tests/stale.py"
+        "--stale-states", type=int, metavar="SEED", help="have every cached state be stale: tests/support/stale.py"
     )
 
 
@@ -46,12 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
 
 
-_POSTGRES = pytest.StashKey[services.TestPostgres]()
+_POSTGRES = pytest.StashKey[shared.TestPostgres]()
 
 
-def _postgres(config: pytest.Config) -> services.TestPostgres:
+def _postgres(config: pytest.Config) -> shared.TestPostgres:
     if _POSTGRES not in config.stash:
-        config.stash[_POSTGRES] = services.TestPostgres()
+        config.stash[_POSTGRES] = shared.TestPostgres()
     return config.stash[_POSTGRES]
 
 
@@ -77,52 +78,52 @@ def postgres_url(pytestconfig: pytest.Config) -> str:
 @pytest.fixture(scope="session")
 def postgres_template(postgres_url: str) -> str:
     """The name of the migrated database that others are copied from."""
-    return services.migrated_template(postgres_url)
+    return shared.migrated_template(postgres_url)
 
 
 @pytest.fixture
 def empty_database(postgres_url: str) -> Iterator[str]:
     """The URL of a new database without any table."""
-    url = services.create_database(postgres_url, template="template1")
+    url = shared.create_database(postgres_url, template="template1")
     yield url
-    services.drop_database(url)
+    shared.drop_database(url)
 
 
 @pytest.fixture
 def database(postgres_url: str, postgres_template: str) -> Iterator[str]:
     """The URL of a new database with the program's schema and no rows."""
-    url = services.create_database(postgres_url, template=postgres_template)
+    url = shared.create_database(postgres_url, template=postgres_template)
     yield url
-    services.drop_database(url)
+    shared.drop_database(url)
 
 
 @pytest.fixture(scope="module")
 def module_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
     """A database that a module's tests share."""
-    url = services.create_database(postgres_url, template=postgres_template)
+    url = shared.create_database(postgres_url, template=postgres_template)
     yield url
-    services.drop_database(url)
+    shared.drop_database(url)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_virtual_host() -> Iterator[str]:
     """The name of this process' virtual host: the program's queue names are fixed, so tests are kept apart by it."""
-    services.require_rabbitmq()
+    shared.require_rabbitmq()
     name = f"ludoteca-test-{uuid4().hex}"
     yield name
-    services.drop_virtual_host(name)
+    shared.drop_virtual_host(name)
 
 
 @pytest.fixture
 def rabbitmq_url(rabbitmq_virtual_host: str) -> str:
     """The URL of an empty virtual host of RabbitMQ."""
-    return services.empty_virtual_host(rabbitmq_virtual_host)
+    return shared.empty_virtual_host(rabbitmq_virtual_host)
 
 
 @pytest.fixture(scope="session")
 def elasticsearch_url() -> str:
     """The URL of Elasticsearch; use names that begin with `elasticsearch_prefix` only."""
-    return services.require_elasticsearch()
+    return shared.require_elasticsearch()
 
 
 @pytest.fixture
@@ -130,13 +131,13 @@ def elasticsearch_prefix(elasticsearch_url: str) -> Iterator[str]:
     """What the names of this test's indices begin with; they are dropped afterwards."""
     prefix = f"test-{uuid4().hex}-"
     yield prefix
-    services.drop_indices(elasticsearch_url, prefix)
+    shared.drop_indices(elasticsearch_url, prefix)
 
 
 @pytest.fixture(scope="session")
 def stripe_mock_url() -> str:
     """The URL of stripe-mock."""
-    return services.require_stripe_mock()
+    return shared.require_stripe_mock()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -151,7 +152,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
 def _missing_services(terminal: pytest.TerminalReporter) -> str:
     reasons = [str(report.longrepr) for kind in ("skipped", "error") for report in terminal.getreports(kind)]
-    names = {name for reason in reasons for name in re.findall(f"{services.MISSING}([\\w-]+)", reason)}
+    names = {name for reason in reasons for name in re.findall(f"{shared.MISSING}([\\w-]+)", reason)}
     return " and ".join(sorted(names))
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from adapters.postgres import embedded
 from adapters.postgres.embedded import AlreadyOwned, EmbeddedPostgres, EmbeddedPostgresError
+from tests.support import ROOT
 
 PATIENCE_SECONDS = 30
 IS_ROOT = os.geteuid() == 0
@@ -43,8 +44,8 @@ def home(initialized: Path, tmp_path: Path) -> Path:
 @contextmanager
 def owner(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Another process that owns the server of `home`: that process, and the server's pid."""
-    command = [sys.executable, str(Path(__file__).with_name("postgres_owner.py")), str(home), *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "tests.support.processes.postgres_owner", str(home), *options]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
             yield process, int(process.stdout.readline())

@@ -12,8 +12,8 @@ import pytest
 
 from adapters.fiscal.client import HttpFiscalOperator
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
-from tests.adapters.fiscal_servers import running_operator
-from tests.adapters.provider_servers import http, server_that_answers
+from tests.support.servers.fiscal import running_operator
+from tests.support.servers.provider import http, server_that_answers
 
 
 @pytest.fixture(scope="module")

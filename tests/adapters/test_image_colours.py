@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from adapters.images.pillow import picture_of
-from tests.pngs import CHANNELS, DEPTHS, GREY, GREY_ALPHA, PALETTE, RGB_ALPHA, RGBA, Pixel, png, shown
+from tests.support.pngs import CHANNELS, DEPTHS, GREY, GREY_ALPHA, PALETTE, RGB_ALPHA, RGBA, Pixel, png, shown
 
 ENTRIES = [(255, 0, 0), (0, 255, 0), (1, 2, 3), (9, 9, 9)]
 

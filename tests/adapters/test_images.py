@@ -23,8 +23,8 @@ from commands.ports.images import ImageStore, ImageStoreUnavailable
 from domain import web_addresses
 from domain.errors import Invalid
 from kit.circuit import FAILURES_TO_OPEN
-from tests.images import an_image
-from tests.services import free_port
+from tests.support.images import an_image
+from tests.support.servers.shared import free_port
 
 KINDS = ["PNG", "JPEG", "WEBP"]
 

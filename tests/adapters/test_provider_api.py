@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from provider_servers import PATIENCE, running_provider
 
-from tests.services import free_port
+from tests.support.servers.provider import PATIENCE, running_provider
+from tests.support.servers.shared import free_port
 
 
 @pytest.fixture(scope="module")

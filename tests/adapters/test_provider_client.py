@@ -10,14 +10,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from provider_servers import (
-    SECRET,
-    Receiver,
-    http,
-    running_provider,
-    running_receiver,
-    server_that_answers,
-)
 
 from adapters.payments.simulated import SimulatedProvider
 from adapters.webhooks.signature import sign
@@ -30,7 +22,15 @@ from commands.ports.payments import (
     ProviderUnavailable,
 )
 from commands.ports.signatures import InvalidSignature
-from tests.services import free_port
+from tests.support.servers.provider import (
+    SECRET,
+    Receiver,
+    http,
+    running_provider,
+    running_receiver,
+    server_that_answers,
+)
+from tests.support.servers.shared import free_port
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 PAYMENT = UUID("0197f0a0-0000-7000-8000-000000000001")

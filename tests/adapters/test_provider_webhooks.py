@@ -14,11 +14,11 @@ from typing import Any
 
 import httpx
 import pytest
-from provider_servers import PATIENCE, SECRET, Receiver, running_provider, running_receiver
 
 from adapters.payments.simulator.store import Store
 from adapters.webhooks.signature import verify
-from tests.services import free_port
+from tests.support.servers.provider import PATIENCE, SECRET, Receiver, running_provider, running_receiver
+from tests.support.servers.shared import free_port
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from aiohttp.test_utils import TestServer
 
 from adapters.notifications.push import PushFiles, PushGateway
 from commands.ports.notifications import NotDelivered
-from tests.adapters.mail_servers import a_message
-from tests.services import free_port
+from tests.support.servers.mail import a_message
+from tests.support.servers.shared import free_port
 
 POSTED = {
     "id": str(a_message().notice_id),

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from wire import Wire
 from yarl import URL
 
 from adapters.relay.rabbitmq import EXCHANGE, RabbitPublisher
+from tests.support.servers.tcp_proxy import Wire
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from adapters.notifications.mail_message import to_mail
 from adapters.notifications.smtp import SmtpMailer
 from commands.ports.notifications import NotDelivered
-from tests.adapters.mail_servers import LOGIN, SENDER, Postbox, a_message, certified, check_login, smtp_server
-from tests.services import free_port
+from tests.support.servers.mail import LOGIN, SENDER, Postbox, a_message, certified, check_login, smtp_server
+from tests.support.servers.shared import free_port
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9." + "x" * 300
 

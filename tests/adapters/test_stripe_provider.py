@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 
 import pytest
 import stripe
-from provider_servers import http, server_that_answers
 
 from adapters.payments.stripe import StripeProvider
 from commands.ports.payments import (
@@ -27,7 +26,8 @@ from commands.ports.payments import (
 )
 from commands.ports.signatures import InvalidSignature
 from deploy.services import STRIPE_TEST_KEY
-from tests.services import free_port
+from tests.support.servers.provider import http, server_that_answers
+from tests.support.servers.shared import free_port
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 PAYMENT = UUID("0197f0a0-0000-7000-8000-000000000001")

@@ -18,8 +18,8 @@ from standardwebhooks import WebhookVerificationError
 from adapters.webhooks.sender import MAX_ANSWER_BYTES, HttpWebhookSender
 from commands.ports.webhooks import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
-from tests.adapters.merchant_servers import Merchant, running_merchant
-from tests.services import free_port
+from tests.support.servers.merchant import Merchant, running_merchant
+from tests.support.servers.shared import free_port
 
 BODY = '{"type":"order.completed.v1","timestamp":"2026-03-01T12:00:00Z","data":{"title":"Pokémon"}}'.encode()
 

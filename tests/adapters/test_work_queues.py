@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -18,7 +17,17 @@ import psycopg
 import pytest
 from aio_pika.exceptions import AMQPConnectionError
 from psycopg_pool import AsyncConnectionPool
-from queue_stations import (
+from yarl import URL
+
+from adapters.queues.attempts import WORKER_LOST, attempt
+from adapters.queues.postgres import PostgresQueue
+from adapters.queues.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
+from commands.ports.queue import Delivery, Job
+from eventstore.database import patience
+from eventstore.log import LogUnavailable
+from kit.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
+from tests.support import ROOT
+from tests.support.queues import (
     LEASE_SECONDS,
     PostgresStation,
     RabbitStation,
@@ -31,16 +40,7 @@ from queue_stations import (
     until_depth,
     until_it_answers,
 )
-from wire import Wire
-from yarl import URL
-
-from adapters.queues.attempts import WORKER_LOST, attempt
-from adapters.queues.postgres import PostgresQueue
-from adapters.queues.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
-from commands.ports.queue import Delivery, Job
-from eventstore.database import patience
-from eventstore.log import LogUnavailable
-from kit.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
+from tests.support.servers.tcp_proxy import Wire
 
 
 @pytest.fixture
@@ -292,9 +292,9 @@ async def test_a_job_whose_worker_is_stopped_is_handed_to_the_next_as_another_at
 async def test_a_job_whose_worker_process_is_killed_is_handed_to_another(station: Station, name: str) -> None:
     queue, worker, job = await station.queue(name, backoff=(0.05,)), Worker(), a_job()
     await queue.publish([job])
-    script = Path(__file__).with_name("dying_worker.py")
+    worker_process = "tests.support.processes.dying_worker"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, script, station.KIND, station.url, name, stdout=subprocess.PIPE
+        sys.executable, "-m", worker_process, station.KIND, station.url, name, cwd=ROOT, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"attempt 1\n"

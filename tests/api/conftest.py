@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.api.shop import Person, Shop, open_shop
+from tests.support.shops.gateway import Person, Shop, open_shop
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

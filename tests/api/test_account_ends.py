@@ -12,7 +12,8 @@ from commands.handler import Caller, CommandBus
 from commands.reactors.account_settling import AccountSettling
 from domain.obligations import Obligation
 from eventstore.repository import Repository, Unit
-from tests.api.market import (
+from tests.support.shops.gateway import CARD, PASSWORD, SECURE, Person, Shop, a_game
+from tests.support.shops.market import (
     ADDRESS,
     CART,
     availability,
@@ -25,8 +26,7 @@ from tests.api.market import (
     reserve,
     stocked,
 )
-from tests.api.money import adjust, balance_of, filled_wallet, open_wallet, refused, transact
-from tests.api.shop import CARD, PASSWORD, SECURE, Person, Shop, a_game
+from tests.support.shops.money import adjust, balance_of, filled_wallet, open_wallet, refused, transact
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from domain.currencies import MAX_CENTS
-from tests.api.money import account, adjust, open_wallet, transact
-from tests.api.shop import CARD, Person, Shop, a_game
+from tests.support.shops.gateway import CARD, Person, Shop, a_game
+from tests.support.shops.money import account, adjust, open_wallet, transact
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,7 +10,7 @@ import pytest
 from api.app import create_app
 from api.middleware.limits import Rates
 from api.services import GatewaySettings
-from tests.api.shop import PASSWORD, Person, Shop
+from tests.support.shops.gateway import PASSWORD, Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from api.middleware.context import CORRELATION_HEADER
-from tests.api.shop import Person, Shop
+from tests.support.shops.gateway import Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

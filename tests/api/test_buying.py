@@ -11,9 +11,9 @@ import pytest
 from adapters.webhooks.signature import sign
 from api.app import create_app
 from domain.payments import PaymentRequested
-from tests.adapters.provider_servers import SECRET
-from tests.api.shop import CARD, DECLINED, SECURE, Person, Shop
-from tests.api.tiny import client_of
+from tests.support.servers.provider import SECRET
+from tests.support.shops.gateway import CARD, DECLINED, SECURE, Person, Shop
+from tests.support.shops.small_gateway import client_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

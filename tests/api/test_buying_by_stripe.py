@@ -13,8 +13,8 @@ import pytest_asyncio
 import stripe
 
 from deploy.services import STRIPE_TEST_KEY
-from tests.adapters.provider_servers import SECRET
-from tests.api.shop import CARD, Person, Shop, open_shop
+from tests.support.servers.provider import SECRET
+from tests.support.shops.gateway import CARD, Person, Shop, open_shop
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

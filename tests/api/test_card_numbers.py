@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from api.middleware.card_numbers import has_card_number, is_card_token
-from tests.api.market import stocked
-from tests.api.shop import Person, Shop, a_game
+from tests.support.shops.gateway import Person, Shop, a_game
+from tests.support.shops.market import stocked
 
 in_the_shop = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,7 +10,8 @@ import pytest
 from api.idempotency import Answers
 from commands.aggregates import CART as CARTS
 from commands.aggregates import ORDER
-from tests.api.market import (
+from tests.support.shops.gateway import DECLINED, SECURE, Person, Shop
+from tests.support.shops.market import (
     CART,
     CHECKOUT,
     WAIT,
@@ -24,8 +25,7 @@ from tests.api.market import (
     put_in,
     stocked,
 )
-from tests.api.money import refused
-from tests.api.shop import DECLINED, SECURE, Person, Shop
+from tests.support.shops.money import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

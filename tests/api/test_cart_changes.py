@@ -10,9 +10,20 @@ import pytest
 
 from api.app import create_app
 from kit.clock import ManualClock
-from tests.api.market import CART, CHECKOUT, WAIT, by_card, cart_of, check_out, code_of, numbers, put_in, stocked
-from tests.api.shop import Person, Shop
-from tests.api.tiny import client_of
+from tests.support.shops.gateway import Person, Shop
+from tests.support.shops.market import (
+    CART,
+    CHECKOUT,
+    WAIT,
+    by_card,
+    cart_of,
+    check_out,
+    code_of,
+    numbers,
+    put_in,
+    stocked,
+)
+from tests.support.shops.small_gateway import client_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,7 +14,7 @@ from domain.catalog import Listing
 from domain.claims import ClaimTaken
 from domain.ids import claim_id
 from eventstore.repository import Unit
-from tests.api.shop import Person, Shop, a_game
+from tests.support.shops.gateway import Person, Shop, a_game
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,7 +16,7 @@ from api.auth import EVERYBODY
 from api.fields import Body, Prose
 from runtime.processes.connections import Limits
 from runtime.processes.servers import config_of
-from tests.api.tiny import services
+from tests.support.shops.small_gateway import services
 
 SHORT, PATIENCE = 0.2, 30
 GET = b"GET /api/v1/things HTTP/1.1\r\nHost: shop\r\n"

@@ -12,8 +12,8 @@ from domain.email_addresses import as_kept
 from domain.errors import Invalid
 from domain.inventory import MAX_QUANTITY
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
-from tests.api.edge import NEVER_KEPT, Leaf, Many, edge
-from tests.api.tiny import services
+from tests.support.http.edge import NEVER_KEPT, Leaf, Many, edge
+from tests.support.shops.small_gateway import services
 
 EDGE = edge(create_app(services()))
 LEAVES = [each for each in EDGE if isinstance(each, Leaf)]

@@ -6,7 +6,7 @@ import pytest
 
 from commands.handler import SYSTEM
 from domain.notices import NotificationRequested
-from tests.api.shop import PASSWORD, Person, Shop
+from tests.support.shops.gateway import PASSWORD, Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

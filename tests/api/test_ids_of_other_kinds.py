@@ -23,9 +23,9 @@ from domain.ids import PLATFORM_ID
 from eventstore.codec import MissingKey
 from eventstore.log import WrongKind
 from eventstore.repository import Aggregate, Repository, Unit
-from tests.adapters.provider_servers import SECRET
-from tests.api.every_kind import KINDS, one_of_every_kind
-from tests.api.shop import Person, Shop
+from tests.support.servers.provider import SECRET
+from tests.support.shops.every_kind import KINDS, one_of_every_kind
+from tests.support.shops.gateway import Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

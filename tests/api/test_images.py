@@ -11,9 +11,9 @@ from PIL import Image
 from api.app import create_app
 from commands.images import MAX_IMAGE_BYTES
 from commands.ports.images import ImageStoreUnavailable
-from tests.api.shop import Person, Shop, a_game
-from tests.api.tiny import client_of
-from tests.images import an_image
+from tests.support.images import an_image
+from tests.support.shops.gateway import Person, Shop, a_game
+from tests.support.shops.small_gateway import client_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,8 +7,18 @@ from uuid import UUID, uuid4
 import pytest
 
 from queries import stock
-from tests.api.market import availability, cart_of, check_out, code_of, count, numbers, put_in, reserve, stocked
-from tests.api.shop import Person, Shop
+from tests.support.shops.gateway import Person, Shop
+from tests.support.shops.market import (
+    availability,
+    cart_of,
+    check_out,
+    code_of,
+    count,
+    numbers,
+    put_in,
+    reserve,
+    stocked,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

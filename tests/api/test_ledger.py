@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.payments import PaymentCaptured
-from tests.api.money import account, adjust, filled_wallet, open_wallet, transact, transfer
-from tests.api.shop import CARD, Person, Shop
+from tests.support.shops.gateway import CARD, Person, Shop
+from tests.support.shops.money import account, adjust, filled_wallet, open_wallet, transact, transfer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

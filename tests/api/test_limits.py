@@ -13,7 +13,7 @@ from api.middleware.limits import Rates, client_of
 from api.services import GatewaySettings, Services
 from api.signed_notices import signed_notice
 from kit.clock import ManualClock
-from tests.api.tiny import NOON, services, tokens_at
+from tests.support.shops.small_gateway import NOON, services, tokens_at
 
 ANN, BEN = UUID(int=1), UUID(int=2)
 

@@ -25,10 +25,10 @@ from eventstore.log import StreamAppend
 from kit.clock import ManualClock
 from kit.uuid7 import uuid7
 from runtime.processes.servers import config_of
-from tests.api.market import check_out, put_in, stocked
-from tests.api.shop import DECLINED, Person, Shop
-from tests.api.tiny import NOON, tokens_at
-from tests.projections.history import DUE, order_created
+from tests.support.events.history import DUE, order_created
+from tests.support.shops.gateway import DECLINED, Person, Shop
+from tests.support.shops.market import check_out, put_in, stocked
+from tests.support.shops.small_gateway import NOON, tokens_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

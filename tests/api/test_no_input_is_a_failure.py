@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 
 from api.app import create_app
-from tests.api.every_route import Operation, canonical
-from tests.api.shop import Person, Shop
-from tests.api.tiny import services
+from tests.support.http.every_route import Operation, canonical
+from tests.support.shops.gateway import Person, Shop
+from tests.support.shops.small_gateway import services
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -18,7 +18,7 @@ from domain.notices import Channel, NotificationFailed, NotificationRequested, N
 from eventstore.repository import Unit
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
-from tests.api.shop import projecting
+from tests.support.shops.gateway import projecting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,9 +16,9 @@ from commands.reactors import notifications
 from domain.errors import Refused
 from domain.notices import NotificationRequested
 from eventstore.log import AlreadyDone
-from tests.adapters.mail_servers import SENDER, Postbox, smtp_server
-from tests.api.money import filled_wallet, open_wallet, transact, transfer
-from tests.api.shop import CARD, DECLINED, PASSWORD, Person, Shop, open_shop
+from tests.support.servers.mail import SENDER, Postbox, smtp_server
+from tests.support.shops.gateway import CARD, DECLINED, PASSWORD, Person, Shop, open_shop
+from tests.support.shops.money import filled_wallet, open_wallet, transact, transfer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,8 +16,8 @@ import pytest_asyncio
 from adapters.webhooks.signature import sign
 from commands.orders import OrderAndPayment
 from commands.ports.queue import Delivery, Job
-from tests.adapters.provider_servers import SECRET
-from tests.api.shop import CARD, Person, Shop, open_shop
+from tests.support.servers.provider import SECRET
+from tests.support.shops.gateway import CARD, Person, Shop, open_shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from tests.api.shop import Person, Shop
+from tests.support.shops.gateway import Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

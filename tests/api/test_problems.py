@@ -19,7 +19,7 @@ from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.log import LogUnavailable
 from queries.positions import PositionUnknown, ReadModelBehind
-from tests.api.tiny import tiny
+from tests.support.shops.small_gateway import tiny
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

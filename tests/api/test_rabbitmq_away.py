@@ -11,9 +11,9 @@ import pytest
 from yarl import URL
 
 from runtime.wiring.gateway import open_app
-from tests.adapters.wire import Wire
-from tests.api.shop import CARD, Shop, open_shop
-from tests.api.tiny import client_of
+from tests.support.servers.tcp_proxy import Wire
+from tests.support.shops.gateway import CARD, Shop, open_shop
+from tests.support.shops.small_gateway import client_of
 
 REST = {"database": "ok", "writer": "ok", "clock": "ok"}
 """All else that the gateway depends on."""

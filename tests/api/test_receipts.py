@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.api.shop import CARD, Person, Shop
+from tests.support.shops.gateway import CARD, Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from adapters.webhooks.signature import sign
-from tests.adapters.provider_servers import SECRET
-from tests.api.money import WAIT, account, adjust, filled_wallet, open_wallet, transact, transfer
-from tests.api.shop import CARD, DECLINED, Person, Shop
+from tests.support.servers.provider import SECRET
+from tests.support.shops.gateway import CARD, DECLINED, Person, Shop
+from tests.support.shops.money import WAIT, account, adjust, filled_wallet, open_wallet, transact, transfer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

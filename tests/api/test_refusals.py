@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from adapters.images.fetcher import HttpImageFetcher
 from api.middleware.context import CORRELATION_HEADER
-from tests.api.market import CART, check_out, code_of, count, put_in, stocked
-from tests.api.shop import Person, Shop
+from tests.support.shops.gateway import Person, Shop
+from tests.support.shops.market import CART, check_out, code_of, count, put_in, stocked
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,8 +15,8 @@ from commands.accounts import session_ends
 from commands.accounts.session_ends import SessionEnds
 from domain.identity import RefreshReused
 from domain.notices import NotificationRequested
-from tests.api.shop import PASSWORD, Person, Shop, another_process
 from tests.api.test_live import goodbye, greet, serving
+from tests.support.shops.gateway import PASSWORD, Person, Shop, another_process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

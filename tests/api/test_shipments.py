@@ -13,9 +13,9 @@ from adapters.webhooks.signature import sign
 from commands.handler import Caller
 from domain.notices import render
 from domain.payments import Method
-from tests.api.market import check_out, put_in
-from tests.api.money import account
-from tests.api.shop import CARD, Person, Shop
+from tests.support.shops.gateway import CARD, Person, Shop
+from tests.support.shops.market import check_out, put_in
+from tests.support.shops.money import account
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,8 +11,8 @@ from api.aliases import ALIASES, PREFIXES
 from api.app import create_app
 from api.services import GatewaySettings
 from queries.search.port import SearchUnavailable
-from tests.api.shop import Person, Shop
-from tests.api.tiny import client_of, services
+from tests.support.shops.gateway import Person, Shop
+from tests.support.shops.small_gateway import client_of, services
 
 METHODS = {"get", "post", "put", "delete"}
 

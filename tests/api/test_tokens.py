@@ -13,7 +13,7 @@ from joserfc.jwk import OctKey, OKPKey
 from api.tokens import Access, Refresh, Tokens, new_private_key
 from domain.errors import Unauthorized
 from kit.clock import ManualClock
-from tests.api.tiny import KEY, NOON, tokens_at
+from tests.support.shops.small_gateway import KEY, NOON, tokens_at
 
 ANN, SESSION = UUID(int=1), UUID(int=2)
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from tests.api.money import adjust, balance_of, filled_wallet, open_wallet, refused, transact, transfer
-from tests.api.shop import CARD, DECLINED, SECURE, Person, Shop
+from tests.support.shops.gateway import CARD, DECLINED, SECURE, Person, Shop
+from tests.support.shops.money import adjust, balance_of, filled_wallet, open_wallet, refused, transact, transfer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.money import adjust, balance_of, filled_wallet, open_wallet, refused
-from tests.api.shop import Person, Shop
+from tests.support.shops.gateway import Person, Shop
+from tests.support.shops.money import adjust, balance_of, filled_wallet, open_wallet, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

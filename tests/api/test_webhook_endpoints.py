@@ -16,9 +16,9 @@ from commands.client_secrets import ClientSecrets
 from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
 from commands.webhook_endpoints import WebhookEndpoints
 from eventstore.log import AlreadyDone
-from tests.adapters.merchant_servers import Merchant, running_merchant
-from tests.api.shop import CARD, Person, Shop
-from tests.api.tiny import client_of
+from tests.support.servers.merchant import Merchant, running_merchant
+from tests.support.shops.gateway import CARD, Person, Shop
+from tests.support.shops.small_gateway import client_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,10 +11,10 @@ from starlette.routing import Mount
 
 from api.app import create_app
 from api.routing import CheckedRoute
-from tests.api.every_route import canonical, operations
-from tests.api.market import check_out, put_in, stocked
-from tests.api.shop import Shop
-from tests.api.tiny import services
+from tests.support.http.every_route import canonical, operations
+from tests.support.shops.gateway import Shop
+from tests.support.shops.market import check_out, put_in, stocked
+from tests.support.shops.small_gateway import services
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.cli.shop import Ludoteca, Shop
+from tests.support.shops.commands import Ludoteca, Shop
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 from commands.handler import SYSTEM
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
-from tests.cli.shop import Ludoteca, Shop
+from tests.support.shops.commands import Ludoteca, Shop
 
 PASSWORD = "correct horse battery"
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.cli.shop import Ludoteca, Shop
+from tests.support.shops.commands import Ludoteca, Shop
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports.queue import Delivery, Job, WorkQueue
 from eventstore.postgres_log import open_pool
 from runtime.wiring.core import MAIL, PAYMENTS
-from tests.cli.shop import PATIENCE, Ludoteca, Shop
+from tests.support.shops.commands import PATIENCE, Ludoteca, Shop
 
 Kill = Callable[[str, Sequence[Job]], None]
 """Publishes jobs to the queue of a name and has them fail for good."""

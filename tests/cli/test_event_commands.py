@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from domain.catalog import GameUpdated
 from domain.identity import UserDeactivated
-from tests.cli.shop import Ludoteca, Shop, process, stop
+from tests.support.shops.commands import Ludoteca, Shop, process, stop
 
 
 def _lines(text: str) -> list[dict[str, object]]:

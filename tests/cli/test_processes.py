@@ -10,8 +10,8 @@ import pytest
 
 from adapters.relay.rabbitmq import EXCHANGE
 from projections.models.games import Games
-from tests.cli.shop import Ludoteca, Shop, process, stop, until
-from tests.services import free_port
+from tests.support.servers.shared import free_port
+from tests.support.shops.commands import Ludoteca, Shop, process, stop, until
 
 GAMES = f"games_{Games.version}"
 """The table of the active read model of games."""

@@ -6,7 +6,7 @@ import psycopg
 
 from eventstore.consumers import checkpoints
 from projections.models.games import Games
-from tests.cli.shop import Ludoteca, Shop
+from tests.support.shops.commands import Ludoteca, Shop
 
 GAMES = f"games_{Games.version}"
 """The table of the active read model of games."""

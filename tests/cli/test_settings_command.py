@@ -3,7 +3,7 @@
 import pytest
 
 from runtime.settings import Settings
-from tests.cli.shop import Ludoteca
+from tests.support.shops.commands import Ludoteca
 
 
 def test_every_setting_is_listed_with_value_default_and_meaning(

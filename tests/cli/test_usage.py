@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from runtime.cli import app
 from runtime.cli_commands.failures import explain
-from tests.cli.shop import Ludoteca, Shop
+from tests.support.shops.commands import Ludoteca, Shop
 
 CLOSED = "postgresql://shop:hunter22@127.0.0.1:1/shop"
 

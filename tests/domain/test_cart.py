@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from spec import NOON, an_id, fold, given, when
 
 from domain import cart as carts
 from domain.cart import (
@@ -28,6 +27,7 @@ from domain.catalog import Price
 from domain.currencies import MAX_CENTS
 from domain.errors import Conflict
 from domain.events import Event
+from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 BUYER, ORDER, PAYMENT = an_id("buyer"), an_id("order"), an_id("payment")
 TTL, SOON, END = timedelta(minutes=15), NOON + timedelta(minutes=15), NOON + timedelta(minutes=60)

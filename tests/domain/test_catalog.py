@@ -2,7 +2,6 @@ from datetime import date
 
 import msgspec
 import pytest
-from spec import an_id, fold, given, when
 
 from domain import catalog
 from domain.catalog import (
@@ -18,6 +17,7 @@ from domain.catalog import (
     evolve,
 )
 from domain.errors import Conflict, Forbidden, Invalid
+from tests.support.given_when_then import an_id, fold, given, when
 
 SELLER, STRANGER = an_id("seller"), an_id("stranger")
 WORLD, BRAZIL = Price("*", 5999, "USD"), Price("BR", 19990, "BRL")

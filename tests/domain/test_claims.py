@@ -1,8 +1,7 @@
-from spec import an_id, given, when
-
 from domain import claims
 from domain.claims import ClaimReleased, ClaimTaken, evolve
 from domain.errors import Conflict, Refused
+from tests.support.given_when_then import an_id, given, when
 
 ALICE, BOB = an_id("alice"), an_id("bob")
 TAKEN = Conflict("email_taken")

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spec import events_of
 
 from domain import (
     cart,
@@ -30,6 +29,7 @@ from domain import (
 )
 from domain.events import PERSONAL, Event
 from domain.payments import events
+from tests.support.given_when_then import events_of
 
 CONTEXTS = [
     cart,

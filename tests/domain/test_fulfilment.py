@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from spec import NOON, an_id, fold, given, when
 
 from domain import fulfilment
 from domain.errors import Conflict, Invalid
@@ -20,6 +19,7 @@ from domain.fulfilment import (
     Status,
     evolve,
 )
+from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 LINE = ShipmentLine(an_id("line"), an_id("game"), "Catan", 2)
 CREATED = ShipmentCreated(order_id=an_id("order"), seller_id=an_id("seller"), lines=(LINE,))

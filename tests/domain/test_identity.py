@@ -1,6 +1,5 @@
 import msgspec
 import pytest
-from spec import an_id, fold, given, when
 
 from domain import identity
 from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
@@ -22,6 +21,7 @@ from domain.identity import (
     UserRegistered,
     evolve,
 )
+from tests.support.given_when_then import an_id, fold, given, when
 
 USER, SESSION = an_id("user"), an_id("session")
 REGISTERED = UserRegistered(

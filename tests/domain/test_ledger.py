@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
-from spec import an_id
 
 from domain import ledger
 from domain.ids import PLATFORM_ID
 from domain.ledger import BUYER_EXTERNAL, CLEARING, REVENUE, Entry, TransactionPosted, seller_account, wallet_account
 from domain.orders import OrderLine
+from tests.support.given_when_then import an_id
 
 CAUSE, ANN, BOB = an_id("cause"), an_id("ann"), an_id("bob")
 ANNS, BOBS, WALLET = seller_account(ANN), seller_account(BOB), wallet_account(an_id("wallet"))

@@ -1,9 +1,8 @@
-from spec import NOON, an_id, fold, given, when
-
 from domain import library
 from domain.errors import Conflict
 from domain.events import Event
 from domain.library import Library, LibraryGameAdded, LibraryGameRemoved, evolve
+from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 USER, GAME, ORDER = an_id("user"), an_id("game"), an_id("order")
 

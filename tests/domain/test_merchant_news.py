@@ -5,7 +5,6 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from spec import NOON, an_id, fold
 
 from domain import catalog, fulfilment, inventory, merchant_news, orders
 from domain.catalog import GameCreated, GameUpdated, Price
@@ -15,6 +14,7 @@ from domain.inventory import Reserved, StockCreated
 from domain.ledger import Entry, TransactionPosted, seller_account
 from domain.orders import OrderCompleted, OrderCreated, OrderLine, OrderRefunded
 from domain.payments import PaymentCaptured
+from tests.support.given_when_then import NOON, an_id, fold
 
 ANN, BOB, BUYER, ORDER = map(an_id, ("ann", "bob", "buyer", "order"))
 

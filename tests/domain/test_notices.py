@@ -1,11 +1,11 @@
 import msgspec
 import pytest
-from spec import an_id, fold, given, when
 
 from domain import notices
 from domain.errors import Invalid
 from domain.events import Event
 from domain.notices import TEMPLATES, NotificationFailed, NotificationRequested, NotificationSent, evolve, render
+from tests.support.given_when_then import an_id, fold, given, when
 
 USER, CAUSE = an_id("user"), an_id("cause")
 PARAMS = {"name": "Ana", "titles": "Chess", "total": "19.99 USD", "order_id": "7"}

@@ -18,7 +18,7 @@ from domain.payments import (
 )
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed, TransactionProcessing
 from domain.wallets import DebtRecorded, FundsAdded, FundsDeducted, WalletCreated
-from tests.domain.spec import NOON, an_id, fold
+from tests.support.given_when_then import NOON, an_id, fold
 
 ORDER, PAYMENT, SHIPMENT, REFUND = map(an_id, ("order", "payment", "shipment", "refund"))
 ANN, SELLER, WALLET, MOVE = map(an_id, ("ann", "seller", "wallet", "transaction"))

@@ -2,7 +2,6 @@ from datetime import datetime, timedelta
 
 import msgspec
 import pytest
-from spec import NOON, an_id, fold, given, when
 
 from domain import orders
 from domain.errors import Conflict, Invalid
@@ -20,6 +19,7 @@ from domain.orders import (
     OrderStatusChanged,
     evolve,
 )
+from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 BUYER, SELLER, PAYMENT = an_id("buyer"), an_id("seller"), an_id("payment")
 DEADLINE = NOON + timedelta(minutes=30)

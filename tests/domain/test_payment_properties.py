@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spec import NOON, an_id, fold
 
 from domain import payments
 from domain.errors import Refused
@@ -21,6 +20,7 @@ from domain.payments import (
     evolve,
     refunds,
 )
+from tests.support.given_when_then import NOON, an_id, fold
 
 AMOUNT = 100
 Step = Callable[[Payment], list[Event]]

@@ -3,7 +3,6 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from spec import NOON, an_id, fold, given, when
 
 from domain import payments
 from domain.errors import Conflict, Invalid, NotFound
@@ -32,6 +31,7 @@ from domain.payments import (
     evolve,
     refunds,
 )
+from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 ORDER, BUYER, R1, R2 = an_id("order"), an_id("buyer"), an_id("refund 1"), an_id("refund 2")
 DEADLINE = NOON + timedelta(minutes=30)

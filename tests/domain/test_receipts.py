@@ -2,8 +2,6 @@
 
 from uuid import UUID
 
-from spec import an_id, fold, given, when
-
 from domain import receipts
 from domain.events import Event
 from domain.orders import OrderLine
@@ -18,6 +16,7 @@ from domain.receipts import (
     evolve,
     evolve_book,
 )
+from tests.support.given_when_then import an_id, fold, given, when
 
 ORDER, SELLER, URL = an_id("order"), an_id("seller"), "https://fiscal.example/1"
 

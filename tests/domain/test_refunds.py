@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given as for_any
 from hypothesis import settings
 from hypothesis import strategies as st
-from spec import NOON, an_id, fold, given
 
 from domain import payments
 from domain.errors import Conflict, NotFound, Refused
@@ -32,6 +31,7 @@ from domain.payments import (
 )
 from domain.payments.events import RefundState
 from domain.payments.refunds import MAX_REFUNDS, NoticedRefund
+from tests.support.given_when_then import NOON, an_id, fold, given
 
 ORDER, BUYER, OURS, AGAIN = an_id("order"), an_id("buyer"), an_id("refund"), an_id("another refund")
 REQUESTED = PaymentRequested(

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
-from spec import NOON, an_id
 
 from domain.reservations import Reservation, Reservations
+from tests.support.given_when_then import NOON, an_id
 
 IDS = [an_id(f"r{n}") for n in range(6)]
 OWNERS = [an_id(f"owner {n}") for n in range(3)]

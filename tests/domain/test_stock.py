@@ -7,7 +7,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from spec import NOON, an_id, fold, given, when
 
 from domain import inventory
 from domain.errors import Conflict, Invalid, NotFound, Refused
@@ -29,7 +28,8 @@ from domain.inventory import (
 )
 from eventstore.snapshots import plain
 from projections.models.stock import Stock as StockRows
-from tests.projections.history import History
+from tests.support.events.history import History
+from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 GAME, SELLER, CART, ORDER = an_id("game"), an_id("seller"), an_id("cart"), an_id("order")
 SHELF = stock_id(GAME)

@@ -17,7 +17,7 @@ from domain.text import (
     with_few_marks,
     without_ignorable,
 )
-from tests.growth import growth
+from tests.support.growth import growth
 
 NOTHING = ["", " ", "\t\n", "\u00a0", "\u200b", "\u200d\u200c", "\ufeff", "\u2060", "\u3164", "\uffa0", "\u115f"]
 NOTHING += ["\u2800", "\u00ad", "\ufe0f", "\U000e0041", "\u0301", "\u2028", "\0", "\u202e", "\uffff", "\ud800"]

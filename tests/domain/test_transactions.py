@@ -2,7 +2,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from spec import an_id, fold, given, when
 
 from domain import transactions
 from domain.errors import Conflict, Invalid
@@ -15,6 +14,7 @@ from domain.transactions import (
     TransactionProcessing,
     evolve,
 )
+from tests.support.given_when_then import an_id, fold, given, when
 
 ANN, SOURCE, TARGET = an_id("ann"), an_id("source"), an_id("target")
 ORDER, PAYMENT = an_id("order"), an_id("payment")

@@ -4,7 +4,6 @@ from contextlib import suppress
 import pytest
 from hypothesis import given as for_any
 from hypothesis import strategies as st
-from spec import an_id, fold, given, when
 
 from domain import wallets
 from domain.errors import Conflict, Invalid, Refused
@@ -21,6 +20,7 @@ from domain.wallets import (
     WalletReactivated,
     evolve,
 )
+from tests.support.given_when_then import an_id, fold, given, when
 
 OWNER, TRANSFER = an_id("owner"), an_id("transfer")
 OPENED = WalletCreated(user_id=OWNER, currency="EUR")

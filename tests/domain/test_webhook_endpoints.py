@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from spec import NOON, an_id, fold, given, when
 
 from domain import webhook_deliveries as deliveries
 from domain import webhook_endpoints as endpoints
@@ -30,6 +29,7 @@ from domain.webhook_endpoints import (
     evolve_index,
     matches,
 )
+from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 SELLER, ENDPOINT, EVENT = an_id("seller"), an_id("endpoint"), an_id("event")
 URL = "https://merchant.example/hook"

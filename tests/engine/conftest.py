@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from desk import Desk
-from tallies import CODEC
 
 from eventstore.postgres_log import PostgresLog
-from tests.eventstore.reused_database import ReusedDatabase, reused_database
+from tests.support.databases.reused_database import ReusedDatabase, reused_database
+from tests.support.events.tallies import CODEC
+from tests.support.shops.engine import Desk
 
 
 @pytest.fixture

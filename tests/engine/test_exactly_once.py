@@ -7,13 +7,13 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from desk import Desk
-from tallies import CODEC, Counted, Labelled, tallies, uses
 
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
 from projections.engine.runner import Feed, Registered, advance
+from tests.support.events.tallies import CODEC, Counted, Labelled, tallies, uses
+from tests.support.shops.engine import Desk
 
 LEADER = """
     SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)

@@ -4,15 +4,25 @@ import asyncio
 import threading
 from uuid import uuid4
 
-from desk import Desk
-from tallies import CODEC, Closed, Counted, Ignored, Labelled, Tallies, Tally, Uses, tallies, uses
-
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from projections.engine import advancing
 from projections.engine.lanes import Lane
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
+from tests.support.events.tallies import (
+    CODEC,
+    Closed,
+    Counted,
+    Ignored,
+    Labelled,
+    Tallies,
+    Tally,
+    Uses,
+    tallies,
+    uses,
+)
+from tests.support.shops.engine import Desk
 
 
 async def test_what_is_appended_appears_in_the_rows(desk: Desk) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from desk import Desk
-from tallies import Closed, Counted, Labelled, Tallies, Tally, Uses
 
 from projections.as_of import occurred_by, row_as_of
+from tests.support.events.tallies import Closed, Counted, Labelled, Tallies, Tally, Uses
+from tests.support.shops.engine import Desk
 
 
 async def _steps(desk: Desk, key: UUID, moment: Any) -> list[int] | None:

@@ -14,8 +14,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from desk import SOON, Desk
-from tallies import Counted
 
 from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import leading
@@ -23,7 +21,9 @@ from kit.clock import SYSTEM_CLOCK
 from queries.operations import Operations
 from runtime.processes import relay as relaying
 from runtime.processes.worker import purge_expired
-from tests.services import free_port
+from tests.support.events.tallies import Counted
+from tests.support.servers.shared import free_port
+from tests.support.shops.engine import SOON, Desk
 
 
 class Bus:

@@ -7,8 +7,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from desk import Desk
-from tallies import Counted, Labelled, ShakyTable, Tallies, Tally, Use, Uses, tallies, uses
 
 from domain.events import Event
 from eventstore.codec import Codec
@@ -19,6 +17,8 @@ from projections.engine import advancing
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
 from projections.projection import Rows, on
+from tests.support.events.tallies import Counted, Labelled, ShakyTable, Tallies, Tally, Use, Uses, tallies, uses
+from tests.support.shops.engine import Desk
 
 
 def _refusing(*numbers: int) -> tuple[Registered, Tallies]:

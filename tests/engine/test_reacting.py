@@ -7,8 +7,6 @@ from typing import Any, ClassVar, Literal
 from uuid import UUID, uuid4
 
 import pytest
-from desk import Desk
-from tallies import Counted, Ignored, Labelled
 
 from domain.errors import Conflict, Refused
 from domain.events import Event
@@ -18,6 +16,8 @@ from eventstore.consumers.reactor_runner import ReactorRunner, Reacts, register_
 from eventstore.log import AlreadyDone, Done, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from queries.operations import Operations
+from tests.support.events.tallies import Counted, Ignored, Labelled
+from tests.support.shops.engine import Desk
 
 
 class Away(Exception):

@@ -5,8 +5,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from desk import Desk
-from tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
@@ -15,6 +13,8 @@ from projections.engine import rebuild
 from projections.engine.rebuild import Busy, NeverRan, NothingEarlier, Rebuilt, Unequal
 from projections.engine.runner import Feed, Registered
 from projections.engine.store import PostgresTable
+from tests.support.events.tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
+from tests.support.shops.engine import Desk
 
 
 def _rebuild(desk: Desk, registered: Registered, *, replace: bool = False) -> Rebuilt:

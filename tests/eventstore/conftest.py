@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-from notes import CODEC
 
 from eventstore.log import Log
 from eventstore.postgres_log import PostgresLog
-from tests.eventstore.reused_database import ReusedDatabase, reused_database
+from tests.support.databases.reused_database import ReusedDatabase, reused_database
+from tests.support.events.notes import CODEC
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 

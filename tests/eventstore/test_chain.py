@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from notes import admin, new_stream
 
 from eventstore import chain
 from eventstore.chain import Fault, Verifier
 from eventstore.log import Metadata
 from eventstore.postgres_log import PostgresLog
+from tests.support.events.notes import admin, new_stream
 
 
 @contextmanager

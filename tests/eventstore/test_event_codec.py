@@ -5,12 +5,12 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from every_event import CODEC, of_type
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.events import EVENTS, PERSONAL, Event, PersonalText
 from eventstore.codec import FORGOTTEN, Codec, MissingKey, UnknownEvent
+from tests.support.events.every_event import CODEC, of_type
 
 KEY = b"k" * 32
 OTHER_KEY = b"o" * 32

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from notes import CODEC, admin, new_stream, texts_of
 
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.queues.postgres import PostgresQueue
@@ -18,6 +17,7 @@ from eventstore.database.postgres import open_pool
 from eventstore.log import LogUnavailable, Once, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from runtime.migrate import migrate
+from tests.support.events.notes import CODEC, admin, new_stream, texts_of
 
 REFUSED_AT_COMMIT = """
 CREATE FUNCTION log.refuse_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$

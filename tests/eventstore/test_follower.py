@@ -3,11 +3,10 @@
 import asyncio
 from uuid import uuid4
 
-from notes import admin, new_stream, noted
-
 from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
+from tests.support.events.notes import admin, new_stream, noted
 
 SOON = 10
 

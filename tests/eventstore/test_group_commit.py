@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from notes import CODEC, admin, new_stream, noted, texts_of
 
 from eventstore.append import writer
 from eventstore.log import AlreadyDone, Appended, LogUnavailable, Metadata, Once, StreamAppend, VersionConflict
 from eventstore.postgres_log import PostgresLog
+from tests.support.events.notes import CODEC, admin, new_stream, noted, texts_of
 
 SOON = 10
 WRITERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'ludoteca writer'"

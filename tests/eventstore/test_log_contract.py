@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from notes import Counted, Filed, Noted, new_stream, noted, texts_of
 
 from eventstore.log import (
     AlreadyDone,
@@ -21,6 +20,7 @@ from eventstore.log import (
     VersionConflict,
     WrongKind,
 )
+from tests.support.events.notes import Counted, Filed, Noted, new_stream, noted, texts_of
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 SOON = 10

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from notes import admin
 
 from eventstore.database.migrations import MigrationError, migrate
 from runtime.migrate import FOLDERS
 from runtime.migrate import migrate as migrate_all
+from tests.support.events.notes import admin
 
 ONE = "CREATE TABLE one (id int);"
 TWO = "ALTER TABLE one ADD COLUMN two text; INSERT INTO one VALUES (1, '100%');"

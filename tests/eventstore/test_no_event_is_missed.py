@@ -13,8 +13,9 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from busy_logs import IdentityLog, Seen, append_for, open_busy_log
-from notes import admin
+
+from tests.support.events.notes import admin
+from tests.support.processes.busy_logs import IdentityLog, Seen, append_for, open_busy_log
 
 pytestmark = pytest.mark.soak
 

@@ -5,9 +5,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from every_event import CODEC
-from notes import CODEC as NOTES
-from notes import Confided, admin
 
 from domain.events import EVENTS, Event
 from domain.identity import ProfileChanged, UserRegistered
@@ -20,6 +17,9 @@ from eventstore.consumers.reader import Unreadable as Unread
 from eventstore.keys import keys_now, secret
 from eventstore.log import Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
+from tests.support.events.every_event import CODEC
+from tests.support.events.notes import CODEC as NOTES
+from tests.support.events.notes import Confided, admin
 
 
 def _registered(name: str = "Ana Ñúñez") -> UserRegistered:

@@ -5,13 +5,13 @@ import multiprocessing
 from uuid import UUID, uuid4
 
 import pytest
-from contenders import contend, count
-from notes import FILE, TALLY, Counted, File, Filed, Tally, admin, evolve
 
 from eventstore.log import AlreadyDone, Once, Recorded, StreamAppend, VersionConflict, WrongKind
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Aggregate, Repository, Unit
 from eventstore.snapshots import Snapshots
+from tests.support.events.notes import FILE, TALLY, Counted, File, Filed, Tally, admin, evolve
+from tests.support.processes.contenders import contend, count
 
 
 class TooMuch(Exception):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import structlog
-from desk import Desk
-from tallies import CODEC
 
 from eventstore.postgres_log import PostgresLog
-from tests.cli.shop import Ludoteca, Shop
+from tests.support.events.tallies import CODEC
+from tests.support.shops.commands import Ludoteca, Shop
+from tests.support.shops.engine import Desk
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from eventstore.append.pending import Pending
 from eventstore.chain import Verifier
 from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, LogUnavailable, StreamAppend, TooLarge
 from eventstore.postgres_log import PostgresLog
-from tests.api.tiny import tiny
-from tests.eventstore.notes import CODEC, new_stream, noted
-from tests.faults.processes import eventually
+from tests.support.events.notes import CODEC, new_stream, noted
+from tests.support.processes.program import eventually
+from tests.support.shops.small_gateway import tiny
 
 MIB = 1 << 20
 AT_MOST_SECONDS = 15

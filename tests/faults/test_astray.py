@@ -20,13 +20,11 @@ from eventstore.log import AlreadyDone, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import rebuild
 from queries.operations import Operations
-from tests.api.shop import open_shop
-from tests.api.tiny import client_of
-from tests.faults.log_dump import LogDump
-
-sys.path.append(str(Path(__file__).parent.parent / "engine"))
-from desk import Desk
-from tallies import CODEC, Counted, tallies, uses
+from tests.support.databases.log_dump import LogDump
+from tests.support.events.tallies import CODEC, Counted, tallies, uses
+from tests.support.shops.engine import Desk
+from tests.support.shops.gateway import open_shop
+from tests.support.shops.small_gateway import client_of
 
 
 class Noting:

@@ -11,15 +11,15 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from desk import Desk
-from tallies import Counted
 
 from runtime import backup as backups
 from runtime.backup import BackupError, backup, restore
 from runtime.migrate import migrate
-from tests import services
-from tests.api.shop import open_shop
-from tests.flow.instance import Instance, Person, eventually, running
+from tests.support.events.tallies import Counted
+from tests.support.processes.instance import Instance, Person, eventually, running
+from tests.support.servers import shared
+from tests.support.shops.engine import Desk
+from tests.support.shops.gateway import open_shop
 
 LEFT_TO_DO = "SELECT count(*) FROM queue.jobs WHERE died_at IS NULL"
 JOBS_SO_FAR = "SELECT coalesce(pg_sequence_last_value('queue.jobs_seq_seq'), 0)"
@@ -73,9 +73,9 @@ def read_models(shop: Instance) -> dict[str, Any]:
 
 @pytest.fixture
 def other_database(postgres_url: str) -> Iterator[str]:
-    url = services.create_database(postgres_url, template="template1")
+    url = shared.create_database(postgres_url, template="template1")
     yield url
-    services.drop_database(url)
+    shared.drop_database(url)
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from desk import Desk
-from tallies import Counted, Labelled, Tallies, Tally, tallies, uses
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from projections.engine import advancing, lanes
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
+from tests.support.events.tallies import Counted, Labelled, Tallies, Tally, tallies, uses
+from tests.support.shops.engine import Desk
 
 
 class GatedTable(PostgresTable[Any]):

@@ -25,11 +25,11 @@ from eventstore.postgres_log import PostgresLog
 from kit.clock import SYSTEM_CLOCK
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
-from tests.api.shop import Person, Shop, open_shop
-from tests.eventstore.notes import CODEC, new_stream, noted
-from tests.faults.faketime import Clock, PostgresWithClock
-from tests.faults.processes import Process, eventually, started
-from tests.flow.till import BY_WALLET, Till
+from tests.support.databases.faketime import Clock, PostgresWithClock
+from tests.support.events.notes import CODEC, new_stream, noted
+from tests.support.processes.program import Process, eventually, started
+from tests.support.shops.gateway import Person, Shop, open_shop
+from tests.support.shops.manual import BY_WALLET, Till
 
 HOUR = 3600
 CARD = {"type": "card", "token": "pm_card_visa"}

@@ -34,11 +34,11 @@ from eventstore.snapshots import Snapshots, plain
 from projections.models.stock import Stock as StockRows
 from projections.projection import Projection, Rows
 from runtime.wiring.codec import codec
-from tests.faults.reads import CountedReads
-from tests.growth import ratio
-from tests.projections.flow import STEPS, Flow, Step
-from tests.projections.history import GAME as GAME_ID
-from tests.projections.history import SELLER, START, History, game_created, payment_requested, some_id
+from tests.support.databases.counted_reads import CountedReads
+from tests.support.events.histories import STEPS, Flow, Step
+from tests.support.events.history import GAME as GAME_ID
+from tests.support.events.history import SELLER, START, History, game_created, payment_requested, some_id
+from tests.support.growth import ratio
 
 FEW, MANY = 2_000, 20_000
 AT_MOST = 3.0

@@ -22,8 +22,8 @@ from projections.engine import lanes
 from queries.search.searching import SearchQuery
 from runtime.wiring import gateway
 from runtime.wiring.gateway import open_app
-from tests.api.shop import Person, Shop, open_shop
-from tests.faults.odd_elasticsearch import (
+from tests.search.test_elasticsearch_stopped import indexing
+from tests.support.servers.odd_elasticsearch import (
     Odd,
     OddElasticsearch,
     breaks_off,
@@ -34,7 +34,7 @@ from tests.faults.odd_elasticsearch import (
     refuses,
     says,
 )
-from tests.search.test_elasticsearch_stopped import indexing
+from tests.support.shops.gateway import Person, Shop, open_shop
 
 READY, DEGRADED = (200, "ok", "ok"), (200, "degraded", "down")
 HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"

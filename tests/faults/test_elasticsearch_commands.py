@@ -11,9 +11,9 @@ from projections.engine.runner import Runner
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.models import search_models
-from tests import services
-from tests.cli.shop import Ludoteca, Shop, until
-from tests.faults.odd_elasticsearch import Odd, OddElasticsearch, breaks_off, hangs_up, refuses, says
+from tests.support.servers import shared
+from tests.support.servers.odd_elasticsearch import Odd, OddElasticsearch, breaks_off, hangs_up, refuses, says
+from tests.support.shops.commands import Ludoteca, Shop, until
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def odd(
     monkeypatch.setenv("LUDOTECA_ELASTICSEARCH_URL", server.url)
     yield server
     server.close()
-    services.drop_indices(elasticsearch_url, Shop(database).ask(PREFIX))
+    shared.drop_indices(elasticsearch_url, Shop(database).ask(PREFIX))
 
 
 PREFIX = "SELECT convert_from(value, 'UTF8') FROM private.secrets WHERE name = 'index_prefix'"

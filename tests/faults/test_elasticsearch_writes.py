@@ -18,11 +18,11 @@ from projections.engine import lanes, runner
 from projections.engine.folding import RowsRefused
 from projections.search.document import DocumentPrice, GameDocument
 from queries.search import engines
-from tests.faults.odd_elasticsearch import Odd, OddElasticsearch, dribbles, never_ends, says
-from tests.faults.searching import NAME, Searching, open_searching
 from tests.faults.test_elasticsearch_answers import ODD
-from tests.projections.history import game_created, some_id
-from tests.queries.shop import projecting
+from tests.support.events.history import game_created, some_id
+from tests.support.servers.odd_elasticsearch import Odd, OddElasticsearch, dribbles, never_ends, says
+from tests.support.shops.projected import projecting
+from tests.support.shops.searching import NAME, Searching, open_searching
 
 SLOW = {"hangs", "dribbles"}
 

@@ -20,9 +20,9 @@ from adapters.postgres.embedded import EmbeddedPostgres
 from runtime import environment, supervisor
 from runtime.listening import CannotListen
 from runtime.settings import Settings
-from tests.cli.shop import Ludoteca, Shop
-from tests.faults.started import STOP_SECONDS, started
-from tests.services import free_port
+from tests.support.processes.started import STOP_SECONDS, started
+from tests.support.servers.shared import free_port
+from tests.support.shops.commands import Ludoteca, Shop
 
 LIBPQ = {option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar} | {
     *("PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGLOCALEDIR", "PGREALM"),

@@ -11,8 +11,8 @@ import pytest
 from eventstore.log import LogUnavailable, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
-from tests.eventstore.notes import CODEC, TALLY, Counted
-from tests.faults.standby import Pair
+from tests.support.events.notes import CODEC, TALLY, Counted
+from tests.support.servers.standby import Pair
 
 PATIENCE = 30.0
 

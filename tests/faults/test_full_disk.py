@@ -15,7 +15,6 @@ import httpx
 import psycopg
 import pytest
 import uvloop
-from tallies import CODEC, Counted, Ignored, Labelled, tallies
 
 from adapters.postgres.embedded import EmbeddedPostgresError
 from domain.errors import Refused
@@ -24,8 +23,9 @@ from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Runner
-from tests.faults.postgres import OwnPostgres
-from tests.flow.instance import Instance, Person, eventually, running
+from tests.support.events.tallies import CODEC, Counted, Ignored, Labelled, tallies
+from tests.support.processes.instance import Instance, Person, eventually, running
+from tests.support.servers.own_postgres import OwnPostgres
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 

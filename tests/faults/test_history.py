@@ -15,11 +15,11 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Aggregate, Repository, Unit
 from eventstore.snapshots import Snapshots
 from queries.live.subscriptions import LiveStatus
-from tests.eventstore.notes import CODEC, TALLY, Counted, Tally, evolve
-from tests.faults.earlier import Earlier
-from tests.faults.log_dump import LogDump
-from tests.projections.history import game_created
-from tests.queries.shop import Shop, open_shop, projecting
+from tests.support.databases.going_back import Earlier
+from tests.support.databases.log_dump import LogDump
+from tests.support.events.history import game_created
+from tests.support.events.notes import CODEC, TALLY, Counted, Tally, evolve
+from tests.support.shops.projected import Shop, open_shop, projecting
 
 PATIENCE = 15.0
 

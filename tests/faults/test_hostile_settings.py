@@ -5,14 +5,14 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from notes import CODEC, new_stream
 from psycopg import sql
 
 from eventstore.database.postgres import UnsafeDatabase, check_server, connect, connect_async, open_pool
 from eventstore.log import Once
 from eventstore.postgres_log import PostgresLog
 from runtime.migrate import migrate
-from tests import services
+from tests.support.events.notes import CODEC, new_stream
+from tests.support.servers import shared
 
 HOSTILE = {
     "search_path": "pg_catalog",
@@ -106,12 +106,12 @@ def test_a_database_of_another_encoding_or_whose_triggers_are_off_is_refused(pos
         conn.execute(
             f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' LOCALE_PROVIDER libc TEMPLATE template0".encode()
         )
-    latin = services.at_database(postgres_url, name)
+    latin = shared.at_database(postgres_url, name)
     try:
         with connect(latin, "test", role="") as conn, pytest.raises(UnsafeDatabase, match="LATIN1"):
             check_server(conn, allow_unsafe=True)
     finally:
-        services.drop_database(latin)
+        shared.drop_database(latin)
     with psycopg.connect(database, autocommit=True) as conn:
         of = urlsplit(database).path.removeprefix("/")
         conn.execute(f"ALTER DATABASE {of} SET session_replication_role = replica".encode())

@@ -3,9 +3,9 @@
 import asyncio
 
 from domain.catalog import GameUpdated, Price
-from tests.faults.earlier import Earlier
-from tests.faults.searching import Searching, open_searching
-from tests.queries.shop import projecting
+from tests.support.databases.going_back import Earlier
+from tests.support.shops.projected import projecting
+from tests.support.shops.searching import Searching, open_searching
 
 PRICES = {cents: GameUpdated(prices=(Price("*", cents, "USD"),)) for cents in (1, 2500)}
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from tests.faults.postgres import OwnPostgres
-from tests.faults.proxy import Proxy, Way
+from tests.support.servers.faulty_proxy import Proxy, Way
+from tests.support.servers.own_postgres import OwnPostgres
 
 
 def _connected(url: str) -> psycopg.Connection:

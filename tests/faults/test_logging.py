@@ -19,9 +19,9 @@ import pytest
 
 from adapters.text_log import FileTextLog
 from runtime.log_stream import LogStream, add_to, counts
-from tests.faults.started import STOP_SECONDS, started
-from tests.flow.instance import ADMIN, PASSWORD, Instance, eventually
-from tests.services import free_port
+from tests.support.processes.instance import ADMIN, PASSWORD, Instance, eventually
+from tests.support.processes.started import STOP_SECONDS, started
+from tests.support.servers.shared import free_port
 
 PATIENCE = 20.0
 PIPE_BYTES = 64 * 1024

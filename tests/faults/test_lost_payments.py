@@ -13,9 +13,9 @@ from commands.handler import SYSTEM
 from commands.orders import Placed
 from commands.ports.queue import Job
 from domain.payments import Method
-from tests.api.shop import open_shop
-from tests.faults.earlier import Earlier
-from tests.flow.till import VISA, Till, open_till
+from tests.support.databases.going_back import Earlier
+from tests.support.shops.gateway import open_shop
+from tests.support.shops.manual import VISA, Till, open_till
 
 KINDS = ["charge", "intent", "cancel", "refund", "refund_failed"]
 

@@ -11,10 +11,10 @@ from adapters.elasticsearch.store import SETTINGS
 from kit import circuit
 from projections.engine import lanes, runner
 from queries.search import engines
-from tests.faults.odd_elasticsearch import OddElasticsearch, refuses
-from tests.faults.searching import Searching, open_searching
-from tests.projections.history import some_id
-from tests.queries.shop import projecting
+from tests.support.events.history import some_id
+from tests.support.servers.odd_elasticsearch import OddElasticsearch, refuses
+from tests.support.shops.projected import projecting
+from tests.support.shops.searching import Searching, open_searching
 
 A_DAY = 86_400.0
 

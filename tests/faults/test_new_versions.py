@@ -7,8 +7,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from desk import Desk
-from tallies import CODEC, Counted, Tallies, Tally, tallies
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
@@ -20,6 +18,8 @@ from queries.positions import CatchingUp, Progress, Readable, ReadModelBehind
 from queries.read_models import SOON, ReadModels
 from runtime import preparing
 from runtime.migrate import migrate
+from tests.support.events.tallies import CODEC, Counted, Tallies, Tally, tallies
+from tests.support.shops.engine import Desk
 
 
 class Newer(Tallies):

@@ -7,8 +7,6 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
-from desk import Desk
-from tallies import CODEC, Closed, Counted, Ignored, Labelled, tallies, uses
 
 from domain.events import Event
 from eventstore.codec import Codec
@@ -18,6 +16,8 @@ from eventstore.log import Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import lanes
 from projections.engine.runner import Runner
+from tests.support.events.tallies import CODEC, Closed, Counted, Ignored, Labelled, tallies, uses
+from tests.support.shops.engine import Desk
 
 
 class Novel(Event, frozen=True):

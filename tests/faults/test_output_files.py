@@ -26,8 +26,8 @@ from runtime.cli import app
 from runtime.environment import settle
 from runtime.output_files import writing
 from runtime.wiring.codec import codec
-from tests.cli.shop import Ludoteca, Shop
-from tests.faults.forked import CLOSED, ludoteca
+from tests.support.processes.forked import CLOSED, ludoteca
+from tests.support.shops.commands import Ludoteca, Shop
 
 NO_SPACE = "cannot write the output: No space left on device"
 

@@ -7,9 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from desk import Desk
 from psycopg import errors
-from tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 
 from eventstore import pages
 from eventstore.chain import GENESIS, Verifier
@@ -20,6 +18,8 @@ from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
 from runtime.event_lines import Selection
 from runtime.event_lines import pages as exported
+from tests.support.events.tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
+from tests.support.shops.engine import Desk
 
 LARGE = "x" * 10_000
 

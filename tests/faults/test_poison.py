@@ -10,10 +10,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from desk import Desk
 from hypothesis import given
 from hypothesis import strategies as st
-from tallies import Counted, Labelled, Tallies, Tally, tallies, uses
 
 from domain.events import Event
 from eventstore.consumers import checkpoints
@@ -24,8 +22,10 @@ from projections.engine.folding import TooMuchPoison, fold_page
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
 from projections.projection import Projection, Row, Rows, on
-from tests.growth import growth
-from tests.projections.history import History, some_id
+from tests.support.events.history import History, some_id
+from tests.support.events.tallies import Counted, Labelled, Tallies, Tally, tallies, uses
+from tests.support.growth import growth
+from tests.support.shops.engine import Desk
 
 POISON = Counted(666)
 

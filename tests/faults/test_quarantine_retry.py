@@ -7,8 +7,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from desk import Desk
-from tallies import Counted, Labelled, Tallies, Use, Uses
 
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
@@ -18,8 +16,10 @@ from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
 from projections.projection import Projection, Rows, on
 from projections.registry import TABLES
-from tests.projections.flow import Flow, Step
-from tests.queries.shop import CODEC, Shop, open_shop, projecting
+from tests.support.events.histories import Flow, Step
+from tests.support.events.tallies import Counted, Labelled, Tallies, Use, Uses
+from tests.support.shops.engine import Desk
+from tests.support.shops.projected import CODEC, Shop, open_shop, projecting
 
 
 def shaky(projection: type[Projection[Any]], bad: set[int]) -> Registered:

@@ -10,15 +10,15 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from tallies import CODEC, Counted, Ignored, tallies
 
 from domain.errors import Refused
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Runner
-from tests.faults.postgres import OwnPostgres
-from tests.flow.instance import PASSWORD, Instance, eventually, running
+from tests.support.events.tallies import CODEC, Counted, Ignored, tallies
+from tests.support.processes.instance import PASSWORD, Instance, eventually, running
+from tests.support.servers.own_postgres import OwnPostgres
 
 SPELLS = {
     "read-only": (OwnPostgres.read_only, OwnPostgres.writable),

@@ -4,14 +4,11 @@ import asyncio
 import random
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from desk import Desk
-from tallies import CODEC, Closed, Counted, Labelled, Tallies, Tally, tallies, uses
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
@@ -19,7 +16,10 @@ from projections.engine import rebuild, replaying
 from projections.engine.rebuild import Rebuilt
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
-from tests.faults.rebuild_process import STEPS
+from tests.support import ROOT
+from tests.support.events.tallies import CODEC, Closed, Counted, Labelled, Tallies, Tally, tallies, uses
+from tests.support.processes.rebuild import STEPS
+from tests.support.shops.engine import Desk
 
 
 def _rebuild(desk: Desk, registered: Registered) -> Rebuilt:
@@ -81,9 +81,9 @@ async def test_verify_names_the_rows_that_differ_when_they_do_not_fit_into_memor
 
 MEASURE = """
 import resource, sys
-from tallies import CODEC, tallies
+from tests.support.events.tallies import CODEC, tallies
 from eventstore.database.postgres import connect
-from projections import rebuild, replaying
+from projections.engine import rebuild, replaying
 replaying.HELD_BYTES = 4_000_000
 replaying.PAGE = 5_000
 with connect(sys.argv[1], "test") as conn:
@@ -111,9 +111,8 @@ async def test_memory_does_not_grow_with_the_rows(desk: Desk, what: str) -> None
 
 def _grown_by(database: str, what: str) -> int:
     """How many kB a process grows by."""
-    here = Path(__file__).parents[1] / "engine"
     command = [sys.executable, "-c", MEASURE, database, what]
-    done = subprocess.run(command, env={"PYTHONPATH": f"{here}:{here.parents[1]}"}, capture_output=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     return int(done.stdout)
 
 
@@ -296,8 +295,6 @@ async def test_a_rebuild_may_be_killed_at_any_step(desk: Desk, step: str) -> Non
 
 
 async def _killed(desk: Desk, step: str) -> None:
-    here = Path(__file__).parent
-    command = [sys.executable, str(here / "rebuild_process.py"), desk.database, step]
-    paths = f"{here.parent / 'engine'}:{here.parents[1]}"
-    process = await asyncio.create_subprocess_exec(*command, env={"PYTHONPATH": paths})
+    command = [sys.executable, "-m", "tests.support.processes.rebuild", desk.database, step]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     assert await asyncio.wait_for(process.wait(), 20) == -9

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from runtime.migrate import migrate
-from tests.api.shop import open_shop
+from tests.support.shops.gateway import open_shop
 
 RIGHTS = """
 CREATE ROLE {user} LOGIN PASSWORD 'secret' NOSUPERUSER NOCREATEDB NOCREATEROLE;

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import services
-from tests.faults.earlier import Earlier
-from tests.flow.instance import Instance, Person, eventually, running
+from tests.support.databases.going_back import Earlier
+from tests.support.processes.instance import Instance, Person, eventually, running
+from tests.support.servers import shared
 
 
 @pytest.fixture(params=["postgresql alone", "rabbitmq and elasticsearch"])
@@ -19,12 +19,12 @@ def shop(
     settings: dict[str, str] = {}
     if request.param == "rabbitmq and elasticsearch":
         host = request.getfixturevalue("rabbitmq_virtual_host")
-        settings["LUDOTECA_RABBITMQ_URL"] = services.empty_virtual_host(host)
+        settings["LUDOTECA_RABBITMQ_URL"] = shared.empty_virtual_host(host)
         settings["LUDOTECA_ELASTICSEARCH_URL"] = request.getfixturevalue("elasticsearch_url")
-    database = services.create_database(postgres_url, template=postgres_template)
+    database = shared.create_database(postgres_url, template=postgres_template)
     with running(tmp_path, database, settings) as instance:
         yield instance
-    services.drop_database(database)
+    shared.drop_database(database)
 
 
 def bought(buyer: Person, game: str) -> str:

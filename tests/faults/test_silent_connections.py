@@ -8,8 +8,8 @@ import pytest
 
 from eventstore.database import connections
 from eventstore.database.postgres import connect, connect_async, open_pool
-from tests.faults.postgres import OwnPostgres
-from tests.faults.proxy import BOTH, Proxy, Way
+from tests.support.servers.faulty_proxy import BOTH, Proxy, Way
+from tests.support.servers.own_postgres import OwnPostgres
 
 BOUND = 15.0
 """Seconds within which a waiter is told, as things are set; tests that wait for it are soak."""

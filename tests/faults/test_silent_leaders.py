@@ -17,8 +17,8 @@ from eventstore.consumers import leadership as lead
 from eventstore.consumers.leadership import Challenger, leading
 from eventstore.database import connections
 from eventstore.database.postgres import connect
-from tests.faults.processes import Process, eventually, started
-from tests.faults.proxy import Proxy
+from tests.support.processes.program import Process, eventually, started
+from tests.support.servers.faulty_proxy import Proxy
 
 REPLACED = 30.0
 """Twenty seconds are promised; the rest is for a machine that others work on."""

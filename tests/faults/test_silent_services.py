@@ -10,7 +10,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from aio_pika.exceptions import AMQPError
-from notes import CODEC, new_stream
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue
@@ -20,8 +19,9 @@ from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.database import connections
 from eventstore.database.postgres import open_pool
 from eventstore.postgres_log import PostgresLog
-from tests.faults.processes import Process, eventually, started
-from tests.faults.proxy import Proxy
+from tests.support.events.notes import CODEC, new_stream
+from tests.support.processes.program import Process, eventually, started
+from tests.support.servers.faulty_proxy import Proxy
 
 Silence = Callable[[Proxy], None]
 SILENCES: dict[str, Silence] = {

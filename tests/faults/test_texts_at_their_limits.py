@@ -34,11 +34,11 @@ from projections.search.document import GameDocument, derive
 from projections.search.projection import GamesIndex, GamesText
 from projections.search.text import MAX_KEY_BYTES, take_apart
 from queries.search.port import read_typed
-from tests import services
-from tests.projections.flow import Batch, Flow
-from tests.projections.history import game_created, some_id
 from tests.projections.test_edge_values import LEAVES, NEVER_KEPT, NOT_SENT, OURS
-from tests.queries.shop import CODEC, Shop, model, open_shop, projecting
+from tests.support.events.histories import Batch, Flow
+from tests.support.events.history import game_created, some_id
+from tests.support.servers import shared
+from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
 WIDE = {
     "x": "one byte",
@@ -252,14 +252,14 @@ async def test_all_of_unicode_is_dumped_and_restored(
         await shop.happened(some_id("title 3"), GameUpdated(title="ΐ" * 300))
         await is_whole(shop, models)
         await asyncio.to_thread(are_rebuilt, database, models)
-    restored = services.create_database(postgres_url, template="template1")
+    restored = shared.create_database(postgres_url, template="template1")
     try:
         await asyncio.to_thread(dump, database, restored, tmp_path / "dump")
         with connect(restored, "verify") as conn:
             for each in models:
                 is_proven(conn, each)
     finally:
-        services.drop_database(restored)
+        shared.drop_database(restored)
 
 
 def dump(source: str, target: str, file: Path) -> None:

@@ -14,9 +14,9 @@ from eventstore.database.migrations import MigrationError, migrate
 from eventstore.database.postgres import connect
 from eventstore.database.release import RELEASE, OutdatedRelease
 from runtime.migrate import migrate as migrate_all
-from tests.api.shop import open_shop
-from tests.flow.instance import eventually
-from tests.services import free_port
+from tests.support.processes.instance import eventually
+from tests.support.servers.shared import free_port
+from tests.support.shops.gateway import open_shop
 
 CLI = [sys.executable, "-m", "runtime.cli"]
 COMMANDS = [["api"], ["projector"], ["worker"], ["provider"], ["projections", "list"]]

@@ -9,15 +9,15 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from notes import CODEC, admin, new_stream
 
 from eventstore.append import pipeline
 from eventstore.database import connections
 from eventstore.log import LogUnavailable
 from eventstore.postgres_log import PostgresLog
 from runtime.processes import watching
-from tests.faults.postgres import OwnPostgres
-from tests.faults.proxy import Proxy, Way
+from tests.support.events.notes import CODEC, admin, new_stream
+from tests.support.servers.faulty_proxy import Proxy, Way
+from tests.support.servers.own_postgres import OwnPostgres
 
 CALLERS = 64
 _OF_WRITERS = "FROM pg_stat_activity WHERE application_name = 'ludoteca writer' AND datname = current_database()"

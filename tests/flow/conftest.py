@@ -2,8 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import services
-from tests.flow.instance import Instance, running
+from tests.support.processes.instance import Instance, running
+from tests.support.servers import shared
 
 
 @pytest.fixture(scope="module", params=["postgresql alone", "rabbitmq and elasticsearch"])
@@ -20,9 +20,9 @@ def shop(
     settings = dict(getattr(request.module, "SETTINGS", {}))
     if request.param == "rabbitmq and elasticsearch":
         host = request.getfixturevalue("rabbitmq_virtual_host")
-        settings["LUDOTECA_RABBITMQ_URL"] = services.empty_virtual_host(host)
+        settings["LUDOTECA_RABBITMQ_URL"] = shared.empty_virtual_host(host)
         settings["LUDOTECA_ELASTICSEARCH_URL"] = request.getfixturevalue("elasticsearch_url")
-    database = services.create_database(postgres_url, template=postgres_template)
+    database = shared.create_database(postgres_url, template=postgres_template)
     with running(tmp_path_factory.mktemp("home"), database, settings) as instance:
         yield instance
-    services.drop_database(database)
+    shared.drop_database(database)

@@ -9,7 +9,17 @@ from email.utils import parseaddr
 
 import httpx
 
-from tests.flow.instance import DECLINED, DOWN, LOST, SECURE, SLOW, VISA, Instance, Person, eventually
+from tests.support.processes.instance import (
+    DECLINED,
+    DOWN,
+    LOST,
+    SECURE,
+    SLOW,
+    VISA,
+    Instance,
+    Person,
+    eventually,
+)
 
 REFUNDED = "payment.refunded.v1"
 CHAIN = [

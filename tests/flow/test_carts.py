@@ -17,7 +17,7 @@ from domain.events import Event
 from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved, stock_id
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7
-from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
+from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

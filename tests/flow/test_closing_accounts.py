@@ -12,7 +12,7 @@ from domain.errors import Conflict, Forbidden
 from domain.ledger import BUYER_EXTERNAL, CLEARING, wallet_account
 from domain.notices import NotificationRequested
 from domain.payments import Method
-from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
+from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.flow.instance import SLOW, VISA, Instance, Person, eventually
+from tests.support.processes.instance import SLOW, VISA, Instance, Person, eventually
 
 pytestmark = pytest.mark.soak
 

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import services
-from tests.flow.instance import SECURE, VISA, Instance, Person, eventually, running
-from tests.flow.live import another_api, close_code, hear, listening
+from tests.support.processes.instance import SECURE, VISA, Instance, Person, eventually, running
+from tests.support.servers import shared
+from tests.support.shops.live import another_api, close_code, hear, listening
 
 CANCELLED, REFUNDED = "order.cancelled.v1", "payment.refunded.v1"
 ASYNC = {"Prefer": "respond-async"}
@@ -18,11 +18,11 @@ CART_ENDS, ORDER_ENDS = ("cart.status", "EXPIRED"), ("order.status", "CANCELLED"
 
 @pytest.fixture(scope="module")
 def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    database = services.create_database(postgres_url, template=postgres_template)
+    database = shared.create_database(postgres_url, template=postgres_template)
     settings = {"LUDOTECA_PAYMENT_TTL_SECONDS": "2", "LUDOTECA_CART_TTL_SECONDS": "2"}
     with running(tmp_path_factory.mktemp("home"), database, settings) as instance:
         yield instance
-    services.drop_database(database)
+    shared.drop_database(database)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import pytest
 from commands.handler import SYSTEM
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
-from tests import services
-from tests.flow.instance import VISA, Instance, eventually, running
-from tests.services import free_port
+from tests.support.processes.instance import VISA, Instance, eventually, running
+from tests.support.servers import shared
+from tests.support.servers.shared import free_port
 
 BUYERS, UNITS, CLIENTS = 1000, 100, 8
 PATIENT = {"LUDOTECA_PAYMENT_TIMEOUT_SECONDS": "20", "LUDOTECA_PAYMENT_RETRY_SECONDS": "0.5,1,2,4"}
@@ -30,10 +30,10 @@ CHECKOUT = {"payment_method": {"type": "card", "token": VISA}, "shipping_address
 
 @pytest.fixture(scope="module")
 def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    database = services.create_database(postgres_url, template=postgres_template)
+    database = shared.create_database(postgres_url, template=postgres_template)
     with running(tmp_path_factory.mktemp("home"), database, PATIENT) as instance:
         yield instance
-    services.drop_database(database)
+    shared.drop_database(database)
 
 
 @pytest.fixture(scope="module")

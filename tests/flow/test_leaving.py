@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from tests.flow.instance import SECURE, VISA, Instance, Person, eventually
+from tests.support.processes.instance import SECURE, VISA, Instance, Person, eventually
 
 
 def leave(person: Person) -> None:

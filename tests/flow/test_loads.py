@@ -16,8 +16,8 @@ import pytest
 
 from runtime.load.games import DEFAULT_PRICE_CENTS, game_id_of
 from runtime.load.purchases import person_id_of
-from tests import services
-from tests.flow.instance import Instance, eventually, running
+from tests.support.processes.instance import Instance, eventually, running
+from tests.support.servers import shared
 
 GAMES_HEADER, PURCHASES_HEADER = b"title,publisher,tags,price_cents,release_date,platforms", b"user_id,title,hours"
 ROCK = "Rock & Roll &parade"
@@ -128,10 +128,10 @@ def load(shop: Instance, what: str, path: Path, *options: str) -> Load:
 
 @pytest.fixture(scope="module")
 def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    database = services.create_database(postgres_url, template=postgres_template)
+    database = shared.create_database(postgres_url, template=postgres_template)
     with running(tmp_path_factory.mktemp("home"), database, {}) as instance:
         yield instance
-    services.drop_database(database)
+    shared.drop_database(database)
 
 
 @dataclass

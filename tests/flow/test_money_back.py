@@ -14,7 +14,7 @@ from domain.ids import library_id
 from domain.ledger import BUYER_EXTERNAL, CLEARING, REVENUE, receivable_account, seller_account, wallet_account
 from domain.payments import Method
 from kit.uuid7 import uuid7
-from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
+from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
 
 PENDING = Method("card", "pm_card_pendingRefund")
 

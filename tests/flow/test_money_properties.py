@@ -39,8 +39,8 @@ from domain.ledger import (
 from domain.payments import PaymentCaptured, PaymentProcessed
 from queries.ledger import trial_balance_as_of
 from queries.read_models import ReadModels
-from tests.flow.till import ADMIN, BY_WALLET, Till, open_till
-from tests.queries.shop import model, projecting
+from tests.support.shops.manual import ADMIN, BY_WALLET, Till, open_till
+from tests.support.shops.projected import model, projecting
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import services
-from tests.flow.instance import PASSWORD, Instance, running
+from tests.support.processes.instance import PASSWORD, Instance, running
+from tests.support.servers import shared
 
 pytestmark = pytest.mark.soak
 
@@ -38,10 +38,10 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    database = services.create_database(postgres_url, template=postgres_template)
+    database = shared.create_database(postgres_url, template=postgres_template)
     with running(tmp_path_factory.mktemp("home"), database, {}) as instance:
         yield instance
-    services.drop_database(database)
+    shared.drop_database(database)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from queries.deadlines import DueTimes
 from queries.read_models import ReadModels
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
-from tests.queries.shop import model, projecting
+from tests.support.shops.projected import model, projecting
 
 VISA = Method("card", "pm_card_visa")
 SERVICE = Caller("user:erp", uuid7(), "ADMIN")

@@ -16,7 +16,7 @@ from commands.handler import SYSTEM, Caller
 from commands.order_saga import Placed
 from commands.ports.payments import ProviderRefused
 from domain.errors import Refused
-from tests.flow.till import VISA, Till, open_till
+from tests.support.shops.manual import VISA, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

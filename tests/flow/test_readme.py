@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.flow.instance import eventually
-from tests.flow.supervised import LUDOTECA, ROOT, Run, homes, run_in
+from tests.support.processes.instance import eventually
+from tests.support.processes.supervised import LUDOTECA, ROOT, Run, homes, run_in
 
 PRINTED_PORT = "http://127.0.0.1:8000"
 BETWEEN = "=== the next block ==="

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.flow.instance import Instance, eventually
+from tests.support.processes.instance import Instance, eventually
 
 PENDING_REFUND, REFUND_FAIL = "pm_card_pendingRefund", "pm_card_refundFail"
 

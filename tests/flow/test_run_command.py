@@ -10,9 +10,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.flow.instance import PASSWORD, eventually
-from tests.flow.supervised import ORDINARY, Run, homes, is_alive, ordinary_python, owner, refused, run_in
-from tests.services import free_port
+from tests.support.processes.instance import PASSWORD, eventually
+from tests.support.processes.supervised import (
+    ORDINARY,
+    Run,
+    homes,
+    is_alive,
+    ordinary_python,
+    owner,
+    refused,
+    run_in,
+)
+from tests.support.servers.shared import free_port
 
 PROCESSES = {"postgres", "provider", "fiscal", "api", "projector", "worker"}
 

@@ -14,8 +14,8 @@ from domain.notices import NotificationRequested
 from domain.transactions import TransactionFailed
 from eventstore.log import AlreadyDone
 from runtime.wiring.core import open_core
-from tests.api.shop import projecting
-from tests.flow.till import ADMIN, Till, open_till
+from tests.support.shops.gateway import projecting
+from tests.support.shops.manual import ADMIN, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -18,7 +18,7 @@ from domain.transactions import TransactionProcessing
 from domain.wallets import FundsDeducted
 from eventstore.log import Appended, StreamAppend
 from kit.uuid7 import uuid7
-from tests.flow.till import ADMIN, BY_WALLET, VISA, Till, open_till
+from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

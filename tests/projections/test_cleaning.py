@@ -11,7 +11,7 @@ from domain.fulfilment import ShipmentCreated, ShipmentLine, ShipmentStatusUpdat
 from projections.cleaning import cleaner_of
 from projections.models.games import Games
 from projections.search.projection import GamesText
-from tests.projections.history import History
+from tests.support.events.history import History
 
 LINE = ShipmentLine(UUID(int=1), UUID(int=2), "Ca\0tan", 2)
 SHIPMENT = ShipmentCreated(order_id=UUID(int=3), seller_id=UUID(int=4), lines=(LINE, LINE))

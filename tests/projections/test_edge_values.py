@@ -27,10 +27,10 @@ from projections.engine import rebuild
 from projections.engine.runner import Registered
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
-from tests.api.edge import NEVER_KEPT, Leaf, edge
-from tests.api.tiny import services
-from tests.projections.flow import STEPS, Batch, Flow, Step
-from tests.queries.shop import CODEC, Shop, open_shop, projecting
+from tests.support.events.histories import STEPS, Batch, Flow, Step
+from tests.support.http.edge import NEVER_KEPT, Leaf, edge
+from tests.support.shops.projected import CODEC, Shop, open_shop, projecting
+from tests.support.shops.small_gateway import services
 
 LEAVES = [each for each in edge(create_app(services())) if isinstance(each, Leaf) and each.in_body]
 

@@ -13,9 +13,9 @@ from projections.as_of import row_as_of
 from projections.engine import rebuild
 from projections.projection import Rows, key_of
 from projections.registry import TABLES, read_models
-from tests.projections.flow import STEPS, Batch, Flow, Step
-from tests.projections.history import History
-from tests.queries.shop import CODEC, Shop, model, open_shop, projecting
+from tests.support.events.histories import STEPS, Batch, Flow, Step
+from tests.support.events.history import History
+from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
 NAMES = [each.projection.name for each in read_models()]
 

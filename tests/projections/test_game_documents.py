@@ -5,7 +5,7 @@ import msgspec
 from domain.catalog import GamePublished, GameRetired, GameUpdated, Price
 from projections.search.document import DocumentPrice, GameDocument
 from projections.search.projection import Document, GamesIndex, GamesText
-from tests.projections.history import GAME, SELLER, History, game_created
+from tests.support.events.history import GAME, SELLER, History, game_created
 
 
 def document_after(*events: msgspec.Struct) -> Document:

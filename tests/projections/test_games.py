@@ -4,7 +4,7 @@ import msgspec
 
 from domain.catalog import GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated, Price
 from projections.models.games import GameRow, Games, PriceRow
-from tests.projections.history import GAME, SELLER, History, at, game_created
+from tests.support.events.history import GAME, SELLER, History, at, game_created
 
 
 def game_after(*events: msgspec.Struct) -> GameRow:

@@ -3,7 +3,7 @@ from uuid import UUID
 from domain.ledger import AccountOpened, Entry, TransactionPosted, move, seller_account
 from projections.models.ledger import LedgerAccountRow, LedgerAccounts, LedgerEntries, LedgerEntryRow
 from projections.projection import Rows
-from tests.projections.history import ORDER, PAYMENT, SELLER, History, at, some_id
+from tests.support.events.history import ORDER, PAYMENT, SELLER, History, at, some_id
 
 ACCOUNT, POSTING, CAUSE = seller_account(SELLER), some_id("posting"), some_id("cause")
 

@@ -3,7 +3,7 @@ import msgspec
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded, OrderStatusChanged
 from projections.fields import Happened
 from projections.models.orders import OrderRow, Orders
-from tests.projections.history import BUYER, DUE, GAME, ORDER, PAYMENT, History, at, order_created, some_id
+from tests.support.events.history import BUYER, DUE, GAME, ORDER, PAYMENT, History, at, order_created, some_id
 
 
 def order_after(*events: msgspec.Struct) -> OrderRow:

@@ -22,7 +22,7 @@ from domain.payments import (
     evolve,
 )
 from projections.models.payments import PaymentRow, Payments
-from tests.projections.history import BUYER, ORDER, PAYMENT, History, at, payment_requested, some_id
+from tests.support.events.history import BUYER, ORDER, PAYMENT, History, at, payment_requested, some_id
 
 SUBMITTED = PaymentSubmitted(provider="simulated", attempt=1)
 INTENT = PaymentIntentCreated(provider="simulated", provider_ref="pi_1", client_secret_ref="secret_1")

@@ -10,7 +10,7 @@ from domain.ids import PLATFORM_ID
 from domain.ledger import REVENUE, refunded_shares, seller_account, shares_of
 from domain.orders import OrderCancelled, OrderConfirmed, OrderLine, OrderRefunded
 from projections.models.sales import SaleRow, Sales
-from tests.projections.history import GAME, ORDER, PAYMENT, SELLER, START, History, order_created, some_id
+from tests.support.events.history import GAME, ORDER, PAYMENT, SELLER, START, History, order_created, some_id
 
 CONFIRMED = OrderConfirmed(payment_id=PAYMENT)
 

@@ -8,7 +8,7 @@ from domain.orders import OrderCompleted, OrderConfirmed, OrderStatusChanged
 from projections.fields import Happened
 from projections.models.orders import Orders
 from projections.models.shipments import ShipmentLineRow, ShipmentRow, Shipments
-from tests.projections.history import GAME, ORDER, PAYMENT, SELLER, START, History, at, order_created, some_id
+from tests.support.events.history import GAME, ORDER, PAYMENT, SELLER, START, History, at, order_created, some_id
 
 SHIPMENT, LINE = some_id("shipment"), some_id("line")
 CREATED = ShipmentCreated(order_id=ORDER, seller_id=SELLER, lines=(ShipmentLine(LINE, GAME, "Ca\0tan", 2),))

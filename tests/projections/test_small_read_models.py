@@ -9,7 +9,7 @@ from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed
 from projections.models.deadlines import ORDER_PAYMENT, DeadlineRow, Deadlines
 from projections.models.library import LibraryRow, OwnedGames
 from projections.models.notifications import NotificationRow, Notifications
-from tests.projections.history import (
+from tests.support.events.history import (
     BUYER,
     DUE,
     GAME,

@@ -29,7 +29,7 @@ from projections.models.cart_outcomes import CartLine, CartOutcomeRow, CartOutco
 from projections.models.carts import CartItemRow, CartRow, Carts
 from projections.models.deadlines import HOLD, DeadlineRow, Deadlines
 from projections.models.stock import Stock, StockRow, item_key, stock_id
-from tests.projections.history import (
+from tests.support.events.history import (
     BUYER,
     DUE,
     GAME,

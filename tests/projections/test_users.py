@@ -13,7 +13,7 @@ from domain.identity import (
     UserReactivated,
 )
 from projections.models.users import UserRow, Users
-from tests.projections.history import BUYER, History, at, registered
+from tests.support.events.history import BUYER, History, at, registered
 
 
 def user_after(*events: msgspec.Struct) -> UserRow:

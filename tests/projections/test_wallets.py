@@ -4,7 +4,7 @@ from domain.transactions import TransactionCompleted, TransactionCreated, Transa
 from domain.wallets import FundsAdded, FundsDeducted, WalletCreated, WalletDeactivated, WalletReactivated
 from projections.models.transactions import TransactionRow, Transactions
 from projections.models.wallets import WalletMovementRow, WalletMovements, WalletRow, Wallets
-from tests.projections.history import BUYER, PAYMENT, History, at, some_id
+from tests.support.events.history import BUYER, PAYMENT, History, at, some_id
 
 WALLET, OTHER, TRANSACTION = some_id("wallet"), some_id("other wallet"), some_id("transaction")
 OPENED = WalletCreated(user_id=BUYER, currency="USD")

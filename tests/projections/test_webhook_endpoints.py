@@ -19,7 +19,7 @@ from projections.models.webhook_endpoints import (
     WebhookEndpointRow,
     WebhookEndpoints,
 )
-from tests.projections.history import DUE, SELLER, History, at, some_id
+from tests.support.events.history import DUE, SELLER, History, at, some_id
 
 ENDPOINT, DELIVERY, EVENT = some_id("endpoint"), some_id("delivery"), some_id("event")
 CREATED = EndpointCreated(seller_id=SELLER, url="https://m.example/\0", events=("*",), secret_ref="sealed-1")

@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.queries.shop import Shop, open_shop, projecting
+from tests.support.shops.projected import Shop, open_shop, projecting
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from domain.orders import OrderConfirmed
 from eventstore.log import Metadata, StreamAppend
 from queries.audit import ENCRYPTED
 from queries.positions import PositionUnknown
-from tests.projections.history import (
+from tests.support.events.history import (
     BUYER,
     GAME,
     ORDER,
@@ -22,7 +22,7 @@ from tests.projections.history import (
     registered,
     some_id,
 )
-from tests.queries.shop import Shop
+from tests.support.shops.projected import Shop
 
 
 async def test_events_are_found_by_all_that_an_envelope_says(idle_shop: Shop) -> None:

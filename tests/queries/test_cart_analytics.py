@@ -8,8 +8,8 @@ import msgspec
 from domain.cart import CartAbandoned, CartCompleted, CartCreated, CheckoutInitiated, ItemAdded, ItemRemoved
 from queries.cart_analytics import CartFigures, cart_analytics, overall
 from queries.reports import GroupBy, Report
-from tests.projections.history import BUYER, DUE, GAME, ORDER, PAYMENT, SELLER, some_id
-from tests.queries.shop import Shop
+from tests.support.events.history import BUYER, DUE, GAME, ORDER, PAYMENT, SELLER, some_id
+from tests.support.shops.projected import Shop
 
 OTHER, CHESS = some_id("other seller"), some_id("chess")
 OUT = CheckoutInitiated(order_id=ORDER, payment_id=PAYMENT)

@@ -10,7 +10,7 @@ from projections.models.games import Games
 from projections.search.projection import GamesText
 from queries import orders, payments
 from queries.deadlines import DueTimes
-from tests.projections.history import (
+from tests.support.events.history import (
     BUYER,
     DUE,
     GAME,
@@ -22,7 +22,7 @@ from tests.projections.history import (
     registered,
     some_id,
 )
-from tests.queries.shop import Shop
+from tests.support.shops.projected import Shop
 
 CAPTURED = PaymentCaptured(order_id=ORDER, buyer_id=BUYER, amount_cents=1499, currency="USD", method_type="card")
 

@@ -9,8 +9,8 @@ from queries import game_pages
 from queries.game_pages import GamePages
 from queries.games import Browse
 from queries.read_models import ReadModels
-from tests.projections.history import game_created, registered, some_id
-from tests.queries.shop import Shop
+from tests.support.events.history import game_created, registered, some_id
+from tests.support.shops.projected import Shop
 
 GAME, OTHER = some_id("celeste"), some_id("hades")
 

@@ -10,8 +10,8 @@ from queries.deadlines import DueTimes
 from queries.games import Browse
 from queries.live.status_changes import StatusChanges
 from queries.read_models import Answer
-from tests.projections.history import BUYER, DUE, GAME, ORDER, SELLER, registered
-from tests.queries.shop import Shop
+from tests.support.events.history import BUYER, DUE, GAME, ORDER, SELLER, registered
+from tests.support.shops.projected import Shop
 
 _AS_IF_LARGE = "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"
 

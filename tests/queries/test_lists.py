@@ -17,7 +17,7 @@ from queries import games, library, notifications, orders, users
 from queries.games import Browse
 from queries.paging import BadCursor, Page
 from queries.read_models import Answer, ReadModels
-from tests.projections.history import (
+from tests.support.events.history import (
     BUYER,
     SELLER,
     START,
@@ -29,7 +29,7 @@ from tests.projections.history import (
     registered,
     some_id,
 )
-from tests.queries.shop import Shop
+from tests.support.shops.projected import Shop
 
 List = Callable[..., Awaitable[Answer[Page[Any]]]]
 

@@ -30,8 +30,8 @@ from domain.transactions import TransactionCreated, TransactionFailed
 from queries.live.status_changes import StatusChange
 from queries.live.subscriptions import Listener, LiveStatus, TooManyListeners
 from queries.positions import PositionUnknown
-from tests.projections.history import BUYER, DUE, GAME, SELLER, order_created, payment_requested
-from tests.queries.shop import Shop, open_shop, projecting
+from tests.support.events.history import BUYER, DUE, GAME, SELLER, order_created, payment_requested
+from tests.support.shops.projected import Shop, open_shop, projecting
 
 ANN, BOB, CYD = uuid4(), uuid4(), uuid4()
 PATIENCE = 60

@@ -13,8 +13,8 @@ from eventstore.database.postgres import connect
 from projections.engine import rebuild
 from queries import orders, users
 from queries.positions import PositionUnknown, ReadModelBehind
-from tests.projections.history import BUYER, ORDER, PAYMENT, order_created, payment_requested, registered
-from tests.queries.shop import CODEC, Shop, model, open_shop, projecting
+from tests.support.events.history import BUYER, ORDER, PAYMENT, order_created, payment_requested, registered
+from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
 
 async def test_a_query_reflects_the_position_that_was_asked_for(shop: Shop) -> None:

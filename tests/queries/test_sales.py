@@ -13,8 +13,8 @@ from domain.receipts import (
 from queries import orders
 from queries.reports import GroupBy
 from queries.sales import Figures, sales
-from tests.projections.history import GAME, ORDER, PAYMENT, SELLER, order_created, some_id
-from tests.queries.shop import Shop
+from tests.support.events.history import GAME, ORDER, PAYMENT, SELLER, order_created, some_id
+from tests.support.shops.projected import Shop
 
 OTHER, CHESS = some_id("other seller"), some_id("chess")
 

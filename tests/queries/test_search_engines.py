@@ -18,8 +18,8 @@ from queries.search.engines import Engine, SearchEngines
 from queries.search.port import Found, Lookup, SearchUnavailable
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult
-from tests.projections.history import BUYER, GAME, game_created, registered, some_id
-from tests.queries.shop import Shop, open_shop, projecting
+from tests.support.events.history import BUYER, GAME, game_created, registered, some_id
+from tests.support.shops.projected import Shop, open_shop, projecting
 
 
 class StandIn(PostgresGameIndex):

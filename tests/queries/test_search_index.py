@@ -17,8 +17,8 @@ from projections.search.projection import GamesIndex, GamesText
 from queries.positions import ActiveFeed
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult
-from tests.projections.history import GAME, game_created, some_id
-from tests.queries.shop import CODEC, Shop, model, projecting
+from tests.support.events.history import GAME, game_created, some_id
+from tests.support.shops.projected import CODEC, Shop, model, projecting
 
 
 def rebuilt(url: str, registered: Registered) -> None:

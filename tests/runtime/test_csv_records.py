@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.load.csv_records import FIELD_LIMIT, Records
 from runtime.load.rows import LoadReport, Unreadable, read_rows
-from tests.growth import growth
+from tests.support.growth import growth
 
 
 def rows_of(path: Path, content: bytes) -> tuple[list[list[str]], LoadReport]:

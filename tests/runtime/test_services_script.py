@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import free_port
+from tests.support.servers.shared import free_port
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "services.py"
 

@@ -14,9 +14,9 @@ from projections.search import postgres_index
 from projections.search.document import GameDocument
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch
-from tests import services
-from tests.search.cases import CATALOGUE, catalogue
-from tests.search.shop import SHOP
+from tests.support.servers import shared
+from tests.support.shops.search import SHOP
+from tests.support.typed_queries import CATALOGUE, catalogue
 
 ENGINES = ["postgres", "elasticsearch"]
 
@@ -24,10 +24,10 @@ ENGINES = ["postgres", "elasticsearch"]
 @pytest.fixture(scope="session")
 def postgres_indices(postgres_url: str) -> Iterator[str]:
     """A database with the small shop in the tables `shop`."""
-    url = services.create_database(postgres_url, template="template1")
+    url = shared.create_database(postgres_url, template="template1")
     _load_tables(url, "shop", SHOP)
     yield url
-    services.drop_database(url)
+    shared.drop_database(url)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def elasticsearch_indices(elasticsearch_url: str) -> Iterator[str]:
     prefix = f"test-{uuid4().hex}-"
     _load_index(elasticsearch_url, f"{prefix}shop", SHOP)
     yield prefix
-    services.drop_indices(elasticsearch_url, prefix)
+    shared.drop_indices(elasticsearch_url, prefix)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from adapters.elasticsearch.store import ElasticsearchGameStore
 from domain.text import is_visible
 from projections.search import postgres_index
 from projections.search.document import GameDocument
-from tests.search.shop import SHOP, game, game_id
+from tests.support.shops.search import SHOP, game, game_id
 
 
 class Documents(Protocol):

@@ -8,7 +8,7 @@ from elasticsearch import AsyncElasticsearch
 from adapters.elasticsearch.search import ElasticsearchGameIndex, elasticsearch_circuit
 from kit import circuit
 from queries.search.port import Lookup, Order, SearchUnavailable
-from tests.search.shop import SHOP
+from tests.support.shops.search import SHOP
 
 GAMES = [SHOP[0].game_id]
 

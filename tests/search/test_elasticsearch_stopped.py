@@ -15,8 +15,8 @@ from projections.engine.runner import Runner
 from runtime.wiring.codec import codec
 from runtime.wiring.gateway import open_app
 from runtime.wiring.models import search_models
-from tests.api.shop import Person, Shop, a_game, open_shop
-from tests.services import OwnElasticsearch
+from tests.support.servers.shared import OwnElasticsearch
+from tests.support.shops.gateway import Person, Shop, a_game, open_shop
 
 pytestmark = pytest.mark.soak
 

@@ -4,7 +4,7 @@ import pytest
 
 from domain.text import is_visible
 from queries.search.searching import GameSearch, InvalidCursor, SearchQuery, SearchResult
-from tests.search.shop import BOB, SHOP, game_id
+from tests.support.shops.search import BOB, SHOP, game_id
 
 
 async def find(search: GameSearch, q: str = "", **fields: object) -> SearchResult:

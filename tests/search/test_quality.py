@@ -9,7 +9,7 @@ import pytest
 from projections.search.document import GameDocument
 from projections.search.text import folded
 from queries.search.searching import GameSearch, SearchQuery
-from tests.search.cases import Case, cases
+from tests.support.typed_queries import Case, cases
 
 FIRST = 5
 TITLES = 200

@@ -14,7 +14,7 @@ from projections.search.text import MAX_KEY_BYTES, MAX_TITLE, canonical, is_add_
 from projections.search.words import words, words_with_places
 from queries.search.highlight import highlight
 from queries.search.port import read_typed
-from tests.growth import growth
+from tests.support.growth import growth
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
-from tests import services
+from tests.support.servers import shared
 
 
 class Earlier:
@@ -16,7 +16,7 @@ class Earlier:
         self.url = url
         self._name = urlsplit(url).path.removeprefix("/")
         self._kept = f"{self._name}_kept"
-        self._server = services.at_database(url, "postgres")
+        self._server = shared.at_database(url, "postgres")
 
     def keep(self) -> None:
         """Copy it. Whoever is connected loses the connection, and comes back."""

@@ -4,11 +4,11 @@ import asyncio
 import sys
 
 from psycopg_pool import AsyncConnectionPool
-from queue_stations import LEASE_SECONDS
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports.queue import Delivery, WorkQueue
+from tests.support.queues import LEASE_SECONDS
 
 
 async def hang(delivery: Delivery) -> None:

@@ -5,10 +5,10 @@ from uuid import UUID
 from commands.aggregates import ALL
 from eventstore.codec import kind_of
 from eventstore.repository import Aggregate
-from tests.adapters.merchant_servers import running_merchant
-from tests.api.market import WAIT, check_out, put_in, stocked
-from tests.api.money import filled_wallet, open_wallet, transfer
-from tests.api.shop import CARD, Shop
+from tests.support.servers.merchant import running_merchant
+from tests.support.shops.gateway import CARD, Shop
+from tests.support.shops.market import WAIT, check_out, put_in, stocked
+from tests.support.shops.money import filled_wallet, open_wallet, transfer
 
 KINDS: dict[str, Aggregate[object]] = {aggregate.kind: aggregate for aggregate in ALL}
 

@@ -1,4 +1,5 @@
-"""A rebuild as a process that kills itself at one of its steps. Usage: rebuild_process.py DATABASE STEP"""
+"""A rebuild as a process that kills itself at one of its steps. Usage: python -m tests.support.processes.rebuild
+DATABASE STEP"""
 
 import os
 import signal
@@ -6,13 +7,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tallies import CODEC, tallies
-
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from projections.engine import rebuild
 from projections.engine.replaying import Replay
 from projections.engine.store import PostgresTable
+from tests.support.events.tallies import CODEC, tallies
 
 STEPS: dict[str, tuple[Any, str, bool]] = {
     "before the feed is there": (checkpoints, "add_building", False),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
-from tests import services
+from tests.support.servers import shared
 
 _TABLES = """
     SELECT schemaname, tablename FROM pg_tables
@@ -41,8 +41,8 @@ class ReusedDatabase:
 @contextmanager
 def reused_database(postgres_url: str, postgres_template: str) -> Iterator[ReusedDatabase]:
     """One more copy of the template, dropped at the end."""
-    url = services.create_database(postgres_url, template=postgres_template)
+    url = shared.create_database(postgres_url, template=postgres_template)
     try:
         yield ReusedDatabase(url)
     finally:
-        services.drop_database(url)
+        shared.drop_database(url)

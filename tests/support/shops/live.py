@@ -9,8 +9,8 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.flow.instance import PATIENCE, Instance, Person
-from tests.services import free_port
+from tests.support.processes.instance import PATIENCE, Instance, Person
+from tests.support.servers.shared import free_port
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 import psycopg
-from notes import CODEC, noted
 from psycopg.rows import TupleRow
 
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
+from tests.support.events.notes import CODEC, noted
 
 CALLERS = 8
 """Requests that each process serves at once."""

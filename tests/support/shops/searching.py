@@ -21,8 +21,8 @@ from queries.positions import ActiveFeed
 from queries.search.engines import Engine, SearchEngines
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult
-from tests.projections.history import game_created, some_id
-from tests.queries.shop import CODEC, Shop, open_shop, projecting
+from tests.support.events.history import game_created, some_id
+from tests.support.shops.projected import CODEC, Shop, open_shop, projecting
 
 NAME = GamesIndex.name
 

@@ -36,8 +36,8 @@ from kit.clock import ManualClock
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
-from tests.adapters.provider_servers import SECRET, running_provider, running_receiver
-from tests.flow.log_belongings import LogBelongings
+from tests.support.servers.provider import SECRET, running_provider, running_receiver
+from tests.support.shops.log_belongings import LogBelongings
 
 T = TypeVar("T")
 

@@ -3,10 +3,9 @@
 import asyncio
 from uuid import UUID
 
-from notes import CODEC, TALLY, Counted
-
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository, Unit
+from tests.support.events.notes import CODEC, TALLY, Counted
 
 
 async def count(repository: Repository, stream: UUID, by: int) -> None:

@@ -8,12 +8,12 @@ from typing import ClassVar, Protocol
 import psycopg
 from aio_pika.exceptions import AMQPConnectionError
 from psycopg_pool import AsyncConnectionPool
-from wire import Wire
 from yarl import URL
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports.queue import Delivery, JobHandler, WorkQueue
+from tests.support.servers.tcp_proxy import Wire
 
 LEASE_SECONDS = 0.5
 

@@ -7,13 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from tallies import CODEC
 
 from domain.events import Event
 from eventstore.consumers import checkpoints as feeds
@@ -23,6 +21,8 @@ from eventstore.postgres_log import PostgresLog
 from projections.engine import rebuild
 from projections.engine.rebuild import Verified
 from projections.engine.runner import Registered, Runner
+from tests.support import ROOT
+from tests.support.events.tallies import CODEC
 
 SOON = 20
 """Seconds within which what must happen happens, on a busy machine too."""
@@ -62,8 +62,7 @@ class Desk:
     @contextmanager
     def running_process(self) -> Iterator[subprocess.Popen[bytes]]:
         """With a runner in a process of its own, that may be killed."""
-        script = Path(__file__).with_name("runner_process.py")
-        process = subprocess.Popen([sys.executable, str(script), self.database])
+        process = subprocess.Popen([sys.executable, "-m", "tests.support.processes.projector", self.database], cwd=ROOT)
         try:
             yield process
         finally:

@@ -45,7 +45,7 @@ from domain.errors import Refused
 from domain.ids import library_id
 from domain.payments import refunds
 from eventstore.repository import Aggregate
-from tests.projections.history import DUE, START
+from tests.support.events.history import DUE, START
 
 Batch = list[tuple[UUID, list[msgspec.Struct]]]
 Step = tuple[str, int, str]

@@ -6,7 +6,7 @@ from uuid import uuid4
 import httpx
 
 from api.middleware.context import CORRELATION_HEADER
-from tests.api.shop import Person, Shop
+from tests.support.shops.gateway import Person, Shop
 
 WAIT = {"Prefer": "wait=10"}
 

@@ -32,9 +32,9 @@ from queries.search.searching import GameSearch
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, Queues, open_core, open_queues
-from tests.adapters.fiscal_servers import running_operator
-from tests.adapters.provider_servers import SECRET, running_provider, running_receiver
-from tests.api.tiny import client_of
+from tests.support.servers.fiscal import running_operator
+from tests.support.servers.provider import SECRET, running_provider, running_receiver
+from tests.support.shops.small_gateway import client_of
 
 T = TypeVar("T")
 

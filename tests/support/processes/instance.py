@@ -17,7 +17,7 @@ import httpx
 import psycopg
 
 from runtime.migrate import migrate
-from tests.services import free_port
+from tests.support.servers.shared import free_port
 
 T = TypeVar("T")
 

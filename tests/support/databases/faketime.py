@@ -14,8 +14,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Self
 
-from tests import services
-from tests.faults.postgres import OwnPostgres
+from tests.support.servers import shared
+from tests.support.servers.own_postgres import OwnPostgres
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 
     def __init__(self) -> None:
         """Skips the test, or fails it where services are required, unless libfaketime is installed."""
-        self._library = services.require_faketime()
+        self._library = shared.require_faketime()
         self._folder = Path(tempfile.mkdtemp(prefix="ludoteca-clock-"))
         self._folder.chmod(0o755)  # PostgreSQL reads it as another user
         self._file = self._folder / "time"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.services import free_port
+from tests.support.servers.shared import free_port
 
 PATIENCE = 60.0
 STOP_SECONDS = 25.0

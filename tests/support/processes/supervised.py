@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.flow.instance import Instance, eventually
-from tests.services import free_port
+from tests.support import ROOT
+from tests.support.processes.instance import Instance, eventually
+from tests.support.servers.shared import free_port
 
-ROOT = Path(__file__).parents[2]
 LUDOTECA = Path(sys.executable).with_name("ludoteca")
 ORDINARY = "nobody"
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import psycopg
 
 from adapters.postgres.embedded import EmbeddedPostgres, program
-from tests.faults.postgres import QUICK, OwnPostgres
+from tests.support.servers.own_postgres import QUICK, OwnPostgres
 
 
 class Pair:

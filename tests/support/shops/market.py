@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.api.shop import CARD, Person, Shop
+from tests.support.shops.gateway import CARD, Person, Shop
 
 WAIT = {"Prefer": "wait=10"}
 CART, CHECKOUT = "/api/v1/cart", "/api/v1/cart/checkout"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.flow.instance import eventually
-from tests.services import free_port
+from tests.support.processes.instance import eventually
+from tests.support.servers.shared import free_port
 
 __all__ = ["Process", "eventually", "started"]
 
