@@ -6,7 +6,7 @@ from uuid import UUID
 from domain.events import Event
 from eventstore.log import Envelope
 from projections.projection import NEVER, Projection, Rows, StreamRow, on
-from tests.projections.history import History, at
+from tests.support.events.history import History, at
 
 STREAM = UUID(int=1)
 
