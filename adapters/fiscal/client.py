@@ -8,13 +8,11 @@ from uuid import UUID
 import aiohttp
 import msgspec
 
+from adapters.answers import whole_body
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 
 ACCEPTED = 202
 """HTTP's "taken in, but not done yet" (RFC 9110, 15.3.3)."""
-
-MAX_ANSWER_BYTES = 1 << 20
-"""More than a page of receipts takes: what is longer is no answer."""
 
 MAX_CODE_LENGTH = 100
 
@@ -142,22 +140,12 @@ class HttpFiscalOperator:
                 headers={**self._headers, **(headers or {})},
                 allow_redirects=False,
             ) as response:
-                status, answer = response.status, await _whole(response)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                status, answer = response.status, await whole_body(response)
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise OperatorUnavailable(f"{verb} {path}: {error!r}") from error
         if not 200 <= status < 300:
             raise _failure(status, answer)
         return status, answer
-
-
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    answer = bytearray()
-    async for chunk in response.content.iter_any():
-        answer += chunk
-        if len(answer) > MAX_ANSWER_BYTES:
-            response.close()
-            raise ValueError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-    return bytes(answer)
 
 
 def _read(answer: bytes, type_: type[T]) -> T:

@@ -9,6 +9,7 @@ import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 from yarl import URL
 
+from adapters.answers import whole_body
 from adapters.payments.stripe_shapes import (
     IntentList,
     PaymentIntent,
@@ -157,7 +158,7 @@ class SimulatedProvider:
                     async with session.request(
                         verb, url, json=json, params=params, headers=headers, allow_redirects=False
                     ) as response:
-                        status, body = response.status, await response.read()
+                        status, body = response.status, await whole_body(response)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ProviderUnavailable(f"{verb} {path}: {error!r}") from error
         if 200 <= status < 300:

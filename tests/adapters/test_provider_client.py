@@ -258,7 +258,11 @@ async def test_an_answer_that_settles_nothing_is_unavailable_and_not_tried_again
     assert len(requests) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", intent_json(status="odd"), intent_json(amount="x")])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"{}", intent_json(status="odd"), intent_json(amount="x"), intent_json() + b" " * (1 << 20)],
+    ids=["nothing", "a page", "empty", "an odd status", "no amount", "more than 1 MiB"],
+)
 async def test_an_unreadable_answer_is_unavailable(body: bytes):
     async with server_that(http("200 OK", body)) as (provider, _):
         with pytest.raises(ProviderUnavailable):

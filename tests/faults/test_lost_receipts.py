@@ -18,9 +18,9 @@ from commands.ports.fiscal import KnownReceipt, OperatorRefused
 from commands.workers.receipts import ReceiptWorker
 from domain.receipts import receipt_id
 from runtime.wiring.core import Core
-from tests.flow.fiscal_desk import YEAR, handle, names, open_desk, paid, receipt_of
 from tests.support.databases.going_back import Earlier
 from tests.support.servers.fiscal import running_operator
+from tests.support.shops.fiscal_desk import YEAR, handle, names, open_desk, paid, receipt_of
 
 SELLER = uuid4()
 

@@ -22,8 +22,8 @@ from commands.workers.receipts import ReceiptWorker, fiscal_receipts
 from domain.receipts import book_id, receipt_id
 from eventstore.log import Recorded
 from runtime.wiring.core import Core
-from tests.flow.fiscal_desk import YEAR, confirmation, handle, job, names, open_desk, paid, receipt_of
 from tests.support.servers.fiscal import running_operator
+from tests.support.shops.fiscal_desk import YEAR, confirmation, handle, job, names, open_desk, paid, receipt_of
 
 
 class Published:
