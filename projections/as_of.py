@@ -7,13 +7,11 @@ event is left out from under another.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
-import msgspec
-
 from eventstore.log import Recorded, StreamReader, whole_stream
-from projections.projection import Key, Projection
+from projections.projection import Key, Projection, R, S, shown
 
 
 class LogReader(StreamReader, Protocol):
@@ -24,13 +22,15 @@ class LogReader(StreamReader, Protocol):
     ) -> list[Recorded]: ...
 
 
-async def row_as_of(
-    log: LogReader, projection: Projection[Any], key: Key, moment: int | datetime
-) -> msgspec.Struct | None:
+async def row_as_of(log: LogReader, projection: Projection[R], key: Key, moment: int | datetime) -> R | None:
     """The row of a key as it was at a log position or a time; None when it was not there."""
-    rows = projection.fold(await _events(log, projection.streams_of(key), moment))
-    found: msgspec.Struct | None = rows.get(key)
-    return found
+    return projection.fold(await _events(log, projection.streams_of(key), moment)).get(key)
+
+
+async def shown_as_of(log: LogReader, projection: Projection[S], key: Key, moment: int | datetime) -> S | None:
+    """As `row_as_of`, as queries return it: without what is internal."""
+    row = await row_as_of(log, projection, key, moment)
+    return None if row is None else shown(row)
 
 
 async def _events(log: LogReader, streams: Sequence[UUID] | None, moment: int | datetime) -> list[Recorded]:

@@ -25,13 +25,20 @@ from projections.cleaning import Cleaner, cleaner_of
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class Row(msgspec.Struct):
-    """A row of a read model; its table comes from its fields. `KEY` names the key's fields, `INDEXES` further
-    ones; `CHECKS` are conditions in SQL that every row meets."""
+NIL = UUID(int=0)
+
+
+class Row(msgspec.Struct, omit_defaults=True):
+    """A row of a read model, and what queries return; its table comes from its fields.
+
+    `KEY` names the key's fields, `INDEXES` further ones; `CHECKS` are conditions in SQL that every row meets.
+    `INTERNAL` are fields to find and sort rows by: nobody is shown them, and queries leave them at their defaults.
+    """
 
     KEY: ClassVar[tuple[str, ...]] = ()
     INDEXES: ClassVar[tuple[str, ...]] = ()
     CHECKS: ClassVar[tuple[str, ...]] = ()
+    INTERNAL: ClassVar[tuple[str, ...]] = ()
 
 
 class StreamRow(Row, kw_only=True):
@@ -41,6 +48,8 @@ class StreamRow(Row, kw_only=True):
     when that occurred, and `updated_at` when the last one that changed what is shown did.
     """
 
+    INTERNAL: ClassVar[tuple[str, ...]] = ("created_position",)
+
     version: int = 0
     created_at: datetime = NEVER
     updated_at: datetime = NEVER
@@ -48,6 +57,7 @@ class StreamRow(Row, kw_only=True):
 
 
 R = TypeVar("R", bound=msgspec.Struct)
+S = TypeVar("S", bound=Row)
 Key = Any
 """A row's key: the key field's value, or a tuple where the key has several fields."""
 
@@ -70,6 +80,16 @@ def key_of(row_type: type[msgspec.Struct]) -> Callable[[Any], Key]:
         name = names[0]
         return lambda row: getattr(row, name)
     return lambda row: tuple(getattr(row, name) for name in names)
+
+
+def shown(row: S) -> S:
+    """The row as queries return it: without what is internal."""
+    fields = (field for field in msgspec.structs.fields(row) if field.name in row.INTERNAL)
+    return msgspec.structs.replace(row, **{field.name: _default(field) for field in fields})
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
 
 
 class Rows(Generic[R]):

@@ -3,36 +3,9 @@
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
-from projections.models.carts import CartItemRow
+from projections.models.carts import Cart
 from queries.paging import columns_of
 from queries.read_models import Answer, ReadModels
-
-
-class Cart(msgspec.Struct, frozen=True):
-    """A cart with its lines, in the order in which they were put in. `version` is the stream's."""
-
-    cart_id: UUID
-    buyer_id: UUID
-    status: str
-    currency: str
-    items: list[CartItemRow]
-    total_cents: int
-    expires_at: datetime
-    order_id: UUID | None
-    version: int
-    created_at: datetime
-    updated_at: datetime
-
-    def is_open(self, now: datetime) -> bool:
-        """Whether it can be changed and checked out."""
-        return self.status == "ACTIVE" and now < self.expires_at
-
-    def is_over(self, now: datetime) -> bool:
-        """Whether its time ran out, fired or not."""
-        return self.status == "EXPIRED" or (self.status == "ACTIVE" and not self.is_open(now))
-
 
 _COLUMNS = columns_of(Cart, "c")
 

@@ -1,22 +1,10 @@
 """What is due."""
 
 from datetime import datetime
-from uuid import UUID
 
-import msgspec
-
+from projections.models.deadlines import Deadline
 from queries.paging import columns_of
 from queries.read_models import ReadModels
-
-
-class Deadline(msgspec.Struct, frozen=True):
-    """When a stream must have moved on; `version` is that of the event that set it, and tells a moved deadline from
-    the one before."""
-
-    stream_id: UUID
-    kind: str
-    due_at: datetime
-    version: int
 
 
 class DueTimes:

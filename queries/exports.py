@@ -8,22 +8,31 @@ from uuid import UUID
 
 import msgspec
 
+from projections.models.carts import Cart
+from projections.models.games import Game
+from projections.models.ledger import LedgerEntry
+from projections.models.library import OwnedGame
+from projections.models.notifications import Notification
 from projections.models.orders import OrderLineRow
+from projections.models.payments import Payment
+from projections.models.shipments import Shipment
+from projections.models.transactions import Transaction
+from projections.models.users import User
+from projections.models.wallets import Wallet, WalletMovement
+from projections.models.webhook_endpoints import WebhookEndpoint
 from queries import games, ledger, library, notifications, orders, shipments, transactions, users, wallets
 from queries import webhook_endpoints as webhooks
-from queries.carts import Cart
 from queries.paging import MAX_LIMIT, Page, columns_of
-from queries.payments import Payment
 from queries.read_models import Answer, ReadModels
 
 T = TypeVar("T")
 Ask = Callable[..., Awaitable[Answer[Page[T]]]]
 
 
-class Purse(wallets.Wallet, frozen=True, kw_only=True):
+class Purse(Wallet, kw_only=True):
     """A wallet and all that went in and out of it, the latest first."""
 
-    statement: list[wallets.Movement]
+    statement: list[WalletMovement]
 
 
 class Sale(msgspec.Struct, frozen=True):
@@ -40,25 +49,25 @@ class Payables(msgspec.Struct, frozen=True):
     """What the shop owes a seller, by currency, and the entries that this comes from, the latest first."""
 
     accounts: list[ledger.Account]
-    entries: list[ledger.Entry]
+    entries: list[LedgerEntry]
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
     """All of one account; what has not begun is empty."""
 
-    account: users.User
+    account: User
     orders: list[orders.Order]
     payments: list[Payment]
     wallets: list[Purse]
-    transactions: list[transactions.Transaction]
-    library: list[library.OwnedGame]
+    transactions: list[Transaction]
+    library: list[OwnedGame]
     carts: list[Cart]
-    notifications: list[notifications.Notification]
-    games: list[games.Game]
-    shipments: list[shipments.Shipment]
+    notifications: list[Notification]
+    games: list[Game]
+    shipments: list[Shipment]
     sales: list[Sale]
     payables: Payables
-    webhook_endpoints: list[webhooks.WebhookEndpoint]
+    webhook_endpoints: list[WebhookEndpoint]
 
 
 async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | None:

@@ -9,8 +9,9 @@ from collections import OrderedDict
 
 import msgspec
 
+from projections.models.games import Game
 from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
-from queries.games import Browse, Game, browse, currency_of
+from queries.games import Browse, browse, currency_of
 from queries.paging import Page
 from queries.read_models import Answer, ReadModels
 

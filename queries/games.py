@@ -2,53 +2,22 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 
 from eventstore.log import Log
-from projections.as_of import row_as_of
+from projections.as_of import shown_as_of
 from projections.cleaning import without_nul
-from projections.models.games import MAIN_CURRENCY, NO_PRICE, Games, anywhere
+from projections.models.games import MAIN_CURRENCY, NO_PRICE, Game, Games, anywhere
 from projections.search.document import ANYWHERE, EVERYWHERE, P, filter_key, price_in, price_key, region_key
 from queries.paging import Bigint, Listing, Order, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
 
 Sort = Literal["newest", "price", "-price", "release_date", "title"]
 Shown = Literal["ACTIVE", "DRAFT", "SUSPENDED", "RETIRED", "ANY"]
-
-
-class Price(msgspec.Struct, frozen=True):
-    """What a game costs in a region (`*`: wherever it has no price of its own)."""
-
-    region: str
-    amount_cents: int
-    currency: str
-
-
-class Game(msgspec.Struct, frozen=True):
-    """A game. `version` is the stream's, for the ETag."""
-
-    game_id: UUID
-    seller_id: UUID
-    sku: str
-    title: str
-    description: str
-    publisher: str
-    category: str
-    genres: list[str]
-    tags: list[str]
-    platforms: list[str]
-    release_date: date | None
-    kind: str
-    prices: list[Price]
-    image_ids: list[UUID]
-    status: str
-    version: int
-    created_at: datetime
-    updated_at: datetime
 
 
 class Browse(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +62,7 @@ async def game(models: ReadModels, game_id: UUID) -> Answer[Game | None]:
 
 async def game_as_of(log: Log, game_id: UUID, moment: int | datetime) -> Game | None:
     """The game as it was at a log position or a time."""
-    row = await row_as_of(log, Games(), game_id, moment)
-    return None if row is None else msgspec.convert(row, Game, from_attributes=True)
+    return await shown_as_of(log, Games(), game_id, moment)
 
 
 async def browse(models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.models.ledger import NO_CURRENCY
+from projections.models.ledger import NO_CURRENCY, LedgerEntry
 from queries.paging import Bigint, Listing, Order, Page, columns_of, page
 from queries.read_models import Answer, ReadModels
 
@@ -22,23 +22,6 @@ class Account(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """The `number`th entry of a ledger transaction, and the event that caused it."""
-
-    ledger_transaction_id: UUID
-    number: int
-    account_id: str
-    direction: str
-    amount_cents: int
-    currency: str
-    cause_event_id: UUID
-    order_id: UUID | None
-    payment_id: UUID | None
-    transaction_id: UUID | None
-    position: int
-    at: datetime
-
-
 class Total(msgspec.Struct, frozen=True):
     """All that was posted in a currency; the balance of a ledger that adds up is 0."""
 
@@ -50,7 +33,8 @@ class Total(msgspec.Struct, frozen=True):
 
 _ACCOUNTS = Listing(
     Account,
-    f"{columns_of(Account, 'a', without=('currency',))}, nullif(a.currency, '{NO_CURRENCY}') AS currency",
+    f"a.account_id, nullif(a.currency, '{NO_CURRENCY}') AS currency, a.debits_cents, a.credits_cents, a.balance_cents,"
+    " a.opened_at, a.updated_at",
     "{ledger_accounts} a",
 )
 _BY_ID = Order("account", ("a.account_id", "a.currency"), tuple[str, str])
@@ -61,7 +45,7 @@ _SHOWN = (
     f" WHERE p.account_id = a.account_id AND p.currency <> '{NO_CURRENCY}'))"
 )
 
-_ENTRIES = Listing(Entry, columns_of(Entry, "e"), "{ledger_entries} e")
+_ENTRIES = Listing(LedgerEntry, columns_of(LedgerEntry, "e"), "{ledger_entries} e")
 _LATEST = Order("posted", ("e.position", "e.number"), tuple[Bigint, Bigint], descending=True)
 
 
@@ -81,7 +65,7 @@ async def account(models: ReadModels, account_id: str) -> Answer[list[Account]]:
 
 async def entries(
     models: ReadModels, account_id: str, *, currency: str | None = None, limit: int = 50, cursor: str | None = None
-) -> Answer[Page[Entry]]:
+) -> Answer[Page[LedgerEntry]]:
     """What was posted to an account, in all currencies or in one, the latest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"account_id": account_id, "currency": currency}
     values = {name: value for name, value in wanted.items() if value is not None}
@@ -89,10 +73,10 @@ async def entries(
     return await page(models, _ENTRIES, _LATEST, conditions, values, limit=limit, cursor=cursor)
 
 
-async def ledger_transaction(models: ReadModels, ledger_transaction_id: UUID) -> Answer[list[Entry]]:
+async def ledger_transaction(models: ReadModels, ledger_transaction_id: UUID) -> Answer[list[LedgerEntry]]:
     """The entries of a ledger transaction in order; none when there is no such transaction."""
     query = f"SELECT {_ENTRIES.columns} FROM {_ENTRIES.source} WHERE e.ledger_transaction_id = %(id)s ORDER BY e.number"
-    return await models.rows(Entry, query, id=ledger_transaction_id)
+    return await models.rows(LedgerEntry, query, id=ledger_transaction_id)
 
 
 async def trial_balance(models: ReadModels) -> Answer[list[Total]]:

@@ -8,19 +8,11 @@ import msgspec
 
 from eventstore.log import Log, whole_stream
 from projections.as_of import occurred_by
-from projections.models.library import OwnedGames, library_id
+from projections.models.library import OwnedGame, OwnedGames, library_id
+from projections.projection import shown
 from queries.games import Browse, filters_of
 from queries.paging import Listing, Order, Page, columns_of, page
 from queries.read_models import Answer, ReadModels
-
-
-class OwnedGame(msgspec.Struct, frozen=True):
-    """A game in a library, and the order that it came by."""
-
-    game_id: UUID
-    title: str
-    order_id: UUID
-    purchase_date: datetime
 
 
 class _Owned(msgspec.Struct, frozen=True):
@@ -65,5 +57,5 @@ async def library_as_of(log: Log, user_id: UUID, moment: int | datetime) -> list
     if isinstance(moment, datetime):
         events = occurred_by(events, moment)
     rows = OwnedGames().fold(events).all()
-    games = [msgspec.convert(row, OwnedGame, from_attributes=True) for row in rows]
+    games = [shown(row) for row in rows]
     return sorted(games, key=lambda game: (game.purchase_date, game.game_id), reverse=True)

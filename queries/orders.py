@@ -6,48 +6,28 @@ from uuid import UUID
 import msgspec
 
 from eventstore.log import Log
-from projections.as_of import row_as_of
-from projections.fields import Happened
-from projections.models.orders import OrderLineRow, Orders
+from projections.as_of import shown_as_of
+from projections.models.orders import OrderRow, Orders
+from projections.models.payments import Payment
+from projections.models.receipts import Receipt
+from projections.models.shipments import Shipment
 from queries.paging import Listing, Page, columns_of, newest_first, page
-from queries.payments import Payment, payment_as_of
+from queries.payments import payment_as_of
 from queries.read_models import Answer, ReadModels
-from queries.receipts import Receipt, receipts_as_of
-from queries.shipments import Shipment, shipments_as_of
+from queries.receipts import receipts_as_of
+from queries.shipments import shipments_as_of
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(OrderRow, kw_only=True):
     """An order; `user_id` is the buyer. `timeline` tells its events and those of its payment, its shipments and its
     receipts, in the order of the log. `shipments` and `receipts` are in the order of their sellers' lines; a seller has
     no receipt before the operator is to be told. `refunded_cents` has gone back, of a cancelled order too, whose own
     events do not tell of money that came late and was never its.
     """
 
-    order_id: UUID
-    user_id: UUID
-    region: str
-    currency: str
-    total_cents: int
-    refunded_cents: int
-    status: str
-    provisional: bool
-    cancel_reason: str | None
-    payment_id: UUID
-    cart_id: UUID | None
-    lines: list[OrderLineRow]
-    expires_at: datetime
-    timeline: list[Happened]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    payment: Payment | None = None
-    receipts: list[Receipt] = []
-    shipments: list[Shipment] = []
-
-    @property
-    def shipment_ids(self) -> list[UUID]:
-        """Its shipments, one per seller who has something to send."""
-        return list(dict.fromkeys(line.shipment_id for line in self.lines if line.shipment_id is not None))
+    payment: Payment | None
+    receipts: list[Receipt]
+    shipments: list[Shipment]
 
 
 _RECEIPTS = (
@@ -58,9 +38,11 @@ _SHIPMENTS = (
     f"(SELECT coalesce(json_agg(s), '[]') FROM (SELECT {columns_of(Shipment, 's')}"
     " FROM {shipments} s WHERE s.order_id = o.order_id) AS s) AS shipments"
 )
-_OWN = columns_of(Order, "o", without=("payment", "receipts", "shipments"))
-_COLUMNS = f"{_OWN}, p AS payment, {_RECEIPTS}, {_SHIPMENTS}"
-_SOURCE = "{orders} o LEFT JOIN {payments} p ON p.payment_id = o.payment_id"
+_COLUMNS = f"{columns_of(OrderRow, 'o')}, p AS payment, {_RECEIPTS}, {_SHIPMENTS}"
+_SOURCE = (
+    f"{{orders}} o LEFT JOIN (SELECT {columns_of(Payment, 'p')} FROM {{payments}} p) AS p"
+    " ON p.payment_id = o.payment_id"
+)
 _LISTING = Listing(Order, _COLUMNS, _SOURCE)
 _NEWEST = newest_first("o.created_position")
 
@@ -90,14 +72,16 @@ async def orders(
 
 async def order_as_of(log: Log, order_id: UUID, moment: int | datetime) -> Order | None:
     """The order, its payment, its shipments and its receipts as they were at a log position or a time."""
-    row = await row_as_of(log, Orders(), order_id, moment)
+    row = await shown_as_of(log, Orders(), order_id, moment)
     if row is None:
         return None
-    found = msgspec.convert(row, Order, from_attributes=True)
-    payment = await payment_as_of(log, found.payment_id, moment)
-    receipts = await receipts_as_of(log, order_id, [line.seller_id for line in found.lines], moment)
-    shipments = await shipments_as_of(log, found.shipment_ids, moment)
-    return _told_whole(msgspec.structs.replace(found, payment=payment, receipts=receipts, shipments=shipments))
+    found = Order(
+        **msgspec.structs.asdict(row),
+        payment=await payment_as_of(log, row.payment_id, moment),
+        receipts=await receipts_as_of(log, order_id, [line.seller_id for line in row.lines], moment),
+        shipments=await shipments_as_of(log, row.shipment_ids, moment),
+    )
+    return _told_whole(found)
 
 
 def _told_whole(order: Order) -> Order:

@@ -6,6 +6,7 @@ from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
+from projections.projection import Row
 from queries.read_models import Answer, ReadModels
 
 T = TypeVar("T")
@@ -89,9 +90,9 @@ async def page(
     )
 
 
-def columns_of(item: type[msgspec.Struct], table: str, *, without: tuple[str, ...] = ()) -> str:
-    """The columns of a table that a type has as fields."""
-    return ", ".join(f"{table}.{name}" for name in item.__struct_fields__ if name not in without)
+def columns_of(row: type[Row], table: str) -> str:
+    """The columns of a read model that are shown; `table` is its alias."""
+    return ", ".join(f"{table}.{name}" for name in row.__struct_fields__ if name not in row.INTERNAL)
 
 
 def _write(order: Order, key: msgspec.Raw) -> str:

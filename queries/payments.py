@@ -3,46 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
 from eventstore.log import Log
-from projections.as_of import row_as_of
-from projections.fields import Happened
-from projections.models.payments import Payments, RefundOfPayment
+from projections.as_of import shown_as_of
+from projections.models.payments import Payment, Payments
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
-
-
-class Payment(msgspec.Struct, frozen=True):
-    """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure; `closed`: no further
-    try is allowed; `history` tells its events. `refund_status` is PENDING while a refund is under way, else how the
-    last one ended; `refunded_cents` has gone back."""
-
-    payment_id: UUID
-    order_id: UUID | None
-    transaction_id: UUID | None
-    buyer_id: UUID
-    amount_cents: int
-    refunded_cents: int
-    refund_status: str | None
-    refunds: list[RefundOfPayment]
-    currency: str
-    status: str
-    method: str | None
-    provider: str | None
-    provider_ref: str | None
-    client_secret: str | None
-    redirect_url: str | None
-    attempt: int
-    code: str | None
-    detail: str | None
-    closed: bool
-    expires_at: datetime
-    history: list[Happened]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-
 
 _COLUMNS = columns_of(Payment, "p")
 
@@ -74,5 +39,4 @@ async def payments(
 
 async def payment_as_of(log: Log, payment_id: UUID, moment: int | datetime) -> Payment | None:
     """The payment as it was at a log position or a time."""
-    row = await row_as_of(log, Payments(), payment_id, moment)
-    return None if row is None else msgspec.convert(row, Payment, from_attributes=True)
+    return await shown_as_of(log, Payments(), payment_id, moment)

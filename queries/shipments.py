@@ -4,38 +4,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
 from eventstore.log import Log
-from projections.as_of import row_as_of
-from projections.fields import Happened
-from projections.models.shipments import ShipmentLineRow, Shipments
+from projections.as_of import shown_as_of
+from projections.models.shipments import Shipment, Shipments
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
 
 
-class Shipment(msgspec.Struct, frozen=True):
-    """What one seller sends for an order; `provisional` until that is paid. `history` tells its events."""
-
-    shipment_id: UUID
-    order_id: UUID
-    seller_id: UUID
-    lines: list[ShipmentLineRow]
-    provisional: bool
-    status: str
-    carrier: str | None
-    tracking_number: str | None
-    processing_at: datetime | None
-    shipped_at: datetime | None
-    delivered_at: datetime | None
-    cancelled_at: datetime | None
-    history: list[Happened]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-
-
-class ShipmentOfBuyer(Shipment, frozen=True, kw_only=True):
+class ShipmentOfBuyer(Shipment, kw_only=True):
     """A shipment, and whom it is for."""
 
     buyer_id: UUID
@@ -73,5 +49,5 @@ async def shipments(
 
 async def shipments_as_of(log: Log, shipment_ids: Iterable[UUID], moment: int | datetime) -> list[Shipment]:
     """Shipments as they were at a log position or a time."""
-    rows = [await row_as_of(log, Shipments(), shipment_id, moment) for shipment_id in shipment_ids]
-    return [msgspec.convert(row, Shipment, from_attributes=True) for row in rows if row is not None]
+    rows = [await shown_as_of(log, Shipments(), shipment_id, moment) for shipment_id in shipment_ids]
+    return [row for row in rows if row is not None]

@@ -8,9 +8,9 @@ import msgspec
 
 from eventstore.log import Log
 from projections.as_of import row_as_of
+from projections.models.games import PriceRow
 from projections.models.stock import Stock as StockItems
 from projections.models.stock import item_key, stock_id
-from queries.games import Price
 from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
@@ -37,7 +37,7 @@ class Offer(msgspec.Struct, frozen=True):
     product_id: UUID
     available: int | None
     image_ids: list[UUID]
-    prices: list[Price]
+    prices: list[PriceRow]
 
 
 class Availability(msgspec.Struct, frozen=True):

@@ -1,36 +1,10 @@
 """Deposits, transfers and payments from wallets."""
 
-from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
+from projections.models.transactions import Transaction
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
-
-
-class Transaction(msgspec.Struct, frozen=True):
-    """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its failure,
-    `reversed_cents` what the provider took back of a completed deposit."""
-
-    transaction_id: UUID
-    user_id: UUID
-    type: str
-    status: str
-    amount_cents: int
-    currency: str
-    from_wallet_id: UUID | None
-    to_wallet_id: UUID | None
-    order_id: UUID | None
-    payment_id: UUID | None
-    step: str | None
-    code: str | None
-    refunded_cents: int
-    reversed_cents: int
-    version: int
-    created_at: datetime
-    updated_at: datetime
-
 
 _LISTING = Listing(Transaction, columns_of(Transaction, "t"), "{transactions} t")
 _NEWEST = newest_first("t.created_position")

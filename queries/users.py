@@ -1,28 +1,10 @@
 """Who has an account."""
 
-from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
+from projections.models.users import User
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
-
-
-class User(msgspec.Struct, frozen=True):
-    """An account. `version` is the stream's, for the ETag; a forgotten person has neither e-mail nor name."""
-
-    user_id: UUID
-    email: str | None
-    name: str | None
-    account_type: str
-    region: str
-    status: str
-    email_verified: bool
-    version: int
-    created_at: datetime
-    updated_at: datetime
-
 
 _COLUMNS = columns_of(User, "u")
 _LISTING = Listing(User, _COLUMNS, "{users} u")

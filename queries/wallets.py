@@ -3,49 +3,16 @@
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
 from eventstore.log import Log
-from projections.as_of import row_as_of
-from projections.models.wallets import Wallets
+from projections.as_of import shown_as_of
+from projections.models.wallets import Wallet, WalletMovement, Wallets
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
-
-
-class Wallet(msgspec.Struct, frozen=True):
-    """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while `owed_cents` are owed; `version`
-    is the stream's."""
-
-    wallet_id: UUID
-    user_id: UUID
-    currency: str
-    balance_cents: int
-    owed_cents: int
-    status: str
-    version: int
-    created_at: datetime
-    updated_at: datetime
-
-
-class Movement(msgspec.Struct, frozen=True):
-    """A line of a statement. `direction` is credit (in) or debit (out); `balance_cents` is the balance after it."""
-
-    wallet_id: UUID
-    position: int
-    direction: str
-    amount_cents: int
-    currency: str
-    balance_cents: int
-    transaction_id: UUID | None
-    payment_id: UUID | None
-    reason: str | None
-    at: datetime
-
 
 _COLUMNS = columns_of(Wallet, "w")
 _LISTING = Listing(Wallet, _COLUMNS, "{wallets} w")
 _NEWEST_WALLET = newest_first("w.created_position")
-_STATEMENT = Listing(Movement, columns_of(Movement, "m"), "{wallet_movements} m")
+_STATEMENT = Listing(WalletMovement, columns_of(WalletMovement, "m"), "{wallet_movements} m")
 _NEWEST = newest_first("m.position")
 
 
@@ -85,13 +52,12 @@ async def wallet_in(models: ReadModels, user_id: UUID, currency: str) -> Answer[
 
 async def wallet_as_of(log: Log, wallet_id: UUID, moment: int | datetime) -> Wallet | None:
     """The wallet as it was at a log position or a time."""
-    row = await row_as_of(log, Wallets(), wallet_id, moment)
-    return None if row is None else msgspec.convert(row, Wallet, from_attributes=True)
+    return await shown_as_of(log, Wallets(), wallet_id, moment)
 
 
 async def statement(
     models: ReadModels, wallet_id: UUID, *, limit: int = 50, cursor: str | None = None
-) -> Answer[Page[Movement]]:
+) -> Answer[Page[WalletMovement]]:
     """What went in and out of a wallet, the latest first. Raises BadCursor."""
     conditions = ["m.wallet_id = %(wallet)s"]
     return await page(models, _STATEMENT, _NEWEST, conditions, {"wallet": wallet_id}, limit=limit, cursor=cursor)

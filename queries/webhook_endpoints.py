@@ -1,47 +1,10 @@
 """Webhook endpoints, and what became of their deliveries."""
 
-from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
+from projections.models.webhook_endpoints import WebhookDelivery, WebhookEndpoint
 from queries.paging import Listing, Page, columns_of, newest_first, page
 from queries.read_models import Answer, ReadModels
-
-
-class WebhookEndpoint(msgspec.Struct, frozen=True):
-    """An endpoint. `status` is ENABLED or DISABLED (with `disabled_reason`); `failures` are deliveries given up in a
-    row."""
-
-    endpoint_id: UUID
-    seller_id: UUID
-    url: str
-    events: list[str]
-    description: str
-    status: str
-    disabled_reason: str | None
-    failures: int
-    version: int
-    created_at: datetime
-    updated_at: datetime
-
-
-class WebhookDelivery(msgspec.Struct, frozen=True):
-    """A delivery. `status` is PENDING, DELIVERED or FAILED; `code` tells why the last attempt failed, `http_status`
-    what the endpoint answered to the one that succeeded."""
-
-    delivery_id: UUID
-    endpoint_id: UUID
-    event_id: UUID
-    event_name: str
-    status: str
-    attempts: int
-    code: str | None
-    http_status: int | None
-    requested_at: datetime
-    attempted_at: datetime | None
-    settled_at: datetime | None
-
 
 _ENDPOINT = columns_of(WebhookEndpoint, "e")
 _ENDPOINTS = Listing(WebhookEndpoint, _ENDPOINT, "{webhook_endpoints} e")

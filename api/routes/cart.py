@@ -25,7 +25,7 @@ from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
 from domain.cart import Cart, Item, LineChange
 from eventstore.log import Done
-from projections.models.carts import CartItemRow
+from projections.models import carts as cart_rows
 from queries import carts as carts_query
 
 router = APIRouter(prefix="/api/v1/cart", tags=["cart"])
@@ -269,11 +269,11 @@ def _of_state(cart_id: UUID, cart: Cart) -> CartView:
     return _view(cart_id, cart, [_item(item, item.game_id, cart.currency) for item in cart.items.values()])
 
 
-def _of_row(cart: carts_query.Cart) -> CartView:
+def _of_row(cart: cart_rows.Cart) -> CartView:
     return _view(cart.cart_id, cart, [_item(item, item.product_id, cart.currency) for item in cart.items])
 
 
-def _view(cart_id: UUID, cart: Cart | carts_query.Cart, items: list[ItemView]) -> CartView:
+def _view(cart_id: UUID, cart: Cart | cart_rows.Cart, items: list[ItemView]) -> CartView:
     return CartView(
         id=cart_id,
         status=cart.status,
@@ -284,7 +284,7 @@ def _view(cart_id: UUID, cart: Cart | carts_query.Cart, items: list[ItemView]) -
     )
 
 
-def _item(item: Item | CartItemRow, product_id: UUID, currency: str) -> ItemView:
+def _item(item: Item | cart_rows.CartItemRow, product_id: UUID, currency: str) -> ItemView:
     return ItemView(
         id=item.item_id,
         product_id=product_id,

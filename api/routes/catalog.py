@@ -27,6 +27,7 @@ from domain.catalog import Status as GameStatus
 from domain.errors import NotFound
 from domain.regions import ANY_REGION
 from eventstore.log import Done
+from projections.models.games import Game
 from queries import games as games_query
 from queries import paging
 from queries.read_models import Answer as Found
@@ -315,7 +316,7 @@ async def games_by_seller(
 
 
 async def _offered(
-    request: Request, services: Services, reads: ReadModels, found: Found[paging.Page[games_query.Game]], region: str
+    request: Request, services: Services, reads: ReadModels, found: Found[paging.Page[Game]], region: str
 ) -> Response:
     """A list of games, with what they cost, and how many there are of those that can run out."""
     page = Page[DatedGame].model_validate(found.value)

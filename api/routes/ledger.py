@@ -15,6 +15,7 @@ from api.services import ServicesOf
 from commands.handler import Caller
 from domain.errors import Forbidden, NotFound
 from domain.ledger import seller_account
+from projections.models.ledger import LedgerEntry
 from queries import ledger as ledger_query
 from queries.ledger import Account
 from queries.paging import Page as FoundPage
@@ -153,7 +154,7 @@ def _own_account(caller: Caller) -> str:
 async def get_ledger_transaction(ledger_transaction_id: UUID, services: ServicesOf, reads: Reads, _: Admin) -> Response:
     """What one event did to the accounts (ADMIN)."""
 
-    async def ask(models: ReadModels) -> FoundAnswer[list[ledger_query.Entry] | None]:
+    async def ask(models: ReadModels) -> FoundAnswer[list[LedgerEntry] | None]:
         return (await ledger_query.ledger_transaction(models, ledger_transaction_id)).map(lambda rows: rows or None)
 
     missing = NotFound("ledger_transaction_not_found", "there is no such ledger transaction")

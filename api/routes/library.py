@@ -15,8 +15,8 @@ from api.views.game_offers import show_offers
 from api.views.games import Offered
 from api.views.region import CallerRegion
 from domain.errors import Forbidden
+from projections.models.library import OwnedGame
 from queries import library as library_query
-from queries.library import OwnedGame
 from queries.paging import Page as FoundPage
 from queries.read_models import Answer as FoundAnswer
 from queries.read_models import ReadModels

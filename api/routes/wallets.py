@@ -21,10 +21,9 @@ from domain.errors import Forbidden, NotFound
 from domain.wallets import DEPOSIT_TAKEN_BACK
 from domain.wallets import Status as WalletStatus
 from eventstore.log import Done, Once
-from projections.models.wallets import DEBT_SETTLED
+from projections.models.wallets import DEBT_SETTLED, Wallet, WalletMovement
 from queries import wallets as wallets_query
 from queries.read_models import ReadModels
-from queries.wallets import Movement, Wallet
 
 router = APIRouter(prefix="/api/v1", tags=["wallets"])
 
@@ -271,7 +270,7 @@ async def get_statement(
     return page_answer(request, shown, page.position)
 
 
-def _shown(movement: Movement) -> MovementView:
+def _shown(movement: WalletMovement) -> MovementView:
     """A movement, with what it was: see the events' causes in `domain.wallets`."""
     kind: MovementType
     if movement.reason == DEBT_SETTLED and movement.direction == "debit" and movement.transaction_id is None:

@@ -19,8 +19,8 @@ from commands.handler import Landed
 from domain.errors import NotFound
 from domain.webhook_endpoints import MAX_PATTERNS
 from eventstore.log import Done
+from projections.models.webhook_endpoints import WebhookEndpoint
 from queries import webhook_endpoints as query
-from queries.webhook_endpoints import WebhookEndpoint
 
 router = APIRouter(prefix="/api/v1/webhook-endpoints", tags=["webhooks"])
 

@@ -7,7 +7,8 @@ from uuid import UUID
 from pydantic import AliasPath, Field
 
 from api.fields import Answer, Page, Time
-from queries.games import Price, price_there
+from projections.models.games import PriceRow
+from queries.games import price_there
 from queries.search.searching import SearchItem
 
 
@@ -128,7 +129,7 @@ def found_game(item: SearchItem) -> FoundGame:
     return FoundGame.model_validate(item.document).model_copy(update={"highlight": item.highlight})
 
 
-def offer_of(game: Offered, prices: Sequence[PriceView | Price], image_ids: Sequence[UUID], region: str) -> None:
+def offer_of(game: Offered, prices: Sequence[PriceView | PriceRow], image_ids: Sequence[UUID], region: str) -> None:
     """Show what a game costs in a region, and its images."""
     price = price_there(prices, region)
     game.price = None if price is None else AmountView.model_validate(price)

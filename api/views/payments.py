@@ -14,7 +14,7 @@ from commands.handler import Caller
 from commands.orders import OrderAndPayment
 from domain.payments import Method
 from domain.payments.events import OPEN, MethodType
-from queries.payments import Payment
+from projections.models.payments import Payment
 
 
 class PaymentMethod(Body):

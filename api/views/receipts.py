@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from api.fields import Answer, Time
-from queries.receipts import Receipt
+from projections.models.receipts import Receipt
 
 
 class ReceiptView(Answer):

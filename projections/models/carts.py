@@ -34,8 +34,9 @@ class CartItemRow(msgspec.Struct, frozen=True):
     reservation_id: UUID | None
 
 
-class CartRow(StreamRow):
-    """A cart. A buyer's newest is the one in use, as long as it is ACTIVE and `expires_at` lies ahead."""
+class Cart(StreamRow):
+    """A cart with its lines, in the order in which they were put in. A buyer's newest is the one in use, as long as it
+    is ACTIVE and `expires_at` lies ahead."""
 
     KEY = ("cart_id",)
     INDEXES = ("buyer_id, created_position",)
@@ -49,16 +50,24 @@ class CartRow(StreamRow):
     expires_at: datetime
     order_id: UUID | None
 
+    def is_open(self, now: datetime) -> bool:
+        """Whether it can be changed and checked out."""
+        return self.status == "ACTIVE" and now < self.expires_at
 
-class Carts(Projection[CartRow]):
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time ran out, fired or not."""
+        return self.status == "EXPIRED" or (self.status == "ACTIVE" and not self.is_open(now))
+
+
+class Carts(Projection[Cart]):
     """Every cart by its id."""
 
-    name, version, row = "carts", 1, CartRow
+    name, version, row = "carts", 1, Cart
 
     @on(CartCreated)
-    def created(self, rows: Rows[CartRow], event: CartCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Cart], event: CartCreated, env: Envelope) -> None:
         rows.put(
-            CartRow(
+            Cart(
                 cart_id=env.stream_id,
                 buyer_id=event.buyer_id,
                 status="ACTIVE",
@@ -71,7 +80,7 @@ class Carts(Projection[CartRow]):
         )
 
     @on(ItemAdded)
-    def added(self, rows: Rows[CartRow], event: ItemAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[Cart], event: ItemAdded, env: Envelope) -> None:
         item = CartItemRow(
             item_id=event.item_id,
             product_id=event.game_id,
@@ -85,7 +94,7 @@ class Carts(Projection[CartRow]):
         _filled(rows, env, [*rows[env.stream_id].items, item], event.expires_at)
 
     @on(ItemChanged)
-    def changed(self, rows: Rows[CartRow], event: ItemChanged, env: Envelope) -> None:
+    def changed(self, rows: Rows[Cart], event: ItemChanged, env: Envelope) -> None:
         items = [
             msgspec.structs.replace(item, quantity=event.quantity) if item.item_id == event.item_id else item
             for item in rows[env.stream_id].items
@@ -93,7 +102,7 @@ class Carts(Projection[CartRow]):
         _filled(rows, env, items, event.expires_at)
 
     @on(ItemRepriced)
-    def repriced(self, rows: Rows[CartRow], event: ItemRepriced, env: Envelope) -> None:
+    def repriced(self, rows: Rows[Cart], event: ItemRepriced, env: Envelope) -> None:
         items = [
             msgspec.structs.replace(item, unit_price_cents=event.unit_price_cents)
             if item.item_id == event.item_id
@@ -103,36 +112,36 @@ class Carts(Projection[CartRow]):
         _filled(rows, env, items, event.expires_at)
 
     @on(CurrencyChanged)
-    def currency_changed(self, rows: Rows[CartRow], event: CurrencyChanged, env: Envelope) -> None:
+    def currency_changed(self, rows: Rows[Cart], event: CurrencyChanged, env: Envelope) -> None:
         cart = rows[env.stream_id]
         cart.status = "ACTIVE"
         cart.currency = event.currency
 
     @on(ItemRemoved)
-    def removed(self, rows: Rows[CartRow], event: ItemRemoved, env: Envelope) -> None:
+    def removed(self, rows: Rows[Cart], event: ItemRemoved, env: Envelope) -> None:
         items = [item for item in rows[env.stream_id].items if item.item_id != event.item_id]
         _filled(rows, env, items, event.expires_at)
 
     @on(CheckoutInitiated)
-    def checked_out(self, rows: Rows[CartRow], event: CheckoutInitiated, env: Envelope) -> None:
+    def checked_out(self, rows: Rows[Cart], event: CheckoutInitiated, env: Envelope) -> None:
         cart = rows[env.stream_id]
         cart.status = "CHECKOUT"
         cart.order_id = event.order_id
 
     @on(CartCompleted)
-    def completed(self, rows: Rows[CartRow], _: CartCompleted, env: Envelope) -> None:
+    def completed(self, rows: Rows[Cart], _: CartCompleted, env: Envelope) -> None:
         rows[env.stream_id].status = "COMPLETED"
 
     @on(CartAbandoned)
-    def abandoned(self, rows: Rows[CartRow], event: CartAbandoned, env: Envelope) -> None:
+    def abandoned(self, rows: Rows[Cart], event: CartAbandoned, env: Envelope) -> None:
         rows[env.stream_id].status = "EXPIRED" if event.reason == "expired" else "ABANDONED"
 
     @on(ExpiryShown)
-    def expiry_shown(self, rows: Rows[CartRow], _: ExpiryShown, env: Envelope) -> None:
+    def expiry_shown(self, rows: Rows[Cart], _: ExpiryShown, env: Envelope) -> None:
         rows[env.stream_id].status = "EXPIRED"
 
 
-def _filled(rows: Rows[CartRow], env: Envelope, items: list[CartItemRow], expires_at: datetime) -> None:
+def _filled(rows: Rows[Cart], env: Envelope, items: list[CartItemRow], expires_at: datetime) -> None:
     cart = rows[env.stream_id]
     cart.status = "ACTIVE"
     cart.items = items

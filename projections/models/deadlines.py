@@ -37,7 +37,7 @@ HOLD = "hold"
 TRANSFER_PATIENCE = timedelta(seconds=5)
 
 
-class DeadlineRow(Row):
+class Deadline(Row):
     """A stream's deadline of one kind; `version` is that of the event that set it. `subject_id` is what it is about:
     a reservation of the stock item, elsewhere the stream itself.
     """
@@ -93,23 +93,23 @@ def _line_of(event: ItemAdded, env: Envelope) -> list[tuple[UUID, str]]:
     return [cart] if event.reservation_id is None else [cart, (event.reservation_id, HOLD)]
 
 
-def _due(env: Envelope, kind: str, at: datetime, subject_id: UUID | None = None) -> DeadlineRow:
-    return DeadlineRow(subject_id or env.stream_id, kind, env.stream_id, at, env.version)
+def _due(env: Envelope, kind: str, at: datetime, subject_id: UUID | None = None) -> Deadline:
+    return Deadline(subject_id or env.stream_id, kind, env.stream_id, at, env.version)
 
 
-class Deadlines(Projection[DeadlineRow]):
+class Deadlines(Projection[Deadline]):
     """Every deadline that has neither been met nor fired: of carts, of orders and deposits as long as they await
     payment, of transfers under way, and of what other systems hold.
     """
 
-    name, version, row = "deadlines", 5, DeadlineRow
+    name, version, row = "deadlines", 5, Deadline
 
     def streams_of(self, key: tuple[UUID, str]) -> Sequence[UUID] | None:
         subject_id, kind = key
         return None if kind == HOLD else [subject_id]
 
     @on(OrderCreated, key=_order_of)
-    def order_created(self, rows: Rows[DeadlineRow], event: OrderCreated, env: Envelope) -> None:
+    def order_created(self, rows: Rows[Deadline], event: OrderCreated, env: Envelope) -> None:
         """What its lines hold is an order's of ours."""
         for hold in _order_of(event, env)[1:]:
             rows.delete(hold)
@@ -117,11 +117,11 @@ class Deadlines(Projection[DeadlineRow]):
 
     @on(OrderConfirmed, key=_payment_of)
     @on(OrderCancelled, key=_payment_of)
-    def order_settled(self, rows: Rows[DeadlineRow], event: OrderConfirmed | OrderCancelled, env: Envelope) -> None:
+    def order_settled(self, rows: Rows[Deadline], event: OrderConfirmed | OrderCancelled, env: Envelope) -> None:
         rows.delete(_payment_of(event, env))
 
     @on(PaymentRequested, key=_deposit_of)
-    def payment_requested(self, rows: Rows[DeadlineRow], event: PaymentRequested, env: Envelope) -> None:
+    def payment_requested(self, rows: Rows[Deadline], event: PaymentRequested, env: Envelope) -> None:
         if event.transaction_id is not None:
             rows.put(_due(env, DEPOSIT_PAYMENT, event.expires_at))
 
@@ -129,19 +129,19 @@ class Deadlines(Projection[DeadlineRow]):
     @on(DepositFailed, key=_deposit_of)
     @on(PaymentIntentCancelled, key=_deposit_of)
     def deposit_settled(
-        self, rows: Rows[DeadlineRow], event: PaymentProcessed | DepositFailed | PaymentIntentCancelled, env: Envelope
+        self, rows: Rows[Deadline], event: PaymentProcessed | DepositFailed | PaymentIntentCancelled, env: Envelope
     ) -> None:
         rows.delete(_deposit_of(event, env))
 
     @on(TransactionCreated, key=_transfer_of)
-    def transaction_created(self, rows: Rows[DeadlineRow], event: TransactionCreated, env: Envelope) -> None:
+    def transaction_created(self, rows: Rows[Deadline], event: TransactionCreated, env: Envelope) -> None:
         if event.type == "transfer":
             rows.put(_due(env, TRANSFER, env.occurred_at + TRANSFER_PATIENCE))
 
     @on(TransactionCompleted, key=_transfer_of)
     @on(TransactionFailed, key=_transfer_of)
     def transaction_settled(
-        self, rows: Rows[DeadlineRow], event: TransactionCompleted | TransactionFailed, env: Envelope
+        self, rows: Rows[Deadline], event: TransactionCompleted | TransactionFailed, env: Envelope
     ) -> None:
         rows.delete(_transfer_of(event, env))
 
@@ -150,12 +150,12 @@ class Deadlines(Projection[DeadlineRow]):
     @on(ItemRepriced, key=_cart_of)
     @on(ItemRemoved, key=_cart_of)
     def cart_changed(
-        self, rows: Rows[DeadlineRow], event: CartCreated | ItemChanged | ItemRepriced | ItemRemoved, env: Envelope
+        self, rows: Rows[Deadline], event: CartCreated | ItemChanged | ItemRepriced | ItemRemoved, env: Envelope
     ) -> None:
         rows.put(_due(env, CART, event.expires_at))
 
     @on(ItemAdded, key=_line_of)
-    def item_added(self, rows: Rows[DeadlineRow], event: ItemAdded, env: Envelope) -> None:
+    def item_added(self, rows: Rows[Deadline], event: ItemAdded, env: Envelope) -> None:
         """Its hold is a cart's of ours. The append that has both may tell of either first."""
         rows.put(_due(env, CART, event.expires_at))
         if event.reservation_id is not None:
@@ -163,21 +163,21 @@ class Deadlines(Projection[DeadlineRow]):
 
     @on(CheckoutInitiated, key=_cart_of)
     @on(CartAbandoned, key=_cart_of)
-    def cart_left(self, rows: Rows[DeadlineRow], event: CheckoutInitiated | CartAbandoned, env: Envelope) -> None:
+    def cart_left(self, rows: Rows[Deadline], event: CheckoutInitiated | CartAbandoned, env: Envelope) -> None:
         rows.delete(_cart_of(event, env))
 
     @on(Reserved, key=_reservation_of)
-    def reserved(self, rows: Rows[DeadlineRow], event: Reserved, env: Envelope) -> None:
+    def reserved(self, rows: Rows[Deadline], event: Reserved, env: Envelope) -> None:
         if rows.get((event.cart_id, CART)) is None:
             rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
 
     @on(ReservationChanged, key=_hold_of)
-    def reservation_changed(self, rows: Rows[DeadlineRow], event: ReservationChanged, env: Envelope) -> None:
+    def reservation_changed(self, rows: Rows[Deadline], event: ReservationChanged, env: Envelope) -> None:
         if rows.get(_hold_of(event, env)) is not None:
             rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
 
     @on(Allocated, key=_allocation_of)
-    def allocated(self, rows: Rows[DeadlineRow], event: Allocated, env: Envelope) -> None:
+    def allocated(self, rows: Rows[Deadline], event: Allocated, env: Envelope) -> None:
         """To an order of ours or another's. The append that has both may tell of either first."""
         hold = _hold_of(event, env)
         if rows.get((event.order_id, ORDER_PAYMENT)) is not None:
@@ -188,5 +188,5 @@ class Deadlines(Projection[DeadlineRow]):
     @on(ReservationReleased, key=_hold_of)
     @on(ReservationExpired, key=_hold_of)
     @on(ReservationFulfilled, key=_hold_of)
-    def hold_ended(self, rows: Rows[DeadlineRow], event: HoldEnd, env: Envelope) -> None:
+    def hold_ended(self, rows: Rows[Deadline], event: HoldEnd, env: Envelope) -> None:
         rows.delete(_hold_of(event, env))

@@ -42,8 +42,8 @@ class PriceRow(msgspec.Struct, frozen=True):
     currency: str
 
 
-class GameRow(StreamRow):
-    """A game. From `filters` on, the fields are made for browsing, and shown to nobody.
+class Game(StreamRow):
+    """A game. `version` is the stream's, for the ETag. From `filters` on, the fields are made for browsing.
 
     `filters` are entries of `game_document.filter_key`; `region_prices` as there; `title_key` and `released` sort like
     title and release date ('' for none).
@@ -62,6 +62,8 @@ class GameRow(StreamRow):
         f'USING btree (title_key COLLATE "C", game_id) {_ACTIVE}',
         "created_position",
     )
+
+    INTERNAL = (*StreamRow.INTERNAL, "filters", "region_prices", "title_key", "released")
 
     game_id: UUID
     seller_id: UUID
@@ -98,14 +100,14 @@ class GameRow(StreamRow):
         self.released = self.release_date.isoformat() if self.release_date else ""
 
 
-class Games(Projection[GameRow]):
+class Games(Projection[Game]):
     """Every game by its id, drafts and retired ones too."""
 
-    name, version, row = "games", 2, GameRow
+    name, version, row = "games", 2, Game
 
     @on(GameCreated)
-    def created(self, rows: Rows[GameRow], event: GameCreated, env: Envelope) -> None:
-        game = GameRow(
+    def created(self, rows: Rows[Game], event: GameCreated, env: Envelope) -> None:
+        game = Game(
             game_id=env.stream_id,
             seller_id=event.seller_id,
             sku=event.sku,
@@ -126,7 +128,7 @@ class Games(Projection[GameRow]):
         rows.put(game)
 
     @on(GameUpdated)
-    def updated(self, rows: Rows[GameRow], event: GameUpdated, env: Envelope) -> None:
+    def updated(self, rows: Rows[Game], event: GameUpdated, env: Envelope) -> None:
         game = rows[env.stream_id]
         for field, value in changes(event).items():
             setattr(game, field, _kept(value))
@@ -134,15 +136,15 @@ class Games(Projection[GameRow]):
 
     @on(GamePublished)
     @on(GameResumed)
-    def on_sale(self, rows: Rows[GameRow], _: GamePublished | GameResumed, env: Envelope) -> None:
+    def on_sale(self, rows: Rows[Game], _: GamePublished | GameResumed, env: Envelope) -> None:
         rows[env.stream_id].status = "ACTIVE"
 
     @on(GameSuspended)
-    def suspended(self, rows: Rows[GameRow], _: GameSuspended, env: Envelope) -> None:
+    def suspended(self, rows: Rows[Game], _: GameSuspended, env: Envelope) -> None:
         rows[env.stream_id].status = "SUSPENDED"
 
     @on(GameRetired)
-    def retired(self, rows: Rows[GameRow], _: GameRetired, env: Envelope) -> None:
+    def retired(self, rows: Rows[Game], _: GameRetired, env: Envelope) -> None:
         rows[env.stream_id].status = "RETIRED"
 
 
@@ -154,6 +156,4 @@ def _kept(value: object) -> object:
     """A field of an event as the row keeps it."""
     if isinstance(value, tuple):
         return [_kept(each) for each in value]
-    if isinstance(value, Price):
-        return _prices((value,))[0]
-    return value
+    return _prices((value,))[0] if isinstance(value, Price) else value

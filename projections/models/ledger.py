@@ -72,7 +72,7 @@ def _account(rows: Rows[LedgerAccountRow], key: AccountKey, env: Envelope) -> Le
     return account
 
 
-class LedgerEntryRow(Row):
+class LedgerEntry(Row):
     """An entry: the `number`th of its ledger transaction, and the event that caused it."""
 
     KEY = ("ledger_transaction_id", "number")
@@ -96,16 +96,16 @@ def _entries_of(event: TransactionPosted, env: Envelope) -> list[tuple[UUID, int
     return [(env.stream_id, number) for number in range(len(event.entries))]
 
 
-class LedgerEntries(Projection[LedgerEntryRow]):
+class LedgerEntries(Projection[LedgerEntry]):
     """Every entry of every ledger transaction."""
 
-    name, version, row = "ledger_entries", 1, LedgerEntryRow
+    name, version, row = "ledger_entries", 1, LedgerEntry
 
     @on(TransactionPosted, key=_entries_of)
-    def posted(self, rows: Rows[LedgerEntryRow], event: TransactionPosted, env: Envelope) -> None:
+    def posted(self, rows: Rows[LedgerEntry], event: TransactionPosted, env: Envelope) -> None:
         for number, entry in enumerate(event.entries):
             rows.put(
-                LedgerEntryRow(
+                LedgerEntry(
                     ledger_transaction_id=env.stream_id,
                     number=number,
                     account_id=entry.account_id,

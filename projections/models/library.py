@@ -6,38 +6,39 @@ from uuid import UUID
 from domain.ids import library_id
 from domain.library import LibraryGameAdded, LibraryGameRemoved
 from eventstore.log import Envelope
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import NIL, Projection, Row, Rows, on
 
-__all__ = ["LibraryRow", "OwnedGames", "library_id"]
+__all__ = ["OwnedGame", "OwnedGames", "library_id"]
 
 
-class LibraryRow(Row):
+class OwnedGame(Row):
     """A game in a person's library, whose stream `library_id` is; a removal names only that stream, not the person."""
 
     KEY = ("library_id", "game_id")
     INDEXES = ("user_id, purchase_date, game_id",)
+    INTERNAL = ("library_id", "user_id")
 
-    library_id: UUID
     game_id: UUID
-    user_id: UUID
     order_id: UUID
     title: str
     purchase_date: datetime
+    library_id: UUID = NIL
+    user_id: UUID = NIL
 
 
 def _game_in(event: LibraryGameAdded | LibraryGameRemoved, env: Envelope) -> tuple[UUID, UUID]:
     return env.stream_id, event.game_id
 
 
-class OwnedGames(Projection[LibraryRow]):
+class OwnedGames(Projection[OwnedGame]):
     """Every owned game, by library and game."""
 
-    name, version, row = "library", 1, LibraryRow
+    name, version, row = "library", 1, OwnedGame
 
     @on(LibraryGameAdded, key=_game_in)
-    def added(self, rows: Rows[LibraryRow], event: LibraryGameAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[OwnedGame], event: LibraryGameAdded, env: Envelope) -> None:
         rows.put(
-            LibraryRow(
+            OwnedGame(
                 library_id=env.stream_id,
                 game_id=event.game_id,
                 user_id=event.user_id,
@@ -48,5 +49,5 @@ class OwnedGames(Projection[LibraryRow]):
         )
 
     @on(LibraryGameRemoved, key=_game_in)
-    def removed(self, rows: Rows[LibraryRow], event: LibraryGameRemoved, env: Envelope) -> None:
+    def removed(self, rows: Rows[OwnedGame], event: LibraryGameRemoved, env: Envelope) -> None:
         rows.delete(_game_in(event, env))

@@ -5,18 +5,18 @@ from uuid import UUID
 
 from domain.notices import NotificationFailed, NotificationRequested, NotificationSent
 from eventstore.log import Envelope
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import NIL, Projection, Row, Rows, on
 
 
-class NotificationRow(Row):
+class Notification(Row):
     """A notice. `status` is REQUESTED, SENT (with the carrier's `provider_ref`) or FAILED (with `code`); `attempts` are
-    those that the log tells of."""
+    those that the log tells of. `at` is when it was asked for, `settled_at` when it was sent or given up."""
 
     KEY = ("notification_id",)
     INDEXES = ("user_id, created_position",)
+    INTERNAL = ("user_id", "created_position")
 
     notification_id: UUID
-    user_id: UUID
     channel: str
     template: str
     cause_event_id: UUID
@@ -26,18 +26,19 @@ class NotificationRow(Row):
     provider_ref: str | None
     at: datetime
     settled_at: datetime | None
-    created_position: int
+    user_id: UUID = NIL
+    created_position: int = 0
 
 
-class Notifications(Projection[NotificationRow]):
-    """Every notice by its id. `at` is when it was asked for, `settled_at` when it was sent or given up."""
+class Notifications(Projection[Notification]):
+    """Every notice by its id."""
 
-    name, version, row = "notifications", 2, NotificationRow
+    name, version, row = "notifications", 2, Notification
 
     @on(NotificationRequested)
-    def requested(self, rows: Rows[NotificationRow], event: NotificationRequested, env: Envelope) -> None:
+    def requested(self, rows: Rows[Notification], event: NotificationRequested, env: Envelope) -> None:
         rows.put(
-            NotificationRow(
+            Notification(
                 notification_id=env.stream_id,
                 user_id=event.user_id,
                 channel=event.channel,
@@ -54,14 +55,14 @@ class Notifications(Projection[NotificationRow]):
         )
 
     @on(NotificationSent)
-    def sent(self, rows: Rows[NotificationRow], event: NotificationSent, env: Envelope) -> None:
+    def sent(self, rows: Rows[Notification], event: NotificationSent, env: Envelope) -> None:
         notice = rows[env.stream_id]
         notice.status, notice.code, notice.settled_at = "SENT", None, env.occurred_at
         notice.provider_ref = event.provider_ref
         notice.attempts += 1
 
     @on(NotificationFailed)
-    def failed(self, rows: Rows[NotificationRow], event: NotificationFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[Notification], event: NotificationFailed, env: Envelope) -> None:
         notice = rows[env.stream_id]
         notice.status, notice.code, notice.settled_at = "FAILED", event.code, env.occurred_at
         notice.attempts = event.attempts

@@ -59,6 +59,11 @@ class OrderRow(StreamRow):
     expires_at: datetime
     timeline: list[Happened]
 
+    @property
+    def shipment_ids(self) -> list[UUID]:
+        """Its shipments, one per seller who has something to send."""
+        return list(dict.fromkeys(line.shipment_id for line in self.lines if line.shipment_id is not None))
+
 
 class Orders(Projection[OrderRow]):
     """Every order by its id."""

@@ -44,10 +44,10 @@ class RefundOfPayment(msgspec.Struct):
     code: str | None = None
 
 
-class PaymentRow(StreamRow):
+class Payment(StreamRow):
     """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure, None after a new try.
     `refund_status` is PENDING while a refund is under way, else how the last one ended; `refunded_cents` has gone back.
-    """
+    `closed`: no further try is allowed; `history` tells its events."""
 
     KEY = ("payment_id",)
     INDEXES = ("order_id", "refund_status", "created_position")
@@ -75,16 +75,16 @@ class PaymentRow(StreamRow):
     history: list[Happened]
 
 
-class Payments(Projection[PaymentRow]):
-    """Every payment by its id. `closed`: no further try is allowed."""
+class Payments(Projection[Payment]):
+    """Every payment by its id."""
 
-    name, version, row = "payments", 2, PaymentRow
+    name, version, row = "payments", 2, Payment
 
     @on(PaymentRequested)
-    def requested(self, rows: Rows[PaymentRow], event: PaymentRequested, env: Envelope) -> None:
+    def requested(self, rows: Rows[Payment], event: PaymentRequested, env: Envelope) -> None:
         method = _type_of(event.method)
         rows.put(
-            PaymentRow(
+            Payment(
                 payment_id=env.stream_id,
                 order_id=event.order_id,
                 transaction_id=event.transaction_id,
@@ -110,36 +110,36 @@ class Payments(Projection[PaymentRow]):
         )
 
     @on(PaymentMethodAttached)
-    def method_attached(self, rows: Rows[PaymentRow], event: PaymentMethodAttached, env: Envelope) -> None:
+    def method_attached(self, rows: Rows[Payment], event: PaymentMethodAttached, env: Envelope) -> None:
         payment = _changed(rows, env, status="REQUESTED", method=event.method.type)
         payment.method, payment.attempt = event.method.type, 0
         payment.redirect_url = payment.code = payment.detail = None
 
     @on(PaymentSubmitted)
-    def submitted(self, rows: Rows[PaymentRow], event: PaymentSubmitted, env: Envelope) -> None:
+    def submitted(self, rows: Rows[Payment], event: PaymentSubmitted, env: Envelope) -> None:
         payment = _changed(rows, env, status="PROCESSING", provider=event.provider, attempt=event.attempt)
         payment.provider, payment.attempt = event.provider, event.attempt
 
     @on(PaymentIntentCreated)
-    def intent_created(self, rows: Rows[PaymentRow], event: PaymentIntentCreated, env: Envelope) -> None:
+    def intent_created(self, rows: Rows[Payment], event: PaymentIntentCreated, env: Envelope) -> None:
         payment = _changed(rows, env, provider=event.provider, provider_ref=event.provider_ref)
         payment.provider, payment.provider_ref = event.provider, event.provider_ref
         payment.client_secret = event.client_secret_ref
 
     @on(PaymentProcessing)
-    def processing(self, rows: Rows[PaymentRow], event: PaymentProcessing, env: Envelope) -> None:
+    def processing(self, rows: Rows[Payment], event: PaymentProcessing, env: Envelope) -> None:
         payment = _changed(rows, env, status="PROCESSING", provider=event.provider, provider_ref=event.provider_ref)
         payment.provider, payment.provider_ref = event.provider, event.provider_ref
         payment.redirect_url = None
 
     @on(PaymentActionRequired)
-    def action_required(self, rows: Rows[PaymentRow], event: PaymentActionRequired, env: Envelope) -> None:
+    def action_required(self, rows: Rows[Payment], event: PaymentActionRequired, env: Envelope) -> None:
         payment = _changed(rows, env, status="REQUIRES_ACTION", provider_ref=event.provider_ref)
         payment.provider_ref = event.provider_ref
         payment.client_secret, payment.redirect_url = event.client_secret_ref, event.redirect_url
 
     @on(PaymentCaptured)
-    def captured(self, rows: Rows[PaymentRow], event: PaymentCaptured, env: Envelope) -> None:
+    def captured(self, rows: Rows[Payment], event: PaymentCaptured, env: Envelope) -> None:
         payment = _changed(
             rows, env, status="CAPTURED", amount_cents=event.amount_cents, method=event.method_type,
             provider_ref=event.provider_ref,
@@ -150,7 +150,7 @@ class Payments(Projection[PaymentRow]):
         payment.redirect_url = payment.code = payment.detail = None
 
     @on(PaymentProcessed)
-    def processed(self, rows: Rows[PaymentRow], event: PaymentProcessed, env: Envelope) -> None:
+    def processed(self, rows: Rows[Payment], event: PaymentProcessed, env: Envelope) -> None:
         payment = _changed(
             rows, env, status="CAPTURED", amount_cents=event.amount_cents, provider_ref=event.provider_ref
         )
@@ -159,30 +159,30 @@ class Payments(Projection[PaymentRow]):
 
     @on(PaymentFailed)
     @on(DepositFailed)
-    def failed(self, rows: Rows[PaymentRow], event: PaymentFailed | DepositFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[Payment], event: PaymentFailed | DepositFailed, env: Envelope) -> None:
         payment = _changed(rows, env, status="FAILED", code=event.code, detail=event.detail)
         payment.code, payment.detail, payment.redirect_url = event.code, event.detail, None
 
     @on(PaymentIntentCancelled)
-    def intent_cancelled(self, rows: Rows[PaymentRow], event: PaymentIntentCancelled, env: Envelope) -> None:
+    def intent_cancelled(self, rows: Rows[Payment], event: PaymentIntentCancelled, env: Envelope) -> None:
         status = "CANCELLED" if rows[env.stream_id].status in OPEN else None
         payment = _changed(rows, env, status=status, reason=event.reason)
         payment.closed, payment.redirect_url = True, None
 
     @on(PaymentRefundRequested)
-    def refund_requested(self, rows: Rows[PaymentRow], event: PaymentRefundRequested, env: Envelope) -> None:
+    def refund_requested(self, rows: Rows[Payment], event: PaymentRefundRequested, env: Envelope) -> None:
         payment = _changed(rows, env, amount_cents=event.amount_cents, reason=event.reason)
         asked = RefundOfPayment(event.refund_id, event.amount_cents, "PENDING", event.reason, env.occurred_at)
         payment.refunds.append(asked)
         payment.refund_status = refund_status_of([each.status for each in payment.refunds])
 
     @on(PaymentRefundAccepted)
-    def refund_accepted(self, rows: Rows[PaymentRow], event: PaymentRefundAccepted, env: Envelope) -> None:
+    def refund_accepted(self, rows: Rows[Payment], event: PaymentRefundAccepted, env: Envelope) -> None:
         payment = _changed(rows, env, provider_ref=event.provider_ref)
         _refund_of(payment, event.refund_id).provider_ref = event.provider_ref
 
     @on(PaymentRefunded)
-    def refunded(self, rows: Rows[PaymentRow], event: PaymentRefunded, env: Envelope) -> None:
+    def refunded(self, rows: Rows[Payment], event: PaymentRefunded, env: Envelope) -> None:
         payment = rows[env.stream_id]
         _ended(payment, event.refund_id, "SUCCEEDED", event.provider_ref)
         payment.refunded_cents += event.amount_cents
@@ -191,12 +191,12 @@ class Payments(Projection[PaymentRow]):
         _changed(rows, env, status=status, amount_cents=event.amount_cents, provider_ref=event.provider_ref)
 
     @on(PaymentRefundFailed)
-    def refund_failed(self, rows: Rows[PaymentRow], event: PaymentRefundFailed, env: Envelope) -> None:
+    def refund_failed(self, rows: Rows[Payment], event: PaymentRefundFailed, env: Envelope) -> None:
         payment = _changed(rows, env, code=event.code, provider_ref=event.provider_ref)
         _ended(payment, event.refund_id, "FAILED", event.provider_ref, event.code)
 
     @on(PaymentRefundReversed)
-    def refund_reversed(self, rows: Rows[PaymentRow], event: PaymentRefundReversed, env: Envelope) -> None:
+    def refund_reversed(self, rows: Rows[Payment], event: PaymentRefundReversed, env: Envelope) -> None:
         payment = rows[env.stream_id]
         _ended(payment, event.refund_id, "FAILED", event.provider_ref, event.code)
         payment.refunded_cents -= event.amount_cents
@@ -204,11 +204,11 @@ class Payments(Projection[PaymentRow]):
         _changed(rows, env, status=status, amount_cents=event.amount_cents, code=event.code)
 
     @on(PaymentNoticeReceived)
-    def notice_received(self, rows: Rows[PaymentRow], event: PaymentNoticeReceived, env: Envelope) -> None:
+    def notice_received(self, rows: Rows[Payment], event: PaymentNoticeReceived, env: Envelope) -> None:
         _changed(rows, env, detail=f"{event.type}: {event.outcome}")
 
 
-def _changed(rows: Rows[PaymentRow], env: Envelope, status: str | None = None, **said: str | int | None) -> PaymentRow:
+def _changed(rows: Rows[Payment], env: Envelope, status: str | None = None, **said: str | int | None) -> Payment:
     payment = rows[env.stream_id]
     payment.status = status or payment.status
     payment.history.append(happened(env, status=status, **said))
@@ -219,12 +219,12 @@ def _type_of(method: Method | None) -> str | None:
     return None if method is None else method.type
 
 
-def _refund_of(payment: PaymentRow, refund_id: UUID) -> RefundOfPayment:
+def _refund_of(payment: Payment, refund_id: UUID) -> RefundOfPayment:
     return next(each for each in payment.refunds if each.refund_id == refund_id)
 
 
 def _ended(
-    payment: PaymentRow, refund_id: UUID, status: RefundState, provider_ref: str | None, code: str | None = None
+    payment: Payment, refund_id: UUID, status: RefundState, provider_ref: str | None, code: str | None = None
 ) -> None:
     refund = _refund_of(payment, refund_id)
     refund.status, refund.code = status, code

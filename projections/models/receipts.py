@@ -14,16 +14,17 @@ from domain.receipts import (
 )
 from eventstore.log import Envelope
 from projections.fields import Happened, happened
-from projections.projection import Projection, Row, Rows, on
+from projections.projection import NIL, Projection, Row, Rows, on
 
 
-class ReceiptRow(Row):
-    """A receipt; `issued_at` is when the operator had taken it."""
+class Receipt(Row):
+    """What a seller gave, or is going to give, for an order. It is issued once `status` is CREATED: at `issued_at` the
+    operator had taken it; `url` is where the operator shows it, if it does; `history` tells its events."""
 
     KEY = ("receipt_id",)
     INDEXES = ("order_id",)
+    INTERNAL = ("receipt_id",)
 
-    receipt_id: UUID
     order_id: UUID
     seller_id: UUID
     number: int
@@ -34,17 +35,18 @@ class ReceiptRow(Row):
     url: str | None
     issued_at: datetime | None
     history: list[Happened]
+    receipt_id: UUID = NIL
 
 
-class Receipts(Projection[ReceiptRow]):
+class Receipts(Projection[Receipt]):
     """Every receipt by its id."""
 
-    name, version, row = "receipts", 1, ReceiptRow
+    name, version, row = "receipts", 1, Receipt
 
     @on(FiscalReceiptRequested)
-    def requested(self, rows: Rows[ReceiptRow], event: FiscalReceiptRequested, env: Envelope) -> None:
+    def requested(self, rows: Rows[Receipt], event: FiscalReceiptRequested, env: Envelope) -> None:
         rows.put(
-            ReceiptRow(
+            Receipt(
                 receipt_id=env.stream_id,
                 order_id=event.order_id,
                 seller_id=event.seller_id,
@@ -60,29 +62,29 @@ class Receipts(Projection[ReceiptRow]):
         )
 
     @on(FiscalReceiptCreated)
-    def created(self, rows: Rows[ReceiptRow], event: FiscalReceiptCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Receipt], event: FiscalReceiptCreated, env: Envelope) -> None:
         receipt = rows[env.stream_id]
         receipt.status, receipt.url, receipt.issued_at = "CREATED", event.url, env.occurred_at
         receipt.history.append(happened(env, status="CREATED", amount_cents=event.amount_cents))
 
     @on(FiscalReceiptFailed)
-    def failed(self, rows: Rows[ReceiptRow], event: FiscalReceiptFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[Receipt], event: FiscalReceiptFailed, env: Envelope) -> None:
         receipt = rows[env.stream_id]
         receipt.status = "FAILED"
         receipt.history.append(happened(env, status="FAILED", code=event.code, attempt=event.attempts))
 
     @on(FiscalReceiptRenumbered)
-    def renumbered(self, rows: Rows[ReceiptRow], event: FiscalReceiptRenumbered, env: Envelope) -> None:
+    def renumbered(self, rows: Rows[Receipt], event: FiscalReceiptRenumbered, env: Envelope) -> None:
         receipt = rows[env.stream_id]
         receipt.number, receipt.year = event.number, event.year
         receipt.history.append(happened(env, status=receipt.status))
 
     @on(FiscalReceiptFound)
-    def found(self, rows: Rows[ReceiptRow], event: FiscalReceiptFound, env: Envelope) -> None:
+    def found(self, rows: Rows[Receipt], event: FiscalReceiptFound, env: Envelope) -> None:
         """As the operator has it, whatever was known; of an order that the log has lost, this is all there is."""
         known = rows.get(env.stream_id)
         rows.put(
-            ReceiptRow(
+            Receipt(
                 receipt_id=env.stream_id,
                 order_id=event.order_id,
                 seller_id=event.seller_id,

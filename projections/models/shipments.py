@@ -29,7 +29,7 @@ class ShipmentLineRow(msgspec.Struct, frozen=True):
     quantity: int
 
 
-class ShipmentRow(StreamRow):
+class Shipment(StreamRow):
     """A shipment, `provisional` until its order is paid. The times of its steps are those that were reported; `history`
     tells its events."""
 
@@ -51,15 +51,15 @@ class ShipmentRow(StreamRow):
     history: list[Happened]
 
 
-class Shipments(Projection[ShipmentRow]):
+class Shipments(Projection[Shipment]):
     """Every shipment by its id."""
 
-    name, version, row = "shipments", 1, ShipmentRow
+    name, version, row = "shipments", 1, Shipment
 
     @on(ShipmentCreated)
-    def created(self, rows: Rows[ShipmentRow], event: ShipmentCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Shipment], event: ShipmentCreated, env: Envelope) -> None:
         rows.put(
-            ShipmentRow(
+            Shipment(
                 shipment_id=env.stream_id,
                 order_id=event.order_id,
                 seller_id=event.seller_id,
@@ -77,11 +77,11 @@ class Shipments(Projection[ShipmentRow]):
         )
 
     @on(ShipmentConfirmed)
-    def confirmed(self, rows: Rows[ShipmentRow], _: ShipmentConfirmed, env: Envelope) -> None:
+    def confirmed(self, rows: Rows[Shipment], _: ShipmentConfirmed, env: Envelope) -> None:
         _changed(rows, env).provisional = False
 
     @on(ShipmentStatusUpdated)
-    def status_updated(self, rows: Rows[ShipmentRow], event: ShipmentStatusUpdated, env: Envelope) -> None:
+    def status_updated(self, rows: Rows[Shipment], event: ShipmentStatusUpdated, env: Envelope) -> None:
         shipment, at = _changed(rows, env, event.status, event.reason), event.at
         shipment.status = event.status
         shipment.carrier = event.carrier or shipment.carrier
@@ -97,13 +97,11 @@ class Shipments(Projection[ShipmentRow]):
                 shipment.cancelled_at = at
 
     @on(DeliveryCorrected)
-    def delivery_corrected(self, rows: Rows[ShipmentRow], event: DeliveryCorrected, env: Envelope) -> None:
+    def delivery_corrected(self, rows: Rows[Shipment], event: DeliveryCorrected, env: Envelope) -> None:
         _changed(rows, env, reason=event.reason).delivered_at = event.at
 
 
-def _changed(
-    rows: Rows[ShipmentRow], env: Envelope, status: str | None = None, reason: str | None = None
-) -> ShipmentRow:
+def _changed(rows: Rows[Shipment], env: Envelope, status: str | None = None, reason: str | None = None) -> Shipment:
     shipment = rows[env.stream_id]
     shipment.history.append(happened(env, status=status, reason=reason))
     return shipment

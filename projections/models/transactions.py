@@ -14,7 +14,7 @@ from eventstore.log import Envelope
 from projections.projection import Projection, Rows, StreamRow, on
 
 
-class TransactionRow(StreamRow):
+class Transaction(StreamRow):
     """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its failure,
     `reversed_cents` what the provider took back of a completed deposit."""
 
@@ -37,15 +37,15 @@ class TransactionRow(StreamRow):
     reversed_cents: int
 
 
-class Transactions(Projection[TransactionRow]):
+class Transactions(Projection[Transaction]):
     """Every transaction by its id."""
 
-    name, version, row = "transactions", 2, TransactionRow
+    name, version, row = "transactions", 2, Transaction
 
     @on(TransactionCreated)
-    def created(self, rows: Rows[TransactionRow], event: TransactionCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Transaction], event: TransactionCreated, env: Envelope) -> None:
         rows.put(
-            TransactionRow(
+            Transaction(
                 transaction_id=env.stream_id,
                 user_id=event.user_id,
                 type=event.type,
@@ -64,15 +64,15 @@ class Transactions(Projection[TransactionRow]):
         )
 
     @on(TransactionProcessing)
-    def processing(self, rows: Rows[TransactionRow], _: TransactionProcessing, env: Envelope) -> None:
+    def processing(self, rows: Rows[Transaction], _: TransactionProcessing, env: Envelope) -> None:
         rows[env.stream_id].status = "PROCESSING"
 
     @on(TransactionCompleted)
-    def completed(self, rows: Rows[TransactionRow], _: TransactionCompleted, env: Envelope) -> None:
+    def completed(self, rows: Rows[Transaction], _: TransactionCompleted, env: Envelope) -> None:
         rows[env.stream_id].status = "COMPLETED"
 
     @on(TransactionFailed)
-    def failed(self, rows: Rows[TransactionRow], event: TransactionFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[Transaction], event: TransactionFailed, env: Envelope) -> None:
         transaction = rows[env.stream_id]
         transaction.status = "FAILED"
         transaction.step = event.step
@@ -80,9 +80,9 @@ class Transactions(Projection[TransactionRow]):
         transaction.refunded_cents = event.refunded_cents
 
     @on(TransactionReversed)
-    def reversed(self, rows: Rows[TransactionRow], event: TransactionReversed, env: Envelope) -> None:
+    def reversed(self, rows: Rows[Transaction], event: TransactionReversed, env: Envelope) -> None:
         rows[env.stream_id].reversed_cents += event.amount_cents
 
     @on(TransactionReinstated)
-    def reinstated(self, rows: Rows[TransactionRow], event: TransactionReinstated, env: Envelope) -> None:
+    def reinstated(self, rows: Rows[Transaction], event: TransactionReinstated, env: Envelope) -> None:
         rows[env.stream_id].reversed_cents -= event.amount_cents

@@ -25,32 +25,33 @@ from eventstore.log import Envelope
 from projections.projection import Projection, Rows, StreamRow, on
 
 
-class UserRow(StreamRow):
+class User(StreamRow):
     """An account. `email`, `mailbox` (by which it is looked for) and `name` are None once the person is forgotten;
     `version` is the stream's."""
 
     KEY = ("user_id",)
     INDEXES = ("created_position", "USING hash (mailbox)")
+    INTERNAL = (*StreamRow.INTERNAL, "mailbox")
 
     user_id: UUID
     email: str | None
-    mailbox: str | None
     name: str | None
     account_type: str
     region: str
     status: str
     email_verified: bool
+    mailbox: str | None = None
 
 
-class Users(Projection[UserRow]):
+class Users(Projection[User]):
     """Every account by its id. A login moves the version only."""
 
-    name, version, row = "users", 2, UserRow
+    name, version, row = "users", 2, User
 
     @on(UserRegistered)
-    def registered(self, rows: Rows[UserRow], event: UserRegistered, env: Envelope) -> None:
+    def registered(self, rows: Rows[User], event: UserRegistered, env: Envelope) -> None:
         rows.put(
-            UserRow(
+            User(
                 user_id=env.stream_id,
                 email=event.email,
                 mailbox=_mailbox(event.email),
@@ -63,14 +64,14 @@ class Users(Projection[UserRow]):
         )
 
     @on(EmailVerified)
-    def email_verified(self, rows: Rows[UserRow], _: EmailVerified, env: Envelope) -> None:
+    def email_verified(self, rows: Rows[User], _: EmailVerified, env: Envelope) -> None:
         user = rows[env.stream_id]
         user.email_verified = True
         if user.status == "PENDING_VERIFICATION":
             user.status = "ACTIVE"
 
     @on(ProfileChanged)
-    def profile_changed(self, rows: Rows[UserRow], event: ProfileChanged, env: Envelope) -> None:
+    def profile_changed(self, rows: Rows[User], event: ProfileChanged, env: Envelope) -> None:
         user = rows[env.stream_id]
         if event.name is not None:
             user.name = event.name
@@ -82,21 +83,21 @@ class Users(Projection[UserRow]):
             user.email_verified = False
 
     @on(UserDeactivated)
-    def deactivated(self, rows: Rows[UserRow], _: UserDeactivated, env: Envelope) -> None:
+    def deactivated(self, rows: Rows[User], _: UserDeactivated, env: Envelope) -> None:
         rows[env.stream_id].status = "DEACTIVATED"
 
     @on(UserReactivated)
-    def reactivated(self, rows: Rows[UserRow], _: UserReactivated, env: Envelope) -> None:
+    def reactivated(self, rows: Rows[User], _: UserReactivated, env: Envelope) -> None:
         rows[env.stream_id].status = "ACTIVE"
 
     @on(UserForgotten)
-    def forgotten(self, rows: Rows[UserRow], _: UserForgotten, env: Envelope) -> None:
+    def forgotten(self, rows: Rows[User], _: UserForgotten, env: Envelope) -> None:
         user = rows[env.stream_id]
         user.status, user.email_verified = "FORGOTTEN", False
         user.email = user.mailbox = user.name = None
 
     @on(EmailRestored)
-    def email_restored(self, rows: Rows[UserRow], event: EmailRestored, env: Envelope) -> None:
+    def email_restored(self, rows: Rows[User], event: EmailRestored, env: Envelope) -> None:
         user = rows[env.stream_id]
         user.email, user.mailbox = event.email, _mailbox(event.email)
         user.email_verified, user.status = True, "ACTIVE"
@@ -108,7 +109,7 @@ class Users(Projection[UserRow]):
     @on(RefreshReused, shown=False)
     @on(ForgettingBegun, shown=False)
     @on(ForgettingInterrupted, shown=False)
-    def version_moved(self, _rows: Rows[UserRow], _event: Event, _env: Envelope) -> None:
+    def version_moved(self, _rows: Rows[User], _event: Event, _env: Envelope) -> None:
         """Nothing that is shown changes."""
 
 

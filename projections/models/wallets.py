@@ -18,7 +18,7 @@ from eventstore.log import Envelope
 from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
-class WalletRow(StreamRow):
+class Wallet(StreamRow):
     """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while `owed_cents` are owed; `version`
     is the stream's."""
 
@@ -33,15 +33,15 @@ class WalletRow(StreamRow):
     status: str
 
 
-class Wallets(Projection[WalletRow]):
+class Wallets(Projection[Wallet]):
     """Every wallet by its id."""
 
-    name, version, row = "wallets", 2, WalletRow
+    name, version, row = "wallets", 2, Wallet
 
     @on(WalletCreated)
-    def created(self, rows: Rows[WalletRow], event: WalletCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Wallet], event: WalletCreated, env: Envelope) -> None:
         rows.put(
-            WalletRow(
+            Wallet(
                 wallet_id=env.stream_id,
                 user_id=event.user_id,
                 currency=event.currency,
@@ -52,31 +52,31 @@ class Wallets(Projection[WalletRow]):
         )
 
     @on(WalletDeactivated)
-    def deactivated(self, rows: Rows[WalletRow], _: WalletDeactivated, env: Envelope) -> None:
+    def deactivated(self, rows: Rows[Wallet], _: WalletDeactivated, env: Envelope) -> None:
         rows[env.stream_id].status = "INACTIVE"
 
     @on(WalletReactivated)
-    def reactivated(self, rows: Rows[WalletRow], _: WalletReactivated, env: Envelope) -> None:
+    def reactivated(self, rows: Rows[Wallet], _: WalletReactivated, env: Envelope) -> None:
         wallet = rows[env.stream_id]
         wallet.status = status_of(active=True, owed_cents=wallet.owed_cents)
 
     @on(FundsAdded)
     @on(FundsDeducted)
-    def moved(self, rows: Rows[WalletRow], event: FundsAdded | FundsDeducted, env: Envelope) -> None:
+    def moved(self, rows: Rows[Wallet], event: FundsAdded | FundsDeducted, env: Envelope) -> None:
         rows[env.stream_id].balance_cents = event.balance_cents
 
     @on(DebtRecorded)
-    def owed(self, rows: Rows[WalletRow], event: DebtRecorded, env: Envelope) -> None:
+    def owed(self, rows: Rows[Wallet], event: DebtRecorded, env: Envelope) -> None:
         _owes(rows[env.stream_id], event.owed_cents)
 
     @on(DebtSettled)
-    def settled(self, rows: Rows[WalletRow], event: DebtSettled, env: Envelope) -> None:
+    def settled(self, rows: Rows[Wallet], event: DebtSettled, env: Envelope) -> None:
         wallet = rows[env.stream_id]
         wallet.balance_cents = event.balance_cents
         _owes(wallet, event.owed_cents)
 
 
-def _owes(wallet: WalletRow, owed_cents: int) -> None:
+def _owes(wallet: Wallet, owed_cents: int) -> None:
     wallet.owed_cents = owed_cents
     wallet.status = status_of(active=wallet.status != "INACTIVE", owed_cents=owed_cents)
 
@@ -85,7 +85,7 @@ DEBT_SETTLED = "debt settled"
 """The reason of a movement by which what came in went to what was owed."""
 
 
-class WalletMovementRow(Row):
+class WalletMovement(Row):
     """A line of a wallet's statement, at its place in the log. `direction` is credit (in) or debit (out);
     `balance_cents` is the balance after it."""
 
@@ -107,27 +107,27 @@ def _line_of(_: FundsAdded | FundsDeducted | DebtSettled, env: Envelope) -> tupl
     return env.stream_id, env.position
 
 
-class WalletMovements(Projection[WalletMovementRow]):
+class WalletMovements(Projection[WalletMovement]):
     """Every movement of money in every wallet."""
 
-    name, version, row = "wallet_movements", 2, WalletMovementRow
+    name, version, row = "wallet_movements", 2, WalletMovement
 
     @on(FundsAdded, key=_line_of)
-    def added(self, rows: Rows[WalletMovementRow], event: FundsAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[WalletMovement], event: FundsAdded, env: Envelope) -> None:
         rows.put(_line("credit", event, env))
 
     @on(FundsDeducted, key=_line_of)
-    def deducted(self, rows: Rows[WalletMovementRow], event: FundsDeducted, env: Envelope) -> None:
+    def deducted(self, rows: Rows[WalletMovement], event: FundsDeducted, env: Envelope) -> None:
         rows.put(_line("debit", event, env))
 
     @on(DebtSettled, key=_line_of)
-    def settled(self, rows: Rows[WalletMovementRow], event: DebtSettled, env: Envelope) -> None:
+    def settled(self, rows: Rows[WalletMovement], event: DebtSettled, env: Envelope) -> None:
         cause = FundsDeducted(event.amount_cents, event.currency, event.balance_cents, reason=DEBT_SETTLED)
         rows.put(_line("debit", cause, env))
 
 
-def _line(direction: Literal["credit", "debit"], event: FundsAdded | FundsDeducted, env: Envelope) -> WalletMovementRow:
-    return WalletMovementRow(
+def _line(direction: Literal["credit", "debit"], event: FundsAdded | FundsDeducted, env: Envelope) -> WalletMovement:
+    return WalletMovement(
         wallet_id=env.stream_id,
         position=env.position,
         direction=direction,

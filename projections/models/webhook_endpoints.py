@@ -24,7 +24,7 @@ from eventstore.log import Envelope
 from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
-class WebhookEndpointRow(StreamRow):
+class WebhookEndpoint(StreamRow):
     """An endpoint that was not deleted. `status` is ENABLED or DISABLED (with `disabled_reason`); `failures` are
     deliveries given up in a row; `version` is the stream's."""
 
@@ -41,15 +41,15 @@ class WebhookEndpointRow(StreamRow):
     failures: int
 
 
-class WebhookEndpoints(Projection[WebhookEndpointRow]):
+class WebhookEndpoints(Projection[WebhookEndpoint]):
     """Every endpoint by its id, until it is deleted."""
 
-    name, version, row = "webhook_endpoints", 1, WebhookEndpointRow
+    name, version, row = "webhook_endpoints", 1, WebhookEndpoint
 
     @on(EndpointCreated)
-    def created(self, rows: Rows[WebhookEndpointRow], event: EndpointCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[WebhookEndpoint], event: EndpointCreated, env: Envelope) -> None:
         rows.put(
-            WebhookEndpointRow(
+            WebhookEndpoint(
                 endpoint_id=env.stream_id,
                 seller_id=event.seller_id,
                 url=event.url,
@@ -62,7 +62,7 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
         )
 
     @on(EndpointUpdated)
-    def updated(self, rows: Rows[WebhookEndpointRow], event: EndpointUpdated, env: Envelope) -> None:
+    def updated(self, rows: Rows[WebhookEndpoint], event: EndpointUpdated, env: Envelope) -> None:
         endpoint = rows[env.stream_id]
         if event.url is not None:
             endpoint.url = event.url
@@ -72,38 +72,39 @@ class WebhookEndpoints(Projection[WebhookEndpointRow]):
             endpoint.description = event.description
 
     @on(SecretRotated)
-    def secret_rotated(self, _rows: Rows[WebhookEndpointRow], _event: SecretRotated, _env: Envelope) -> None:
+    def secret_rotated(self, _rows: Rows[WebhookEndpoint], _event: SecretRotated, _env: Envelope) -> None:
         """Only its version and `updated_at` tell."""
 
     @on(EndpointFailing)
-    def failing(self, rows: Rows[WebhookEndpointRow], event: EndpointFailing, env: Envelope) -> None:
+    def failing(self, rows: Rows[WebhookEndpoint], event: EndpointFailing, env: Envelope) -> None:
         rows[env.stream_id].failures = event.failures
 
     @on(EndpointRecovered)
-    def recovered(self, rows: Rows[WebhookEndpointRow], _: EndpointRecovered, env: Envelope) -> None:
+    def recovered(self, rows: Rows[WebhookEndpoint], _: EndpointRecovered, env: Envelope) -> None:
         rows[env.stream_id].failures = 0
 
     @on(EndpointDisabled)
-    def disabled(self, rows: Rows[WebhookEndpointRow], event: EndpointDisabled, env: Envelope) -> None:
+    def disabled(self, rows: Rows[WebhookEndpoint], event: EndpointDisabled, env: Envelope) -> None:
         endpoint = rows[env.stream_id]
         endpoint.status, endpoint.disabled_reason = "DISABLED", event.reason
 
     @on(EndpointEnabled)
-    def enabled(self, rows: Rows[WebhookEndpointRow], _: EndpointEnabled, env: Envelope) -> None:
+    def enabled(self, rows: Rows[WebhookEndpoint], _: EndpointEnabled, env: Envelope) -> None:
         endpoint = rows[env.stream_id]
         endpoint.status, endpoint.disabled_reason, endpoint.failures = "ENABLED", None, 0
 
     @on(EndpointDeleted)
-    def deleted(self, rows: Rows[WebhookEndpointRow], _: EndpointDeleted, env: Envelope) -> None:
+    def deleted(self, rows: Rows[WebhookEndpoint], _: EndpointDeleted, env: Envelope) -> None:
         rows.delete(env.stream_id)
 
 
-class WebhookDeliveryRow(Row):
+class WebhookDelivery(Row):
     """A delivery. `status` is PENDING, DELIVERED or FAILED; `code` tells why the last attempt failed, `http_status`
     what the endpoint answered to the one that succeeded; `settled_at` is when it was delivered or given up."""
 
     KEY = ("delivery_id",)
     INDEXES = ("endpoint_id, created_position", "endpoint_id, status, created_position")
+    INTERNAL = ("created_position",)
 
     delivery_id: UUID
     endpoint_id: UUID
@@ -116,18 +117,18 @@ class WebhookDeliveryRow(Row):
     requested_at: datetime
     attempted_at: datetime | None
     settled_at: datetime | None
-    created_position: int
+    created_position: int = 0
 
 
-class WebhookDeliveries(Projection[WebhookDeliveryRow]):
+class WebhookDeliveries(Projection[WebhookDelivery]):
     """Every delivery by its id."""
 
-    name, version, row = "webhook_deliveries", 1, WebhookDeliveryRow
+    name, version, row = "webhook_deliveries", 1, WebhookDelivery
 
     @on(DeliveryRequested)
-    def requested(self, rows: Rows[WebhookDeliveryRow], event: DeliveryRequested, env: Envelope) -> None:
+    def requested(self, rows: Rows[WebhookDelivery], event: DeliveryRequested, env: Envelope) -> None:
         rows.put(
-            WebhookDeliveryRow(
+            WebhookDelivery(
                 delivery_id=env.stream_id,
                 endpoint_id=event.endpoint_id,
                 event_id=event.event_id,
@@ -144,24 +145,24 @@ class WebhookDeliveries(Projection[WebhookDeliveryRow]):
         )
 
     @on(RedeliveryRequested)
-    def requested_again(self, rows: Rows[WebhookDeliveryRow], _: RedeliveryRequested, env: Envelope) -> None:
+    def requested_again(self, rows: Rows[WebhookDelivery], _: RedeliveryRequested, env: Envelope) -> None:
         delivery = rows[env.stream_id]
         delivery.status, delivery.settled_at = "PENDING", None
 
     @on(AttemptFailed)
-    def attempt_failed(self, rows: Rows[WebhookDeliveryRow], event: AttemptFailed, env: Envelope) -> None:
+    def attempt_failed(self, rows: Rows[WebhookDelivery], event: AttemptFailed, env: Envelope) -> None:
         delivery = rows[env.stream_id]
         delivery.attempts, delivery.code, delivery.attempted_at = event.attempt, event.code, env.occurred_at
 
     @on(Delivered)
-    def delivered(self, rows: Rows[WebhookDeliveryRow], event: Delivered, env: Envelope) -> None:
+    def delivered(self, rows: Rows[WebhookDelivery], event: Delivered, env: Envelope) -> None:
         delivery = rows[env.stream_id]
         delivery.status, delivery.code, delivery.http_status = "DELIVERED", None, event.status
         delivery.attempts, delivery.attempted_at = event.attempt, env.occurred_at
         delivery.settled_at = env.occurred_at
 
     @on(DeliveryFailed)
-    def failed(self, rows: Rows[WebhookDeliveryRow], event: DeliveryFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[WebhookDelivery], event: DeliveryFailed, env: Envelope) -> None:
         delivery = rows[env.stream_id]
         delivery.status, delivery.code, delivery.settled_at = "FAILED", event.code, env.occurred_at
         if event.attempts > delivery.attempts:  # none was made where the endpoint was disabled meanwhile

@@ -18,9 +18,9 @@ from eventstore.codec import Codec
 from eventstore.log import Envelope
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog, Raw, raw_rows
-from projections.models.carts import CartRow, Carts
+from projections.models.carts import Cart, Carts
 from projections.models.orders import OrderRow, Orders
-from projections.models.payments import PaymentRow, Payments
+from projections.models.payments import Payment, Payments
 from projections.models.transactions import Transactions
 from projections.projection import Projection, Rows
 from queries.positions import ReadModelBehind
@@ -189,7 +189,7 @@ def _order(row: OrderRow) -> dict[str, Any]:
     return {"order_id": row.order_id, "payment_id": row.payment_id, "cart_id": row.cart_id, "reason": row.cancel_reason}
 
 
-def _payment(row: PaymentRow) -> dict[str, Any]:
+def _payment(row: Payment) -> dict[str, Any]:
     return {
         "payment_id": row.payment_id,
         "order_id": row.order_id,
@@ -199,7 +199,7 @@ def _payment(row: PaymentRow) -> dict[str, Any]:
     }
 
 
-def _cart(row: CartRow) -> dict[str, Any]:
+def _cart(row: Cart) -> dict[str, Any]:
     return {"cart_id": row.cart_id, "order_id": row.order_id}
 
 

@@ -3,13 +3,13 @@ from datetime import date
 import msgspec
 
 from domain.catalog import GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated, Price
-from projections.models.games import GameRow, Games, PriceRow
+from projections.models.games import Game, Games, PriceRow
 from tests.support.events.history import GAME, SELLER, History, at, game_created
 
 
-def game_after(*events: msgspec.Struct) -> GameRow:
+def game_after(*events: msgspec.Struct) -> Game:
     row = History().happened(GAME, *events).row(Games(), GAME)
-    assert isinstance(row, GameRow)
+    assert isinstance(row, Game)
     return row
 
 

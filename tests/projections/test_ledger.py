@@ -1,7 +1,7 @@
 from uuid import UUID
 
 from domain.ledger import AccountOpened, Entry, TransactionPosted, move, seller_account
-from projections.models.ledger import LedgerAccountRow, LedgerAccounts, LedgerEntries, LedgerEntryRow
+from projections.models.ledger import LedgerAccountRow, LedgerAccounts, LedgerEntries, LedgerEntry
 from projections.projection import Rows
 from tests.support.events.history import ORDER, PAYMENT, SELLER, History, at, some_id
 
@@ -58,6 +58,6 @@ def test_every_entry_names_what_caused_it() -> None:
         "at": at(1),
     }  # fmt: skip
     assert LedgerEntries().fold(story.events).all() == [
-        LedgerEntryRow(POSTING, 0, "A", "debit", 10, "USD", **common),
-        LedgerEntryRow(POSTING, 1, ACCOUNT, "credit", 10, "USD", **common),
+        LedgerEntry(POSTING, 0, "A", "debit", 10, "USD", **common),
+        LedgerEntry(POSTING, 1, ACCOUNT, "credit", 10, "USD", **common),
     ]

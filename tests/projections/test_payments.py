@@ -21,7 +21,7 @@ from domain.payments import (
     PaymentSubmitted,
     evolve,
 )
-from projections.models.payments import PaymentRow, Payments
+from projections.models.payments import Payment, Payments
 from tests.support.events.history import BUYER, ORDER, PAYMENT, History, at, payment_requested, some_id
 
 SUBMITTED = PaymentSubmitted(provider="simulated", attempt=1)
@@ -71,9 +71,9 @@ STORIES = [
 ]
 
 
-def payment_after(*events: msgspec.Struct) -> PaymentRow:
+def payment_after(*events: msgspec.Struct) -> Payment:
     row = History().happened(PAYMENT, *events).row(Payments(), PAYMENT)
-    assert isinstance(row, PaymentRow)
+    assert isinstance(row, Payment)
     return row
 
 

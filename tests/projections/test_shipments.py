@@ -7,7 +7,7 @@ from domain.fulfilment import DeliveryCorrected, ShipmentConfirmed, ShipmentCrea
 from domain.orders import OrderCompleted, OrderConfirmed, OrderStatusChanged
 from projections.fields import Happened
 from projections.models.orders import Orders
-from projections.models.shipments import ShipmentLineRow, ShipmentRow, Shipments
+from projections.models.shipments import Shipment, ShipmentLineRow, Shipments
 from tests.support.events.history import GAME, ORDER, PAYMENT, SELLER, START, History, at, order_created, some_id
 
 SHIPMENT, LINE = some_id("shipment"), some_id("line")
@@ -22,9 +22,9 @@ def moved(status: str, at: datetime = START, **said: str) -> ShipmentStatusUpdat
 SHIPPED = moved("SHIPPED", START + timedelta(hours=1), carrier="Correios", tracking_number="BR1")
 
 
-def shipment_after(*events: msgspec.Struct) -> ShipmentRow:
+def shipment_after(*events: msgspec.Struct) -> Shipment:
     row = History().happened(SHIPMENT, *events).row(Shipments(), SHIPMENT)
-    assert isinstance(row, ShipmentRow)
+    assert isinstance(row, Shipment)
     return row
 
 

@@ -6,9 +6,9 @@ from domain.ids import library_id
 from domain.library import LibraryGameRemoved
 from domain.notices import NotificationFailed, NotificationSent
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed
-from projections.models.deadlines import ORDER_PAYMENT, DeadlineRow, Deadlines
-from projections.models.library import LibraryRow, OwnedGames
-from projections.models.notifications import NotificationRow, Notifications
+from projections.models.deadlines import ORDER_PAYMENT, Deadline, Deadlines
+from projections.models.library import OwnedGame, OwnedGames
+from projections.models.notifications import Notification, Notifications
 from tests.support.events.history import (
     BUYER,
     DUE,
@@ -30,15 +30,17 @@ LIBRARY, NOTICE = library_id(BUYER), some_id("notice")
 def test_a_game_is_in_the_library_until_it_is_removed() -> None:
     other = some_id("other game")
     story = History().happened(LIBRARY, game_added(), game_added(game_id=other, title="Celeste"))
-    assert story.row(OwnedGames(), (LIBRARY, GAME)) == LibraryRow(LIBRARY, GAME, BUYER, ORDER, "Hollow Knight", START)
+    assert story.row(OwnedGames(), (LIBRARY, GAME)) == OwnedGame(
+        GAME, ORDER, "Hollow Knight", START, library_id=LIBRARY, user_id=BUYER
+    )
     story.happened(LIBRARY, LibraryGameRemoved(game_id=GAME, order_id=ORDER, reason="refunded"))
     assert story.row(OwnedGames(), (LIBRARY, GAME)) is None
     assert story.row(OwnedGames(), (LIBRARY, other)) is not None
 
 
-def notice_after(*events: msgspec.Struct) -> NotificationRow:
+def notice_after(*events: msgspec.Struct) -> Notification:
     row = History().happened(NOTICE, *events).row(Notifications(), NOTICE)
-    assert isinstance(row, NotificationRow)
+    assert isinstance(row, Notification)
     return row
 
 
@@ -60,7 +62,7 @@ def test_what_a_notice_says_is_not_in_the_read_model() -> None:
 
 def test_an_order_has_a_deadline_as_long_as_it_awaits_payment() -> None:
     key = (ORDER, ORDER_PAYMENT)
-    assert History().happened(ORDER, order_created()).row(Deadlines(), key) == DeadlineRow(
+    assert History().happened(ORDER, order_created()).row(Deadlines(), key) == Deadline(
         ORDER, ORDER_PAYMENT, ORDER, DUE, version=1
     )
     paid = History().happened(ORDER, order_created(), OrderConfirmed(payment_id=PAYMENT), OrderCompleted())

@@ -26,8 +26,8 @@ from domain.inventory import (
 from domain.orders import OrderLine
 from projections.engine.store import PostgresTable
 from projections.models.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
-from projections.models.carts import CartItemRow, CartRow, Carts
-from projections.models.deadlines import HOLD, DeadlineRow, Deadlines
+from projections.models.carts import Cart, CartItemRow, Carts
+from projections.models.deadlines import HOLD, Deadline, Deadlines
 from projections.models.stock import Stock, StockRow, item_key, stock_id
 from tests.support.events.history import (
     BUYER,
@@ -136,14 +136,14 @@ def added(item_id: object = ONE, quantity: int = 2) -> ItemAdded:
     )  # fmt: skip
 
 
-def cart(*events: object) -> CartRow:
+def cart(*events: object) -> Cart:
     row = History().happened(CART, CREATED, *events).row(Carts(), CART)
-    assert isinstance(row, CartRow)
+    assert isinstance(row, Cart)
     return row
 
 
 def test_a_cart_has_its_lines_and_what_they_cost() -> None:
-    assert cart(added()) == CartRow(
+    assert cart(added()) == Cart(
         CART, BUYER, "ACTIVE", "USD", [CartItemRow(ONE, GAME, SELLER, "C-1", "Chess", 2, 500, TWO)], total_cents=1000,
         expires_at=DUE, order_id=None, version=2, created_at=at(1), updated_at=at(2), created_position=1,
     )  # fmt: skip
@@ -202,10 +202,10 @@ def test_a_hold_of_another_systems_cart_has_a_deadline_until_it_ends() -> None:
         return History().happened(STOCK, held(), *then).row(Deadlines(), (ONE, HOLD))
 
     later = ReservationChanged(reservation_id=ONE, quantity=1, expires_at=at(5000))
-    assert deadline() == DeadlineRow(ONE, HOLD, STOCK, DUE, version=1)
-    assert deadline(later) == DeadlineRow(ONE, HOLD, STOCK, at(5000), version=2)
+    assert deadline() == Deadline(ONE, HOLD, STOCK, DUE, version=1)
+    assert deadline(later) == Deadline(ONE, HOLD, STOCK, at(5000), version=2)
     hard = Allocated(reservation_id=ONE, order_id=ORDER, quantity=3, expires_at=at(6000))
-    assert deadline(hard) == DeadlineRow(ONE, HOLD, STOCK, at(6000), version=2)
+    assert deadline(hard) == Deadline(ONE, HOLD, STOCK, at(6000), version=2)
     for end in (
         ReservationReleased(reservation_id=ONE, reason="x"),
         ReservationExpired(reservation_id=ONE),

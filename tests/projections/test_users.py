@@ -12,13 +12,13 @@ from domain.identity import (
     UserForgotten,
     UserReactivated,
 )
-from projections.models.users import UserRow, Users
+from projections.models.users import User, Users
 from tests.support.events.history import BUYER, History, at, registered
 
 
-def user_after(*events: msgspec.Struct) -> UserRow:
+def user_after(*events: msgspec.Struct) -> User:
     row = History().happened(BUYER, *events).row(Users(), BUYER)
-    assert isinstance(row, UserRow)
+    assert isinstance(row, User)
     return row
 
 

@@ -2,8 +2,8 @@
 
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed, TransactionProcessing
 from domain.wallets import FundsAdded, FundsDeducted, WalletCreated, WalletDeactivated, WalletReactivated
-from projections.models.transactions import TransactionRow, Transactions
-from projections.models.wallets import WalletMovementRow, WalletMovements, WalletRow, Wallets
+from projections.models.transactions import Transaction, Transactions
+from projections.models.wallets import Wallet, WalletMovement, WalletMovements, Wallets
 from tests.support.events.history import BUYER, PAYMENT, History, at, some_id
 
 WALLET, OTHER, TRANSACTION = some_id("wallet"), some_id("other wallet"), some_id("transaction")
@@ -15,14 +15,14 @@ TAKEN = FundsDeducted(amount_cents=200, currency="USD", balance_cents=300, reaso
 
 
 def test_a_new_wallet_is_empty() -> None:
-    assert History().happened(WALLET, OPENED).row(Wallets(), WALLET) == WalletRow(
+    assert History().happened(WALLET, OPENED).row(Wallets(), WALLET) == Wallet(
         WALLET, BUYER, "USD", 0, 0, "ACTIVE", version=1, created_at=at(1), updated_at=at(1), created_position=1
     )
 
 
 def test_a_wallet_holds_what_its_last_movement_says() -> None:
     wallet = History().happened(WALLET, OPENED, DEPOSITED, TAKEN).row(Wallets(), WALLET)
-    assert isinstance(wallet, WalletRow)
+    assert isinstance(wallet, Wallet)
     assert (wallet.balance_cents, wallet.version, wallet.created_at, wallet.updated_at) == (300, 3, at(1), at(3))
 
 
@@ -37,18 +37,18 @@ def test_a_statement_has_a_line_for_each_movement_and_says_why() -> None:
     story = History().happened(WALLET, OPENED, DEPOSITED, WalletDeactivated(reason="x"), TAKEN)
     lines = WalletMovements().fold(story.events).all()
     assert lines == [
-        WalletMovementRow(WALLET, 2, "credit", 500, "USD", 500, TRANSACTION, PAYMENT, None, at(2)),
-        WalletMovementRow(WALLET, 4, "debit", 200, "USD", 300, None, None, "a mistake", at(4)),
+        WalletMovement(WALLET, 2, "credit", 500, "USD", 500, TRANSACTION, PAYMENT, None, at(2)),
+        WalletMovement(WALLET, 4, "debit", 200, "USD", 300, None, None, "a mistake", at(4)),
     ]
     assert story.row(WalletMovements(), (WALLET, 4)) == lines[1]
 
 
-def transferred(*events: object) -> TransactionRow:
+def transferred(*events: object) -> Transaction:
     created = TransactionCreated(
         type="transfer", amount_cents=200, currency="USD", user_id=BUYER, from_wallet_id=WALLET, to_wallet_id=OTHER
     )
     row = History().happened(TRANSACTION, created, *events).row(Transactions(), TRANSACTION)
-    assert isinstance(row, TransactionRow)
+    assert isinstance(row, Transaction)
     return row
 
 

@@ -15,8 +15,8 @@ from domain.webhook_endpoints import (
 )
 from projections.models.webhook_endpoints import (
     WebhookDeliveries,
-    WebhookDeliveryRow,
-    WebhookEndpointRow,
+    WebhookDelivery,
+    WebhookEndpoint,
     WebhookEndpoints,
 )
 from tests.support.events.history import DUE, SELLER, History, at, some_id
@@ -29,15 +29,15 @@ TRIED = AttemptFailed(**ABOUT, code="http_500", attempt=1)
 DELIVERED = Delivered(**ABOUT, status=204, attempt=2)
 
 
-def endpoint_after(*events: msgspec.Struct) -> WebhookEndpointRow:
+def endpoint_after(*events: msgspec.Struct) -> WebhookEndpoint:
     row = History().happened(ENDPOINT, CREATED, *events).row(WebhookEndpoints(), ENDPOINT)
-    assert isinstance(row, WebhookEndpointRow)
+    assert isinstance(row, WebhookEndpoint)
     return row
 
 
-def delivery_after(*events: msgspec.Struct) -> WebhookDeliveryRow:
+def delivery_after(*events: msgspec.Struct) -> WebhookDelivery:
     row = History().happened(DELIVERY, REQUESTED, *events).row(WebhookDeliveries(), DELIVERY)
-    assert isinstance(row, WebhookDeliveryRow)
+    assert isinstance(row, WebhookDelivery)
     return row
 
 

@@ -1,15 +1,23 @@
 """An order with its payment, deadlines, and what operators see and do."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
+
+import msgspec
+import pytest
 
 from domain.catalog import GameUpdated
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed
 from domain.payments import PaymentCaptured, PaymentSubmitted
-from projections.models.games import Games
+from projections.models.games import Game, Games
+from projections.models.payments import Payment
+from projections.projection import Projection
+from projections.registry import TABLES
 from projections.search.projection import GamesText
-from queries import orders, payments
+from queries import games, orders, payments
 from queries.deadlines import DueTimes
+from queries.orders import Order
 from tests.support.events.history import (
     BUYER,
     DUE,
@@ -41,6 +49,22 @@ async def test_an_order_shows_its_payment_and_both_their_events_in_order(shop: S
         "order.confirmed.v1", "order.completed.v1",
     ]  # fmt: skip
     assert order.payment == (await payments.payment(shop.models, PAYMENT)).value
+
+
+@pytest.mark.parametrize("projection", TABLES, ids=lambda projection: projection.name)
+def test_what_is_internal_can_be_left_out(projection: type[Projection[Any]]) -> None:
+    fields = {field.name: field for field in msgspec.structs.fields(projection.row)}
+    assert {name for name in projection.row.INTERNAL if fields[name].required} == set()
+
+
+async def test_nobody_is_shown_what_is_internal(shop: Shop) -> None:
+    await shop.all_happened([(ORDER, [order_created()]), (PAYMENT, [payment_requested()]), (GAME, [game_created()])])
+    models = await shop.projected()
+    order, game = (await orders.order(models, ORDER)).value, (await games.game(models, GAME)).value
+    assert order is not None
+    assert {"created_position"} == set(Order.__struct_fields__) - msgspec.to_builtins(order).keys()
+    assert {"created_position"} == set(Payment.__struct_fields__) - msgspec.to_builtins(order.payment).keys()
+    assert set(Game.INTERNAL) == set(Game.__struct_fields__) - msgspec.to_builtins(game).keys()
 
 
 async def test_an_order_as_of_a_position_is_what_the_query_said_then(shop: Shop) -> None:
