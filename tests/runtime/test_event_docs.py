@@ -13,6 +13,7 @@ from runtime.cli import app
 from runtime.settings import Settings
 
 DOCS = event_docs.DOCS
+PAGES = (DOCS.parent / "README.md", DOCS.parent / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
 
 
 @pytest.mark.parametrize(("path", "text"), event_docs.files().items(), ids=lambda value: getattr(value, "name", ""))
@@ -45,16 +46,33 @@ def test_every_variable_that_the_documents_name_is_a_setting() -> None:
     known = {f"LUDOTECA_{name.upper()}" for name in Settings.model_fields}
     named = {
         variable
-        for path in (DOCS.parent / "README.md", *DOCS.glob("*.md"))
+        for path in PAGES
         for variable in re.findall(r"LUDOTECA_[A-Z0-9_]+[A-Z]", path.read_text(encoding="utf-8"))
     }
     assert named <= known | {"LUDOTECA_REQUIRE_SERVICES", "LUDOTECA_NEW_PASSWORD"}
 
 
 def test_every_command_that_the_documents_name_is_one() -> None:
-    for path in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
+    for path in PAGES:
         text = path.read_text(encoding="utf-8")
         groups = "projections|quarantine|dlq|receipts|events|audit|admin|load"
         for group, command in re.findall(rf"ludoteca ({groups}) (\w+)", text):
             found = CliRunner().invoke(app, [group, command, "--help"])
             assert found.exit_code == 0, f"{path.name}: ludoteca {group} {command}"
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    for path in PAGES:
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            if re.match(r"\w+:", link):
+                continue
+            target, _, anchor = link.partition("#")
+            page = (path.parent / target).resolve() if target else path
+            assert page.exists(), f"{path.name}: {link}"
+            assert not anchor or anchor in _anchors(page), f"{path.name}: {link}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub makes of the page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
