@@ -76,3 +76,18 @@ def _anchors(page: Path) -> set[str]:
     """What GitHub makes of the page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_package_that_the_glossary_names_is_there() -> None:
+    rows = re.findall(r"^\| .+ \| ([^|]+) \|$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = {package for row in rows for package in re.findall(r"`([\w/]+)`", row)}
+    assert named
+    assert {package for package in named if not (DOCS.parent / package).is_dir()} == set()
+
+
+def test_the_index_of_decisions_has_each_of_them() -> None:
+    index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
+    for path in sorted((DOCS / "decisions").glob("0*.md")):
+        number, title = re.findall(r"\A# (\d+)\. (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)[0]
+        assert path.name.startswith(f"{int(number):04}-")
+        assert f"| [{number}]({path.name}) | {title} |" in index
