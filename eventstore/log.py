@@ -1,6 +1,6 @@
 """The log's contract: what is appended, what is read back, and how an append is refused.
 
-Every adapter (PostgreSQL, KurrentDB) keeps it; the same tests hold them all to it.
+An adapter keeps all of it: today's one is PostgreSQL. Its tests are written for any adapter.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

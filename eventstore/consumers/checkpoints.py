@@ -1,4 +1,4 @@
-"""Feeds in the database: checkpoints, which storage is active, and quarantine. The SQL of it, once, for all."""
+"""Feeds in the database: checkpoints, which storage is active, and quarantine."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The composition root: the one place that chooses adapters. Every process opens what it needs from here."""
+"""The composition root: by the settings, which adapters a process works with. Processes open what they need here."""
 
 import asyncio
 from collections.abc import AsyncIterator
