@@ -29,11 +29,13 @@ LOST, DOWN, SLOW = "pm_card_timeout", "pm_card_processorDown", "pm_card_slow"
 
 
 def eventually(look: Callable[[], T], wanted: Callable[[T], object] = bool, patience: float = PATIENCE) -> T:
-    """What is found once it is as wanted. The processes are others': there is nothing to wait on but to look again."""
-    deadline = time.monotonic() + patience
+    """What is found once it is as wanted. The processes are others': there is nothing to wait on but to look again,
+    the more seldom the longer it takes, so that looking keeps nobody from doing it."""
+    began = time.monotonic()
     while not wanted(found := look()):
-        assert time.monotonic() < deadline, f"still {found!r}"
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < patience, f"still {found!r}"
+        time.sleep(min(0.02 + waited / 10, 0.25))
     return found
 
 
