@@ -244,7 +244,7 @@ def test_a_signal_is_heard_while_the_database_is_made(tmp_path: Path, moment: st
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("tenths", range(2, 120, 6))
+@pytest.mark.parametrize("tenths", [2, 6, 12, 20, 30, 45, 70])  # on a quiet machine it is open after five seconds
 def test_a_signal_is_heard_at_every_moment_of_the_start(tmp_path: Path, tenths: int) -> None:
     began = time.monotonic()
     with started(tmp_path) as run:
