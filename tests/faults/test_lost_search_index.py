@@ -118,7 +118,7 @@ SEARCHED = {
 CASES = [
     *(pytest.param(do, False, id=f"{do.__name__}-idle") for do in DONE),
     *(pytest.param(do, True, id=f"{do.__name__}-resting", marks=marks) for do in DONE
-      for marks in [[] if do in (dropped, closed) else [pytest.mark.soak]]),
+      for marks in [[] if do in (dropped, closed) else [pytest.mark.soak]] if do in {dropped, closed, *SEARCHED}),
 ]  # fmt: skip
 
 

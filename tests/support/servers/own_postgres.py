@@ -4,17 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Self
 
 import psycopg
 
 from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.migrate import migrate
+from tests.support.servers.shared import quick_folder
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_wal_size": "64MB"}
 
@@ -28,11 +27,11 @@ class OwnPostgres:
         """`disk_mb`: its data lies on a file system (tmpfs) of this size, which `fill` fills: needs root. `settings`
         are PostgreSQL's, on top of QUICK ones.
         """
-        self.home = Path(tempfile.mkdtemp(prefix="ludoteca-faults-"))
+        self.home = quick_folder("ludoteca-faults-")
         self._mounted = disk_mb is not None
         if disk_mb is not None:
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "tmpfs", self.home], check=True)
-        self.home.chmod(0o755)
+            self.home.chmod(0o755)
         self._server = EmbeddedPostgres(self.home, settings={**QUICK, **settings})
         self._stuffing = self.home / "stuffing"
 

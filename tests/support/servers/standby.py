@@ -2,8 +2,6 @@
 
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
@@ -11,6 +9,7 @@ import psycopg
 
 from adapters.postgres.embedded import EmbeddedPostgres, program
 from tests.support.servers.own_postgres import QUICK, OwnPostgres
+from tests.support.servers.shared import quick_folder
 
 
 class Pair:
@@ -18,8 +17,7 @@ class Pair:
 
     def __init__(self) -> None:
         self.primary = OwnPostgres(wal_keep_size="64MB")
-        self._home = Path(tempfile.mkdtemp(prefix="ludoteca-standby-"))
-        self._home.chmod(0o755)
+        self._home = quick_folder("ludoteca-standby-")
 
     def __enter__(self) -> Self:
         self.primary.__enter__()
