@@ -6,7 +6,6 @@ the first test that needs it does.
 
 import asyncio
 import functools
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import httpx._transports.default
 import pytest
 import uvloop
 
-from tests.support import stale
+from tests.support import order, stale
 from tests.support.servers import shared
 
 # Every client of httpx reads the certificate authorities anew, 30 ms of work: tests make thousands.
@@ -31,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(order)
     os.environ["LUDOTECA_ALLOW_UNSAFE_DATABASE"] = "on"  # the run's PostgreSQL does not wait for the disk
     if (seed := config.getoption("--stale-states")) is not None:
         stale.install(seed)
@@ -155,30 +155,6 @@ def _missing_services(terminal: pytest.TerminalReporter) -> str:
     reasons = [str(report.longrepr) for kind in ("skipped", "error") for report in terminal.getreports(kind)]
     names = {name for reason in reasons for name in re.findall(f"{shared.MISSING}([\\w-]+)", reason)}
     return " and ".join(sorted(names))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the modules to the workers, long ones first: the end of the run is then of short tests, which are stolen one
-    by one. Each worker begins with an equal part of the list, the first with the first."""
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    modules = [list(module) for _, module in itertools.groupby(items, lambda item: item.path)]
-    modules.sort(key=_shortness)
-    shares = [list(itertools.chain(*modules[number::workers])) for number in range(workers)]
-    sizes = [(len(items) + number) // workers for number in range(workers)]
-    left = [item for share, size in zip(shares, sizes, strict=True) for item in share[size:]]
-    items[:] = []
-    for share, size in zip(shares, sizes, strict=True):
-        lacking = max(size - len(share), 0)
-        items += [*share[:size], *left[:lacking]]
-        del left[:lacking]
-
-
-def _shortness(module: list[pytest.Item]) -> int:
-    """0 for what takes minutes, 1 for what starts processes, 2 for the rest."""
-    if any(item.get_closest_marker("soak") for item in module):
-        return 0
-    return 1 if module[0].path.parent.name in {"faults", "flow", "cli"} else 2
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
