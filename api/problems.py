@@ -26,11 +26,13 @@ from eventstore.codec import MissingKey, UnknownEvent
 from eventstore.database.postgres import LIMITS, is_away
 from eventstore.history import HistoryChanged
 from eventstore.log import ClocksDiffer, TooLarge, VersionConflict
+from kit.seldom import Seldom
 from queries.paging import BadCursor
 from queries.positions import PositionUnknown, ReadModelBehind
 from queries.search.searching import InvalidCursor
 
 log = logging.getLogger(__name__)
+_away = Seldom(log)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -122,11 +124,21 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
 
 
 def error_response(error: Exception, scope: Scope) -> Response:
-    """The answer to a failed request; what was not foreseen is logged."""
+    """The answer to a failed request; what is away or was not foreseen is logged."""
     problem = problem_of(error)
     if problem.status >= 500:
-        log.error("%s %s failed: %s", scope.get("method"), scope.get("path"), problem.code, exc_info=error)
+        log_failure(f"{scope.get('method')} {scope.get('path')}", problem, error)
     return problem_response(problem, scope)
+
+
+def log_failure(what: str, problem: Problem, error: Exception) -> None:
+    """Log why something failed: what was not foreseen with its traceback; what is away, in a line now and then."""
+    if problem.status == 503:
+        cause = error.__cause__ if isinstance(error, Problem) and error.__cause__ else error
+        said = problem.detail if isinstance(cause, Problem) else " ".join(str(cause).split()) or type(cause).__name__
+        _away.warning(problem.code, f"{what} failed: {problem.code}: {said}")
+    else:
+        log.error("%s failed: %s", what, problem.code, exc_info=error)
 
 
 def to_json(value: object) -> bytes:

@@ -4,7 +4,6 @@ A database that is down is not asked again and again: after a few failures reque
 trial a moment later succeeds (a circuit breaker).
 """
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -18,8 +17,6 @@ from api.problems import (
 )
 from eventstore.database.postgres import is_away
 from kit.circuit import Call, Circuit, CircuitOpen
-
-log = logging.getLogger(__name__)
 
 FAILURES_TO_OPEN, OPEN_SECONDS = 5, 1.0
 
@@ -68,8 +65,9 @@ class Failures:
             if status:
                 raise
             if isinstance(error, self._dependency_errors):
-                log.warning("a dependency is down: %s", error)
-                error = dependency_unavailable()
+                down = dependency_unavailable()
+                down.__cause__ = error
+                error = down
             await error_response(error, scope)(scope, receive, send)
         return None
 

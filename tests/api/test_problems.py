@@ -2,22 +2,26 @@
 
 import base64
 import hashlib
+import logging
 import re
 from typing import Annotated
+from unittest.mock import patch
 from uuid import UUID
 
 import httpx
 import psycopg
 import pytest
 from fastapi import APIRouter, Query
+from starlette.types import Receive, Scope, Send
 
 from api.fields import Body, Cents, Line, Prose
 from api.middleware.context import CORRELATION_HEADER
-from api.middleware.guards import FAILURES_TO_OPEN
+from api.middleware.guards import FAILURES_TO_OPEN, Failures
 from api.services import GatewaySettings
 from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
 from eventstore.log import LogUnavailable
+from kit.seldom import Seldom
 from queries.positions import PositionUnknown, ReadModelBehind
 from tests.support.shops.small_gateway import tiny
 
@@ -101,6 +105,37 @@ async def test_what_is_foreseen_has_a_code(error: Exception, status: int, code: 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert ("retry-after" in answer.headers) == (status == 503)
     assert "10.0.0.7" not in answer.text
+
+
+async def test_what_is_away_is_logged_by_a_line_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    log = logging.getLogger("api.problems")
+    with patch("api.problems._away", Seldom(log, clock=lambda: now)), caplog.at_level(logging.WARNING, log.name):
+        client = raising(psycopg.OperationalError("connection\nrefused"))
+        for _ in range(3):
+            await client.get("/api/v1/things")
+        now = 60.0
+        await client.get("/api/v1/things")
+        await raising(ReadModelBehind("users at 3, not yet at 5")).get("/api/v1/things")
+    line = "GET /api/v1/things failed: dependency_unavailable: connection refused"
+    assert [record.getMessage() for record in caplog.records] == [
+        line,
+        f"{line} (2 more since the last such line)",
+        "GET /api/v1/things failed: read_model_behind: users at 3, not yet at 5",
+    ]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+async def test_what_another_server_fails_in_is_logged_by_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        raise LookupError("no room in the bucket")
+
+    app = Failures(fail, dependency_errors=(LookupError,))
+    log = logging.getLogger("api.problems")
+    with patch("api.problems._away", Seldom(log)), caplog.at_level(logging.WARNING, log.name):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+            assert (await client.get("/things")).status_code == 503
+    assert caplog.messages == ["GET /things failed: dependency_unavailable: no room in the bucket"]
 
 
 async def test_what_is_not_foreseen_tells_nothing_but_the_trace() -> None:
