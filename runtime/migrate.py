@@ -1,5 +1,6 @@
 """Which migrations make up the program's database."""
 
+import contextlib
 from pathlib import Path
 
 import psycopg
@@ -45,8 +46,32 @@ def _begin(conn: psycopg.Connection) -> None:
     release.begin(conn)
 
 
+_LOCKED = """
+SELECT nspname FROM pg_namespace
+WHERE nspname IN ('log', 'private', 'consumers', 'queue', 'read') AND NOT has_schema_privilege(%s, oid, 'USAGE')
+ORDER BY nspname"""
+
+
+def _let_in(conn: psycopg.Connection) -> None:
+    """Give the program's role the right to enter its schemas. `pg_restore --schema=log` has put back what is in one,
+    into one that was made by hand. Raises MigrationError where the rights in it are missing, too."""
+    for (schema,) in conn.execute(_LOCKED, (ROLE,)).fetchall():
+        grant = f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}"
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege), conn.transaction():
+            conn.execute(grant)
+        if conn.execute(_LOCKED, (ROLE,)).fetchone() == (schema,):  # refused, or passed over with a warning
+            raise migrations.MigrationError(f"the owner of the schema {schema} has to run: {grant}")
+    row = conn.execute("SELECT has_table_privilege(%s, 'log.events', 'SELECT')", (ROLE,)).fetchone()
+    if row and not row[0]:
+        raise migrations.MigrationError(
+            f"{ROLE} may not read log.events: it was restored without its rights. Restore it again, with neither"
+            " --no-privileges nor --no-acl"
+        )
+
+
 def _make_room(conn: psycopg.Connection) -> None:
     """Make the schema of the read models where it was left out of a backup, or dropped: its rows are folded anew."""
+    _let_in(conn)
     release.require_current(conn)
     conn.execute("SELECT log.begin_epoch(0, 'the first')")  # unless there is one
     row = conn.execute("SELECT to_regnamespace('read') IS NULL").fetchone()

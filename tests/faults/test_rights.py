@@ -7,7 +7,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from eventstore.database.migrations import MigrationError
+from eventstore.database.postgres import connect
 from runtime.migrate import migrate
+from tests.support.databases.log_dump import LogDump
 from tests.support.shops.gateway import open_shop
 
 RIGHTS = """
@@ -65,4 +68,31 @@ def test_what_is_missing_is_told(modest: str, empty_database: str, user: str, mi
         else:
             conn.execute(f"REVOKE ludoteca_app FROM {user}".encode())
     with pytest.raises(psycopg.Error, match=told):
+        migrate(modest)
+
+
+def test_a_log_that_was_put_into_a_schema_made_by_hand_may_be_used_once_a_process_has_started(database: str) -> None:
+    dump = LogDump(database)
+    dump.keep()
+    dump.put_back(by_hand=True)
+    with connect(database, "shop") as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute("SELECT FROM log.events")
+    assert migrate(database) == []
+    with connect(database, "shop") as conn:
+        conn.execute("SELECT FROM log.events")
+        conn.execute("SELECT log.look(1)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute("DELETE FROM log.events")
+
+    dump.put_back("--no-privileges", by_hand=True)
+    with pytest.raises(MigrationError, match="restored without its rights"):
+        migrate(database)
+
+
+def test_who_has_to_let_the_program_into_a_schema_is_told(modest: str, empty_database: str) -> None:
+    assert migrate(modest)
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute("ALTER SCHEMA queue OWNER TO CURRENT_USER")
+        conn.execute("REVOKE ALL ON SCHEMA queue FROM ludoteca_app")
+    with pytest.raises(MigrationError, match="has to run: GRANT USAGE ON SCHEMA queue TO ludoteca_app"):
         migrate(modest)

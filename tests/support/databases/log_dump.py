@@ -19,10 +19,17 @@ class LogDump:
     def keep(self) -> None:
         self._run("pg_dump", "--format=custom", "--schema=log", f"--file={self._dump}", f"--dbname={self._url}")
 
-    def put_back(self) -> None:
+    def put_back(self, *options: str, by_hand: bool = False) -> None:
+        """`by_hand`: into a schema that is made anew, as from a dump of more than this schema."""
         with psycopg.connect(self._url, autocommit=True) as conn:
             conn.execute("DROP SCHEMA log CASCADE")
-        self._run("pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={self._url}", str(self._dump))
+            if by_hand:
+                conn.execute("CREATE SCHEMA log")
+        chosen = [*options, "--schema=log"] if by_hand else options
+        self._run(
+            *("pg_restore", "--exit-on-error", "--single-transaction", *chosen),
+            *(f"--dbname={self._url}", str(self._dump)),
+        )
 
     @staticmethod
     def _run(name: str, *arguments: str) -> None:
