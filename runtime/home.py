@@ -11,12 +11,26 @@ log = logging.getLogger(__name__)
 OTHERS = 0o077
 """The rights of everybody but the owner."""
 
+_MARKS = {
+    *("run.lock", "servers.json", "postgres.lock", "admin-password.txt"),
+    *("provider.sqlite3", "fiscal.sqlite3", "provider-port.txt", "fiscal-port.txt"),
+}
+"""Files that only an instance makes."""
+
+_KNOWN = _MARKS | {"logs", "images", "mail", "push", "postgres", "postgres.new", "lost+found"}
+"""What may be in a HOME before there are such files, the last where it is a volume of its own."""
+
+
+class NotAHome(Exception):
+    """A folder is something else than an instance's; the message says so."""
+
 
 def open_home(home: Path) -> None:
     """Make HOME, if it is not there, and keep others out: of what is there, and of all that this process and those that
-    it starts are going to make."""
+    it starts are going to make. Raises NotAHome, OSError; then nothing was changed."""
     os.umask(OTHERS)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _must_be_ours(home)
     for path in _open_to_others(home):
         try:
             path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~OTHERS)
@@ -24,6 +38,18 @@ def open_home(home: Path) -> None:
             log.warning("%s belongs to somebody else, and is open to others", path)
         except FileNotFoundError:  # another process has just moved it to its place
             continue
+
+
+def _must_be_ours(home: Path) -> None:
+    """Whoever sets HOME to /etc by mistake, as root, must not lose the rights of all that is there."""
+    if home.lstat().st_mode & stat.S_ISVTX:
+        return  # where nothing is closed
+    entries = {entry.name: entry for entry in os.scandir(home)}
+    others = [name for name in entries.keys() - _KNOWN if not entries[name].is_file(follow_symlinks=False)]
+    if others and not entries.keys() & _MARKS:  # a file alone may be what somebody has us print to
+        raise NotAHome(
+            f"LUDOTECA_HOME: {home} holds other things ({min(others)}) and no instance: name a folder for it alone"
+        )
 
 
 def _open_to_others(folder: Path) -> Iterator[Path]:

@@ -34,6 +34,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
 _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.instance", "NotRunning", Code.UNREACHABLE, ""),
     ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
+    ("runtime.home", "NotAHome", Code.USAGE, ""),
     ("runtime.listening", "CannotListen", Code.UNREACHABLE, ""),
     ("runtime.backup", "BackupError", Code.DIFFERS, ""),
     ("runtime.processes.watching", "WriterDead", Code.UNREACHABLE, ""),

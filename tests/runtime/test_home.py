@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.text_log import FileTextLog
-from runtime.home import open_home
+from runtime.home import NotAHome, open_home
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,31 @@ def test_what_an_older_version_left_open_is_closed(tmp_path: Path) -> None:
     assert open_to_others(home) == []
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
     assert stat.S_IMODE((home / "program").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("kept", [["passwd/"], ["mail/", "log/"], ["logs/", "photo.jpg", "Photos/"]], ids=str)
+def test_a_folder_of_other_things_is_no_home_and_stays_as_it_is(tmp_path: Path, kept: list[str]) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir(0o755)
+    for name in kept:
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).touch()
+    before = open_to_others(folder)
+    with pytest.raises(NotAHome, match="name a folder for it alone"):
+        open_home(folder)
+
+    assert open_to_others(folder) == before
+    assert len(os.listdir(folder)) == len(kept)
+
+
+@pytest.mark.parametrize(
+    "kept", [["lost+found"], ["logs", "images"], ["api.log"], ["run.lock", "my-notes.txt"]], ids=str
+)
+def test_an_instances_folder_is_a_home_again(tmp_path: Path, kept: list[str]) -> None:
+    for name in kept:
+        (tmp_path / name).touch()
+    open_home(tmp_path)
+
+    assert open_to_others(tmp_path) == []
 
 
 def test_a_folder_of_everybodys_stays_everybodys(tmp_path: Path) -> None:
