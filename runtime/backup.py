@@ -125,7 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
     """What a backup says that it is. Raises BackupError."""
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise BackupError(f"{folder} is no backup: it has no {MANIFEST}") from None
     except msgspec.MsgspecError as error:
         raise BackupError(f"{folder / MANIFEST} is damaged: {error}") from None

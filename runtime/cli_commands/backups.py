@@ -42,7 +42,9 @@ def backup(
 
 
 def restore(
-    folder: Annotated[Path, typer.Argument(help="The folder of a backup.", exists=True, file_okay=False)],
+    folder: Annotated[
+        Path, typer.Argument(parser=opening.named_path, metavar="FOLDER", help="The folder of a backup.")
+    ],
     without_keys: Annotated[
         bool, typer.Option("--without-keys", help="Leave persons' keys and secrets behind: everybody is forgotten.")
     ] = False,

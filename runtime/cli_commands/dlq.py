@@ -35,7 +35,8 @@ JobId = Annotated[UUID, typer.Argument(help="The job's id, as `list` shows it.",
 
 @app.command(name="list")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, help="How many of each queue, at most.")] = 100, json: Json = False
+    limit: Annotated[int, typer.Option(min=1, max=opening.MANY, help="How many of each queue, at most.")] = 100,
+    json: Json = False,
 ) -> None:
     """List dead letters of all queues, the longest dead of each first.
 

@@ -37,7 +37,9 @@ def tail(
     name: Names = None,
     stream: Stream = None,
     after: After = None,
-    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last events to begin with.")] = 10,
+    count: Annotated[
+        int, typer.Option("--lines", "-n", min=0, max=opening.MANY, help="How many of the last events to begin with.")
+    ] = 10,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on as events come.")] = True,
 ) -> None:
     """Print the last events and then those that come, until Ctrl-C.

@@ -1,5 +1,6 @@
 """How a command gets hold of its settings and of the running instance."""
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -21,6 +22,21 @@ def named_path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("the name is empty")
     return Path(text)
+
+
+MANY = 1_000_000
+"""More of anything than somebody would list."""
+
+
+def seconds(text: str) -> float:
+    """How long to wait: a number from 0 to a day's."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 86_400:
+        raise typer.BadParameter(f"{text!r} is no number of seconds from 0 to 86400")
+    return value
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]

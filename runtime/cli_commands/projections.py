@@ -199,8 +199,9 @@ def _set_paused(name: str, *, paused: bool) -> None:
 
         async with opening.pool(settings) as pool:
             operations = Operations(pool)
-            if not await (operations.pause(name) if paused else operations.resume(name)):
-                raise unknown("projection that has run", name, {feed.projection for feed in await operations.feeds()})
+            if name not in (known := {feed.projection for feed in await operations.feeds()}):
+                raise unknown("projection that has run", name, known)
+            await (operations.pause(name) if paused else operations.resume(name))
 
     asyncio.run(tell())
     with console.telling_what_was_done():

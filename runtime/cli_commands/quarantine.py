@@ -10,7 +10,7 @@ import typer
 
 from runtime import console
 from runtime.cli_commands import opening
-from runtime.cli_commands.failures import Failure
+from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
@@ -45,7 +45,10 @@ def list_(
         from queries.operations import Operations
 
         async with opening.pool(settings) as pool:
-            return await Operations(pool).quarantine(feed, MANY)
+            operations = Operations(pool)
+            if feed is not None and feed not in (known := {each.feed for each in await operations.feeds()}):
+                raise unknown("feed", feed, known)
+            return await operations.quarantine(feed, MANY)
 
     found = asyncio.run(read())
     if json:
@@ -66,7 +69,9 @@ def list_(
 def retry(
     ids: Annotated[list[UUID] | None, typer.Argument(help="What to try again, as `list` shows it.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Try all again.")] = False,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the outcome.")] = 10.0,
+    wait: Annotated[
+        float, typer.Option(parser=opening.seconds, metavar="SECONDS", help="How long to wait for the outcome.")
+    ] = 10.0,
     json: Json = False,
 ) -> None:
     """Have the consumers try again, after the cause was mended; tells how it went.

@@ -68,6 +68,38 @@ def test_the_version_is_the_packages(ludoteca: Ludoteca) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", ludoteca("--version").stdout)
 
 
+ODD = [
+    (("events", "tail", "--no-follow", "-n", "9" * 30), 2, "less than or equal to 1000000"),
+    (("dlq", "list", "--limit", "9" * 30), 2, "less than or equal to 1000000"),
+    (("quarantine", "retry", "--all", "--wait", "nan"), 2, "no number of seconds"),
+    (("quarantine", "retry", "--all", "--wait", "inf"), 2, "no number of seconds"),
+    (("quarantine", "list", "--feed", "gamse.1"), 2, "there is no feed gamse.1"),
+    (("quarantine", "list", "--feed", "\udcff"), 2, "there is no feed"),
+    (("projections", "pause", "\udcff"), 2, "there is no projection that has run"),
+    (("projections", "resume", "\0"), 2, "there is no projection that has run"),
+    (("restore", ""), 2, "the name is empty"),
+    (("restore", "/dev/null"), 1, "/dev/null is no backup"),
+    (("restore", "/no/such/folder"), 1, "/no/such/folder is no backup"),
+    (("load", "games", "/no/such/file"), 2, "does not exist"),
+    (("load", "games", "/dev"), 2, "is a directory"),
+]
+
+
+@pytest.mark.parametrize(("command", "code", "said"), ODD, ids=[f"{number}" for number in range(len(ODD))])
+def test_an_odd_argument_is_told_in_a_sentence(
+    ludoteca: Ludoteca,
+    module_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setenv("LUDOTECA_DATABASE_URL", module_database)
+    result = ludoteca(*command)
+    assert result.exit_code == code, result.exception
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("command", NEED_AN_INSTANCE, ids=" ".join)
 def test_without_an_instance_a_command_says_how_to_start_one(ludoteca: Ludoteca, command: list[str]) -> None:
     result = ludoteca(*command)
