@@ -11,9 +11,7 @@ import msgspec
 
 PERSONAL = msgspec.Meta(extra={"personal": True})
 PersonalText = Annotated[str, PERSONAL]
-"""A text that is stored encrypted under its person's own key; reads as FORGOTTEN once the key is destroyed."""
-
-FORGOTTEN = "[forgotten]"
+"""A text that is stored encrypted under its person's own key; reads as `FORGOTTEN` (kit) once the key is destroyed."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,9 +12,10 @@ import msgspec
 
 from domain import email_addresses
 from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
-from domain.events import FORGOTTEN, PERSONAL, Event, PersonalText, event
+from domain.events import PERSONAL, Event, PersonalText, event
 from domain.regions import check_region
 from domain.text import check_text, with_few_marks
+from kit.forgotten import FORGOTTEN
 
 AccountType = Literal["BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE"]
 Status = Literal["PENDING_VERIFICATION", "ACTIVE", "DEACTIVATED", "FORGOTTEN"]

@@ -16,12 +16,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from eventstore.log import WrongKind
+from kit.forgotten import FORGOTTEN
 
 KeyOf = Callable[[UUID], bytes | None]
 Payload = dict[str, Any]  # any JSON object: what an upcaster works on
 Upcaster = tuple[str, Callable[[Payload], Payload]]
-
-FORGOTTEN = "[forgotten]"
 
 
 class UnknownEvent(Exception):

@@ -11,12 +11,12 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.codec import FORGOTTEN
 from eventstore.log import STREAM_PAGE, Envelope
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog, Raw, raw_rows
 from eventstore.repository import Aggregate
 from eventstore.snapshots import plain
+from kit.forgotten import FORGOTTEN
 from queries.positions import PositionUnknown
 
 ENCRYPTED = "[encrypted]"

@@ -3,7 +3,7 @@ import pytest
 
 from domain import identity
 from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
-from domain.events import FORGOTTEN, Event
+from domain.events import Event
 from domain.identity import (
     MAILBOX,
     AccountType,
@@ -21,6 +21,7 @@ from domain.identity import (
     UserRegistered,
     evolve,
 )
+from kit.forgotten import FORGOTTEN
 from tests.support.given_when_then import an_id, fold, given, when
 
 USER, SESSION = an_id("user"), an_id("session")

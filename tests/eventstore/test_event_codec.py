@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.events import EVENTS, PERSONAL, Event, PersonalText
-from eventstore.codec import FORGOTTEN, Codec, MissingKey, UnknownEvent
+from eventstore.codec import Codec, MissingKey, UnknownEvent
+from kit.forgotten import FORGOTTEN
 from tests.support.events.every_event import CODEC, of_type
 
 KEY = b"k" * 32

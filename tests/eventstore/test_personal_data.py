@@ -11,12 +11,13 @@ from domain.identity import ProfileChanged, UserRegistered
 from domain.orders import OrderCreated
 from domain.payments import PaymentIntentCancelled, PaymentSubmitted
 from eventstore.chain import Verifier
-from eventstore.codec import FORGOTTEN, Codec, MissingKey
+from eventstore.codec import Codec, MissingKey
 from eventstore.consumers.reader import Reader
 from eventstore.consumers.reader import Unreadable as Unread
 from eventstore.keys import keys_now, secret
 from eventstore.log import Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
+from kit.forgotten import FORGOTTEN
 from tests.support.events.every_event import CODEC
 from tests.support.events.notes import CODEC as NOTES
 from tests.support.events.notes import Confided, admin

@@ -19,7 +19,7 @@ from domain import inventory
 from domain.cart import CartCreated, ItemRemoved
 from domain.catalog import GameUpdated
 from domain.claims import ClaimReleased, ClaimTaken
-from domain.events import EVENTS, FORGOTTEN, Event
+from domain.events import EVENTS, Event
 from domain.identity import EmailVerified, LoggedIn, LoggedOut, ProfileChanged, UserRegistered
 from domain.inventory import ReservationReleased, Reserved, StockCreated, StockUpdated, stock_id
 from domain.library import LibraryGameAdded, LibraryGameRemoved
@@ -31,6 +31,7 @@ from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Aggregate, Repository, Unit
 from eventstore.snapshots import Snapshots, plain
+from kit.forgotten import FORGOTTEN
 from projections.models.stock import Stock as StockRows
 from projections.projection import Projection, Rows
 from runtime.wiring.codec import codec

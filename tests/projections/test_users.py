@@ -2,7 +2,6 @@ from uuid import UUID
 
 import msgspec
 
-from domain.events import FORGOTTEN
 from domain.identity import (
     EmailVerified,
     LoggedIn,
@@ -12,6 +11,7 @@ from domain.identity import (
     UserForgotten,
     UserReactivated,
 )
+from kit.forgotten import FORGOTTEN
 from projections.models.users import User, Users
 from tests.support.events.history import BUYER, History, at, registered
 
