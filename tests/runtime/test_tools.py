@@ -34,3 +34,12 @@ def test_the_licence_that_the_package_names_is_in_it() -> None:
     for name in project["license-files"]:
         assert (ROOT / name).read_text(encoding="utf-8").startswith("MIT License")
         assert f"!{name}" in (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+
+
+def test_every_package_is_checked_built_and_put_into_the_image() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    packages = set(tool["importlinter"]["root_packages"])
+    assert packages == {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks", "deploy"}
+    assert packages <= set(tool["mypy"]["packages"])
+    assert {f"{name}*" for name in packages} <= set(tool["setuptools"]["packages"]["find"]["include"])
+    assert {f"!{name}" for name in packages} <= set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
