@@ -98,7 +98,7 @@ class Shop:
 
     async def eventually(self, look: Callable[[], Awaitable[T]], wanted: Callable[[T], object] = bool) -> T:
         """What is found once it is as wanted; looks again whenever the log has grown."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 head = await self.core.log.head()
                 if wanted(found := await look()):
