@@ -77,7 +77,12 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
     settings = services.settings
     app.add_middleware(Heads)
     app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
-    app.add_middleware(Failures, unguarded=UNGUARDED, dependency_errors=services.dependency_errors)
+    app.add_middleware(
+        Failures,
+        unguarded=UNGUARDED,
+        dependency_errors=services.dependency_errors,
+        watch=services.database_watch,
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

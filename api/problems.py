@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from fastapi.exceptions import RequestValidationError
+from psycopg_pool import PoolTimeout
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -201,7 +202,9 @@ _EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any
     Refused: _refused,
     RequestValidationError: _invalid_request,
     HTTPException: _http,
-    Overloaded: lambda _: unavailable("overloaded", "too many ask for this at once; try again in a moment"),
+    (Overloaded, PoolTimeout): lambda _: unavailable(
+        "overloaded", "too many ask for this at once; try again in a moment"
+    ),
     ClocksDiffer: lambda error: unavailable("clock_skew", str(error)),
     TooLarge: lambda error: Problem(413, error.code, str(error)),
     LIMITS: lambda _: Problem(413, "request_too_large", "this asks for more than the database can do at once"),

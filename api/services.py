@@ -1,6 +1,7 @@
 """What the gateway is given by the composition root: the write side, the read side, and settings."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
 from eventstore.clock_watch import ClockWatch
+from eventstore.database_watch import DatabaseWatch
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from kit.clock import Clock
@@ -65,7 +67,8 @@ class Services:
 
     `secret` keys the fingerprints of requests; all processes share it. `dependency_errors` are what adapters raise when
     what they speak to is down. `spared` names those of `health` without which requests are answered all the same.
-    `dropped_log_lines` counts, by kind of process, what nobody read.
+    `dropped_log_lines` counts, by kind of process, what nobody read. `database_watch` ends what waits for a database
+    that is away.
     """
 
     accounts: Accounts
@@ -101,6 +104,11 @@ class Services:
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     game_pages: GamePages = field(default_factory=GamePages)
     dropped_log_lines: Callable[[], Mapping[str, int]] = dict
+    database_watch: DatabaseWatch | None = None
+
+    def while_there(self) -> AbstractContextManager[object]:
+        """Around what needs the database. Raises DatabaseAway as soon as it is known that it is away."""
+        return nullcontext() if self.database_watch is None else self.database_watch.while_there()
 
 
 async def _services(request: Request) -> Services:

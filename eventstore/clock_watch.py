@@ -68,6 +68,10 @@ class ClockWatch:
             after = self._clock.now()
         assert row is not None
         self.ahead = before + (after - before) / 2 - row[0]
+        self.must_agree()
+
+    def must_agree(self) -> None:
+        """Raises ClocksDiffer when they did when that was last asked."""
         if self._tolerance is not None and abs(self.ahead) > self._tolerance:
             raise ClocksDiffer(self.ahead.total_seconds())
 

@@ -6,6 +6,8 @@ import logging
 import psycopg
 
 from eventstore.database.postgres import connect_async
+from eventstore.cancellation import stop_if_cancelled
+from eventstore.connections import Watch
 from eventstore.history import History
 from eventstore.log import LogUnavailable
 from kit.cancellation import stop_if_cancelled
@@ -19,8 +21,8 @@ POLL_SECONDS = 1.0
 class HeadWatcher:
     """Wakes waiters when the log grows, and when it turns out to have gone back. Starts on first use; reconnects."""
 
-    def __init__(self, url: str, history: History) -> None:
-        self._url = url
+    def __init__(self, url: str, history: History, watch: Watch | None = None) -> None:
+        self._url, self._watched = url, watch
         self._history = history
         self._head = 0
         self._news = asyncio.Event()  # set, and replaced by another, whenever there is something new to look at
@@ -55,7 +57,7 @@ class HeadWatcher:
     async def _watch(self) -> None:
         while True:
             try:
-                async with await connect_async(self._url, "ludoteca head") as conn:
+                async with await connect_async(self._url, "ludoteca head", watch=self._watched) as conn:
                     await self._history.check(conn)
                     await conn.execute("LISTEN ludoteca_log")
                     while True:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, LiteralString, Self
@@ -17,6 +17,7 @@ from eventstore.append.writer import DONE, GroupCommitWriter, Pending, done_of
 from eventstore.chain import Fault, Verifier
 from eventstore.codec import Codec, kind_of_all
 from eventstore.database.postgres import AWAY, open_pool
+from eventstore.database_watch import DatabaseWatch, watching
 from eventstore.head import HeadWatcher
 from eventstore.history import History
 from eventstore.keys import PersonKeys
@@ -88,6 +89,7 @@ class PostgresLog:
         history: History,
         clock: Clock,
         clock_tolerance: timedelta | None,
+        watch: DatabaseWatch | None = None,
     ) -> None:
         self.codec, self.pool, self._clock, self._clock_tolerance = codec, pool, clock, clock_tolerance
         self.history = history
@@ -95,9 +97,11 @@ class PostgresLog:
         history.when_it_changes(self._drain)
         self._draining: asyncio.Task[None] | None = None
         self.keys = PersonKeys(pool)
-        self.watcher = HeadWatcher(url, history)
-        self._another_sender = partial(Sender, url, codec.kinds, history, clock_tolerance)
-        self._writer = GroupCommitWriter(url, codec.kinds, history, clock_tolerance)
+        self.watch = watch
+        """Knows whether the database is away, where somebody looks."""
+        self.watcher = HeadWatcher(url, history, watch)
+        self._another_sender = partial(Sender, url, codec.kinds, history, clock_tolerance, watch)
+        self._writer = GroupCommitWriter(url, codec.kinds, history, clock_tolerance, watch)
 
     @classmethod
     @asynccontextmanager
@@ -109,15 +113,20 @@ class PostgresLog:
         pool_size: int = 8,
         clock: Clock = SYSTEM_CLOCK,
         clock_tolerance: timedelta | None = CLOCK_TOLERANCE,
+        watched: bool = False,
     ) -> AsyncIterator[Self]:
         """Connect to a migrated database; closes everything at the end.
 
         `clock` says when events occur. An append is refused when the database's is further from it than
-        `clock_tolerance`; None is for a clock that is not the machine's.
+        `clock_tolerance`; None is for a clock that is not the machine's. `watched`: nobody waits for more than a second
+        for a database that is away.
         """
         history = History()
-        async with open_pool(url, pool_size, configure=history.check, check=history.alive) as pool:
-            log = cls(url, codec, pool, history, clock, clock_tolerance)
+        async with (
+            watching(url) if watched else nullcontext() as watch,
+            open_pool(url, pool_size, configure=history.check, check=history.alive, watch=watch) as pool,
+        ):
+            log = cls(url, codec, pool, history, clock, clock_tolerance, watch)
             try:
                 yield log
             finally:
@@ -127,6 +136,11 @@ class PostgresLog:
     def _drain(self) -> None:
         """Open all connections anew: those of before may lead to a server that was replaced."""
         self._draining = asyncio.create_task(self.pool.drain(), name="draining the log's pool")
+
+    def while_there(self) -> AbstractContextManager[object]:
+        """Around what needs the database, where there is a watch over it. Raises DatabaseAway as soon as it is known to
+        be away."""
+        return nullcontext() if self.watch is None else self.watch.while_there()
 
     # -- appending -----------------------------------------------------------------------------------------------------
 

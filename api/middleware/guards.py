@@ -1,69 +1,52 @@
-"""Middlewares that stand before the routes: no failure leaves unexplained.
-
-A database that is down is not asked again and again: after a few failures requests are answered 503 at once, until a
-trial a moment later succeeds (a circuit breaker).
-"""
+"""Middlewares that stand before the routes: no failure leaves unexplained, nobody waits for a database that is away."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import (
-    dependency_unavailable,
-    error_response,
-    problem_of,
-    problem_response,
-)
-from eventstore.database.postgres import is_away
-from kit.circuit import Call, Circuit, CircuitOpen
-
-FAILURES_TO_OPEN, OPEN_SECONDS = 5, 1.0
-
-_WITHOUT_DATABASE = frozenset({400, 401, 404, 405, 413, 415, 422, 429})
-"""What may be answered without a look into the database: such an answer does not show that it is there."""
+from api.problems import dependency_unavailable, error_response, problem_response
+from eventstore.connections import DatabaseAway
+from eventstore.database_watch import DatabaseWatch
 
 
 class Failures:
-    """Answers whatever was raised with a problem document, and breaks the circuit to a database that is down."""
+    """Answers whatever was raised with a problem document. Requests end as soon as the database is found to be away,
+    and are answered at once while it is; all but those for `unguarded` paths."""
 
     def __init__(
-        self, app: ASGIApp, unguarded: Sequence[str] = (), dependency_errors: tuple[type[Exception], ...] = ()
+        self,
+        app: ASGIApp,
+        unguarded: Sequence[str] = (),
+        dependency_errors: tuple[type[Exception], ...] = (),
+        watch: DatabaseWatch | None = None,
     ) -> None:
         self._app, self._unguarded, self._dependency_errors = app, tuple(unguarded), dependency_errors
-        self._database = Circuit(
-            "the database",
-            is_away,
-            failures_to_open=FAILURES_TO_OPEN,
-            open_seconds=OPEN_SECONDS,
-            trial_seconds=OPEN_SECONDS,  # an answer may wait for payments, or for a client that is slow to send
-        )
+        self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        status = 0
+        begun = False
+        waiting = None
 
         async def watched_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            nonlocal begun
+            begun = True
             await send(message)
+            if waiting is not None and message["type"] == "http.response.body" and not message.get("more_body"):
+                waiting.leave()  # what is done after the answer is not ended
 
-        unguarded = scope["path"].startswith(self._unguarded)
         try:
-            async with nullcontext(Call()) if unguarded else self._database.calling() as call:
-                try:
+            if self._watch is None or scope["path"].startswith(self._unguarded):
+                await self._app(scope, receive, watched_send)
+            else:
+                with self._watch.while_there() as waiting:
                     await self._app(scope, receive, watched_send)
-                    call.asked = status not in _WITHOUT_DATABASE
-                except Exception as error:
-                    call.asked = problem_of(error).status not in _WITHOUT_DATABASE
-                    raise
-        except CircuitOpen:
-            await problem_response(dependency_unavailable(), scope)(scope, receive, send)
         except Exception as error:
-            if status:
+            if begun:
                 raise
+            if isinstance(error, DatabaseAway):  # which was logged, once
+                return await problem_response(dependency_unavailable(), scope)(scope, receive, send)
             if isinstance(error, self._dependency_errors):
                 down = dependency_unavailable()
                 down.__cause__ = error

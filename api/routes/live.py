@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -70,10 +70,13 @@ async def _serve(websocket: WebSocket) -> None:
     if limiter.on:
         await limiter.take("ip", limiter.client(websocket.scope))
     hello = await _first_message(websocket)
-    access = await _proved(services, hello.token)
     at_most = services.settings.sockets_per_user
     try:
-        async with live.listening(access.user_id, hello.after_position, at_most=at_most) as listener:
+        async with AsyncExitStack() as stack:
+            with services.while_there():
+                access = await _proved(services, hello.token)
+                listening = live.listening(access.user_id, hello.after_position, at_most=at_most)
+                listener = await stack.enter_async_context(listening)
             ready = Ready(position=listener.position, head=listener.head, expires_at=access.expires_at)
             await websocket.send_text(ready.model_dump_json())
             await _until_it_ends(

@@ -8,12 +8,15 @@ times as much as the sending itself. In pipeline mode the next call is at the se
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Self
 
 import psycopg
 from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGresult
+
+from eventstore.connections import AsyncConnection
 
 _NAME = b"pipelined"
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)
@@ -33,7 +36,7 @@ ANSWER_SECONDS = 10.0
 class Pipeline:
     """Calls are answered in order, once committed; each is a transaction of its own: one's failure is not another's."""
 
-    def __init__(self, conn: psycopg.AsyncConnection) -> None:
+    def __init__(self, conn: AsyncConnection) -> None:
         self.lost = False
         """Whether the connection broke: calls on their way have failed, and further ones will."""
         self.conn, self._pgconn = conn, conn.pgconn
@@ -44,7 +47,7 @@ class Pipeline:
         self._result: PGresult | None = None  # of the first call, until the server is done with it
 
     @classmethod
-    async def open(cls, conn: psycopg.AsyncConnection, sql: str) -> Self:
+    async def open(cls, conn: AsyncConnection, sql: str) -> Self:
         """Have the server parse the statement. The connection is the pipeline's from now on. Raises psycopg.Error."""
         self = cls(conn)
         self._pgconn.enter_pipeline_mode()
@@ -93,6 +96,8 @@ class Pipeline:
         """End a call, send it, and expect its answer."""
         self._pgconn.pipeline_sync()
         answer: asyncio.Future[PGresult] = self._loop.create_future()
+        if not self._calls:
+            self.conn.waits_since = monotonic()
         self._calls.append((answer, self._loop.time() + ANSWER_SECONDS))
         if self._look is None:
             self._look = self._loop.call_later(LOOK_SECONDS, self._look_again)
@@ -145,6 +150,8 @@ class Pipeline:
     def _answer(self) -> None:
         """The server is done with the first call."""
         (answer, _), result, self._result = self._calls.popleft(), self._result, None
+        self.conn.heard_at = now = monotonic()
+        self.conn.waits_since = now if self._calls else None  # the server begins with the next
         error: psycopg.Error | None = None
         if result is None:
             error = psycopg.InternalError("no result")
@@ -163,6 +170,7 @@ class Pipeline:
         if self.lost:
             return
         self.lost = True
+        self.conn.waits_since = None
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         if self._look is not None:

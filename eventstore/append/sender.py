@@ -15,6 +15,7 @@ from eventstore.append.pending import Pending, arguments
 from eventstore.append.pipeline import Pipeline
 from eventstore.chain import encoded_time, moment
 from eventstore.database.postgres import connect_async, is_away, kept_once_set_up
+from eventstore.connections import Watch
 from eventstore.history import History
 from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, VersionConflict, WrongKind
 
@@ -28,6 +29,8 @@ TAIL_WAIT_MS = 1000
 
 STATEMENT_MS = 8000
 """How long a batch may take in all: less than its answer is waited for, so that the server ends it, and knows it."""
+
+_HELD_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
 CLOCKS_DIFFER = "LT001"
 """What log.append_v4 raises when the clock there and ours disagree."""
@@ -77,7 +80,7 @@ def done_of(row: TupleRow) -> Done:
 
 
 def _unavailable(error: Exception) -> LogUnavailable:
-    if isinstance(error, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled):
+    if isinstance(error, _HELD_UP):
         return LogUnavailable("the log did not take it in time: somebody else is writing, or holds its end")
     return LogUnavailable("the log's database cannot be reached")
 
@@ -98,10 +101,18 @@ class Sender:
     Several batches may be on their way as long as no two of them touch the same stream or key.
     """
 
-    def __init__(self, url: str, kinds: Mapping[str, str], history: History, clock_tolerance: timedelta | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        kinds: Mapping[str, str],
+        history: History,
+        clock_tolerance: timedelta | None,
+        watch: Watch | None = None,
+    ) -> None:
         """`kinds`: the kind of stream of each wire name that this program writes or reads; `clock_tolerance`: how far
-        the database's clock may be from the times of the appends (None: as far as it likes)."""
-        self._kinds, self._tolerance = kinds, clock_tolerance
+        the database's clock may be from the times of the appends (None: as far as it likes). Under a `watch` callers
+        are told at the second try that the database is away; otherwise they have patience."""
+        self._kinds, self._tolerance, self._watch = kinds, clock_tolerance, watch
         self._history = history
         self._url = url
         self._skew_logged_at = float("-inf")
@@ -120,10 +131,14 @@ class Sender:
                 self.away = None
                 return
             except Exception as error:
+                tried_before = [pending for pending in batch if pending.uncertain]
                 for pending in batch:
                     pending.uncertain = True
                 if is_away(error):
-                    self._lose_patience(batch, error)
+                    if self._watch is None or isinstance(error, _HELD_UP):
+                        self._lose_patience(batch, error)
+                    else:  # somebody waits for an HTTP answer; but one connection says nothing of the next
+                        self._lose_patience(tried_before, error, at_once=True)
                     await asyncio.sleep(0.05)
                 elif len(batch) == 1:
                     batch[0].failed(error)
@@ -131,10 +146,10 @@ class Sender:
                     for pending in batch:
                         await self.send([pending])
 
-    def _lose_patience(self, batch: Sequence[Pending], error: Exception) -> None:
+    def _lose_patience(self, batch: Sequence[Pending], error: Exception, *, at_once: bool = False) -> None:
         now = asyncio.get_running_loop().time()
         for pending in batch:
-            if now > pending.deadline:
+            if at_once or now > pending.deadline:
                 self.away = _unavailable(error)
                 pending.failed(self.away)
 
@@ -259,7 +274,7 @@ class Sender:
                 return  # another batch was first
             if self._pipeline is not None:
                 await self._pipeline.close()
-            conn = await connect_async(self._url, "ludoteca writer", **_SESSION)
+            conn = await connect_async(self._url, "ludoteca writer", watch=self._watch, **_SESSION)
             async with kept_once_set_up(conn):
                 await self._history.check(conn)
                 await conn.execute(_DURABLE)
@@ -274,7 +289,7 @@ class Sender:
             if conn is None or conn.closed or not self._history.knows(conn):
                 if conn is not None:
                     await conn.close()
-                conn = await connect_async(self._url, "ludoteca writer", **_SESSION)
+                conn = await connect_async(self._url, "ludoteca writer", watch=self._watch, **_SESSION)
                 async with kept_once_set_up(conn):
                     await self._history.check(conn)
                 self._inquiries = conn

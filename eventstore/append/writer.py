@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 from eventstore.append.pending import Pending
 from eventstore.append.sender import DONE, Sender, done_of
+from eventstore.connections import Watch
 from eventstore.history import History
 from eventstore.log import Appended, LogUnavailable
 
@@ -36,9 +37,16 @@ STUCK_SECONDS = 15.0
 class GroupCommitWriter:
     """One writer per process, with at most two batches on their way."""
 
-    def __init__(self, url: str, kinds: Mapping[str, str], history: History, clock_tolerance: timedelta | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        kinds: Mapping[str, str],
+        history: History,
+        clock_tolerance: timedelta | None,
+        watch: Watch | None = None,
+    ) -> None:
         """As `Sender`."""
-        self._sender = Sender(url, kinds, history, clock_tolerance)
+        self._sender = Sender(url, kinds, history, clock_tolerance, watch)
         self._waiting: list[Pending] = []
         self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}  # two tasks at most, and the batch of each
         self._closed = False

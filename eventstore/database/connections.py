@@ -2,18 +2,24 @@
 
 A statement may take long; a server, or a network, may be gone without a word. From this side they look alike, and TCP
 does not tell them apart either: the kernel of a host whose processes stand still goes on acknowledging. So who has
-waited for some seconds asks the server, over another connection, whether it is still at work on the statement.
+waited for some seconds asks the server, over another connection, whether it is still at work on the statement. Where
+a watch over the database runs (eventstore/database_watch.py), it asks for all, and hangs up what fell silent.
 """
 
+import asyncio
 import logging
+import os
+import socket
 from collections.abc import Generator
+from contextlib import AbstractContextManager, suppress
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import psycopg
-from psycopg import errors, generators
+from psycopg import errors, generators, waiting
 from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +43,34 @@ SELECT state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FR
 FROM pg_stat_activity WHERE pid = %s"""
 """Not when it waits for the client: then a message was lost. `disabled`: track_activities is off."""
 
+_STARTING = "the database system is"
+"""… starting up, shutting down, in recovery mode, not yet accepting connections."""
+
 _LOST = "the server does not answer"
+
+
+class DatabaseAway(psycopg.OperationalError):
+    """The watch over the database says that it is away."""
+
+    def __init__(self) -> None:
+        super().__init__("the database does not answer")
+
+
+class Watch(Protocol):
+    """What `eventstore.database_watch.DatabaseWatch` is to connections."""
+
+    def nearest(self, conninfo: str) -> str:
+        """How to connect, beginning with the host that answered last."""
+        ...
+
+    def see_to(self, conn: "AsyncConnection") -> None:
+        """Have a connection hung up when it falls silent."""
+
+    def while_there(self) -> AbstractContextManager[object]:
+        """Around what needs the database. Raises DatabaseAway as soon as it is known that it is away."""
+
+    async def until_there(self) -> None:
+        """Wait until it answers again, if it is away."""
 
 
 class _Silent(Exception):
@@ -93,8 +126,50 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     heard_at = float("-inf")
     """When the server last answered (monotonic time)."""
 
+    waits_since: float | None = None
+    """Since when an answer is due, if one is (monotonic time)."""
+
+    watch: Watch | None = None
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, watch: Watch | None = None, **options: Any
+    ) -> Self:
+        """Connect; `watch` sees to it from then on. Raises psycopg.OperationalError."""
+        if watch is None:
+            return await super().connect(conninfo, **options)
+        with watch.while_there():
+            conn = await super().connect(watch.nearest(conninfo), **options)
+        conn.watch = watch
+        watch.see_to(conn)
+        return conn
+
+    def hang_up(self) -> None:
+        """End the connection at this side: who waits for it, or uses it next, is told."""
+        with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as sock:
+            sock.shutdown(socket.SHUT_RDWR)
+
     async def wait(self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None) -> RV:
         """Every operation waits here. One with a `timeout` (a listener's) has its own end."""
+        if self.watch is None:
+            return await self._wait_alone(gen, interval, timeout)
+        if timeout is None:
+            self.waits_since = monotonic()
+        try:
+            outcome = await waiting.wait_async(gen, self.pgconn.socket, interval, timeout)
+        except asyncio.CancelledError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()  # psycopg would have the server cancel it, and wait for that, which may not answer
+            raise
+        except errors.ReadOnlySqlTransaction:
+            self.pgconn.finish()
+            raise
+        finally:
+            self.waits_since = None
+        self.heard_at = monotonic()
+        return outcome
+
+    async def _wait_alone(self, gen: PQGen[RV], interval: float, timeout: float | None) -> RV:
         first = None
         try:
             while True:
@@ -128,8 +203,23 @@ class PooledConnection(AsyncConnection):
     makeshift_until: float | None = None
 
     @classmethod
-    async def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        """Connect. Raises psycopg.OperationalError."""
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", *, watch: Watch | None = None, **options: Any
+    ) -> Self:
+        """Connect. Raises psycopg.OperationalError; under a watch only if the server refuses, otherwise it waits until
+        the database is there: the pool itself would pause for seconds before it tried again."""
+        while True:
+            if watch is not None:
+                await watch.until_there()
+            try:
+                return await cls._connect_somewhere(conninfo, watch=watch, **options)
+            except psycopg.OperationalError as error:
+                if watch is None or is_refusal(error):
+                    raise
+                await asyncio.sleep(_INTERVAL)
+
+    @classmethod
+    async def _connect_somewhere(cls, conninfo: str, **options: Any) -> Self:
         try:
             return await super().connect(conninfo, **options)
         except psycopg.OperationalError as error:
@@ -139,6 +229,11 @@ class PooledConnection(AsyncConnection):
             conn.makeshift_until = monotonic() + FRESH_SECONDS
             log.warning("no server can be written to: reading only")
             return conn
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server answered to who would connect, if only to say no; one that starts or stops will say yes."""
+    return "FATAL:" in str(error) and _STARTING not in str(error)
 
 
 async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
@@ -153,7 +248,7 @@ async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
     conn.pgconn.consume_input()
     if now - conn.heard_at > FRESH_SECONDS:
         try:
-            await conn.wait(_round_trip(conn), timeout=PROOF_SECONDS)
+            await conn.wait(_round_trip(conn), timeout=PROOF_SECONDS if conn.watch is None else None)
         except BaseException:
             conn.pgconn.finish()
             raise

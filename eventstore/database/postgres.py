@@ -17,13 +17,15 @@ Who goes on for ever, and asks for nothing but what it always asks for, catches 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import Any
 
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.database.connections import AsyncConnection, Connection, PooledConnection, prove
+from eventstore.connections import AsyncConnection, Connection, PooledConnection, Watch, prove
 from eventstore.log import LogUnavailable
 
 LIMITS: tuple[type[Exception], ...] = (
@@ -108,6 +110,9 @@ _SETTINGS = {
 _POOLED = {"statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
 """What is done over the pool takes milliseconds. A request, or a client, that stands still holds nothing for long."""
 
+WAIT_SECONDS = 5.0
+"""How long to wait for one of a pool's connections: all are busy, for under a watch the database is there."""
+
 _TRIED_SECONDS = 4.0
 """How long a pool tries to connect, at growing intervals, before it waits to be asked again: then it tries at once."""
 
@@ -144,9 +149,11 @@ def connect(url: str, name: str, *, role: str = ROLE, **settings: str) -> Connec
     return conn
 
 
-async def connect_async(url: str, name: str, *, role: str = ROLE, **settings: str) -> AsyncConnection:
-    """As `connect`."""
-    conn = await AsyncConnection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
+async def connect_async(
+    url: str, name: str, *, role: str = ROLE, watch: Watch | None = None, **settings: str
+) -> AsyncConnection:
+    """As `connect`; `watch` ends what waits for the connection, should it fall silent."""
+    conn = await AsyncConnection.connect(conninfo(url, name, role=role, **settings), autocommit=True, watch=watch)
     async with kept_once_set_up(conn):
         await _configure(conn)
     return conn
@@ -169,6 +176,31 @@ async def kept_once_set_up(conn: psycopg.AsyncConnection) -> AsyncIterator[None]
         raise
 
 
+class _Pool(AsyncConnectionPool):
+    """Goes on to the next connection at once when one fails its check: the pool's own loop pauses for seconds when
+    several do, as all do after a restart of the server."""
+
+    def __init__(self, check: Callable[[psycopg.AsyncConnection], Awaitable[None]], **options: Any) -> None:
+        super().__init__(**options)
+        self._alive = check
+
+    async def getconn(self, timeout: float | None = None) -> psycopg.AsyncConnection:
+        """A connection that passed. Raises PoolTimeout."""
+        deadline = monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            conn = await super().getconn(max(deadline - monotonic(), 0.001))
+            try:
+                await self._alive(conn)
+            except psycopg.Error:
+                await conn.close()  # else the pool would keep it
+                await self.putconn(conn)
+            except BaseException:
+                await self.putconn(conn)
+                raise
+            else:
+                return conn
+
+
 @asynccontextmanager
 async def open_pool(
     url: str,
@@ -176,8 +208,10 @@ async def open_pool(
     *,
     configure: Callable[[psycopg.AsyncConnection], Awaitable[None]] | None = None,
     check: Callable[[psycopg.AsyncConnection], Awaitable[None]] = prove,
+    watch: Watch | None = None,
 ) -> AsyncIterator[AsyncConnectionPool]:
-    """A pool of connections as `connect` opens them, for short statements. Those that fell silent are replaced.
+    """A pool of connections as `connect` opens them, for short statements. Those that fell silent are replaced: with a
+    `watch` within a second.
 
     Each is given to `configure` before its first use, and to `check` before every use: it raises
     psycopg.OperationalError for one that is not to be used any more.
@@ -188,17 +222,17 @@ async def open_pool(
         if configure is not None:
             await configure(conn)
 
-    pool: AsyncConnectionPool = AsyncConnectionPool(
-        conninfo(url, "ludoteca", **_POOLED),
+    pool = _Pool(
+        check,
+        conninfo=conninfo(url, "ludoteca", **_POOLED),
         connection_class=PooledConnection,
         min_size=1,
         max_size=size,
         open=False,
-        timeout=5,
+        timeout=WAIT_SECONDS,
         reconnect_timeout=_TRIED_SECONDS,
         configure=prepare,
-        check=check,
-        kwargs={"autocommit": True},
+        kwargs={"autocommit": True, "watch": watch},
     )
     await pool.open()
     try:

@@ -21,7 +21,7 @@ async def serve_api(settings: Settings) -> None:
     """The gateway."""
     from runtime.wiring.gateway import open_app
 
-    async with open_core(settings) as core, open_queues(core) as queues, open_app(core, queues) as app:
+    async with open_core(settings, watched=True) as core, open_queues(core) as queues, open_app(core, queues) as app:
         # From the first answer on, whatever happens is reacted to, though the worker may come up later.
         await asyncio.to_thread(register_reactors, core.url, core.reactors(queues))
         async with writing(core.log):

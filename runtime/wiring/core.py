@@ -361,17 +361,19 @@ class Queues:
 
 @asynccontextmanager
 async def open_core(
-    settings: Settings, *, clock: Clock | None = None, hasher: PasswordHasher | None = None
+    settings: Settings, *, clock: Clock | None = None, hasher: PasswordHasher | None = None, watched: bool = False
 ) -> AsyncIterator[Core]:
     """Open the log and what stands on it; the database must be migrated. Closes everything at the end.
 
-    A `clock` of one's own may differ from the database's as it likes.
+    A `clock` of one's own may differ from the database's as it likes. `watched`: see `PostgresLog.open`.
     """
     url = database_url(settings)
     tolerance = timedelta(seconds=settings.clock_tolerance_seconds) if clock is None else None
     clock = clock or SYSTEM_CLOCK
     async with AsyncExitStack() as stack:
-        opening = PostgresLog.open(url, codec(), pool_size=settings.pool_size, clock=clock, clock_tolerance=tolerance)
+        opening = PostgresLog.open(
+            url, codec(), pool_size=settings.pool_size, clock=clock, clock_tolerance=tolerance, watched=watched
+        )
         log = await stack.enter_async_context(opening)
         repository = Repository(log, Snapshots(log.pool))
         follower = StreamFollower(log)

@@ -14,7 +14,7 @@ from api.services import GatewaySettings, HealthCheck, Services
 from commands import aggregates
 from commands.ports.images import ImageStoreUnavailable
 from domain.errors import Conflict
-from eventstore.database.postgres import connect
+from eventstore.database.postgres import AWAY, connect
 from projections.engine import rebuild
 from projections.engine.runner import Registered
 from projections.search.projection import GamesIndex, GamesText
@@ -36,8 +36,13 @@ log = logging.getLogger(__name__)
 
 ELASTICSEARCH = "elasticsearch"
 
-SEARCH_SECONDS = 1.0
+SEARCH_SECONDS = 0.4
 """How long Elasticsearch may take for an answer: most take some milliseconds, and PostgreSQL has one, too."""
+
+_UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
+
+CLOCK_SECONDS = 0.5
+"""How long a look at the database's clock may take."""
 
 
 @asynccontextmanager
@@ -47,8 +52,8 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
     models = await asyncio.to_thread(all_models, settings)
     health: dict[str, HealthCheck] = {
         "database": lambda: _check_database(core),
-        "writer": core.log.prove_writer,
-        "clock": core.clock_watch.check,
+        "writer": lambda: _check_writer(core),
+        "clock": lambda: _check_clock(core),
     }
     elasticsearch, reads = await _elasticsearch(core), ReadModels(core.log.pool)
     search = _search(core, elasticsearch)
@@ -89,6 +94,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             spared=frozenset({ELASTICSEARCH}),
             dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
             dropped_log_lines=lambda: log_stream.counts(dropped_lines(settings)),
+            database_watch=core.log.watch,
             settings=GatewaySettings(
                 rate_limit=settings.rate_limit == "on",
                 rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),
@@ -126,13 +132,27 @@ async def _elasticsearch(core: Core) -> Engine | None:
 
 
 async def _check_database(core: Core) -> None:
-    async with asyncio.timeout(3):
+    with core.log.while_there():
         await core.log.head()
 
 
+async def _check_writer(core: Core) -> None:
+    with core.log.while_there():
+        await core.log.prove_writer()
+
+
+async def _check_clock(core: Core) -> None:
+    """While the database is away, what was last known of its clock holds: it is not the clock that is down."""
+    try:
+        async with asyncio.timeout(CLOCK_SECONDS):
+            with core.log.while_there():
+                await core.clock_watch.check()
+    except _UNSEEN:
+        core.clock_watch.must_agree()
+
+
 async def _check_queue(queues: Queues) -> None:
-    async with asyncio.timeout(3):
-        await queues.payments.depth()
+    await queues.payments.depth()
 
 
 class Rebuilder:

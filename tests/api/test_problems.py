@@ -12,14 +12,16 @@ import httpx
 import psycopg
 import pytest
 from fastapi import APIRouter, Query
+from psycopg_pool import PoolTimeout
 from starlette.types import Receive, Scope, Send
 
 from api.fields import Body, Cents, Line, Prose
 from api.middleware.context import CORRELATION_HEADER
-from api.middleware.guards import FAILURES_TO_OPEN, Failures
+from api.middleware.guards import Failures
 from api.services import GatewaySettings
 from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
+from eventstore.database_watch import DatabaseWatch
 from eventstore.log import LogUnavailable
 from kit.seldom import Seldom
 from queries.positions import PositionUnknown, ReadModelBehind
@@ -93,6 +95,7 @@ async def test_who_did_not_prove_who_they_are_is_told_how_to() -> None:
     [
         (LogUnavailable("the log's database cannot be reached"), 503, "dependency_unavailable"),
         (psycopg.OperationalError("connection to 10.0.0.7 refused"), 503, "dependency_unavailable"),
+        (PoolTimeout("couldn't get a connection after 2.00 sec"), 503, "overloaded"),
         (psycopg.errors.ProgramLimitExceeded("index row size 9000 exceeds"), 413, "request_too_large"),
         (ReadModelBehind("users at 3, not yet at 5"), 503, "read_model_behind"),
         (PositionUnknown(9, 5), 400, "position_unknown"),
@@ -149,51 +152,27 @@ async def test_what_is_not_foreseen_tells_nothing_but_the_trace() -> None:
     assert "Traceback" not in answer.text
 
 
-def away() -> tuple[httpx.AsyncClient, list[str]]:
-    """A gateway whose database is away, and which paths needed it."""
-    asked: list[str] = []
-    router = APIRouter()
+async def test_while_the_database_is_away_nobody_is_let_wait_for_it_and_what_needs_none_is_served() -> None:
+    router, watch, asked = APIRouter(), DatabaseWatch("postgresql://nowhere"), []
 
     @router.get("/api/v1/things")
-    async def fail() -> None:
-        asked.append("/api/v1/things")
-        raise psycopg.OperationalError("gone")
-
-    @router.get("/api/v1/secrets")
-    async def refuse() -> None:
-        raise Unauthorized("invalid_token")
+    async def things() -> str:
+        asked.append("things")
+        return "things"
 
     @router.get("/api/v1/images/{image_id}")
     async def serve(image_id: str) -> str:
         return image_id
 
-    return tiny(router), asked
-
-
-async def test_a_database_that_stays_away_is_not_asked_by_every_request() -> None:
-    client, asked = away()
-    answers = [await client.get("/api/v1/things") for _ in range(20)]
-
-    assert {answer.status_code for answer in answers} == {503}
-    assert len(asked) == FAILURES_TO_OPEN
-
-
-async def test_what_needs_no_database_does_not_show_that_it_is_there_and_images_are_served_without_it() -> None:
-    client, asked = away()
-    statuses = []
-    for _ in range(FAILURES_TO_OPEN + 1):
-        paths = ("/api/v1/secrets", "/api/v1/nothing", "/api/v1/images/a", "/api/images/b", "/api/v1/things")
-        statuses.append([(await client.get(path)).status_code for path in paths])
-
-    assert statuses[0] == [401, 404, 200, 200, 503]
-    assert statuses[-1] == [503, 503, 200, 200, 503]
-    assert len(asked) == FAILURES_TO_OPEN
-
-
-async def test_refusals_do_not_break_the_circuit() -> None:
-    client = raising(Conflict("already_owned"))
-
-    assert {(await client.get("/api/v1/things")).status_code for _ in range(20)} == {409}
+    client = tiny(router, database_watch=watch)
+    assert (await client.get("/api/v1/things")).status_code == 200
+    watch.away = True
+    answer = await client.get("/api/v1/things")
+    assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
+    assert "retry-after" in answer.headers
+    paths = ("/api/v1/images/a", "/api/images/b", "/health/live", "/.well-known/nothing")
+    assert [(await client.get(path)).status_code for path in paths] == [200, 200, 404, 404]
+    assert asked == ["things"]
 
 
 async def test_wrong_fields_are_named_each() -> None:
