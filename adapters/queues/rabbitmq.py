@@ -54,7 +54,7 @@ so all must be taken and put back together."""
 HEARTBEAT_SECONDS = 4
 """Each end gives a connection up over which it has heard nothing for two to three times as long."""
 
-ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 0.8
 """How long the broker may take to answer a look at a queue, or a job put back to work."""
 
 _PUBLISH_AT_ONCE = 500

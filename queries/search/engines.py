@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from eventstore.postgres import AWAY
 from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
 from queries.positions import ActiveFeed
 from queries.read_models import Answer, ReadModels
@@ -28,7 +29,12 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 2.0
 """How long searches wait for an index that has fallen behind, before PostgreSQL answers at once until it is there."""
 
+CHECK_SECONDS, CHECK_PATIENCE_SECONDS = 0.5, 0.25
+"""How long a check waits for what PostgreSQL knows of the index, and for an index that has fallen behind."""
+
 _CHANGED = f"SELECT {ANY_CHANGE}"
+
+_UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 
 _PROBE = SearchQuery(q="game", sort="title", limit=1)
 
@@ -84,10 +90,15 @@ class SearchEngines:
         if self._first is None:
             return
         await self._first.check()
-        documents = (await reads.waiter.active()).get(self._model)
-        if documents is None:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                documents = (await reads.waiter.active()).get(self._model)
+                if documents is None:
+                    return
+                index = await self._index(self._first, reads, documents.position, CHECK_PATIENCE_SECONDS)
+        except _UNSEEN as error:
+            log.info("whether the index is up to date cannot be seen: %r", error)  # which is not the engine's fault
             return
-        index = await self._index(self._first, reads, documents.position)
         if index is None:
             raise SearchUnavailable("its index lacks changes of games")
         await self._first.search(index).search(_PROBE)
@@ -100,7 +111,9 @@ class SearchEngines:
             log.warning("the first engine answers again")
         self._answers = error is None
 
-    async def _index(self, first: Engine, reads: ReadModels, position: int) -> ActiveFeed | None:
+    async def _index(
+        self, first: Engine, reads: ReadModels, position: int, patience: float = float("inf")
+    ) -> ActiveFeed | None:
         """The first engine's index, once it has every change of a game up to a position; None when that takes too long.
 
         Raises SearchUnavailable.
@@ -109,7 +122,7 @@ class SearchEngines:
         index = await self._if_current(first.model, reads, position)
         if index is None:
             self._behind_since = self._behind_since or clock()
-            patience = self._behind_since + PATIENCE_SECONDS - clock()
+            patience = min(patience, self._behind_since + PATIENCE_SECONDS - clock())
             if patience <= 0:
                 return None
             await first.check()  # who is away will not catch up meanwhile
