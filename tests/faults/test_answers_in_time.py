@@ -1,0 +1,288 @@
+"""No answer takes longer than a second because PostgreSQL is away, frozen or read-only; and nobody is told that it is
+away when it is not."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.faults.postgres import OwnPostgres
+from tests.faults.processes import Process, eventually, started
+from tests.faults.proxy import BOTH, Proxy, Way
+from tests.flow.instance import PASSWORD
+
+BOUND = 2.0
+"""Seconds: one is promised, on a machine of one's own."""
+
+BACK_SECONDS = 5.0
+"""Within which all is served again: about one is promised."""
+
+READS, WRITES = "reads", "writes"
+
+
+@dataclass
+class Route:
+    """A request, and what it needs of the database."""
+
+    name: str
+    needs: str
+    method: str
+    path: str
+    body: Callable[[], dict[str, Any]] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Stage:
+    """A server, a proxy before it, an API process behind that, and requests that it answers."""
+
+    server: OwnPostgres
+    proxy: Proxy
+    api: Process
+    routes: list[Route]
+
+    async def answers(self, needs: str = "", *, prefer: str = "wait=2") -> dict[str, tuple[httpx.Response, float]]:
+        """All at once, and how long each took; `needs`: only some."""
+        routes = [route for route in self.routes if needs in ("", route.needs)]
+        async with httpx.AsyncClient(base_url=self.api.url, timeout=60, limits=_MANY) as client:
+
+            async def ask(route: Route) -> tuple[httpx.Response, float]:
+                body = None if route.body is None else route.body()
+                headers = {**route.headers, "Prefer": prefer}
+                start = monotonic()
+                answer = await client.request(route.method, route.path, json=body, headers=headers)
+                return answer, monotonic() - start
+
+            found = await asyncio.gather(*map(ask, routes))
+        return {route.name: one for route, one in zip(routes, found, strict=True)}
+
+    async def until_served(self) -> float:
+        """How long it takes until all that reads is answered as usual; then, what writes is, too."""
+        took = await self._until_served(READS)
+        await self._until_served(WRITES)
+        return took
+
+    async def _until_served(self, needs: str) -> float:
+        start = monotonic()
+        while True:
+            answers = await self.answers(needs, prefer="respond-async")
+            bad = {name: answer.status_code for name, (answer, _) in answers.items() if answer.status_code >= 500}
+            if not bad:
+                return monotonic() - start
+            assert monotonic() - start < 30, (bad, self.api.said[-3000:])
+            await asyncio.sleep(0.05)
+
+
+_MANY = httpx.Limits(max_connections=100, max_keepalive_connections=0)  # the server ends those that idle
+
+FAULTS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], None]]] = {
+    "the server stands still": (lambda stage: stage.server.pause(), lambda stage: stage.server.go_on()),
+    "the network is frozen": (lambda stage: stage.proxy.freeze(BOTH), lambda stage: stage.proxy.heal()),
+    "the network drops all": (lambda stage: stage.proxy.drop(BOTH), lambda stage: stage.proxy.heal()),
+    "answers are dropped": (lambda stage: stage.proxy.drop([Way.TO_CLIENT]), lambda stage: stage.proxy.heal()),
+    "the server is gone": (lambda stage: stage.server.kill(), lambda stage: stage.server.start()),
+    "connections are refused": (lambda stage: _refuse(stage.proxy), lambda stage: stage.proxy.heal()),
+}
+
+
+def _refuse(proxy: Proxy) -> None:
+    proxy.refusing = True
+    proxy.cut()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    home: Path = tmp_path_factory.mktemp("home")
+    with OwnPostgres(shared_preload_libraries="") as server, Proxy(server.url) as proxy:
+        api, projector = Process("api", home, proxy.url), Process("projector", home, server.url)
+        with started(api, projector):
+            eventually(lambda: _ready(api))
+            yield Stage(server, proxy, api, _routes(api.url))
+
+
+def _ready(api: Process) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{api.url}/health/ready", timeout=5).status_code == 200
+    return False
+
+
+def _routes(url: str) -> list[Route]:
+    """Of a game, its seller, a buyer."""
+    client = httpx.Client(base_url=url, timeout=30)
+
+    def register(kind: str) -> tuple[str, dict[str, str]]:
+        email = f"{uuid4().hex}@example.com"
+        body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": kind, "region": "US"}
+        made = client.post("/api/v1/users", json=body).raise_for_status().json()
+        return email, {"Authorization": f"Bearer {made['access_token']}"}
+
+    (_, seller), (email, buyer) = register("SELLER"), register("BUYER")
+
+    def game() -> str:
+        price = {"region": "*", "amount_cents": 1999, "currency": "USD"}
+        body = {"sku": uuid4().hex, "title": "Celeste", "genres": ["Platformer"], "prices": [price], "status": "ACTIVE"}
+        return str(client.post("/api/v1/games", json=body, headers=seller).raise_for_status().json()["id"])
+
+    game_id = game()
+    order = client.post("/api/v1/orders", json={"game_id": game()}, headers={**buyer, "Prefer": "respond-async"})
+    order_id = order.raise_for_status().json()["order_id"]
+    client.post("/api/v1/wallets", json={"currency": "USD"}, headers=buyer).raise_for_status()
+    login = {"email": email, "password": PASSWORD}
+    newcomer = {"password": PASSWORD, "name": "Ann", "account_type": "BUYER", "region": "US"}
+    return [
+        Route("game", READS, "GET", f"/api/v1/games/{game_id}"),
+        Route("list", READS, "GET", "/api/v1/games"),
+        Route("search", READS, "GET", "/api/v1/games/search?q=celeste"),
+        Route("library", READS, "GET", "/api/v1/library", headers=buyer),
+        Route("order", READS, "GET", f"/api/v1/orders/{order_id}", headers=buyer),
+        Route("wallet", READS, "GET", "/api/v1/wallets/me", headers=buyer),
+        Route("cart", READS, "GET", "/api/v1/cart", headers=buyer),
+        Route("login", WRITES, "POST", "/api/v1/auth/login", lambda: login),
+        Route("order a game again", READS, "POST", "/api/v1/orders", lambda: {"game_id": game_id}, buyer),
+        Route("register", WRITES, "POST", "/api/v1/users", lambda: {**newcomer, "email": f"{uuid4().hex}@example.com"}),
+        Route("new game", WRITES, "POST", "/api/v1/games", lambda: {"sku": uuid4().hex, "title": "Draft"}, seller),
+    ]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_nobody_waits_for_a_database_that_is_away_and_all_goes_on_when_it_is_back(
+    stage: Stage, fault: str
+) -> None:
+    begin, end = FAULTS[fault]
+    await stage.until_served()
+    begin(stage)
+    try:
+        found = await stage.answers()
+        at_once = await stage.answers()
+        ready, health = await _health(stage)
+    finally:
+        end(stage)
+    back = await stage.until_served()
+    worst = max(found, key=lambda name: found[name][1])
+    print(
+        f"{fault}: at first {found[worst][1]:.2f} s ({worst}), then {max(took for _, took in at_once.values()):.2f} s,"
+        f" readiness {health:.2f} s, served again after {back:.2f} s"
+    )
+    for name, (answer, took) in [*found.items(), *at_once.items()]:
+        assert took < BOUND, (name, took)
+        assert _says_away(answer), (name, answer.status_code, answer.text)
+    assert health < BOUND
+    assert ready.status_code == 503
+    states = {name: one["status"] for name, one in ready.json()["dependencies"].items()}
+    assert states == {"database": "down", "writer": "down", "clock": "ok"}
+    assert back < BACK_SECONDS
+
+
+async def test_what_writes_is_told_in_time_that_the_server_is_read_only_and_what_reads_is_answered(
+    stage: Stage,
+) -> None:
+    await stage.until_served()
+    usual = max(took for _, took in (await stage.answers()).values())  # a password takes its time
+    stage.server.read_only()
+    try:
+        found = await stage.answers()
+        again = await stage.answers()
+        ready, health = await _health(stage)
+    finally:
+        stage.server.writable()
+    back = await stage.until_served()
+    worst = max(took for _, took in [*found.values(), *again.values()])
+    print(f"read-only: at most {worst:.2f} s (else {usual:.2f} s), readiness {health:.2f} s, served after {back:.2f} s")
+    assert worst < BOUND + usual
+    assert health < BOUND
+    for route in stage.routes:
+        for answer, _ in (found[route.name], again[route.name]):
+            served = answer.is_success or answer.status_code == 409  # which is decided without a write
+            assert served if route.needs == READS else _says_away(answer), (route.name, answer.text)
+    states = {name: one["status"] for name, one in ready.json()["dependencies"].items()}
+    assert states == {"database": "ok", "writer": "down", "clock": "ok"}
+
+
+@pytest.mark.parametrize("ways", [BOTH, (Way.TO_SERVER,), (Way.TO_CLIENT,)], ids=["both", "to server", "to client"])
+async def test_connections_that_fell_silent_hold_up_nobody_for_long_while_new_ones_are_answered(
+    stage: Stage, ways: tuple[Way, ...]
+) -> None:
+    await stage.until_served()
+    stage.proxy.freeze(ways, only_present=True)
+    found = await stage.answers(prefer="respond-async")
+    worst = max(found, key=lambda name: found[name][1])
+    refused = [name for name, (answer, _) in found.items() if answer.status_code == 503]
+    print(f"silent connections: at most {found[worst][1]:.2f} s ({worst}), refused {refused}")
+    for name, (answer, took) in found.items():
+        assert took < BOUND, (name, took)
+        assert answer.status_code < 500 or _says_away(answer), (name, answer.text)
+    assert await stage.until_served() < BACK_SECONDS
+
+
+async def test_a_process_that_was_stopped_itself_blames_nobody(stage: Stage) -> None:
+    await stage.until_served()
+    asking = asyncio.create_task(stage.answers(READS))
+    said = len(stage.api.said)
+    for _ in range(3):
+        stage.api.pause()
+        await asyncio.sleep(1.0)  # for so long it stands still
+        stage.api.go_on()
+        assert all(answer.status_code < 500 for answer, _ in (await asking).values())
+        asking = asyncio.create_task(stage.answers(READS))
+    await asking
+    assert "database is away" not in stage.api.said[said:]
+
+
+async def test_64_callers_on_a_busy_machine_are_no_outage(stage: Stage) -> None:
+    await stage.until_served()
+    said = len(stage.api.said)
+    reads = [route for route in stage.routes if route.needs == READS]
+    async with httpx.AsyncClient(base_url=stage.api.url, timeout=60, limits=_MANY) as client:
+
+        async def call(n: int) -> list[int]:
+            mine = [reads[(n + turn) % len(reads)] for turn in range(15)]
+            answers = [
+                await client.request(r.method, r.path, json=r.body and r.body(), headers=r.headers) for r in mine
+            ]
+            return [answer.status_code for answer in answers]
+
+        statuses = {status for found in await asyncio.gather(*map(call, range(64))) for status in found}
+    assert statuses <= {200, 409}
+    assert "database is away" not in stage.api.said[said:]
+
+
+async def test_a_socket_that_is_opened_meanwhile_is_told_to_come_again_later(stage: Stage) -> None:
+    await stage.until_served()
+    (token,) = {route.headers["Authorization"].split()[1] for route in stage.routes if route.name == "cart"}
+    stage.proxy.freeze()
+    try:
+        start = monotonic()
+        async with connect(f"{stage.api.url.replace('http', 'ws')}/api/v1/ws/orders", proxy=None) as socket:
+            await socket.send(json.dumps({"token": token}))
+            said = json.loads(await socket.recv())
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+        took = monotonic() - start
+    finally:
+        stage.proxy.heal()
+    assert took < BOUND
+    assert said["code"] == "dependency_unavailable"
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1013
+
+
+async def _health(stage: Stage) -> tuple[httpx.Response, float]:
+    async with httpx.AsyncClient(base_url=stage.api.url, timeout=60) as client:
+        start = monotonic()
+        return await client.get("/health/ready"), monotonic() - start
+
+
+def _says_away(answer: httpx.Response) -> bool:
+    if answer.status_code != 503 or "retry-after" not in answer.headers:
+        return False
+    return bool(answer.json()["code"] == "dependency_unavailable")
