@@ -44,7 +44,7 @@ DEAF_SECONDS = 0.1
 DOUBT_SECONDS = 0.2
 """How long a statement may take until it is asked about."""
 
-AWAY_SECONDS = 0.4
+AWAY_SECONDS = 0.5
 """After so long a silence the database is away."""
 
 CONNECT_SECONDS = 1.0
@@ -212,8 +212,10 @@ class DatabaseWatch:
 
     async def _tick(self) -> None:
         """A moment in which the loop ran, however long it was."""
+        began = monotonic()
         await asyncio.sleep(TICK_SECONDS)
-        self._silence += TICK_SECONDS
+        late = monotonic() - began > 1.5 * TICK_SECONDS  # where we come late, the database may, too
+        self._silence += TICK_SECONDS / 2 if late else TICK_SECONDS
         self._is_silent()
 
     # -- what is known -------------------------------------------------------------------------------------------------
