@@ -26,7 +26,7 @@ from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
 from eventstore.clock_watch import ClockWatch
-from eventstore.database_watch import DatabaseWatch
+from eventstore.database.watch import DatabaseWatch
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from kit.clock import Clock

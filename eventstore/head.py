@@ -5,9 +5,8 @@ import logging
 
 import psycopg
 
+from eventstore.database.connections import Watch
 from eventstore.database.postgres import connect_async
-from eventstore.cancellation import stop_if_cancelled
-from eventstore.connections import Watch
 from eventstore.history import History
 from eventstore.log import LogUnavailable
 from kit.cancellation import stop_if_cancelled

@@ -17,7 +17,7 @@ from eventstore.append.writer import DONE, GroupCommitWriter, Pending, done_of
 from eventstore.chain import Fault, Verifier
 from eventstore.codec import Codec, kind_of_all
 from eventstore.database.postgres import AWAY, open_pool
-from eventstore.database_watch import DatabaseWatch, watching
+from eventstore.database.watch import DatabaseWatch, watching
 from eventstore.head import HeadWatcher
 from eventstore.history import History
 from eventstore.keys import PersonKeys

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import dependency_unavailable, error_response, problem_response
-from eventstore.connections import DatabaseAway
-from eventstore.database_watch import DatabaseWatch
+from eventstore.database.connections import DatabaseAway
+from eventstore.database.watch import DatabaseWatch
 
 
 class Failures:

@@ -16,7 +16,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-from eventstore.connections import AsyncConnection
+from eventstore.database.connections import AsyncConnection
 
 _NAME = b"pipelined"
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)

@@ -14,8 +14,8 @@ from psycopg.rows import TupleRow
 from eventstore.append.pending import Pending, arguments
 from eventstore.append.pipeline import Pipeline
 from eventstore.chain import encoded_time, moment
+from eventstore.database.connections import Watch
 from eventstore.database.postgres import connect_async, is_away, kept_once_set_up
-from eventstore.connections import Watch
 from eventstore.history import History
 from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, VersionConflict, WrongKind
 

@@ -12,7 +12,7 @@ from itertools import chain, islice
 
 from eventstore.append.pending import Pending
 from eventstore.append.sender import DONE, Sender, done_of
-from eventstore.connections import Watch
+from eventstore.database.connections import Watch
 from eventstore.history import History
 from eventstore.log import Appended, LogUnavailable
 

@@ -3,7 +3,7 @@
 A statement may take long; a server, or a network, may be gone without a word. From this side they look alike, and TCP
 does not tell them apart either: the kernel of a host whose processes stand still goes on acknowledging. So who has
 waited for some seconds asks the server, over another connection, whether it is still at work on the statement. Where
-a watch over the database runs (eventstore/database_watch.py), it asks for all, and hangs up what fell silent.
+a watch over the database runs (eventstore/database/watch.py), it asks for all, and hangs up what fell silent.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class DatabaseAway(psycopg.OperationalError):
 
 
 class Watch(Protocol):
-    """What `eventstore.database_watch.DatabaseWatch` is to connections."""
+    """What `eventstore.database.watch.DatabaseWatch` is to connections."""
 
     def nearest(self, conninfo: str) -> str:
         """How to connect, beginning with the host that answered last."""

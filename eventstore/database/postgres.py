@@ -25,7 +25,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.connections import AsyncConnection, Connection, PooledConnection, Watch, prove
+from eventstore.database.connections import AsyncConnection, Connection, PooledConnection, Watch, prove
 from eventstore.log import LogUnavailable
 
 LIMITS: tuple[type[Exception], ...] = (

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.postgres import AWAY
+from eventstore.database.postgres import AWAY
 from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
 from queries.positions import ActiveFeed
 from queries.read_models import Answer, ReadModels

@@ -21,7 +21,7 @@ from api.middleware.guards import Failures
 from api.services import GatewaySettings
 from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
-from eventstore.database_watch import DatabaseWatch
+from eventstore.database.watch import DatabaseWatch
 from eventstore.log import LogUnavailable
 from kit.seldom import Seldom
 from queries.positions import PositionUnknown, ReadModelBehind

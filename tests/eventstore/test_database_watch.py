@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
-from notes import CODEC, new_stream
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from eventstore import postgres
-from eventstore.connections import DatabaseAway
-from eventstore.database_watch import AWAY_SECONDS, DatabaseWatch, watching
-from eventstore.postgres import open_pool
+from eventstore.database.connections import DatabaseAway
+from eventstore.database.postgres import open_pool
+from eventstore.database.watch import AWAY_SECONDS, DatabaseWatch, watching
 from eventstore.postgres_log import PostgresLog
-from tests.faults.proxy import Proxy, Way
+from tests.support.events.notes import CODEC, new_stream
+from tests.support.servers.faulty_proxy import Proxy, Way
 
 
 @pytest.fixture

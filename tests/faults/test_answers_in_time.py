@@ -16,10 +16,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.faults.postgres import OwnPostgres
-from tests.faults.processes import Process, eventually, started
-from tests.faults.proxy import BOTH, Proxy, Way
-from tests.flow.instance import PASSWORD
+from tests.support.processes.instance import PASSWORD
+from tests.support.processes.program import Process, eventually, started
+from tests.support.servers.faulty_proxy import BOTH, Proxy, Way
+from tests.support.servers.own_postgres import OwnPostgres
 
 BOUND = 2.0
 """Seconds: one is promised, on a machine of one's own."""

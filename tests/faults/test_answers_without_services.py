@@ -8,10 +8,10 @@ from time import monotonic
 import httpx
 import pytest
 
-from runtime.gateway import open_app
-from tests.api.shop import Person, Shop, open_shop
-from tests.faults.proxy import Proxy
+from runtime.wiring.gateway import open_app
 from tests.search.test_elasticsearch_stopped import indexing
+from tests.support.servers.faulty_proxy import Proxy
+from tests.support.shops.gateway import Person, Shop, open_shop
 
 BOUND = 2.0
 """Seconds: one is promised, on a machine of one's own."""

@@ -26,9 +26,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn
 
-from eventstore.cancellation import stop_if_cancelled
-from eventstore.connections import AsyncConnection, DatabaseAway, is_refusal
-from eventstore.postgres import conninfo
+from eventstore.database.connections import AsyncConnection, DatabaseAway, is_refusal
+from eventstore.database.postgres import conninfo
+from kit.cancellation import stop_if_cancelled
 
 log = logging.getLogger(__name__)
 
