@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from eventstore import postgres
+from eventstore.database import postgres
 from eventstore.database.connections import DatabaseAway
 from eventstore.database.postgres import open_pool
 from eventstore.database.watch import AWAY_SECONDS, DatabaseWatch, watching
