@@ -6,6 +6,7 @@ the first test that needs it does.
 
 import asyncio
 import functools
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -155,6 +156,15 @@ def _missing_services(terminal: pytest.TerminalReporter) -> str:
     reasons = [str(report.longrepr) for kind in ("skipped", "error") for report in terminal.getreports(kind)]
     names = {name for reason in reasons for name in re.findall(f"{shared.MISSING}([\\w-]+)", reason)}
     return " and ".join(sorted(names))
+
+
+@pytest.fixture(autouse=True)
+def _log_level_as_before() -> Iterator[None]:
+    """Commands that run in this process set it; what others log, their tests look for."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
