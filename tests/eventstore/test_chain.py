@@ -135,6 +135,31 @@ async def test_events_of_the_release_before_occurred_when_they_were_recorded(
     assert await _fault(twelve, upto=14) is None
 
 
+async def test_what_an_api_process_of_release_1_appends_is_in_the_chain_and_checked(
+    twelve: PostgresLog, database: str
+) -> None:
+    stream = (await twelve.read(11))[0].env.stream_id
+
+    def append(version: int) -> None:
+        event, payload = uuid4(), b'{"text":"old"}'
+        digest = chain.digest(event, stream, version, "test.noted.v1", payload, "system", None, None, None, None)
+        with psycopg.connect(database, autocommit=True) as conn:
+            conn.execute("SET ROLE ludoteca_app")
+            conn.execute(
+                "SELECT log.append(ARRAY[(%s, %s, %s, 'test.noted.v1', %s, 'system', NULL, NULL, NULL)::log.new_event],"
+                " ARRAY[%s]::bytea[], ARRAY[%s], ARRAY[%s]::bigint[], '{}', '{}', '{}')",
+                (event, stream, version, payload, digest, stream, version - 1),
+            )
+
+    version = len(await twelve.read_stream(stream))
+    append(version + 1)
+    for taken_or_beyond in (version + 1, version + 3):
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            append(taken_or_beyond)
+    assert len(await twelve.read_stream(stream)) == version + 1
+    assert await _fault(twelve, upto=13) is None
+
+
 async def test_verifying_goes_on_from_a_trusted_hash(twelve: PostgresLog, database: str) -> None:
     trusted = Verifier()
     assert await _fault(twelve, upto=6, verifier=trusted) is None

@@ -1,2 +1,2 @@
 -- supersedes 9bc456079fc8d138575a28b02f86b8673e14f40eb12c09dff18792fe5defa9e1
--- It made log.append anew, which is gone since 0010.
+-- It made log.append anew: see sql/functions.
