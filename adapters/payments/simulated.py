@@ -21,7 +21,7 @@ from adapters.payments.stripe_shapes import (
     read,
     read_notice,
 )
-from adapters.webhooks import signature as webhook_signature
+from adapters.webhooks.signature import Verifier
 from commands.ports.payments import Intent, ProviderNotice, ProviderRefund, ProviderUnavailable
 
 _CONNECTION_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -47,7 +47,7 @@ class SimulatedProvider:
         public_url: str = "",
         key: str = "",
     ) -> None:
-        self._webhook_secrets = tuple(webhook_secrets)
+        self._webhooks = Verifier(webhook_secrets)
         self._base_url = base_url.rstrip("/")
         self._public_url = public_url.rstrip("/") or self._base_url
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -124,7 +124,7 @@ class SimulatedProvider:
 
         Raises InvalidSignature; ValueError when the body is not a notice.
         """
-        webhook_signature.verify(body, signature, self._webhook_secrets, now)
+        self._webhooks.check(body, signature, now)
         return read_notice(body)
 
     async def _post_intent(self, path: str, body: Mapping[str, object], idempotency_key: str) -> Intent:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from commands.ports.signatures import InvalidSignature
 
 TOLERANCE = timedelta(seconds=300)
+"""How far the time of signing may be from ours."""
 
 
 def sign(body: bytes, secret: str, timestamp: int) -> str:
@@ -19,25 +20,34 @@ def sign(body: bytes, secret: str, timestamp: int) -> str:
     return f"t={timestamp},v1={_digest(body, secret, str(timestamp))}"
 
 
-def verify(body: bytes, header: str, secrets: Sequence[str], now: datetime, tolerance: timedelta = TOLERANCE) -> None:
-    """Return when one of the secrets signed this body within the tolerance, before or after now.
+class Verifier:
+    """Verifies bodies by secrets shared with whoever signs them: several, while one is rotated.
 
-    Raises InvalidSignature otherwise. An empty secret never verifies anything.
+    Fulfils `commands.ports.signatures.CarrierSignatures`. An empty secret never verifies anything.
     """
-    check_time(header, now, tolerance)
-    timestamp, signatures = _parse(header)
-    expected = [_digest(body, secret, timestamp).encode() for secret in secrets if secret]
-    if not any(hmac.compare_digest(known, given.encode()) for known in expected for given in signatures):
-        raise InvalidSignature("no signature matches")
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = tuple(secret for secret in secrets if secret)
+
+    def check(self, body: bytes, signature: str, now: datetime) -> None:
+        """Return when one of the secrets signed this body within the tolerance, before or after now.
+
+        Raises InvalidSignature.
+        """
+        check_time(signature, now)
+        timestamp, signatures = _parse(signature)
+        expected = [_digest(body, secret, timestamp).encode() for secret in self._secrets]
+        if not any(hmac.compare_digest(known, given.encode()) for known in expected for given in signatures):
+            raise InvalidSignature("no signature matches")
 
 
-def check_time(header: str, now: datetime, tolerance: timedelta = TOLERANCE) -> None:
+def check_time(header: str, now: datetime) -> None:
     """Return when the header is well-formed and of a time within the tolerance, before or after now.
 
     Raises InvalidSignature otherwise. Whether anybody signed is not looked at.
     """
     timestamp, _ = _parse(header)
-    if abs(now.timestamp() - int(timestamp)) > tolerance.total_seconds():
+    if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():
         raise InvalidSignature("the signature is too old or from the future")
 
 

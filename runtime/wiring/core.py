@@ -23,8 +23,8 @@ from adapters.postgres.sessions import PostgresSessions
 from adapters.queues import rabbitmq
 from adapters.queues.postgres import PostgresQueue
 from adapters.text_log import FileTextLog
-from adapters.webhooks.carrier_signatures import SharedSecrets
 from adapters.webhooks.sender import HttpWebhookSender
+from adapters.webhooks.signature import Verifier
 from api.tokens import ACCESS_LIFETIME, Tokens, new_private_key
 from commands.accounts.account_ends import AccountEnds
 from commands.accounts.belongings import Belongings
@@ -231,7 +231,7 @@ class Core:
 
     @cached_property
     def shipments(self) -> Shipments:
-        return Shipments(self.bus, SharedSecrets(self.secrets.carrier))
+        return Shipments(self.bus, Verifier(self.secrets.carrier))
 
     @property
     def deadline_commands(self) -> dict[str, Fire]:

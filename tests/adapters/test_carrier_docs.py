@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.webhooks.carrier_signatures import SharedSecrets
+from adapters.webhooks.signature import Verifier
 from commands.shipments import DeliveryNotice
 from domain.ids import derived
 
@@ -32,7 +32,7 @@ def test_the_example_signs_a_notice_of_the_shipment() -> None:
 
     (signature,) = [each.removeprefix("Carrier-Signature: ") for each in arguments if each.startswith("Carrier-")]
     body = arguments[-1].encode()
-    SharedSecrets([SECRET]).check(body, signature, datetime.now(UTC))
+    Verifier([SECRET]).check(body, signature, datetime.now(UTC))
     notice = msgspec.json.decode(body, type=DeliveryNotice)
     assert notice.shipment_id == SHIPMENT
     assert notice.delivered_at is not None

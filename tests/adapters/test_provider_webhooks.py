@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from adapters.payments.simulator.store import Store
-from adapters.webhooks.signature import verify
+from adapters.webhooks.signature import Verifier
 from tests.support.servers.provider import PATIENCE, SECRET, Receiver, running_provider, running_receiver
 from tests.support.servers.shared import free_port
 
@@ -70,7 +70,7 @@ def test_a_capture_is_told_signed_and_in_stripes_shape(store: Path, receiver: Re
     with running_provider(store, receiver.url) as provider:
         intent = create(provider, "pm_card_visa")
         webhook = receiver.wait_for_one("payment_intent.succeeded")
-    verify(webhook.body, webhook.signature, [SECRET], datetime.now(UTC))
+    Verifier([SECRET]).check(webhook.body, webhook.signature, datetime.now(UTC))
     assert webhook.event["id"].startswith("evt_")
     assert abs(webhook.event["created"] - time.time()) < 60
     assert webhook.intent == intent
