@@ -8,7 +8,8 @@ from commands.inventory import stock_of
 from domain import inventory
 from domain.cart import Cart, Item
 from domain.events import Event
-from domain.inventory import Stock, stock_id
+from domain.ids import stock_id
+from domain.inventory import Stock
 from eventstore.repository import Unit
 from kit.clock import Clock
 

@@ -25,8 +25,7 @@ from domain.errors import Conflict, NotFound, Refused, Stale
 from domain.events import Event
 from domain.fulfilment import ShipmentLine
 from domain.identity import User
-from domain.ids import PLATFORM_ID, claim_id
-from domain.inventory import stock_id
+from domain.ids import PLATFORM_ID, claim_id, stock_id
 from domain.orders import OrderLine
 from domain.payments import Method
 from eventstore.log import Once

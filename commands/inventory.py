@@ -11,7 +11,8 @@ from commands.handler import Caller, CommandBus, Landed
 from domain import inventory
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
-from domain.inventory import HoldName, Stock, stock_id
+from domain.ids import stock_id
+from domain.inventory import HoldName, Stock
 from domain.reservations import Kind
 from eventstore.log import Once
 from eventstore.repository import Unit

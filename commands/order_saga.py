@@ -21,8 +21,7 @@ from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
-from domain.ids import claim_id
-from domain.inventory import stock_id
+from domain.ids import claim_id, stock_id
 from domain.orders import Order
 from domain.payments import Method, refunds
 from eventstore.log import Once

@@ -21,3 +21,8 @@ def claim_id(kind: str, *parts: object) -> UUID:
 def library_id(user_id: UUID) -> UUID:
     """The stream of a person's library."""
     return derived("library", user_id)
+
+
+def stock_id(game_id: UUID) -> UUID:
+    """The stream of a game's stock."""
+    return derived("stock", game_id)

@@ -15,7 +15,6 @@ import msgspec
 
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event, event
-from domain.ids import derived
 from domain.reservations import Kind, Reservation, Reservations
 
 MAX_QUANTITY = 1_000_000
@@ -23,11 +22,6 @@ MAX_QUANTITY = 1_000_000
 
 FREED_AT_ONCE = 1_000
 """So many holds that are past their time are ended by one append, and more only when they are needed."""
-
-
-def stock_id(game_id: UUID) -> UUID:
-    """The stream of a game's stock."""
-    return derived("stock", game_id)
 
 
 LOW_STOCK_PAUSE = timedelta(hours=1)

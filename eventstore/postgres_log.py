@@ -12,8 +12,9 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.append.sender import Sender
-from eventstore.append.writer import DONE, GroupCommitWriter, Pending, done_of
+from eventstore.append.pending import Pending
+from eventstore.append.sender import DONE, Sender, done_of
+from eventstore.append.writer import GroupCommitWriter
 from eventstore.chain import Fault, Verifier
 from eventstore.codec import Codec, kind_of_all
 from eventstore.database.postgres import AWAY, open_pool

@@ -5,6 +5,7 @@ it is remembered, checked by the very statement that uses it, and looked up anew
 """
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from string import Formatter
@@ -65,8 +66,7 @@ class ReadModels:
 
         They raise ReadModelBehind when that takes longer, PositionUnknown when the log has no such position.
         """
-        view = object.__new__(ReadModels)
-        view.__dict__.update(self.__dict__)
+        view = copy.copy(self)
         view._at_least, view._timeout = position, timeout
         return view
 

@@ -6,11 +6,12 @@ from uuid import UUID
 
 import msgspec
 
+from domain.ids import stock_id
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.models.games import PriceRow
 from projections.models.stock import Stock as StockItems
-from projections.models.stock import item_key, stock_id
+from projections.models.stock import item_key
 from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 

@@ -15,7 +15,8 @@ from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
 from commands.handler import Landed
 from domain.errors import Forbidden, NotFound
-from domain.inventory import HoldName, Stock, stock_id
+from domain.ids import stock_id
+from domain.inventory import HoldName, Stock
 from eventstore.log import Done, Once
 from queries import stock as stock_query
 

@@ -28,8 +28,7 @@ from domain import cart as carts
 from domain import catalog, claims, inventory, notices, orders, payments
 from domain.fulfilment import ShipmentConfirmed
 from domain.identity import UserDeactivated, UserForgotten, UserReactivated
-from domain.ids import claim_id, derived
-from domain.inventory import stock_id
+from domain.ids import claim_id, derived, stock_id
 from eventstore.log import Envelope
 from eventstore.repository import Unit
 

@@ -11,12 +11,10 @@ from datetime import timedelta
 from itertools import chain, islice
 
 from eventstore.append.pending import Pending
-from eventstore.append.sender import DONE, Sender, done_of
+from eventstore.append.sender import Sender
 from eventstore.database.connections import Watch
 from eventstore.history import History
 from eventstore.log import Appended, LogUnavailable
-
-__all__ = ["DONE", "GroupCommitWriter", "LogUnavailable", "Pending", "done_of"]
 
 MAX_BATCH = 512
 """Appends per statement: beyond this a larger batch gains nothing and its callers wait longer."""

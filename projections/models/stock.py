@@ -13,12 +13,9 @@ from domain.inventory import (
     Reserved,
     StockCreated,
     StockUpdated,
-    stock_id,
 )
 from eventstore.log import Envelope
 from projections.projection import Projection, Row, Rows, on
-
-__all__ = ["Stock", "StockRow", "stock_id"]
 
 
 class StockRow(Row):

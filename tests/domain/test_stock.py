@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from domain import inventory
 from domain.errors import Conflict, Invalid, NotFound, Refused
 from domain.events import Event
+from domain.ids import stock_id
 from domain.inventory import (
     Allocated,
     HoldName,
@@ -24,7 +25,6 @@ from domain.inventory import (
     StockCreated,
     StockUpdated,
     evolve,
-    stock_id,
 )
 from eventstore.snapshots import plain
 from projections.models.stock import Stock as StockRows

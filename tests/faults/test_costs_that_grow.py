@@ -21,7 +21,8 @@ from domain.catalog import GameUpdated
 from domain.claims import ClaimReleased, ClaimTaken
 from domain.events import EVENTS, Event
 from domain.identity import EmailVerified, LoggedIn, LoggedOut, ProfileChanged, UserRegistered
-from domain.inventory import ReservationReleased, Reserved, StockCreated, StockUpdated, stock_id
+from domain.ids import stock_id
+from domain.inventory import ReservationReleased, Reserved, StockCreated, StockUpdated
 from domain.library import LibraryGameAdded, LibraryGameRemoved
 from domain.payments import PaymentNoticeReceived
 from domain.wallets import FundsAdded, WalletCreated

@@ -14,7 +14,8 @@ from commands.order_saga import Placed
 from domain.cart import LineChange
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
-from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved, stock_id
+from domain.ids import stock_id
+from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till

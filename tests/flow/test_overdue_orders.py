@@ -17,7 +17,8 @@ from domain import payments
 from domain.catalog import Listing, Price
 from domain.errors import Conflict
 from domain.events import Event
-from domain.inventory import HoldName, ReservationExpired, stock_id
+from domain.ids import stock_id
+from domain.inventory import HoldName, ReservationExpired
 from domain.payments import Method
 from eventstore.repository import Unit
 from kit.clock import ManualClock

@@ -9,7 +9,7 @@ import pytest_asyncio
 from commands.aggregates import USER
 from commands.reactors import notifications
 from domain.errors import Conflict, NotFound, Refused
-from domain.inventory import stock_id
+from domain.ids import stock_id
 from domain.notices import NotificationRequested
 from domain.transactions import TransactionFailed
 from eventstore.log import AlreadyDone

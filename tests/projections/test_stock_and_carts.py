@@ -12,6 +12,7 @@ from domain.cart import (
     ItemChanged,
     ItemRemoved,
 )
+from domain.ids import stock_id
 from domain.inventory import (
     Allocated,
     LowStock,
@@ -28,7 +29,7 @@ from projections.engine.store import PostgresTable
 from projections.models.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
 from projections.models.carts import Cart, CartItemRow, Carts
 from projections.models.deadlines import HOLD, Deadline, Deadlines
-from projections.models.stock import Stock, StockRow, item_key, stock_id
+from projections.models.stock import Stock, StockRow, item_key
 from tests.support.events.history import (
     BUYER,
     DUE,

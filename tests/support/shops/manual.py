@@ -25,7 +25,7 @@ from commands.workers.payments import RefundFailed
 from domain.cart import Cart
 from domain.catalog import Listing, Price
 from domain.errors import Refused
-from domain.inventory import stock_id
+from domain.ids import stock_id
 from domain.ledger import TransactionPosted, balances
 from domain.orders import Order
 from domain.payments import Method, Payment
