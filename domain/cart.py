@@ -1,8 +1,10 @@
-"""A cart: what a buyer is about to order, in one currency, each physical line with a hold on the stock.
+"""A cart: what a buyer is about to order, in one currency.
 
-It lives for some minutes after its last change, however often it is changed not beyond `ends_at`, and is treated as
-expired from then on, fired or not. Its checkout becomes an order, unless a line can no longer be had as it stands
-there: then the cart is brought up to date first. It ends completed with the order's payment, or abandoned.
+Every physical line has a stock reservation. A cart expires some minutes after its last change, and
+at `ends_at` at the latest. Decisions treat it as expired from that moment on, whether or not its
+deadline has fired. Checkout turns it into an order, unless a line is no longer available as it
+stands: then the cart is updated first. The cart completes with the order's payment, or is
+abandoned.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,15 +28,17 @@ ChangeCode = Literal["price", "unavailable", "stock"]
 MAX_LINES = 50
 
 _LEFT_AT_FIRST = timedelta(minutes=45)
-"""What was left to a cart that does not say when it ends, beyond the time that it was first given."""
+"""How long a cart without `ends_at` lives beyond its first `expires_at`."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
 @event("cart.created.v1")
 class CartCreated(Event, frozen=True):
-    """It is there, empty; its first line's price sets the currency. However often it is changed, it and what it holds
-    end at `ends_at`; carts of before there was such an end do not tell one."""
+    """The buyer opened an empty cart. `currency` is that of the first line's price. `ends_at` is
+    the latest time to which changes can extend the cart and its reservations; carts from before the
+    field existed lack it.
+    """
 
     buyer_id: UUID
     currency: str
@@ -44,7 +48,9 @@ class CartCreated(Event, frozen=True):
 
 @event("cart.item_added.v1")
 class ItemAdded(Event, frozen=True):
-    """So many of one game, at the price of this moment; without a reservation when it is digital."""
+    """The buyer added a line at the game's current price. Digital lines
+    have no `reservation_id`.
+    """
 
     item_id: UUID
     game_id: UUID
@@ -59,7 +65,7 @@ class ItemAdded(Event, frozen=True):
 
 @event("cart.item_changed.v1")
 class ItemChanged(Event, frozen=True):
-    """Another quantity."""
+    """The line has a new quantity."""
 
     item_id: UUID
     quantity: int
@@ -68,7 +74,7 @@ class ItemChanged(Event, frozen=True):
 
 @event("cart.item_repriced.v1")
 class ItemRepriced(Event, frozen=True):
-    """The game costs something else now; so does the line."""
+    """The line took over the game's new price."""
 
     item_id: UUID
     unit_price_cents: int
@@ -77,14 +83,16 @@ class ItemRepriced(Event, frozen=True):
 
 @event("cart.currency_changed.v1")
 class CurrencyChanged(Event, frozen=True):
-    """What is in it is sold to its buyer in another currency now; new prices of its lines go with this."""
+    """The cart moved to another currency, as its games are now sold to the buyer in that one;
+    `cart.item_repriced.v1` gives each line's new price.
+    """
 
     currency: str
 
 
 @event("cart.item_removed.v1")
 class ItemRemoved(Event, frozen=True):
-    """The line is gone."""
+    """The line was removed."""
 
     item_id: UUID
     expires_at: datetime
@@ -92,7 +100,7 @@ class ItemRemoved(Event, frozen=True):
 
 @event("cart.checkout_initiated.v1")
 class CheckoutInitiated(Event, frozen=True):
-    """It has become an order."""
+    """Checkout turned the cart into an order."""
 
     order_id: UUID
     payment_id: UUID
@@ -100,30 +108,29 @@ class CheckoutInitiated(Event, frozen=True):
 
 @event("cart.completed.v1")
 class CartCompleted(Event, frozen=True):
-    """The order is paid."""
+    """The cart's order was paid."""
 
     order_id: UUID
 
 
 @event("cart.abandoned.v1")
 class CartAbandoned(Event, frozen=True):
-    """Nothing came of it: its time was over, the order was not paid, its buyer threw it away, or their account was
-    closed."""
+    """The cart ended without a paid order: it expired, its order was not paid, its buyer discarded
+    it, or the buyer's account was closed.
+    """
 
     reason: AbandonReason
 
 
 @event("cart.expiry_shown.v1")
 class ExpiryShown(Event, frozen=True):
-    """Its buyer was told that its time is over, and what was in it: that is told once."""
+    """The buyer was shown that the cart had expired and what was in it. This happens once."""
 
 
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A line of the cart."""
-
     item_id: UUID
     game_id: UUID
     seller_id: UUID
@@ -135,8 +142,6 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Cart(msgspec.Struct, frozen=True):
-    """A cart as it stands."""
-
     buyer_id: UUID
     currency: str
     expires_at: datetime
@@ -148,24 +153,23 @@ class Cart(msgspec.Struct, frozen=True):
 
     @property
     def total_cents(self) -> int:
-        """What its lines cost together."""
+        """Sum of all lines."""
         return sum(item.quantity * item.unit_price_cents for item in self.items.values())
 
     def has_reservation(self, reservation_id: UUID) -> bool:
-        """Whether this hold is for one of its lines."""
+        """Whether this reservation belongs to one of the cart's lines."""
         return any(item.reservation_id == reservation_id for item in self.items.values())
 
     def is_open(self, now: datetime) -> bool:
-        """Whether it can be changed: neither checked out nor past its time."""
+        """Whether the cart can be changed: not checked out and not expired."""
         return self.status == "ACTIVE" and now < min(self.expires_at, self.ends_at)
 
     def until(self, now: datetime, ttl: timedelta) -> datetime:
-        """How long it lives when it is changed now."""
+        """When the cart expires if it is changed now."""
         return min(now + ttl, self.ends_at)
 
 
 def evolve(state: Cart | None, event: Event) -> Cart | None:  # noqa: PLR0911 - one case a fact
-    """The cart after one more event."""
     replace = msgspec.structs.replace
     match state, event:
         case _, CartCreated():
@@ -200,16 +204,16 @@ def evolve(state: Cart | None, event: Event) -> Cart | None:  # noqa: PLR0911 - 
 
 
 def create(buyer_id: UUID, currency: str, expires_at: datetime, ends_at: datetime) -> list[Event]:
-    """A cart for prices in this currency; it never lives beyond `ends_at`."""
+    """Open a cart with prices in this currency; it never lives beyond `ends_at`."""
     return [CartCreated(buyer_id=buyer_id, currency=currency, expires_at=min(expires_at, ends_at), ends_at=ends_at)]
 
 
 def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital: bool, now: datetime) -> list[Event]:
-    """Put a line in. The same game may stand on several lines, but a digital one only once, singly; more of it costs
-    what it costs now, on all of them.
+    """Add a line. A game may have several lines, but a digital one only one, of quantity 1. All
+    lines of the game take its current price.
 
-    Raises Invalid: invalid_quantity; Conflict: cart_closed, currency_mismatch, cart_full, already_in_cart,
-    amount_too_large.
+    Raises Invalid: invalid_quantity; Conflict: cart_closed, currency_mismatch, cart_full,
+    already_in_cart, amount_too_large.
     """
     _must_be_open(cart, now)
     _must_be_in_its_currency(cart, currency)
@@ -240,7 +244,8 @@ def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital:
 def change(
     cart: Cart, item_id: UUID, quantity: int, expires_at: datetime, *, now: datetime, price: Price | None = None
 ) -> list[Event]:
-    """Want another quantity of a line. More of it costs what the game costs now, all that is there of it: its `price`.
+    """Change a line's quantity. A larger quantity moves all lines of the game to its current
+    `price`.
 
     Raises NotFound("item_not_found"); Conflict: cart_closed, currency_mismatch, amount_too_large;
     Invalid("invalid_quantity").
@@ -259,22 +264,25 @@ def change(
 
 
 def remove(cart: Cart, item_id: UUID, expires_at: datetime, *, now: datetime) -> list[Event]:
-    """Take a line out. Raises NotFound("item_not_found"), Conflict("cart_closed")."""
+    """Remove a line. Raises NotFound("item_not_found"), Conflict("cart_closed")."""
     _must_be_open(cart, now)
     item_of(cart, item_id)
     return [ItemRemoved(item_id=item_id, expires_at=expires_at)]
 
 
 class LineNow(msgspec.Struct, frozen=True):
-    """How a line could be had at this moment: at which price (None: not at all), and how many of it."""
+    """What is available for a line now: the price (None: the game is not sold here) and the
+    quantity.
+    """
 
     price: Price | None
     quantity: int
 
 
 class LineChange(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of a line: its `price` is another one (`was` and `now` in the smallest unit of their currencies), it
-    is `unavailable`, or there is less in `stock` (`was` and `now` count units)."""
+    """How a line differs from what is available: another `price` (`was` and `now` in the smallest
+    units of their currencies), `unavailable`, or less in `stock` (`was` and `now` are quantities).
+    """
 
     item_id: UUID
     code: ChangeCode
@@ -285,11 +293,11 @@ class LineChange(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def review(cart: Cart, found: Mapping[UUID, LineNow], expires_at: datetime) -> tuple[list[LineChange], list[Event]]:
-    """Compare the lines with what can be had at this moment (`found` tells of each): what differs, and the events that
-    bring the cart up to date; nothing when all can be had as it stands there.
+    """Compare the lines with what is available now (`found`, by line). Returns the differences and
+    the events that update the cart; both are empty when all lines are available as they stand.
 
-    A cart has one currency. As long as something in it is sold in that, what no longer is counts as unavailable; else
-    the cart goes over to the currency of the first line that can be had.
+    A cart has one currency. While any line is still sold in it, lines sold in another count as
+    unavailable; otherwise the cart changes to the currency of the first available line.
     """
     currency = _currency_now(cart, found)
     changes: list[LineChange] = []
@@ -320,7 +328,7 @@ def _currency_now(cart: Cart, found: Mapping[UUID, LineNow]) -> str:
 
 
 def check_out(cart: Cart, order_id: UUID, payment_id: UUID, *, now: datetime) -> list[Event]:
-    """Order what is in it. Raises Conflict: cart_closed, cart_empty, amount_too_large."""
+    """Turn the cart into an order. Raises Conflict: cart_closed, cart_empty, amount_too_large."""
     _must_be_open(cart, now)
     if not cart.items:
         raise Conflict("cart_empty", "there is nothing in the cart")
@@ -329,41 +337,41 @@ def check_out(cart: Cart, order_id: UUID, payment_id: UUID, *, now: datetime) ->
 
 
 def complete(cart: Cart) -> list[Event]:
-    """Its order is paid; saying so again changes nothing."""
+    """Complete the cart once its order is paid. Idempotent."""
     if cart.status != "CHECKOUT" or cart.order_id is None:
         return []
     return [CartCompleted(order_id=cart.order_id)]
 
 
 def abandon(cart: Cart) -> list[Event]:
-    """Its order came to nothing; saying so again changes nothing."""
+    """Abandon the cart once its order has ended unpaid. Idempotent."""
     return [CartAbandoned(reason="payment_failed")] if cart.status == "CHECKOUT" else []
 
 
 def expire(cart: Cart, now: datetime) -> list[Event]:
-    """The deadline fired: it is over if it is indeed past its time."""
+    """Expire the cart when its deadline fires. No-op unless it is overdue."""
     if cart.status != "ACTIVE" or cart.is_open(now):
         return []
     return [CartAbandoned(reason="expired")]
 
 
 def show_expiry(cart: Cart) -> list[Event]:
-    """Its buyer is told that its time is over; of one without anything in it there is nothing to tell."""
+    """Record that the buyer was shown the expiry. Idempotent; no-op for an empty cart."""
     return [ExpiryShown()] if cart.status == "EXPIRED" and cart.items and not cart.expiry_shown else []
 
 
 def discard(cart: Cart) -> list[Event]:
-    """Its buyer throws it away."""
+    """Abandon the cart on the buyer's behalf. No-op unless it is ACTIVE."""
     return [CartAbandoned(reason="discarded")] if cart.status == "ACTIVE" else []
 
 
 def close(cart: Cart) -> list[Event]:
-    """Its buyer's account was closed; of one that has become an order, or is over, this says nothing."""
+    """Abandon the cart because the buyer's account was closed. No-op unless it is ACTIVE."""
     return [CartAbandoned(reason="account_closed")] if cart.status == "ACTIVE" else []
 
 
 def give_way(cart: Cart) -> list[Event]:
-    """It is empty, and its buyer begins another, in another currency: its time is over early."""
+    """Expire an empty cart early, so that its buyer can open one in another currency."""
     return [CartAbandoned(reason="expired")] if cart.status == "ACTIVE" and not cart.items else []
 
 
@@ -371,7 +379,7 @@ def give_way(cart: Cart) -> list[Event]:
 
 
 def item_of(cart: Cart, item_id: UUID) -> Item:
-    """A line of the cart. Raises NotFound("item_not_found")."""
+    """The line with this id. Raises NotFound("item_not_found")."""
     item = cart.items.get(item_id)
     if item is None:
         raise NotFound("item_not_found", "the cart has no such line")
@@ -379,7 +387,7 @@ def item_of(cart: Cart, item_id: UUID) -> Item:
 
 
 def _repriced(cart: Cart, game_id: UUID, cents: int, expires_at: datetime) -> list[Event]:
-    """What brings every line of a game to its price of now."""
+    """The events that move every line of a game to this price."""
     return [
         ItemRepriced(item_id=item.item_id, unit_price_cents=cents, expires_at=expires_at)
         for item in cart.items.values()

@@ -1,8 +1,8 @@
-"""A game on offer: what it is, who sells it, and what it costs in which region.
+"""A game on offer: its listing, its seller, and its price per region.
 
-Only its seller or an ADMIN edits it. It goes DRAFT → ACTIVE → RETIRED and never back; only an ACTIVE game with a price
-for the buyer's region can be bought. While its seller's account is closed, an ACTIVE game is SUSPENDED. A SKU is unique
-per seller (a claim sees to that).
+Only the seller or an ADMIN edits it. Its status goes DRAFT → ACTIVE → RETIRED and never back; only
+an ACTIVE game with a price for the buyer's region can be bought. An ACTIVE game is SUSPENDED while
+its seller's account is closed. A SKU is unique per seller (by a claim).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,13 @@ Status = Literal["DRAFT", "ACTIVE", "SUSPENDED", "RETIRED"]
 
 MAX_TITLE, MAX_SKU, MAX_LINE, MAX_WORD, MAX_DESCRIPTION = 300, 64, 300, 64, 20_000
 MAX_WORDS = 50
-"""Genres, tags or platforms of one game."""
+"""Most genres, tags or platforms of one game."""
 
 
 class Price(msgspec.Struct, frozen=True):
-    """What a game costs in a region; region `*` is the price of all regions that have none of their own."""
+    """The price of a game in a region; region `*` is the fallback for regions without a price of
+    their own.
+    """
 
     region: str
     amount_cents: int
@@ -41,7 +43,9 @@ class Price(msgspec.Struct, frozen=True):
 
 @event("game.created.v1")
 class GameCreated(Event, frozen=True):
-    """A game created with status ACTIVE is published by this: no `game.published.v1` follows."""
+    """The seller listed a game, as DRAFT or ACTIVE. A game created as ACTIVE is thereby published:
+    no `game.published.v1` follows.
+    """
 
     seller_id: UUID
     sku: str
@@ -61,7 +65,9 @@ class GameCreated(Event, frozen=True):
 
 @event("game.updated.v1")
 class GameUpdated(Event, frozen=True):
-    """Only what changed. Seller and kind never do; the status has events of its own."""
+    """The listing was edited; only changed fields are present. Seller and kind never change, and
+    the status has events of its own.
+    """
 
     sku: str | None = None
     title: str | None = None
@@ -78,29 +84,29 @@ class GameUpdated(Event, frozen=True):
 
 @event("game.published.v1")
 class GamePublished(Event, frozen=True):
-    """A draft went on sale."""
+    """The draft went on sale."""
 
 
 @event("game.retired.v1")
 class GameRetired(Event, frozen=True):
-    """It is off sale for good."""
+    """The game was taken off sale for good."""
 
 
 @event("game.suspended.v1")
 class GameSuspended(Event, frozen=True):
-    """It is off sale for as long as its seller's account is closed."""
+    """The game was taken off sale because its seller's account was closed."""
 
 
 @event("game.resumed.v1")
 class GameResumed(Event, frozen=True):
-    """It is on sale again, as its seller's account is open again."""
+    """The game went back on sale because its seller's account was reopened."""
 
 
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """What a seller says of a game: all that can be edited, and its kind, which cannot."""
+    """Everything a seller says about a game: the editable fields, and the kind, which is fixed."""
 
     sku: str
     title: str
@@ -117,15 +123,12 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Game(msgspec.Struct, frozen=True):
-    """A game as it stands."""
-
     seller_id: UUID
     listing: Listing
     status: Status
 
 
 def evolve(state: Game | None, event: Event) -> Game | None:
-    """The game after one more event."""
     match state, event:
         case _, GameCreated():
             listing = Listing(**{field: getattr(event, field) for field in Listing.__struct_fields__})
@@ -142,7 +145,7 @@ def evolve(state: Game | None, event: Event) -> Game | None:
 
 
 def changes(event: GameUpdated) -> dict[str, object]:
-    """The fields that an update changed, with their new values."""
+    """The changed fields of an update, with their new values."""
     return {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
 
 
@@ -150,9 +153,10 @@ def changes(event: GameUpdated) -> dict[str, object]:
 
 
 def check_listing(listing: Listing, before: Listing | None = None) -> None:
-    """Look at what differs from the listing `before`: what an older rule let in may stay while the rest is edited.
+    """Check every field that differs from `before`: a value that an older rule allowed may stay
+    while others are edited.
 
-    Raises Invalid: `invalid_` and the field's name, or what `check_prices` raises.
+    Raises Invalid: `invalid_` and the field's name, or as `check_prices`.
     """
     for field, check in _CHECKS.items():
         value = getattr(listing, field)
@@ -166,13 +170,15 @@ def _check_kind(kind: str) -> None:
 
 
 def check_release(day: date | None) -> None:
-    """Raises Invalid("invalid_release_date") for a day on which no game is released."""
+    """Raises Invalid("invalid_release_date") unless the day lies between FIRST_DAY and LAST_DAY."""
     if day is not None and not FIRST_DAY <= day <= LAST_DAY:
         raise Invalid("invalid_release_date", f"a game is released between {FIRST_DAY} and {LAST_DAY}")
 
 
 def check_prices(prices: Sequence[Price]) -> None:
-    """Raises Invalid: invalid_region, invalid_amount, invalid_currency, duplicate_price (two for one region)."""
+    """Raises Invalid: invalid_region, invalid_amount, invalid_currency, duplicate_price (two prices
+    for one region).
+    """
     for price in prices:
         check_price_region(price.region)
         check_amount(price.amount_cents, price.currency)
@@ -196,19 +202,22 @@ _CHECKS: Mapping[str, Callable[[Any], None]] = {
 
 
 def sku_key(sku: str) -> str:
-    """Equal for SKUs that a seller takes for the same on a label or in a spreadsheet: case, width, blanks and what
-    is shown as nothing do not count. Upper case, as most SKUs are, so that the key is mostly the SKU itself."""
+    """A key that is equal for SKUs a seller would take for the same: it ignores case, width, blanks
+    and invisible characters. It is upper case, as most SKUs are, and so mostly the SKU itself.
+    """
     return comparison_key(sku).upper()
 
 
 def price_for(game: Game, region: str) -> Price | None:
-    """The region's own price, or else the fallback; None when the game is not sold there."""
+    """The region's own price, else the fallback; None when the game is not sold there."""
     by_region = {price.region: price for price in game.listing.prices}
     return by_region.get(region) or by_region.get(ANY_REGION)
 
 
 def offer(game: Game, region: str) -> Price:
-    """What a buyer from the region pays now. Raises Conflict("game_unavailable") when they cannot buy it."""
+    """The price for a buyer in the region. Raises Conflict("game_unavailable") when the game is not
+    on sale there.
+    """
     price = price_for(game, region)
     if game.status != "ACTIVE" or price is None:
         raise Conflict("game_unavailable", "the game is not on sale here")
@@ -219,7 +228,7 @@ def offer(game: Game, region: str) -> Price:
 
 
 def create(seller_id: UUID, listing: Listing, status: InitialStatus = "DRAFT") -> list[Event]:
-    """List a game, as a draft or on sale at once; blanks around its SKU are dropped.
+    """List a game, as a draft or directly on sale. Blanks around its SKU are dropped.
 
     Raises Invalid: invalid_status, price_required, and as `check_listing`.
     """
@@ -235,10 +244,12 @@ def create(seller_id: UUID, listing: Listing, status: InitialStatus = "DRAFT") -
 def update(
     game: Game, wanted: Listing, *, by: UUID, is_admin: bool = False, status: InitialStatus | None = None
 ) -> list[Event]:
-    """Make the listing as wanted, and publish a draft when `status` is ACTIVE. Nothing differs: nothing happens.
+    """Change the listing to `wanted`, and publish a draft when `status` is ACTIVE. Returns only
+    actual changes.
 
-    A release date can be moved, not removed. Raises Forbidden("not_owner"); Conflict("game_retired"),
-    Conflict("game_published") on going back to DRAFT; Invalid: kind_fixed, price_required, and as `check_listing`.
+    A release date can be moved, not removed. Raises Forbidden("not_owner");
+    Conflict("game_retired"), Conflict("game_published") when `status` is DRAFT and the game is not;
+    Invalid: kind_fixed, price_required, and as `check_listing`.
     """
     _must_own(game, by, is_admin)
     if game.status == "RETIRED":
@@ -264,7 +275,9 @@ def update(
 
 
 def retire(game: Game, *, by: UUID, is_admin: bool = False) -> list[Event]:
-    """Take it off sale for good; who owns it keeps it. Raises Forbidden("not_owner")."""
+    """Take the game off sale for good; its owners keep it. Idempotent. Raises
+    Forbidden("not_owner").
+    """
     _must_own(game, by, is_admin)
     return [] if game.status == "RETIRED" else [GameRetired()]
 
@@ -279,7 +292,9 @@ def _must_have_price(listing: Listing) -> None:
 
 
 def follow_seller(game: Game, *, seller_is_open: bool) -> list[Event]:
-    """What is on sale goes off sale while its seller's account is closed, and comes back with it."""
+    """Suspend an ACTIVE game when its seller's account is closed; resume a SUSPENDED one when the
+    account is reopened.
+    """
     if game.status == "ACTIVE" and not seller_is_open:
         return [GameSuspended()]
     return [GameResumed()] if game.status == "SUSPENDED" and seller_is_open else []

@@ -1,17 +1,19 @@
-"""The currencies there are: how their amounts are written, and how large an amount of each may be.
+"""Currencies: the exponent of each, and its largest amount.
 
-Codes and exponents are ISO 4217's, active national currencies (no funds, metals or test codes): the list of 2026-01-01.
-The worth is coarse on purpose, so that it need not follow the markets: how many units a euro buys, rounded down to a
-power of ten. Source: the euro foreign exchange reference rates of the ECB (https://www.ecb.europa.eu/stats, 2025) and,
-for currencies that it does not quote, the IMF's representative rates of the same year (https://www.imf.org, "Exchange
-Rates"); of the Iranian rial, whose official and market rates lie far apart, something in between. An order of magnitude
-that is wrong by one makes a limit ten times too large or too small, and nothing else.
+Codes and exponents are ISO 4217's, active national currencies (no funds, metals or test codes): the
+list of 2026-01-01. The value of a currency is coarse on purpose, so that it need not follow the
+markets: how many units one euro buys, rounded down to a power of ten. Source: the euro foreign
+exchange reference rates of the ECB (https://www.ecb.europa.eu/stats, 2025) and, for currencies that
+it does not quote, the IMF's representative rates of the same year (https://www.imf.org, "Exchange
+Rates"); for the Iranian rial, whose official and market rates lie far apart, a value between them.
+A value that is wrong by one power of ten makes a limit ten times too large or too small, nothing
+else.
 """
 
 from collections.abc import Mapping
 
 MAJOR_UNITS = 1_000_000
-"""The largest amount, in whole units of a currency that is worth about as much as the euro."""
+"""The largest amount, in major units of a currency worth about one euro."""
 
 _UNITS_OF_A_EURO = {
     1: """
@@ -36,7 +38,7 @@ EXPONENT: Mapping[str, int] = {
     **{code: 2 for codes in _UNITS_OF_A_EURO.values() for code in codes.split()},
     **{code: exponent for exponent, codes in _EXPONENTS.items() for code in codes.split()},
 }
-"""By code: how many decimals an amount has; the smallest unit is 10^-exponent of the whole one."""
+"""By code: the number of decimals. The smallest unit is 10^-exponent of the major one."""
 
 MAX_CENTS: Mapping[str, int] = {
     code: MAJOR_UNITS * units * 10 ** EXPONENT[code]

@@ -1,7 +1,9 @@
-"""E-mail addresses: which can receive mail, how one is kept, and when two are the same mailbox.
+"""E-mail addresses: which can receive mail, how they are stored, and when two name the same
+mailbox.
 
-An address is kept and mailed as it was typed (in NFC, which looks the same). It is never replaced by the key by which
-mailboxes are compared: a key may be equal for two spellings, but who gets the mail is decided by the spelling.
+An address is stored and mailed as typed (in NFC, which looks the same). It is never replaced by the
+key that compares mailboxes: two spellings may have one key, but the spelling decides who receives
+the mail.
 """
 
 import re
@@ -13,36 +15,37 @@ from email_validator import EmailNotValidError, ValidatedEmail
 from domain.errors import Invalid
 
 MAX_ADDRESS = 254
-"""Octets of an address (RFC 5321, 4.5.3.1.3, less the angle brackets)."""
+"""Octets of an address (RFC 5321, 4.5.3.1.3, without the angle brackets)."""
 
 MAX_LOCAL_PART = 64
 """Octets before the @ (RFC 5321, 4.5.3.1.1)."""
 
 UNREACHABLE = ".invalid"
-"""The top-level domain of addresses that reach nobody (RFC 2606): people who were imported have one."""
+"""The top-level domain of addresses that reach nobody (RFC 2606); imported people have one."""
 
-# Names for tests and for networks of one's own can be addresses there; whether mail arrives, only a mail can show.
+# Special-use domains (test names, private networks) are allowed: only a mail can show whether it arrives.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 def as_kept(email: str) -> str:
-    """The address as it is kept and mailed: as typed, in NFC. Raises Invalid("invalid_email")."""
+    """The address as it is stored and mailed: as typed, in NFC. Raises Invalid("invalid_email")."""
     _parsed(email)
     return unicodedata.normalize("NFC", email)
 
 
 def mailbox(email: str) -> str:
-    """The key of the mailbox that an address names: the local part in lower case, the domain's A-label by IDNA 2008
+    """The key of the mailbox: the local part in lower case, and the domain's A-label by IDNA 2008
     (UTS 46, non-transitional). Raises Invalid("invalid_email").
 
-    Servers may tell `Ann@` from `ann@`; in practice none does, and people type either.
+    Servers may distinguish `Ann@` from `ann@`; in practice none does, and people type either.
     """
     parsed = _parsed(email)
     return f"{unicodedata.normalize('NFC', parsed.local_part.lower())}@{parsed.ascii_domain}"
 
 
 def deliverable(email: str) -> str:
-    """The address for a mail server: the local part as it is, the domain's A-label, which every server takes.
+    """The address for a mail server: the local part as typed and the domain's A-label, which every
+    server accepts.
 
     Raises Invalid("invalid_email").
     """
@@ -51,32 +54,35 @@ def deliverable(email: str) -> str:
 
 
 def is_unreachable(email: str) -> bool:
-    """Whether mail to the address reaches nobody, by the name of its domain."""
+    """Whether mail to the address reaches nobody, by its top-level domain."""
     try:
         domain = _parsed(email).ascii_domain
-    except Invalid:  # kept before addresses were looked at so closely
+    except Invalid:  # stored before addresses were checked this strictly
         domain = email.lower()
     return domain.endswith(UNREACHABLE)
 
 
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
-"""What separates labels (UTS 46, 4.5)."""
+"""Label separators (UTS 46, 4.5)."""
 
 _HYPHENS = re.compile("(?!xn)[a-z0-9][a-z0-9-]--", re.ASCII | re.IGNORECASE)
-"""How a label begins that has hyphens in its third and fourth place and is no A-label: IDNA reserves such labels, but
-mail goes to every label of letters, digits and hyphens (RFC 5321, 2.3.5), and some have them."""
+"""A label with hyphens in its third and fourth place that is no A-label. IDNA reserves such labels,
+but mail goes to any label of letters, digits and hyphens (RFC 5321, 2.3.5), and some exist.
+"""
 
 
 def _parsed(email: str) -> ValidatedEmail:
-    """By RFC 5321 and 6531: dot-atoms and quoted strings at a domain name with a dot; no display name, no brackets."""
-    if len(email) > MAX_ADDRESS:  # before anything is done that takes longer for longer texts
+    """Parse by RFC 5321 and 6531: a dot-atom or quoted string at a domain name with a dot; no
+    display name, no brackets.
+    """
+    if len(email) > MAX_ADDRESS:  # first, as parsing takes longer for longer texts
         raise Invalid("invalid_email", "that is not an e-mail address")
     local, at, domain = email.rpartition("@")
     labels = _DOTS.split(domain)
     hyphened = [number for number, label in enumerate(labels) if at and _HYPHENS.match(label)]
     if not hyphened:
         return _validated(email)
-    # The library refuses them: it is asked about the same name with a letter for the first of the two hyphens.
+    # The library refuses such labels: validate the name with a letter in place of the first hyphen.
     asked = [f"{label[:2]}x{label[3:]}" if number in hyphened else label for number, label in enumerate(labels)]
     parsed = _validated(f"{local}@{'.'.join(asked)}")
     names = parsed.ascii_domain.split(".")

@@ -1,11 +1,11 @@
-"""How the domain says no. Each refusal has a kind (its class) and a stable machine code."""
+"""Refusals of the domain. Each has a kind (its class) and a stable machine-readable code."""
 
 
 class Refused(Exception):
-    """A rule said no; nothing was changed.
+    """A rule refused the request; nothing was changed.
 
-    `code` is stable and machine-readable, `detail` is for people, `extra` are further fields of the problem document
-    (for instance `available` beside `insufficient_stock`).
+    `code` is stable and machine-readable, `detail` is for people, `extra` holds further fields of
+    the problem document (for instance `available` with `insufficient_stock`).
     """
 
     def __init__(self, code: str, detail: str = "", **extra: object) -> None:
@@ -17,11 +17,11 @@ class Refused(Exception):
 
 
 class Invalid(Refused):
-    """The request can never be right as it is."""
+    """The request can never succeed as it is."""
 
 
 class NotFound(Refused):
-    """There is no such thing, or not for this caller."""
+    """The thing does not exist, or not for this caller."""
 
 
 class Forbidden(Refused):
@@ -33,8 +33,8 @@ class Unauthorized(Refused):
 
 
 class Conflict(Refused):
-    """The state of things does not allow it now."""
+    """The current state does not allow the request."""
 
 
 class Stale(Refused):
-    """The caller decided on an older version."""
+    """The caller decided on an outdated version."""

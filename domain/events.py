@@ -1,7 +1,8 @@
-"""What an event is here, and the table of every wire name.
+"""The base class of events, and the registry of wire names.
 
-An event is a frozen struct that holds its payload and nothing else; position, stream, time and actor are the envelope's
-(`eventstore.log.Envelope`). Its wire name is fixed for ever and independent of the class name.
+An event is a frozen struct that holds its payload and nothing else; position, stream, time and
+actor belong to the envelope (`eventstore.log.Envelope`). Its wire name is fixed for ever and
+independent of the class name.
 """
 
 from collections.abc import Callable
@@ -11,14 +12,17 @@ import msgspec
 
 PERSONAL = msgspec.Meta(extra={"personal": True})
 PersonalText = Annotated[str, PERSONAL]
-"""A text that is stored encrypted under its person's own key; reads as `FORGOTTEN` (kit) once the key is destroyed."""
+"""Text that is stored encrypted under its person's own key; it reads as `FORGOTTEN` (kit) once the
+key is destroyed.
+"""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A fact. Subclasses hold the payload of one wire name.
+    """A fact. Each subclass is the payload of one wire name.
 
-    `PERSON` names the payload field with the id of the person whose key encrypts the personal fields; empty means
-    that the stream itself is the person's. `KIND` is the kind of stream that holds it: a stream has one for ever.
+    `PERSON` names the payload field with the id of the person whose key encrypts the personal
+    fields; when empty, the stream's own id is the person's. `KIND` is the kind of the stream, which
+    is fixed for ever.
     """
 
     NAME: ClassVar[str] = ""
@@ -29,11 +33,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 E = TypeVar("E", bound=Event)
 
 EVENTS: dict[str, type[Event]] = {}
-"""Every current event class by its wire name."""
+"""Every current event class by wire name."""
 
 
 def event(name: str, *, person: str = "", kind: str = "") -> Callable[[type[E]], type[E]]:
-    """Register a class under its wire name; its stream's kind is that name's first word unless `kind` says otherwise.
+    """Register an event class under its wire name. The kind of its stream is the name's first word
+    unless `kind` is given.
 
     Raises ValueError when the name is taken.
     """

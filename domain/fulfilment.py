@@ -1,7 +1,7 @@
 """A shipment: what one seller sends to one buyer for one order; only that seller moves it.
 
-It is provisional until the order is paid, then goes PENDING → PROCESSING → SHIPPED → DELIVERED. The order's status
-follows its shipments.
+A shipment is provisional until the order is paid, then goes PENDING → PROCESSING → SHIPPED →
+DELIVERED. The order's status follows its shipments.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,12 @@ from domain.text import comparison_key, is_visible, trimmed
 
 Status = Literal["PENDING", "PROCESSING", "SHIPPED", "DELIVERED", "CANCELLED"]
 CLOCK_SKEW = timedelta(seconds=300)
-"""How far the clocks of those who report may be from ours, either way."""
+"""How far a reporter's clock may differ from ours, either way."""
 
 _STEPS: Sequence[Status] = ("PENDING", "PROCESSING", "SHIPPED", "DELIVERED")
 
 
 class ShipmentLine(msgspec.Struct, frozen=True):
-    """So many of one game."""
-
     line_id: UUID
     game_id: UUID
     title: str
@@ -34,7 +32,7 @@ class ShipmentLine(msgspec.Struct, frozen=True):
 
 @event("shipment.created.v1")
 class ShipmentCreated(Event, frozen=True):
-    """To be sent once the order is paid."""
+    """The order was placed: the seller is to send these lines once it is paid."""
 
     order_id: UUID
     seller_id: UUID
@@ -43,12 +41,14 @@ class ShipmentCreated(Event, frozen=True):
 
 @event("shipment.confirmed.v1")
 class ShipmentConfirmed(Event, frozen=True):
-    """The order is paid: the seller may begin."""
+    """The order was paid: the seller may start."""
 
 
 @event("shipment.status_updated.v1")
 class ShipmentStatusUpdated(Event, frozen=True):
-    """It has come this far, at the time that whoever reports it names; an operator who does so by hand says why."""
+    """The shipment reached this status at `at`, the time given by the reporter. `reason` is present
+    when an operator set the status by hand.
+    """
 
     status: Status
     at: datetime
@@ -59,15 +59,13 @@ class ShipmentStatusUpdated(Event, frozen=True):
 
 @event("shipment.delivery_corrected.v1")
 class DeliveryCorrected(Event, frozen=True):
-    """It was delivered at another time than was reported: an operator says so, and why."""
+    """An operator corrected the reported time of delivery to `at`."""
 
     at: datetime
     reason: str
 
 
 class Shipment(msgspec.Struct, frozen=True):
-    """A shipment as it stands."""
-
     order_id: UUID
     seller_id: UUID
     lines: tuple[ShipmentLine, ...]
@@ -80,7 +78,6 @@ class Shipment(msgspec.Struct, frozen=True):
 
 
 def evolve(state: Shipment | None, event: Event) -> Shipment | None:
-    """The shipment after one more event."""
     match state, event:
         case _, ShipmentCreated():
             return Shipment(event.order_id, event.seller_id, event.lines)
@@ -104,30 +101,30 @@ def evolve(state: Shipment | None, event: Event) -> Shipment | None:
 
 
 def create(order_id: UUID, seller_id: UUID, lines: Sequence[ShipmentLine]) -> list[Event]:
-    """What a seller is to send, once the order is paid."""
+    """Create a seller's provisional shipment for an order."""
     return [ShipmentCreated(order_id=order_id, seller_id=seller_id, lines=tuple(lines))]
 
 
 def confirm(shipment: Shipment) -> list[Event]:
-    """The order is paid; saying so again changes nothing."""
+    """Release the shipment to its seller once the order is paid. Idempotent."""
     return [ShipmentConfirmed()] if shipment.provisional and shipment.status == "PENDING" else []
 
 
 def cancel(shipment: Shipment, now: datetime) -> list[Event]:
-    """The order was called off, or refunded before anything was sent; of what is on its way this says nothing."""
+    """Cancel the shipment with its order. No-op once it is on its way."""
     if shipment.status not in {"PENDING", "PROCESSING"}:
         return []
     return [ShipmentStatusUpdated(status="CANCELLED", at=now)]
 
 
 def process(shipment: Shipment, now: datetime) -> list[Event]:
-    """The seller begins. Raises Conflict: shipment_provisional, shipment_not_pending."""
+    """Start preparing the shipment. Raises Conflict: shipment_provisional, shipment_not_pending."""
     _must_be(shipment, "PENDING")
     return [ShipmentStatusUpdated(status="PROCESSING", at=now)]
 
 
 def ship(shipment: Shipment, carrier: str, tracking_number: str, now: datetime) -> list[Event]:
-    """The carrier has it.
+    """Hand the shipment over to a carrier.
 
     Raises Conflict: shipment_provisional, shipment_not_processing; Invalid("invalid_tracking").
     """
@@ -139,13 +136,15 @@ def ship(shipment: Shipment, carrier: str, tracking_number: str, now: datetime) 
 
 
 def tracking_key(number: str) -> str:
-    """Equal for spellings of one tracking number: labels group its letters and digits by blanks and hyphens."""
+    """A key that is equal for all spellings of a tracking number: labels group its letters and
+    digits by blanks and hyphens.
+    """
     key = comparison_key(number)
     return "".join(filter(str.isalnum, key)) or key
 
 
 def deliver(shipment: Shipment, at: datetime | None, now: datetime, reason: str | None = None) -> list[Event]:
-    """The carrier has delivered it (`at` None: just now); carriers repeat themselves, which changes nothing.
+    """Mark the shipment as delivered (`at` None: now). Idempotent, as carriers repeat themselves.
 
     Raises Conflict("shipment_not_shipped"); Invalid("invalid_delivered_at").
     """
@@ -156,14 +155,18 @@ def deliver(shipment: Shipment, at: datetime | None, now: datetime, reason: str 
 
 
 def deliver_by_hand(shipment: Shipment, at: datetime | None, now: datetime, reason: str) -> list[Event]:
-    """An operator knows that it was delivered; or, of what was, that it was at another time. Raises as `deliver`."""
+    """Mark the shipment as delivered by an operator, or correct the time of its delivery. Raises as
+    `deliver`.
+    """
     if shipment.status != "DELIVERED" or at is None or at == shipment.delivered_at:
         return deliver(shipment, at, now, reason)
     return [DeliveryCorrected(at=_delivered_at(shipment, at, now), reason=reason)]
 
 
 def _delivered_at(shipment: Shipment, at: datetime, now: datetime) -> datetime:
-    """Not before it was shipped, nor in the future, but for the skew of clocks."""
+    """The time, neither before the shipment was shipped nor in the
+    future, within the clock skew.
+    """
     check_not_ahead(at, now)
     if shipment.shipped_at is not None and at < shipment.shipped_at - CLOCK_SKEW:
         raise Invalid("invalid_delivered_at", "nothing is delivered before it was shipped")
@@ -177,7 +180,9 @@ def check_not_ahead(at: datetime, now: datetime) -> None:
 
 
 def order_status(shipments: Sequence[Status]) -> FulfilmentStatus | None:
-    """What an order's shipments amount to; None while nothing has begun. Those that were cancelled do not count."""
+    """The order's fulfilment status, from those of its shipments; None while none has started.
+    Ignores cancelled shipments.
+    """
     steps = [_STEPS.index(status) for status in shipments if status != "CANCELLED"]
     if not steps or max(steps) == 0:
         return None

@@ -1,7 +1,8 @@
-"""A person (or a service) with an account: who they are, how they prove it, and whether they may still act.
+"""The account of a person or a service: who they are, how they prove it, and whether they may act.
 
-A mailbox has one account at most (a claim on its digest sees to that). What is personal is encrypted in the log under
-the person's own key; a forgotten account keeps its place in history, and nothing that tells whose it was.
+A mailbox has at most one account (by a claim on its digest). Personal fields are encrypted in the
+log under the person's own key. A forgotten account keeps its place in history, without anything
+that identifies the person.
 """
 
 import unicodedata
@@ -24,21 +25,25 @@ OPEN_TO_ALL: frozenset[AccountType] = frozenset({"BUYER", "SELLER"})
 DEFAULT_REGION = "US"
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024
 MAX_TYPED_PASSWORD = 2 * MAX_PASSWORD
-"""Characters before accents are composed; beyond that nothing is composed, for it takes longer and longer."""
+"""Characters before accents are composed; longer passwords are refused before composing, which
+takes ever longer.
+"""
 
 MAX_NAME = 200
 
 CASE_FOLDED, MAILBOX = 1, 2
-"""What an `email_digest` is of: at first of the case-folded text, which took some mailboxes for one; then of the key of
-the mailbox (`domain.email_addresses.mailbox`)."""
+"""What an `email_digest` is of: originally the case-folded text, which confused some mailboxes; now
+the mailbox key (`domain.email_addresses.mailbox`).
+"""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
 @event("user.registered.v1")
 class UserRegistered(Event, frozen=True):
-    """`email_digest` is the peppered HMAC of what `digest_of` names (1: the case-folded e-mail, 2: its mailbox);
-    `password_hash` is empty for imported people."""
+    """The account was opened. `email_digest` is the peppered HMAC of what `digest_of` names (1: the
+    case-folded e-mail, 2: its mailbox); `password_hash` is empty for imported people.
+    """
 
     user_id: UUID
     account_type: AccountType
@@ -52,12 +57,14 @@ class UserRegistered(Event, frozen=True):
 
 @event("user.email_verified.v1")
 class EmailVerified(Event, frozen=True):
-    """The person reads mail at the account's address."""
+    """The person proved that they read mail at the account's address."""
 
 
 @event("user.profile_changed.v1")
 class ProfileChanged(Event, frozen=True):
-    """Only what changed. A new e-mail comes with its digest, and with what that is of (as `user.registered`)."""
+    """The profile was edited; only changed fields are present. A new `email` comes with its
+    `email_digest` and `digest_of` (see `user.registered.v1`).
+    """
 
     name: Annotated[str | None, PERSONAL] = None
     region: str | None = None
@@ -68,8 +75,9 @@ class ProfileChanged(Event, frozen=True):
 
 @event("user.email_restored.v1")
 class EmailRestored(Event, frozen=True):
-    """Who reads mail at a former address took the account back: it is the address again. No earlier mail can take the
-    account back any more."""
+    """The reader of a former address took the account back, and `email` is its address again.
+    Take-back mails sent earlier no longer work.
+    """
 
     email: PersonalText
     email_digest: str
@@ -77,77 +85,80 @@ class EmailRestored(Event, frozen=True):
 
 @event("user.password_changed.v1")
 class PasswordChanged(Event, frozen=True):
-    """The former password opens nothing any more."""
+    """The password was replaced."""
 
     password_hash: PersonalText
 
 
 @event("user.logged_in.v1")
 class LoggedIn(Event, frozen=True):
-    """A session was opened with the password."""
+    """The person opened a session with their password."""
 
     session_id: UUID
 
 
 @event("user.logged_out.v1")
 class LoggedOut(Event, frozen=True):
-    """The session was ended by who opened it."""
+    """The person ended the session."""
 
     session_id: UUID
 
 
 @event("user.sessions_ended.v1")
 class SessionsEnded(Event, frozen=True):
-    """All sessions that were open are over but the one that is kept, if any: what they were opened with changed."""
+    """The credentials changed, so all open sessions ended except `kept_session_id`, if any."""
 
     kept_session_id: UUID | None = None
 
 
 @event("user.refresh_reused.v1")
 class RefreshReused(Event, frozen=True):
-    """A spent refresh token was used again: the session is revoked."""
+    """A spent refresh token was used again, so the session was revoked."""
 
     session_id: UUID
 
 
 @event("user.deactivated.v1")
 class UserDeactivated(Event, frozen=True):
-    """The account is closed."""
+    """The account was closed."""
 
     reason: str | None = None
 
 
 @event("user.reactivated.v1")
 class UserReactivated(Event, frozen=True):
-    """A closed account is open again."""
+    """The closed account was opened again."""
 
     reason: str | None = None
 
 
 @event("user.forgetting_begun.v1")
 class ForgettingBegun(Event, frozen=True):
-    """From here on it is looked whether anything is owed. The account is in use as before."""
+    """A check began whether the account still has obligations and can be forgotten. The account
+    stays in use.
+    """
 
 
 @event("user.forgetting_interrupted.v1")
 class ForgettingInterrupted(Event, frozen=True):
-    """Something was begun for the account meanwhile: it must be looked anew."""
+    """Something new was started for the account during the check, which must be repeated."""
 
 
 @event("user.forgotten.v1")
 class UserForgotten(Event, frozen=True):
-    """The person's key is destroyed with this."""
+    """The person was forgotten: their key was destroyed with this event."""
 
 
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
 class User(msgspec.Struct, frozen=True):
-    """An account as it stands.
+    """The state of an account.
 
-    `session_epoch` grows whenever all sessions end at once: one that was opened in an earlier epoch is over, unless it
-    is the `kept_session_id`. So are those of a closed account. `taken_back_at` is the epoch up to which no mail takes
-    the account back (any more). `forgetting`: it is looked whether it can be forgotten, and nothing was begun since.
+    `session_epoch` grows whenever all sessions end at once: a session from an earlier epoch is over
+    unless it is the `kept_session_id`. All sessions of a closed account are over. `taken_back_at`
+    is the epoch up to which no mail can take the account back. `forgetting` is true from the start
+    of the check for obligations until something new is started.
     """
 
     user_id: UUID
@@ -166,17 +177,18 @@ class User(msgspec.Struct, frozen=True):
     forgetting: bool = False
 
     def keeps(self, session_id: UUID, epoch: int) -> bool:
-        """Whether a session that was opened in this epoch still stands, for all that ends sessions together."""
+        """Whether a session opened in this epoch has survived every event that ends sessions
+        together.
+        """
         return self.may_act and (epoch >= self.session_epoch or session_id == self.kept_session_id)
 
     @property
     def may_act(self) -> bool:
-        """Whether the account is in use; one that awaits the verification of its e-mail may do everything."""
+        """Whether the account is in use; one whose e-mail is not verified yet may do everything."""
         return self.status in {"PENDING_VERIFICATION", "ACTIVE"}
 
 
 def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - one line a fact
-    """The account after one more event."""
     match state, event:
         case _, UserRegistered():
             return User(**msgspec.structs.asdict(event))
@@ -218,21 +230,27 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
 
 
 def as_compared(password: str) -> str:
-    """A password as it is hashed, however a keyboard or a phone spells it: RFC 8265's OpaqueString, which takes other
-    blanks for the ASCII one and composes accents (NFC). Its control characters are let pass. One with more accents on a
-    letter than any language has stays as it is typed: composing those would take the square of their number."""
+    """A password as it is hashed, independent of keyboard and phone: RFC 8265's OpaqueString, which
+    maps other blanks to the ASCII one and composes accents (NFC), except that control characters
+    are allowed. A password with more accents on a letter than any language has stays as typed:
+    composing them would take quadratic time.
+    """
     spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
     return unicodedata.normalize("NFC", spaced) if with_few_marks(spaced) == spaced else spaced
 
 
 def check_password(password: str) -> None:
-    """Raises Invalid("weak_password") unless it has 10 to 1024 characters, as it is compared."""
+    """Raises Invalid("weak_password") unless the password, as compared,
+    has 10 to 1024 characters.
+    """
     if len(password) > MAX_TYPED_PASSWORD or not MIN_PASSWORD <= len(as_compared(password)) <= MAX_PASSWORD:
         raise Invalid("weak_password", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
 
 
 def check_name(name: str) -> None:
-    """Raises Invalid("invalid_name") unless it has 1 to 200 characters with something to see in it."""
+    """Raises Invalid("invalid_name") unless the name has 1 to 200
+    characters, some of them visible.
+    """
     check_text("name", name, MAX_NAME)
 
 
@@ -250,9 +268,11 @@ def register(
     region: str = DEFAULT_REGION,
     by_admin: bool = False,
 ) -> list[Event]:
-    """Open an account. Anyone may become a BUYER or a SELLER; only an ADMIN makes the others.
+    """Open an account. Anyone may become a BUYER or a SELLER; only an ADMIN creates the other
+    types.
 
-    Raises Forbidden("account_type_not_allowed"), Invalid("invalid_email" | "invalid_name" | "invalid_region").
+    Raises Forbidden("account_type_not_allowed"), Invalid("invalid_email" | "invalid_name" |
+    "invalid_region").
     """
     if account_type not in OPEN_TO_ALL and not by_admin:
         raise Forbidden("account_type_not_allowed", f"only an ADMIN can make an account of type {account_type}")
@@ -274,9 +294,10 @@ def register(
 
 
 def verify_email(user: User, email_digest: str) -> list[Event]:
-    """The person proved that they read mail at the address of this digest; repeating it changes nothing.
+    """Mark the address with this digest as verified. Idempotent.
 
-    Raises Forbidden("user_inactive"); Invalid("invalid_token") when the account has another address by now.
+    Raises Forbidden("user_inactive"); Invalid("invalid_token") when the account has another address
+    by now.
     """
     _must_act(user)
     if email_digest != user.email_digest:
@@ -292,7 +313,8 @@ def change_profile(
     email: str | None = None,
     email_digest: str | None = None,
 ) -> list[Event]:
-    """Change what is given and differs. A new e-mail needs its digest, and is to be verified anew.
+    """Change the given fields that differ. A new e-mail needs its digest, and must be verified
+    again.
 
     Raises Forbidden("user_inactive"), Invalid("invalid_email" | "invalid_name" | "invalid_region").
     """
@@ -317,20 +339,25 @@ def change_profile(
 
 
 def change_password(user: User, password_hash: str) -> list[Event]:
-    """Replace the password by one that `check_password` let pass. Raises Forbidden("user_inactive")."""
+    """Replace the password; the caller has checked it with `check_password`. Raises
+    Forbidden("user_inactive").
+    """
     _must_act(user)
     return [PasswordChanged(password_hash=password_hash)]
 
 
 def end_sessions(user: User, *, but: UUID | None = None) -> list[Event]:  # noqa: ARG001 - a decision takes its state
-    """What the sessions were opened with changed: they are over, but the one by which that was asked for."""
+    """End all sessions, as the credentials changed, except `but`: the one that asked for the
+    change.
+    """
     return [SessionsEnded(kept_session_id=but)]
 
 
 def take_back(user: User, *, epoch: int, email: str, email_digest: str) -> list[Event]:
-    """Who reads mail at an address that the account had takes it back: by a mail of this epoch, and only once.
+    """Give the account back to the reader of a former address, by a mail of this epoch; once.
 
-    Raises Forbidden("user_inactive"); Invalid("invalid_token") when the account was taken back meanwhile.
+    Raises Forbidden("user_inactive"); Invalid("invalid_token") when the account was taken back
+    since.
     """
     _must_act(user)
     if epoch <= user.taken_back_at:
@@ -339,9 +366,11 @@ def take_back(user: User, *, epoch: int, email: str, email_digest: str) -> list[
 
 
 def log_in(user: User | None, *, password_matches: bool, session_id: UUID) -> list[Event]:
-    """Open a session. An unknown e-mail, a wrong password and an account without one are refused alike.
+    """Open a session. An unknown e-mail, a wrong password and an account without one get the same
+    refusal.
 
-    Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive") only to who knows the password.
+    Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive") only when the password is
+    right.
     """
     if user is None or not user.password_hash or not password_matches:
         raise Unauthorized("invalid_credentials", "the e-mail or the password is wrong")
@@ -350,39 +379,42 @@ def log_in(user: User | None, *, password_matches: bool, session_id: UUID) -> li
 
 
 def log_out(user: User, session_id: UUID) -> list[Event]:  # noqa: ARG001 - a decision takes its state
-    """End a session."""
     return [LoggedOut(session_id=session_id)]
 
 
 def note_refresh_reuse(user: User, session_id: UUID) -> list[Event]:  # noqa: ARG001 - a decision takes its state
-    """A spent refresh token came back: keep it on record. Revoking the session is the caller's."""
+    """Record that a spent refresh token was used. The caller revokes the session."""
     return [RefreshReused(session_id=session_id)]
 
 
 def deactivate(user: User, reason: str | None = None) -> list[Event]:
-    """Close the account; closing it again changes nothing."""
+    """Close the account. Idempotent."""
     return [UserDeactivated(reason=reason)] if user.may_act else []
 
 
 def begin_forgetting(user: User) -> list[Event]:
-    """Mark the moment from which on nothing may have been begun for the account when it is forgotten."""
+    """Record the start of the check for obligations: the account is forgotten only if nothing is
+    started for it since.
+    """
     return [ForgettingBegun()] if user.may_act and not user.forgetting else []
 
 
 def interrupt_forgetting(user: User) -> list[Event]:
-    """Something is begun for the account, in the same append: whoever is about to forget it must look again."""
+    """Make a running check for obligations start over; appended together with what is started for
+    the account.
+    """
     return [ForgettingInterrupted()] if user.forgetting else []
 
 
 def forget(user: User, reason: str | None = None) -> list[Event]:
-    """Close the account and forget whose it was; the caller destroys the person's key."""
+    """Close the account and forget the person; the caller destroys their key. Idempotent."""
     return [] if user.status == "FORGOTTEN" else [*deactivate(user, reason), UserForgotten()]
 
 
 def reopen(user: User, reason: str | None = None) -> list[Event]:
     """Open a closed account again.
 
-    Raises Conflict: account_active, account_forgotten (nobody can tell any more whose it was).
+    Raises Conflict: account_active, account_forgotten (nothing identifies its person any more).
     """
     if user.status == "FORGOTTEN":
         raise Conflict("account_forgotten", "the account was forgotten: there is nobody to open it for")

@@ -1,20 +1,22 @@
-"""Ids that are derived, so that the same thing always has the same id (RFC 9562, UUIDv5)."""
+"""Derived ids: the same thing always has the same id (UUIDv5, RFC 9562)."""
 
 from uuid import UUID, uuid5
 
 NAMESPACE = UUID("6f1d6c1e-8c55-5b0a-9a3e-0f6a1c0de001")
 
 PLATFORM_ID = uuid5(NAMESPACE, "platform")
-"""The platform itself as a seller."""
+"""The platform itself, as a seller."""
 
 
 def derived(kind: str, *parts: object) -> UUID:
-    """The id of the one `kind` that these parts name, for instance `derived("library", user_id)`."""
+    """The id of the `kind` of thing that these parts identify, for instance `derived("library",
+    user_id)`.
+    """
     return uuid5(NAMESPACE, "\x1f".join([kind, *map(str, parts)]))
 
 
 def claim_id(kind: str, *parts: object) -> UUID:
-    """The stream that holds the claim on a thing that must be unique (an e-mail digest, a seller's SKU, …)."""
+    """The stream of the claim on a unique thing (an e-mail digest, a seller's SKU, …)."""
     return derived("claim." + kind, *parts)
 
 

@@ -1,4 +1,4 @@
-"""What stands before a dependency that may be away: a circuit breaker."""
+"""A circuit breaker for dependencies that may be down."""
 
 import asyncio
 import logging
@@ -17,21 +17,24 @@ FAILURES_TO_OPEN, OPEN_SECONDS, TRIAL_SECONDS = 3, 5.0, 30.0
 
 
 class CircuitOpen(Exception):
-    """The dependency was away a moment ago, and is left alone for now."""
+    """The dependency was down a moment ago, and is not called for now."""
 
 
 class Call:
     """A call through a circuit."""
 
     asked = True
-    """Whether the dependency was asked at all. Who finds that it was not says so: then the call shows nothing."""
+    """Whether the dependency was actually called. A caller that did not call it sets this to False:
+    the call then proves nothing.
+    """
 
 
 class Circuit:
-    """After a few failures in a row the dependency is left alone for a moment, and who asks is told so at once.
+    """After a few failures in a row, calls are refused at once for `open_seconds`.
 
-    Then one call is the trial of whether it is back; until that one knows, all others are still told at once. When it
-    takes long, another may try: it may not be the dependency that is slow. To be shared by all who ask the same server.
+    Then one trial call goes through; until it ends, all others are still refused. After
+    `trial_seconds` another trial may start, as the slowness may not be the dependency's. All
+    callers of one server share one circuit.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Circuit:
         open_seconds: float | None = None,
         trial_seconds: float = TRIAL_SECONDS,
     ) -> None:
-        """`is_down` tells which exceptions show that the dependency is away. A call that was given up does, too."""
+        """`is_down` says which exceptions show that the dependency is down. A cancelled call counts
+        as such, too.
+        """
         self._name, self._is_down = name, is_down
         self._open_seconds = OPEN_SECONDS if open_seconds is None else open_seconds
         self._trial_seconds = trial_seconds
@@ -58,7 +63,7 @@ class Circuit:
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[Call]:
-        """Around a call. Raises CircuitOpen instead of making it while the dependency is left alone."""
+        """Wrap a call. Raises CircuitOpen, without making the call, while the circuit is open."""
         trial, now = self._away, time.monotonic()
         if trial and now < self._tried_until:
             raise CircuitOpen(f"{self._name} is being tried")

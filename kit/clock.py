@@ -1,11 +1,11 @@
-"""The clock port: nothing but this says what time it is."""
+"""The clock port: the only source of the current time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time, always in UTC."""
+    """The current time, always in UTC."""
 
     def now(self) -> datetime: ...
 
@@ -21,7 +21,7 @@ SYSTEM_CLOCK = SystemClock()
 
 
 class ManualClock:
-    """A clock that tests set and move by hand."""
+    """A clock for tests, moved by hand."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = now
@@ -30,7 +30,7 @@ class ManualClock:
         return self._now
 
     def advance(self, by: timedelta) -> None:
-        """Move forward; time never runs backwards."""
+        """Move forward. Raises ValueError for a negative step."""
         if by < timedelta(0):
             raise ValueError("time does not run backwards")
         self._now += by

@@ -1,4 +1,4 @@
-"""What is left of a person who was forgotten."""
+"""The placeholder for data of forgotten people."""
 
 FORGOTTEN = "[forgotten]"
-"""What a personal text of an event reads as once its person's key is destroyed."""
+"""How a personal text of an event reads once its person's key is destroyed."""

@@ -1,4 +1,4 @@
-"""What would be logged with every request while something is away: told at once, then counted."""
+"""Rate-limited warnings, for conditions that would otherwise be logged with every request."""
 
 import logging
 import threading
@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 
 SECONDS = 5.0
-"""How often one matter is told of at most."""
+"""The shortest time between two log lines on one matter."""
 
 
 class Seldom:
-    """Warnings of a logger. The first of a matter is logged; those of the next seconds are counted, and the first after
-    that says how many they were. Safe to use from several threads."""
+    """A logger for repeated warnings: the first on a matter is logged, those of the next seconds
+    are counted, and the next line after them gives their number. Thread-safe.
+    """
 
     def __init__(
         self, log: logging.Logger, *, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic
@@ -21,7 +22,9 @@ class Seldom:
         self._told: dict[str, tuple[float, int]] = {}
 
     def warning(self, matter: str, text: str) -> None:
-        """Log the text, unless another one of this matter was logged a moment ago. Matters are few and fixed."""
+        """Log the text unless one on this matter was logged in the last seconds. `matter` must come
+        from a small fixed set.
+        """
         now = self._clock()
         with self._lock:
             at, untold = self._told.get(matter, (-self._seconds, 0))

@@ -11,7 +11,9 @@ _last = 0
 
 
 def uuid7() -> UUID:
-    """A new id. Its first 48 bits are Unix milliseconds; within a millisecond ids count up from a random start."""
+    """A new id. Its first 48 bits are Unix milliseconds; within a millisecond, ids count up from a
+    random start.
+    """
     global _last
     ms = time.time_ns() // 1_000_000
     with _lock:
