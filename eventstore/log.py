@@ -1,10 +1,11 @@
 """The log's contract: what is appended, what is read back, and how an append is refused.
 
-An adapter keeps all of it: today's one is PostgreSQL. Its tests are written for any adapter.
+An adapter keeps all of it: `eventstore.postgres_log` does, and for tests `eventstore.memory_log`. The tests of the
+contract run over each of them.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -17,6 +18,9 @@ MAX_EVENT_BYTES = 1 << 20
 
 MAX_APPEND_BYTES = 16 << 20
 """How large all events of one append may be together, with their envelopes."""
+
+CLOCK_TOLERANCE = timedelta(seconds=60)
+"""How far the clocks of this process and of the log may be apart, unless something else is said."""
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -210,10 +214,29 @@ async def whole_stream(log: StreamReader, stream_id: UUID, *, upto: int | None =
     return [each async for page in pages_of(log, stream_id, upto=upto) for each in page]
 
 
+class Keys(Protocol):
+    """Keys that personal fields are encrypted under, one per person."""
+
+    async def create(self, person_ids: Iterable[UUID]) -> None:
+        """Give each a key if they have none."""
+        ...
+
+    async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
+        """The keys there are; the forgotten and the unknown are absent."""
+        ...
+
+    async def destroy(self, person_id: UUID) -> None:
+        """Forget. There is no way back."""
+        ...
+
+
 class Log(StreamReader, Protocol):
     """An append-only log of streams with one order over all of them."""
 
     history: History
+
+    @property
+    def keys(self) -> Keys: ...
 
     async def append(
         self,
@@ -257,10 +280,18 @@ class Log(StreamReader, Protocol):
         """The position of the last event, 0 when there is none."""
         ...
 
-    def subscribe(self, after: int = 0, *, names: Sequence[str] | None = None) -> AsyncIterator[list[Recorded]]:
+    def subscribe(self, after: int = 0, *, names: Sequence[str] | None = None) -> AsyncGenerator[list[Recorded], None]:
         """Pages of events from a position on, for ever: what is there, then what comes."""
         ...
 
     async def done(self, key: UUID) -> Done | None:
         """The record of a Once key, if its append happened."""
+        ...
+
+    async def answer(self, key: UUID, answer: bytes) -> None:
+        """Keep the answer that was given under a Once key, for replays."""
+        ...
+
+    async def purge_expired(self) -> int:
+        """Drop the Once keys whose time is over, by the log's clock and by ours; returns how many."""
         ...

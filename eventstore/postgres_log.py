@@ -1,7 +1,7 @@
 """The log on PostgreSQL: reads, subscriptions, and appends through the group-commit writer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,6 +23,7 @@ from eventstore.head import HeadWatcher
 from eventstore.history import History
 from eventstore.keys import PersonKeys
 from eventstore.log import (
+    CLOCK_TOLERANCE,
     STREAM_PAGE,
     Appended,
     Done,
@@ -69,9 +70,6 @@ _LONG_AGO = "SELECT least(%s, clock_timestamp()) - %s"
 
 _SLACK = timedelta(minutes=1)
 """How far recorded_at may be ahead of occurred_at before an event is in the index events_behind."""
-
-CLOCK_TOLERANCE = timedelta(seconds=60)
-"""How far the clocks of this process and of the database may be apart, unless something else is said."""
 
 RETRY_SECONDS = 0.2
 """How long a subscription waits before it reads again after a lost connection."""
@@ -336,7 +334,7 @@ class PostgresLog:
 
     async def subscribe(
         self, after: int = 0, *, names: Sequence[str] | None = None, page: int = 1000
-    ) -> AsyncIterator[list[Recorded]]:
+    ) -> AsyncGenerator[list[Recorded], None]:
         """Pages of events from a position on, for ever: what is there, then what comes.
 
         Outlives lost connections; raises LogUnavailable once the log is closed, HistoryChanged when it went back.

@@ -2,28 +2,40 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Protocol
 
 import pytest
 
 from eventstore.log import Log
+from eventstore.memory_log import Memory, MemoryLog
 from eventstore.postgres_log import PostgresLog
+from kit.clock import Clock
 from tests.support.databases.reused_database import ReusedDatabase, reused_database
 from tests.support.events.notes import CODEC
 
-OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
+
+class OpenLog(Protocol):
+    """Opens the same log as often as called: each time as another process would see it."""
+
+    def __call__(self, *, clock: Clock = ...) -> AbstractAsyncContextManager[Log]: ...
 
 
 def _postgres(request: pytest.FixtureRequest) -> OpenLog:
-    url = request.getfixturevalue("database")
-    return lambda: PostgresLog.open(url, CODEC, pool_size=3)
+    url: str = request.getfixturevalue("database")
+    return partial(PostgresLog.open, url, CODEC, pool_size=3)
 
 
-ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {"postgres": _postgres}
+def _memory(_: pytest.FixtureRequest) -> OpenLog:
+    return partial(MemoryLog.open, CODEC, Memory())
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.server) for name in ADAPTERS])
+ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {"postgres": _postgres, "memory": _memory}
+
+
+@pytest.fixture(params=[pytest.param("postgres", marks=pytest.mark.server), "memory"])
 def open_log(request: pytest.FixtureRequest) -> OpenLog:
-    """Opens the same log as often as called: each time as another process would see it."""
+    """The log under test."""
     return ADAPTERS[request.param](request)
 
 

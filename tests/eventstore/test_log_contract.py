@@ -1,15 +1,19 @@
 """What every log promises, whatever keeps it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
+from eventstore.codec import MissingKey
 from eventstore.log import (
+    MAX_APPEND_BYTES,
+    MAX_EVENT_BYTES,
     AlreadyDone,
+    ClocksDiffer,
     Log,
     LogUnavailable,
     Metadata,
@@ -17,12 +21,16 @@ from eventstore.log import (
     Recorded,
     StreamAppend,
     StreamRead,
+    TooLarge,
     VersionConflict,
     WrongKind,
 )
-from tests.support.events.notes import Counted, Filed, Noted, new_stream, noted, texts_of
+from eventstore.pages import PAGE_BYTES
+from kit.clock import SYSTEM_CLOCK
+from kit.forgotten import FORGOTTEN
+from tests.eventstore.conftest import OpenLog
+from tests.support.events.notes import Confided, Counted, Filed, Noted, new_stream, noted, texts_of
 
-OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 SOON = 10
 """Seconds within which what must happen happens, on a busy machine too."""
 
@@ -337,12 +345,142 @@ async def test_of_the_same_request_sent_many_times_at_once_one_lands(open_log: O
         assert len(await here.read()) == 1
 
 
+async def test_the_answer_that_was_given_under_a_key_is_kept_with_it(log: Log) -> None:
+    once = Once(uuid4())
+    await log.append([new_stream("a")], once=once)
+    await log.answer(once.key, b"token")
+    await log.answer(uuid4(), b"of no append")
+    done = await log.done(once.key)
+    assert done is not None
+    assert done.answer == b"token"
+    with pytest.raises(AlreadyDone) as repeat:
+        await log.append([new_stream("b")], once=once)
+    assert repeat.value.done.answer == b"token"
+
+
+async def test_a_key_whose_time_is_over_is_purged_and_may_be_used_again(log: Log) -> None:
+    now = datetime.now(UTC)
+    over, later, never = (
+        Once(uuid4(), expires_at=expires_at)
+        for expires_at in (now - timedelta(seconds=1), now + timedelta(hours=1), None)
+    )
+    for once in (over, later, never):
+        await log.append([new_stream("a")], once=once)
+    assert await log.purge_expired() == 1
+    await log.append([new_stream("b")], once=over)
+    for once in (later, never):
+        with pytest.raises(AlreadyDone):
+            await log.append([new_stream("b")], once=once)
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------------
+
+MIB = 1 << 20
+
+
+async def test_an_event_has_its_size(log: Log) -> None:
+    around = len(b'{"text":""}')
+    await log.append([new_stream("x" * (MAX_EVENT_BYTES - around))])
+    with pytest.raises(TooLarge) as refused:
+        await log.append([new_stream("x" * (MAX_EVENT_BYTES - around + 1))])
+    assert refused.value.code == "event_too_large"
+    assert await log.head() == 1
+
+
+async def test_an_append_has_its_size_over_all_its_streams(log: Log) -> None:
+    half = noted(*["x" * (MIB - 1024)] * (MAX_APPEND_BYTES // MIB // 2))
+    await log.append([StreamAppend(uuid4(), 0, half), StreamAppend(uuid4(), 0, half)])
+    with pytest.raises(TooLarge) as refused:
+        await log.append([StreamAppend(uuid4(), 0, half), StreamAppend(uuid4(), 0, half), new_stream("x" * 64 * 1024)])
+    assert refused.value.code == "append_too_large"
+    assert await log.head() == 2 * len(half)
+
+
+async def test_pages_of_large_events_are_bounded_by_bytes(log: Log) -> None:
+    stream, count = uuid4(), PAGE_BYTES // (MIB // 2) + 2
+    await log.append([StreamAppend(stream, 0, noted(*["x" * (MIB // 2)] * count))])
+    page, more = await log.read_stream_page(stream)
+    assert 0 < len(page) < count
+    assert more
+    assert len(await log.read()) == len(page)
+    rest, more = await log.read_stream_page(stream, page[-1].env.version)
+    assert (len(page) + len(rest), more) == (count, False)
+
+
+async def test_of_a_stream_some_names_can_be_left_out_but_not_the_last_event(log: Log) -> None:
+    stream = uuid4()
+    await log.append([StreamAppend(stream, 0, [Counted(1), Noted("a"), Counted(2), Noted("b"), Counted(3)])])
+    found = await log.read_stream(stream, but=["test.counted.v1"])
+    assert [event.env.version for event in found] == [2, 4, 5]
+    found = await log.read_stream(stream, upto=found[1].env.position, but=["test.noted.v1"])
+    assert [event.env.version for event in found] == [1, 3, 4]
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+class Moved:
+    """The machine's clock, moved by so much."""
+
+    by = timedelta(0)
+
+    def now(self) -> datetime:
+        return SYSTEM_CLOCK.now() + self.by
+
+
+@pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
+async def test_what_the_clock_of_a_process_misdates_is_refused(open_log: OpenLog, hours: int) -> None:
+    mine = Moved()
+    stream, once = uuid4(), Once(uuid4())
+    async with open_log(clock=mine) as log:
+        mine.by = timedelta(hours=hours)
+        with pytest.raises(ClocksDiffer) as refused:
+            await log.append([StreamAppend(stream, 0, noted("misdated"))], once=once)
+        assert refused.value.seconds == pytest.approx(hours * 3600, abs=30)
+        mine.by = timedelta(0)
+        await log.append([StreamAppend(stream, 0, noted("after"))], once=once)
+        assert texts_of(await log.read()) == ["after"]
+
+
+async def test_a_difference_that_is_tolerated_is_history(open_log: OpenLog) -> None:
+    mine = Moved()
+    mine.by = timedelta(seconds=50)
+    async with open_log(clock=mine) as log:
+        await log.append([new_stream("x")])
+        (event,) = await log.read()
+        assert timedelta(seconds=40) < event.env.occurred_at - event.env.recorded_at < timedelta(seconds=51)
+
+
+# -- persons -----------------------------------------------------------------------------------------------------------
+
+
+async def test_who_has_no_key_cannot_be_written_about(log: Log) -> None:
+    with pytest.raises(MissingKey):
+        await log.append([StreamAppend(uuid4(), 0, [Confided(uuid4(), "secret")])])
+    assert await log.head() == 0
+
+
+async def test_who_was_forgotten_is_unreadable_and_stays_so_if_they_come_back(log: Log) -> None:
+    ana, ben, diary = uuid4(), uuid4(), uuid4()
+    await log.keys.create([ana, ben])
+    await log.append([StreamAppend(diary, 0, [Confided(ana, "ana's"), Confided(ben, "ben's")])])
+    await log.keys.destroy(ana)
+    expected = [Confided(ana, FORGOTTEN), Confided(ben, "ben's")]
+    assert [event.event for event in await log.read_stream(diary)] == expected
+    async with aclosing(log.subscribe()) as pages:
+        assert [event.event for event in await take(pages, 2)] == expected
+
+    await log.keys.create([ana, ben])
+    await log.append([StreamAppend(diary, 2, [Confided(ana, "again")])])
+    assert [event.event for event in await log.read()] == [*expected, Confided(ana, "again")]
+
+
 # -- subscriptions -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_subscription_brings_what_is_there_and_then_what_comes(log: Log) -> None:
     await log.append([new_stream("old")])
-    async with aclosing(log.subscribe()) as pages:  # type: ignore[type-var]
+    async with aclosing(log.subscribe()) as pages:
         assert texts_of(await take(pages, 1)) == ["old"]
         waiting = asyncio.create_task(take(pages, 2))
         await log.append([new_stream("new")])
@@ -353,12 +491,12 @@ async def test_a_subscription_brings_what_is_there_and_then_what_comes(log: Log)
 async def test_a_subscription_starts_after_its_position(log: Log) -> None:
     first = await log.append([new_stream("1")])
     await log.append([new_stream("2")])
-    async with aclosing(log.subscribe(first.position)) as pages:  # type: ignore[type-var]
+    async with aclosing(log.subscribe(first.position)) as pages:
         assert texts_of(await take(pages, 1)) == ["2"]
 
 
 async def test_a_subscription_to_some_names_passes_over_the_others(log: Log) -> None:
-    async with aclosing(log.subscribe(names=["test.counted.v1"])) as pages:  # type: ignore[type-var]
+    async with aclosing(log.subscribe(names=["test.counted.v1"])) as pages:
         waiting = asyncio.create_task(take(pages, 2))
         await log.append([new_stream("nothing")])
         await log.append([StreamAppend(uuid4(), 0, [Counted(1), Noted("nothing")])])
@@ -369,7 +507,7 @@ async def test_a_subscription_to_some_names_passes_over_the_others(log: Log) -> 
 
 async def test_a_subscriber_that_lags_misses_nothing(log: Log) -> None:
     await log.append([new_stream("0")])
-    async with aclosing(log.subscribe()) as pages:  # type: ignore[type-var]
+    async with aclosing(log.subscribe()) as pages:
         seen = texts_of(await anext(pages))
         for page in range(5):  # far more than a page while nobody takes any
             await log.append([new_stream(*(str(page * 500 + n) for n in range(1, 501)))])
@@ -379,7 +517,7 @@ async def test_a_subscriber_that_lags_misses_nothing(log: Log) -> None:
 
 async def test_many_subscribers_see_the_same(log: Log) -> None:
     async def follow() -> list[str]:
-        async with aclosing(log.subscribe()) as pages:  # type: ignore[type-var]
+        async with aclosing(log.subscribe()) as pages:
             return texts_of(await take(pages, 30))
 
     followers = [asyncio.create_task(follow()) for _ in range(5)]
@@ -390,7 +528,7 @@ async def test_many_subscribers_see_the_same(log: Log) -> None:
 
 
 async def test_another_process_appends_and_a_subscriber_here_sees_it(open_log: OpenLog) -> None:
-    async with open_log() as here, open_log() as there, aclosing(here.subscribe()) as pages:  # type: ignore[type-var]
+    async with open_log() as here, open_log() as there, aclosing(here.subscribe()) as pages:
         waiting = asyncio.create_task(take(pages, 1))
         await there.append([new_stream("from afar")])
         assert texts_of(await waiting) == ["from afar"]
@@ -400,7 +538,7 @@ async def test_a_closed_log_takes_nothing_and_lets_its_subscribers_go(open_log: 
     async with open_log() as log:
         await log.append([new_stream("x")])
         pages = log.subscribe(await log.head())
-        waiting = asyncio.create_task(anext(pages))  # type: ignore[arg-type]
+        waiting = asyncio.create_task(take(pages, 1))
         await log.read()
     with pytest.raises(LogUnavailable):
         async with asyncio.timeout(SOON):

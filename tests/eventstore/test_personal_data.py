@@ -87,17 +87,6 @@ async def test_destroying_the_key_forgets_the_person_everywhere_and_breaks_no_pr
         assert [step async for step in log.verify(Verifier(), upto=2)] == [2]
 
 
-async def test_who_comes_back_after_being_forgotten_does_not_get_the_past_back(database: str) -> None:
-    async with PostgresLog.open(database, NOTES) as log:
-        person, diary = uuid4(), uuid4()
-        await log.keys.create([person])
-        await log.append([StreamAppend(diary, 0, [Confided(person, "before")])])
-        await log.keys.destroy(person)
-        await log.keys.create([person])
-        await log.append([StreamAppend(diary, 1, [Confided(person, "after")])])
-        assert [e.event.secret for e in await log.read_stream(diary)] == [FORGOTTEN, "after"]
-
-
 async def test_an_order_is_encrypted_under_its_buyers_key_though_its_stream_is_another(database: str) -> None:
     from datetime import UTC, datetime
 

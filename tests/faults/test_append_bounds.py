@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from eventstore.append import writer
 from eventstore.append.pending import Pending
 from eventstore.chain import Verifier
-from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, LogUnavailable, StreamAppend, TooLarge
+from eventstore.log import MAX_APPEND_BYTES, LogUnavailable, StreamAppend, TooLarge
 from eventstore.postgres_log import PostgresLog
 from tests.support.events.notes import CODEC, new_stream, noted
 from tests.support.processes.program import eventually
@@ -81,16 +81,6 @@ def waiters(database: str) -> int:
 
 
 # -- size --------------------------------------------------------------------------------------------------------------
-
-
-async def test_an_event_has_its_size(database: str) -> None:
-    async with PostgresLog.open(database, CODEC) as log:
-        envelope = len(b'{"text":""}')
-        await log.append([new_stream("x" * (MAX_EVENT_BYTES - envelope))])
-        with pytest.raises(TooLarge) as refused:
-            await log.append([new_stream("x" * (MAX_EVENT_BYTES - envelope + 1))])
-        assert refused.value.code == "event_too_large"
-        assert await log.head() == 1
 
 
 async def test_an_append_has_its_size_over_all_its_streams(database: str) -> None:

@@ -248,15 +248,6 @@ async def test_a_step_within_a_batch_refuses_only_what_it_misdates(database: str
         assert await log.head() == 81
 
 
-async def test_a_difference_that_is_tolerated_is_history(database: str) -> None:
-    mine = Moved()
-    mine.by = timedelta(seconds=50)
-    async with PostgresLog.open(database, CODEC, clock=mine) as log:
-        await log.append([new_stream("x")])
-        (event,) = await log.read()
-        assert timedelta(seconds=40) < event.env.occurred_at - event.env.recorded_at < timedelta(seconds=51)
-
-
 def test_a_step_is_told(caplog: pytest.LogCaptureFixture) -> None:
     mine = Moved()
     watch = ClockWatch(None, mine, MINUTE)  # type: ignore[arg-type]
