@@ -1,10 +1,10 @@
 """What a cart holds of the stock: each physical line has a hold, which lasts as long as the cart."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from uuid import UUID
 
 from commands.inventory import stock_of
+from commands.shop_rules import ShopRules
 from domain import inventory
 from domain.cart import Cart, Item
 from domain.events import Event
@@ -15,11 +15,11 @@ from kit.clock import Clock
 
 
 class Holds:
-    """Emits what becomes of holds. `cart_ttl` is how long a cart lives after its last change; a buyer holds at most
-    `max_quantity` of one game at a time."""
+    """Emits what becomes of holds."""
 
-    def __init__(self, clock: Clock, *, cart_ttl: timedelta, max_quantity: int) -> None:
-        self._clock, self._cart_ttl, self._max_quantity = clock, cart_ttl, max_quantity
+    def __init__(self, clock: Clock, rules: ShopRules) -> None:
+        self._clock = clock
+        self._rules = rules
 
     async def extend(self, unit: Unit, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
         """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none. What
@@ -43,7 +43,7 @@ class Holds:
         if item.reservation_id is None:
             return
         now, stock = self._clock.now(), await stock_of(unit, item.game_id)
-        until = cart.until(now, self._cart_ttl)
+        until = cart.until(now, self._rules.cart_ttl)
         if item.reservation_id in stock.reservations:
             held = inventory.change(stock, item.reservation_id, quantity, until, now=now)
         else:
@@ -56,12 +56,12 @@ class Holds:
         """After more of it was put in. Raises Conflict("quantity_limit")."""
         if item.reservation_id is not None:
             stock, now = await stock_of(unit, item.game_id), self._clock.now()
-            inventory.check_limit(stock, cart.buyer_id, cart_id, now, self._max_quantity)
+            inventory.check_limit(stock, cart.buyer_id, cart_id, now, self._rules.cart_max_quantity)
 
     async def free_for(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item) -> int:
         """How many of a line's game the cart could hold now, beyond what it holds."""
         stock, now = await stock_of(unit, item.game_id), self._clock.now()
-        return inventory.free_for(stock, cart.buyer_id, cart_id, now, self._max_quantity)
+        return inventory.free_for(stock, cart.buyer_id, cart_id, now, self._rules.cart_max_quantity)
 
     @staticmethod
     async def is_held(unit: Unit, item: Item) -> bool:

@@ -5,7 +5,6 @@ all of it, or nothing.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -17,6 +16,7 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.inventory import stock_of
 from commands.offers import offer
 from commands.order_saga import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
+from commands.shop_rules import ShopRules
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders
 from domain.cart import Cart, Item, LineChange, LineNow, item_of
@@ -44,28 +44,12 @@ class CartChanged(msgspec.Struct, frozen=True):
 
 
 class Carts:
-    """Commands on carts. `cart_ttl` is how long a cart lives after its last change, `cart_max` how long at most,
-    however often it is changed. A buyer holds at most `max_quantity` of one physical game at a time, in their cart and
-    their unpaid orders together. `payment_ttl` is how long an order may stay unpaid, `allocation_ttl` how long it holds
-    stock; `low_stock` and `fee_bps` as elsewhere.
-    """
+    """Commands on carts."""
 
-    def __init__(
-        self,
-        bus: CommandBus,
-        *,
-        cart_ttl: timedelta,
-        cart_max: timedelta,
-        max_quantity: int,
-        payment_ttl: timedelta,
-        allocation_ttl: timedelta,
-        low_stock: int,
-        fee_bps: int,
-    ) -> None:
+    def __init__(self, bus: CommandBus, rules: ShopRules) -> None:
         self._bus = bus
-        self._cart_ttl, self._cart_max, self._order_ttl = cart_ttl, cart_max, min(payment_ttl, allocation_ttl)
-        self._holds = Holds(bus.clock, cart_ttl=cart_ttl, max_quantity=max_quantity)
-        self._low_stock, self._fee_bps = low_stock, fee_bps
+        self._rules = rules
+        self._holds = Holds(bus.clock, rules)
 
     async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
@@ -100,7 +84,7 @@ class Carts:
             cart = await _existing(unit, cart_id)
             await self._holds.hold(unit, cart_id, cart, item, quantity)
             await self._holds.extend(unit, cart_id, cart)
-            until = cart.until(now, self._cart_ttl)
+            until = cart.until(now, self._rules.cart_ttl)
             unit.emit(cart_id, carts.add(cart, item, price.currency, until, digital=digital, now=now))
             await self._holds.check_limit(unit, cart_id, cart, item)
             unit.refer(cart_id=cart_id, item_id=item_id)
@@ -134,7 +118,7 @@ class Carts:
                 buyer, game = await must_be_open(unit, cart.buyer_id), await _game(unit, item)
                 price = await offer(unit, game, buyer.region)
             await self._holds.extend(unit, cart_id, cart, {item_id: quantity})
-            until = cart.until(now, self._cart_ttl)
+            until = cart.until(now, self._rules.cart_ttl)
             unit.emit(cart_id, carts.change(cart, item_id, quantity, until, now=now, price=price))
             if quantity > item.quantity:
                 await self._holds.check_limit(unit, cart_id, cart, item)
@@ -151,7 +135,7 @@ class Carts:
         async def decision(unit: Unit) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, NO_ITEM, if_match)
             now = self._bus.clock.now()
-            removed = carts.remove(cart, item_id, cart.until(now, self._cart_ttl), now=now)
+            removed = carts.remove(cart, item_id, cart.until(now, self._rules.cart_ttl), now=now)
             await self._holds.extend(unit, cart_id, cart, {item_id: 0})
             unit.emit(cart_id, removed)
             unit.refer(cart_id=cart_id)
@@ -195,14 +179,14 @@ class Carts:
                 currency=cart.currency,
                 lines=lines,
                 payment_id=made.payment_id,
-                expires_at=now + self._order_ttl,
+                expires_at=now + self._rules.stocked_order_ttl,
                 cart_id=cart_id,
                 shipping_address=shipping_address if shipments else None,
             )
             unit.create(ORDER, made.order_id, placed)
             _emit_shipments(unit, made.order_id, lines, shipments)
             price = catalog.Price("*", cart.total_cents, cart.currency)
-            await emit_payment(unit, made, cart.buyer_id, price, method, now + self._order_ttl)
+            await emit_payment(unit, made, cart.buyer_id, price, method, now + self._rules.stocked_order_ttl)
             claim = claim_id("cart", cart.buyer_id)
             unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "checked out"))
             unit.refer(order_id=made.order_id, payment_id=made.payment_id)
@@ -279,7 +263,7 @@ class Carts:
                 unit.emit(claim_stream, claims.release(claim, claim.holder_id, "another currency"))
         taken = Conflict("cart_exists", "you have a cart already")
         unit.emit(claim_stream, claims.take(await unit.load(CLAIM, claim_stream), "cart", new_cart_id, taken))
-        created = carts.create(buyer_id, currency, now + self._cart_ttl, now + self._cart_max)
+        created = carts.create(buyer_id, currency, now + self._rules.cart_ttl, now + self._rules.cart_max)
         unit.create(CART, new_cart_id, created)
         return new_cart_id
 
@@ -308,7 +292,7 @@ class Carts:
             if item.reservation_id is not None and not await self._holds.is_held(unit, item):
                 taken[item.game_id] = taken.get(item.game_id, 0) + min(line.quantity, item.quantity)
             found[item.item_id] = line
-        changes, events = carts.review(cart, found, cart.until(now, self._cart_ttl))
+        changes, events = carts.review(cart, found, cart.until(now, self._rules.cart_ttl))
         if changes:
             unit.emit(cart_id, events)
             left = (await _existing(unit, cart_id)).items
@@ -341,9 +325,9 @@ class Carts:
         if item.reservation_id is not None:
             if not await self._holds.is_held(unit, item):
                 await self._holds.hold(unit, cart_id, cart, item, item.quantity)
-            stock, until = await stock_of(unit, item.game_id), now + self._order_ttl
+            stock, until = await stock_of(unit, item.game_id), now + self._rules.stocked_order_ttl
             allocated = inventory.allocate(
-                stock, item.reservation_id, order_id, until, now=now, threshold=self._low_stock
+                stock, item.reservation_id, order_id, until, now=now, threshold=self._rules.low_stock
             )
             unit.emit(stock_id(item.game_id), allocated)
             shipments.setdefault(item.seller_id, uuid7())
@@ -357,7 +341,7 @@ class Carts:
             title=item.title,
             quantity=item.quantity,
             unit_price_cents=item.unit_price_cents,
-            fee_bps=0 if item.seller_id == PLATFORM_ID else self._fee_bps,
+            fee_bps=0 if item.seller_id == PLATFORM_ID else self._rules.fee_bps,
             shipment_id=None if item.reservation_id is None else shipments[item.seller_id],
             reservation_id=item.reservation_id,
         )

@@ -1,13 +1,14 @@
 """What may change about stock: count it, and hold, allocate, release or sell some of it."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from commands.aggregates import CART, GAME, ORDER, STOCK
 from commands.handler import Caller, CommandBus, Landed
+from commands.shop_rules import ShopRules
 from domain import inventory
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.events import Event
@@ -31,13 +32,11 @@ class StockNow(msgspec.Struct, frozen=True):
 
 
 class Inventory:
-    """Commands on stock. `low_stock` is the threshold at or below which stock is low; `cart_ttl` and `allocation_ttl`
-    how long a hold lasts that no cart or order looks after.
-    """
+    """Commands on stock. A hold that no cart or order looks after lasts as long as theirs would."""
 
-    def __init__(self, bus: CommandBus, *, low_stock: int, cart_ttl: timedelta, allocation_ttl: timedelta) -> None:
-        self._bus, self.low_stock = bus, low_stock
-        self._cart_ttl, self._allocation_ttl = cart_ttl, allocation_ttl
+    def __init__(self, bus: CommandBus, rules: ShopRules) -> None:
+        self._bus = bus
+        self.rules = rules
 
     async def set_total(
         self,
@@ -69,7 +68,7 @@ class Inventory:
             needed = stock.reserved + stock.allocated - total
             unit.emit(stock_id(game_id), inventory.expire(stock, now, units=needed))
             freed = (await _now(unit, game_id)).stock
-            unit.emit(stock_id(game_id), inventory.set_total(freed, total, self.low_stock, now=now))
+            unit.emit(stock_id(game_id), inventory.set_total(freed, total, self.rules.low_stock, now=now))
             unit.refer(product_id=game_id)
             return await _now(unit, game_id)
 
@@ -93,7 +92,7 @@ class Inventory:
                 raise Conflict("shop_cart", "a cart of this shop holds what is put into it", cart_id=str(cart_id))
 
         def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
-            until = now + self._cart_ttl
+            until = now + self.rules.cart_ttl
             return inventory.reserve(stock, reservation_id, cart_id, quantity, until, now=now)
 
         _must_serve(caller)
@@ -116,8 +115,8 @@ class Inventory:
                 )
 
         def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
-            until = now + self._allocation_ttl
-            return inventory.allocate(stock, reservation_id, order_id, until, now=now, threshold=self.low_stock)
+            until = now + self.rules.allocation_ttl
+            return inventory.allocate(stock, reservation_id, order_id, until, now=now, threshold=self.rules.low_stock)
 
         _must_serve(caller)
         return await self._change(caller, game_id, _finder(hold, "SOFT"), decide, once, check)

@@ -1,7 +1,6 @@
 """What may change about orders: place, cancel, expire, refund; and waiting until one is settled."""
 
 import asyncio
-from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -19,6 +18,7 @@ from commands.order_saga import (
     owned_order,
     request_refund,
 )
+from commands.shop_rules import ShopRules
 from domain import catalog, orders
 from domain.errors import Conflict, Invalid, NotFound
 from domain.ids import PLATFORM_ID
@@ -56,13 +56,12 @@ def payment_awaits_buyer(payment: Payment) -> bool:
 
 
 class Orders:
-    """Commands on orders. `payment_ttl` is how long an order may stay unpaid; `fee_bps` the platform's share."""
+    """Commands on orders."""
 
-    def __init__(
-        self, bus: CommandBus, follower: StreamFollower, *, payment_ttl: timedelta, fee_bps: int = 1000
-    ) -> None:
-        self._bus, self._follower = bus, follower
-        self._payment_ttl, self._fee_bps = payment_ttl, fee_bps
+    def __init__(self, bus: CommandBus, follower: StreamFollower, rules: ShopRules) -> None:
+        self._bus = bus
+        self._follower = follower
+        self._rules = rules
 
     async def place(
         self,
@@ -90,7 +89,7 @@ class Orders:
             await claim_ownership(unit, buyer_id, game_id, made.order_id, self._bus.clock.now())
             price = await offer(unit, game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
-            await emit_payment(unit, made, buyer_id, price, method, self._bus.clock.now() + self._payment_ttl)
+            await emit_payment(unit, made, buyer_id, price, method, self._bus.clock.now() + self._rules.payment_ttl)
             unit.refer(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
@@ -114,7 +113,7 @@ class Orders:
             title=game.listing.title,
             quantity=1,
             unit_price_cents=price.amount_cents,
-            fee_bps=0 if game.seller_id == PLATFORM_ID else self._fee_bps,
+            fee_bps=0 if game.seller_id == PLATFORM_ID else self._rules.fee_bps,
         )
         placed = orders.place(
             buyer_id=buyer_id,
@@ -122,7 +121,7 @@ class Orders:
             currency=price.currency,
             lines=[line],
             payment_id=made.payment_id,
-            expires_at=self._bus.clock.now() + self._payment_ttl,
+            expires_at=self._bus.clock.now() + self._rules.payment_ttl,
         )
         unit.create(ORDER, made.order_id, placed)
 

@@ -7,7 +7,6 @@ the log says, so whoever finds it unfinished (`resume`, fired by a deadline) goe
 import asyncio
 import contextlib
 import logging
-from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -17,6 +16,7 @@ from commands.aggregates import PAYMENT, TRANSACTION, WALLET
 from commands.handler import Caller, CommandBus, Landed
 from commands.order_saga import owned_order
 from commands.orders import payment_awaits_buyer
+from commands.shop_rules import ShopRules
 from commands.wallets import existing_wallet, owned_wallet, pay_from_wallet
 from domain import orders, payments, transactions, wallets
 from domain.errors import Conflict, Invalid, NotFound, Refused
@@ -50,10 +50,12 @@ class TransactionAndPayment(msgspec.Struct, frozen=True):
 
 
 class Transactions:
-    """Commands on transactions. `payment_ttl` is how long a deposit may stay unpaid."""
+    """Commands on transactions."""
 
-    def __init__(self, bus: CommandBus, follower: StreamFollower, *, payment_ttl: timedelta) -> None:
-        self._bus, self._follower, self._payment_ttl = bus, follower, payment_ttl
+    def __init__(self, bus: CommandBus, follower: StreamFollower, rules: ShopRules) -> None:
+        self._bus = bus
+        self._follower = follower
+        self._rules = rules
         self._running: dict[UUID, asyncio.Task[None]] = {}
 
     # -- asking for one ------------------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ class Transactions:
                 buyer_id=user_id,
                 amount_cents=amount_cents,
                 currency=currency,
-                expires_at=self._bus.clock.now() + self._payment_ttl,
+                expires_at=self._bus.clock.now() + self._rules.payment_ttl,
                 method=method,
             )
             unit.create(PAYMENT, payment_id, requested)

@@ -233,7 +233,7 @@ async def list_stock(
     seller_id = seller_id if caller.is_admin else seller_id or caller.person()
     if seller_id is not None and not caller.may_act_for(seller_id):
         raise Forbidden("not_yours", "that is another seller's stock")
-    at_most = services.inventory.low_stock if low else None
+    at_most = services.inventory.rules.low_stock if low else None
     page = await stock_query.stocks(reads, seller_id=seller_id, at_most=at_most, limit=limit, cursor=cursor)
     return page_answer(request, Page[SellersStock].model_validate(page.value), page.position)
 

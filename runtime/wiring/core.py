@@ -60,6 +60,7 @@ from commands.reactors.settlement import settlement
 from commands.reactors.stock_opened import stock_opened
 from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
 from commands.shipments import Shipments
+from commands.shop_rules import ShopRules
 from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
@@ -186,13 +187,21 @@ class Core:
         return bucket
 
     @cached_property
-    def orders(self) -> Orders:
-        return Orders(
-            self.bus,
-            self.follower,
-            payment_ttl=timedelta(seconds=self.settings.payment_ttl_seconds),
-            fee_bps=self.settings.platform_fee_bps,
+    def rules(self) -> ShopRules:
+        settings = self.settings
+        return ShopRules(
+            payment_ttl=timedelta(seconds=settings.payment_ttl_seconds),
+            cart_ttl=timedelta(seconds=settings.cart_ttl_seconds),
+            cart_max=timedelta(seconds=settings.cart_max_seconds),
+            cart_max_quantity=settings.cart_max_quantity,
+            allocation_ttl=timedelta(seconds=settings.allocation_ttl_seconds),
+            fee_bps=settings.platform_fee_bps,
+            low_stock=settings.low_stock,
         )
+
+    @cached_property
+    def orders(self) -> Orders:
+        return Orders(self.bus, self.follower, self.rules)
 
     @cached_property
     def wallets(self) -> Wallets:
@@ -200,34 +209,17 @@ class Core:
 
     @cached_property
     def transactions(self) -> Transactions:
-        ttl = timedelta(seconds=self.settings.payment_ttl_seconds)
-        transactions = Transactions(self.bus, self.follower, payment_ttl=ttl)
+        transactions = Transactions(self.bus, self.follower, self.rules)
         self.stack.push_async_callback(transactions.close)
         return transactions
 
     @cached_property
     def inventory(self) -> Inventory:
-        settings = self.settings
-        return Inventory(
-            self.bus,
-            low_stock=settings.low_stock,
-            cart_ttl=timedelta(seconds=settings.cart_ttl_seconds),
-            allocation_ttl=timedelta(seconds=settings.allocation_ttl_seconds),
-        )
+        return Inventory(self.bus, self.rules)
 
     @cached_property
     def carts(self) -> Carts:
-        settings = self.settings
-        return Carts(
-            self.bus,
-            cart_ttl=timedelta(seconds=settings.cart_ttl_seconds),
-            cart_max=timedelta(seconds=settings.cart_max_seconds),
-            max_quantity=settings.cart_max_quantity,
-            payment_ttl=timedelta(seconds=settings.payment_ttl_seconds),
-            allocation_ttl=timedelta(seconds=settings.allocation_ttl_seconds),
-            low_stock=settings.low_stock,
-            fee_bps=settings.platform_fee_bps,
-        )
+        return Carts(self.bus, self.rules)
 
     @cached_property
     def shipments(self) -> Shipments:
