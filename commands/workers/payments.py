@@ -267,20 +267,33 @@ class PaymentWorker:
             if code == ALL_GONE_BACK:
                 await self._record(delivery, payment_id, lambda p: refunds.complete_refund(p, refund_id))
                 return
-            if delivery.last and refund.provider_ref is None:
+            unknown = code == UNKNOWN  # it has no such money: no repeat mends that, nor does a redrive
+            if unknown or (delivery.last and refund.provider_ref is None):
                 await self._record(delivery, payment_id, lambda p: refunds.fail_refund(p, refund_id, code))
+            if unknown:
+                self._note("worker saw refund", delivery, payment_id, refund=refund_id, status="FAILED", code=code)
+                return
             raise  # it stays asked for while it is tried; then an operator must see it: it ends as a dead letter
         await self._note_refund(delivery, payment_id, refund_id, sent)
 
     async def _refund_at_provider(self, payment_id: UUID, ref: str, refund_id: UUID, refund: Refund) -> ProviderRefund:
-        """The refund that there is, or else a new one."""
+        """The refund that there is, or else a new one: of the intent that the payment names or, where the provider does
+        not know it (a notice told of it: who has the secret may), of the one that was made for the payment.
+        """
         if refund.provider_ref is not None:
             try:
                 return await self._provider.get_refund(refund.provider_ref)
             except ProviderRefused as refused:
-                if refused.code != UNKNOWN:  # a notice told of a refund that there is not: who has the secret may
+                if refused.code != UNKNOWN:  # a notice told of a refund that there is not
                     raise
-        return await self._send_back(payment_id, ref, refund.amount_cents, refund_id, str(refund_id))
+        try:
+            return await self._send_back(payment_id, ref, refund.amount_cents, refund_id, str(refund_id))
+        except ProviderRefused as refused:
+            made = await self._provider.find(payment_id) if refused.code == UNKNOWN else None
+            if made is None or made.ref == ref:
+                raise
+        key = f"{refund_id}:{made.ref}"
+        return await self._send_back(payment_id, made.ref, refund.amount_cents, refund_id, key)
 
     async def _note_refund(self, delivery: Delivery, payment_id: UUID, refund_id: UUID, sent: ProviderRefund) -> None:
         self._note("worker saw refund", delivery, payment_id, refund=refund_id, ref=sent.ref, status=sent.status)

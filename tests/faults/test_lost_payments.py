@@ -1,4 +1,5 @@
-"""Payments that the log has lost (a standby took over without them), or what became of them; and jobs about them."""
+"""Payments that the log has lost (a standby took over without them), or what became of them; jobs about them; and
+payments that the provider has lost."""
 
 import asyncio
 from datetime import timedelta
@@ -15,7 +16,7 @@ from commands.ports.queue import Job
 from domain.payments import Method
 from tests.support.databases.going_back import Earlier
 from tests.support.shops.gateway import open_shop
-from tests.support.shops.manual import VISA, Till, open_till
+from tests.support.shops.manual import ADMIN, VISA, Till, open_till
 
 KINDS = ["charge", "intent", "cancel", "refund", "refund_failed"]
 
@@ -82,6 +83,42 @@ async def test_a_cancellation_that_the_log_has_lost_cancels_nothing(database: st
         await till.core.payments.attach(ann, placed.order_id, VISA)
         await till.settle()
         assert (await till.order(placed.order_id)).status == "COMPLETED"
+
+
+@pytest.mark.parametrize("card", ["pm_card_visa", "pm_card_pendingRefund"], ids=["to be asked for", "under way"])
+async def test_a_provider_that_does_not_know_the_money_gives_none_back(
+    database: str, tmp_path: Path, card: str
+) -> None:
+    async with open_till(database, tmp_path) as till:
+        ann, game = await till.person(), await till.game()
+        placed = (await till.core.orders.place(ann, game, Method("card", card))).value
+        await till.settle()
+        refund_id = (await till.core.orders.refund(ADMIN, placed.order_id, None, "sorry")).value
+        if card == "pm_card_pendingRefund":
+            await till.settle()
+    async with open_till(database, tmp_path / "another machine") as till:  # where the provider begins anew
+        job = Job(uuid4(), "refund", {"payment_id": str(placed.payment_id), "refund_id": str(refund_id)})
+        await till.queue.publish([job])
+        await till.work()
+        payment, order = await till.payment(placed.payment_id), await till.order(placed.order_id)
+        assert (payment.status, payment.refunds[refund_id].code) == ("CAPTURED", "resource_missing")
+        assert (order.refunded_cents, payment.refund_status) == (0, "FAILED")
+        await till.settle()
+        assert not till.dead
+        again = (await till.core.orders.refund(ADMIN, placed.order_id, None, "sorry")).value
+        assert again != refund_id
+
+
+async def test_money_that_a_notice_told_of_goes_back_by_the_payments_own_intent(database: str, tmp_path: Path) -> None:
+    async with open_till(database, tmp_path) as till:
+        ann, game = await till.person(), await till.game()
+        placed = (await till.core.orders.place(ann, game, None)).value
+        await till.settle()
+        await till.notice(placed.payment_id, "payment_intent.succeeded", id="pi_that_nobody_made")
+        await till.settle()
+        await till.core.orders.refund(ADMIN, placed.order_id, None, "sorry")
+        await till.settle()
+        assert (await till.payment(placed.payment_id)).status == "REFUNDED"
 
 
 def the_intent(till: Till, placed: Placed) -> dict[str, Any]:

@@ -4,13 +4,14 @@ What "no gaps" means here: receipts may come in any order, since whoever numbers
 is a number below the last one that has not come, and `gaps` tells of it until it has.
 """
 
-import sqlite3
 import time
 from importlib.resources import files
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from msgspec import Struct
+
+from adapters.sqlite_file import SqliteFile
 
 GAPS_SHOWN = 100
 """So many gaps of a book are listed at most."""
@@ -61,16 +62,12 @@ class Books:
     """All books. Calls take some microseconds, and are made on the event loop."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None)
-        # Exclusive: a second process on the same file is refused.
-        self._db.executescript(
-            "pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = normal;"
-        )
+        self._file = SqliteFile(path)
+        self._db = self._file.db
         self._db.executescript(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
 
     def close(self) -> None:
-        self._db.close()
+        self._file.close()
 
     def issue(self, sale: Sale, idempotency_key: str) -> Receipt:
         """Enter a sale; the same under the same key is the receipt of then.

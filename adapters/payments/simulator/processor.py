@@ -93,18 +93,17 @@ class Processor:
             return self._changed(intents.authenticate(self.get(ref), approved=approved))
 
     def refund(self, ref: str, amount: int | None, metadata: dict[str, str]) -> Refund:
-        """Give money back: of what was captured here no more than that, of anything else as much as is asked for. By
-        some cards it is on its way for a while, and may fail.
+        """Give money back: of what was captured no more than that, of an open intent as much as is asked for. By some
+        cards it is on its way for a while, and may fail. An intent that is not known is refused.
 
         Whoever holds the webhook's secret may tell the shop by hand of a capture that there was not (tests and
         demonstrations do), and that money must be able to go back, too. No webhook tells of it.
         """
-        before, now = self._store.intent(ref), time.time()
-        if before is None or before.status != "succeeded":
+        before, now = self.get(ref), time.time()
+        if before.status != "succeeded":
             if amount is None:
                 raise ApiError(400, "parameter_missing", f"{ref} was not captured here: say how much to give back.")
-            currency = before.currency if before else None
-            given = Refund(_new_id("re"), amount, currency, ref, int(now), metadata)
+            given = Refund(_new_id("re"), amount, before.currency, ref, int(now), metadata)
             self._store.save_refund(given)
             return given
         after = intents.refund(before, amount)

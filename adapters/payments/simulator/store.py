@@ -1,11 +1,9 @@
 """The provider's memory: one SQLite file, owned by one process.
 
 Calls are synchronous and made on the event loop: each takes some microseconds, so that a thread to hand them to would
-cost more. WAL with `synchronous=NORMAL` loses nothing when the process is killed (only a power cut may take the last
-transactions), and needs no wait for the disk on each commit.
+cost more.
 """
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -14,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct, json
 
 from adapters.payments.simulator.intents import PaymentIntent, Refund
+from adapters.sqlite_file import SqliteFile
 
 _decode_intent = json.Decoder(PaymentIntent).decode
 _decode_refund = json.Decoder(Refund).decode
@@ -39,16 +38,12 @@ class Store:
     """Intents, refunds, answers given under idempotency keys, and webhooks still to deliver. Times are unix seconds."""
 
     def __init__(self, path: Path, lock_timeout_seconds: float = 5.0) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, timeout=lock_timeout_seconds, isolation_level=None)
-        # Exclusive: a second process on the same file would deliver every webhook twice; it is refused instead.
-        self._db.executescript(
-            "pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = normal;"
-        )
+        self._file = SqliteFile(path, lock_timeout_seconds)
+        self._db = self._file.db
         self._db.executescript(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
 
     def close(self) -> None:
-        self._db.close()
+        self._file.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
