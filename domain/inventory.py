@@ -1,9 +1,10 @@
-"""A stock item: how many of a physical game there are, and who has a hold on which of them.
+"""A stock item: how many units of a physical game there are, and who holds them.
 
-available + reserved + allocated = total, each at least zero, always. A cart holds softly for some minutes; its checkout
-turns that into a hard hold for an order, which ends sold, or released when the order is cancelled. A soft hold past its
-time is as good as gone, whether or not anybody has said so yet; a hard one ends with its order, or, when that is an
-order of another system, once somebody fires its deadline.
+available + reserved + allocated = total, each at least zero, always. A cart holds units softly for
+some minutes; checkout turns that into a hard hold for an order, which ends in a sale, or is
+released when the order is cancelled. An overdue soft hold counts as gone, whether or not an event
+says so yet. A hard one ends with its order or, for an order of another system, when its deadline is
+fired.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,21 +19,23 @@ from domain.events import Event, event
 from domain.reservations import Kind, Reservation, Reservations
 
 MAX_QUANTITY = 1_000_000
-"""More of one thing than any shop has on its shelves."""
+"""Units: more of one game than any shop has."""
 
 FREED_AT_ONCE = 1_000
-"""So many holds that are past their time are ended by one append, and more only when they are needed."""
+"""How many overdue holds one append ends; it ends more only when a
+reservation needs their units.
+"""
 
 
 LOW_STOCK_PAUSE = timedelta(hours=1)
-"""How long nobody is told again that a game runs low."""
+"""The shortest time between two loud low-stock events of a game."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
 @event("inventory.stock_created.v1")
 class StockCreated(Event, frozen=True):
-    """A physical game is on the books, as yet with none on the shelf."""
+    """A stock item was opened for a physical game, with no units yet."""
 
     game_id: UUID
     seller_id: UUID
@@ -41,7 +44,9 @@ class StockCreated(Event, frozen=True):
 
 @event("inventory.stock_updated.v1")
 class StockUpdated(Event, frozen=True):
-    """Counted anew: so many in all, of which so many are free to be reserved."""
+    """The stock was counted: it has `total` units, and `available` of them
+    are free to be reserved.
+    """
 
     total: int
     available: int
@@ -49,7 +54,9 @@ class StockUpdated(Event, frozen=True):
 
 @event("inventory.reserved.v1")
 class Reserved(Event, frozen=True):
-    """A cart holds some, softly, until `expires_at`; for this buyer, if it is a cart of ours."""
+    """A cart reserved units (a soft hold) until `expires_at`. `buyer_id` is present when the cart
+    is this shop's.
+    """
 
     reservation_id: UUID
     cart_id: UUID
@@ -60,7 +67,7 @@ class Reserved(Event, frozen=True):
 
 @event("inventory.reservation_changed.v1")
 class ReservationChanged(Event, frozen=True):
-    """The cart holds another quantity, or for longer."""
+    """The cart's reservation has a new quantity or expiry."""
 
     reservation_id: UUID
     quantity: int
@@ -69,7 +76,7 @@ class ReservationChanged(Event, frozen=True):
 
 @event("inventory.reservation_released.v1")
 class ReservationReleased(Event, frozen=True):
-    """A hold was given up, soft or hard."""
+    """The reservation or allocation was given up, and its units are available again."""
 
     reservation_id: UUID
     reason: str
@@ -77,14 +84,18 @@ class ReservationReleased(Event, frozen=True):
 
 @event("inventory.reservation_expired.v1")
 class ReservationExpired(Event, frozen=True):
-    """A hold outlived its time: a soft one, or a hard one for an order of another system."""
+    """The reservation expired, or an allocation for an order of another system did; its units are
+    available again.
+    """
 
     reservation_id: UUID
 
 
 @event("inventory.allocated.v1")
 class Allocated(Event, frozen=True):
-    """An order holds them, until it is paid or cancelled."""
+    """Checkout turned the reservation into an allocation (a hard hold) for an order, until the
+    order is paid or cancelled.
+    """
 
     reservation_id: UUID
     order_id: UUID
@@ -94,7 +105,7 @@ class Allocated(Event, frozen=True):
 
 @event("inventory.reservation_fulfilled.v1")
 class ReservationFulfilled(Event, frozen=True):
-    """Sold: they are no longer in stock."""
+    """The allocated units were sold and left the stock."""
 
     reservation_id: UUID
     order_id: UUID
@@ -103,8 +114,10 @@ class ReservationFulfilled(Event, frozen=True):
 
 @event("inventory.low_stock.v1")
 class LowStock(Event, frozen=True):
-    """What no order holds has just fallen to the threshold or below it. What lies in carts still counts: carts come and
-    go. `quiet` when that was told less than an hour before."""
+    """The units that no order holds fell to `threshold` or below; `available` is their number,
+    including those reserved by carts. `quiet` is true when the seller was told less than an hour
+    before.
+    """
 
     available: int
     threshold: int
@@ -116,8 +129,8 @@ class LowStock(Event, frozen=True):
 
 
 class HoldName(msgspec.Struct, frozen=True):
-    """Which hold is meant: the one of this id, or the only one of this cart, or order. Whatever is told of it must be
-    so, its quantity among it.
+    """Identifies a reservation by id, or as the only one of a cart or order; any field given must
+    match.
     """
 
     reservation_id: UUID | None = None
@@ -127,8 +140,6 @@ class HoldName(msgspec.Struct, frozen=True):
 
 
 class Stock(msgspec.Struct, frozen=True):
-    """A stock item as it stands."""
-
     game_id: UUID
     seller_id: UUID
     sku: str
@@ -143,23 +154,22 @@ class Stock(msgspec.Struct, frozen=True):
 
     @property
     def holds(self) -> Reservations:
-        """Its reservations, with all that can be asked of them."""
+        """The reservations, with their look-ups."""
         assert isinstance(self.reservations, Reservations)
         return self.reservations
 
     @property
     def left(self) -> int:
-        """Not held by orders."""
+        """Units not allocated to orders."""
         return self.total - self.allocated
 
     @property
     def available(self) -> int:
-        """Free to be reserved."""
+        """Units free to be reserved."""
         return self.total - self.reserved - self.allocated
 
 
 def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 - one case a fact
-    """The stock after one more event."""
     replace = msgspec.structs.replace
     match state, event:
         case _, StockCreated():
@@ -189,7 +199,9 @@ def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 
 
 
 def _with(stock: Stock, reservation_id: UUID, after: Reservation | None) -> Stock:
-    """The stock with one hold set, or gone, and the sums kept in step: a best-seller has very many holds."""
+    """The stock with one hold set, or removed (None). The sums are kept in step, as a best-seller
+    has very many holds.
+    """
     before = stock.reservations.get(reservation_id)
     sums = {"SOFT": stock.reserved, "HARD": stock.allocated}
     for held, sign in ((before, -1), (after, 1)):
@@ -203,14 +215,15 @@ def _with(stock: Stock, reservation_id: UUID, after: Reservation | None) -> Stoc
 
 
 def create(stock: Stock | None, game_id: UUID, seller_id: UUID, sku: str) -> list[Event]:
-    """Put a physical game on the books; once."""
+    """Open a stock item for a physical game. Idempotent."""
     return [StockCreated(game_id=game_id, seller_id=seller_id, sku=sku)] if stock is None else []
 
 
 def set_total(stock: Stock, total: int, threshold: int, *, now: datetime) -> list[Event]:
-    """Say how many there are in all, held ones included.
+    """Set the total number of units, including those held.
 
-    Raises Invalid("invalid_quantity"); Conflict("stock_below_commitments") when more than that are held.
+    Raises Invalid("invalid_quantity"); Conflict("stock_below_commitments") when more than that are
+    held.
     """
     if not 0 <= total <= MAX_QUANTITY:
         raise Invalid("invalid_quantity", f"a quantity lies between 0 and {MAX_QUANTITY}")
@@ -232,9 +245,10 @@ def reserve(
     now: datetime,
     buyer_id: UUID | None = None,
 ) -> list[Event]:
-    """Hold some for a cart; what others held past their time is free again.
+    """Reserve units for a cart. Overdue holds are ended as far as their units are needed.
 
-    Raises Invalid("invalid_quantity"); Conflict("insufficient_stock") with `available` and `product_id`.
+    Raises Invalid("invalid_quantity"); Conflict("insufficient_stock") with `available` and
+    `product_id`.
     """
     check_quantity(quantity)
     expired, freed = _freed(stock, now, quantity - stock.available)
@@ -247,10 +261,11 @@ def reserve(
 
 
 def change(stock: Stock, reservation_id: UUID, quantity: int, expires_at: datetime, *, now: datetime) -> list[Event]:
-    """Hold another quantity, or the same for longer.
+    """Change a reservation's quantity, or extend it.
 
-    Raises Invalid("invalid_quantity"); NotFound("reservation_not_found"); Conflict: insufficient_stock (with
-    `available` and `product_id`), reservation_expired, reservation_allocated.
+    Raises Invalid("invalid_quantity"); NotFound("reservation_not_found"); Conflict:
+    insufficient_stock (with `available` and `product_id`), reservation_expired,
+    reservation_allocated.
     """
     check_quantity(quantity)
     held = _soft(stock, reservation_id, now)
@@ -264,7 +279,7 @@ def change(stock: Stock, reservation_id: UUID, quantity: int, expires_at: dateti
 def allocate(
     stock: Stock, reservation_id: UUID, order_id: UUID, expires_at: datetime, *, now: datetime, threshold: int
 ) -> list[Event]:
-    """Turn a cart's hold into an order's.
+    """Turn a cart's reservation into an order's allocation.
 
     Raises NotFound("reservation_not_found"); Conflict: reservation_expired, reservation_allocated.
     """
@@ -276,16 +291,18 @@ def allocate(
 
 
 def release(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
-    """Give a hold up, soft or hard; of one that is gone this says nothing."""
+    """Give up a hold, soft or hard. Idempotent."""
     if reservation_id not in stock.reservations:
         return []
     return [ReservationReleased(reservation_id=reservation_id, reason=reason)]
 
 
 def expire(stock: Stock, now: datetime, foreign: Collection[UUID] = (), *, units: int = 0) -> list[Event]:
-    """End the soft holds that have outlived their time, and of the hard ones those that are `foreign`: for orders of
-    other systems, which nobody else ends. The longest overdue first, FREED_AT_ONCE at most, unless it takes more to
-    free so many `units`.
+    """End overdue soft holds, and overdue hard ones that are `foreign`: for orders of other
+    systems, which nothing else ends.
+
+    Ends the longest overdue first, and at most FREED_AT_ONCE unless more are needed to free
+    `units`.
     """
     expired: list[Event] = []
     hard = (each for each in stock.holds.due("HARD", now) if each in foreign) if foreign else ()
@@ -298,7 +315,9 @@ def expire(stock: Stock, now: datetime, foreign: Collection[UUID] = (), *, units
 
 
 def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
-    """The order is paid: what it held is sold. Raises NotFound("reservation_not_found"), Conflict("not_allocated")."""
+    """Sell what a paid order has allocated. Raises NotFound("reservation_not_found"),
+    Conflict("not_allocated").
+    """
     held = _held(stock, reservation_id)
     if held.kind != "HARD" or held.order_id is None:
         raise Conflict("not_allocated", "only what an order holds can be sold")
@@ -306,15 +325,16 @@ def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
 
 
 def restock(stock: Stock, quantity: int) -> list[Event]:
-    """So many that were sold never left: they are on the shelf again."""
+    """Put sold units that never left back into the stock."""
     return [StockUpdated(total=stock.total + quantity, available=stock.available + quantity)]
 
 
 def find(stock: Stock, name: HoldName, now: datetime, kind: Kind | None = None) -> UUID:
-    """Which hold is meant. Without its id it is looked for among those of this `kind` that are not past their time.
+    """The id of the named hold. Without a reservation id, searches the holds of this `kind` that
+    are not overdue.
 
-    Raises Invalid("hold_not_named"); NotFound("reservation_not_found"); Conflict: several_reservations (with
-    `reservation_ids`), quantity_mismatch (with `quantity`).
+    Raises Invalid("hold_not_named"); NotFound("reservation_not_found"); Conflict:
+    several_reservations (with `reservation_ids`), quantity_mismatch (with `quantity`).
     """
     if name.reservation_id is not None:
         found = {name.reservation_id: _held(stock, name.reservation_id)}
@@ -338,21 +358,20 @@ def find(stock: Stock, name: HoldName, now: datetime, kind: Kind | None = None) 
 
 
 def check_quantity(quantity: int) -> None:
-    """Raises Invalid("invalid_quantity")."""
+    """Raises Invalid("invalid_quantity") unless the quantity lies between 1 and MAX_QUANTITY."""
     if not 1 <= quantity <= MAX_QUANTITY:
         raise Invalid("invalid_quantity", f"a quantity lies between 1 and {MAX_QUANTITY}")
 
 
 def free_for(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limit: int) -> int:
-    """How many more a buyer can hold: what is free, up to what one buyer may hold at a time."""
+    """How many more units a buyer can hold: those available, up to the `limit` per buyer."""
     overdue = sum(stock.reservations[each].quantity for each in stock.holds.due("SOFT", now))
     return max(0, min(stock.available + overdue, limit - _held_by(stock, buyer_id, cart_id, now)))
 
 
 def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limit: int) -> None:
-    """One buyer holds at most so many at a time, in this cart of theirs and in their unpaid orders together.
-
-    Raises Conflict("quantity_limit") with `limit`, `product_id`.
+    """Raises Conflict("quantity_limit"), with `limit` and `product_id`, when the buyer holds more
+    than `limit` units, in this cart and in their unpaid orders together.
     """
     if _held_by(stock, buyer_id, cart_id, now) > limit:
         raise Conflict(
@@ -364,7 +383,9 @@ def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limi
 
 
 def _held_by(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime) -> int:
-    """Holds of before they told their buyer are known by the cart alone. Those past their time do not count."""
+    """Units in the buyer's holds that are not overdue. Holds from before `buyer_id` existed are
+    found by the cart alone.
+    """
     held = [stock.reservations[each] for each in stock.holds.of(buyer_id, cart_id)]
     theirs = [each for each in held if each.buyer_id == buyer_id or each.cart_id == cart_id]
     return sum(each.quantity for each in theirs if _lasts(each, now, None))
@@ -399,7 +420,9 @@ def _soft(stock: Stock, reservation_id: UUID, now: datetime) -> Reservation:
 
 
 def _low(stock: Stock, left: int, threshold: int, now: datetime) -> list[Event]:
-    """Once per crossing: what was above the threshold no longer is. Told aloud once an hour at most."""
+    """A LowStock event when the stock has just fallen to the threshold; `quiet` within
+    LOW_STOCK_PAUSE of the last loud one.
+    """
     if not stock.left > threshold >= left:
         return []
     quiet = stock.low_told_at is not None and now - stock.low_told_at < LOW_STOCK_PAUSE
@@ -407,7 +430,7 @@ def _low(stock: Stock, left: int, threshold: int, now: datetime) -> list[Event]:
 
 
 def _freed(stock: Stock, now: datetime, units: int) -> tuple[list[Event], Stock]:
-    """What ends holds that are past their time, so many `units` at least if that can be; and the stock after it."""
+    """The events that end overdue holds, freeing `units` if possible, and the stock after them."""
     expired = expire(stock, now, units=units)
     for each in expired:
         stock = evolve(stock, each) or stock

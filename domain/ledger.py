@@ -1,16 +1,17 @@
-"""The double-entry ledger: every movement of money as a transaction whose debits equal its credits in each currency.
+"""The double-entry ledger: every movement of money is a transaction whose debits equal its credits
+in each currency.
 
-A transaction is posted once for the event that caused it, never edited, only mirrored by a later one. Balances are
-credits minus debits. The accounts:
+Each causing event posts one transaction, which is never edited, only reversed by a later one. A
+balance is credits minus debits. The accounts:
 
-BUYER_EXTERNAL           the world outside: what buyers paid by card is below zero here
-STRIPE_CLEARING          money that the provider holds, between the world and whom it belongs to
-TRANSFER_CLEARING        money of transfers between its deduction and its arrival
+BUYER_EXTERNAL           the outside world: below zero by what buyers paid by card
+STRIPE_CLEARING          money held by the provider, between the outside world and its owners
+TRANSFER_CLEARING        money of transfers, between its deduction and its arrival
 ADJUSTMENTS              what operators added to wallets (below zero) or took from them
 PLATFORM_REVENUE         fees, and the sales of the platform's own games
 SELLER_PAYABLE:<seller>  what the platform owes a seller
 WALLET:<wallet>          what a wallet holds: always its balance
-RECEIVABLE:<user>        what a person owes the shop, below zero: a deposit that was taken back after it was spent
+RECEIVABLE:<user>        what a person owes the shop (below zero): a deposit taken back after it was spent
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ Direction = Literal["debit", "credit"]
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One side of a movement; the amount is above zero."""
+    """One side of a movement; the amount is positive."""
 
     account_id: str
     direction: Direction
@@ -43,7 +44,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 @event("ledger.account_opened.v1")
 class AccountOpened(Event, frozen=True):
-    """An account that nothing has been posted to yet: a seller's, at registration."""
+    """A seller registered: their payable account was opened, without postings."""
 
     account_id: str
     user_id: UUID
@@ -51,7 +52,7 @@ class AccountOpened(Event, frozen=True):
 
 @event("ledger.transaction_posted.v1")
 class TransactionPosted(Event, frozen=True):
-    """What `cause_event_id` did to the accounts."""
+    """The ledger transaction caused by `cause_event_id` was posted to the accounts."""
 
     cause_event_id: UUID
     entries: tuple[Entry, ...]
@@ -61,33 +62,32 @@ class TransactionPosted(Event, frozen=True):
 
 
 class Posted(msgspec.Struct, frozen=True):
-    """A posted transaction; there is nothing more to it."""
+    """The state of a ledger transaction: posted, with these entries."""
 
     entries: tuple[Entry, ...]
 
 
 def evolve(state: Posted | None, event: Event) -> Posted | None:
-    """The transaction after its one event."""
     return Posted(event.entries) if isinstance(event, TransactionPosted) else state
 
 
 def transaction_id(cause_event_id: UUID) -> UUID:
-    """The stream of the transaction that an event causes: there is one at most."""
+    """The stream of the one ledger transaction that an event can cause."""
     return derived("ledger.transaction", cause_event_id)
 
 
 def seller_account(seller_id: UUID) -> str:
-    """What the platform owes this seller."""
+    """The account of what the platform owes this seller."""
     return f"SELLER_PAYABLE:{seller_id}"
 
 
 def receivable_account(user_id: UUID) -> str:
-    """What this person owes."""
+    """The account of what this person owes the shop."""
     return f"RECEIVABLE:{user_id}"
 
 
 def wallet_account(wallet_id: UUID) -> str:
-    """What this wallet holds."""
+    """The account of what this wallet holds."""
     return f"WALLET:{wallet_id}"
 
 
@@ -100,8 +100,9 @@ def post(
     payment_id: UUID | None = None,
     transaction_id: UUID | None = None,
 ) -> list[Event]:
-    """Post what an event did; posting it again, or nothing at all, changes nothing. Raises ValueError when debits and
-    credits differ: a bug of ours, never a state of the world.
+    """Post what an event did to the accounts. Idempotent; no-op without amounts.
+
+    Raises ValueError when debits and credits differ, which is always a bug.
     """
     entries = [entry for entry in entries if entry.amount_cents]
     if posted is not None or not entries:
@@ -120,7 +121,7 @@ def post(
 
 
 def balances(entries: Sequence[Entry]) -> dict[str, int]:
-    """Credits minus debits of each currency: all zero when the entries balance."""
+    """Credits minus debits by currency: all zero when the entries balance."""
     sums: dict[str, int] = {}
     for entry in entries:
         signed = entry.amount_cents if entry.direction == "credit" else -entry.amount_cents
@@ -132,13 +133,13 @@ def balances(entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def move(source: str, target: str, amount_cents: int, currency: str) -> list[Entry]:
-    """Debit the one, credit the other."""
+    """Debit `source` and credit `target`."""
     return [Entry(source, "debit", amount_cents, currency), Entry(target, "credit", amount_cents, currency)]
 
 
 def shares_of(lines: Sequence[OrderLine]) -> dict[str, int]:
-    """Whose the money of an order is, by account. The fee is rounded half-even to the cent per seller, and the seller
-    gets the rest; what the platform sells itself is its revenue whole.
+    """How an order's money is divided, by account. The fee is rounded half-even to the cent per
+    seller, and the seller gets the rest. The platform's own sales are entirely its revenue.
     """
     sold: dict[UUID, int] = {}
     fees: dict[UUID, int] = {}
@@ -157,27 +158,29 @@ def shares_of(lines: Sequence[OrderLine]) -> dict[str, int]:
 
 
 def capture(lines: Sequence[OrderLine], currency: str) -> list[Entry]:
-    """A card's money for an order came: into clearing, and from there to whom it belongs."""
+    """A card payment of an order: into clearing, and from there to the owners' accounts."""
     total = sum(line.quantity * line.unit_price_cents for line in lines)
     return [*move(BUYER_EXTERNAL, CLEARING, total, currency), *split(CLEARING, shares_of(lines), currency)]
 
 
 def split(source: str, shares: Mapping[str, int], currency: str) -> list[Entry]:
-    """Debit an account by the sum of the shares, and credit each."""
+    """Debit `source` by the sum of the shares, and credit each share."""
     credited = [Entry(account, "credit", amount, currency) for account, amount in shares.items() if amount]
     return [Entry(source, "debit", sum(shares.values()), currency), *credited]
 
 
 def gather(target: str, shares: Mapping[str, int], currency: str) -> list[Entry]:
-    """Debit each share, and credit an account by their sum: the mirror of `split`."""
+    """Debit each share, and credit `target` by their sum: the mirror image of `split`."""
     debited = [Entry(account, "debit", amount, currency) for account, amount in shares.items() if amount]
     return [*debited, Entry(target, "credit", sum(shares.values()), currency)]
 
 
 def refunded_shares(shares: Mapping[str, int], refunds: Sequence[int]) -> dict[str, int]:
-    """What the last of these refunds takes from each share: pro rata to what the refunds before it left there, in
-    whole cents by largest remainder. So a share never gives more than it got, and all refunds together give back
-    exactly what was split. One that was reversed follows as an amount below zero: each share gets, pro rata, some of
+    """What the last of these refunds takes from each share: pro rata to what earlier refunds left
+    of it, in whole cents by largest remainder.
+
+    So no share gives more than it got, and all refunds together give back exactly what was split. A
+    reversed refund follows as a negative amount, which gives each share back, pro rata, part of
     what it gave.
     """
     left, moved = dict(shares), dict.fromkeys(shares, 0)
@@ -204,7 +207,7 @@ def _allocate(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
 
 
 def _half_even(numerator: int, denominator: int) -> int:
-    """numerator / denominator, rounded half to even, exactly."""
+    """numerator / denominator, exactly rounded half to even."""
     whole, rest = divmod(numerator, denominator)
     double = 2 * rest
     return whole + (double > denominator or (double == denominator and whole % 2 == 1))

@@ -1,7 +1,8 @@
-"""The games that a person owns: each at most once, and each by the order that paid for it.
+"""A person's library: the games they own, each at most once, and each by the order that paid for
+it.
 
-The stream's id is derived from the person's (`domain.ids.library_id`). Adding or removing by the same order again
-changes nothing.
+The stream's id is derived from the person's (`domain.ids.library_id`). Adding and removing are
+idempotent per order.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from domain.events import Event, event
 
 @event("library.game.added.v1")
 class LibraryGameAdded(Event, frozen=True):
-    """The person owns the game, by this order."""
+    """The person acquired the game through this order."""
 
     user_id: UUID
     game_id: UUID
@@ -28,7 +29,7 @@ class LibraryGameAdded(Event, frozen=True):
 
 @event("library.game.removed.v1")
 class LibraryGameRemoved(Event, frozen=True):
-    """The person owns it no longer."""
+    """The person no longer owns the game that this order had brought."""
 
     game_id: UUID
     order_id: UUID
@@ -36,8 +37,9 @@ class LibraryGameRemoved(Event, frozen=True):
 
 
 class Library(msgspec.Struct, frozen=True):
-    """`games` maps each owned game to the order that it came by: a hash trie, for it shares all but one entry with the
-    library after the next event."""
+    """`games` maps each owned game to its order. It is a hash trie, so that the states before and
+    after an event share all other entries.
+    """
 
     user_id: UUID
     games: Mapping[UUID, UUID] = {}
@@ -47,7 +49,6 @@ class Library(msgspec.Struct, frozen=True):
 
 
 def evolve(state: Library | None, event: Event) -> Library | None:
-    """The library after one more event."""
     games = HashTrieMap.convert({} if state is None else state.games)
     match state, event:
         case _, LibraryGameAdded():
@@ -60,7 +61,9 @@ def evolve(state: Library | None, event: Event) -> Library | None:
 def add(
     library: Library | None, *, user_id: UUID, game_id: UUID, order_id: UUID, title: str, purchase_date: datetime
 ) -> list[Event]:
-    """Grant a game. Raises Conflict("already_owned") when another order brought it before."""
+    """Grant a game. Idempotent per order. Raises Conflict("already_owned") when another order
+    brought it before.
+    """
     owned_by = None if library is None else library.games.get(game_id)
     if owned_by == order_id:
         return []
@@ -72,7 +75,7 @@ def add(
 
 
 def remove(library: Library | None, *, game_id: UUID, order_id: UUID, reason: str) -> list[Event]:
-    """Take back a game that this order brought; one that came by another order stays."""
+    """Remove a game that this order brought. No-op when it came with another order."""
     if library is None or library.games.get(game_id) != order_id:
         return []
     return [LibraryGameRemoved(game_id=game_id, order_id=order_id, reason=reason)]

@@ -1,7 +1,8 @@
-"""What merchants may hear of: which events, whose they are, and what of them leaves the house.
+"""What merchants may learn from webhooks: which events, about whom, and with which fields.
 
-What is not named here is not told: every field is taken from a whitelist, and nothing personal is on it, nor who the
-buyer is. A seller is told of an order's own lines, and of a posting's own entries; the platform is told everything.
+Fields are taken from a whitelist, on which there is nothing personal and nothing that identifies
+the buyer. A seller sees their own lines of an order and their own entries of a posting; the
+platform sees everything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,7 @@ FACTS: Mapping[type[Event], tuple[str, ...]] = {
     ReservationFulfilled: ("reservation_id", "order_id", "quantity"),
     LowStock: ("available", "threshold"),
 }
-"""The fields of each event that everybody is told whom the event concerns at all."""
+"""The fields of each event that every merchant concerned may see."""
 
 WHOLE: Mapping[type[Event], str] = {
     OrderRefunded: "amount_cents",
@@ -89,17 +90,18 @@ WHOLE: Mapping[type[Event], str] = {
     PaymentRefunded: "amount_cents",
     PaymentRefundReversed: "amount_cents",
 }
-"""An amount of the order as a whole, with its currency: told only to whom the whole order is theirs. Their share of
-any is in the ledger's postings."""
+"""An amount of the whole order, with its currency: only shown to a seller who owns every line.
+Other sellers find their share in the ledger's postings.
+"""
 
 NAMES: Sequence[str] = sorted(cls.NAME for cls in FACTS)
-"""The wire names of what merchants may hear of."""
+"""The wire names of the events that merchants can subscribe to."""
 
 _LINE = ("line_id", "game_id", "kind", "title", "quantity", "unit_price_cents", "fee_bps", "shipment_id")
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as merchants may be told of it."""
+    """An event in the form that merchants may see."""
 
     sellers: frozenset[UUID]
     facts: Mapping[str, object]
@@ -110,7 +112,7 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...] = ()
 
     def told(self, owner: UUID) -> dict[str, object]:
-        """What a seller is told, or the platform."""
+        """The payload for a seller, or for the platform."""
         told = dict(self.facts)
         if self.order_id is not None:
             lines = [line for line in self.lines if owner in {PLATFORM_ID, line.seller_id}]
@@ -129,12 +131,12 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_game(event: Event, game_id: UUID, game: Game) -> News:
-    """News of a game: its seller's."""
+    """An event of a game, for its seller."""
     return News(sellers=frozenset({game.seller_id}), facts={"game_id": game_id, **_facts(event)})
 
 
 def of_order(event: Event, order_id: UUID, order: Order) -> News:
-    """News of an order or of its payment: of whoever has a line in it."""
+    """An event of an order or its payment, for every seller with a line in the order."""
     field = WHOLE.get(type(event))
     return News(
         sellers=frozenset(line.seller_id for line in order.lines),
@@ -147,18 +149,18 @@ def of_order(event: Event, order_id: UUID, order: Order) -> News:
 
 
 def of_shipment(event: Event, shipment_id: UUID, shipment: Shipment) -> News:
-    """News of a shipment: of who sends it."""
+    """An event of a shipment, for the seller who sends it."""
     facts = {"shipment_id": shipment_id, "order_id": shipment.order_id, **_facts(event)}
     return News(sellers=frozenset({shipment.seller_id}), facts=facts)
 
 
 def of_stock(event: Event, stock: Stock) -> News:
-    """News of a game's stock: its seller's. Whose cart holds some of it is nobody's business."""
+    """An event of a game's stock, for its seller. It does not say whose cart holds the units."""
     return News(sellers=frozenset({stock.seller_id}), facts={"game_id": stock.game_id, **_facts(event)})
 
 
 def of_posting(event: TransactionPosted, transaction_id: UUID) -> News:
-    """News of a ledger's transaction: of whose account it moves."""
+    """An event of the ledger, for every seller whose account it moves."""
     accounts = [entry.account_id.partition(":") for entry in event.entries]
     sellers = frozenset(UUID(owner) for kind, _, owner in accounts if kind == "SELLER_PAYABLE")
     facts = {"ledger_transaction_id": transaction_id, **_facts(event)}

@@ -1,6 +1,7 @@
-"""Amounts and currencies: what is acceptable, and how an amount reads in a text.
+"""Amounts and currencies: their limits, and how an amount reads in a text.
 
-An amount is an integer of the currency's smallest unit (cents for USD, yen for JPY), here always named `…_cents`.
+An amount is an integer of the currency's smallest unit (cents for USD, yen for JPY), always named
+`…_cents`.
 """
 
 from domain.currencies import EXPONENT, MAX_CENTS
@@ -9,17 +10,19 @@ from domain.errors import Invalid
 CURRENCIES = frozenset(EXPONENT)
 
 LARGEST_CENTS = max(MAX_CENTS.values())
-"""No amount of any currency is larger. Some 900,000 of them can be added up in 64 bits."""
+"""The largest amount of any currency. The sum of some 900,000 of them fits into 64 bits."""
 
 
 def check_currency(code: str) -> None:
-    """Raises Invalid("invalid_currency") unless it is an active ISO 4217 code, in capitals."""
+    """Raises Invalid("invalid_currency") unless the code is an active ISO 4217 one, in capitals."""
     if code not in CURRENCIES:
         raise Invalid("invalid_currency", f"{code!r} is not an ISO 4217 currency")
 
 
 def check_amount(amount_cents: int, currency: str, *, at_least: int = 0) -> None:
-    """Raises Invalid: invalid_currency; invalid_amount unless at_least ≤ amount ≤ the currency's largest."""
+    """Raises Invalid: invalid_currency; invalid_amount unless at_least ≤ amount ≤ the currency's
+    maximum.
+    """
     check_currency(currency)
     most = MAX_CENTS[currency]
     if not at_least <= amount_cents <= most:

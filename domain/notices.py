@@ -1,7 +1,8 @@
-"""A notice to a person: one per cause, asked for once, then sent, or failed for good after retries.
+"""A notice to a person: one per cause and channel, requested once, then sent, or failed after all
+retries.
 
-What it says is rendered from a template and parameters when it is sent, so that nothing personal is stored outside of
-the parameters, which are encrypted under the person's key.
+Its text is rendered from a template and parameters when it is sent. Personal data is stored in the
+parameters only, which are encrypted under the person's key.
 """
 
 import textwrap
@@ -22,7 +23,7 @@ Status = Literal["REQUESTED", "SENT", "FAILED"]
 
 @event("notification.requested.v1", person="user_id")
 class NotificationRequested(Event, frozen=True):
-    """Tell this person; `params` is what the template is filled with."""
+    """A notice to this person was requested; `params` fill the template."""
 
     user_id: UUID
     channel: Channel
@@ -33,14 +34,14 @@ class NotificationRequested(Event, frozen=True):
 
 @event("notification.sent.v1")
 class NotificationSent(Event, frozen=True):
-    """The carrier took it, under its own reference."""
+    """The notice was sent; `provider_ref` is the mail or push service's reference."""
 
     provider_ref: str | None = None
 
 
 @event("notification.failed.v1")
 class NotificationFailed(Event, frozen=True):
-    """It could not be sent, after so many attempts."""
+    """The notice failed after `attempts` attempts."""
 
     code: str
     attempts: int
@@ -50,7 +51,9 @@ class NotificationFailed(Event, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """A notice as it stands; `params` is None when there are none, or the person was forgotten."""
+    """The state of a notice. `params` is None when there are none, or when the person was
+    forgotten.
+    """
 
     user_id: UUID
     channel: Channel
@@ -61,7 +64,6 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 def evolve(state: Notice | None, event: Event) -> Notice | None:
-    """The notice after one more event."""
     match state, event:
         case _, NotificationRequested():
             return Notice(**msgspec.structs.asdict(event))
@@ -84,7 +86,7 @@ def request(
     cause_event_id: UUID,
     params: Mapping[str, str],
 ) -> list[Event]:
-    """Ask for a notice; asking again changes nothing. Raises Invalid as `render` does, so that no later step need."""
+    """Request a notice. Idempotent. Raises Invalid as `render`, so that no later step needs to."""
     if notice is not None:
         return []
     render(template, params)
@@ -96,12 +98,12 @@ def request(
 
 
 def mark_sent(notice: Notice, provider_ref: str | None = None) -> list[Event]:
-    """It went out, be it after an earlier failure; saying so again changes nothing."""
+    """Mark the notice as sent, even after a failure. Idempotent."""
     return [] if notice.status == "SENT" else [NotificationSent(provider_ref=provider_ref)]
 
 
 def mark_failed(notice: Notice, code: str, attempts: int) -> list[Event]:
-    """Every attempt failed; of a notice that was sent, or is known to have failed, this says nothing new."""
+    """Mark the notice as failed after the last attempt. No-op once it is sent or failed."""
     return [] if notice.status != "REQUESTED" else [NotificationFailed(code=code, attempts=attempts)]
 
 
@@ -110,30 +112,36 @@ def mark_failed(notice: Notice, code: str, attempts: int) -> list[Event]:
 Params = Mapping[str, str]
 
 ADDRESS = "address"
-"""The parameter that says to which address a mail goes, where it is not to the account's of the moment."""
+"""The parameter with the address that a mail goes to, when that is not
+the account's current one.
+"""
 
 _IDS = {"order_id", "shipment_id", "transaction_id", "payment_id", "refund_id"}
 OURS = frozenset({"token", "link", *_IDS, "total", "amount", "refunded", "owed", "available", "to"})
-"""Parameters whose texts are our own. All others hold what people typed: names, titles, tracking numbers."""
+"""Parameters whose text is generated. All others hold what people typed: names, titles, tracking
+numbers.
+"""
 
 HIDDEN = "(shown in your account)"
 
 OPTIONAL = frozenset({"name", "detail"})
-"""Parameters of others without which a text reads as well."""
+"""Typed parameters that a text can do without."""
 
 
 def for_unverified(params: Params) -> Params:
-    """The parameters for a mail to an address of which nobody has shown that it is the account's: without a word of
-    what people typed, for whoever opened the account may have typed it for a stranger to read."""
+    """The parameters for a mail to an unverified address, without anything that people typed:
+    whoever opened the account may have typed it for a stranger to read.
+    """
     return {name: text if name in OURS else HIDDEN for name, text in params.items() if name not in OPTIONAL}
 
 
 MAX_SUBJECT = 150
-"""Characters; longer subjects are cut, at a blank where there is one."""
+"""Characters; longer subjects are cut, at a blank where possible."""
 
 
 def render(template: str, params: Params, channel: Channel = "email") -> tuple[str, str]:
-    """Subject (one line) and text of a notice. Every template also takes `name`, the person's, for a mail's greeting.
+    """Subject (one line) and text of a notice. Every template also takes the person's `name`, for
+    the greeting of a mail.
 
     Raises Invalid("unknown_template") or Invalid("missing_parameter").
     """
@@ -335,7 +343,7 @@ def _why(params: Params) -> str:
 
 
 def _with_token(params: Params) -> str:
-    """How to use the token: by the link where there is one, else by the token itself."""
+    """How to use the token: the link where there is one, else the token itself."""
     if params.get("link"):
         return f"open this link:\n\n{params['link']}"
     return f"use this code:\n\n{params['token']}"
@@ -367,22 +375,32 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
     "transfer_received": _transfer_received,
     "transfer_failed": _transfer_failed,
 }
-"""Parameters: welcome, verification, password_reset, email_changed, password_changed: token or link; purchase:
-titles, total, order_id;
-payment_failed, order_cancelled: titles, order_id, detail?; shipment_processing, shipment_delivered: titles, order_id;
-shipment_shipped: the same, carrier, tracking_number; shipment_to_process, shipment_cancelled (to the seller): titles,
-order_id, shipment_id; seller_closed (to ADMINs): seller_id, shipments; low_stock: title, sku, available;
-refund: amount ("": it was free), order_id?, to? (`wallet`); refund_reversed: amount, order_id?, detail?;
-refund_failed (to the ADMIN who asked for it): the same, payment_id, refund_id; deposit_reversed: amount,
-transaction_id, owed?;
-deposit_completed, transfer_sent, transfer_received: amount, transaction_id; deposit_failed: the same, detail?;
-transfer_failed: the same, detail?, refunded?. Of the other side of a transfer nothing is told: its name would outlive
-its owner's being forgotten."""
+"""Parameters of each template:
+
+- welcome, verification, password_reset, email_changed, password_changed: token or link
+- purchase: titles, total, order_id
+- order_cancelled, payment_failed: titles, order_id, detail?
+- shipment_processing, shipment_delivered: titles, order_id
+- shipment_shipped: titles, order_id, carrier, tracking_number
+- shipment_to_process, shipment_cancelled (to the seller): titles, order_id, shipment_id
+- seller_closed (to ADMINs): seller_id, shipments
+- low_stock: title, sku, available
+- refund: amount ("" when the order was free), order_id?, to? (`wallet`)
+- refund_reversed: amount, order_id?, detail?
+- refund_failed (to the ADMIN who requested it): amount, order_id?, detail?, payment_id, refund_id
+- deposit_reversed: amount, transaction_id, owed?
+- deposit_completed, transfer_sent, transfer_received: amount, transaction_id
+- deposit_failed: amount, transaction_id, detail?
+- transfer_failed: amount, transaction_id, detail?, refunded?
+
+A transfer's notices do not name the other person: the name would survive the forgetting of its
+owner.
+"""
 
 PUSHED = frozenset({"purchase", "transfer_sent", "transfer_received"})
-"""Templates that go by push too."""
+"""Templates that are also sent by push."""
 
 
 def channels_of(template: str) -> tuple[Channel, ...]:
-    """By which channels a notice goes: all by mail, some by push too."""
+    """The channels of a notice: mail for all, push for some."""
     return ("email", "push") if template in PUSHED else ("email",)

@@ -1,7 +1,8 @@
-"""What an account still owes, is owed or waits for, so that it must not be forgotten yet.
+"""Obligations: what an account still owes, is owed or waits for, so that it must not be forgotten
+yet.
 
-A parcel on its way needs its address, money needs an owner. What a closed account merely began (a cart, an order that
-nobody pays) is no obligation: closing calls it off.
+A parcel on its way needs its address; money needs an owner. What a closed account merely began (a
+cart, an unpaid order) is no obligation: closing the account cancels it.
 """
 
 from collections.abc import Mapping
@@ -21,8 +22,9 @@ Kind = Literal["shipment", "payment", "deposit", "refund", "wallet"]
 
 
 class Obligation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One thing to be settled first. `id` is that of the shipment, payment, transaction (of a deposit), refund or
-    wallet; amounts are in minor units."""
+    """One thing to be settled first. `id` is that of the shipment, payment, transaction (for a
+    deposit), refund or wallet; amounts are in minor units.
+    """
 
     kind: Kind
     id: UUID
@@ -35,14 +37,16 @@ class Obligation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 def of_shipment(shipment_id: UUID, shipment: Shipment) -> list[Obligation]:
-    """A parcel that has not arrived, to whoever sends and to whoever awaits it."""
+    """A parcel that has not arrived: an obligation of its sender and of its receiver."""
     if shipment.status in {"DELIVERED", "CANCELLED"}:
         return []
     return [Obligation(kind="shipment", id=shipment_id, status=shipment.status, order_id=shipment.order_id)]
 
 
 def of_order(order_id: UUID, order: Order, payment: Payment) -> list[Obligation]:
-    """An order that may still be paid, or was paid and is not confirmed yet; and money that is to go back."""
+    """An order that may still be paid, or was paid and is not confirmed yet; and refunds that are
+    due.
+    """
     found = _refunds(order.payment_id, payment, came_for_nothing=order.status == "CANCELLED", order_id=order_id)
     if order.status == "PENDING_PAYMENT":
         found.append(
@@ -59,7 +63,9 @@ def of_order(order_id: UUID, order: Order, payment: Payment) -> list[Obligation]
 
 
 def of_deposit(transaction_id: UUID, transaction: Transaction, payment: Payment) -> list[Obligation]:
-    """A deposit that may still be paid, or has not reached the wallet yet; and money that is to go back."""
+    """A deposit that may still be paid, or has not reached the wallet yet; and refunds that are
+    due.
+    """
     payment_id = transaction.payment_id
     assert payment_id is not None
     failed = transaction.status == "FAILED"
@@ -79,7 +85,7 @@ def of_deposit(transaction_id: UUID, transaction: Transaction, payment: Payment)
 
 
 def of_wallet(wallet_id: UUID, wallet: Wallet) -> list[Obligation]:
-    """Money in a wallet, or what is owed there: then it is FROZEN."""
+    """The wallet's balance, or its debt (status FROZEN)."""
     if wallet.owed_cents:
         amount, status = wallet.owed_cents, "FROZEN"
     else:
@@ -90,7 +96,7 @@ def of_wallet(wallet_id: UUID, wallet: Wallet) -> list[Obligation]:
 
 
 def of_transfer(transaction_id: UUID, transaction: Transaction) -> list[Obligation]:
-    """Money on its way out of a wallet, to which it may come back."""
+    """Money that has left a wallet and may still come back to it."""
     if transaction.settled or transaction.from_wallet_id is None:
         return []
     return [
@@ -106,7 +112,7 @@ def of_transfer(transaction_id: UUID, transaction: Transaction) -> list[Obligati
 
 
 def refusal(found: list[Obligation]) -> Conflict:
-    """Why an account with these obligations is not forgotten."""
+    """The Conflict that lists these obligations."""
     named = [{name: value for name, value in _named(each).items() if value not in (None, "")} for each in found]
     return Conflict("account_has_obligations", "settle these first; nothing was changed", obligations=named)
 
@@ -116,7 +122,9 @@ def _named(obligation: Obligation) -> Mapping[str, object]:
 
 
 def _refunds(payment_id: UUID, payment: Payment, *, came_for_nothing: bool, **about: UUID) -> list[Obligation]:
-    """Those under way; and those that failed, of money that came for nothing and is here still."""
+    """Pending refunds, and failed ones of money that is still held although its order or deposit
+    failed.
+    """
     is_kept = came_for_nothing and payment.refundable_cents > 0
     return [
         Obligation(

@@ -1,7 +1,9 @@
-"""An order: what is bought at which prices, and how far it has come; its total is the sum of its lines.
+"""An order: what is bought at which prices, and how far it has come. Its total is the sum of its
+lines.
 
-An unpaid order has a deadline, and is treated as expired from that moment on, fired or not. Once paid it is never
-cancelled, only refunded, and never for more than its total.
+An unpaid order has a deadline; decisions treat it as expired from that moment on, whether or not
+the deadline has fired. A paid order is never cancelled, only refunded, and never for more than its
+total.
 """
 
 from collections.abc import Sequence
@@ -31,11 +33,13 @@ Status = Literal[
 ]
 
 EXPIRED = "expired"
-"""The reason of a cancellation by the deadline."""
+"""The cancellation reason of an overdue order."""
 
 
 class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """So many of one game. The price is in the order's currency; `fee_bps` is the platform's share, as of the order."""
+    """A quantity of one game. The price is in the order's currency; `fee_bps` is the platform's
+    share in basis points, fixed when the order is placed.
+    """
 
     line_id: UUID
     game_id: UUID
@@ -54,7 +58,9 @@ class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @event("order.created.v1", person="buyer_id")
 class OrderCreated(Event, frozen=True):
-    """It is placed and awaits its payment until `expires_at`; only the buyer's key opens the address."""
+    """The order was placed and awaits payment until `expires_at`. `shipping_address` is encrypted
+    under the buyer's key.
+    """
 
     buyer_id: UUID
     region: str
@@ -70,19 +76,19 @@ class OrderCreated(Event, frozen=True):
 
 @event("order.confirmed.v1")
 class OrderConfirmed(Event, frozen=True):
-    """It is paid."""
+    """The order was paid."""
 
     payment_id: UUID
 
 
 @event("order.completed.v1")
 class OrderCompleted(Event, frozen=True):
-    """The buyer has all of it."""
+    """The buyer received everything they ordered."""
 
 
 @event("order.status_changed.v1")
 class OrderStatusChanged(Event, frozen=True):
-    """The shipments as a whole have come this far, by the movement of this one."""
+    """The order's fulfilment reached this status, through the progress of `shipment_id`."""
 
     status: FulfilmentStatus
     shipment_id: UUID
@@ -90,14 +96,16 @@ class OrderStatusChanged(Event, frozen=True):
 
 @event("order.cancelled.v1")
 class OrderCancelled(Event, frozen=True):
-    """It is called off, unpaid."""
+    """The order was cancelled before it was paid."""
 
     reason: str
 
 
 @event("order.refunded.v1")
 class OrderRefunded(Event, frozen=True):
-    """`amount_cents` of this refund alone; `full` once all refunds together reach the total."""
+    """Money of the order was refunded. `amount_cents` is this refund alone; `full` is true once all
+    refunds reach the total.
+    """
 
     payment_id: UUID
     amount_cents: int
@@ -107,8 +115,8 @@ class OrderRefunded(Event, frozen=True):
 
 @event("order.refund_reversed.v1")
 class OrderRefundReversed(Event, frozen=True):
-    """`amount_cents` that had gone back came in again. What was bought stays as the refund left it: the money is owed
-    to the buyer, and is to be sent once more.
+    """A refund was reversed: `amount_cents` came back to the shop. What was bought stays as the
+    refund left it, so the money is owed to the buyer and must be refunded again.
     """
 
     payment_id: UUID
@@ -120,8 +128,8 @@ class OrderRefundReversed(Event, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An order as it stands. `status` tells what happened last, a step of the fulfilment or a refund; `step` how far
-    the fulfilment has come, refunds or not.
+    """The state of an order. `status` shows what happened last, a step of the fulfilment or a
+    refund; `step` shows how far the fulfilment has come, independent of refunds.
     """
 
     buyer_id: UUID
@@ -141,25 +149,24 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def is_digital(self) -> bool:
-        """Whether nothing of it is to be shipped."""
+        """Whether there is nothing to ship."""
         return all(line.kind == "DIGITAL" for line in self.lines)
 
     @property
     def shipment_ids(self) -> list[UUID]:
-        """Its shipments, one per seller who has something to send."""
+        """Its shipments, one per seller with something to send."""
         return list(dict.fromkeys(line.shipment_id for line in self.lines if line.shipment_id is not None))
 
     def has_reservation(self, reservation_id: UUID) -> bool:
-        """Whether this hold is for one of its lines."""
+        """Whether this reservation belongs to one of the order's lines."""
         return any(line.reservation_id == reservation_id for line in self.lines)
 
     def is_overdue(self, now: datetime) -> bool:
-        """Whether it is unpaid past its deadline: expired, though perhaps nobody has fired the deadline yet."""
+        """Whether the order is unpaid past its deadline, whether or not the deadline has fired."""
         return self.status == "PENDING_PAYMENT" and now >= self.expires_at
 
 
 def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 - one line a fact
-    """The order after one more event."""
     match state, event:
         case _, OrderCreated():
             return Order(**msgspec.structs.asdict(event))
@@ -184,8 +191,9 @@ def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 
 
 
 def check_lines(lines: Sequence[OrderLine], currency: str) -> None:
-    """Raises Invalid: order_empty, invalid_quantity (a digital game is bought once, singly), invalid_amount (of a line
-    or of their sum), invalid_currency."""
+    """Raises Invalid: order_empty, invalid_quantity (a digital game has one line, of quantity 1),
+    invalid_amount (of a line or of the total), invalid_currency.
+    """
     if not lines:
         raise Invalid("order_empty", "an order has at least one line")
     for line in lines:
@@ -199,7 +207,7 @@ def check_lines(lines: Sequence[OrderLine], currency: str) -> None:
 
 
 def total_of(lines: Sequence[OrderLine]) -> int:
-    """What the lines cost together."""
+    """Sum of the lines."""
     return sum(line.quantity * line.unit_price_cents for line in lines)
 
 
@@ -217,10 +225,10 @@ def place(
     cart_id: UUID | None = None,
     shipping_address: dict[str, str] | None = None,
 ) -> list[Event]:
-    """Order these lines, all priced in the one currency; provisional until paid.
+    """Place a provisional order for these lines, all priced in one currency.
 
-    The region is the account's, which was looked at when it came in.
-    Raises Invalid: shipping_address_required, and as `check_lines`.
+    The region is the account's, which was checked on input. Raises Invalid:
+    shipping_address_required, and as `check_lines`.
     """
     check_lines(lines, currency)
     if shipping_address is None and any(line.kind == "PHYSICAL" for line in lines):
@@ -242,9 +250,10 @@ def place(
 
 
 def confirm(order: Order, paid_at: datetime) -> list[Event]:
-    """The money arrived at `paid_at`; what is digital only is thereby complete. Confirming again changes nothing.
+    """Confirm the order, paid at `paid_at`; a purely digital order is thereby complete. Idempotent.
 
-    Raises Conflict("order_cancelled") when it was cancelled or overdue by then: the caller refunds.
+    Raises Conflict("order_cancelled") when the order was cancelled or overdue by then: the caller
+    refunds.
     """
     if order.status == "CANCELLED" or order.is_overdue(paid_at):
         raise Conflict("order_cancelled", "the order was cancelled before the money arrived")
@@ -255,8 +264,8 @@ def confirm(order: Order, paid_at: datetime) -> list[Event]:
 
 
 def follow(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> list[Event]:
-    """Come as far as the shipments have; delivered, it is complete. It does so after a refund of a part, too, but not
-    once it is refunded or cancelled.
+    """Advance the order to the status of its shipments; DELIVERED completes it. Continues after a
+    partial refund, but not once the order is refunded or cancelled.
     """
     if status is None or order.step is None or order.status in {"REFUNDED", "CANCELLED"}:
         return []
@@ -268,7 +277,7 @@ def follow(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> 
 
 
 def cancel(order: Order, reason: str) -> list[Event]:
-    """Call it off before it is paid; cancelling again changes nothing. Raises Conflict("order_not_cancellable")."""
+    """Cancel an unpaid order. Idempotent. Raises Conflict("order_not_cancellable")."""
     if order.status == "CANCELLED":
         return []
     if order.status != "PENDING_PAYMENT":
@@ -277,15 +286,16 @@ def cancel(order: Order, reason: str) -> list[Event]:
 
 
 def expire(order: Order, now: datetime) -> list[Event]:
-    """The deadline fired: cancel it if it is indeed overdue."""
+    """Cancel the order when its deadline fires. No-op unless it is overdue."""
     return [OrderCancelled(reason=EXPIRED)] if order.is_overdue(now) else []
 
 
 def record_refund(order: Order, amount_cents: int) -> list[Event]:
-    """Part or all of the money went back. A cancelled order stays so: its payment shows the refund of late money.
+    """Record that part or all of the money was refunded. No-op for a cancelled order: a refund of
+    late money shows in the payment.
 
-    The caller sees to it that each refund is recorded once.
-    Raises Conflict: order_not_paid, refund_exceeds_total; Invalid("invalid_amount").
+    The caller ensures that each refund is recorded once. Raises Conflict: order_not_paid,
+    refund_exceeds_total; Invalid("invalid_amount").
     """
     if order.status == "CANCELLED":
         return []
@@ -308,8 +318,10 @@ def record_refund(order: Order, amount_cents: int) -> list[Event]:
 
 
 def reverse_refund(order: Order, amount_cents: int) -> list[Event]:
-    """Money that had gone back came in again. The caller sees to it that each is recorded once; of a cancelled order
-    only its payment shows it.
+    """Record that refunded money came back. No-op for a cancelled order, where it shows in the
+    payment alone.
+
+    The caller ensures that each reversal is recorded once.
     """
     if order.status == "CANCELLED" or amount_cents > order.refunded_cents:
         return []
@@ -320,7 +332,9 @@ def reverse_refund(order: Order, amount_cents: int) -> list[Event]:
 
 
 def must_be_payable(order: Order, *, paid: bool, now: datetime) -> None:
-    """Raises Conflict: order_cancelled, order_expired (its time to be paid is over, fired or not), order_paid."""
+    """Raises Conflict: order_cancelled, order_expired (overdue, whether or not the deadline has
+    fired), order_paid.
+    """
     if order.status == "CANCELLED" and order.cancel_reason != EXPIRED:
         raise Conflict("order_cancelled", "the order was cancelled")
     if order.status == "CANCELLED" or (order.is_overdue(now) and not paid):

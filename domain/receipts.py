@@ -1,12 +1,14 @@
-"""Fiscal receipts: what a seller took for an order, reported to the fiscal operator under a number.
+"""Fiscal receipts: what a seller earned with an order, reported to the fiscal operator under a
+number.
 
-A seller's receipts of a year are a book. It gives out the numbers 1, 2, 3 … without gaps, one per (order, seller): a
-receipt that the operator would not take keeps its number, and is created under it when it is tried again.
-The book and the receipt are streams of their own; a number and the receipt that gets it are appended together.
+A seller's receipts of a year form a book. It gives out the numbers 1, 2, 3 … without gaps, one per
+(order, seller): a receipt refused by the operator keeps its number, and a retry creates it under
+that number. The book and the receipt are separate streams; a number and its receipt are appended
+together.
 
-What the operator has issued is the truth. A log that went back to an earlier moment does not know the numbers given
-since: what the operator's book shows is entered here (`find`), be the order known or lost, and a receipt whose number
-turns out to be another's gets the next one (`renumber`).
+The operator's book is the truth. A log restored to an earlier time lacks the numbers given out
+since: `find` enters what the operator has, whether or not the log knows the order, and `renumber`
+gives the next number to a receipt whose number turns out to belong to another.
 """
 
 from typing import Literal
@@ -22,12 +24,12 @@ Status = Literal["REQUESTED", "CREATED", "FAILED"]
 
 
 def book_id(seller_id: UUID, year: int) -> UUID:
-    """The stream of a seller's book of a year."""
+    """The stream of a seller's book for a year."""
     return derived("fiscal.book", seller_id, year)
 
 
 def receipt_id(order_id: UUID, seller_id: UUID) -> UUID:
-    """The stream of the one receipt that a seller gives for an order."""
+    """The stream of a seller's one receipt for an order."""
     return derived("fiscal.receipt", order_id, seller_id)
 
 
@@ -36,8 +38,9 @@ def receipt_id(order_id: UUID, seller_id: UUID) -> UUID:
 
 @event("payment.fiscal.number.given.v1", kind="fiscal_book")
 class FiscalNumberGiven(Event, frozen=True):
-    """The number is this order's: the book gave it out, or the operator's book has it so (the last such event of a
-    number holds)."""
+    """The number belongs to this order: the book gave it out, or the operator's book shows it. The
+    last such event for a number counts.
+    """
 
     order_id: UUID
     seller_id: UUID
@@ -47,7 +50,9 @@ class FiscalNumberGiven(Event, frozen=True):
 
 @event("payment.fiscal.number.freed.v1", kind="fiscal_book")
 class FiscalNumberFreed(Event, frozen=True):
-    """The operator has this order under another number, and this one not at all: the next receipt gets it."""
+    """The number is free for the next receipt: the operator issued this order's receipt under
+    another number, and none under this one.
+    """
 
     order_id: UUID
     seller_id: UUID
@@ -57,7 +62,9 @@ class FiscalNumberFreed(Event, frozen=True):
 
 @event("payment.fiscal.receipt.requested.v1", kind="receipt")
 class FiscalReceiptRequested(Event, frozen=True):
-    """The operator is to be told; `amount_cents` is what the order's lines of this seller cost."""
+    """The receipt is to be reported to the operator; `amount_cents` is the total of this seller's
+    lines of the order.
+    """
 
     order_id: UUID
     seller_id: UUID
@@ -69,7 +76,7 @@ class FiscalReceiptRequested(Event, frozen=True):
 
 @event("payment.fiscal.receipt.created.v1", kind="receipt")
 class FiscalReceiptCreated(Event, frozen=True):
-    """The operator has it; `url` is where people see it."""
+    """The operator issued the receipt; `url` shows it to people."""
 
     order_id: UUID
     seller_id: UUID
@@ -82,7 +89,9 @@ class FiscalReceiptCreated(Event, frozen=True):
 
 @event("payment.fiscal.receipt.failed.v1", kind="receipt")
 class FiscalReceiptFailed(Event, frozen=True):
-    """The operator did not take it, after so many attempts. It keeps its number, for an operator's redrive."""
+    """The operator did not accept the receipt after `attempts` attempts. The receipt keeps its
+    number, and an operator of the shop can redrive it.
+    """
 
     order_id: UUID
     seller_id: UUID
@@ -94,8 +103,9 @@ class FiscalReceiptFailed(Event, frozen=True):
 
 @event("payment.fiscal.receipt.renumbered.v1", kind="receipt")
 class FiscalReceiptRenumbered(Event, frozen=True):
-    """The operator had given `previous_number` to another receipt, which the log did not know: it is told of this one
-    under `number`."""
+    """The receipt has a new `number`, as the fiscal operator had issued `previous_number` for a
+    receipt unknown to the log. It is reported again under the new one.
+    """
 
     order_id: UUID
     seller_id: UUID
@@ -106,8 +116,10 @@ class FiscalReceiptRenumbered(Event, frozen=True):
 
 @event("payment.fiscal.receipt.found.v1", kind="receipt")
 class FiscalReceiptFound(Event, frozen=True):
-    """The operator has it, as the log did not know: under this number, for this amount. `reference` is its name there.
-    The order may be one that the log has lost."""
+    """The operator was found to have issued a receipt that the log did not know as such, under this
+    number and for this amount. `reference` is the operator's own; the order may be one that the log
+    has lost.
+    """
 
     order_id: UUID
     seller_id: UUID
@@ -123,15 +135,15 @@ class FiscalReceiptFound(Event, frozen=True):
 
 
 class Book(msgspec.Struct, frozen=True):
-    """A seller's book of a year: its highest number, and the ranges (first, last) of lower ones that nobody has."""
+    """A seller's book for a year: its highest number, and the ranges (first, last) of lower numbers
+    that are unused.
+    """
 
     last_number: int = 0
     free: tuple[tuple[int, int], ...] = ()
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """A receipt as it stands."""
-
     order_id: UUID
     seller_id: UUID
     number: int
@@ -142,7 +154,6 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 def evolve_book(state: Book | None, event: Event) -> Book | None:
-    """The book after one more event."""
     book = state or Book()
     match event:
         case FiscalNumberGiven() if event.number > book.last_number:
@@ -164,7 +175,6 @@ def _without(ranges: tuple[tuple[int, int], ...], number: int) -> tuple[tuple[in
 
 
 def evolve(state: Receipt | None, event: Event) -> Receipt | None:
-    """The receipt after one more event."""
     match state, event:
         case _, FiscalReceiptRequested():
             return Receipt(**msgspec.structs.asdict(event))
@@ -191,7 +201,9 @@ def evolve(state: Receipt | None, event: Event) -> Receipt | None:
 
 
 def amounts(lines: tuple[OrderLine, ...]) -> dict[UUID, int]:
-    """What each seller of an order took, in the order of the lines; who took nothing gives no receipt."""
+    """What each seller of an order earned, in the order of the lines. Sellers who earned nothing
+    issue no receipt.
+    """
     taken: dict[UUID, int] = {}
     for line in lines:
         taken[line.seller_id] = taken.get(line.seller_id, 0) + line.quantity * line.unit_price_cents
@@ -199,19 +211,19 @@ def amounts(lines: tuple[OrderLine, ...]) -> dict[UUID, int]:
 
 
 def give_number(book: Book | None, order_id: UUID, seller_id: UUID, year: int) -> FiscalNumberGiven:
-    """The book's next number, the lowest that nobody has, for a receipt that has none yet."""
+    """Give out the book's lowest unused number, for a receipt that has none yet."""
     book = book or Book()
     number = book.free[0][0] if book.free else book.last_number + 1
     return FiscalNumberGiven(order_id=order_id, seller_id=seller_id, number=number, year=year)
 
 
 def request(given: FiscalNumberGiven, amount_cents: int, currency: str) -> FiscalReceiptRequested:
-    """The receipt of a number that was just given out."""
+    """Request the receipt for a number that was just given out."""
     return FiscalReceiptRequested(**msgspec.structs.asdict(given), amount_cents=amount_cents, currency=currency)
 
 
 def mark_created(receipt: Receipt, url: str | None) -> list[Event]:
-    """The operator has it, be it after an earlier failure; saying so again changes nothing."""
+    """Mark the receipt as issued, even after a failure. Idempotent."""
     if receipt.status == "CREATED":
         return []
     return [
@@ -228,7 +240,7 @@ def mark_created(receipt: Receipt, url: str | None) -> list[Event]:
 
 
 def mark_failed(receipt: Receipt, code: str, attempts: int) -> list[Event]:
-    """Every attempt failed; of a receipt that is created, or known to have failed, this says nothing new."""
+    """Mark the receipt as failed after the last attempt. No-op once it is created or failed."""
     if receipt.status != "REQUESTED":
         return []
     return [
@@ -244,13 +256,16 @@ def mark_failed(receipt: Receipt, code: str, attempts: int) -> list[Event]:
 
 
 def renumber(receipt: Receipt, given: FiscalNumberGiven) -> FiscalReceiptRenumbered:
-    """The number that it has is another's at the operator: it gets the one that was just given out."""
+    """Give the receipt the number just given out, as the operator has
+    issued its own for another.
+    """
     return FiscalReceiptRenumbered(**msgspec.structs.asdict(given), previous_number=receipt.number)
 
 
 def find(receipt: Receipt | None, seen: FiscalReceiptFound) -> tuple[list[Event], list[Event]]:
-    """What the operator has of a receipt, or of one that is not known here. Returns the events of the book of
-    `seen.year`, and the receipt's; none where this is known."""
+    """Record a receipt found at the operator, known to the log or not. Returns the events of the
+    book of `seen.year`, and those of the receipt; both are empty when the log has it all.
+    """
     has_number = receipt is not None and (receipt.year, receipt.number) == (seen.year, seen.number)
     if receipt is not None and has_number and receipt.status == "CREATED":
         return [], []
@@ -259,7 +274,7 @@ def find(receipt: Receipt | None, seen: FiscalReceiptFound) -> tuple[list[Event]
 
 
 def free_number(receipt: Receipt) -> FiscalNumberFreed:
-    """The number that the receipt had, which the operator has given to nobody."""
+    """Free the receipt's number, under which the operator has issued nothing."""
     return FiscalNumberFreed(
         order_id=receipt.order_id, seller_id=receipt.seller_id, number=receipt.number, year=receipt.year
     )

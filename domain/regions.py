@@ -1,15 +1,15 @@
-"""Regions that prices are made for and people live in: countries by ISO 3166-1 alpha-2, or `*` for all others.
+"""Regions of prices and people: countries by ISO 3166-1 alpha-2, or `*` for all others.
 
-Only what comes in is checked. Events of before that hold other regions are read as they are: nobody sells there, so the
-price of everywhere holds.
+Only input is checked. Old events may hold other regions: no game has a price of its own there, so
+the `*` price applies.
 """
 
 from domain.errors import Invalid
 
 ANY_REGION = "*"
 
-# ISO 3166-1 alpha-2, officially assigned codes: iso3166.tab of the IANA time zone database, 2025b. Codes that are only
-# reserved (UK, EU) or for users' own use (ZZ) are none.
+# ISO 3166-1 alpha-2, officially assigned codes: iso3166.tab of the IANA time zone database, 2025b.
+# It leaves out codes that are only reserved (UK, EU) or for private use (ZZ).
 COUNTRIES = frozenset(
     """
     AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA
@@ -24,17 +24,17 @@ COUNTRIES = frozenset(
 
 
 def is_country(code: str) -> bool:
-    """Whether it is an assigned code, in capitals."""
+    """Whether this is an assigned code, in capitals."""
     return code in COUNTRIES
 
 
 def check_region(region: str) -> None:
-    """Raises Invalid("invalid_region") unless it is a country."""
+    """Raises Invalid("invalid_region") unless the region is a country."""
     if region not in COUNTRIES:
         raise Invalid("invalid_region", f"{region[:16]!r} is not a country code of ISO 3166-1 (GB, US, …)")
 
 
 def check_price_region(region: str) -> None:
-    """Raises Invalid("invalid_region") unless it is a country or `*`."""
+    """Raises Invalid("invalid_region") unless the region is a country or `*`."""
     if region != ANY_REGION:
         check_region(region)

@@ -1,8 +1,9 @@
-"""Who has a hold on a stock item: a mapping that is never changed, only followed by another.
+"""The reservations of a stock item: an immutable mapping, which each event replaces.
 
-A best-seller has very many holds, and each event touches one of them. So the mapping that follows shares all the rest
-with the one before (rpds: hash tries), and which holds are past their time, and which are somebody's, is looked up in
-an index. It is made when that is first asked, for loading a stock item asks nothing; from then on it is kept in step.
+A best-seller has very many holds, and each event touches one. So successive mappings share
+everything else (rpds: hash tries), and an index answers which holds are overdue and which belong to
+whom. The index is built at the first such question, as loading a stock item asks none, and is kept
+in step from then on.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,9 @@ NOBODYS: Ids = HashTrieMap()
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """A hold on some: SOFT by a cart, HARD by an order; of this buyer, if it is one of ours and tells."""
+    """A hold on units: SOFT by a cart, HARD by an order. `buyer_id` is None for those of other
+    systems, and for old ones.
+    """
 
     kind: Kind
     quantity: int
@@ -32,12 +35,12 @@ class Reservation(msgspec.Struct, frozen=True):
 
     @property
     def owners(self) -> set[UUID]:
-        """Those whose it is: cart, order, buyer."""
+        """The cart, order and buyer, as far as known."""
         return {owner for owner in (self.cart_id, self.order_id, self.buyer_id) if owner is not None}
 
 
 class Reservations(Mapping[UUID, Reservation]):
-    """Holds by their ids."""
+    """Reservations by id."""
 
     __slots__ = ("_by_id", "_known")
 
@@ -47,7 +50,7 @@ class Reservations(Mapping[UUID, Reservation]):
 
     @classmethod
     def convert(cls, holds: Mapping[UUID, Reservation]) -> "Reservations":
-        """These holds; at no cost when they are such a mapping already."""
+        """These holds; free of cost when they are a Reservations already."""
         return holds if isinstance(holds, Reservations) else cls(holds)
 
     def __getitem__(self, reservation_id: UUID) -> Reservation:
@@ -63,7 +66,7 @@ class Reservations(Mapping[UUID, Reservation]):
         return f"Reservations({dict(self)})"
 
     def replaced(self, reservation_id: UUID, after: Reservation | None) -> "Reservations":
-        """The holds with this one set, or gone (None)."""
+        """The holds with this one set, or removed (None)."""
         before = self._by_id.get(reservation_id)
         others = self._by_id.discard(reservation_id)
         following = Reservations(others if after is None else others.insert(reservation_id, after))
@@ -72,13 +75,14 @@ class Reservations(Mapping[UUID, Reservation]):
         return following
 
     def of(self, *owners: UUID) -> list[UUID]:
-        """The holds of a cart, an order or a buyer; of any of several, each once."""
+        """The holds of any of these carts, orders or buyers, each once."""
         by_owner = self._index.by_owner
         return sorted({*chain.from_iterable(by_owner.get(owner, NOBODYS) for owner in owners)})
 
     def due(self, kind: Kind, now: datetime) -> Iterator[UUID]:
-        """The holds of a kind that are past their time, the longest first; of the hard ones those of no known buyer,
-        for what an order of ours holds ends with the order. What is not due yet costs nothing."""
+        """The overdue holds of a kind, the longest overdue first; of HARD ones only those without a
+        buyer, as the others end with their order. Costs nothing for holds that are not due.
+        """
         for ids in _upto(self._index.by_end.get(kind, {}), _time(now)):
             found = sorted((self._by_id[each].expires_at, each) for each in ids)
             yield from (each for expires_at, each in found if now >= expires_at)
@@ -91,7 +95,9 @@ class Reservations(Mapping[UUID, Reservation]):
 
 
 class _Index(msgspec.Struct, frozen=True):
-    """The ids of holds by cart, order and buyer; and by kind, hour, minute and second of their end."""
+    """The ids of holds by owner (cart, order, buyer), and by kind, hour, minute and second of their
+    expiry.
+    """
 
     by_owner: Any  # HashTrieMap[UUID, Ids]
     by_end: Any  # dict of dicts of Ids
@@ -145,7 +151,9 @@ def _end(held: Reservation) -> tuple[object, ...]:
 
 
 def _marked(tree: Any, path: tuple[object, ...], reservation_id: UUID, *, present: bool) -> Any:
-    """The tree with an id at the end of a path, or without it. Of each level some sixty entries are copied."""
+    """The tree with an id added at the end of a path, or removed from it. Copies some sixty entries
+    per level.
+    """
     if not path:
         ids: Ids = tree or NOBODYS
         return ids.insert(reservation_id, None) if present else ids.discard(reservation_id)
@@ -155,7 +163,7 @@ def _marked(tree: Any, path: tuple[object, ...], reservation_id: UUID, *, presen
 
 
 def _upto(tree: Mapping[int, Any], time: tuple[int, ...]) -> Iterator[Ids]:
-    """What stands at the ends of all paths up to this time, in their order; with no time, of all."""
+    """The leaves of all paths up to this time, in order; of all paths when no time is given."""
     for step in sorted(tree):
         if time and step > time[0]:
             return

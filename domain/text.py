@@ -1,8 +1,8 @@
-"""Text as readers see it: whether there is anything to see, what may stand in a line, and what reads the same.
+"""Text as readers see it: whether it is visible, what may stand in a line, and what reads the same.
 
-Each text is kept as it was typed. Where two texts must be told apart or recognised, their `comparison_key` is compared;
-it is never shown, mailed or sold in the text's place. Sources: UAX #9 (bidirectional controls), UAX #15 (normalization,
-stream-safe text), UAX #44 (Default_Ignorable_Code_Point).
+Every text is stored as typed. Texts are told apart or recognised by their `comparison_key`, which
+is never shown, mailed or sold in their place. Sources: UAX #9 (bidirectional controls), UAX #15
+(normalization, stream-safe text), UAX #44 (Default_Ignorable_Code_Point).
 """
 
 import html
@@ -15,9 +15,9 @@ from functools import lru_cache
 from domain.errors import Invalid
 
 MAX_MARKS = 30
-"""How many non-starters may follow each other (UAX #15, D3): real orthographies need a handful."""
+"""The most non-starters in a row (UAX #15, D3); real orthographies need a handful."""
 
-# DerivedCoreProperties.txt of Unicode 16, Default_Ignorable_Code_Point: shown as nothing.
+# DerivedCoreProperties.txt of Unicode 16, Default_Ignorable_Code_Point: invisible.
 _IGNORABLE_RANGES = (
     *((0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
     *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
@@ -27,29 +27,33 @@ IGNORABLE = frozenset(chr(code) for first, last in _IGNORABLE_RANGES for code in
 _DROP_IGNORABLE = dict.fromkeys(map(ord, IGNORABLE))
 
 _BLANK_SIGNS = frozenset("\u2800\U0001d159")
-"""Symbols whose picture is empty: the braille pattern without dots, the null note."""
+"""Symbols with an empty glyph: the braille pattern without dots, the null note."""
 
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f")
-"""Explicit bidirectional controls: left open, they reorder what stands after the text on a page or in a mail. The
-implicit marks (U+200E, U+200F, U+061C) do not, and are allowed."""
+"""Explicit bidirectional controls: left open, they reorder the text that follows on a page or in a
+mail. The implicit marks (U+200E, U+200F, U+061C) do not, and are allowed.
+"""
 
 ENTITY = r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});"
 _ENTITY = re.compile(ENTITY)
 
 
 def is_visible(text: str) -> bool:
-    """Whether a reader sees anything: a letter, digit or sign. Blanks, controls, zero-width characters, fillers and
-    marks without a letter to stand on are nothing."""
+    """Whether a reader sees anything: a letter, digit or sign. Blanks, controls, zero-width
+    characters, fillers and marks without a base letter do not count.
+    """
     return any(map(_is_seen, text))
 
 
 def without_ignorable(text: str) -> str:
-    """The text without the characters that are shown as nothing (zero-width ones, variation selectors, fillers)."""
+    """The text without invisible characters (zero-width ones, variation selectors, fillers)."""
     return text if text.isascii() else text.translate(_DROP_IGNORABLE)
 
 
 def trimmed(text: str) -> str:
-    """The text without blanks and zero-width characters around it. What changes how its last sign looks, stays."""
+    """The text without surrounding blanks and zero-width characters. Keeps what changes how the
+    last sign looks.
+    """
     start, end = 0, len(text)
     while start < end and _is_edge(text[start]):
         start += 1
@@ -59,8 +63,9 @@ def trimmed(text: str) -> str:
 
 
 def with_few_marks(text: str) -> str:
-    """The text with at most MAX_MARKS non-starters in a row, the further ones left out. Normalizing what this returns
-    takes time in proportion to its length; sorting a long run of marks would take the square of it."""
+    """The text with at most MAX_MARKS non-starters in a row; further ones are dropped. The result
+    normalizes in linear time, while sorting a long run of marks takes quadratic time.
+    """
     if text.isascii():
         return text
     kept, run = [], 0
@@ -74,22 +79,25 @@ def with_few_marks(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def comparison_key(text: str) -> str:
-    """Equal for texts that read the same: case (by Unicode's folding), width and ligatures (NFKC), blanks, and
-    what is shown as nothing do not count. Accents do."""
+    """A key that is equal for texts that read the same: it ignores case (by Unicode's folding),
+    width and ligatures (NFKC), blanks and invisible characters, but not accents.
+    """
     bounded = with_few_marks(without_ignorable(text))
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", bounded).casefold())
     return " ".join(folded.split())
 
 
 def unescaped(text: str) -> str:
-    """The text with HTML entities as what they stand for, once: `&amp;amp;` is `&amp;`. An entity has its semicolon,
-    unlike for a browser, which would read `Rock &parade` as `Rock ¶de`."""
+    """The text with HTML entities resolved once: `&amp;amp;` becomes `&amp;`. Only entities with a
+    semicolon count; a browser would also read `Rock &parade` as `Rock ¶de`.
+    """
     return _ENTITY.sub(lambda entity: html.unescape(entity[0]) if _is_entity(entity[1]) else entity[0], text)
 
 
 def check_text(field: str, text: str, longest: int, *, optional: bool = False) -> None:
-    """Raises Invalid(f"invalid_{field}") unless there is something to see in its 1 to `longest` characters, and it
-    leaves the order of other texts alone. An optional one may be empty."""
+    """Raises Invalid(f"invalid_{field}") unless the text has 1 to `longest` characters, some of
+    them visible, and none that reorders other text. An optional text may be empty.
+    """
     if len(text) > longest:
         raise Invalid(f"invalid_{field}", f"{field}: at most {longest} characters")
     if not is_visible(text) and not (optional and not text):
@@ -99,7 +107,7 @@ def check_text(field: str, text: str, longest: int, *, optional: bool = False) -
 
 
 def check_texts(field: str, texts: Sequence[str], longest: int, most: int) -> None:
-    """As `check_text` for each; Invalid, too, when there are more than `most`."""
+    """Check each as `check_text`. Raises Invalid, too, when there are more than `most`."""
     if len(texts) > most:
         raise Invalid(f"invalid_{field}", f"{field}: at most {most}")
     for text in texts:
@@ -110,12 +118,12 @@ REORDERS = "bidirectional controls (U+202A to U+202E, U+2066 to U+206F) are not 
 
 
 def reorders(text: str) -> bool:
-    """Whether it holds a control that may reorder the text beside it."""
+    """Whether the text holds a control that may reorder adjacent text."""
     return not text.isascii() and not _REORDERING.isdisjoint(text)
 
 
 def breaks_line(text: str) -> bool:
-    """Whether it holds a control character or a line separator."""
+    """Whether the text holds a control character or a line separator."""
     return any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text)
 
 
@@ -131,7 +139,9 @@ def _is_seen(character: str) -> bool:
 
 
 def _is_noncharacter(code: int) -> bool:
-    """Whether no Unicode to come will make it a sign, as it may any other that ours does not know."""
+    """Whether the code point can never become a character. Any other unassigned one may, in a newer
+    Unicode.
+    """
     return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 

@@ -1,7 +1,7 @@
-"""Addresses on the web that somebody else gives us to call: which of them we do call.
+"""URLs given by others for us to call: which of them we call.
 
-A URL of theirs must not lead us into our own network. What a name resolves to is known only when it is called, so
-`is_public` is asked of the very address that is connected to.
+Such a URL must not lead into our own network. What a name resolves to is known only at the call, so
+`is_public` is asked about the very address that is connected to.
 """
 
 import re
@@ -12,23 +12,26 @@ from domain.errors import Invalid
 
 MAX_URL = 2048
 REFUSED = "webhook_url_refused"
-"""The code of a refusal, unless another is wanted."""
+"""The default refusal code."""
 
 _PRINTABLE = re.compile(r"[!-\[\]-~]+")
-"""ASCII without blanks and backslashes: what all parsers of URLs read alike."""
+"""ASCII without blanks and backslashes, which all URL parsers read alike."""
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 _GLOBAL_IPV6 = ip_network("2000::/3")
-"""What there is of global unicast; all of NAT64, site-local and IPv4-mapped addresses lies outside."""
+"""Global unicast; NAT64, site-local and IPv4-mapped addresses all lie outside."""
 
 _METADATA = {ip_address("168.63.129.16"), ip_address("192.0.0.192")}
-"""Services for virtual machines (Azure, Oracle) under addresses that look public; others' are link-local."""
+"""Metadata services for virtual machines (Azure, Oracle) at addresses that look public; those of
+others are link-local.
+"""
 
 
 def check_url(url: str, *, private_allowed: bool = False, code: str = REFUSED) -> None:
-    """Raises Invalid with the code unless we may call this, as far as the URL alone tells: https, no credentials, port
-    443 or above 1023, no address that is not public. `private_allowed`: http and any port, too.
+    """Raises Invalid with `code` unless we may call the URL, as far as the URL alone tells: https,
+    no credentials, port 443 or above 1023, no literal address that is not public. `private_allowed`
+    also admits http, any port and any address.
     """
     if len(url) > MAX_URL or not _PRINTABLE.fullmatch(url):
         raise Invalid(code, f"the URL is of at most {MAX_URL} printable ASCII characters")
@@ -54,14 +57,15 @@ def check_url(url: str, *, private_allowed: bool = False, code: str = REFUSED) -
 
 
 def check_address(address: str, *, code: str = REFUSED) -> None:
-    """Raises Invalid with the code when the address is not public."""
+    """Raises Invalid with `code` unless the address is public."""
     if not is_public(address):
         raise Invalid(code, "the URL leads to an address that is not public")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet's: not private, loopback, link-local, multicast, reserved, a cloud's
-    metadata service, or an IPv6 address that stands for an IPv4 one."""
+    """Whether an IP address is on the public internet: not private, loopback, link-local,
+    multicast, reserved, a cloud's metadata service, or an IPv6 address that embeds an IPv4 one.
+    """
     found = ip_address(address.partition("%")[0])
     if found in _METADATA or found.is_multicast or found.is_reserved or not found.is_global:
         return False
@@ -75,6 +79,6 @@ def _is_plain(address: IPv6Address) -> bool:
 def _check_literal(host: str, code: str) -> None:
     try:
         ip_address(host)
-    except ValueError:  # a name, or a number that only the resolver takes for an address
+    except ValueError:  # a name, or a number that only the resolver reads as an address
         return
     check_address(host, code=code)
