@@ -19,8 +19,8 @@ test: services lint ## Run every check, and all tests but the longest
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 # One process: with -n, the one that hands out the tests would start a PostgreSQL for the others.
-unit: .venv/installed-dev ## Run the tests of domain, log and codec that need no server: seconds
-	$(BIN)/pytest -m "not server and not soak" tests/domain tests/eventstore
+unit: .venv/installed-dev ## Run the tests of domain, commands and log that need no server: seconds
+	$(BIN)/pytest -m "not server and not soak" tests/domain tests/eventstore tests/commands
 
 soak: services lint ## Run every check and every test, the long ones too
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "soak or not soak"

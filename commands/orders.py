@@ -24,7 +24,7 @@ from domain.errors import Conflict, Invalid, NotFound
 from domain.ids import PLATFORM_ID
 from domain.orders import Order, OrderLine
 from domain.payments import Method, Payment
-from eventstore.consumers.stream_watcher import StreamFollower
+from eventstore.consumers.stream_watcher import StreamWatcher
 from eventstore.log import Once
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7
@@ -58,7 +58,7 @@ def payment_awaits_buyer(payment: Payment) -> bool:
 class Orders:
     """Commands on orders."""
 
-    def __init__(self, bus: CommandBus, follower: StreamFollower, rules: ShopRules) -> None:
+    def __init__(self, bus: CommandBus, follower: StreamWatcher, rules: ShopRules) -> None:
         self._bus = bus
         self._follower = follower
         self._rules = rules

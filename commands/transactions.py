@@ -23,7 +23,7 @@ from domain.errors import Conflict, Invalid, NotFound, Refused
 from domain.payments import Method, Payment
 from domain.transactions import Transaction
 from domain.wallets import Cause
-from eventstore.consumers.stream_watcher import StreamFollower
+from eventstore.consumers.stream_watcher import StreamWatcher
 from eventstore.log import Once
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7
@@ -52,7 +52,7 @@ class TransactionAndPayment(msgspec.Struct, frozen=True):
 class Transactions:
     """Commands on transactions."""
 
-    def __init__(self, bus: CommandBus, follower: StreamFollower, rules: ShopRules) -> None:
+    def __init__(self, bus: CommandBus, follower: StreamWatcher, rules: ShopRules) -> None:
         self._bus = bus
         self._follower = follower
         self._rules = rules

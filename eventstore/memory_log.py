@@ -292,7 +292,7 @@ class MemoryLog:
 
     @asynccontextmanager
     async def watching(self, stream_ids: Collection[UUID]) -> AsyncIterator[asyncio.Event]:
-        """As `eventstore.consumers.stream_watcher.StreamFollower.watching`."""
+        """As `eventstore.consumers.stream_watcher.StreamWatcher.watching`."""
         news = asyncio.Event()
         for stream_id in stream_ids:
             self._memory.waiting[stream_id].add(news)

@@ -3,7 +3,8 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Protocol
 from uuid import UUID
 
 from eventstore.database.postgres import AWAY
@@ -13,6 +14,14 @@ from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from kit.cancellation import stop_if_cancelled
 
 _TAIL = "SELECT position, stream_id FROM log.events WHERE position > %s ORDER BY position LIMIT 5000"
+
+
+class StreamWatcher(Protocol):
+    """Tells when streams grow."""
+
+    def watching(self, stream_ids: Collection[UUID]) -> AbstractAsyncContextManager[asyncio.Event]:
+        """An event that is set whenever one of these streams grows; look at the streams after entering, then wait."""
+        ...
 
 
 class StreamFollower:

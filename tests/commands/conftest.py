@@ -1,0 +1,13 @@
+"""The shop that commands are asked of."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.commands import Shop, open_shop
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Shop]:
+    async with open_shop() as opened:
+        yield opened

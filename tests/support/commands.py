@@ -1,0 +1,248 @@
+"""Commands over the log in memory: given these events, when this is asked for, then these events, or this refusal.
+
+    async def test_an_admin_adds_funds(shop: Shop) -> None:
+        when = shop.given({ANA: [ana()], WALLET: [OPENED]}).when(shop.wallets.add_funds(ADMIN, WALLET, 500, "gift"))
+        await when.then(FundsAdded(amount_cents=500, currency="EUR", balance_cents=500, reason="gift"))
+
+What was generated on the way, such as ids, is compared to `ANY` (`unittest.mock`).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import cached_property
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from adapters.webhooks.signature import Verifier
+from commands.accounts.identity import Accounts
+from commands.accounts.logins import Logins
+from commands.accounts.mail_proofs import MailProofs
+from commands.accounts.mail_tokens import MailTokens
+from commands.accounts.mailboxes import Mailboxes
+from commands.carts import Carts
+from commands.catalog import Catalog
+from commands.client_secrets import ClientSecrets
+from commands.handler import Caller, CommandBus
+from commands.images import Images
+from commands.inventory import Inventory
+from commands.orders import Orders
+from commands.payments import Payments
+from commands.shipments import Shipments
+from commands.shop_rules import ShopRules
+from commands.transactions import Transactions
+from commands.wallets import Wallets
+from commands.webhook_endpoints import WebhookEndpoints
+from domain.errors import Refused
+from domain.events import Event
+from domain.identity import AccountType
+from eventstore.log import AlreadyDone, Done, StreamAppend
+from eventstore.memory_log import Memory, MemoryLog
+from eventstore.repository import Repository
+from kit.clock import ManualClock
+from runtime.wiring.codec import codec
+from tests.support.fakes import (
+    FakeProvider,
+    ImageMemory,
+    PlainHasher,
+    RefusesLocalhost,
+    SessionMemory,
+    TextLines,
+)
+from tests.support.given_when_then import NOON, an_id
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
+
+Streams = Mapping[UUID, Sequence[Event]]
+
+CODEC = codec()
+
+RULES = ShopRules(
+    payment_ttl=timedelta(minutes=30),
+    cart_ttl=timedelta(minutes=15),
+    cart_max=timedelta(hours=1),
+    cart_max_quantity=10,
+    allocation_ttl=timedelta(minutes=20),
+    fee_bps=1000,
+    low_stock=3,
+)
+
+CARRIER_SECRET = "carrier-secret"
+
+ADMIN_ID = an_id("admin")
+
+
+def caller(user_id: UUID, account_type: AccountType = "BUYER", *, session_id: UUID | None = None) -> Caller:
+    """A person with an account who asks for something."""
+    return Caller(f"user:{user_id}", user_id, account_type, session_id=session_id)
+
+
+ADMIN = caller(ADMIN_ID, "ADMIN")
+
+
+class Shop:
+    """All commands, over one log."""
+
+    def __init__(self, log: MemoryLog, clock: ManualClock) -> None:
+        self.log = log
+        self.clock = clock
+        self.bus = CommandBus(Repository(log), clock)
+        self.hasher = PlainHasher()
+        self.sessions = SessionMemory(clock)
+        self.provider = FakeProvider()
+        self.text_log = TextLines()
+        self.image_store = ImageMemory()
+        self.mail_tokens = MailTokens(b"m" * 32)
+        self.secrets = ClientSecrets(b"c" * 32)
+        self.mailboxes = Mailboxes(self.bus.repository, b"pepper")
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        return Accounts(self.bus, self.log.keys, self.hasher, self.mailboxes, self.mail_tokens)
+
+    @cached_property
+    def logins(self) -> Logins:
+        return Logins(self.bus, self.mailboxes, self.hasher, self.sessions)
+
+    @cached_property
+    def mail_proofs(self) -> MailProofs:
+        return MailProofs(self.bus, self.mailboxes, self.hasher, self.mail_tokens)
+
+    @cached_property
+    def carts(self) -> Carts:
+        return Carts(self.bus, RULES)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog(self.bus)
+
+    @cached_property
+    def images(self) -> Images:
+        return Images(self.image_store, self.image_store, self.image_store)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        return Inventory(self.bus, RULES)
+
+    @cached_property
+    def orders(self) -> Orders:
+        return Orders(self.bus, self.log, RULES)
+
+    @cached_property
+    def payments(self) -> Payments:
+        return Payments(self.bus, self.provider, self.secrets, self.text_log)
+
+    @cached_property
+    def shipments(self) -> Shipments:
+        return Shipments(self.bus, Verifier([CARRIER_SECRET]))
+
+    @cached_property
+    def transactions(self) -> Transactions:
+        return Transactions(self.bus, self.log, RULES)
+
+    @cached_property
+    def wallets(self) -> Wallets:
+        return Wallets(self.bus)
+
+    @cached_property
+    def webhook_endpoints(self) -> WebhookEndpoints:
+        return WebhookEndpoints(self.bus, RefusesLocalhost(), self.secrets)
+
+    # -- given, when, then ---------------------------------------------------------------------------------------------
+
+    def given(self, *streams: Streams) -> "Given":
+        """Start from these events, which are appended to what their streams have already."""
+        return Given(self, streams)
+
+    def when(self, command: Awaitable[T]) -> "When[T]":
+        """Ask for this, as things are."""
+        return When(self, (), command)
+
+    async def append(self, streams: Streams) -> None:
+        """Have these events in the log, each stream's after those that it has; persons in them get keys."""
+        for stream_id, events in streams.items():
+            persons = {person for event in events if (person := CODEC.person_of(event, stream_id)) is not None}
+            await self.log.keys.create(persons)
+            (version,) = await self.log.versions([stream_id])
+            await self.log.append([StreamAppend(stream_id, version, events)])
+
+
+class Given:
+    """What had happened."""
+
+    def __init__(self, shop: Shop, streams: Sequence[Streams]) -> None:
+        self._shop = shop
+        self._streams = streams
+
+    def when(self, command: Awaitable[T]) -> "When[T]":
+        """Ask for this then."""
+        return When(self._shop, self._streams, command)
+
+
+class When(Generic[T]):
+    """A command, not carried out before it is known what is expected of it."""
+
+    def __init__(self, shop: Shop, given: Sequence[Streams], command: Awaitable[T]) -> None:
+        self._shop = shop
+        self._given = given
+        self._command = command
+
+    async def then(self, *expected: Event) -> T:
+        """Exactly these events happen, in any order of their kinds; returns what the command does."""
+        head = await self._start()
+        result = await self._command
+        assert _by_name(await self._since(head)) == _by_name(expected)
+        return result
+
+    async def then_nothing(self) -> T:
+        """Nothing happens, and nobody is refused; returns what the command does."""
+        return await self.then()
+
+    async def then_refused(self, kind: type[Refused], code: str, **extra: object) -> None:
+        """It is refused in this way, with these further fields among those of the problem; nothing happens."""
+        refused = await self._then_raises(kind)
+        assert refused.code == code, f"refused as {refused}"
+        assert {name: refused.extra.get(name) for name in extra} == extra
+
+    async def then_raises(self, kind: type[Exception]) -> None:
+        """It fails in this way; nothing happens."""
+        await self._then_raises(kind)
+
+    async def then_known(self) -> Done:
+        """It was carried out before under the same key, and nothing happens; returns the record of it."""
+        return (await self._then_raises(AlreadyDone)).done
+
+    async def _then_raises(self, kind: type[E]) -> E:
+        head = await self._start()
+        try:
+            result = await self._command
+        except kind as error:
+            assert type(error) is kind, f"not {kind.__name__}: {error!r}"
+            assert await self._since(head) == []
+            return error
+        raise AssertionError(f"it was not refused, but answered {result!r}")
+
+    async def _start(self) -> int:
+        for streams in self._given:
+            await self._shop.append(streams)
+        return await self._shop.log.head()
+
+    async def _since(self, position: int) -> list[Event]:
+        return [recorded.event for recorded in await self._shop.log.read(position)]
+
+
+def _by_name(events: Sequence[Event]) -> list[Event]:
+    return sorted(events, key=lambda event: event.NAME)
+
+
+@asynccontextmanager
+async def open_shop() -> AsyncIterator[Shop]:
+    """A shop without any past, at NOON."""
+    clock = ManualClock(NOON)
+    async with MemoryLog.open(CODEC, Memory(clock), clock=clock) as log:
+        shop = Shop(log, clock)
+        try:
+            yield shop
+        finally:
+            await shop.transactions.close()
