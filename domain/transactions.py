@@ -1,12 +1,13 @@
-"""A transaction: one movement of a person's money, by deposit, transfer or payment, that ends completed or undone.
+"""A transaction: one movement of a person's money, by deposit, transfer or payment, that ends
+completed or undone.
 
 deposit:  created ─► processing (the provider is asked) ─► completed with the wallet's funds | failed
 transfer: created ─► processing with the source's deduction ─► completed with the target's funds
-                                                            └► failed with the source's money given back
+                                                            └► failed with the source's money returned
 payment:  created, processing, completed with the wallet's deduction and the payment's capture, in one append
 
-What happens to the wallets and to the payment is appended together with the event here that says so. An unfinished
-transaction is resumed from its status alone.
+Each event here is appended together with the changes to wallets and payment that it reports. An
+unfinished transaction is resumed from its status alone.
 """
 
 from typing import Literal
@@ -21,12 +22,14 @@ from domain.money import check_amount
 Type = Literal["deposit", "transfer", "payment"]
 Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED"]
 Step = Literal["charge", "deduct", "credit"]
-"""Where it failed: asking the provider, taking from the source, giving to the target."""
+"""Where it failed: asking the provider, debiting the source, crediting the target."""
 
 
 @event("transaction.created.v1")
 class TransactionCreated(Event, frozen=True):
-    """A deposit names the target and its payment, a transfer both wallets, a payment the source and the order."""
+    """The transaction was created. A deposit has `to_wallet_id` and `payment_id`, a transfer both
+    wallets, a payment `from_wallet_id` and `order_id`.
+    """
 
     type: Type
     amount_cents: int
@@ -40,12 +43,12 @@ class TransactionCreated(Event, frozen=True):
 
 @event("transaction.processing.v1")
 class TransactionProcessing(Event, frozen=True):
-    """The first step is done: the source's money is taken, or the provider is being asked."""
+    """The first step was taken: the source was debited, or the provider is being asked."""
 
 
 @event("transaction.completed.v1")
 class TransactionCompleted(Event, frozen=True):
-    """The money is where it was to go."""
+    """The money arrived at its target."""
 
     amount_cents: int
     currency: str
@@ -53,7 +56,9 @@ class TransactionCompleted(Event, frozen=True):
 
 @event("transaction.failed.v1")
 class TransactionFailed(Event, frozen=True):
-    """It came to nothing at this step; `refunded_cents` is what had been taken, and was given back."""
+    """The transaction failed at `step`; `refunded_cents` were debited before and have been
+    returned.
+    """
 
     step: Step
     code: str
@@ -62,7 +67,9 @@ class TransactionFailed(Event, frozen=True):
 
 @event("transaction.reversed.v1")
 class TransactionReversed(Event, frozen=True):
-    """The provider took a deposit, or a part of it, back: what the wallet still held of it, and what its owner owes."""
+    """The provider took back all or part of a deposit: `recovered_cents` came from the wallet, and
+    the owner owes `owed_cents`.
+    """
 
     amount_cents: int
     recovered_cents: int
@@ -74,7 +81,7 @@ class TransactionReversed(Event, frozen=True):
 
 @event("transaction.reinstated.v1")
 class TransactionReinstated(Event, frozen=True):
-    """A deposit, or a part of it, that the provider had taken back came again, and is in the wallet."""
+    """All or part of a deposit that the provider had taken back returned to the wallet."""
 
     amount_cents: int
     currency: str
@@ -83,8 +90,9 @@ class TransactionReinstated(Event, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """A transaction as it stands; `step`, `code` and `refunded_cents` tell of its failure, `reversed_cents` how much of
-    a completed deposit the provider took back."""
+    """The state of a transaction. `step`, `code` and `refunded_cents` describe its failure;
+    `reversed_cents` is what the provider took back of a completed deposit.
+    """
 
     type: Type
     amount_cents: int
@@ -102,12 +110,11 @@ class Transaction(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the transaction has ended."""
         return self.status in {"COMPLETED", "FAILED"}
 
 
 def evolve(state: Transaction | None, event: Event) -> Transaction | None:  # noqa: PLR0911 - one line a fact
-    """The transaction after one more event."""
     replace = msgspec.structs.replace
     match state, event:
         case _, TransactionCreated():
@@ -129,7 +136,7 @@ def evolve(state: Transaction | None, event: Event) -> Transaction | None:  # no
 
 
 def deposit(*, user_id: UUID, to_wallet_id: UUID, payment_id: UUID, amount_cents: int, currency: str) -> list[Event]:
-    """Bring money in by a provider's payment. Raises Invalid: invalid_amount, invalid_currency."""
+    """Add money through a provider's payment. Raises Invalid: invalid_amount, invalid_currency."""
     _check(amount_cents, currency)
     return [
         TransactionCreated(
@@ -181,28 +188,32 @@ def payment(
 
 
 def process(transaction: Transaction) -> list[Event]:
-    """The first step is done; saying so again changes nothing. Raises Conflict("transaction_settled")."""
+    """Record that the first step was taken. Idempotent. Raises Conflict("transaction_settled")."""
     if transaction.settled:
         raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
     return [TransactionProcessing()] if transaction.status == "PENDING" else []
 
 
 def complete(transaction: Transaction) -> list[Event]:
-    """The money arrived. Raises Conflict("transaction_settled")."""
+    """Record that the money arrived. Raises Conflict("transaction_settled")."""
     if transaction.settled:
         raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
     return [TransactionCompleted(amount_cents=transaction.amount_cents, currency=transaction.currency)]
 
 
 def fail(transaction: Transaction, step: Step, code: str, refunded_cents: int = 0) -> list[Event]:
-    """It came to nothing, and what was taken is given back in the same append. Raises Conflict as `complete`."""
+    """Fail the transaction; the caller returns what was debited, in the same append. Raises
+    Conflict("transaction_settled").
+    """
     if transaction.settled:
         raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
     return [TransactionFailed(step=step, code=code, refunded_cents=refunded_cents)]
 
 
 def reverse(transaction: Transaction, refund_id: UUID, amount_cents: int, *, recovered_cents: int) -> list[Event]:
-    """The provider took so much of a deposit back. Of one that never came into a wallet, nothing is to be undone."""
+    """Record that the provider took back part of a deposit. No-op unless
+    the deposit is completed.
+    """
     if transaction.status != "COMPLETED" or transaction.payment_id is None:
         return []
     return [
@@ -218,7 +229,9 @@ def reverse(transaction: Transaction, refund_id: UUID, amount_cents: int, *, rec
 
 
 def reinstate(transaction: Transaction, refund_id: UUID, amount_cents: int) -> list[Event]:
-    """So much of what the provider had taken back came again; of no more than that."""
+    """Record that money the provider had taken back returned. No-op
+    beyond the amount taken back.
+    """
     if transaction.payment_id is None or amount_cents > transaction.reversed_cents:
         return []
     return [

@@ -1,9 +1,9 @@
 """A wallet: one person's money in one currency, kept with the shop.
 
-Its balance is never below zero, and while it is inactive nothing goes in or out, except what was taken for nothing, by
-a transfer or an order that came to nothing: that always comes back. A deposit that the provider took back is taken out
-again; what was spent of it by then is owed, and whatever comes in settles that first. While anything is owed the wallet
-holds nothing, and is frozen: nothing can be spent.
+Its balance is never negative. An inactive wallet takes and gives nothing, with one exception: what
+a failed transfer or order had debited always comes back. A deposit that the provider takes back is
+debited again; what was already spent of it becomes a debt, which all incoming money settles first.
+While there is a debt, the balance is 0 and the wallet is frozen: nothing can be spent.
 """
 
 from typing import Literal
@@ -19,17 +19,17 @@ from domain.text import is_visible
 Status = Literal["ACTIVE", "INACTIVE", "FROZEN"]
 
 MAX_BALANCE_CENTS = 10**18
-"""What a wallet may come to hold, in any currency: well within 64 bits."""
+"""The highest balance, in any currency: well within 64 bits."""
 
 DEPOSIT_TAKEN_BACK = "deposit refunded"
-"""The reason of a deduction by which a deposit goes back to the provider."""
+"""The reason of a deduction that returns a deposit to the provider."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
 @event("wallet.created.v1")
 class WalletCreated(Event, frozen=True):
-    """It is open, and empty."""
+    """An empty wallet was opened."""
 
     user_id: UUID
     currency: str
@@ -37,24 +37,23 @@ class WalletCreated(Event, frozen=True):
 
 @event("wallet.deactivated.v1")
 class WalletDeactivated(Event, frozen=True):
-    """Nothing goes in or out from now on."""
+    """The wallet was deactivated: money can no longer enter or leave it."""
 
     reason: str
 
 
 @event("wallet.reactivated.v1")
 class WalletReactivated(Event, frozen=True):
-    """It may be used again."""
+    """The wallet was reactivated."""
 
     reason: str
 
 
 @event("wallet.funds_added.v1")
 class FundsAdded(Event, frozen=True):
-    """Money came in; `balance_cents` is the balance after it.
-
-    Why: a deposit (transaction_id and payment_id), a transfer (transaction_id), a refund (payment_id), or an
-    adjustment by an ADMIN (neither).
+    """Money was added to the wallet; `balance_cents` is the balance after it. The cause is a
+    deposit (`transaction_id` and `payment_id`), a transfer (`transaction_id`), a refund
+    (`payment_id`), or an adjustment by an ADMIN (neither).
     """
 
     amount_cents: int
@@ -67,10 +66,10 @@ class FundsAdded(Event, frozen=True):
 
 @event("wallet.funds_deducted.v1")
 class FundsDeducted(Event, frozen=True):
-    """Money went out; `balance_cents` is the balance after it.
-
-    Why: an order's payment (payment_id), a transfer (transaction_id alone), a deposit that the provider gave back
-    (both, as of an order paid by a transaction), or an adjustment by an ADMIN (neither).
+    """Money was deducted from the wallet; `balance_cents` is the balance after it. The cause is an
+    order's payment (`payment_id`, or both ids when paid by a transaction), a transfer
+    (`transaction_id` alone), a deposit that the provider took back (both), or an adjustment by an
+    ADMIN (neither).
     """
 
     amount_cents: int
@@ -83,7 +82,9 @@ class FundsDeducted(Event, frozen=True):
 
 @event("wallet.debt_recorded.v1")
 class DebtRecorded(Event, frozen=True):
-    """A deposit was taken back after it was spent: this much of it is owed; `owed_cents` is all that is owed now."""
+    """A deposit was taken back after it was spent: the owner owes `amount_cents` of it, and
+    `owed_cents` in all.
+    """
 
     amount_cents: int
     currency: str
@@ -94,7 +95,9 @@ class DebtRecorded(Event, frozen=True):
 
 @event("wallet.debt_settled.v1")
 class DebtSettled(Event, frozen=True):
-    """Of what came in just before, so much went to what is owed; `owed_cents` and `balance_cents` are what is left."""
+    """The money just added settled `amount_cents` of the debt; `owed_cents` and `balance_cents` are
+    what remains.
+    """
 
     amount_cents: int
     currency: str
@@ -106,7 +109,7 @@ class DebtSettled(Event, frozen=True):
 
 
 class Wallet(msgspec.Struct, frozen=True):
-    """A wallet as it stands. While something is owed, the balance is 0."""
+    """The state of a wallet. While anything is owed, the balance is 0."""
 
     user_id: UUID
     currency: str
@@ -116,19 +119,18 @@ class Wallet(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> Status:
-        """INACTIVE lets nothing in or out, FROZEN nothing out."""
+        """INACTIVE: nothing enters or leaves. FROZEN: nothing leaves."""
         return status_of(active=self.active, owed_cents=self.owed_cents)
 
 
 def status_of(*, active: bool, owed_cents: int) -> Status:
-    """What it comes to that a wallet is (not) deactivated, and owes so much."""
+    """The status that follows from activity and debt."""
     if not active:
         return "INACTIVE"
     return "FROZEN" if owed_cents else "ACTIVE"
 
 
 def evolve(state: Wallet | None, event: Event) -> Wallet | None:  # noqa: PLR0911 - one line a fact
-    """The wallet after one more event."""
     match state, event:
         case _, WalletCreated():
             return Wallet(event.user_id, event.currency)
@@ -163,20 +165,24 @@ def create(user_id: UUID, currency: str) -> list[Event]:
 
 
 def deactivate(wallet: Wallet, reason: str) -> list[Event]:
-    """Close it for all movements. Raises Conflict("wallet_inactive") when it is closed already."""
+    """Stop all movements. Raises Conflict("wallet_inactive") when it is deactivated already,
+    Invalid("reason_required").
+    """
     must_be_active(wallet)
     return [WalletDeactivated(reason=check_reason(reason))]
 
 
 def reactivate(wallet: Wallet, reason: str) -> list[Event]:
-    """Let it be used again. Raises Conflict("wallet_active") when it can be used already."""
+    """Allow movements again. Raises Conflict("wallet_active") when it is active already,
+    Invalid("reason_required").
+    """
     if wallet.active:
         raise Conflict("wallet_active", "the wallet is active")
     return [WalletReactivated(reason=check_reason(reason))]
 
 
 def add_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
-    """Put money in: what is owed is settled by it first.
+    """Add money; it settles the debt first.
 
     Raises Invalid("invalid_amount"); Conflict: wallet_inactive, balance_too_large.
     """
@@ -187,7 +193,7 @@ def add_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
 
 
 def give_back(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
-    """Put back what was taken for nothing, though the wallet may have been deactivated since.
+    """Return money that a failed transfer or order had debited, even to a deactivated wallet.
 
     Raises Invalid("invalid_amount").
     """
@@ -213,14 +219,16 @@ def give_back(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
 
 
 def deduct_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
-    """Take money out. Raises Invalid("invalid_amount"), Conflict as `must_cover`."""
+    """Deduct money. Raises Invalid("invalid_amount"), Conflict as `must_cover`."""
     check_amount(amount_cents, wallet.currency, at_least=1)
     must_cover(wallet, amount_cents)
     return [_deducted(wallet, amount_cents, cause)]
 
 
 def take_back(wallet: Wallet, amount_cents: int, *, transaction_id: UUID, payment_id: UUID) -> list[Event]:
-    """The provider took a deposit back: the wallet gives what it still holds, be it deactivated, and owes the rest."""
+    """Return a deposit to the provider, even from a deactivated wallet: as far as the balance goes;
+    the rest becomes a debt.
+    """
     cause = Cause(transaction_id=transaction_id, payment_id=payment_id, reason=DEPOSIT_TAKEN_BACK)
     recovered_cents = min(amount_cents, wallet.balance_cents)
     taken: list[Event] = [_deducted(wallet, recovered_cents, cause)] if recovered_cents else []
@@ -252,7 +260,7 @@ def _deducted(wallet: Wallet, amount_cents: int, cause: Cause) -> Event:
 
 
 def must_be_active(wallet: Wallet) -> None:
-    """Raises Conflict("wallet_inactive")."""
+    """Raises Conflict("wallet_inactive") when the wallet is deactivated."""
     if not wallet.active:
         raise Conflict("wallet_inactive", "the wallet is deactivated")
 
@@ -276,7 +284,9 @@ def must_be_in(wallet: Wallet, currency: str) -> None:
 
 
 def check_reason(reason: str) -> str:
-    """Raises Invalid("reason_required"): what operators do to people's money is explained."""
+    """The reason. Raises Invalid("reason_required") when it is blank: operators explain what they
+    do to people's money.
+    """
     if not is_visible(reason):
         raise Invalid("reason_required", "say why")
     return reason

@@ -1,7 +1,8 @@
-"""The delivery of one event to one webhook endpoint: asked for once, tried until it succeeds or is given up.
+"""The delivery of one event to one webhook endpoint: requested once, tried until it succeeds or is
+given up.
 
-It can be asked for again at any time, under the same id, by which the receiver knows a repeat. What is sent is made of
-the log's event at `position`; a test has none.
+A redelivery can be requested at any time. It has the same id, by which the receiver recognises a
+repeat. The body is made from the log's event at `position`; a test delivery has none.
 """
 
 from typing import Literal
@@ -15,14 +16,14 @@ from domain.ids import derived
 Status = Literal["PENDING", "DELIVERED", "FAILED"]
 
 TEST = "webhook.test"
-"""The name of an event that only says that the endpoint works."""
+"""The name of a test event."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
 @event("webhook.delivery_requested.v1")
 class DeliveryRequested(Event, frozen=True):
-    """This endpoint is to hear of this event."""
+    """The event is to be delivered to this endpoint."""
 
     endpoint_id: UUID
     event_id: UUID
@@ -32,7 +33,7 @@ class DeliveryRequested(Event, frozen=True):
 
 @event("webhook.redelivery_requested.v1")
 class RedeliveryRequested(Event, frozen=True):
-    """It is to be sent again, whatever came of it so far."""
+    """The event is to be delivered again, whatever the outcome so far."""
 
     endpoint_id: UUID
     event_id: UUID
@@ -40,7 +41,9 @@ class RedeliveryRequested(Event, frozen=True):
 
 @event("webhook.attempt_failed.v1")
 class AttemptFailed(Event, frozen=True):
-    """The `attempt`-th try came to nothing (`code` is http_500, timeout, unreachable, …); it will be tried again."""
+    """The `attempt`-th attempt failed (`code` is http_500, timeout, unreachable, …); the delivery
+    will be retried.
+    """
 
     endpoint_id: UUID
     event_id: UUID
@@ -50,7 +53,7 @@ class AttemptFailed(Event, frozen=True):
 
 @event("webhook.delivered.v1")
 class Delivered(Event, frozen=True):
-    """The endpoint answered with this 2xx status."""
+    """The endpoint accepted the event with this 2xx `status`."""
 
     endpoint_id: UUID
     event_id: UUID
@@ -60,7 +63,7 @@ class Delivered(Event, frozen=True):
 
 @event("webhook.delivery_failed.v1")
 class DeliveryFailed(Event, frozen=True):
-    """It was given up, after so many attempts."""
+    """The delivery was given up after `attempts` attempts."""
 
     endpoint_id: UUID
     event_id: UUID
@@ -72,8 +75,6 @@ class DeliveryFailed(Event, frozen=True):
 
 
 class WebhookDelivery(msgspec.Struct, frozen=True):
-    """A delivery as it stands."""
-
     endpoint_id: UUID
     event_id: UUID
     event_name: str
@@ -83,7 +84,6 @@ class WebhookDelivery(msgspec.Struct, frozen=True):
 
 
 def evolve(state: WebhookDelivery | None, event: Event) -> WebhookDelivery | None:
-    """The delivery after one more event."""
     replace = msgspec.structs.replace
     match state, event:
         case _, DeliveryRequested():
@@ -110,7 +110,7 @@ def delivery_id(endpoint_id: UUID, event_id: UUID) -> UUID:
 def request(
     delivery: WebhookDelivery | None, *, endpoint_id: UUID, event_id: UUID, event_name: str, position: int | None = None
 ) -> list[Event]:
-    """Ask for it; asking again changes nothing."""
+    """Request the delivery. Idempotent."""
     if delivery is not None:
         return []
     return [
@@ -119,12 +119,12 @@ def request(
 
 
 def redeliver(delivery: WebhookDelivery) -> list[Event]:
-    """Ask for it again: now, though a later try may be due; and also of what was delivered."""
+    """Request an immediate redelivery, even of a delivered event or before a scheduled retry."""
     return [RedeliveryRequested(endpoint_id=delivery.endpoint_id, event_id=delivery.event_id)]
 
 
 def mark_delivered(delivery: WebhookDelivery, status: int) -> list[Event]:
-    """The endpoint took it; saying so again changes nothing."""
+    """Record a successful attempt. Idempotent."""
     if delivery.status == "DELIVERED":
         return []
     about = {"endpoint_id": delivery.endpoint_id, "event_id": delivery.event_id}
@@ -132,7 +132,9 @@ def mark_delivered(delivery: WebhookDelivery, status: int) -> list[Event]:
 
 
 def mark_failed(delivery: WebhookDelivery, code: str, *, last: bool) -> list[Event]:
-    """A try came to nothing, or, when it was the last, all did. Nothing to say of what was delivered meanwhile."""
+    """Record a failed attempt; after the `last` one the delivery is given
+    up. No-op once delivered.
+    """
     if delivery.status == "DELIVERED":
         return []
     about, attempt = {"endpoint_id": delivery.endpoint_id, "event_id": delivery.event_id}, delivery.attempts + 1
@@ -142,7 +144,9 @@ def mark_failed(delivery: WebhookDelivery, code: str, *, last: bool) -> list[Eve
 
 
 def abandon(delivery: WebhookDelivery, code: str) -> list[Event]:
-    """It is not tried (any more): its endpoint is disabled or deleted."""
+    """Give the delivery up because its endpoint is disabled or deleted.
+    No-op unless it is PENDING.
+    """
     if delivery.status != "PENDING":
         return []
     return [

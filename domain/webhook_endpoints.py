@@ -1,9 +1,10 @@
-"""A webhook endpoint: a URL at which a seller wants to hear of certain events, and the secret that signs them.
+"""A webhook endpoint: a URL that receives certain events of a seller, and the secret that signs
+them.
 
-The platform's endpoints (an ADMIN's) hear of everything. The secret is kept sealed. A rotated one still signs for a
-day, beside the new one, so that the receiver can change over without losing a message. An endpoint is disabled when it
-says 410 Gone, when five deliveries in a row were given up, or by hand; what an operator disabled, its seller does not
-enable.
+The platform's endpoints (of an ADMIN) receive every seller's events. The secret is stored sealed. A
+rotated secret signs for another day beside the new one, so that the receiver can switch without
+losing a message. An endpoint is disabled when it answers 410 Gone, when five deliveries in a row
+were given up, or by hand; its seller cannot enable what an operator disabled.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,9 @@ MAX_ENDPOINTS, MAX_PATTERNS = 20, 50
 
 @event("webhook_endpoint.created.v1")
 class EndpointCreated(Event, frozen=True):
-    """Events of these patterns (`*`, `order.*`, `order.completed.v1`) are sent to `url` from now on."""
+    """The endpoint was created: from now on, events that match these patterns (`*`, `order.*`,
+    `order.completed.v1`) are sent to `url`.
+    """
 
     seller_id: UUID
     url: str
@@ -39,7 +42,7 @@ class EndpointCreated(Event, frozen=True):
 
 @event("webhook_endpoint.updated.v1")
 class EndpointUpdated(Event, frozen=True):
-    """Only what changed."""
+    """The endpoint was edited; only changed fields are present."""
 
     url: str | None = None
     events: tuple[str, ...] | None = None
@@ -48,7 +51,7 @@ class EndpointUpdated(Event, frozen=True):
 
 @event("webhook_endpoint.secret_rotated.v1")
 class SecretRotated(Event, frozen=True):
-    """Another secret signs; the one before it does so, too, until `old_expires_at`."""
+    """The signing secret was replaced; the previous one also signs until `old_expires_at`."""
 
     secret_ref: str
     old_expires_at: datetime
@@ -56,43 +59,43 @@ class SecretRotated(Event, frozen=True):
 
 @event("webhook_endpoint.failing.v1")
 class EndpointFailing(Event, frozen=True):
-    """A delivery was given up: the `failures`-th in a row, with none that succeeded since the first."""
+    """A delivery was given up, the `failures`-th in a row without a success."""
 
     failures: int
 
 
 @event("webhook_endpoint.recovered.v1")
 class EndpointRecovered(Event, frozen=True):
-    """A delivery succeeded after others were given up."""
+    """A delivery succeeded after others had been given up."""
 
 
 @event("webhook_endpoint.disabled.v1")
 class EndpointDisabled(Event, frozen=True):
-    """Nothing is sent to it any more."""
+    """The endpoint was disabled: nothing is sent to it any more."""
 
     reason: Reason
 
 
 @event("webhook_endpoint.enabled.v1")
 class EndpointEnabled(Event, frozen=True):
-    """What happens from now on is sent to it again."""
+    """The endpoint was enabled: events from now on are sent to it again."""
 
 
 @event("webhook_endpoint.deleted.v1")
 class EndpointDeleted(Event, frozen=True):
-    """It is gone for good."""
+    """The endpoint was deleted for good."""
 
 
 @event("webhook_index.endpoint_added.v1")
 class EndpointAdded(Event, frozen=True):
-    """The seller of this index has one endpoint more."""
+    """An endpoint was added to the seller's index."""
 
     endpoint_id: UUID
 
 
 @event("webhook_index.endpoint_removed.v1")
 class EndpointRemoved(Event, frozen=True):
-    """The seller of this index has one endpoint less."""
+    """An endpoint was removed from the seller's index."""
 
     endpoint_id: UUID
 
@@ -101,14 +104,14 @@ class EndpointRemoved(Event, frozen=True):
 
 
 class OldSecret(msgspec.Struct, frozen=True):
-    """A secret that was replaced, and until when it signs."""
+    """A replaced secret, and until when it still signs."""
 
     ref: str
     expires_at: datetime
 
 
 class WebhookEndpoint(msgspec.Struct, frozen=True):
-    """An endpoint as it stands. `failures`: deliveries given up in a row."""
+    """The state of an endpoint. `failures` counts the deliveries given up in a row."""
 
     seller_id: UUID
     url: str
@@ -122,7 +125,7 @@ class WebhookEndpoint(msgspec.Struct, frozen=True):
 
     @property
     def is_enabled(self) -> bool:
-        """Whether anything is sent to it."""
+        """Whether events are sent to it."""
         return self.disabled is None and not self.deleted
 
     def wants(self, name: str) -> bool:
@@ -130,19 +133,18 @@ class WebhookEndpoint(msgspec.Struct, frozen=True):
         return self.is_enabled and any(matches(pattern, name) for pattern in self.events)
 
     def secret_refs(self, now: datetime) -> tuple[str, ...]:
-        """The secrets that sign, the newest first."""
+        """The secrets that sign now, the newest first."""
         old = self.old_secret
         return (self.secret_ref, old.ref) if old is not None and now < old.expires_at else (self.secret_ref,)
 
 
 class EndpointIndex(msgspec.Struct, frozen=True):
-    """The endpoints that a seller has, so that a new one is found at once."""
+    """A seller's endpoints, readable as soon as one is created."""
 
     endpoint_ids: tuple[UUID, ...] = ()
 
 
 def evolve(state: WebhookEndpoint | None, event: Event) -> WebhookEndpoint | None:  # noqa: PLR0911 - one case a fact
-    """The endpoint after one more event."""
     replace = msgspec.structs.replace
     match state, event:
         case _, EndpointCreated():
@@ -165,7 +167,6 @@ def evolve(state: WebhookEndpoint | None, event: Event) -> WebhookEndpoint | Non
 
 
 def evolve_index(state: EndpointIndex | None, event: Event) -> EndpointIndex | None:
-    """The index after one more event."""
     known = state.endpoint_ids if state is not None else ()
     match event:
         case EndpointAdded(endpoint_id=endpoint_id):
@@ -184,13 +185,16 @@ def index_id(seller_id: UUID) -> UUID:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern means events of this name: `*` any, `order.*` those below, a name itself."""
+    """Whether a pattern covers this event name: `*` covers all, `order.*` those that begin with
+    `order.`, a name itself.
+    """
     return pattern in {"*", name} or (pattern.endswith(".*") and name.startswith(pattern[:-1]))
 
 
 def check_patterns(patterns: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
-    """The patterns, each once. Raises Invalid("unknown_event_pattern") for one that means none of these names, or when
-    there are none or too many."""
+    """The patterns without duplicates. Raises Invalid("unknown_event_pattern") when one covers none
+    of these names, or when there are none or too many.
+    """
     found, known = tuple(dict.fromkeys(patterns)), list(names)
     if not 1 <= len(found) <= MAX_PATTERNS:
         raise Invalid("unknown_event_pattern", f"name 1 to {MAX_PATTERNS} events or patterns")
@@ -213,7 +217,8 @@ def create(
     secret_ref: str,
     description: str = "",
 ) -> tuple[list[Event], list[Event]]:
-    """A new endpoint: its events, and those of its seller's index. URL and patterns were checked.
+    """Create an endpoint. Returns its events, and those of its seller's index. The caller has
+    checked URL and patterns.
 
     Raises Conflict("too_many_webhook_endpoints").
     """
@@ -232,7 +237,7 @@ def update(
     events: tuple[str, ...] | None = None,
     description: str | None = None,
 ) -> list[Event]:
-    """Make it so; None leaves as it is. Nothing differs: nothing happens. URL and patterns were checked."""
+    """Change the given fields that differ. The caller has checked URL and patterns."""
     wanted = {"url": url, "events": events, "description": description}
     differing = {
         field: value for field, value in wanted.items() if value is not None and value != getattr(endpoint, field)
@@ -241,12 +246,14 @@ def update(
 
 
 def rotate_secret(secret_ref: str, now: datetime) -> list[Event]:
-    """Sign with another secret. Of older ones only the last still signs."""
+    """Replace the secret. Of the older ones only the last still signs."""
     return [SecretRotated(secret_ref=secret_ref, old_expires_at=now + OLD_SECRET_SIGNS)]
 
 
 def disable(endpoint: WebhookEndpoint, reason: Reason) -> list[Event]:
-    """Send nothing more. What is disabled stays so for its first reason, unless an operator has the last word."""
+    """Stop sending. Keeps the reason of an endpoint already disabled, unless an operator overrides
+    it.
+    """
     has_last_word = reason == "operator" and endpoint.disabled != "operator"
     if endpoint.deleted or (endpoint.disabled is not None and not has_last_word):
         return []
@@ -254,7 +261,9 @@ def disable(endpoint: WebhookEndpoint, reason: Reason) -> list[Event]:
 
 
 def enable(endpoint: WebhookEndpoint, *, by_operator: bool = False) -> list[Event]:
-    """Send again. Raises Forbidden("disabled_by_operator") to its seller when an operator disabled it."""
+    """Resume sending. Idempotent. Raises Forbidden("disabled_by_operator") when an operator
+    disabled it, except `by_operator`.
+    """
     if endpoint.disabled is None:
         return []
     if endpoint.disabled == "operator" and not by_operator:
@@ -263,17 +272,19 @@ def enable(endpoint: WebhookEndpoint, *, by_operator: bool = False) -> list[Even
 
 
 def reopen(endpoint: WebhookEndpoint) -> list[Event]:
-    """Its seller's account is open again: what was disabled with it is sent to again, and nothing else."""
+    """Enable the endpoint when its seller's account is reopened, if it was disabled with the
+    account.
+    """
     return enable(endpoint) if endpoint.disabled == "account_closed" and not endpoint.deleted else []
 
 
 def delete(endpoint_id: UUID) -> tuple[list[Event], list[Event]]:
-    """Remove it for good: its events, and those of its seller's index."""
+    """Delete the endpoint for good. Returns its events, and those of its seller's index."""
     return [EndpointDeleted()], [EndpointRemoved(endpoint_id=endpoint_id)]
 
 
 def note_failure(endpoint: WebhookEndpoint) -> list[Event]:
-    """A delivery was given up; the endpoint is disabled once that were too many in a row."""
+    """Record that a delivery was given up. Disables the endpoint after FAILURES_IN_A_ROW."""
     if not endpoint.is_enabled:
         return []
     failing = EndpointFailing(failures=endpoint.failures + 1)
@@ -281,7 +292,7 @@ def note_failure(endpoint: WebhookEndpoint) -> list[Event]:
 
 
 def note_success(endpoint: WebhookEndpoint) -> list[Event]:
-    """A delivery succeeded: those given up before do not count any more."""
+    """Record that a delivery succeeded, which resets the count of failures."""
     return [EndpointRecovered()] if endpoint.failures and not endpoint.deleted else []
 
 

@@ -1,4 +1,6 @@
-"""A payment: its events and state (`events`), what may be decided about it (`decisions`), and how it is refunded."""
+"""A payment: its events and state (`events`), its decisions (`decisions`), and its refunds
+(`refunds`).
+"""
 
 from domain.payments.decisions import *  # noqa: F403
 from domain.payments.events import *  # noqa: F403

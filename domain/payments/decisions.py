@@ -1,8 +1,8 @@
-"""A payment: money for one order or one deposit, captured at most once, and never refunded beyond what was captured.
+"""Decisions about a payment: money for one order or one deposit, captured at most once.
 
-How it is given back is in `domain.payments.refunds`.
-Every notice of the provider is applied at most once, in whatever order they arrive. Money that arrives after a failure
-or a cancellation is recorded all the same, so that it can be sent back.
+Refunds are in `domain.payments.refunds`. Each of the provider's notices is applied at most once, in
+any order. Money that arrives after a failure or a cancellation is recorded all the same, so that it
+can be refunded.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from domain.payments.events import (
 from domain.payments.refunds import NoticedRefund, hear_of_refund, hear_of_sum
 
 MAX_FAILURES = 100
-"""More tries than any buyer needs: those who try out stolen cards need more."""
+"""More tries than a buyer needs; only those who test stolen cards need more."""
 
 # -- decisions: from the request to the outcome ------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ def request(
     payment_id: UUID | None = None,
     game_ids: Sequence[UUID] = (),
 ) -> list[Event]:
-    """Ask for the money of an order of these games, or of a deposit.
+    """Request the money for an order of these games, or for a deposit.
 
     Raises Invalid("invalid_amount" | "invalid_currency").
     """
@@ -77,9 +77,10 @@ def request(
 
 
 def attach_method(payment: Payment, method: Method, now: datetime) -> list[Event]:
-    """Pay with this: the first method, or another one after a failure.
+    """Set the payment method: the first one, or another after a failure.
 
-    Raises Conflict: payment_started, when it runs or is settled; too_many_tries; payment_expired, past its deadline.
+    Raises Conflict: payment_started (it is in progress or settled), too_many_tries,
+    payment_expired.
     """
     awaits_one = payment.status == "REQUESTED" and payment.method is None
     if payment.closed or not (awaits_one or payment.status == "FAILED"):
@@ -91,9 +92,11 @@ def attach_method(payment: Payment, method: Method, now: datetime) -> list[Event
 
 
 def submit(payment: Payment, provider: str, attempt: int, now: datetime) -> list[Event]:
-    """About to ask the provider, for the `attempt`-th time (from 1); an attempt known already changes nothing.
+    """Record that the provider is about to be asked, for the `attempt`-th time (from 1). No-op for
+    a known attempt.
 
-    Raises Conflict: payment_settled, payment_method_required, payment_expired. Then nothing may be charged.
+    Raises Conflict: payment_settled, payment_method_required, payment_expired. Then nothing may be
+    charged.
     """
     if not payment.is_open:
         raise Conflict("payment_settled", f"the payment is {payment.status}")
@@ -106,8 +109,9 @@ def submit(payment: Payment, provider: str, attempt: int, now: datetime) -> list
 
 
 def record_intent(payment: Payment, *, provider: str, provider_ref: str, client_secret_ref: str) -> list[Event]:
-    """The provider made its intent, as yet without a method. Recorded whatever became of the payment meanwhile, so
-    that the intent can be found and cancelled. Raises Conflict("intent_exists") when it has another one.
+    """Record the intent that the provider created, still without a method. Recorded in every state
+    of the payment, so that the intent can be found and cancelled. Idempotent. Raises
+    Conflict("intent_exists") when the payment has another one.
     """
     if payment.provider_ref == provider_ref:
         return []
@@ -117,7 +121,9 @@ def record_intent(payment: Payment, *, provider: str, provider_ref: str, client_
 
 
 def require_action(payment: Payment, *, provider_ref: str, redirect_url: str, client_secret_ref: str) -> list[Event]:
-    """The buyer must go through 3-D Secure; old news once the payment is settled."""
+    """Record that the buyer must go through 3-D Secure. Idempotent; no-op once the payment is
+    settled.
+    """
     required = PaymentActionRequired(
         provider_ref=provider_ref, redirect_url=redirect_url, client_secret_ref=client_secret_ref
     )
@@ -126,7 +132,9 @@ def require_action(payment: Payment, *, provider_ref: str, redirect_url: str, cl
 
 
 def process(payment: Payment, *, provider: str, provider_ref: str) -> list[Event]:
-    """The provider has all that it needs, and its outcome is yet to come; old news once the payment is settled."""
+    """Record that the provider has all it needs and its outcome is pending. Idempotent; no-op once
+    the payment is settled.
+    """
     if not payment.is_open or payment.status == "PROCESSING":
         return []
     return [PaymentProcessing(provider=provider, provider_ref=provider_ref)]
@@ -135,9 +143,9 @@ def process(payment: Payment, *, provider: str, provider_ref: str) -> list[Event
 def capture(
     payment: Payment, method_type: CaptureType, *, provider: str | None = None, provider_ref: str | None = None
 ) -> list[Event]:
-    """The money came, whatever was said before; nothing more happens when it was captured already.
+    """Record that the money arrived, whatever was recorded before. Idempotent.
 
-    Raises Conflict("payment_not_free") when an amount above 0 would be captured as free.
+    Raises Conflict("payment_not_free") when a positive amount would be captured as free.
     """
     if payment.is_captured:
         return []
@@ -169,7 +177,7 @@ def capture(
 
 
 def fail(payment: Payment, code: str, detail: str) -> list[Event]:
-    """The try came to nothing. Says nothing once the payment is settled, by a capture above all."""
+    """Fail the current try. No-op once the payment is captured, failed or cancelled."""
     if not payment.is_open:
         return []
     if payment.transaction_id is not None:
@@ -199,7 +207,9 @@ def fail(payment: Payment, code: str, detail: str) -> list[Event]:
 
 
 def cancel_intent(payment: Payment, reason: str) -> list[Event]:
-    """No further try is wanted: the order was cancelled, or the provider gave up. A captured payment stays captured."""
+    """Rule out further tries: the order was cancelled, or the provider gave up. No-op once
+    captured; idempotent.
+    """
     if payment.closed or payment.is_captured:
         return []
     return [PaymentIntentCancelled(reason=reason, provider_ref=payment.provider_ref)]
@@ -209,7 +219,7 @@ def cancel_intent(payment: Payment, reason: str) -> list[Event]:
 
 
 class NoticedIntent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a notice says of the provider's intent."""
+    """What a provider's notice says about an intent."""
 
     provider: str
     provider_ref: str
@@ -220,14 +230,14 @@ class NoticedIntent(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     detail: str = ""
     refunded_cents: int = 0
-    """All that the provider has given back of it so far."""
+    """The total that the provider has refunded of it so far."""
 
 
 def apply_notice(payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent) -> list[Event]:
-    """Take note of a provider's notice, and of what follows from it. A repeat of one changes nothing, and is not even
-    noted (the outcome "repeated" is for logs of other makes): a provider may repeat itself without end.
+    """Record a provider's notice and what follows from it. A repeat is not even recorded, as a
+    provider may repeat itself endlessly (the outcome "repeated" occurs in older logs only).
 
-    Raises Conflict("amount_mismatch") when another amount was captured than was asked for.
+    Raises Conflict("amount_mismatch") when the captured amount is not the requested one.
     """
     if notice_event_id in payment.notices:
         return []
@@ -256,7 +266,7 @@ def _following(  # noqa: PLR0911 - one line a type
         case "payment_intent.canceled":
             return cancel_intent(payment, "provider")
         case "charge.refunded" if intent.refunded_cents > 0 and payment.wallet_id is None:
-            # What went back has come before, though the notice of it be still under way.
+            # A refund implies a capture, even if the notice of the capture is still under way.
             captured = [] if payment.is_captured else _captured(payment, intent)
             after = reduce(_after, captured, payment)
             return [*captured, *hear_of_sum(after, notice_event_id, intent.refunded_cents)]
@@ -266,14 +276,14 @@ def _following(  # noqa: PLR0911 - one line a type
 def apply_refund_notice(
     payment: Payment, notice_event_id: str, type: str, refund: NoticedRefund, *, provider: str, intent_ref: str
 ) -> list[Event]:
-    """As `apply_notice`, of a notice that speaks of a refund of the intent. Of money that a wallet had paid as well it
-    says nothing here: whoever gives that back asks the provider (see `return_surplus`).
+    """As `apply_notice`, for a notice about a refund of the intent. Ignored when a wallet paid as
+    well: whoever returns that surplus asks the provider (see `return_surplus`).
     """
     if notice_event_id in payment.notices:
         return []
     following: list[Event] = []
     if payment.wallet_id is None:
-        # What is given back has come before, though the notice of it be still under way.
+        # A refund implies a capture, even if the notice of the capture is still under way.
         captured = capture(payment, "card", provider=provider, provider_ref=intent_ref)
         following = [*captured, *hear_of_refund(reduce(_after, captured, payment), refund)]
     outcome: Outcome = "applied" if following else "ignored"
@@ -291,7 +301,9 @@ def _after(payment: Payment, event: Event) -> Payment:
 
 
 def _is_echo(payment: Payment) -> bool:
-    """Whether a notice of failure tells of one that the worker has reported already: it must not fail the next try."""
+    """Whether a notice of failure repeats one that the worker has already reported: it must not
+    fail the next try.
+    """
     return payment.failure_notices < payment.failures
 
 

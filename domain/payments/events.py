@@ -1,6 +1,6 @@
-"""What can happen to a payment, and what it amounts to: its events, their old shapes, the state and how it evolves.
+"""A payment's events, their old shapes, its state and `evolve`.
 
-The decisions are in `domain.payments`, which re-exports all of this: a caller needs only that.
+`domain.payments` re-exports all of this with the decisions: import from there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,9 @@ CAPTURED: frozenset[Status] = frozenset({"CAPTURED", "PARTIALLY_REFUNDED", "REFU
 
 
 class Method(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the buyer pays with; `token_ref` names the card at the provider, or is the wallet's id."""
+    """What the buyer pays with. `token_ref` is the provider's token for a
+    card, or the wallet's id.
+    """
 
     type: MethodType
     token_ref: str | None = None
@@ -37,7 +39,9 @@ class Method(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @event("payment.requested.v1")
 class PaymentRequested(Event, frozen=True):
-    """For an order (of these games), or for a wallet's transaction (a deposit). Without a method it awaits one."""
+    """A payment was requested, for an order (of `game_ids`) or for a deposit (`transaction_id`).
+    Without a `method` it waits for one.
+    """
 
     buyer_id: UUID
     amount_cents: int
@@ -52,14 +56,16 @@ class PaymentRequested(Event, frozen=True):
 
 @event("payment.method_attached.v1")
 class PaymentMethodAttached(Event, frozen=True):
-    """The buyer pays with this: the first method, or another one after a failure."""
+    """The buyer chose the payment method: the first one, or another after a failure."""
 
     method: Method
 
 
 @event("payment.submitted.v1")
 class PaymentSubmitted(Event, frozen=True):
-    """A worker is about to ask the provider, for the `attempt`-th time since the method was attached."""
+    """A worker is about to ask the provider, for the `attempt`-th time since the method was
+    attached.
+    """
 
     provider: str
     attempt: int
@@ -67,7 +73,7 @@ class PaymentSubmitted(Event, frozen=True):
 
 @event("payment.intent_created.v1")
 class PaymentIntentCreated(Event, frozen=True):
-    """The provider has an intent for it, as yet without a method."""
+    """The provider created an intent for the payment, still without a method."""
 
     provider: str
     provider_ref: str
@@ -76,7 +82,7 @@ class PaymentIntentCreated(Event, frozen=True):
 
 @event("payment.processing.v1")
 class PaymentProcessing(Event, frozen=True):
-    """The buyer has done what was to be done, and the provider has yet to say what came of it."""
+    """The buyer has done their part, and the provider's outcome is pending."""
 
     provider: str
     provider_ref: str
@@ -84,7 +90,7 @@ class PaymentProcessing(Event, frozen=True):
 
 @event("payment.action_required.v1")
 class PaymentActionRequired(Event, frozen=True):
-    """The buyer must prove themselves (3-D Secure) at `redirect_url`."""
+    """The buyer must authenticate (3-D Secure) at `redirect_url`."""
 
     provider_ref: str
     redirect_url: str
@@ -93,8 +99,10 @@ class PaymentActionRequired(Event, frozen=True):
 
 @event("payment.transaction.completed.v1")
 class PaymentCaptured(Event, frozen=True):
-    """The money is ours. `user_id` is the buyer, `transaction_id` the payment's own id, by the names that others know;
-    events from before these were added lack them and the games."""
+    """The payment of an order was captured. `user_id` repeats `buyer_id`, and `transaction_id` is
+    the payment's own id, under the names that other systems use; events from before these fields
+    existed lack them and `game_ids`.
+    """
 
     order_id: UUID
     buyer_id: UUID
@@ -110,7 +118,9 @@ class PaymentCaptured(Event, frozen=True):
 
 @event("payment.transaction.failed.v1")
 class PaymentFailed(Event, frozen=True):
-    """This try came to nothing; `code` is the provider's decline code, or ours. The rest as of a capture."""
+    """This try of an order's payment failed; `code` is the provider's decline code, or the shop's
+    own. Other fields as in `payment.transaction.completed.v1`.
+    """
 
     order_id: UUID
     buyer_id: UUID
@@ -125,8 +135,9 @@ class PaymentFailed(Event, frozen=True):
 
 @event("payment.processed.v1")
 class PaymentProcessed(Event, frozen=True):
-    """A deposit's money is ours: what `payment.transaction.completed.v1` is for an order, but nothing that follows a
-    purchase follows it."""
+    """The payment of a deposit was captured: the counterpart of `payment.transaction.completed.v1`,
+    without a purchase.
+    """
 
     transaction_id: UUID
     amount_cents: int
@@ -136,7 +147,9 @@ class PaymentProcessed(Event, frozen=True):
 
 @event("payment.deposit_failed.v1")
 class DepositFailed(Event, frozen=True):
-    """A deposit's try came to nothing; `code` is the provider's decline code, or ours."""
+    """This try of a deposit's payment failed; `code` is the provider's decline code, or the shop's
+    own.
+    """
 
     transaction_id: UUID
     buyer_id: UUID
@@ -148,7 +161,9 @@ class DepositFailed(Event, frozen=True):
 
 @event("payment.intent_cancelled.v2")
 class PaymentIntentCancelled(Event, frozen=True):
-    """No further try is wanted. Without `provider_ref` the provider had no intent yet."""
+    """The payment was closed to further tries. `provider_ref` is absent when the provider had no
+    intent yet.
+    """
 
     reason: str
     provider_ref: str | None = None
@@ -156,7 +171,9 @@ class PaymentIntentCancelled(Event, frozen=True):
 
 @event("payment.refund_requested.v1")
 class PaymentRefundRequested(Event, frozen=True):
-    """Money is to go back: it cannot be asked back a second time from now on, but has not gone yet."""
+    """A refund was requested: its amount can no longer be requested again, but the money has not
+    moved yet.
+    """
 
     refund_id: UUID
     amount_cents: int
@@ -165,7 +182,7 @@ class PaymentRefundRequested(Event, frozen=True):
 
 @event("payment.refund_accepted.v1")
 class PaymentRefundAccepted(Event, frozen=True):
-    """The provider knows of it by this reference, which is all that it says yet."""
+    """The provider accepted the refund under `provider_ref`; its outcome is pending."""
 
     refund_id: UUID
     provider_ref: str
@@ -173,7 +190,9 @@ class PaymentRefundAccepted(Event, frozen=True):
 
 @event("payment.refunded.v1")
 class PaymentRefunded(Event, frozen=True):
-    """The money went back, as the provider says; `provider_ref` is the refund's, not the intent's."""
+    """The refund succeeded at the provider; `provider_ref` is the refund's reference, not the
+    intent's.
+    """
 
     refund_id: UUID
     amount_cents: int
@@ -182,7 +201,9 @@ class PaymentRefunded(Event, frozen=True):
 
 @event("payment.refund_failed.v1")
 class PaymentRefundFailed(Event, frozen=True):
-    """The provider would not send it back or, with the reference of its refund, tried to and could not."""
+    """The provider refused the refund or, when `provider_ref` is present, accepted it and failed to
+    carry it out.
+    """
 
     refund_id: UUID
     code: str
@@ -191,7 +212,9 @@ class PaymentRefundFailed(Event, frozen=True):
 
 @event("payment.refund_reversed.v1")
 class PaymentRefundReversed(Event, frozen=True):
-    """Money that had gone back came in again: the buyer's bank did not take it, or a dispute was won."""
+    """A successful refund was reversed: the buyer's bank returned the
+    money, or a dispute was won.
+    """
 
     refund_id: UUID
     amount_cents: int
@@ -201,7 +224,9 @@ class PaymentRefundReversed(Event, frozen=True):
 
 @event("payment.surplus_returned.v1")
 class SurplusReturned(Event, frozen=True):
-    """A wallet had paid, and the provider's intent was paid as well: the provider gave that money back."""
+    """A wallet had paid and the provider's intent was paid as well, so the provider returned its
+    amount to the buyer.
+    """
 
     provider_ref: str
     amount_cents: int
@@ -209,7 +234,7 @@ class SurplusReturned(Event, frozen=True):
 
 @event("payment.notice_received.v1")
 class PaymentNoticeReceived(Event, frozen=True):
-    """A provider's notice, kept so that it is never applied twice."""
+    """A notice from the provider was received, and is recorded so that it is applied only once."""
 
     provider_event_id: str
     type: str
@@ -223,15 +248,17 @@ def _intent_cancelled_v2(payload: dict[str, object]) -> dict[str, object]:
 UPCASTERS: dict[str, tuple[str, Callable[[dict[str, object]], dict[str, object]]]] = {
     "payment.intent_cancelled.v1": ("payment.intent_cancelled.v2", _intent_cancelled_v2),
 }
-"""Old wire names: the name of the next shape, and how its JSON object is made of the old one."""
+"""By old wire name: the name of the next shape, and the function that makes its JSON object from
+the old one.
+"""
 
 
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
 class Refund(msgspec.Struct, frozen=True):
-    """Money on its way back. One that FAILED after the provider gave it a reference has failed for good; one that the
-    provider refused may be asked for again.
+    """A refund. FAILED with a `provider_ref` is final; FAILED without one was refused by the
+    provider, and may be requested again.
     """
 
     amount_cents: int
@@ -242,10 +269,11 @@ class Refund(msgspec.Struct, frozen=True):
 
 
 class Payment(msgspec.Struct, frozen=True):
-    """A payment as it stands.
+    """The state of a payment.
 
-    `attempt` counts the submissions of the present method. `closed`: its intent was cancelled, no further try is
-    allowed (a failed payment stays FAILED then). `failures` and `failure_notices` tell an echo from news.
+    `attempt` counts the submissions of the current method. `closed`: the intent was cancelled and
+    no further try is allowed (a FAILED payment stays FAILED). `failures` and `failure_notices` tell
+    an echo of a known failure from a new one.
     """
 
     buyer_id: UUID
@@ -273,57 +301,62 @@ class Payment(msgspec.Struct, frozen=True):
     failure_notices: int = 0
 
     def __post_init__(self) -> None:
-        """A provider may send any number of notices: the set shares all others with the one after the next."""
+        """A provider may send any number of notices: a hash trie lets
+        successive states share them.
+        """
         if not isinstance(self.notices, HashTrieSet):
             msgspec.structs.force_setattr(self, "notices", HashTrieSet(self.notices))
 
     @property
     def is_open(self) -> bool:
-        """Whether its outcome is still to come."""
+        """Whether the outcome is pending."""
         return self.status in OPEN
 
     @property
     def can_be_tried(self) -> bool:
-        """Whether the buyer may still pay: its outcome is to come, or a failure left it open for another try."""
+        """Whether the buyer may still pay: the outcome is pending, or a failure left the payment
+        open for another try.
+        """
         return self.is_open or (self.status == "FAILED" and not self.closed)
 
     @property
     def is_captured(self) -> bool:
-        """Whether the money came, be it that some of it went back since."""
+        """Whether it was ever captured, even if partly refunded since."""
         return self.status in CAPTURED
 
     @property
     def wallet_id(self) -> UUID | None:
-        """The wallet that it is paid from, if it is: what costs nothing is paid from none, whatever the method."""
+        """The wallet that pays, if one does. A free payment has none, whatever its method."""
         if not self.amount_cents or self.method is None or self.method.type != "wallet":
             return None
         return None if self.method.token_ref is None else UUID(self.method.token_ref)
 
     @property
     def refunded_cents(self) -> int:
-        """What went back."""
+        """Sum of the successful refunds."""
         return sum(refund.amount_cents for refund in self.refunds.values() if refund.state == "SUCCEEDED")
 
     @property
     def refundable_cents(self) -> int:
-        """What may still be asked back: captured, and neither gone back nor on its way."""
+        """What may still be refunded: captured, and neither refunded nor on its way."""
         if not self.is_captured:
             return 0
         return self.amount_cents - sum(r.amount_cents for r in self.refunds.values() if r.state != "FAILED")
 
     @property
     def refund_status(self) -> RefundState | None:
-        """How its refunds stand: PENDING while any is under way, else as the last one ended; None without any."""
+        """PENDING while any refund is; otherwise the state of the last
+        one; None without refunds.
+        """
         return refund_status_of([refund.state for refund in self.refunds.values()])
 
 
 def refund_status_of(states: Sequence[RefundState]) -> RefundState | None:
-    """What the states of a payment's refunds, in the order in which they were asked for, amount to."""
+    """The overall status of refunds, from their states in the order of their requests."""
     return "PENDING" if "PENDING" in states else next(reversed(states), None)
 
 
 def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0911, PLR0912 - one case a fact
-    """The payment after one more event."""
     replace = msgspec.structs.replace
     match state, event:
         case _, PaymentRequested():
@@ -376,7 +409,7 @@ RefundEvent = (
 
 
 def _refund_after(before: Refund | None, event: RefundEvent) -> Refund:
-    """A refund after one more event of its own."""
+    """The refund after one more event about it."""
     match event:
         case PaymentRefundRequested():
             return Refund(event.amount_cents, reason=event.reason)
@@ -395,7 +428,7 @@ def _refund_after(before: Refund | None, event: RefundEvent) -> Refund:
 
 
 def _with_refund(payment: Payment, refund_id: UUID, refund: Refund) -> Payment:
-    """The payment is refunded by what has gone back, not by what is on its way."""
+    """The payment with this refund. Its status follows successful refunds, not pending ones."""
     before = payment.refunds.get(refund_id)
     changed = msgspec.structs.replace(payment, refunds={**payment.refunds, refund_id: refund})
     if "SUCCEEDED" not in {refund.state, before.state if before else ""}:

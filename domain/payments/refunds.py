@@ -1,9 +1,9 @@
-"""Giving the money of a payment back. It is asked for, then the provider takes it on, and only when the provider says
-that it succeeded has the money gone: until then nothing else follows from it.
+"""Refunds of a payment. A refund is requested, then accepted by the provider; only when the
+provider reports success has the money moved, and until then nothing else follows from it.
 
-What a provider says of a refund may come in any order and repeatedly, from its answers and its notices, and ends the
-same. FAILED is the provider's last word: it may follow a SUCCEEDED (the buyer's bank sent the money back), never the
-other way round. A refund that failed is tried again as another one.
+The provider's answers and notices may come repeatedly and in any order, with the same result.
+FAILED is its last word: it may follow SUCCEEDED (the buyer's bank returned the money), never the
+other way round. A failed refund is retried as a new one.
 """
 
 from functools import reduce
@@ -28,15 +28,17 @@ from domain.payments.events import (
 )
 
 AT_PROVIDER = "refunded_at_provider"
-"""The reason of a refund that nobody asked for here: made by hand at the provider, or a dispute."""
+"""The reason of a refund that nobody requested here: made by hand at the provider, or a dispute."""
 
 MAX_REFUNDS = 200
-"""In so many parts a payment is given back, and then the rest at once: each is kept with the payment."""
+"""Most refunds of a payment; a further one must refund the whole rest. All are kept in the
+payment's state.
+"""
 
 
 class NoticedRefund(msgspec.Struct, frozen=True, kw_only=True):
-    """What the provider says of a refund: its own reference and how it stands. `refund_id` is ours, which the provider
-    keeps with each refund that we asked for.
+    """What the provider says about a refund: its own reference, and the state. `refund_id` is ours,
+    which the provider keeps with each refund that we requested.
     """
 
     provider_ref: str
@@ -50,10 +52,11 @@ class NoticedRefund(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason: str) -> list[Event]:
-    """Ask for money to go back; a refund known already changes nothing. Only a free payment is refunded by 0.
+    """Request a refund. No-op for a known refund id. Only a free payment is refunded by 0.
 
-    Raises Conflict: payment_not_captured, refund_exceeds_capture (with `refundable_cents`), too_many_refunds (likewise:
-    only all of that can go back now); Invalid("invalid_amount").
+    Raises Conflict: payment_not_captured; refund_exceeds_capture and too_many_refunds, both with
+    `refundable_cents` (too_many_refunds: only the whole rest can be refunded now);
+    Invalid("invalid_amount").
     """
     if refund_id in payment.refunds:
         return []
@@ -72,7 +75,7 @@ def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason:
 def settle_refund(
     payment: Payment, refund_id: UUID, state: RefundState, provider_ref: str | None = None, code: str = ""
 ) -> list[Event]:
-    """Take note of how a refund stands at the provider. Raises NotFound, Conflict as `complete_refund`."""
+    """Record the provider's state of a refund. Raises as `complete_refund`."""
     match state:
         case "SUCCEEDED":
             return complete_refund(payment, refund_id, provider_ref)
@@ -85,10 +88,11 @@ def settle_refund(
 
 
 def complete_refund(payment: Payment, refund_id: UUID, provider_ref: str | None = None) -> list[Event]:
-    """The money went back, be it after the provider refused the refund at first; saying so again changes nothing, and
-    of one that failed for good it is old news.
+    """Complete a refund, even one that the provider refused at first. Idempotent; no-op once it has
+    finally failed.
 
-    Raises NotFound("refund_not_found"); Conflict("refund_exceeds_capture") when others took its place meanwhile.
+    Raises NotFound("refund_not_found"); Conflict("refund_exceeds_capture") when other refunds took
+    its place.
     """
     refund = _refund_of(payment, refund_id)
     if refund.state == "SUCCEEDED" or _failed_for_good(refund):
@@ -99,8 +103,10 @@ def complete_refund(payment: Payment, refund_id: UUID, provider_ref: str | None 
 
 
 def fail_refund(payment: Payment, refund_id: UUID, code: str, provider_ref: str | None = None) -> list[Event]:
-    """The provider refused it or, with its own reference, tried and failed: then for good, and though it had succeeded
-    before. Raises NotFound("refund_not_found").
+    """Fail a refund. With the provider's reference the failure is final, and reverses an earlier
+    success. Idempotent.
+
+    Raises NotFound("refund_not_found").
     """
     refund = _refund_of(payment, refund_id)
     failed = PaymentRefundFailed(refund_id=refund_id, code=code, provider_ref=provider_ref)
@@ -118,7 +124,9 @@ def fail_refund(payment: Payment, refund_id: UUID, code: str, provider_ref: str 
 
 
 def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
-    """The provider gave back what was paid there beside a wallet's payment; saying so again changes nothing."""
+    """Record that the provider returned what it was paid in addition to a wallet's payment.
+    Idempotent.
+    """
     if payment.surplus_returned or payment.wallet_id is None:
         return []
     return [SurplusReturned(provider_ref=provider_ref, amount_cents=payment.amount_cents)]
@@ -128,12 +136,12 @@ def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
 
 
 def hear_of_refund(payment: Payment, seen: NoticedRefund) -> list[Event]:
-    """Take note of what the provider says of a refund of a captured payment: ours, or one that nobody here asked for,
-    which is recorded as far as there is money left to go back.
+    """Record what the provider says about a refund of a captured payment: ours, or one that nobody
+    requested here, which is recorded as far as there is money left to refund.
     """
     refund_id = _known(payment, seen)
     if refund_id is None and seen.amount_cents <= _untold_of(payment):
-        return []  # a sum that was told before has it
+        return []  # a sum reported earlier includes it
     following: list[Event] = []
     if refund_id is None:
         refund_id = derived("refund.noticed", seen.provider_ref)
@@ -148,8 +156,9 @@ def hear_of_refund(payment: Payment, seen: NoticedRefund) -> list[Event]:
 
 
 def hear_of_sum(payment: Payment, notice_event_id: str, refunded_cents: int) -> list[Event]:
-    """The provider says how much it has given back of a captured payment, by now and in all: as much of it as we do not
-    know of was given back by hand. What failed may have been in such a sum before it did.
+    """Record the total that the provider has refunded of a captured payment so far: what exceeds
+    the known refunds was refunded by hand. A refund that failed may have been part of an earlier
+    total.
     """
     known = sum(refund.amount_cents for refund in payment.refunds.values() if not _was_refused(refund))
     amount = min(refunded_cents - known, payment.refundable_cents)
@@ -163,13 +172,13 @@ def hear_of_sum(payment: Payment, notice_event_id: str, refunded_cents: int) -> 
 
 
 def _known(payment: Payment, seen: NoticedRefund) -> UUID | None:
-    """Which of the payment's refunds it is."""
+    """The payment's refund that the provider means, if known."""
     if seen.refund_id in payment.refunds:
         return seen.refund_id
     for refund_id, refund in payment.refunds.items():
         if refund.provider_ref == seen.provider_ref:
             return refund_id
-    # One asked for without our id (by an older program), where there is no money left for another one to be made of.
+    # Requested without our id (by an older release), when no money is left for any other refund.
     is_all = seen.refund_id is None and seen.amount_cents > payment.refundable_cents
     for refund_id, refund in payment.refunds.items():
         may_be = _is_untold(refund) or (is_all and refund.state == "PENDING" and refund.provider_ref is None)
@@ -179,7 +188,9 @@ def _known(payment: Payment, seen: NoticedRefund) -> UUID | None:
 
 
 def _untold_of(payment: Payment) -> int:
-    """How much went back by sums alone, of which the refunds that they are made of may yet be told."""
+    """The largest amount refunded by a total alone: a notice about its individual refunds may still
+    come.
+    """
     return max((refund.amount_cents for refund in payment.refunds.values() if _is_untold(refund)), default=0)
 
 
