@@ -3,12 +3,15 @@
 A backup is a folder. `log.dump` has the events, what consumers have done, and the work queues; `keys.dump` the persons'
 keys and the program's secrets, in a file of its own: whoever has the first without the second can read no personal
 data, and to forget a person is to destroy a key in every copy of the second. `images.tar` has the images, where they
-are files of this instance. `manifest.json` says what they are. Read models are not in it: they are folded anew.
+are files of this instance; other files are of HOME (`runtime.backup_of_home`). `manifest.json` says what they are. Read
+models are not in it: they are folded anew.
 """
 
 import hashlib
+import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import tarfile
 import time
@@ -26,8 +29,12 @@ from adapters.postgres.embedded import program
 from eventstore.database.migrations import missing
 from eventstore.database.postgres import connect
 from eventstore.database.release import RELEASE
+from runtime import backup_of_home
+from runtime.home import PASSWORD_FILE
 from runtime.migrate import FOLDERS, migrate
 from runtime.output_files import by_its_name
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 LOG, KEYS, IMAGES, MANIFEST = "log.dump", "keys.dump", "images.tar", "manifest.json"
@@ -63,11 +70,11 @@ class Manifest(msgspec.Struct, frozen=True):
 # -- making one --------------------------------------------------------------------------------------------------------
 
 
-def backup(url: str, target: Path, images: Path | None, progress: Progress) -> Manifest:
+def backup(url: str, target: Path, images: Path | None, progress: Progress, *, home: Path | None = None) -> Manifest:
     """Write a backup of the database at `url` into a new folder, which is there whole or not at all.
 
-    The shop may run meanwhile: all is of one snapshot. `images` is the folder of images, where they are files. Raises
-    BackupError, OSError, psycopg.Error.
+    The shop may run meanwhile: all of the database is of one snapshot. `images` is the folder of images, where they are
+    files; `home` has the simulators' books. Raises BackupError, OSError, psycopg.Error.
     """
     if target.exists():
         raise BackupError(f"{target} is there already: name a new folder")
@@ -79,7 +86,7 @@ def backup(url: str, target: Path, images: Path | None, progress: Progress) -> M
         half.mkdir(mode=0o700)
     try:
         with by_its_name(half, target):
-            manifest = _write(url, half, images, progress)
+            manifest = _write(url, half, images, home, progress)
             half.rename(target)
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
@@ -87,7 +94,7 @@ def backup(url: str, target: Path, images: Path | None, progress: Progress) -> M
     return manifest
 
 
-def _write(url: str, folder: Path, images: Path | None, progress: Progress) -> Manifest:
+def _write(url: str, folder: Path, images: Path | None, home: Path | None, progress: Progress) -> Manifest:
     with connect(url, "ludoteca backup", role="") as conn, conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         if due := missing(conn, FOLDERS):
@@ -105,6 +112,11 @@ def _write(url: str, folder: Path, images: Path | None, progress: Progress) -> M
         with tarfile.open(folder / IMAGES, "w") as tar:
             tar.add(images, "images")
         names.append(IMAGES)
+    if home is not None:
+        try:
+            names += backup_of_home.save(home, folder)
+        except sqlite3.Error as error:
+            raise BackupError(f"the books of a simulator in {home} cannot be copied: {error}") from error
     files = {name: _described(folder / name, progress) for name in names}
     manifest = Manifest(FORMAT, RELEASE, datetime.now(UTC), position, digest, files)
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
@@ -134,14 +146,24 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def restore(url: str, folder: Path, images: Path | None, progress: Progress, *, without_keys: bool = False) -> Manifest:
+def restore(
+    url: str,
+    folder: Path,
+    images: Path | None,
+    progress: Progress,
+    *,
+    home: Path | None = None,
+    without_keys: bool = False,
+) -> Manifest:
     """Fill the database at `url`, whose log must be empty, from a backup: whole or not at all.
 
-    `without_keys` leaves the persons' keys and the secrets behind: everybody is forgotten then, for good. Raises
-    BackupError, OSError, psycopg.Error.
+    `without_keys` leaves the persons' keys and the secrets behind: everybody is forgotten then, for good. Books that
+    `home` has stay as they are. Raises BackupError, OSError, psycopg.Error.
     """
     manifest = read_manifest(folder)
-    wanted = [name for name in manifest.files if name != KEYS or not without_keys]
+    wanted = [name for name in manifest.files if name not in {KEYS, PASSWORD_FILE} or not without_keys]
+    if not (folder / PASSWORD_FILE).exists() and PASSWORD_FILE in wanted:
+        wanted.remove(PASSWORD_FILE)  # kept elsewhere, and not needed
     for name in wanted:
         _check(folder / name, manifest.files[name], progress)
     migrate(url)  # makes the role, or says who may; and shows that this user may do what follows
@@ -157,6 +179,9 @@ def restore(url: str, folder: Path, images: Path | None, progress: Progress, *, 
     if images is not None and IMAGES in wanted:
         with tarfile.open(folder / IMAGES) as tar:
             tar.extractall(images.parent, filter="data")
+    if home is not None:
+        for name in backup_of_home.put_back(folder, wanted, home):
+            log.warning("%s in %s stays as it is: it knows more than the backup's", name, home)
     return manifest
 
 

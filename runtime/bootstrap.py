@@ -9,19 +9,21 @@ import msgspec
 from commands.handler import SYSTEM
 from domain.errors import Conflict
 from eventstore.keys import secret
+from runtime.home import PASSWORD_FILE
 from runtime.load import load_games
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 
 SAMPLE = Path(__file__).parent / "sample" / "games.csv"
 SAMPLE_WANTED, SAMPLE_LOADED = "sample_wanted", "sample_loaded"
-PASSWORD_FILE = "admin-password.txt"  # noqa: S105 - a file's name
 
 
 class FirstStart(msgspec.Struct, frozen=True):
-    """What to tell the person who started the shop: the first ADMIN's password, when it is one that we made."""
+    """What to tell the person who started the shop: the first ADMIN's password, when it is one that we made, or else
+    whether it is the one that is set (LUDOTECA_ADMIN_PASSWORD). Neither, when the account was there before."""
 
     admin_password: str | None
+    is_as_set: bool = False
 
 
 def prepare(settings: Settings, url: str) -> FirstStart:
@@ -32,11 +34,11 @@ def prepare(settings: Settings, url: str) -> FirstStart:
 async def _prepare(settings: Settings) -> FirstStart:
     async with open_core(settings) as core:
         sample_is_due = await _sample_is_due(core)
-        password = await _first_admin(core)
+        first = await _first_admin(core)
         if sample_is_due:
             await load_games(core, SAMPLE)
             await secret(core.log.pool, SAMPLE_LOADED, lambda: b"yes")
-        return FirstStart(password)
+        return first
 
 
 async def _sample_is_due(core: Core) -> bool:
@@ -52,7 +54,7 @@ async def _sample_is_due(core: Core) -> bool:
         return on and wanted == b"yes" and loaded.rowcount == 0
 
 
-async def _first_admin(core: Core) -> str | None:
+async def _first_admin(core: Core) -> FirstStart:
     settings, kept = core.settings, core.settings.home / PASSWORD_FILE
     given = settings.admin_password.get_secret_value()
     noted = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""  # empty: the disk was full
@@ -64,8 +66,9 @@ async def _first_admin(core: Core) -> str | None:
         await core.accounts.register(
             SYSTEM, email=settings.admin_email, password=password, name="First admin", account_type="ADMIN"
         )
-    except Conflict:  # made at an earlier start, perhaps with a password that was given
-        if not noted:
+    except Conflict:  # made at an earlier start: with another password, or it was changed since
+        if not given and not noted:
             kept.unlink(missing_ok=True)
-            return None
-    return None if given else password
+        if not await core.logins.is_password_of(settings.admin_email, password):
+            return FirstStart(None)
+    return FirstStart(None if given else password, is_as_set=bool(given))

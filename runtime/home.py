@@ -11,8 +11,11 @@ log = logging.getLogger(__name__)
 OTHERS = 0o077
 """The rights of everybody but the owner."""
 
+PASSWORD_FILE = "admin-password.txt"  # noqa: S105 - a file's name
+"""Where the first ADMIN's password is, when it is one that we made."""
+
 _MARKS = {
-    *("run.lock", "servers.json", "postgres.lock", "admin-password.txt"),
+    *("run.lock", "servers.json", "postgres.lock", PASSWORD_FILE),
     *("provider.sqlite3", "fiscal.sqlite3", "provider-port.txt", "fiscal-port.txt"),
 }
 """Files that only an instance makes."""

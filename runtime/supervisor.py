@@ -294,6 +294,7 @@ def _stop_all(children: list[Child]) -> None:
 
 def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
     base = settings.api_url
+    known = "(LUDOTECA_ADMIN_PASSWORD)" if first.is_as_set else "(its password of before, or `ludoteca admin create`)"
     lines = [
         "",
         "  Ludoteca is running.",
@@ -301,7 +302,7 @@ def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
         f"    shop         {base}{SEARCH}",
         f"    API docs     {base}/docs",
         f"    health       {base}/health/ready",
-        f"    admin login  {settings.admin_email}  {first.admin_password or '(the password that was set)'}",
+        f"    admin login  {settings.admin_email}  {first.admin_password or known}",
         f"    data         {settings.home}",
         *([f"    NOT ANSWERING: {', '.join(down)}. What needs it waits, or says so."] if down else []),
         "",

@@ -91,6 +91,14 @@ class Logins:
             raise Forbidden("user_inactive", "the account is closed")
         return user
 
+    async def is_password_of(self, email: str, password: str) -> bool:
+        """Whether there is an account of this e-mail with this password."""
+        try:
+            await self._proven_by(email, password)
+        except Unauthorized:
+            return False
+        return True
+
     async def open(self, user: User, session_id: UUID | None = None) -> Login:
         """Open a session for an account whose owner has proved who they are."""
         expires_at = self._bus.clock.now() + SESSION_LIFETIME

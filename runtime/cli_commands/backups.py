@@ -25,8 +25,9 @@ def backup(
     """Back up the shop into a new folder, as it is at one moment. It may run meanwhile.
 
     The folder gets `log.dump` (events, what consumers have done, work queues), `keys.dump` (persons' keys and secrets),
-    `images.tar` where images are files, and `manifest.json`. Keep `keys.dump` apart: without it nobody can read
-    personal data in the other. Read models are not in a backup, they are folded anew.
+    `images.tar` where images are files, the first administrator's password, the books of the simulated payment provider
+    and fiscal operator where they are in HOME, and `manifest.json`. Keep `keys.dump` and `admin-password.txt` apart:
+    without keys nobody can read personal data in the rest. Read models are not in a backup, they are folded anew.
 
     [bold]Example[/bold]
       ludoteca backup /backups/shop-2026-11-28
@@ -36,7 +37,7 @@ def backup(
     settings = opening.quiet_settings()
     with _database(settings) as url, console.progress() as progress:
         opening.require_this_release(url)
-        manifest = write(url, folder, _images(settings), progress)
+        manifest = write(url, folder, _images(settings), progress, home=settings.home)
     with console.telling_what_was_done():
         _print(manifest, folder, "backed up", json=json)
 
@@ -53,7 +54,8 @@ def restore(
     """Make the shop from a backup, in a database that has no log yet: whole, or nothing of it.
 
     Stop the shop first. Reactors, the relay and the work queues go on where they were: nothing is asked, sent or
-    published twice. Read models are folded anew at the next start, and answer when they are done.
+    published twice. Read models are folded anew at the next start, and answer when they are done. A simulator's books
+    that HOME has already stay as they are.
 
     [bold]Example[/bold]
       LUDOTECA_HOME=/srv/new-shop ludoteca restore /backups/shop-2026-11-28
@@ -62,7 +64,7 @@ def restore(
 
     settings = opening.quiet_settings()
     with _database(settings) as url, console.progress() as progress:
-        manifest = fill(url, folder, _images(settings), progress, without_keys=without_keys)
+        manifest = fill(url, folder, _images(settings), progress, home=settings.home, without_keys=without_keys)
     with console.telling_what_was_done():
         _print(manifest, folder, "restored", json=json)
 

@@ -86,3 +86,15 @@ async def test_no_password_is_told_that_is_not_the_admins(database: str, tmp_pat
     later = await bootstrap._prepare(settings.model_copy(update={"admin_password": SecretStr("")}))
     assert later.admin_password is None
     assert not (tmp_path / bootstrap.PASSWORD_FILE).exists()
+
+
+async def test_it_is_said_whose_password_it_is(database: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url=database, sample="off", admin_password="correct horse battery")
+    first = await bootstrap._prepare(settings)
+    assert "(LUDOTECA_ADMIN_PASSWORD)" in supervisor._welcome(settings, first, [])
+    (tmp_path / bootstrap.PASSWORD_FILE).write_text("of another shop\n")
+    for given in ("", "another horse battery"):
+        later = settings.model_copy(update={"admin_password": SecretStr(given)})
+        welcome = supervisor._welcome(later, await bootstrap._prepare(later), [])
+        assert "of another shop" not in welcome
+        assert "ludoteca admin create" in welcome
