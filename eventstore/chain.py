@@ -1,15 +1,18 @@
-"""The hash chain: what of an event is hashed, byte by byte, and how one row's hash follows from the one before.
+"""The hash chain: what is hashed of an event, byte by byte, and how a row's hash follows from the
+previous one.
 
     digest = SHA-256( "ludoteca.event.2" ‖ event_id ‖ stream_id ‖ version ‖ text(name) ‖ text(payload) ‖ text(actor)
                       ‖ optional(correlation_id) ‖ optional(causation_id) ‖ optional text(traceparent) ‖ occurred_at )
     hash   = SHA-256( previous hash ‖ position ‖ recorded_at ‖ digest ),  the first previous hash being 32 zero bytes
 
-A row of an older release has no occurred_at; its digest begins with "ludoteca.event.1", and ends with the traceparent.
+A row of an older release has no occurred_at; its digest begins with "ludoteca.event.1" and ends
+with the traceparent.
 
-Ids are their 16 bytes; version and position are 8 bytes big-endian; occurred_at and recorded_at are 8 bytes big-endian,
-microseconds since 2000-01-01 UTC (PostgreSQL's `timestamptz_send`); text is a 4-byte big-endian length and the bytes
-(UTF-8, or the payload as stored); an optional is one byte 0, or one byte 1 and the value. Personal fields are hashed as
-ciphertext, so that forgetting a person breaks no proof.
+Ids are their 16 bytes; version and position are 8 bytes big-endian; occurred_at and recorded_at are
+8 bytes big-endian, microseconds since 2000-01-01 UTC (PostgreSQL's `timestamptz_send`); text is a
+4-byte big-endian length and the bytes (UTF-8, or the payload as stored); an optional is one byte 0,
+or one byte 1 and the value. Personal fields are hashed as ciphertext, so that forgetting a person
+breaks no proof.
 """
 
 from collections.abc import Iterable
@@ -45,7 +48,7 @@ def digest(
     traceparent: str | None,
     occurred_at: datetime | None,
 ) -> bytes:
-    """The digest of an event as stored; see the module's text for the encoding."""
+    """The digest of an event as stored; the module's docstring specifies the encoding."""
     end = encoded_cause(*cause_in_bytes(actor, correlation_id, causation_id, traceparent))
     kind = _WITHOUT_TIME
     if occurred_at is not None:
@@ -56,19 +59,18 @@ def digest(
 def digest_of(
     event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, end: bytes, kind: bytes = _WITH_TIME
 ) -> bytes:
-    """As `digest`, of what is encoded already; `end` is cause and time."""
+    """As `digest`, from encoded parts; `end` is cause and time."""
     head = _head(kind, event_id, stream_id, version, len(name))
     return sha256(b"".join((head, name, _u32(len(payload)), payload, end))).digest()
 
 
 Cause = tuple[bytes, bytes | None, bytes | None, bytes | None]
-"""Actor, correlation id, causation id and traceparent, each in bytes."""
+"""Actor, correlation id, causation id and traceparent, in bytes."""
 
 
 def cause_in_bytes(
     actor: str, correlation_id: UUID | None, causation_id: UUID | None, traceparent: str | None
 ) -> Cause:
-    """Who and why."""
     return (
         actor.encode(),
         None if correlation_id is None else correlation_id.bytes,
@@ -80,7 +82,7 @@ def cause_in_bytes(
 def encoded_cause(
     actor: bytes, correlation_id: bytes | None, causation_id: bytes | None, traceparent: bytes | None
 ) -> bytes:
-    """Of what is hashed: who and why."""
+    """The cause as it is hashed."""
     return (
         _text(actor)
         + (b"\0" if correlation_id is None else b"\1" + correlation_id)
@@ -90,22 +92,22 @@ def encoded_cause(
 
 
 def encoded_time(at: datetime) -> bytes:
-    """A time, as it is hashed, and as PostgreSQL takes it."""
+    """A time as it is hashed, which is also PostgreSQL's wire format."""
     return _u64(microseconds(at))
 
 
 def link(previous: bytes, position: int, recorded_at: datetime, event_digest: bytes) -> bytes:
-    """The hash of a row, from the hash of the row before it."""
+    """The hash of a row, from that of the previous row."""
     return sha256(previous + _u64(position) + encoded_time(recorded_at) + event_digest).digest()
 
 
 def microseconds(at: datetime) -> int:
-    """Microseconds since 2000-01-01 UTC: how PostgreSQL counts time."""
+    """Microseconds since 2000-01-01 UTC, PostgreSQL's epoch."""
     return (at - _EPOCH) // _MICROSECOND
 
 
 def moment(since: int) -> datetime:
-    """The time that `microseconds` counts so many to."""
+    """The inverse of `microseconds`."""
     return _EPOCH + since * _MICROSECOND
 
 
@@ -114,21 +116,25 @@ def _text(value: bytes) -> bytes:
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Where a log stops being what was appended, and how that shows."""
+    """The first position where the log differs from what was appended, and why."""
 
     position: int
     reason: str
 
 
 class Verifier:
-    """Walks the log from its start (or from a trusted hash) and stops at the first row that does not fit."""
+    """Walks the log from its start (or from a trusted hash) and stops at the first row that does
+    not fit.
+    """
 
     def __init__(self, position: int = 0, hash: bytes = GENESIS) -> None:
         self.position, self.hash = position, hash
         self._time: datetime | None = None
 
     def check(self, rows: Iterable[tuple[Envelope, bytes, bytes, datetime | None]]) -> Fault | None:
-        """Follow the next rows (envelope, payload, hash, occurred_at as stored); returns the first fault, or None."""
+        """Check the next rows (envelope, payload, hash, occurred_at as stored). Returns the first
+        fault, or None.
+        """
         for env, payload, row_hash, occurred_at in rows:
             if env.position != self.position + 1:
                 return Fault(self.position + 1, f"removed: the next row is {env.position}")

@@ -1,4 +1,4 @@
-"""Notices when the clock of this process cannot be trusted: it stepped, or it is far from the database's."""
+"""Detects an unreliable clock of this process: one that stepped, or is far from the database's."""
 
 import asyncio
 import logging
@@ -14,16 +14,20 @@ from kit.clock import Clock
 log = logging.getLogger(__name__)
 
 STEP = timedelta(seconds=2)
-"""How far the clock may move against the monotonic one between two looks; slewing (NTP) is a thousand times slower."""
+"""How far the clock may move against the monotonic one between two checks; slewing (NTP) is a
+thousand times slower.
+"""
 
 LOOK_SECONDS = 1.0
 
 _READING_SECONDS = 0.1
-"""Two clocks that took longer than this to read say nothing about each other."""
+"""A comparison of two clocks that takes longer than this is discarded."""
 
 
 class ClockWatch:
-    """Compares this process's clock with its monotonic one, all the time, and with the database's, when asked."""
+    """Compares this process's clock continuously with its monotonic one and, on request, with the
+    database's.
+    """
 
     def __init__(
         self,
@@ -32,22 +36,24 @@ class ClockWatch:
         tolerance: timedelta | None,
         elapsed: Callable[[], float] = monotonic,
     ) -> None:
-        """`tolerance`: how far the database's clock may be from ours; None: as far as it likes."""
+        """`tolerance` is how far the database's clock may be from ours (None: without limit)."""
         self._pool, self._clock, self._tolerance, self._elapsed = pool, clock, tolerance, elapsed
         self._offset = self._read()
         self.steps = 0
-        """How often the clock stepped."""
+        """How many steps of the clock were detected."""
         self.ahead = timedelta(0)
-        """How far it was ahead of the database's when that was last asked; below 0: behind."""
+        """How far it was ahead of the database's at the last comparison; negative: behind."""
 
     async def run(self) -> None:
-        """Look for steps, until cancelled."""
+        """Check for steps until cancelled."""
         while True:
             self.look()
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
-        """Raise the alarm if the clock stepped since the last look. A machine that was suspended looks the same."""
+        """Log an error if the clock stepped since the last check. A suspended machine looks the
+        same.
+        """
         offset = self._read()
         if offset is None:
             return
@@ -61,7 +67,9 @@ class ClockWatch:
         self._offset = offset
 
     async def check(self) -> None:
-        """Raises ClocksDiffer when ours and the database's differ by more than is tolerated; psycopg.Error."""
+        """Compare with the database's clock. Raises ClocksDiffer beyond the tolerance;
+        psycopg.Error.
+        """
         async with self._pool.connection() as conn:
             before = self._clock.now()
             row = await (await conn.execute("SELECT clock_timestamp()")).fetchone()
@@ -71,12 +79,14 @@ class ClockWatch:
         self.must_agree()
 
     def must_agree(self) -> None:
-        """Raises ClocksDiffer when they did when that was last asked."""
+        """Raises ClocksDiffer when the last comparison was beyond the tolerance."""
         if self._tolerance is not None and abs(self.ahead) > self._tolerance:
             raise ClocksDiffer(self.ahead.total_seconds())
 
     def _read(self) -> float | None:
-        """By how much the clock is ahead of the monotonic one, in seconds; None when it took too long to tell."""
+        """How far the clock is ahead of the monotonic one, in seconds; None when reading both took
+        too long.
+        """
         before = self._elapsed()
         now = self._clock.now().timestamp()
         after = self._elapsed()

@@ -1,7 +1,8 @@
-"""Events to bytes and back: wire names, upcasters, personal fields under a key per person.
+"""Events to bytes and back: wire names, upcasters, and personal fields under one key per person.
 
-A payload is JSON. A personal field is stored as "1:" and the base64 of nonce ‖ AES-256-GCM ciphertext of the field's
-JSON, with the stream id and the field's name as associated data, so that a ciphertext moved elsewhere does not open.
+A payload is JSON. A personal field is stored as "1:" and the base64 of nonce ‖ AES-256-GCM
+ciphertext of the field's JSON, with the stream id and the field's name as associated data, so that
+a ciphertext cannot be decrypted elsewhere.
 """
 
 from base64 import b64decode, b64encode
@@ -19,20 +20,24 @@ from eventstore.log import WrongKind
 from kit.forgotten import FORGOTTEN
 
 KeyOf = Callable[[UUID], bytes | None]
-Payload = dict[str, Any]  # any JSON object: what an upcaster works on
+Payload = dict[str, Any]  # any JSON object, as an upcaster sees it
 Upcaster = tuple[str, Callable[[Payload], Payload]]
 
 
 class UnknownEvent(Exception):
-    """A wire name that no registered class reads, even after upcasting."""
+    """No registered class has this wire name, even after upcasting."""
 
 
 class MissingKey(Exception):
-    """A personal field cannot be written: its person has no key (never had one, or was forgotten)."""
+    """A personal field cannot be stored: its person has no key (never
+    had one, or was forgotten).
+    """
 
 
 def kind_of(event: type[msgspec.Struct]) -> str:
-    """The kind of stream that holds events of this class: what it says (`KIND`), or its wire name's first word."""
+    """The kind of stream that holds events of this class: its `KIND`, or else the first word of its
+    wire name.
+    """
     kind: str = getattr(event, "KIND", "") or _first_word(event.NAME)  # type: ignore[attr-defined]
     return kind
 
@@ -43,7 +48,9 @@ def _first_word(name: str) -> str:
 
 
 def kind_of_all(events: Sequence[msgspec.Struct]) -> str:
-    """The one kind of stream that holds these events, at least one. Raises WrongKind when they are of several."""
+    """The one kind of stream that holds these events, at least one. Raises WrongKind when they
+    belong to several.
+    """
     kind = kind_of(type(events[0]))
     if len(events) > 1 and any(kind_of(type(event)) != kind for event in events):
         raise WrongKind(f"events of several kinds for one stream: {sorted({kind_of(type(e)) for e in events})}")
@@ -51,7 +58,7 @@ def kind_of_all(events: Sequence[msgspec.Struct]) -> str:
 
 
 class _Kind:
-    """How one event class is written and read."""
+    """How one event class is encoded and decoded."""
 
     def __init__(self, cls: type[msgspec.Struct]) -> None:
         self.cls = cls
@@ -75,10 +82,10 @@ class _Kind:
 
 
 def _personal_fields(cls: type[msgspec.Struct]) -> dict[str, object]:
-    """Names of the fields marked personal, with what each reads as when the person's key is gone.
+    """The fields marked personal, with what each reads as once the person's key is destroyed.
 
-    Raises TypeError for a mark deep inside of a field, where it would not be encrypted, and for a field that could not
-    be read without a key: it must be a text, or may be None.
+    Raises TypeError for a mark inside a field, where it would not be encrypted, and for a field
+    that could not be read without a key: it must be a text, or optional.
     """
     found: dict[str, object] = {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
@@ -106,9 +113,10 @@ def _holds_personal(hint: object) -> bool:
 
 
 class Codec:
-    """Reads and writes the events of one registry.
+    """Encodes and decodes the events of one registry.
 
-    `upcasters` maps an old wire name to the name of its next shape and a function from the old JSON object to the new.
+    `upcasters` maps an old wire name to the name of its next shape and a function from the old JSON
+    object to the new one.
     """
 
     def __init__(
@@ -124,7 +132,7 @@ class Codec:
         self.kinds: dict[str, str] = {
             name: kind_of(self._kinds[self._final(name)].cls) for name in (*self._kinds, *self._upcasters)
         }
-        """The kind of stream of each wire name, the old ones that are upcast among them."""
+        """The kind of stream by wire name, including old names that are upcast."""
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -145,14 +153,16 @@ class Codec:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def person_of(self, event: msgspec.Struct, stream_id: UUID) -> UUID | None:
-        """Whose key the event's personal fields need; None when it has none."""
+        """The person whose key the event's personal fields need; None when it has none."""
         kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
         if not kind.personal or not kind.has_personal(event):
             return None
         return getattr(event, kind.person) if kind.person else stream_id
 
     def encode(self, event: msgspec.Struct, stream_id: UUID, key: bytes | None = None) -> bytes:
-        """The payload as stored. Raises MissingKey when it has personal fields and there is no key."""
+        """The payload as stored. Raises MissingKey when a personal field is filled and there is no
+        key.
+        """
         kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
         if not kind.personal or not kind.has_personal(event):
             return self._encode(event)
@@ -167,12 +177,14 @@ class Codec:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def reader_of(self, name: str) -> Callable[[bytes], msgspec.Struct] | None:
-        """The plain decoder of a wire name that needs neither a key nor upcasting; None when it does."""
+        """The plain decoder of a wire name that needs neither a key nor
+        upcasting; None otherwise.
+        """
         kind = self._kinds.get(name)
         return None if kind is None or kind.personal or name in self._upcasters else kind.decoder.decode
 
     def person_in(self, name: str, payload: bytes, stream_id: UUID) -> UUID | None:
-        """Whose key a stored payload needs; None when it needs none."""
+        """The person whose key a stored payload needs; None when it needs none."""
         kind, payload = self._current(name, payload)
         if kind.wire_decoder is None:
             return None
@@ -182,7 +194,8 @@ class Codec:
         return getattr(wire, kind.person) if kind.person else stream_id
 
     def decode(self, name: str, payload: bytes, stream_id: UUID, key_of: KeyOf = lambda _: None) -> msgspec.Struct:
-        """The event of a stored payload; personal fields whose key is gone read as FORGOTTEN (or None).
+        """The event of a stored payload. Personal fields whose key is destroyed read as FORGOTTEN
+        (or None).
 
         Raises UnknownEvent, msgspec.ValidationError.
         """
@@ -215,13 +228,13 @@ class Codec:
 
 
 def encrypt(text: bytes, key: bytes, stream_id: UUID, field: str) -> str:
-    """AES-256-GCM under a fresh nonce, bound to its stream and field."""
+    """Encrypt with AES-256-GCM and a fresh nonce, bound to the stream and field."""
     nonce = urandom(12)
     return "1:" + b64encode(nonce + AESGCM(key).encrypt(nonce, text, _bound_to(stream_id, field))).decode()
 
 
 def decrypt(token: str, key: bytes, stream_id: UUID, field: str) -> bytes | None:
-    """The text of a token; None when this key does not open it (the person was forgotten and came back)."""
+    """Decrypt a token; None when this key does not fit (the person was forgotten and came back)."""
     raw = b64decode(token.removeprefix("1:"))
     try:
         return AESGCM(key).decrypt(raw[:12], raw[12:], _bound_to(stream_id, field))

@@ -1,4 +1,4 @@
-"""Knows how far the log goes: one LISTEN connection per process, shared by all who wait."""
+"""Tracks the log's head: one LISTEN connection per process, shared by all who wait."""
 
 import asyncio
 import logging
@@ -14,26 +14,28 @@ from kit.cancellation import stop_if_cancelled
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-"""A notification may be lost with its connection; so often the head is looked up all the same."""
+"""How often the head is polled as well, since a notification may be lost with its connection."""
 
 
 class HeadWatcher:
-    """Wakes waiters when the log grows, and when it turns out to have gone back. Starts on first use; reconnects."""
+    """Wakes waiters when the log grows, or is found to have gone back. Starts on first use;
+    reconnects.
+    """
 
     def __init__(self, url: str, history: History, watch: Watch | None = None) -> None:
         self._url, self._watched = url, watch
         self._history = history
         self._head = 0
-        self._news = asyncio.Event()  # set, and replaced by another, whenever there is something new to look at
+        self._news = asyncio.Event()  # set and replaced at every change
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         history.when_it_changes(self._forget)
 
     async def beyond(self, position: int, generation: int | None = None) -> int:
-        """Wait until the log has an event after `position`; returns the head.
+        """Wait until the log has an event after `position`. Returns the head.
 
-        Raises LogUnavailable once closed; HistoryChanged when the log is not any more of the generation in which the
-        position was learned (now, if not given).
+        Raises LogUnavailable once closed; HistoryChanged when the log is no longer of the
+        generation in which the position was read (default: the current one).
         """
         of = self._history.generation if generation is None else generation
         if not self._closed and (self._task is None or self._task.done()):
@@ -46,7 +48,7 @@ class HeadWatcher:
         return self._head
 
     async def close(self) -> None:
-        """Stop listening, and tell those who still wait."""
+        """Stop listening, and raise LogUnavailable to all who wait."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
@@ -61,7 +63,7 @@ class HeadWatcher:
                     await conn.execute("LISTEN ludoteca_log")
                     while True:
                         stop_if_cancelled()
-                        # Asked, not taken from the notification: a wake-up is a hint, the log is the truth.
+                        # Query the head rather than trust the notification: a wake-up is a hint.
                         self._reached(await self._history.head(conn))
                         async for _ in conn.notifies(timeout=POLL_SECONDS, stop_after=1):
                             pass

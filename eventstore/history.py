@@ -1,12 +1,13 @@
 """The history that a process knows, and what it drops when the log turns out to have another.
 
-A database may go back: it is restored to an earlier moment, or an asynchronous standby takes over without the last
-events. Positions, versions and states that a process remembers of events that are gone would then be taken for those
-of others, which have come in their place. So a process remembers the last event that it has seen, and asks at each new
-connection, and at each look at the log's end, whether that is still at its position. An event's id is never used twice,
-and an event has the same events before it for ever: if it is there, all that was known before it is as it was.
+A database may go back: it is restored to an earlier moment, or an asynchronous standby takes over
+without the last events. Positions, versions and states that a process remembers of lost events
+would then be mistaken for those of the events that replaced them. So a process remembers the last
+event it has seen, and checks with each new connection and each look at the log's end that this
+event is still at its position. An event's id is never reused, and an event has the same
+predecessors for ever: if it is there, everything known before it still holds.
 
-Whatever keeps something that follows from the log registers here, and is told to drop it.
+Whatever keeps something derived from the log registers here, and is called to drop it.
 """
 
 import logging
@@ -30,18 +31,20 @@ BEGIN = "SELECT (log.begin_epoch(%s, %s)).number"
 
 
 class HistoryChanged(Exception):
-    """The log has another history than that in which a position was learned."""
+    """The log no longer has the history in which a position was read."""
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """An event that was seen: where it was, and which."""
+    """The last event seen: position and id."""
 
     position: int = 0
     event_id: UUID | None = None
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What `log.look` answers: the latest epoch and where it began, the log's last event, and what is at the mark."""
+    """The result of `log.look`: the latest epoch and where it began, the log's last event, and the
+    event at the mark.
+    """
 
     epoch: int
     epoch_id: str
@@ -52,7 +55,7 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """A stretch of the log's history without a break: it began behind the event at `position`."""
+    """An unbroken stretch of the log's history; it began after the event at `position`."""
 
     number: int
     id: str
@@ -60,44 +63,48 @@ class Epoch(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """Names it among all that there ever were, lost ones too."""
+        """Identifies the epoch among all that ever were, including lost ones."""
         return f"{self.number}.{self.id}"
 
 
 class History:
-    """What one process knows. All of it is used from one event loop."""
+    """What one process knows. Used from one event loop only."""
 
     def __init__(self) -> None:
         self.generation = 0
-        """How often the log turned out to have another history. What was learned before it grew is void."""
+        """How often the history changed. What was read in an earlier generation is void."""
         self._mark = Mark()
         self._epoch = 0
         self._forget: list[Callable[[], None]] = []
         self._connections: WeakKeyDictionary[psycopg.AsyncConnection, int] = WeakKeyDictionary()
 
     def when_it_changes(self, forget: Callable[[], None]) -> None:
-        """Have this called, once for each change and before anything is done on the new history. It must not fail."""
+        """Register a callback for changes of history, called before anything is done on the new
+        one. It must not fail.
+        """
         self._forget.append(forget)
 
     def must_be(self, generation: int) -> None:
-        """Raises HistoryChanged unless the history is the one that it was."""
+        """Raises HistoryChanged unless this generation is the current one."""
         if self.generation != generation:
             raise HistoryChanged("the log went back: what was read of it before is void")
 
     def saw(self, position: int, event_id: UUID, generation: int) -> None:
-        """Remember the last event that was seen, if it is later than all before; it was read in that generation."""
+        """Remember the last event seen, if it is later than all before and was read in the current
+        generation.
+        """
         if position > self._mark.position and generation == self.generation:
             self._mark = Mark(position, event_id)
 
     @property
     def mark(self) -> Mark:
-        """The last event that was seen."""
+        """The last event seen."""
         return self._mark
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
     async def head(self, conn: psycopg.AsyncConnection) -> int:
-        """Where the log ends, and by the way whether it has the history that is known. Raises psycopg.Error."""
+        """The position where the log ends; checks the history in passing. Raises psycopg.Error."""
         while True:
             mark, generation = self._mark, self.generation
             row = await (await conn.execute(_HEAD, (mark.position,), prepare=True)).fetchone()
@@ -111,15 +118,15 @@ class History:
                 return int(position or 0)
 
     async def check(self, conn: psycopg.AsyncConnection) -> None:
-        """Ask over a new connection whether the history is the one that is known. One round trip. Raises psycopg.Error.
+        """Check the history over a new connection, in one round trip. Raises psycopg.Error.
 
-        When it is not, everything registered has forgotten by the time this returns.
+        If it changed, all registered callbacks have run when this returns.
         """
         mark, generation = self._mark, self.generation
         row = await (await conn.execute(LOOK, (mark.position,))).fetchone()
         assert row is not None
         look = Look(*row)
-        if generation != self.generation:  # another connection found out meanwhile: ask again, from there
+        if generation != self.generation:  # another connection found out meanwhile: check again
             await self.check(conn)
             return
         if mark.position and look.there != mark.event_id:
@@ -134,11 +141,15 @@ class History:
         self._connections[conn] = self.generation
 
     def knows(self, conn: psycopg.AsyncConnection) -> bool:
-        """Whether a connection was checked in this history: an older one may lead to the server that was replaced."""
+        """Whether a connection was checked in the current history: an older one may lead to a
+        replaced server.
+        """
         return self._connections.get(conn) == self.generation
 
     async def alive(self, conn: psycopg.AsyncConnection) -> None:
-        """For a pool: raises psycopg.OperationalError for a connection that is lost, or of another history."""
+        """A pool's check. Raises psycopg.OperationalError for a lost connection, or one from
+        another history.
+        """
         await prove(conn)
         if not self.knows(conn):
             conn.pgconn.finish()  # a pool keeps what fails its check, unless it is closed

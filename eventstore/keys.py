@@ -1,4 +1,4 @@
-"""Keys of persons, and the program's own secrets: both live outside the log."""
+"""Keys of persons, and the program's own secrets; both live outside the log."""
 
 from collections.abc import Callable, Iterable
 from os import urandom
@@ -11,13 +11,17 @@ _SELECT = "SELECT person_id, key FROM private.person_keys WHERE person_id = ANY 
 
 
 class PersonKeys:
-    """A key of 256 bits per person. Destroying it makes the person's fields in every copy of the log unreadable."""
+    """One 256-bit key per person. Destroying it makes the person's fields unreadable in every copy
+    of the log.
+    """
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
     async def create(self, person_ids: Iterable[UUID]) -> None:
-        """Give each a key if they have none; committed when this returns, so before the person's first event."""
+        """Create a key for each person without one. Committed on return, and thus before the
+        person's first event.
+        """
         ids = list(person_ids)
         async with self._pool.connection() as conn:
             await conn.execute(
@@ -27,24 +31,26 @@ class PersonKeys:
             )
 
     async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
-        """The keys there are; the forgotten and the unknown are absent."""
+        """The existing keys; forgotten and unknown persons are absent."""
         async with self._pool.connection() as conn:
             rows = await (await conn.execute(_SELECT, (list(person_ids),))).fetchall()
         return dict(rows)
 
     async def destroy(self, person_id: UUID) -> None:
-        """Forget. There is no way back."""
+        """Destroy the person's key. Irreversible."""
         async with self._pool.connection() as conn:
             await conn.execute("DELETE FROM private.person_keys WHERE person_id = %s", (person_id,))
 
 
 def keys_now(conn: psycopg.Connection, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
-    """As PersonKeys.get, for code that runs in threads (the projection engine)."""
+    """As PersonKeys.get, for code in threads (the projection engine)."""
     return dict(conn.execute(_SELECT, (list(person_ids),)).fetchall())
 
 
 async def secret(pool: AsyncConnectionPool, name: str, make: Callable[[], bytes]) -> bytes:
-    """The program's secret of this name, made on first use; every process gets the same."""
+    """The program's secret with this name, created on first use; all
+    processes get the same value.
+    """
     async with pool.connection() as conn:
         await conn.execute(
             "INSERT INTO private.secrets (name, value) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING", (name, make())

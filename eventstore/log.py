@@ -1,7 +1,7 @@
 """The log's contract: what is appended, what is read back, and how an append is refused.
 
-An adapter keeps all of it: `eventstore.postgres_log` does, and for tests `eventstore.memory_log`. The tests of the
-contract run over each of them.
+Two adapters fulfil it: `eventstore.postgres_log` and, for tests, `eventstore.memory_log`. The
+contract's tests run over both.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
@@ -14,20 +14,21 @@ import msgspec
 from eventstore.history import History
 
 MAX_EVENT_BYTES = 1 << 20
-"""How large an event's payload may be, as it is stored."""
+"""The largest payload of an event, as stored."""
 
 MAX_APPEND_BYTES = 16 << 20
-"""How large all events of one append may be together, with their envelopes."""
+"""The largest append: all its events with their envelopes."""
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
-"""How far the clocks of this process and of the log may be apart, unless something else is said."""
+"""How far this process's clock and the log's may differ, by default."""
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """Who did it and why: stored with every event of an append.
+    """Who caused an append, and why; stored with each of its events.
 
-    `actor` is `user:<id>`, `reactor:<name>`, `system` or the like; `correlation_id` is shared by everything that one
-    request set in motion; `causation_id` is the event that caused this one; `traceparent` is W3C Trace Context.
+    `actor` is `user:<id>`, `reactor:<name>`, `system` or the like; `correlation_id` is shared by
+    everything that one request set in motion; `causation_id` is the event that caused this one;
+    `traceparent` is W3C Trace Context.
     """
 
     actor: str = "system"
@@ -37,7 +38,9 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class StreamAppend(msgspec.Struct, frozen=True):
-    """Events for one stream, at least one; it must be at `expected_version` (0: it does not exist yet)."""
+    """Events for one stream, at least one; the stream must be at `expected_version` (0: it does not
+    exist yet).
+    """
 
     stream_id: UUID
     expected_version: int
@@ -45,17 +48,20 @@ class StreamAppend(msgspec.Struct, frozen=True):
 
 
 class StreamRead(msgspec.Struct, frozen=True):
-    """A stream that an append rests on without adding to it: it must still be at `version` (0: not exist)."""
+    """A stream that an append rests on without adding to it: it must still be at `version` (0: it
+    does not exist).
+    """
 
     stream_id: UUID
     version: int
 
 
 class Once(msgspec.Struct, frozen=True):
-    """Makes an append happen once: committed with the events, refused with AlreadyDone when the key is known.
+    """Makes an append happen once: committed with its events, refused with AlreadyDone when the key
+    is known.
 
-    `fingerprint` tells whether a repeat asks for the same thing; `refs` are the ids of what was made;
-    `expires_at` None keeps the record for ever (reactors do).
+    `fingerprint` identifies the request, so that a repeat with another one shows; `refs` are the
+    ids of what was created; `expires_at` None keeps the record for ever (for reactors).
     """
 
     key: UUID
@@ -65,7 +71,9 @@ class Once(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The record of an append that happened: what Once said, and the position of its last event."""
+    """The record of a completed append: the fields of its Once, and the
+    position of its last event.
+    """
 
     key: UUID
     fingerprint: bytes
@@ -75,7 +83,9 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """Where an append landed: the positions of its first and last event, its time, and the events' ids in order."""
+    """The result of an append: the positions of its first and last event, its time, and the event
+    ids in order.
+    """
 
     first_position: int
     position: int
@@ -84,11 +94,11 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """All that an event carries beside its payload.
+    """Everything an event carries beside its payload.
 
-    `occurred_at` is when it was decided, by the clock of the process that decided: what is dated and decided by.
-    `recorded_at` is the log's time, which never runs backwards: it only says the order, as the position does. An event
-    of an older release has no other time, and occurred when it was recorded.
+    `occurred_at` is the time of the decision, by the deciding process's clock; events are dated by
+    it. `recorded_at` is the log's time, which never runs backwards: like the position, it shows the
+    order only. Events of an older release have only `recorded_at`, and both are the same.
     """
 
     position: int
@@ -105,26 +115,27 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """An event as it stands in the log. Satisfies the `eventsourcing` library's DomainEventProtocol."""
+    """An event in the log. Satisfies the `eventsourcing` library's DomainEventProtocol."""
 
     env: Envelope
     event: Any
 
     @property
     def originator_id(self) -> UUID:
-        """The stream, by the name that the eventsourcing library gives it."""
+        """The stream, under the eventsourcing library's name."""
         return self.env.stream_id
 
     @property
     def originator_version(self) -> int:
-        """The version, by the name that the eventsourcing library gives it."""
+        """The version, under the eventsourcing library's name."""
         return self.env.version
 
 
 class VersionConflict(Exception):
-    """A stream was not at the expected version: somebody else appended first. Nothing of the append was kept.
+    """A stream was not at the expected version, as somebody else appended first. Nothing of the
+    append was kept.
 
-    `stream_ids` are those of the append; one of them moved on, or one of its reads.
+    `stream_ids` are the streams of the append; one of them, or one of its reads, moved on.
     """
 
     def __init__(self, stream_ids: Sequence[UUID]) -> None:
@@ -133,14 +144,14 @@ class VersionConflict(Exception):
 
 
 class WrongKind(Exception):
-    """Events for a stream that is of another kind than theirs. Nothing of the append was kept.
+    """The events belong to another kind of stream. Nothing of the append was kept.
 
-    A stream has one kind: that of its events (`eventstore.codec.kind_of`).
+    A stream has the kind of its events (`eventstore.codec.kind_of`).
     """
 
 
 class AlreadyDone(Exception):
-    """The append's Once key is in the log already. Nothing was appended this time."""
+    """The append's Once key is already in the log. Nothing was appended."""
 
     def __init__(self, done: Done) -> None:
         super().__init__(f"already done at position {done.position}")
@@ -148,7 +159,7 @@ class AlreadyDone(Exception):
 
 
 class TooLarge(Exception):
-    """An event, or an append, beyond what the log takes. Nothing of the append was kept.
+    """An event or an append exceeds the log's limit. Nothing of the append was kept.
 
     `code` is event_too_large or append_too_large.
     """
@@ -159,14 +170,14 @@ class TooLarge(Exception):
 
 
 class LogUnavailable(Exception):
-    """The log cannot be reached, or was closed. An append that meets this may have happened: its Once key will tell."""
+    """The log is unreachable or closed. The append may have happened: its Once key tells."""
 
 
 class ClocksDiffer(LogUnavailable):
-    """The clock of this process and that of the database are too far apart. Nothing was appended, and nothing will be
-    until they agree again: a wrong time must not become history.
+    """This process's clock and the database's differ too much. Nothing was appended, and nothing
+    will be until they agree again: a wrong time must not become history.
 
-    `seconds` is by how much this process's clock is ahead; below 0: behind.
+    `seconds` is how far this process's clock is ahead; negative: behind.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -176,7 +187,9 @@ class ClocksDiffer(LogUnavailable):
 
 
 def check_appends(streams: Sequence[StreamAppend]) -> None:
-    """Raises ValueError unless there are streams, each once, each with events: what every adapter asks of an append."""
+    """Raises ValueError unless there are streams, each once and each with events, at a version of
+    at least 0. For adapters.
+    """
     if not streams or not all(stream.events for stream in streams):
         raise ValueError("an append without events")
     if min(stream.expected_version for stream in streams) < 0:
@@ -186,11 +199,13 @@ def check_appends(streams: Sequence[StreamAppend]) -> None:
 
 
 STREAM_PAGE = 1_000
-"""Events of a stream that are read in one go: others have their turn in between. Large ones are fewer."""
+"""Events of a stream read at once, so that other tasks run in between. Pages of large events have
+fewer.
+"""
 
 
 class StreamReader(Protocol):
-    """Who reads streams."""
+    """Reads streams."""
 
     async def read_stream_page(
         self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
@@ -200,7 +215,7 @@ class StreamReader(Protocol):
 async def pages_of(
     log: StreamReader, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
 ) -> AsyncIterator[list[Recorded]]:
-    """As `Log.read_stream`, in pages: none of a stream that has no such events."""
+    """As `Log.read_stream`, in pages. Yields nothing for a stream without such events."""
     more = True
     while more:
         page, more = await log.read_stream_page(stream_id, after_version, upto=upto, but=but)
@@ -210,28 +225,28 @@ async def pages_of(
 
 
 async def whole_stream(log: StreamReader, stream_id: UUID, *, upto: int | None = None) -> list[Recorded]:
-    """All of a stream up to a position, read in pages."""
+    """A whole stream up to a position, read in pages."""
     return [each async for page in pages_of(log, stream_id, upto=upto) for each in page]
 
 
 class Keys(Protocol):
-    """Keys that personal fields are encrypted under, one per person."""
+    """Encryption keys for personal fields, one per person."""
 
     async def create(self, person_ids: Iterable[UUID]) -> None:
-        """Give each a key if they have none."""
+        """Create a key for each person without one."""
         ...
 
     async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
-        """The keys there are; the forgotten and the unknown are absent."""
+        """The existing keys; forgotten and unknown persons are absent."""
         ...
 
     async def destroy(self, person_id: UUID) -> None:
-        """Forget. There is no way back."""
+        """Destroy the person's key. Irreversible."""
         ...
 
 
 class Log(StreamReader, Protocol):
-    """An append-only log of streams with one order over all of them."""
+    """An append-only log of streams, with one order over all of them."""
 
     history: History
 
@@ -245,18 +260,20 @@ class Log(StreamReader, Protocol):
         once: Once | None = None,
         reads: Sequence[StreamRead] = (),
     ) -> Appended:
-        """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
+        """Append to several streams, all or nothing, and only if the `reads` still hold.
 
-        Raises VersionConflict, AlreadyDone, LogUnavailable (ClocksDiffer is one); WrongKind for events of another kind
-        than their stream's; TooLarge; ValueError as `check_appends` does. A caller that is cancelled does not learn
-        whether it was appended.
+        Raises VersionConflict, AlreadyDone, LogUnavailable (including ClocksDiffer); WrongKind for
+        events of another kind than their stream's; TooLarge; ValueError as `check_appends`. A
+        cancelled caller does not learn whether the append happened.
         """
         ...
 
     async def read(
         self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
     ) -> list[Recorded]:
-        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when given."""
+        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when
+        given.
+        """
         ...
 
     async def read_stream(
@@ -268,12 +285,16 @@ class Log(StreamReader, Protocol):
         limit: int | None = None,
         but: Sequence[str] = (),
     ) -> list[Recorded]:
-        """A stream's events above a version, in order, none beyond position `upto`, at most `limit`. Those of the names
-        in `but` are left out, unless it is the last of all: that tells the version."""
+        """A stream's events above a version, in order, at most `limit`, none beyond position
+        `upto`. Leaves out those of the names in `but`, except the stream's last event, which shows
+        the version.
+        """
         ...
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
-        """The versions that these streams have reached, in the same order; 0 for one that does not exist."""
+        """The current versions of these streams, in the same order; 0 for
+        one that does not exist.
+        """
         ...
 
     async def head(self) -> int:
@@ -281,7 +302,7 @@ class Log(StreamReader, Protocol):
         ...
 
     def subscribe(self, after: int = 0, *, names: Sequence[str] | None = None) -> AsyncGenerator[list[Recorded], None]:
-        """Pages of events from a position on, for ever: what is there, then what comes."""
+        """Endless pages of events after a position: existing ones, then new ones."""
         ...
 
     async def done(self, key: UUID) -> Done | None:
@@ -289,9 +310,11 @@ class Log(StreamReader, Protocol):
         ...
 
     async def answer(self, key: UUID, answer: bytes) -> None:
-        """Keep the answer that was given under a Once key, for replays."""
+        """Store the answer given under a Once key, for replays."""
         ...
 
     async def purge_expired(self) -> int:
-        """Drop the Once keys whose time is over, by the log's clock and by ours; returns how many."""
+        """Delete the Once keys that have expired by both the log's clock and ours. Returns their
+        number.
+        """
         ...

@@ -1,8 +1,8 @@
-"""The log in memory, for tests of what stands on a log, and for trying things out.
+"""The log in memory, for tests of code above the log, and for experiments.
 
-It keeps the contract of `eventstore.log`. It is not durable, and shared only by the tasks of one event loop: what is to
-outlive a process, or to be read by another, needs `eventstore.postgres_log`. It keeps no chain of hashes, and its
-history never goes back.
+It fulfils the contract of `eventstore.log`, but is not durable, and is shared only by the tasks of
+one event loop: what must outlive a process, or be read by another, needs `eventstore.postgres_log`.
+It has no hash chain, and its history never goes back.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ Row = tuple[Envelope, bytes]
 
 
 class Memory:
-    """What logs share that are opened on it, as those of several processes share a database.
+    """What several logs share, as processes share a database.
 
     `clock` says when events are recorded.
     """
@@ -56,13 +56,13 @@ class Memory:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.rows: list[Row] = []
-        """All events with their payloads; the position of an event is its index + 1."""
+        """All events with their payloads; an event's position is its index + 1."""
         self.streams: defaultdict[UUID, list[Row]] = defaultdict(list)
         self.done: dict[UUID, tuple[Done, datetime | None]] = {}
-        """The records of Once keys, and when each expires."""
+        """The records of Once keys, with their expiry."""
         self.keys: dict[UUID, bytes] = {}
         self.waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
-        """Those who wait for news of a stream."""
+        """Waiters by stream."""
         self._news = asyncio.Event()
 
     @property
@@ -71,37 +71,37 @@ class Memory:
         return self._news
 
     def wake(self) -> None:
-        """Have all subscriptions look again."""
+        """Wake all subscriptions."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
     def version(self, stream_id: UUID) -> int:
-        """The version that a stream has reached, 0 when it does not exist."""
+        """The stream's current version, 0 when it does not exist."""
         return len(self.streams.get(stream_id, ()))
 
 
 class MemoryKeys:
-    """A key of 256 bits per person."""
+    """One 256-bit key per person."""
 
     def __init__(self, memory: Memory) -> None:
         self._keys = memory.keys
 
     async def create(self, person_ids: Iterable[UUID]) -> None:
-        """Give each a key if they have none."""
+        """Create a key for each person without one."""
         for person_id in person_ids:
             self._keys.setdefault(person_id, urandom(32))
 
     async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
-        """The keys there are; the forgotten and the unknown are absent."""
+        """The existing keys; forgotten and unknown persons are absent."""
         return {person_id: self._keys[person_id] for person_id in person_ids if person_id in self._keys}
 
     async def destroy(self, person_id: UUID) -> None:
-        """Forget. There is no way back."""
+        """Destroy the person's key. Irreversible."""
         self._keys.pop(person_id, None)
 
 
 class MemoryLog:
-    """The log, as one process would see it. Open with `async with MemoryLog.open(codec) as log`."""
+    """The log as one process would see it. Open with `async with MemoryLog.open(codec) as log`."""
 
     def __init__(self, codec: Codec, memory: Memory, clock: Clock, clock_tolerance: timedelta | None) -> None:
         self._codec = codec
@@ -122,10 +122,10 @@ class MemoryLog:
         clock: Clock = SYSTEM_CLOCK,
         clock_tolerance: timedelta | None = CLOCK_TOLERANCE,
     ) -> AsyncIterator[Self]:
-        """Open a log on a memory that others share, or on a new one; it is closed at the end.
+        """Open a log on a shared memory, or on a new one; closed on exit.
 
-        `clock` says when events occur. An append is refused when the memory's clock is further from it than
-        `clock_tolerance`, if not None.
+        `clock` says when events occur. An append is refused when the memory's clock differs from it
+        by more than `clock_tolerance` (None: without limit).
         """
         log = cls(codec, memory or Memory(), clock, clock_tolerance)
         try:
@@ -135,7 +135,7 @@ class MemoryLog:
             log._memory.wake()
 
     async def _turn(self) -> None:
-        """Let other tasks run, as they do while a server answers. Raises LogUnavailable once closed."""
+        """Let other tasks run, as a wait for a server would. Raises LogUnavailable once closed."""
         await asyncio.sleep(0)
         if self._closed:
             raise LogUnavailable("the log is closed")
@@ -149,11 +149,11 @@ class MemoryLog:
         once: Once | None = None,
         reads: Sequence[StreamRead] = (),
     ) -> Appended:
-        """As `Log.append`; raises MissingKey, too, for personal fields of somebody without a key."""
+        """As `Log.append`; also raises MissingKey for personal fields of a person without a key."""
         check_appends(streams)
         occurred_at = self._clock.now()
         await self._turn()
-        # Nothing is awaited from here on: what is checked still holds when the events are added.
+        # No await from here on, so that the checks still hold when the events are added.
         at = self._recording_time(occurred_at)
         rows = self._rows_of(streams, metadata, occurred_at, at)
         if once is not None and once.key in self._memory.done:
@@ -171,7 +171,7 @@ class MemoryLog:
         return Appended(first.position, last.position, at, [env.event_id for env, _ in rows])
 
     def _recording_time(self, occurred_at: datetime) -> datetime:
-        """When an append is recorded: never before the one before it. Raises ClocksDiffer."""
+        """When an append is recorded: never before the previous one. Raises ClocksDiffer."""
         now = self._memory.clock.now()
         ahead = occurred_at - now
         if self._clock_tolerance is not None and abs(ahead) > self._clock_tolerance:
@@ -181,7 +181,7 @@ class MemoryLog:
     def _rows_of(
         self, streams: Sequence[StreamAppend], metadata: Metadata, occurred_at: datetime, recorded_at: datetime
     ) -> list[Row]:
-        """The events as they are to be stored. Raises WrongKind, MissingKey, TooLarge."""
+        """The events as stored. Raises WrongKind, MissingKey, TooLarge."""
         rows: list[Row] = []
         size = 0
         for stream in streams:
@@ -240,7 +240,7 @@ class MemoryLog:
     async def read(
         self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
     ) -> list[Recorded]:
-        """As `Log.read`. Where events are large they are fewer: at most PAGE_BYTES of payload, or one event."""
+        """As `Log.read`; at most PAGE_BYTES of payload, or one event."""
         await self._turn()
         return self._decoded(_page(self._between(after, upto, names), limit)[0])
 
@@ -253,7 +253,7 @@ class MemoryLog:
         limit: int | None = None,
         but: Sequence[str] = (),
     ) -> list[Recorded]:
-        """As `Log.read_stream`. With a `limit` they are PAGE_BYTES of payload at most, or one event."""
+        """As `Log.read_stream`; with a `limit`, at most PAGE_BYTES of payload, or one event."""
         await self._turn()
         rows = self._of_stream(stream_id, after_version, upto, but)
         return self._decoded(rows if limit is None else _page(rows, limit)[0])
@@ -261,7 +261,7 @@ class MemoryLog:
     async def read_stream_page(
         self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
     ) -> tuple[list[Recorded], bool]:
-        """As `read_stream`, the next STREAM_PAGE events at most, and whether there are more."""
+        """As `read_stream`, at most the next STREAM_PAGE events; and whether there are more."""
         await self._turn()
         rows, more = _page(self._of_stream(stream_id, after_version, upto, but), STREAM_PAGE)
         return self._decoded(rows), more
@@ -303,12 +303,14 @@ class MemoryLog:
                 self._memory.waiting[stream_id].discard(news)
 
     def _between(self, after: int, upto: int | None, names: Sequence[str] | None) -> Iterable[Row]:
-        """Events with after < position ≤ upto in order."""
+        """Events with after < position ≤ upto, in order."""
         rows = islice(self._memory.rows, after, upto)
         return rows if names is None else (row for row in rows if row[0].name in names)
 
     def _of_stream(self, stream_id: UUID, after_version: int, upto: int | None, but: Collection[str]) -> list[Row]:
-        """Events of a stream above a version, without those of the names in `but` unless it is the last of all."""
+        """A stream's events above a version, without those of the names in `but` except the last
+        event.
+        """
         rows = self._memory.streams.get(stream_id, [])
         if upto is not None:
             rows = [row for row in rows if row[0].position <= upto]
@@ -351,7 +353,9 @@ class MemoryLog:
 
 
 def _page(rows: Iterable[Row], limit: int) -> tuple[list[Row], bool]:
-    """At most `limit` events and PAGE_BYTES of payload, or one event; and whether there are more."""
+    """At most `limit` events and PAGE_BYTES of payload, or one event;
+    and whether there are more.
+    """
     page: list[Row] = []
     size = 0
     for row in rows:

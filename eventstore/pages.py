@@ -1,26 +1,29 @@
-"""Pages of the log bounded by bytes as well as by count, so that memory does not depend on how large events are."""
+"""Queries for pages of the log, bounded by bytes as well as by count, so that large events do not
+cost more memory.
+"""
 
 from collections.abc import Sequence
 
 from psycopg.rows import TupleRow
 
 PAGE_BYTES = 8 * 1024**2
-"""Payload of a page at most, if it has more than one event."""
+"""The most payload of a page with more than one event."""
 
 COLUMNS = (
     "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at) AS occurred_at,"
     " actor, correlation_id, causation_id, traceparent, payload"
 )
-"""What is read of an event: its envelope, and its payload."""
+"""What is read of an event: envelope and payload."""
 
 PAYLOAD = 11
-"""Where the payload stands in COLUMNS."""
+"""The index of the payload in COLUMNS."""
 
 
 def bounded(where: str, *more: str, limit: str = "%s", order: str = "position") -> str:
-    """A query for a page in the order of the log, or of a stream; its last parameter is how many events at most.
+    """A query for a page, in the order of the log or of a stream; its last parameter is the maximal
+    number of events.
 
-    Payloads beyond PAGE_BYTES are not read, but come as NULL: see `fitting`.
+    Payloads beyond PAGE_BYTES are not read but come as NULL: see `fitting`.
     """
     fits = f"row_number() OVER page = 1 OR sum(octet_length(payload)) OVER page <= {PAGE_BYTES}"
     window = f"WINDOW page AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)"
@@ -29,9 +32,10 @@ def bounded(where: str, *more: str, limit: str = "%s", order: str = "position") 
 
 
 def small(where: str, limit: int, *, order: str = "position") -> str:
-    """As `bounded`, for pages of small events: it costs less, for no sum is kept.
+    """As `bounded`, for pages of small events: cheaper, as it computes no sum.
 
-    Payloads of more than an event's share of PAGE_BYTES come as NULL. If there are any, `bounded` is to be asked.
+    Payloads above an event's share of PAGE_BYTES come as NULL. If there are any, use `bounded`
+    instead.
     """
     fits = f"octet_length(payload) <= {PAGE_BYTES // max(1, limit)}"
     return f"SELECT {_with_payload_if(fits)} FROM log.events WHERE {where} ORDER BY {order} LIMIT %s"

@@ -43,7 +43,7 @@ _VERSIONS = """
 SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1), 0)
 FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n"""
 
-# The log is ordered by recorded_at as well, so that halving finds a time's place in some twenty steps.
+# recorded_at never decreases along the log, so a binary search finds a time in some twenty steps.
 _RECORDED_BY = """
 WITH RECURSIVE search (lowest, highest) AS (
     SELECT 0::bigint, coalesce(max(position), 0) FROM log.events
@@ -72,13 +72,15 @@ _SLACK = timedelta(minutes=1)
 """How far recorded_at may be ahead of occurred_at before an event is in the index events_behind."""
 
 RETRY_SECONDS = 0.2
-"""How long a subscription waits before it reads again after a lost connection."""
+"""How long a subscription waits after a lost connection before it reads again."""
 
 Raw = tuple[Envelope, bytes]
 
 
 class PostgresLog:
-    """The log, as one process sees it. Open with `async with PostgresLog.open(url, codec) as log`."""
+    """The log as one process sees it. Open with `async with
+    PostgresLog.open(url, codec) as log`.
+    """
 
     def __init__(
         self,
@@ -92,12 +94,12 @@ class PostgresLog:
     ) -> None:
         self.codec, self.pool, self._clock, self._clock_tolerance = codec, pool, clock, clock_tolerance
         self.history = history
-        """What of the log this process knows: whatever keeps something that follows from it registers there."""
+        """What this process knows of the log; whatever keeps something derived from it registers there."""
         history.when_it_changes(self._drain)
         self._draining: asyncio.Task[None] | None = None
         self.keys = PersonKeys(pool)
         self.watch = watch
-        """Knows whether the database is away, where somebody looks."""
+        """Knows whether the database is down; None without a watch."""
         self.watcher = HeadWatcher(url, history, watch)
         self._another_sender = partial(Sender, url, codec.kinds, history, clock_tolerance, watch)
         self._writer = GroupCommitWriter(url, codec.kinds, history, clock_tolerance, watch)
@@ -114,11 +116,11 @@ class PostgresLog:
         clock_tolerance: timedelta | None = CLOCK_TOLERANCE,
         watched: bool = False,
     ) -> AsyncIterator[Self]:
-        """Connect to a migrated database; closes everything at the end.
+        """Connect to a migrated database; closes everything on exit.
 
-        `clock` says when events occur. An append is refused when the database's is further from it than
-        `clock_tolerance`; None is for a clock that is not the machine's. `watched`: nobody waits for more than a second
-        for a database that is away.
+        `clock` says when events occur. An append is refused when the database's clock differs from
+        it by more than `clock_tolerance`; None is for a clock that is not the machine's. With
+        `watched`, nobody waits longer than a second for a database that is down.
         """
         history = History()
         async with (
@@ -133,12 +135,13 @@ class PostgresLog:
                 await log.watcher.close()
 
     def _drain(self) -> None:
-        """Open all connections anew: those of before may lead to a server that was replaced."""
+        """Replace all connections: older ones may lead to a replaced server."""
         self._draining = asyncio.create_task(self.pool.drain(), name="draining the log's pool")
 
     def while_there(self) -> AbstractContextManager[object]:
-        """Around what needs the database, where there is a watch over it. Raises DatabaseAway as soon as it is known to
-        be away."""
+        """Wrap work that needs the database. With a watch, raises DatabaseAway as soon as the
+        database is known to be down.
+        """
         return nullcontext() if self.watch is None else self.watch.while_there()
 
     # -- appending -----------------------------------------------------------------------------------------------------
@@ -150,15 +153,16 @@ class PostgresLog:
         once: Once | None = None,
         reads: Sequence[StreamRead] = (),
     ) -> Appended:
-        """Append to several streams, all or nothing, and only if the `reads` still hold at that moment.
+        """Append to several streams, all or nothing, and only if the `reads` still hold.
 
-        Raises VersionConflict, also when the log went back meanwhile; AlreadyDone, WrongKind, TooLarge; MissingKey when
-        a person was forgotten; LogUnavailable when the database cannot be reached (then nothing was appended, or `once`
-        will tell on the next try); of that ClocksDiffer; psycopg.DataError when it refuses a text; ValueError for an
-        append without events.
+        Raises VersionConflict, also when the log went back meanwhile; AlreadyDone, WrongKind,
+        TooLarge; MissingKey when a person was forgotten; LogUnavailable when the database is
+        unreachable (either nothing was appended, or `once` tells on the next try), including
+        ClocksDiffer; psycopg.DataError when the database refuses a text; ValueError for an append
+        without events.
         """
         if len(streams) != 1 or not streams[0].events or streams[0].expected_version < 0:
-            check_appends(streams)  # the most frequent append, to one stream, is right at a glance
+            check_appends(streams)  # the most frequent append, to one stream, needs no full check
         codec, generation, occurred_at = self.codec, self.history.generation, self._clock.now()
         persons = {
             person
@@ -180,7 +184,8 @@ class PostgresLog:
         return await self._writer.append(pending)
 
     async def prove_writer(self, *, another: bool = False) -> None:
-        """Find out, without an append, whether one would be taken: by this process's writer, or over a new connection.
+        """Check, without appending, that an append would be accepted: by this process's writer, or
+        over a new connection.
 
         Raises LogUnavailable, psycopg.Error.
         """
@@ -198,22 +203,25 @@ class PostgresLog:
     async def read(
         self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
     ) -> list[Recorded]:
-        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when given.
+        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when
+        given.
 
-        Where they are large they are fewer: at most PAGE_BYTES of payload, or one event.
+        A page of large events is shorter: at most PAGE_BYTES of payload, or one event.
         """
         return await self.decode(await self.read_raw(after, upto=upto, names=names, limit=limit))
 
     async def read_raw(
         self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
     ) -> list[Raw]:
-        """As `read`, but payloads as stored."""
+        """As `read`, with payloads as stored."""
         return (await self._page(after, upto, names, limit))[0]
 
     async def read_page(
         self, after: int, upto: int, *, names: Sequence[str] | None = None, limit: int = 1000
     ) -> tuple[list[Raw], int]:
-        """As `read_raw`, and the position up to which these are all there are: where the next page begins."""
+        """As `read_raw`, and the position up to which the page is complete: where the next one
+        begins.
+        """
         rows, cut = await self._page(after, upto, names, limit)
         return rows, rows[-1][0].position if cut else upto
 
@@ -229,7 +237,9 @@ class PostgresLog:
         return await self._bounded(" AND ".join(where), values, limit, "position")
 
     async def _bounded(self, where: str, values: list[Any], limit: int, order: str) -> tuple[list[Raw], bool]:
-        """At most `limit` events and PAGE_BYTES of payload, or one event, and whether there may be more."""
+        """At most `limit` events and PAGE_BYTES of payload, or one event; and whether there may be
+        more.
+        """
         found = await self._select(small(where, limit, order=order), [*values, limit])
         if None in [row[PAYLOAD] for row in found]:
             found = await self._select(bounded(where, order=order), [*values, limit])
@@ -245,10 +255,10 @@ class PostgresLog:
         limit: int | None = None,
         but: Sequence[str] = (),
     ) -> list[Recorded]:
-        """A stream's events above a version, in order, none beyond position `upto`. Those of the names in `but` are
-        left out, unless it is the last of all: that tells the version.
+        """A stream's events above a version, in order, none beyond position `upto`. Leaves out
+        those of the names in `but`, except the stream's last event, which shows the version.
 
-        With a `limit` they are at most so many, and where they are large PAGE_BYTES of payload, or one event.
+        With a `limit`, at most that many, and at most PAGE_BYTES of payload, or one event.
         """
         found = await self.read_stream_raw(stream_id, after_version, upto=upto, limit=limit, but=but)
         return await self.decode(found)
@@ -262,13 +272,13 @@ class PostgresLog:
         limit: int | None = None,
         but: Sequence[str] = (),
     ) -> list[Raw]:
-        """As `read_stream`, but payloads as stored."""
+        """As `read_stream`, with payloads as stored."""
         return (await self._stream(stream_id, after_version, upto, limit, but))[0]
 
     async def read_stream_page(
         self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
     ) -> tuple[list[Recorded], bool]:
-        """As `read_stream`, the next STREAM_PAGE events at most, and whether there may be more."""
+        """As `read_stream`, at most the next STREAM_PAGE events; and whether there may be more."""
         found, more = await self._stream(stream_id, after_version, upto, STREAM_PAGE, but)
         return await self.decode(found), more
 
@@ -300,13 +310,15 @@ class PostgresLog:
         return rows
 
     async def decode(self, rows: Sequence[Raw]) -> list[Recorded]:
-        """Read payloads as events, with the keys that their persons still have."""
+        """Decode payloads to events, with the keys that their persons still have."""
         persons = persons_in(self.codec, rows)
         keys = await self.keys.get(persons) if persons else {}
         return decode(self.codec, rows, keys)
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
-        """The versions that these streams have reached, in the same order; 0 for one that does not exist."""
+        """The current versions of these streams, in the same order; 0 for
+        one that does not exist.
+        """
         async with self.pool.connection() as conn:
             return [row[0] for row in await (await conn.execute(_VERSIONS, (list(stream_ids),))).fetchall()]
 
@@ -316,28 +328,30 @@ class PostgresLog:
             return await self.history.head(conn)
 
     async def position_at(self, moment: datetime) -> int:
-        """The position of the last event that had occurred by a time, 0 when there is none."""
+        """The position of the last event that had occurred by this time, 0 when there is none."""
         async with self.pool.connection() as conn:
             if self._clock_tolerance is None:
                 return await _one(conn, _OCCURRED_BY, await _one(conn, _HEAD), moment) or 0
             slack = max(self._clock_tolerance, _SLACK)
-            # What had occurred was recorded soon after; but where the log's time is ahead, it stands still.
+            # Events are recorded soon after they occur, except while the log's time is ahead and stands still.
             soon = await _one(conn, _OCCURRED_BY, await _recorded_by(conn, moment + slack), moment)
             behind = await (await conn.execute(_BEHIND_BY, {"moment": moment, "slack": 2 * slack})).fetchone()
             return max(soon or 0, behind[0] or 0 if behind else 0)
 
     async def recorded_before(self, age: timedelta) -> int:
-        """A position up to which all was recorded longer ago than this, be one of two clocks ahead: the database's or
-        ours."""
+        """A position up to which everything was recorded longer ago than `age`, by both the
+        database's clock and ours.
+        """
         async with self.pool.connection() as conn:
             return await _recorded_by(conn, await _one(conn, _LONG_AGO, self._clock.now(), age))
 
     async def subscribe(
         self, after: int = 0, *, names: Sequence[str] | None = None, page: int = 1000
     ) -> AsyncGenerator[list[Recorded], None]:
-        """Pages of events from a position on, for ever: what is there, then what comes.
+        """Endless pages of events after a position: existing ones, then new ones.
 
-        Outlives lost connections; raises LogUnavailable once the log is closed, HistoryChanged when it went back.
+        Survives lost connections. Raises LogUnavailable once the log is closed, HistoryChanged when
+        it went back.
         """
         generation = self.history.generation
         while True:
@@ -360,22 +374,26 @@ class PostgresLog:
         return (await self.done_many([key])).get(key)
 
     async def done_many(self, keys: Iterable[UUID]) -> dict[UUID, Done]:
-        """The records of those keys that are known."""
+        """The records of the known keys among these."""
         async with self.pool.connection() as conn:
             return {row[0]: done_of(row) for row in await (await conn.execute(DONE, (list(keys),))).fetchall()}
 
     async def answer(self, key: UUID, answer: bytes) -> None:
-        """Keep the answer that was given under a Once key, for replays."""
+        """Store the answer given under a Once key, for replays."""
         async with self.pool.connection() as conn:
             await conn.execute("UPDATE log.once SET answer = %s WHERE key = %s", (answer, key))
 
     async def purge_expired(self) -> int:
-        """Drop the Once keys whose time is over, by the database's clock and by ours; returns how many."""
+        """Delete the Once keys that have expired by both the database's clock and ours. Returns
+        their number.
+        """
         async with self.pool.connection() as conn:
             return (await conn.execute(_PURGE, (self._clock.now(),))).rowcount
 
     async def verify(self, verifier: Verifier, *, upto: int, page: int = 5000) -> AsyncIterator[int | Fault]:
-        """Walk the chain: yields the position reached after each page, and last of all the Fault if there is one."""
+        """Walk the hash chain: yields the position reached after each page and, if there is one,
+        the Fault at the end.
+        """
         sql = bounded("position > %s AND position <= %s", "hash", "occurred_at AS stored")
         while verifier.position < upto:
             async with self.pool.connection() as conn:
@@ -391,13 +409,13 @@ class PostgresLog:
 
 
 async def _one(conn: psycopg.AsyncConnection, query: LiteralString, *values: object) -> Any:
-    """The one value that a query finds, or None."""
+    """The single value that a query returns, or None."""
     row = await (await conn.execute(query, values)).fetchone()
     return row[0] if row else None
 
 
 async def _recorded_by(conn: psycopg.AsyncConnection, moment: datetime) -> int:
-    """The position of the last event that was recorded by a time, 0 when there is none."""
+    """The position of the last event recorded by this time, 0 when there is none."""
     return int(await _one(conn, _RECORDED_BY, moment, moment) or 0)
 
 
@@ -417,5 +435,5 @@ def persons_in(codec: Codec, rows: Sequence[Raw]) -> set[UUID]:
 
 
 def decode(codec: Codec, rows: Sequence[Raw], keys: dict[UUID, bytes]) -> list[Recorded]:
-    """Read rows as events, given the keys of the persons in them."""
+    """Decode rows to events, given the keys of their persons."""
     return [Recorded(env, codec.decode(env.name, payload, env.stream_id, keys.get)) for env, payload in rows]

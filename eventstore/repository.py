@@ -1,15 +1,15 @@
 """Aggregates from the log and back: load by folding a stream, decide, append what was decided.
 
-A `Unit` is one decision: it loads, collects events and appends them at the versions that it saw. States are cached per
-process; the version check makes that safe where something is appended, and `Repository.decide` makes it true elsewhere:
-what a decision read without appending to it is checked with the append. A conflict, or whatever else came of a decision
-on cached states that have moved on (a refusal, a failure, nothing to do), is decided again on fresh ones before anybody
-is told.
+A `Unit` is one decision: it loads states, collects events, and appends them at the versions it saw.
+States are cached per process. For streams that are appended to, the version check makes that safe;
+for streams that are only read, `Repository.decide` has their versions checked with the append.
+After a conflict, or any other outcome of a decision on outdated cached states (a refusal, a
+failure, no event), the decision runs again on fresh ones before anybody sees it.
 
-Should the log's history change (`eventstore.history`), all that was cached is dropped, and what was being decided on it
-is decided again.
+If the log's history changes (`eventstore.history`), the cache is dropped, and decisions under way
+run again.
 
-A stream has one kind, for ever: that of its events. To load it as another is to find nothing there.
+A stream has one kind for ever, that of its events. Loaded as another kind, it does not exist.
 """
 
 import asyncio
@@ -48,19 +48,23 @@ S_co = TypeVar("S_co", covariant=True)
 R = TypeVar("R")
 
 ATTEMPTS = 20
-"""How often a decision is taken anew when others keep appending first."""
+"""How often a decision runs while others keep appending first."""
 
 
 SNAPSHOT_BYTES_PER_EVENT = 1_000
-"""What snapshots may cost for each event of the stream: one of 2 MB is kept every 2,000 events only."""
+"""The snapshot size allowed per event of the stream: one of 2 MB is taken
+only every 2,000 events.
+"""
 
 
 class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
-    """A kind of stream: how its events fold into a state. `kind` is what its events say (`eventstore.codec.kind_of`).
+    """A kind of stream, and how its events fold into a state. `kind` is that of its events
+    (`eventstore.codec.kind_of`).
 
-    `snapshot_every` versions a snapshot is kept, a large one more seldom (0: never); it is `sealed` where the state has
-    personal fields, which must be those of the stream's own person. `schema` names the state's shape, so that a
-    snapshot of an older program is not read. `ignores` are events that change nothing in the state, and are not read.
+    A snapshot is taken every `snapshot_every` versions, large ones more rarely (0: never). It is
+    `sealed` when the state has personal fields, all of which must belong to the stream's own
+    person. `schema` identifies the state's shape, so that a snapshot of an older release is not
+    read. `ignores` are events that do not affect the state, and are not read.
     """
 
     kind: str
@@ -73,7 +77,7 @@ class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
 
     @property
     def unread(self) -> list[str]:
-        """The names of the events that it ignores."""
+        """The names of the ignored events."""
         return [event.NAME for event in self.ignores]  # type: ignore[attr-defined]
 
     def fold(self, state: Any, events: Sequence[msgspec.Struct]) -> S_co | None:
@@ -84,15 +88,13 @@ class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
 
 
 class _Snapshot(msgspec.Struct):
-    """What is known here of a stream's last snapshot: its version, and its size in bytes."""
+    """Version and size in bytes of a stream's last snapshot."""
 
     version: int = 0
     size: int = 0
 
 
 class _Cached(msgspec.Struct):
-    """A stream as it was last seen."""
-
     kind: str
     version: int
     state: Any
@@ -100,7 +102,9 @@ class _Cached(msgspec.Struct):
 
 
 class _Stream(msgspec.Struct):
-    """A stream within one decision: the version it was seen at, its state so far, and the events to append."""
+    """A stream within one decision: the version at which it was loaded, its state so far, and the
+    events to append.
+    """
 
     aggregate: Aggregate[Any]
     version: int
@@ -111,7 +115,7 @@ class _Stream(msgspec.Struct):
 
 
 class Unit:
-    """One decision over one or several streams, appended whole or not at all."""
+    """One decision about one or several streams, appended as a whole or not at all."""
 
     def __init__(self, repository: "Repository", metadata: Metadata, *, fresh: bool) -> None:
         self._repository = repository
@@ -122,21 +126,25 @@ class Unit:
         self.made: dict[str, str] = {}
 
     async def load(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
-        """The state of a stream, with what this unit has emitted so far; None when the stream does not exist."""
+        """The state of a stream, including what this unit has emitted; None when the stream does
+        not exist.
+        """
         stream = self._streams.get(stream_id)
         if stream is None:
             stream = self._streams[stream_id] = await self._first_load(aggregate, stream_id)
         elif stream.aggregate.kind != aggregate.kind:
             if stream.events or (found := await self._first_load(aggregate, stream_id)).state is None:
                 return None
-            stream = self._streams[stream_id] = found  # what it was asked for as before, it is not
+            stream = self._streams[stream_id] = found  # it is not of the kind asked for first
         state: S | None = stream.state
         return state
 
     async def glance(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
-        """As `load`, of a state that a later step decides on again: that it has not moved on since is not checked."""
+        """As `load`, for a state that a later step decides on again: the append does not check that
+        it is current.
+        """
         state = await self.load(aggregate, stream_id)
-        if state is not None:  # that there is no such thing is relied upon
+        if state is not None:  # absence is always checked
             self._streams[stream_id].glanced = True
         return state
 
@@ -145,12 +153,16 @@ class Unit:
         return _Stream(aggregate, version, state, cached, [])
 
     def create(self, aggregate: Aggregate[S], stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
-        """Emit the first events of a stream that is known to be new (a fresh id): nothing is read."""
+        """Emit the first events of a stream that is known to be new (a fresh id), without reading
+        it.
+        """
         self._streams.setdefault(stream_id, _Stream(aggregate, 0, None, False, []))
         self.emit(stream_id, events)
 
     def emit(self, stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
-        """Add events to a stream that this unit loaded or created. Raises WrongKind for those of another kind."""
+        """Add events to a stream that this unit loaded or created. Raises WrongKind for those of
+        another kind.
+        """
         stream = self._streams[stream_id]
         if events and kind_of_all(events) != stream.aggregate.kind:
             raise WrongKind(f"{type(events[0]).__name__} for a stream of kind {stream.aggregate.kind}")
@@ -158,20 +170,22 @@ class Unit:
         stream.state = stream.aggregate.fold(stream.state, events)
 
     def version_after(self, stream_id: UUID) -> int:
-        """The version that a stream has once this unit is appended."""
+        """The version of a stream once this unit is appended."""
         stream = self._streams[stream_id]
         return stream.version + len(stream.events)
 
     def version(self, stream_id: UUID) -> int:
-        """The version at which a loaded stream was seen."""
+        """The version at which a stream was loaded."""
         return self._streams[stream_id].version
 
     def refer(self, **ids: UUID | str) -> None:
-        """Name what was made, for a replay of the request under its idempotency key."""
+        """Name the ids of what was created, for a replay under the request's idempotency key."""
         self.made.update({name: str(value) for name, value in ids.items()})
 
     async def is_stale(self) -> bool:
-        """Whether a stream whose state was taken from the cache has moved on: where there is no append to find out."""
+        """Whether a cached stream has moved on. For decisions without an append, which would find
+        out by itself.
+        """
         if self._is_void():
             return True
         cached = {stream_id: stream.version for stream_id, stream in self._streams.items() if stream.cached}
@@ -181,11 +195,10 @@ class Unit:
         return self._repository.log.history.generation != self._generation
 
     def appends(self) -> list[StreamAppend]:
-        """What is to be appended."""
         return [StreamAppend(i, s.version, s.events) for i, s in self._streams.items() if s.events]
 
     def reads(self) -> list[StreamRead]:
-        """What the decision rests on without appending to it."""
+        """The streams that the decision rests on without appending to them."""
         return [StreamRead(i, s.version) for i, s in self._streams.items() if not s.events and not s.glanced]
 
     def must_hold(self) -> None:
@@ -194,7 +207,7 @@ class Unit:
             raise VersionConflict(list(self._streams))
 
     def committed(self) -> None:
-        """Remember the states that are now in the log."""
+        """Cache the states that are now in the log."""
         if self._is_void():
             return
         for stream_id, s in self._streams.items():
@@ -218,9 +231,10 @@ class Repository:
         log.history.when_it_changes(self._forget_all)
 
     async def load(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> tuple[int, S | None, bool]:
-        """Version and state of a stream, and whether they are from the cache unchecked; `fresh` reads what is new.
+        """Version and state of a stream, and whether they come unchecked from the cache; `fresh`
+        reads newer events first.
 
-        Of a stream of another kind: its version, and None.
+        For a stream of another kind: its version, and None.
         """
         generation = self.log.history.generation
         found = self._cache.get(stream_id)
@@ -239,20 +253,23 @@ class Repository:
         return version, state, False
 
     async def state(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
-        """The state as it is now in the log."""
+        """The current state of a stream."""
         return (await self.load(aggregate, stream_id))[1]
 
     async def reread(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
-        """As `state`, but from the events alone: what is personal in them is there only if it can still be read.
+        """As `state`, but folded from the events alone, so that personal data is present only if
+        its key still exists.
 
-        A state that is kept was read before, perhaps with a key that has been destroyed since.
+        A cached state may have been decrypted with a key that was destroyed since.
         """
         return (await self._folded(aggregate, stream_id, 0, None))[1]
 
     async def _folded(
         self, aggregate: Aggregate[S], stream_id: UUID, version: int, state: S | None
     ) -> tuple[int, S | None]:
-        """Version and state after all events above a version; no state when they are of another kind of stream."""
+        """Version and state after all events above a version; no state when the stream is of
+        another kind.
+        """
         async for events in pages_of(self.log, stream_id, version, but=aggregate.unread):
             version = events[-1].env.version
             if kind_of(type(events[0].event)) != aggregate.kind:
@@ -261,7 +278,9 @@ class Repository:
         return version, state
 
     async def seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
-        """The state as this process last saw it: enough for what never changes once it is there."""
+        """The state as last seen by this process: sufficient for what
+        never changes once it exists.
+        """
         return (await self.load(aggregate, stream_id, fresh=False))[1]
 
     async def decide(
@@ -272,11 +291,12 @@ class Repository:
         once: Once | None = None,
         refusal: type[Exception] = Exception,
     ) -> tuple[R, Appended | None]:
-        """Run a decision and append its events; on a conflict run it again, with contended streams locked.
+        """Run a decision and append its events. On a conflict it runs again, with the contended
+        streams locked.
 
-        Returns its result and where it landed (None when it emitted nothing). What fails on cached states is tried on
-        fresh ones first, whatever the failure. Raises VersionConflict after ATTEMPTS; whatever the decision or the
-        append raises; AlreadyDone, also instead of a `refusal`.
+        Returns its result and where it was appended (None without events). Whatever fails on cached
+        states is tried on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the
+        decision or the append raises; AlreadyDone, also instead of a `refusal`.
         """
         async with AsyncExitStack() as locks:
             fresh = queued = False
@@ -290,7 +310,7 @@ class Repository:
                             continue
                         return result, None
                     if not queued and (contended := [e.stream_id for e in appends if e.stream_id in self._locks]):
-                        # Others are in line: out of turn it would only lose. In its turn, the cache is as they left it.
+                        # Others queue for the stream: out of turn this would lose. In its turn, the cache is current.
                         await self._queue_up(locks, contended)
                         queued = True
                         continue
@@ -306,7 +326,7 @@ class Repository:
                 except Exception as error:
                     if isinstance(error, AlreadyDone) or is_away(error):  # no other state would change that
                         raise
-                    # Any other failure may come of states that have moved on: a rule, a key that was destroyed since.
+                    # Any other failure may be due to outdated states: a rule, or a key destroyed since.
                     if fresh := await unit.is_stale():
                         continue
                     if isinstance(error, refusal):
@@ -318,12 +338,14 @@ class Repository:
             raise AssertionError("unreachable")
 
     async def _raise_if_done(self, once: Once | None) -> None:
-        """A refusal may only mean that the same request, sent twice at once, was carried out in another process."""
+        """A refusal may only mean that another process has carried out the same request, sent twice
+        at once.
+        """
         if once is not None and (done := await self.log.done(once.key)) is not None:
             raise AlreadyDone(done)
 
     def remember(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object) -> None:
-        """Keep a state that was just appended, and a snapshot of it when one is due."""
+        """Cache a state that was just appended, and take a snapshot when one is due."""
         found = self._cache.get(stream_id)
         snapshot = _Snapshot() if found is None else found.snapshot
         self._keep(stream_id, _Cached(aggregate.kind, version, state, snapshot))
@@ -367,7 +389,9 @@ class Repository:
         return _Cached(aggregate.kind, 0, None, _Snapshot())
 
     async def _queue_up(self, locks: AsyncExitStack, stream_ids: Sequence[UUID]) -> None:
-        """Wait for one's turn at contended streams; in stream-id order, so that no two wait for each other."""
+        """Wait for this decision's turn at contended streams, in stream-id order to avoid
+        deadlocks.
+        """
         for stream_id in sorted(set(stream_ids)):
             lock, users = self._locks.get(stream_id, (asyncio.Lock(), 0))
             self._locks[stream_id] = (lock, users + 1)
@@ -393,5 +417,5 @@ async def _save(
     try:
         size = await snapshots.save(stream_id, schema, found.state, found.version, check, sealed=sealed)
         found.snapshot.size = size
-    except (psycopg.Error, HistoryChanged) as error:  # a shortcut less, nothing more
+    except (psycopg.Error, HistoryChanged) as error:  # only a shortcut is lost
         log.warning("no snapshot of %s at version %s: %s", stream_id, found.version, error)

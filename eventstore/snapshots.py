@@ -1,6 +1,8 @@
-"""Snapshots of long streams: a shortcut for loading, never the truth. One of another schema is a miss.
+"""Snapshots of long streams: a shortcut for loading, never the truth. One of another schema is a
+miss.
 
-A state with personal fields is sealed under the key of the person whose stream it is: with the key it is forgotten.
+A state with personal fields is sealed under the key of the stream's person, and is lost with the
+key.
 """
 
 from collections.abc import Callable, Mapping, Set
@@ -17,8 +19,8 @@ S = TypeVar("S")
 
 
 def plain(value: object) -> dict[Any, Any] | list[Any]:
-    """For msgspec: a mapping or a set of another make than Python's own, such as a state has that shares it with the
-    next. Raises NotImplementedError for anything else.
+    """An msgspec hook that encodes mappings and sets other than Python's own, such as the
+    persistent ones in states. Raises NotImplementedError for anything else.
     """
     if isinstance(value, Mapping):
         return dict(value)
@@ -37,8 +39,9 @@ class Snapshots:
     async def load(
         self, stream_id: UUID, schema: str, state: type[S], *, sealed: bool = False
     ) -> tuple[S, int, int] | None:
-        """The state, its version, and its size in bytes; None when there is none that fits the state's shape, or that
-        the person's key opens."""
+        """State, version, and size in bytes; None when there is none that fits the state's shape
+        and opens with the person's key.
+        """
         async with self._pool.connection() as conn:
             cursor = await conn.execute(
                 "SELECT s.state, s.version FROM log.snapshots s JOIN log.events e USING (stream_id, version)"
@@ -65,10 +68,11 @@ class Snapshots:
         *,
         sealed: bool = False,
     ) -> int:
-        """Keep a state, unless a later one is there; drops those of other schemas. Returns its size in bytes: 0 when
-        it would have to be sealed and the person has no key.
+        """Store a state unless a later one exists; deletes those of other schemas. Returns the size
+        in bytes, or 0 when it would have to be sealed and the person has no key.
 
-        `check` is called once there is a connection to the log as it is now, and raises if the state is not of it.
+        `check` is called once a connection to the log is open, and raises if the state belongs to
+        another history.
         """
         encoded = msgspec.json.encode(state, enc_hook=plain)
         if sealed:

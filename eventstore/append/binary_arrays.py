@@ -1,8 +1,10 @@
-"""PostgreSQL arrays in binary wire format, built in one go: an append's arguments are its hottest path.
+"""PostgreSQL arrays in binary wire format, built in one pass, as an append's arguments are its
+hottest path.
 
-psycopg dumps a list element by element, looking up how for each; here the types are known beforehand. See the
-PostgreSQL sources: `array_recv` (dimensions, null flag, element type, length, lower bound; then length and bytes of
-each element) and `record_recv` (number of fields; then type, length and bytes of each).
+psycopg dumps a list element by element and looks up how for each; here the types are known in
+advance. See the PostgreSQL sources: `array_recv` (dimensions, null flag, element type, length,
+lower bound; then length and bytes of each element) and `record_recv` (number of fields; then type,
+length and bytes of each).
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from uuid import UUID
 from eventstore.chain import microseconds
 
 _UUID, _BYTEA, _BIGINT, _TEXT, _TIMESTAMPTZ = 2950, 17, 20, 25, 1184
-"""Object ids of built-in types: the same in every PostgreSQL."""
+"""Object ids of built-in types, the same in every PostgreSQL."""
 
 _DIGEST_BYTES = 32
 
@@ -27,11 +29,13 @@ _UUID_NULL, _TEXT_NULL, _TIME_NULL = (_size(oid) + b"\xff\xff\xff\xff" for oid i
 _UUID_SIZE = _typed_size(_UUID, 16)
 
 TIME = _typed_size(_TIMESTAMPTZ, 8)
-"""What comes before a time (`chain.encoded_time`) that is a field."""
+"""The prefix of a time (`chain.encoded_time`) as a record's field."""
 
 
 def array(element_type: int, elements: Sequence[bytes]) -> bytes:
-    """An array of none but present elements, each behind its size; `element_type` is the type's object id."""
+    """An array without nulls, from elements that each begin with their size; `element_type` is the
+    type's object id.
+    """
     if not elements:
         return _header(0, 0, element_type, 0, 0)[:12]
     return _header(1, 0, element_type, len(elements), 1) + b"".join(elements)
@@ -58,7 +62,7 @@ def texts(values: Sequence[str]) -> bytes:
 
 
 def _of_size(element_type: int, size: int, values: Sequence[bytes]) -> bytes:
-    """An array of elements of one size: that size stands before each."""
+    """An array of equally large elements, each prefixed with its size."""
     if not values:
         return array(element_type, values)
     between = _size(size)
@@ -66,8 +70,9 @@ def _of_size(element_type: int, size: int, values: Sequence[bytes]) -> bytes:
 
 
 def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes) -> bytes:
-    """A value of type log.new_event_v4, as an element of an array; its last five fields are `cause` and TIME and the
-    time."""
+    """A log.new_event_v4 as an element of an array; its last five fields are `cause`, then TIME and
+    the time.
+    """
     size = _NEW_EVENT_FIXED + len(name) + len(payload) + len(cause)
     return b"".join(
         (
@@ -81,7 +86,7 @@ def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payl
 
 
 def cause(actor: bytes, correlation_id: bytes | None, causation_id: bytes | None, traceparent: bytes | None) -> bytes:
-    """The last fields of a log.new_event_v4 but the time."""
+    """The last fields of a log.new_event_v4 except the time."""
     return (
         _text(actor)
         + (_UUID_NULL if correlation_id is None else _UUID_SIZE + correlation_id)
@@ -91,7 +96,7 @@ def cause(actor: bytes, correlation_id: bytes | None, causation_id: bytes | None
 
 
 def new_once(key: UUID, fingerprint: bytes, refs: str, expires_at: datetime | None, last_event: int) -> bytes:
-    """A value of type log.new_once, as an element of an array."""
+    """A log.new_once as an element of an array."""
     value = b"".join(
         (
             _size(5),

@@ -1,4 +1,6 @@
-"""An append on its way to the database: its events in wire format, what it expects, and who waits for it."""
+"""An append on its way to the database: events in wire format, expectations, and the caller's
+future.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from kit.uuid7 import uuid7
 
 
 class Pending:
-    """One append on its way: its events, what it expects, and the future its caller waits for."""
+    """One append: its events, its expectations, and the future its caller waits for."""
 
     __slots__ = (
         "_end",
@@ -45,24 +47,24 @@ class Pending:
         self.wires: list[bytes] = []  # each event as an element of an array of log.new_event_v4
         self.size = 0  # bytes of its events on the wire
         self.digests: list[bytes] = []
-        self.checks: list[tuple[UUID, int, str]] = []  # of each stream: the version it must be at, and its kind
+        self.checks: list[tuple[UUID, int, str]] = []  # stream, expected version and kind
         self.claims: list[bytes] = [] if once is None else [once.key.bytes]
-        """What no other append of the same batch may touch; bytes, since a UUID's own hash is slow."""
+        """Streams and keys that no other append of the batch may touch; bytes, as a UUID's own hash is slow."""
         self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads] if reads else []
-        """What no other append of the same batch may add to; others may rest on it as well."""
-        self.uncertain = False  # an earlier try may have committed: its connection was lost
-        self.void = False  # the log's history has changed since: what it was decided on may be gone
-        # All events of an append have the same cause and time: they are encoded once.
+        """Streams that no other append of the batch may add to, but may also rest on."""
+        self.uncertain = False  # an earlier try may have committed before its connection was lost
+        self.void = False  # the log's history has changed since the decision
+        # Cause and time are the same for all events of an append: encode them once.
         m = metadata
         cause = cause_in_bytes(m.actor, m.correlation_id, m.causation_id, m.traceparent)
         time = encoded_time(occurred_at)
         self._end = encoded_cause(*cause) + time
         self._wire_end = pg.cause(*cause) + pg.TIME + time
         self.future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        self.deadline = 0.0  # the loop's time at which the caller's patience ends; the writer sets it
+        self.deadline = 0.0  # the loop's time when the caller's patience ends; set by the writer
 
     def add(self, stream_id: UUID, expected_version: int, kind: str, events: Sequence[tuple[str, bytes]]) -> None:
-        """Events for one stream of a kind: their names and payloads. Raises TooLarge."""
+        """Add events (names and payloads) for one stream of a kind. Raises TooLarge."""
         stream = stream_id.bytes
         self.checks.append((stream_id, expected_version, kind))
         self.claims.append(stream)
@@ -80,23 +82,25 @@ class Pending:
 
     @property
     def first(self) -> tuple[UUID, int]:
-        """Where its first event goes: stream and version."""
+        """Stream and version of the first event."""
         stream_id, expected_version, _ = self.checks[0]
         return stream_id, expected_version + 1
 
     def landed(self, first: int, at: datetime) -> None:
-        """Tell the caller that it was appended, from this position on."""
+        """Report success to the caller, with the position of the first event."""
         if not self.future.done():
             self.future.set_result(Appended(first, first + len(self.event_ids) - 1, at, self.event_ids))
 
     def failed(self, error: Exception) -> None:
-        """Tell the caller that it was not."""
+        """Report failure to the caller."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
 def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
-    """A batch as the first parameters of log.append_v4, in order; the types of its arrays by their object ids."""
+    """A batch as the first parameters of log.append_v4, in order; `new_event` and `new_once` are
+    the object ids of its types.
+    """
     checks = [check for pending in batch for check in pending.checks if check[1] > 0]
     reads = [read for pending in batch for read in pending.reads]
     onces, last = [], 0

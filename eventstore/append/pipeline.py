@@ -1,8 +1,9 @@
 """One prepared statement on a connection of its own, called at libpq's level in pipeline mode.
 
-It is for the one statement that every append waits for. A cursor's `execute` looks up how to send each argument, and
-builds a generator and an event loop registration for every step: for a statement of a few bytes that costs several
-times as much as the sending itself. In pipeline mode the next call is at the server when it ends with this one.
+For the one statement that every append waits for. A cursor's `execute` looks up how to send each
+argument, and builds a generator and an event loop registration for every step: for a statement of a
+few bytes that costs several times as much as the sending. In pipeline mode the next call is already
+at the server when the current one ends.
 """
 
 import asyncio
@@ -21,37 +22,42 @@ from eventstore.database.connections import AsyncConnection
 _NAME = b"pipelined"
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)
 _LAST_WORDS = (b"FATAL", b"PANIC")
-"""Severities after which the server hangs up."""
+"""Severities after which the server closes the connection."""
 
 _READ_ONLY = b"SHOW transaction_read_only"
 
 LOOK_SECONDS = 1.0
-"""How often the socket is looked at while an answer is due, be it that the event loop says nothing of it: libuv stops
-polling a socket whose last data and reset came in one event."""
+"""How often the socket is read while an answer is due, even without a notification of the event
+loop: libuv stops polling a socket whose last data and reset came in one event.
+"""
 
 ANSWER_SECONDS = 10.0
 """How long an answer may take before the connection counts as lost."""
 
 
 class Pipeline:
-    """Calls are answered in order, once committed; each is a transaction of its own: one's failure is not another's."""
+    """Calls are answered in order, once committed. Each is a transaction of its own and fails
+    alone.
+    """
 
     def __init__(self, conn: AsyncConnection) -> None:
         self.lost = False
-        """Whether the connection broke: calls on their way have failed, and further ones will."""
+        """Whether the connection broke: pending calls have failed, and further ones will."""
         self.conn, self._pgconn = conn, conn.pgconn
         self._loop = asyncio.get_running_loop()
         self._socket = conn.fileno()
-        self._calls: deque[tuple[asyncio.Future[PGresult], float]] = deque()  # and until when each is to be answered
+        self._calls: deque[tuple[asyncio.Future[PGresult], float]] = deque()  # with the deadline of each answer
         self._look: asyncio.TimerHandle | None = None
-        self._result: PGresult | None = None  # of the first call, until the server is done with it
+        self._result: PGresult | None = None  # of the first call, until its sync
 
     @classmethod
     async def open(cls, conn: AsyncConnection, sql: str) -> Self:
-        """Have the server parse the statement. The connection is the pipeline's from now on. Raises psycopg.Error."""
+        """Prepare the statement. The pipeline owns the connection from now on. Raises
+        psycopg.Error.
+        """
         self = cls(conn)
         self._pgconn.enter_pipeline_mode()
-        # Registered once, not for every call: that would be two system calls more for each.
+        # Register once: doing so for every call would cost two more system calls each.
         self._loop.add_reader(self._socket, self._read)
         try:
             self._pgconn.send_prepare(_NAME, sql.encode())
@@ -62,12 +68,14 @@ class Pipeline:
         return self
 
     async def close(self) -> None:
-        """Let go of the connection. Calls on their way fail."""
+        """Close the connection. Pending calls fail."""
         self._lose(psycopg.OperationalError("the connection was closed"))
         await self.conn.close()
 
     def call(self, arguments: Sequence[bytes | None]) -> asyncio.Future[PGresult]:
-        """Run it; arguments and result are in binary wire format. Raises psycopg.Error, now or from the future."""
+        """Run the statement; arguments and result are in binary wire format. Raises psycopg.Error,
+        at once or from the future.
+        """
         formats = [Format.BINARY] * len(arguments)
         return self._send(
             lambda: self._pgconn.send_query_prepared(
@@ -76,7 +84,9 @@ class Pipeline:
         )
 
     async def prove(self) -> None:
-        """Go the way that calls go, and change nothing. Raises psycopg.Error if they would not be answered, or done."""
+        """Send a harmless statement the way of calls. Raises psycopg.Error if calls would fail, or
+        the server is read-only.
+        """
         result = await self._send(lambda: self._pgconn.send_query_params(_READ_ONLY, None))
         if result.get_value(0, 0) == b"on":
             self._lose(psycopg.errors.ReadOnlySqlTransaction("the server takes no writes"))
@@ -88,12 +98,12 @@ class Pipeline:
         try:
             send()
             return self._sent()
-        except psycopg.Error as error:  # it sends no more, be it that what was sent before is still answered
+        except psycopg.Error as error:  # it cannot send any more, even if it still receives
             self._lose(error)
             raise
 
     def _sent(self) -> asyncio.Future[PGresult]:
-        """End a call, send it, and expect its answer."""
+        """End a call, flush it, and expect its answer."""
         self._pgconn.pipeline_sync()
         answer: asyncio.Future[PGresult] = self._loop.create_future()
         if not self._calls:
@@ -101,12 +111,12 @@ class Pipeline:
         self._calls.append((answer, self._loop.time() + ANSWER_SECONDS))
         if self._look is None:
             self._look = self._loop.call_later(LOOK_SECONDS, self._look_again)
-        if self._pgconn.flush() != 0:  # more than the socket takes at once
+        if self._pgconn.flush() != 0:  # the socket's buffer is full
             self._loop.add_writer(self._socket, self._write)
         return answer
 
     def _look_again(self) -> None:
-        """See whether the connection broke unnoticed, for as long as an answer is due."""
+        """Detect a connection that broke unnoticed, while an answer is due."""
         self._look = None
         self._read()
         if self._calls:
@@ -136,7 +146,7 @@ class Pipeline:
                     if not self._calls:
                         break
                 elif self._result is None or result.status in _FAILED:
-                    # The commit comes after the statement's result, with the sync: it may fail where that succeeded.
+                    # The commit follows the statement's result, with the sync: it may fail after a success.
                     self._result = result
                     if result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) in _LAST_WORDS:
                         self._lose(error_from_result(result))
@@ -148,25 +158,25 @@ class Pipeline:
                 self._lose(psycopg.OperationalError("the server closed the connection"))
 
     def _answer(self) -> None:
-        """The server is done with the first call."""
+        """Resolve the first call, which the server has completed."""
         (answer, _), result, self._result = self._calls.popleft(), self._result, None
         self.conn.heard_at = now = monotonic()
-        self.conn.waits_since = now if self._calls else None  # the server begins with the next
+        self.conn.waits_since = now if self._calls else None  # the server starts the next
         error: psycopg.Error | None = None
         if result is None:
             error = psycopg.InternalError("no result")
         elif result.status in _FAILED:
             error = error_from_result(result)
-        if not answer.done():  # else nobody waits for it any more
+        if not answer.done():  # else its caller has gone
             if error is not None:
                 answer.set_exception(error)
             elif result is not None:
                 answer.set_result(result)
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            self._lose(error)  # connecting again finds the server that is not
+            self._lose(error)  # a new connection finds the writable server
 
     def _lose(self, error: psycopg.Error) -> None:
-        """The connection is of no use any more."""
+        """Give up the connection, and fail all pending calls."""
         if self.lost:
             return
         self.lost = True

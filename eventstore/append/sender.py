@@ -1,4 +1,6 @@
-"""Sends batches of appends to log.append_v4, and finds out how each append ended, whatever happens on the way."""
+"""Sends batches of appends to log.append_v4, and determines the outcome of each append, whatever
+fails on the way.
+"""
 
 import asyncio
 import logging
@@ -22,39 +24,43 @@ from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, Vers
 log = logging.getLogger(__name__)
 
 UNEXPLAINED_REFUSALS = 5
-"""How often a refused batch is sent again though none of its appends is found to have lost."""
+"""How often a refused batch is sent again although none of its appends is found to have lost."""
 
 TAIL_WAIT_MS = 1000
-"""How long a batch waits at a time for the end of the log, which another writer or an open transaction holds."""
+"""How long a batch waits at a time for the end of the log while another writer or an open
+transaction holds it.
+"""
 
 STATEMENT_MS = 8000
-"""How long a batch may take in all: less than its answer is waited for, so that the server ends it, and knows it."""
+"""The most time for a batch: less than the wait for its answer, so that the server ends it and we
+learn of that.
+"""
 
 _HELD_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
 CLOCKS_DIFFER = "LT001"
-"""What log.append_v4 raises when the clock there and ours disagree."""
+"""The SQLSTATE of log.append_v4 when the server's clock and ours differ too much."""
 
 SKEW_LOG_SECONDS = 10.0
-"""How often it is logged that they do."""
+"""The shortest time between two log lines about that."""
 
 _SESSION = {
-    # Statements are planned once per connection, perhaps while the log is tiny: none may be one that reads all of it.
+    # Plans are made once per connection, perhaps while the log is tiny: none may scan the whole table.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "lock_timeout": f"{TAIL_WAIT_MS}",
     "statement_timeout": f"{STATEMENT_MS}",
 }
 
-# As one value, a record: SELECT … FROM would have the server keep it in a table for a moment.
+# Selected as one record: SELECT … FROM would make the server materialise it in a table.
 _APPEND = (
     "SELECT log.append_v4($1::log.new_event_v4[], $2::bytea[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[],"
     " $7::bigint[], $8::log.new_once[], $9::boolean, $10::timestamptz, $11::timestamptz)"
 )
-_answer = Struct(">I IIq IIq").unpack  # number of fields; of each (bigint, timestamptz) its type, size and value
+_answer = Struct(">I IIq IIq").unpack  # number of fields; type, size and value of each (bigint, timestamptz)
 _DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
-"""Acknowledged means safe on disk, whatever the database's own setting; a stronger one stays."""
+"""Acknowledged means safe on disk, whatever the database's default; a stronger setting stays."""
 _TYPES = "SELECT 'log.new_event_v4'::regtype::oid, 'log.new_once'::regtype::oid"
 
 _FOUND = """
@@ -75,7 +81,7 @@ DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key 
 
 
 def done_of(row: TupleRow) -> Done:
-    """A row of DONE."""
+    """The record in a row of DONE."""
     return Done(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
 
 
@@ -86,7 +92,7 @@ def _unavailable(error: Exception) -> LogUnavailable:
 
 
 def _decided_here(batch: list[Pending]) -> list[Pending]:
-    """Refuse those that were decided on another history of the log than it has now; returns the others."""
+    """Refuse the appends that were decided on another history of the log. Returns the others."""
     if not any(pending.void for pending in batch):
         return batch
     for pending in batch:
@@ -96,9 +102,10 @@ def _decided_here(batch: list[Pending]) -> list[Pending]:
 
 
 class Sender:
-    """Batches go by one connection, in order; questions about those that failed go by another, opened when needed.
+    """Sends batches over one connection, in order, and asks about failed ones over another, opened
+    when needed.
 
-    Several batches may be on their way as long as no two of them touch the same stream or key.
+    Several batches may be under way as long as no two of them touch the same stream or key.
     """
 
     def __init__(
@@ -109,22 +116,24 @@ class Sender:
         clock_tolerance: timedelta | None,
         watch: Watch | None = None,
     ) -> None:
-        """`kinds`: the kind of stream of each wire name that this program writes or reads; `clock_tolerance`: how far
-        the database's clock may be from the times of the appends (None: as far as it likes). Under a `watch` callers
-        are told at the second try that the database is away; otherwise they have patience."""
+        """`kinds`: the kind of stream of each wire name that this program writes or reads.
+        `clock_tolerance`: how far the database's clock may differ from the appends' times (None:
+        without limit). With a `watch`, callers learn at the second try that the database is down;
+        without one, when their patience ends.
+        """
         self._kinds, self._tolerance, self._watch = kinds, clock_tolerance, watch
         self._history = history
         self._url = url
         self._skew_logged_at = float("-inf")
         self.away: Exception | None = None
-        """Why the last batch was not taken in time, if it was not."""
+        """Why the last batch was not appended in time, if it was not."""
         self._connecting = asyncio.Lock()
         self._pipeline: Pipeline | None = None
         self._inquiries: psycopg.AsyncConnection | None = None
         self._types: tuple[int, int] = (0, 0)  # object ids of log.new_event_v4 and log.new_once, here
 
     async def send(self, batch: list[Pending]) -> None:
-        """Send a batch until the outcome of each append is known, or its patience ends: LogUnavailable for that one."""
+        """Send a batch until each append has an outcome, or its patience ends (LogUnavailable)."""
         while batch := [pending for pending in batch if not pending.future.done()]:  # some callers may have gone
             try:
                 await self._execute(_decided_here(await self._settle(batch)))
@@ -137,12 +146,12 @@ class Sender:
                 if is_away(error):
                     if self._watch is None or isinstance(error, _HELD_UP):
                         self._lose_patience(batch, error)
-                    else:  # somebody waits for an HTTP answer; but one connection says nothing of the next
+                    else:  # an HTTP request waits; but one lost connection says nothing about the next
                         self._lose_patience(tried_before, error, at_once=True)
                     await asyncio.sleep(0.05)
                 elif len(batch) == 1:
                     batch[0].failed(error)
-                else:  # one append holds what the database refuses (a NUL in a text, say): find it, keep the others
+                else:  # the database refuses one append (for a NUL in a text, say): find it, keep the others
                     for pending in batch:
                         await self.send([pending])
 
@@ -154,13 +163,15 @@ class Sender:
                 pending.failed(self.away)
 
     async def prove(self) -> None:
-        """Go the way of a batch, and append nothing. Raises psycopg.Error if none would be taken."""
+        """Go the way of a batch without appending. Raises psycopg.Error
+        if none would be accepted.
+        """
         await self._connected()
         assert self._pipeline is not None
         await self._pipeline.prove()
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._pipeline is not None:
             await self._pipeline.close()
         if self._inquiries is not None:
@@ -178,13 +189,13 @@ class Sender:
             except psycopg.errors.ProgramLimitExceeded as error:
                 if not wake:
                     raise
-                # The server's notification queue is full: somebody listens and never reads. Listeners also poll.
+                # The server's notification queue is full: some listener never reads. Listeners also poll.
                 log.warning("appending without waking listeners: %s", error)
                 wake = False
                 continue
             except psycopg.errors.UniqueViolation:
                 left = await self._without_losers(batch)
-                # Nobody lost: the stream that had not come so far has now. More than once, something else is wrong.
+                # Nobody lost: a stream has reached the expected version since. Repeated, something else is wrong.
                 unexplained = unexplained + 1 if len(left) == len(batch) else 0
                 if unexplained > UNEXPLAINED_REFUSALS:
                     raise
@@ -202,7 +213,9 @@ class Sender:
             return
 
     async def _append(self, pipeline: Pipeline, batch: list[Pending], *, wake: bool) -> tuple[int, datetime]:
-        """The position before the first event, and the time of all. Raises psycopg.Error."""
+        """Returns the position before the first event, and the time of
+        all. Raises psycopg.Error.
+        """
         wakes = b"\x01" if wake else b"\x00"
         result = await pipeline.call([*arguments(batch, *self._types), wakes, *self._bounds(batch)])
         if not self._history.knows(pipeline.conn):
@@ -213,14 +226,16 @@ class Sender:
         return base, moment(at)
 
     def _bounds(self, batch: list[Pending]) -> tuple[bytes | None, bytes | None]:
-        """What the database's clock may say at the earliest and at the latest."""
+        """The earliest and the latest acceptable time of the database's clock."""
         if self._tolerance is None:
             return None, None
         times = [pending.occurred_at for pending in batch]
         return encoded_time(max(times) - self._tolerance), encoded_time(min(times) + self._tolerance)
 
     def _without_misdated(self, batch: list[Pending], error: psycopg.DatabaseError) -> list[Pending]:
-        """Tell those appends of a refused batch whose time the database's clock contradicts."""
+        """Fail the appends whose time differs too much from the database's clock. Returns the
+        others.
+        """
         assert self._tolerance is not None
         there = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(error.diag.message_detail or 0))
         for pending in batch:
@@ -234,8 +249,10 @@ class Sender:
         return [pending for pending in batch if not pending.future.done()]
 
     async def _without_losers(self, batch: list[Pending]) -> list[Pending]:
-        """Tell those appends of a refused batch that lost: their stream has moved on, or their key is known."""
-        # Unless it is their own earlier try that won, whose connection was lost: it did commit after all.
+        """Fail the appends whose stream has moved on, is of another kind, or whose key is known.
+        Returns the others.
+        """
+        # First those whose own earlier try won: it did commit before its connection was lost.
         batch = await self._settle(batch)
         keys = [pending.once.key for pending in batch if pending.once is not None]
         kinds = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
@@ -254,7 +271,9 @@ class Sender:
         return [pending for pending in batch if not pending.future.done()]
 
     async def _settle(self, batch: list[Pending]) -> list[Pending]:
-        """Tell those that committed before the connection was lost, by their event ids; returns the others."""
+        """Report success for appends that committed before the connection was lost, by their event
+        ids. Returns the others.
+        """
         if not any(pending.uncertain for pending in batch):
             return batch
         firsts = [pending.first for pending in batch]
@@ -271,7 +290,7 @@ class Sender:
         async with self._connecting:
             pipeline = self._pipeline
             if pipeline is not None and not pipeline.lost and self._history.knows(pipeline.conn):
-                return  # another batch was first
+                return  # another batch has reconnected
             if self._pipeline is not None:
                 await self._pipeline.close()
             conn = await connect_async(self._url, "ludoteca writer", watch=self._watch, **_SESSION)
@@ -283,7 +302,7 @@ class Sender:
                 self._pipeline = await Pipeline.open(conn, _APPEND)
 
     async def _ask(self, query: str, *values: Sequence[object]) -> list[tuple[Any, ...]]:
-        """Rows of a query about what is committed."""
+        """Rows of a query about committed data."""
         async with self._connecting:
             conn = self._inquiries
             if conn is None or conn.closed or not self._history.knows(conn):

@@ -1,8 +1,9 @@
-"""The group-commit writer: all appends that wait in this process go to the database as one statement.
+"""The group-commit writer: all appends that wait in this process go to the database as one
+statement.
 
-An idle writer sends at once; while a statement runs, appends gather, and go together in the next. When many gather they
-do not wait for its end, but are sent behind it: so one batch is made while the server works on the other.
-See docs/log.md.
+An idle writer sends at once; while a statement runs, appends gather and share the next one. When
+many gather, they do not wait for its end but are sent behind it, so that one batch is prepared
+while the server works on the other. See docs/log.md.
 """
 
 import asyncio
@@ -17,23 +18,29 @@ from eventstore.history import History
 from eventstore.log import Appended, LogUnavailable
 
 MAX_BATCH = 512
-"""Appends per statement: beyond this a larger batch gains nothing and its callers wait longer."""
+"""Appends per statement: a larger batch gains nothing, and its callers wait longer."""
 
 MAX_BATCH_BYTES = 8 << 20
-"""Bytes of events per statement: an append that is larger goes alone, and holds up none that would go with it."""
+"""Bytes of events per statement: a larger append goes alone, so that it does not delay others."""
 
 OVERLAP = 16
-"""So many appends are sent behind a batch that is on its way; fewer wait for its end, to share a commit with more."""
+"""How many waiting appends are sent behind a running batch; fewer wait for its end, to share a
+commit with more.
+"""
 
 PATIENCE_SECONDS = 3.0
-"""How long an append waits for a lost database, or for the log's end that somebody holds, before its caller is told."""
+"""How long an append waits for a lost database, or for the log's end held by others, before it
+fails.
+"""
 
 STUCK_SECONDS = 15.0
-"""How long after the end of its patience an append must have an outcome: all waits on its way have ended by then."""
+"""How long after its patience an append must have an outcome: all waits on its way have ended by
+then.
+"""
 
 
 class GroupCommitWriter:
-    """One writer per process, with at most two batches on their way."""
+    """One writer per process, with at most two batches under way."""
 
     def __init__(
         self,
@@ -46,12 +53,14 @@ class GroupCommitWriter:
         """As `Sender`."""
         self._sender = Sender(url, kinds, history, clock_tolerance, watch)
         self._waiting: list[Pending] = []
-        self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}  # two tasks at most, and the batch of each
+        self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}  # at most two tasks, with their batches
         self._closed = False
         history.when_it_changes(self._forget)
 
     def append(self, pending: Pending) -> asyncio.Future[Appended]:
-        """Queue an append; the future has its outcome, or raises as Log.append. Raises LogUnavailable when closed."""
+        """Queue an append. The future has its outcome, or raises as Log.append. Raises
+        LogUnavailable when closed.
+        """
         if self._closed:
             raise LogUnavailable("the log is closed")
         pending.deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
@@ -60,7 +69,9 @@ class GroupCommitWriter:
         return pending.future
 
     async def prove(self) -> None:
-        """Find out, without an append, whether one would be taken. Raises LogUnavailable, psycopg.Error."""
+        """Check, without appending, that an append would be accepted. Raises LogUnavailable,
+        psycopg.Error.
+        """
         now = asyncio.get_running_loop().time()
         for pending in chain(self._waiting, *self._sending.values()):
             if not pending.future.done() and now > pending.deadline + STUCK_SECONDS:
@@ -68,7 +79,9 @@ class GroupCommitWriter:
         await self._sender.prove()
 
     async def close(self) -> None:
-        """Take no more, finish what waits (for a bounded time), then let go of the connections."""
+        """Accept no more appends, finish the waiting ones (for a bounded time), then close the
+        connections.
+        """
         self._closed = True
         if self._sending:
             await asyncio.wait(self._sending, timeout=2 * PATIENCE_SECONDS)
@@ -78,33 +91,33 @@ class GroupCommitWriter:
         await self._sender.close()
 
     def _forget(self) -> None:
-        """What waits was decided on a history that is gone."""
+        """Mark everything that waits as decided on a lost history."""
         for pending in chain(self._waiting, *self._sending.values()):
             pending.void = True
 
     def _start(self) -> None:
-        """Have what waits taken by a task, if there is enough for it: it takes what waits when it first runs."""
+        """Start a task if enough appends wait; it takes them when it first runs."""
         if not self._sending or (len(self._sending) == 1 and len(self._waiting) >= OVERLAP):
             task = asyncio.create_task(self._run(), name="log-writer")
             self._sending[task] = ()
 
     async def _run(self) -> None:
-        """Send batches for as long as there is enough for this task."""
+        """Send batches while enough appends wait for this task."""
         task = asyncio.current_task()
         assert task is not None
         try:
             while batch := self._take():
                 self._sending[task] = batch
-                self._start()  # another task may take what is left
+                self._start()  # another task may take the rest
                 try:
                     await self._sender.send(batch)
-                except Exception as error:  # the writer outlives whatever one batch meets; its callers are told
+                except Exception as error:  # the writer survives any failure of a batch; its callers get the error
                     for pending in batch:
                         pending.failed(error)
                 self._sending[task] = ()
                 if self._sender.away is not None:
                     self._fail_late(self._sender.away)
-        except asyncio.CancelledError:  # stopped in the middle: nobody must wait for ever
+        except asyncio.CancelledError:  # stopped half-way: no caller may wait for ever
             for pending in (*self._sending[task], *self._waiting):
                 pending.failed(LogUnavailable("the log was closed"))
             self._waiting = []
@@ -113,7 +126,7 @@ class GroupCommitWriter:
             del self._sending[task]
 
     def _fail_late(self, error: Exception) -> None:
-        """Tell those whose patience ended while they waited behind a batch that came to nothing."""
+        """Fail the appends whose patience ended while they waited behind a failed batch."""
         now, late = asyncio.get_running_loop().time(), self._waiting
         self._waiting = [pending for pending in late if pending.deadline >= now]
         for pending in late:
@@ -121,9 +134,11 @@ class GroupCommitWriter:
                 pending.failed(error)
 
     def _take(self) -> list[Pending]:
-        """The next batch: the first of those who wait, but no stream and no key twice, nor one that is on its way.
+        """The next batch: the first waiting appends, without a stream or key twice or already under
+        way.
 
-        One that rests on a stream goes with others that do, but not with one that adds to it.
+        An append that rests on a stream may share a batch with others that do, but not with one
+        that adds to it.
         """
         size, taken, relied_on = MAX_BATCH, set[bytes](), set[bytes]()
         if any(self._sending.values()):
@@ -132,7 +147,7 @@ class GroupCommitWriter:
             for pending in chain(*self._sending.values()):
                 taken.update(pending.claims)
                 relied_on.update(pending.rests_on)
-        elif len(self._waiting) >= 2 * OVERLAP:  # the other half goes behind it
+        elif len(self._waiting) >= 2 * OVERLAP:  # the other half follows behind
             size = min(MAX_BATCH, len(self._waiting) // 2)
         batch: list[Pending] = []
         left: list[Pending] = []
@@ -149,7 +164,7 @@ class GroupCommitWriter:
                 bytes_taken += pending.size
             else:
                 left.append(pending)
-            taken.update(pending.claims)  # also of those left: a stream's appends stay in order
+            taken.update(pending.claims)  # also of skipped ones, to keep a stream's appends in order
             relied_on.update(pending.rests_on)
         self._waiting = left + self._waiting[seen:]
         return batch
