@@ -21,6 +21,8 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
+from kit.cancellation import stop_if_cancelled
+
 log = logging.getLogger(__name__)
 
 RV = TypeVar("RV")
@@ -33,6 +35,9 @@ INQUIRY_SECONDS = 4
 
 PROOF_SECONDS = 2.0
 """How long a pooled connection may take to show that it is alive."""
+
+MAKESHIFT_SECONDS = 1.0
+"""How often it is looked for a server that can be written to, while there is none."""
 
 FRESH_SECONDS = 1.0
 """A pooled connection over which the server was heard so lately is given out unproved."""
@@ -197,14 +202,51 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         return bool(row and row[0])
 
 
-class PooledConnection(AsyncConnection):
-    """Where no server can be written to, one that can be read from will do, for a moment."""
+class Makeshift:
+    """Where no server can be written to, one that can be read from will do. A pool keeps connections to it, and looks
+    for another beside them: to throw them away, to see what the next lead to, would leave its readers without any."""
 
-    makeshift_until: float | None = None
+    def __init__(self, conninfo: str, watch: Watch | None = None) -> None:
+        """For connections as the pool's, which lead to a server that can be written to where there is one."""
+        self._conninfo, self._watch = conninfo, watch
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def needed(self) -> bool:
+        """Whether no server that can be written to was found by now."""
+        return self._looking is not None and not self._looking.done()
+
+    def begin(self) -> None:
+        """Read only, and look for a server that can be written to."""
+        if not self.needed:
+            log.warning("no server can be written to: reading only")
+            self._looking = asyncio.create_task(self._look(), name="looking for a server that can be written to")
+
+    async def end(self) -> None:
+        """Look no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(MAKESHIFT_SECONDS)
+            stop_if_cancelled()
+            with suppress(psycopg.Error, OSError):
+                await (await AsyncConnection.connect(self._conninfo, watch=self._watch)).close()
+                log.warning("there is a server that can be written to")
+                return
+
+
+class PooledConnection(AsyncConnection):
+    """Where no server can be written to, one that can be read from will do."""
+
+    makeshift: Makeshift | None = None
+    """Set where it leads to a server that cannot be written to: for how long that is needed."""
 
     @classmethod
     async def connect(  # type: ignore[override]
-        cls, conninfo: str = "", *, watch: Watch | None = None, **options: Any
+        cls, conninfo: str = "", *, makeshift: Makeshift, watch: Watch | None = None, **options: Any
     ) -> Self:
         """Connect. Raises psycopg.OperationalError; under a watch only if the server refuses, otherwise it waits until
         the database is there: the pool itself would pause for seconds before it tried again."""
@@ -212,23 +254,24 @@ class PooledConnection(AsyncConnection):
             if watch is not None:
                 await watch.until_there()
             try:
-                return await cls._connect_somewhere(conninfo, watch=watch, **options)
+                return await cls._connect_somewhere(conninfo, makeshift, watch=watch, **options)
             except psycopg.OperationalError as error:
                 if watch is None or is_refusal(error):
                     raise
                 await asyncio.sleep(_INTERVAL)
 
     @classmethod
-    async def _connect_somewhere(cls, conninfo: str, **options: Any) -> Self:
-        try:
-            return await super().connect(conninfo, **options)
-        except psycopg.OperationalError as error:
-            if "read-only" not in str(error):
-                raise
-            conn = await super().connect(make_conninfo(conninfo, target_session_attrs="any"), **options)
-            conn.makeshift_until = monotonic() + FRESH_SECONDS
-            log.warning("no server can be written to: reading only")
-            return conn
+    async def _connect_somewhere(cls, conninfo: str, makeshift: Makeshift, **options: Any) -> Self:
+        if not makeshift.needed:
+            try:
+                return await super().connect(conninfo, **options)
+            except psycopg.OperationalError as error:
+                if "read-only" not in str(error):
+                    raise
+                makeshift.begin()
+        conn = await super().connect(make_conninfo(conninfo, target_session_attrs="any"), **options)
+        conn.makeshift = makeshift
+        return conn
 
 
 def is_refusal(error: Exception) -> bool:
@@ -240,9 +283,9 @@ async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
     """A pool's check. Raises unless the connection is alive, and as good as one that would be opened now."""
     assert isinstance(conn, PooledConnection)
     now = monotonic()
-    if conn.makeshift_until is not None and now > conn.makeshift_until:
+    if conn.makeshift is not None and not conn.makeshift.needed:
         conn.pgconn.finish()  # a pool keeps what fails its check, unless it is closed
-        raise psycopg.OperationalError("there may be a server by now that can be written to")
+        raise psycopg.OperationalError("there is a server by now that can be written to")
     # Without a round trip: the first call reads the last words of a server that hung up, the second the end.
     conn.pgconn.consume_input()
     conn.pgconn.consume_input()

@@ -25,7 +25,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.database.connections import AsyncConnection, Connection, PooledConnection, Watch, prove
+from eventstore.database.connections import AsyncConnection, Connection, Makeshift, PooledConnection, Watch, prove
 from eventstore.log import LogUnavailable
 
 LIMITS: tuple[type[Exception], ...] = (
@@ -222,9 +222,11 @@ async def open_pool(
         if configure is not None:
             await configure(conn)
 
+    where = conninfo(url, "ludoteca", **_POOLED)
+    makeshift = Makeshift(where, watch)
     pool = _Pool(
         check,
-        conninfo=conninfo(url, "ludoteca", **_POOLED),
+        conninfo=where,
         connection_class=PooledConnection,
         min_size=1,
         max_size=size,
@@ -232,12 +234,13 @@ async def open_pool(
         timeout=WAIT_SECONDS,
         reconnect_timeout=_TRIED_SECONDS,
         configure=prepare,
-        kwargs={"autocommit": True, "watch": watch},
+        kwargs={"autocommit": True, "watch": watch, "makeshift": makeshift},
     )
     await pool.open()
     try:
         yield pool
     finally:
+        await makeshift.end()
         with suppress(psycopg.Error, asyncio.CancelledError):
             await pool.close()
 

@@ -26,7 +26,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn
 
-from eventstore.database.connections import AsyncConnection, DatabaseAway, is_refusal
+from eventstore.database.connections import MAKESHIFT_SECONDS, AsyncConnection, DatabaseAway, is_refusal
 from eventstore.database.postgres import conninfo
 from kit.cancellation import stop_if_cancelled
 
@@ -49,9 +49,6 @@ AWAY_SECONDS = 0.5
 
 CONNECT_SECONDS = 1.0
 """How long connecting to a host may take, before it is begun anew."""
-
-MAKESHIFT_SECONDS = 1.0
-"""How long a server is good enough that cannot be written to, before it is looked for another."""
 
 _AT_WORK = """
 SELECT pid FROM pg_stat_activity

@@ -72,6 +72,10 @@ class Stage:
         await self._until_served(WRITES)
         return took
 
+    async def until_read(self) -> None:
+        """Until all that reads is answered as usual."""
+        await self._until_served(READS)
+
     async def _until_served(self, needs: str) -> float:
         start = monotonic()
         while True:
@@ -206,6 +210,57 @@ async def test_what_writes_is_told_in_time_that_the_server_is_read_only_and_what
             assert served if route.needs == READS else _says_away(answer), (route.name, answer.text)
     states = {name: one["status"] for name, one in ready.json()["dependencies"].items()}
     assert states == {"database": "ok", "writer": "down", "clock": "ok"}
+
+
+async def test_a_database_that_is_made_read_only_and_ends_all_sessions_is_read_on(stage: Stage) -> None:
+    await stage.until_served()
+    stage.server.read_only_from_now_on()
+    try:
+        stage.server.end_sessions()
+        await stage.until_read()
+        opened, until = stage.server.sessions(), monotonic() + 3
+        turns = 0
+        while monotonic() < until:
+            turns += 1
+            for name, (answer, took) in (await stage.answers(READS)).items():
+                assert answer.is_success or answer.status_code == 409, (name, answer.text)
+                assert took < BOUND, (name, took)
+        opened = stage.server.sessions() - opened
+        writes = await stage.answers(WRITES)
+    finally:
+        stage.server.writable_from_now_on()
+    back = await stage.until_served()
+    print(f"{turns} turns, {opened} sessions were opened meanwhile; served again after {back:.2f} s")
+    assert opened < 30  # a few a second: they are not thrown away to see what the next lead to
+    for name, (answer, took) in writes.items():
+        assert _says_away(answer), (name, answer.text)
+        assert took < BOUND + 1, (name, took)  # passwords take their time
+    assert back < BACK_SECONDS
+
+
+async def test_sessions_that_are_ended_again_and_again_cost_those_under_way(stage: Stage) -> None:
+    await stage.until_served()
+    over = asyncio.Event()
+
+    async def end_them() -> None:
+        while not over.is_set():
+            await asyncio.to_thread(stage.server.end_sessions)
+            await asyncio.sleep(0.4)
+
+    ending = asyncio.create_task(end_them())
+    told = []
+    until = monotonic() + 3
+    while monotonic() < until:
+        told += (await stage.answers(prefer="respond-async")).items()
+    over.set()
+    await ending
+    refused = [name for name, (answer, _) in told if answer.status_code == 503]
+    print(f"of {len(told)} answers {len(refused)} were 503, at most after {max(took for _, (_, took) in told):.2f} s")
+    for name, (answer, took) in told:
+        assert took < BOUND + 1, (name, took)
+        assert answer.status_code < 500 or _says_away(answer), (name, answer.text)
+    assert len(refused) < len(told) / 2
+    assert await stage.until_served() < BACK_SECONDS
 
 
 @pytest.mark.parametrize("ways", [BOTH, (Way.TO_SERVER,), (Way.TO_CLIENT,)], ids=["both", "to server", "to client"])

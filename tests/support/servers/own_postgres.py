@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.migrate import migrate
@@ -110,9 +111,33 @@ class OwnPostgres:
         self._set_read_only("off")
 
     def _set_read_only(self, value: str) -> None:
+        self._do(f"ALTER SYSTEM SET default_transaction_read_only = {value}", "SELECT pg_reload_conf()")
+
+    def read_only_from_now_on(self) -> None:
+        """As `read_only`, but for sessions that begin from now on."""
+        self._do(f"ALTER DATABASE {self._database} SET default_transaction_read_only = on")
+
+    def writable_from_now_on(self) -> None:
+        self._do(f"ALTER DATABASE {self._database} RESET default_transaction_read_only")
+
+    def end_sessions(self) -> None:
+        """pg_terminate_backend, for all but who does it."""
+        self._do(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> '' AND pid <> pg_backend_pid()"
+        )
+
+    def sessions(self) -> int:
+        """How many have begun, ever; as the server counts them, which is told a second late."""
+        return int(self.run("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")[0][0])
+
+    @property
+    def _database(self) -> str:
+        return str(conninfo_to_dict(self.url)["dbname"])
+
+    def _do(self, *statements: str) -> None:
         with psycopg.connect(self.url, autocommit=True, options="-c default_transaction_read_only=off") as conn:
-            conn.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}".encode())
-            conn.execute("SELECT pg_reload_conf()")
+            for statement in statements:
+                conn.execute(statement.encode())
 
     def fill(self, *, leave_kb: int = 0) -> None:
         """Take what is left of its disk."""
