@@ -6,6 +6,7 @@ that the client was given.
 
 import json
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -97,10 +98,14 @@ def dependency_unavailable() -> Problem:
     return unavailable("dependency_unavailable", "something that this needs is not reachable at the moment")
 
 
-def problem_of(error: Exception) -> Problem:
-    """What a failure is to the client. Anything unforeseen is a 500 that tells nothing."""
+def problem_of(error: BaseException) -> Problem:
+    """What a failure is to the client; of several at once, what was not foreseen, or else the first. Anything
+    unforeseen is a 500 that tells nothing."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, BaseExceptionGroup):
+        problems = [problem_of(each) for each in error.exceptions]
+        return next((problem for problem in problems if problem.status == 500), problems[0])
     for kind, explain in _EXPLAINED.items():
         if isinstance(error, kind):
             return explain(error)
@@ -124,7 +129,7 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
     return Response(to_json(document), problem.status, problem.headers, MEDIA_TYPE)
 
 
-def error_response(error: Exception, scope: Scope) -> Response:
+def error_response(error: BaseException, scope: Scope) -> Response:
     """The answer to a failed request; what is away or was not foreseen is logged."""
     problem = problem_of(error)
     if problem.status >= 500:
@@ -132,7 +137,7 @@ def error_response(error: Exception, scope: Scope) -> Response:
     return problem_response(problem, scope)
 
 
-def log_failure(what: str, problem: Problem, error: Exception) -> None:
+def log_failure(what: str, problem: Problem, error: BaseException) -> None:
     """Log why something failed: what was not foreseen with its traceback; what is away, in a line now and then."""
     if problem.status == 503:
         cause = error.__cause__ if isinstance(error, Problem) and error.__cause__ else error
@@ -198,13 +203,14 @@ def _printable(part: str | int) -> str:
     return str(part).encode(errors="replace").decode()
 
 
-_EXPLAINED: Mapping[type[Exception] | tuple[type[Exception], ...], Callable[[Any], Problem]] = {
+_EXPLAINED: Mapping[type[BaseException] | tuple[type[Exception], ...], Callable[[Any], Problem]] = {
     Refused: _refused,
     RequestValidationError: _invalid_request,
     HTTPException: _http,
     (Overloaded, PoolTimeout): lambda _: unavailable(
         "overloaded", "too many ask for this at once; try again in a moment"
     ),
+    CancelledError: lambda _: unavailable("interrupted", "this was broken off, as the process stops: ask again"),
     ClocksDiffer: lambda error: unavailable("clock_skew", str(error)),
     TooLarge: lambda error: Problem(413, error.code, str(error)),
     LIMITS: lambda _: Problem(413, "request_too_large", "this asks for more than the database can do at once"),

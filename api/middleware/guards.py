@@ -42,7 +42,9 @@ class Failures:
             else:
                 with self._watch.while_there() as waiting:
                     await self._app(scope, receive, watched_send)
-        except Exception as error:
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # also being cancelled, and what native code has for a panic
             if begun:
                 raise
             if isinstance(error, DatabaseAway):  # which was logged, once

@@ -90,6 +90,12 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.transport.write(refusal(400, "malformed_request", "that begins no WebSocket", {}))
             self.transport.close()
 
+    def send_500_response(self) -> None:
+        """There is no handshake yet, and the server stops; or what was asked for failed unforeseen."""
+        if self.initial_response is None and not self.handshake_complete:
+            self.handshake_complete = self.close_sent = True
+            self.transport.write(refusal(503, "interrupted", "the process stops: come again", {"retry-after": "1"}))
+
     def keepalive_timeout(self) -> None:
         """No answer to a ping."""
         self.transport.abort()

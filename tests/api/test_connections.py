@@ -1,6 +1,7 @@
 """Connections over real sockets: who says little, slowly or too much is refused, and holds nothing up."""
 
 import asyncio
+import base64
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import orjson
 import pytest
 import uvicorn
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, WebSocket
 
 from api.app import gateway
 from api.auth import EVERYBODY
@@ -21,6 +22,7 @@ from tests.support.shops.small_gateway import services
 SHORT, PATIENCE = 0.2, 30
 GET = b"GET /api/v1/things HTTP/1.1\r\nHost: shop\r\n"
 POST = b"POST /api/v1/things HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
+KEY = base64.b64encode(bytes(16))
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -28,7 +30,7 @@ class Thing(Body):
     text: Prose = ""
 
 
-def things() -> APIRouter:
+def things(begun: asyncio.Event) -> APIRouter:
     router = APIRouter(dependencies=[EVERYBODY])
 
     @router.get("/api/v1/things")
@@ -42,6 +44,16 @@ def things() -> APIRouter:
     @router.post("/api/v1/deaf")
     async def ignore(request: Request) -> str:
         return "not read"
+
+    @router.get("/api/v1/never")
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @router.websocket("/api/v1/never")
+    async def accept_never(_: WebSocket) -> None:
+        begun.set()
+        await asyncio.Event().wait()
 
     return router
 
@@ -72,8 +84,8 @@ class Client:
 
 
 class Server:
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, server: uvicorn.Server, port: int, begun: asyncio.Event) -> None:
+        self.server, self.port, self.begun = server, port, begun
         self.clients: list[Client] = []
 
     async def connect(self, data: bytes = b"") -> Client:
@@ -86,11 +98,12 @@ class Server:
 @asynccontextmanager
 async def serving(**limits: float) -> AsyncIterator[Server]:
     """Things, served as `ludoteca api` does."""
-    config = config_of(gateway(services(), [things()]), "127.0.0.1", 0, Limits(**limits))
+    begun = asyncio.Event()
+    config = config_of(gateway(services(), [things(begun)]), "127.0.0.1", 0, Limits(**limits))
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         task = asyncio.create_task(server.serve(sockets=[listening]))
-        clients = Server(listening.getsockname()[1])
+        clients = Server(server, listening.getsockname()[1], begun)
         try:
             yield clients
         finally:
@@ -256,3 +269,28 @@ async def test_a_connection_too_many_is_refused_and_those_before_it_are_served()
         assert b"retry-after: 1" in fourth[1]
         await first[0].send(GET + b"\r\n")
         assert (await first[0].answer())[0] == 200
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        + KEY
+        + b"\r\n",
+    ],
+    ids=["request", "WebSocket"],
+)
+async def test_what_is_broken_off_as_the_server_stops_is_told_so(head: bytes) -> None:
+    async with serving() as server:
+        server.server.config.timeout_graceful_shutdown = 0
+        client = await server.connect(GET.replace(b"things", b"never") + head + b"\r\n")
+        await server.begun.wait()
+        server.server.should_exit = True
+        status, fields, body = await client.answer()
+
+    assert (status, orjson.loads(body)["code"]) == (503, "interrupted")
+    assert b"retry-after: 1" in fields

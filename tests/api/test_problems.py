@@ -1,5 +1,6 @@
 """Every error is a problem document, and none tells what is ours."""
 
+import asyncio
 import base64
 import hashlib
 import logging
@@ -30,7 +31,7 @@ from tests.support.shops.small_gateway import tiny
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-def raising(error: Exception) -> httpx.AsyncClient:
+def raising(error: BaseException) -> httpx.AsyncClient:
     router = APIRouter()
 
     @router.get("/api/v1/things")
@@ -100,9 +101,13 @@ async def test_who_did_not_prove_who_they_are_is_told_how_to() -> None:
         (ReadModelBehind("users at 3, not yet at 5"), 503, "read_model_behind"),
         (PositionUnknown(9, 5), 400, "position_unknown"),
         (InvalidSignature(), 400, "invalid_signature"),
+        (asyncio.CancelledError(), 503, "interrupted"),
+        (ExceptionGroup("both", [LogUnavailable("away"), ReadModelBehind("behind")]), 503, "dependency_unavailable"),
+        (ExceptionGroup("both", [LogUnavailable("away"), RuntimeError("odd")]), 500, "internal_error"),
+        (type("PanicException", (BaseException,), {})("of native code"), 500, "internal_error"),
     ],
 )
-async def test_what_is_foreseen_has_a_code(error: Exception, status: int, code: str) -> None:
+async def test_what_is_foreseen_has_a_code(error: BaseException, status: int, code: str) -> None:
     answer = await raising(error).get("/api/v1/things")
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
