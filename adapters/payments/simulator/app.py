@@ -22,7 +22,8 @@ from starlette.exceptions import HTTPException
 
 from adapters.payments.simulator import pages
 from adapters.payments.simulator.background import repeat
-from adapters.payments.simulator.intents import ApiError, PaymentIntent, TestMethod
+from adapters.payments.simulator.cards import TestMethod
+from adapters.payments.simulator.intents import ApiError, PaymentIntent
 from adapters.payments.simulator.processor import Processor
 from adapters.payments.simulator.store import Store
 from adapters.payments.simulator.webhooks import WebhookSender

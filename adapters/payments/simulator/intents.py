@@ -4,31 +4,15 @@ The shapes are Stripe's (https://docs.stripe.com/api/payment_intents/object), as
 in the currency's smallest unit.
 """
 
-from enum import StrEnum
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from adapters.payments.simulator.cards import AUTHENTICATE, DECLINE, PAY, PaymentError, TestMethod
+
 Status = Literal["requires_payment_method", "requires_action", "processing", "succeeded", "canceled"]
 RefundStatus = Literal["pending", "succeeded", "failed"]
-
-
-class TestMethod(StrEnum):
-    """The payment methods there are, under Stripe's names where Stripe has one."""
-
-    VISA = "pm_card_visa"
-    DECLINED = "pm_card_chargeDeclined"
-    AUTHENTICATION_REQUIRED = "pm_card_authenticationRequired"
-    TIMEOUT = "pm_card_timeout"
-    """Captured, but the answer comes too late for the caller."""
-    PROCESSOR_DOWN = "pm_card_processorDown"
-    SLOW = "pm_card_slow"
-    """Processing at first, captured some time later."""
-    PENDING_REFUND = "pm_card_pendingRefund"
-    """Captured; a refund is pending at first, and succeeds some time later."""
-    REFUND_FAIL = "pm_card_refundFail"
-    """Captured; a refund is pending at first, and fails some time later. (Stripe's says "succeeded" at first.)"""
 
 
 class ApiError(Exception):
@@ -42,14 +26,6 @@ class ApiError(Exception):
     def document(self) -> dict[str, dict[str, str]]:
         """The body that tells it."""
         return {"error": {"code": self.code, "message": self.message}}
-
-
-class PaymentError(Struct, frozen=True, omit_defaults=True):
-    """Why the last attempt to pay failed."""
-
-    code: str
-    message: str
-    decline_code: str = ""
 
 
 class RedirectToUrl(Struct, frozen=True):
@@ -107,14 +83,14 @@ def confirm(intent: PaymentIntent, method: str, authentication_url: str) -> Paym
     """Try a payment method. After a decline the intent awaits another one."""
     _require(intent, "requires_payment_method", "confirmed")
     intent = replace(intent, payment_method=method)
+    if method in PAY:
+        return _succeed(intent)
+    if method in DECLINE:
+        return _fail(intent, DECLINE[method])
+    if method in AUTHENTICATE:
+        action = NextAction(RedirectToUrl(authentication_url))
+        return replace(intent, status="requires_action", next_action=action, last_payment_error=None)
     match method:
-        case TestMethod.VISA | TestMethod.TIMEOUT | TestMethod.PENDING_REFUND | TestMethod.REFUND_FAIL:
-            return _succeed(intent)
-        case TestMethod.DECLINED:
-            return _fail(intent, PaymentError("card_declined", "The card was declined.", "generic_decline"))
-        case TestMethod.AUTHENTICATION_REQUIRED:
-            action = NextAction(RedirectToUrl(authentication_url))
-            return replace(intent, status="requires_action", next_action=action, last_payment_error=None)
         case TestMethod.SLOW:
             return replace(intent, status="processing", last_payment_error=None)
         case TestMethod.PROCESSOR_DOWN:
@@ -127,7 +103,8 @@ def authenticate(intent: PaymentIntent, *, approved: bool) -> PaymentIntent:
     """The payer approved or declined on the 3-D Secure page."""
     _require(intent, "requires_action", "authenticated")
     if approved:
-        return _succeed(intent)
+        error = AUTHENTICATE.get(intent.payment_method or "")
+        return _succeed(intent) if error is None else _fail(intent, error)
     message = "The payer did not authenticate the payment."
     return _fail(intent, PaymentError("payment_intent_authentication_failure", message))
 

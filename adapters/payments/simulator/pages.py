@@ -2,7 +2,8 @@
 
 from html import escape
 
-from adapters.payments.simulator.intents import PaymentIntent, TestMethod
+from adapters.payments.simulator.cards import TestMethod
+from adapters.payments.simulator.intents import PaymentIntent
 from domain.money import format_amount
 
 CARDS = {

@@ -8,7 +8,8 @@ from msgspec import Struct, json
 
 from adapters.payments.simulator import intents
 from adapters.payments.simulator.background import Alarm
-from adapters.payments.simulator.intents import ApiError, IntentList, PaymentIntent, Refund, TestMethod
+from adapters.payments.simulator.cards import TestMethod
+from adapters.payments.simulator.intents import ApiError, IntentList, PaymentIntent, Refund
 from adapters.payments.simulator.store import Answer, Store
 
 _EVENT_OF_STATUS: dict[intents.Status, str] = {
