@@ -37,8 +37,7 @@ async def refund_again(done: Done) -> UUID:
 
 async def refunded(services: Services, payment_id: UUID, landed: Landed[UUID]) -> Response:
     """The refund as it stands in the log."""
-    payment = await services.repository.state(PAYMENT, payment_id)
-    assert payment is not None
+    payment = await services.repository.get(PAYMENT, payment_id)
     refund = payment.refunds[landed.value]
     view = RefundView(
         refund_id=landed.value,

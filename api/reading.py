@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationErro
 from api.auth import Asking
 from api.problems import Problem
 from api.services import ServicesOf
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden
 from domain.times import EARLIEST, LATEST
 from queries.positions import PositionUnknown
 from queries.read_models import Answer, ReadModels
@@ -59,16 +59,19 @@ LogPosition = Annotated[int, Depends(_log_position)]
 
 
 async def found(
-    services: ServicesOf, reads: ReadModels, ask: Callable[[ReadModels], Awaitable[Answer[T | None]]], missing: NotFound
+    services: ServicesOf,
+    reads: ReadModels,
+    ask: Callable[[ReadModels], Awaitable[Answer[T | None]]],
+    missing: Callable[[], Exception],
 ) -> tuple[T, int]:
-    """What a query finds, and the position. Says that it is missing only once it has seen the end of the log."""
+    """What a query finds, and the position. Raises `missing` only once it has seen the end of the log."""
     answer = await ask(reads)
     if answer.value is None:
         head = await services.log.head()
         if answer.position < head:
             answer = await ask(services.reads.reaching(head, CATCH_UP_SECONDS))
     if answer.value is None:
-        raise missing
+        raise missing()
     return answer.value, answer.position
 
 

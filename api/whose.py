@@ -8,7 +8,6 @@ from fastapi import Depends, Path
 from api.auth import SignedIn
 from api.services import Services
 from commands.aggregates import USER
-from domain.errors import NotFound
 from domain.ids import PLATFORM_ID
 
 ME: Literal["me"] = "me"
@@ -28,5 +27,5 @@ AccountId = Annotated[UUID, Depends(_whose)]
 async def must_be_account(services: Services, user_id: UUID) -> None:
     """What a list of somebody's things begins with: nobody's list is not an empty one. Raises
     NotFound("user_not_found"). The platform sells games, and has no account."""
-    if user_id != PLATFORM_ID and await services.repository.seen(USER, user_id) is None:
-        raise NotFound("user_not_found", "there is no such account")
+    if user_id != PLATFORM_ID:
+        await services.repository.get(USER, user_id, fresh=False)

@@ -2,7 +2,13 @@
 
 Without are those that come to an end by themselves: an order, whose address is the buyer's and no stream's own; a
 notice, a transaction, a receipt, a posting.
+
+What a client may name has its refusal here: that there is no such thing, and that it is at another version than the
+client has seen.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 from domain import (
     cart,
@@ -22,7 +28,23 @@ from domain import (
     webhook_deliveries,
     webhook_endpoints,
 )
+from domain.errors import NotFound, Stale
 from eventstore.repository import Aggregate
+
+
+def _missing(code: str, noun: str) -> Callable[[], NotFound]:
+    return partial(NotFound, code, f"there is no such {noun}")
+
+
+def _stale(noun: str) -> Callable[[int], Stale]:
+    def stale(version: int) -> Stale:
+        return Stale("version_mismatch", f"the {noun} was changed meanwhile", version=version)
+
+    return stale
+
+
+no_such_product = _missing("product_not_found", "product")
+"""A game as what is put into carts and into stock."""
 
 USER = Aggregate(
     "user",
@@ -31,30 +53,73 @@ USER = Aggregate(
     snapshot_every=100,
     sealed=True,
     ignores=(identity.LoggedIn, identity.LoggedOut, identity.RefreshReused),
+    missing=_missing("user_not_found", "account"),
+    stale=_stale("account"),
 )
 CLAIM = Aggregate("claim", claims.Claim, claims.evolve, snapshot_every=100)
-GAME = Aggregate("game", catalog.Game, catalog.evolve, snapshot_every=100)
-ORDER = Aggregate("order", orders.Order, orders.evolve)
-PAYMENT = Aggregate("payment", payments.Payment, payments.evolve, snapshot_every=100)
+GAME = Aggregate(
+    "game",
+    catalog.Game,
+    catalog.evolve,
+    snapshot_every=100,
+    missing=_missing("game_not_found", "game"),
+    stale=_stale("game"),
+)
+ORDER = Aggregate("order", orders.Order, orders.evolve, missing=_missing("order_not_found", "order"))
+PAYMENT = Aggregate(
+    "payment", payments.Payment, payments.evolve, snapshot_every=100, missing=_missing("payment_not_found", "payment")
+)
 LIBRARY = Aggregate("library", library.Library, library.evolve, snapshot_every=100)
 NOTICE = Aggregate("notification", notices.Notice, notices.evolve)
-WALLET = Aggregate("wallet", wallets.Wallet, wallets.evolve, snapshot_every=100, schema=2)
-TRANSACTION = Aggregate("transaction", transactions.Transaction, transactions.evolve)
+WALLET = Aggregate(
+    "wallet",
+    wallets.Wallet,
+    wallets.evolve,
+    snapshot_every=100,
+    schema=2,
+    missing=_missing("wallet_not_found", "wallet"),
+)
+TRANSACTION = Aggregate(
+    "transaction",
+    transactions.Transaction,
+    transactions.evolve,
+    missing=_missing("transaction_not_found", "transaction"),
+)
 POSTING = Aggregate("ledger", ledger.Posted, ledger.evolve)
 BOOK = Aggregate("fiscal_book", receipts.Book, receipts.evolve_book, snapshot_every=100, schema=2)
 RECEIPT = Aggregate("receipt", receipts.Receipt, receipts.evolve)
 WEBHOOK_ENDPOINT = Aggregate(
-    "webhook_endpoint", webhook_endpoints.WebhookEndpoint, webhook_endpoints.evolve, snapshot_every=100
+    "webhook_endpoint",
+    webhook_endpoints.WebhookEndpoint,
+    webhook_endpoints.evolve,
+    snapshot_every=100,
+    missing=_missing("webhook_endpoint_not_found", "endpoint"),
+    stale=_stale("endpoint"),
 )
 WEBHOOK_INDEX = Aggregate(
     "webhook_index", webhook_endpoints.EndpointIndex, webhook_endpoints.evolve_index, snapshot_every=100
 )
 WEBHOOK_DELIVERY = Aggregate(
-    "webhook", webhook_deliveries.WebhookDelivery, webhook_deliveries.evolve, snapshot_every=100
+    "webhook",
+    webhook_deliveries.WebhookDelivery,
+    webhook_deliveries.evolve,
+    snapshot_every=100,
+    missing=_missing("webhook_delivery_not_found", "delivery to this endpoint"),
 )
-STOCK = Aggregate("inventory", inventory.Stock, inventory.evolve, snapshot_every=200)
-CART = Aggregate("cart", cart.Cart, cart.evolve, snapshot_every=100)
-SHIPMENT = Aggregate("shipment", fulfilment.Shipment, fulfilment.evolve, snapshot_every=100)
+STOCK = Aggregate(
+    "inventory", inventory.Stock, inventory.evolve, snapshot_every=200, missing=no_such_product, stale=_stale("stock")
+)
+CART = Aggregate(
+    "cart", cart.Cart, cart.evolve, snapshot_every=100, missing=_missing("cart_not_found", "cart"), stale=_stale("cart")
+)
+SHIPMENT = Aggregate(
+    "shipment",
+    fulfilment.Shipment,
+    fulfilment.evolve,
+    snapshot_every=100,
+    missing=_missing("shipment_not_found", "shipment"),
+    stale=_stale("shipment"),
+)
 
 ALL = (
     STOCK,

@@ -4,13 +4,13 @@ A cart, the stock that its lines hold, and on checkout the order, its payment an
 all of it, or nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import msgspec
 
 from commands.accounts.open_accounts import must_be_open
-from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT
+from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, no_such_product
 from commands.cart_holds import Holds, given_up
 from commands.handler import Caller, CommandBus, Landed
 from commands.inventory import stock_of
@@ -20,8 +20,7 @@ from commands.shop_rules import ShopRules
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders
 from domain.cart import Cart, Item, LineChange, LineNow, item_of
-from domain.catalog import Game
-from domain.errors import Conflict, NotFound, Refused, Stale
+from domain.errors import Conflict, NotFound, Refused
 from domain.events import Event
 from domain.fulfilment import ShipmentLine
 from domain.identity import User
@@ -32,8 +31,15 @@ from eventstore.log import Once
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7
 
-NO_ITEM = NotFound("item_not_found", "your cart has no such line")
-EMPTY = Conflict("cart_empty", "there is nothing in the cart")
+
+def no_such_item() -> NotFound:
+    """The refusal of a line that is not in the cart."""
+    return NotFound("item_not_found", "your cart has no such line")
+
+
+def cart_is_empty() -> Conflict:
+    """The refusal of what takes something in the cart."""
+    return Conflict("cart_empty", "there is nothing in the cart")
 
 
 class CartChanged(msgspec.Struct, frozen=True):
@@ -65,7 +71,7 @@ class Carts:
             now, buyer_id = self._bus.clock.now(), caller.person()
             buyer, game = await must_be_open(unit, buyer_id), await unit.load(GAME, game_id)
             if game is None or game.status == "DRAFT":
-                raise NotFound("product_not_found", "there is no such product")
+                raise no_such_product()
             inventory.check_quantity(quantity)
             price, digital = await offer(unit, game, buyer.region), game.listing.kind == "DIGITAL"
             if digital:
@@ -81,7 +87,7 @@ class Carts:
                 unit_price_cents=price.amount_cents,
                 reservation_id=None if digital else reservation_id,
             )
-            cart = await _existing(unit, cart_id)
+            cart = await unit.get(CART, cart_id)
             await self._holds.hold(unit, cart_id, cart, item, quantity)
             await self._holds.extend(unit, cart_id, cart)
             until = cart.until(now, self._rules.cart_ttl)
@@ -98,24 +104,24 @@ class Carts:
         item_id: UUID,
         quantity: int,
         *,
-        if_match: int | None = None,
+        expected_version: int | None = None,
         once: Once | None = None,
     ) -> Landed[UUID]:
         """Want another quantity of a line of the caller's cart, more of it at the price of now; returns the cart's id.
 
         Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available` and `product_id`),
         quantity_limit (with `limit`), amount_too_large, and for more also game_unavailable, currency_mismatch;
-        Invalid("invalid_quantity"); Stale, when the cart is at another version than `if_match`.
+        Invalid("invalid_quantity"); Stale, when the cart is at another version than `expected_version`.
         """
 
         async def decision(unit: Unit) -> UUID:
-            cart_id, cart = await self._own_cart(unit, caller, NO_ITEM, if_match)
+            cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
             now = self._bus.clock.now()
             item = item_of(cart, item_id)
             inventory.check_quantity(quantity)
             price = None
             if quantity > item.quantity:
-                buyer, game = await must_be_open(unit, cart.buyer_id), await _game(unit, item)
+                buyer, game = await must_be_open(unit, cart.buyer_id), await unit.get(GAME, item.game_id)
                 price = await offer(unit, game, buyer.region)
             await self._holds.extend(unit, cart_id, cart, {item_id: quantity})
             until = cart.until(now, self._rules.cart_ttl)
@@ -128,12 +134,12 @@ class Carts:
         return await self._bus.run(decision, caller, once)
 
     async def remove(
-        self, caller: Caller, item_id: UUID, *, if_match: int | None = None, once: Once | None = None
+        self, caller: Caller, item_id: UUID, *, expected_version: int | None = None, once: Once | None = None
     ) -> Landed[UUID]:
         """Take a line out of the caller's cart; returns the cart's id. Raises NotFound("item_not_found"), Stale."""
 
         async def decision(unit: Unit) -> UUID:
-            cart_id, cart = await self._own_cart(unit, caller, NO_ITEM, if_match)
+            cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
             now = self._bus.clock.now()
             removed = carts.remove(cart, item_id, cart.until(now, self._rules.cart_ttl), now=now)
             await self._holds.extend(unit, cart_id, cart, {item_id: 0})
@@ -162,7 +168,7 @@ class Carts:
 
         async def decision(unit: Unit) -> Placed | CartChanged:
             now = self._bus.clock.now()
-            cart_id, cart = await self._own_cart(unit, caller, EMPTY)
+            cart_id, cart = await self._own_cart(unit, caller, cart_is_empty)
             buyer = await must_be_open(unit, cart.buyer_id)
             if changes := await self._review(unit, cart_id, cart, buyer):
                 changed = CartChanged(cart_id, changes)
@@ -194,12 +200,12 @@ class Carts:
 
         return await self._bus.run(decision, caller, once)
 
-    async def discard(self, caller: Caller, *, if_match: int | None = None) -> Landed[None]:
+    async def discard(self, caller: Caller, *, expected_version: int | None = None) -> Landed[None]:
         """Throw the caller's cart away, with what it holds; where there is none, nothing happens. Raises Stale."""
 
         async def decision(unit: Unit) -> None:
             try:
-                cart_id, cart = await self._own_cart(unit, caller, EMPTY, if_match)
+                cart_id, cart = await self._own_cart(unit, caller, cart_is_empty, expected_version)
             except Conflict:
                 return
             await self._end(unit, cart_id, cart, carts.discard(cart), "cart thrown away")
@@ -212,11 +218,11 @@ class Carts:
 
         async def decision(unit: Unit) -> Cart | None:
             claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
-            cart = await _existing(unit, cart_id)
+            cart = await unit.get(CART, cart_id)
             if cart.buyer_id != caller.person() or (claim is not None and claim.held and claim.holder_id != cart_id):
                 return None
             await self._expire(unit, cart_id, cart)
-            cart = await _existing(unit, cart_id)
+            cart = await unit.get(CART, cart_id)
             shown = carts.show_expiry(cart)
             unit.emit(cart_id, shown)
             return cart if shown else None
@@ -227,25 +233,23 @@ class Carts:
         """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past its time."""
 
         async def decision(unit: Unit) -> None:
-            await self._expire(unit, cart_id, await _existing(unit, cart_id))
+            await self._expire(unit, cart_id, await unit.get(CART, cart_id))
 
         return await self._bus.run(decision, caller, once)
 
     # -- the caller's cart ---------------------------------------------------------------------------------------------
 
     async def _own_cart(
-        self, unit: Unit, caller: Caller, missing: Refused, if_match: int | None = None
+        self, unit: Unit, caller: Caller, missing: Callable[[], Refused], expected_version: int | None = None
     ) -> tuple[UUID, Cart]:
         """The caller's cart; one past its time is as good as none, fired or not. Raises `missing`, Stale."""
         claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
         if claim is None or not claim.held:
-            raise missing
-        cart = await _existing(unit, claim.holder_id)
+            raise missing()
+        cart = await unit.get(CART, claim.holder_id)
         if not cart.is_open(self._bus.clock.now()):
-            raise missing
-        version = unit.version(claim.holder_id)
-        if if_match is not None and if_match != version:
-            raise Stale("version_mismatch", "the cart was changed meanwhile", version=version)
+            raise missing()
+        unit.expect(claim.holder_id, expected_version)
         return claim.holder_id, cart
 
     async def _open_cart(self, unit: Unit, buyer_id: UUID, new_cart_id: UUID, currency: str) -> UUID:
@@ -253,7 +257,7 @@ class Carts:
         now, claim_stream = self._bus.clock.now(), claim_id("cart", buyer_id)
         claim = await unit.load(CLAIM, claim_stream)
         if claim is not None and claim.held:
-            cart = await _existing(unit, claim.holder_id)
+            cart = await unit.get(CART, claim.holder_id)
             if cart.is_open(now) and (cart.items or cart.currency == currency):
                 return claim.holder_id
             await self._expire(unit, claim.holder_id, cart)
@@ -295,7 +299,7 @@ class Carts:
         changes, events = carts.review(cart, found, cart.until(now, self._rules.cart_ttl))
         if changes:
             unit.emit(cart_id, events)
-            left = (await _existing(unit, cart_id)).items
+            left = (await unit.get(CART, cart_id)).items
             quantities = {item_id: left[item_id].quantity if item_id in left else 0 for item_id in cart.items}
             await self._holds.extend(unit, cart_id, cart, quantities)
         return changes
@@ -303,7 +307,7 @@ class Carts:
     async def _line_now(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, region: str, taken: int) -> LineNow:
         """How a line can be had now, when earlier lines of the same game take so many of what is free."""
         try:
-            price = await offer(unit, await _game(unit, item), region)
+            price = await offer(unit, await unit.get(GAME, item.game_id), region)
         except Conflict:
             return LineNow(None, 0)
         if item.reservation_id is None:
@@ -321,7 +325,7 @@ class Carts:
         self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]
     ) -> OrderLine:
         """The order's line of an item, with its hold turned hard, or its ownership claimed."""
-        now, game = self._bus.clock.now(), await _game(unit, item)
+        now, game = self._bus.clock.now(), await unit.get(GAME, item.game_id)
         if item.reservation_id is not None:
             if not await self._holds.is_held(unit, item):
                 await self._holds.hold(unit, cart_id, cart, item, item.quantity)
@@ -356,16 +360,3 @@ def _emit_shipments(unit: Unit, order_id: UUID, lines: list[OrderLine], shipment
             if line.shipment_id == shipment_id
         ]
         unit.create(SHIPMENT, shipment_id, fulfilment.create(order_id, seller_id, sent))
-
-
-async def _game(unit: Unit, item: Item) -> Game:
-    game = await unit.load(GAME, item.game_id)
-    assert game is not None  # a line was made of it
-    return game
-
-
-async def _existing(unit: Unit, cart_id: UUID) -> Cart:
-    cart = await unit.load(CART, cart_id)
-    if cart is None:
-        raise NotFound("cart_not_found", "there is no such cart")
-    return cart

@@ -11,7 +11,7 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import catalog, claims
 from domain.catalog import Game, GameCreated, GamePublished, GameUpdated, InitialStatus, Listing, sku_key
-from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from domain.errors import Conflict, Forbidden, Invalid
 from domain.ids import PLATFORM_ID, claim_id
 from eventstore.log import Envelope, Once
 from eventstore.repository import Unit
@@ -62,7 +62,8 @@ class Catalog:
         """
 
         async def decision(unit: Unit) -> int:
-            game = await _at_version(unit, game_id, expected_version)
+            game = await unit.get(GAME, game_id)
+            unit.expect(game_id, expected_version)
             try:
                 wanted = msgspec.convert({**msgspec.structs.asdict(game.listing), **changes}, Listing)
             except msgspec.ValidationError as error:
@@ -82,7 +83,8 @@ class Catalog:
         """Take a game off sale for good; its SKU may be used again. Raises NotFound, Forbidden("not_owner"), Stale."""
 
         async def decision(unit: Unit) -> None:
-            game = await _at_version(unit, game_id, expected_version)
+            game = await unit.get(GAME, game_id)
+            unit.expect(game_id, expected_version)
             unit.emit(game_id, catalog.retire(game, by=seller_of(caller), is_admin=caller.is_admin))
             await _release_sku(unit, game, game_id, "retired")
 
@@ -143,12 +145,3 @@ def _sku_taken() -> Conflict:
 def _sku_claim_ids(seller_id: UUID, sku: str) -> tuple[UUID, UUID]:
     """The claim on a SKU as it is typed, as claims were made before, and the one on its key, as they are made now."""
     return claim_id("sku", seller_id, sku), claim_id("sku", seller_id, sku_key(sku))
-
-
-async def _at_version(unit: Unit, game_id: UUID, expected: int | None) -> Game:
-    game = await unit.load(GAME, game_id)
-    if game is None:
-        raise NotFound("game_not_found", "there is no such game")
-    if expected is not None and unit.version(game_id) != expected:
-        raise Stale("version_mismatch", "the game was changed meanwhile", version=unit.version(game_id))
-    return game

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import msgspec
 
-from commands.aggregates import CART, GAME, ORDER, STOCK
+from commands.aggregates import CART, GAME, ORDER, STOCK, no_such_product
 from commands.handler import Caller, CommandBus, Landed
 from commands.shop_rules import ShopRules
 from domain import inventory
-from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from domain.errors import Conflict, Forbidden, Invalid
 from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
@@ -43,16 +43,17 @@ class Inventory:
         caller: Caller,
         game_id: UUID,
         total: int,
-        expected_version: int | None = None,
+        counted_at: int | None = None,
         *,
-        if_match: int | None = None,
+        expected_version: int | None = None,
         once: Once | None = None,
     ) -> Landed[StockNow]:
         """Say how many there are, held ones included (the seller, or an ADMIN).
 
-        A version that it is not at is refused: as `expected_version` by Conflict("version_conflict"), as `if_match` by
-        Stale("version_mismatch"), both with `version`. Raises also NotFound("product_not_found");
-        Forbidden("not_yours"); Conflict("stock_below_commitments"); Invalid: invalid_quantity, not_physical.
+        A version that it is not at is refused: as `counted_at` (part of what is said) by Conflict("version_conflict"),
+        as `expected_version` by Stale("version_mismatch"), both with `version`. Raises also
+        NotFound("product_not_found"); Forbidden("not_yours"); Conflict("stock_below_commitments"); Invalid:
+        invalid_quantity, not_physical.
         """
 
         async def decision(unit: Unit) -> StockNow:
@@ -60,10 +61,9 @@ class Inventory:
             if not caller.may_act_for(stock.seller_id):
                 raise Forbidden("not_yours", "that is another seller's product")
             version = unit.version(stock_id(game_id))
-            if expected_version is not None and expected_version != version:
+            if counted_at is not None and counted_at != version:
                 raise Conflict("version_conflict", f"the stock is at version {version}", version=version)
-            if if_match is not None and if_match != version:
-                raise Stale("version_mismatch", "the stock was changed meanwhile", version=version)
+            unit.expect(stock_id(game_id), expected_version)
             now = self._bus.clock.now()
             needed = stock.reserved + stock.allocated - total
             unit.emit(stock_id(game_id), inventory.expire(stock, now, units=needed))
@@ -194,13 +194,11 @@ async def stock_of(unit: Unit, game_id: UUID) -> Stock:
         return stock
     game = await unit.load(GAME, game_id)
     if game is None:
-        raise NotFound("product_not_found", "there is no such product")
+        raise no_such_product()
     if game.listing.kind != "PHYSICAL":
         raise Invalid("not_physical", "only what is shipped has stock")
     unit.emit(stream_id, inventory.create(None, game_id, game.seller_id, game.listing.sku))
-    created = await unit.load(STOCK, stream_id)
-    assert created is not None
-    return created
+    return await unit.get(STOCK, stream_id)
 
 
 def _finder(hold: HoldName, kind: Kind | None = None) -> Find:
@@ -208,8 +206,7 @@ def _finder(hold: HoldName, kind: Kind | None = None) -> Find:
 
 
 async def _now(unit: Unit, game_id: UUID) -> StockNow:
-    stock = await unit.load(STOCK, stock_id(game_id))
-    assert stock is not None
+    stock = await unit.get(STOCK, stock_id(game_id))
     return StockNow(stock, unit.version_after(stock_id(game_id)))
 
 

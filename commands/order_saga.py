@@ -19,7 +19,7 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments
-from domain.errors import Conflict, Forbidden, NotFound
+from domain.errors import Conflict, Forbidden
 from domain.events import Event
 from domain.ids import claim_id, stock_id
 from domain.orders import Order
@@ -52,8 +52,7 @@ async def emit_payment(
     elif method is not None and method.type == "wallet":
         wallet_id = await wallet_of(unit, buyer_id, price.currency)
         method = Method("wallet", str(wallet_id))
-    order = await unit.load(ORDER, made.order_id)
-    assert order is not None
+    order = await unit.get(ORDER, made.order_id)
     requested = payments.request(
         payment_id=made.payment_id,
         game_ids=list(dict.fromkeys(line.game_id for line in order.lines)),
@@ -66,8 +65,7 @@ async def emit_payment(
     )
     unit.create(PAYMENT, made.payment_id, requested)
     if price.amount_cents == 0:
-        payment = PAYMENT.fold(None, requested)
-        assert payment is not None
+        payment = await unit.get(PAYMENT, made.payment_id)
         unit.emit(made.payment_id, payments.capture(payment, "free"))
     elif wallet_id is not None:
         await pay_from_wallet(unit, made.payment_id, wallet_id)
@@ -136,8 +134,7 @@ async def cancel_shipments(unit: Unit, order: Order, now: datetime) -> set[UUID]
     """Nothing more is sent for this order; returns the shipments that had not gone yet."""
     called_back = set()
     for shipment_id in order.shipment_ids:
-        shipment = await unit.load(SHIPMENT, shipment_id)
-        assert shipment is not None
+        shipment = await unit.get(SHIPMENT, shipment_id)
         if cancelled := fulfilment.cancel(shipment, now):
             unit.emit(shipment_id, cancelled)
             called_back.add(shipment_id)
@@ -149,8 +146,7 @@ async def take_back(unit: Unit, order: Order, now: datetime) -> None:
     called_back = await cancel_shipments(unit, order, now)
     for line in order.lines:
         if line.shipment_id in called_back:
-            stock = await unit.load(STOCK, stock_id(line.game_id))
-            assert stock is not None
+            stock = await unit.get(STOCK, stock_id(line.game_id))
             unit.emit(stock_id(line.game_id), inventory.restock(stock, line.quantity))
 
 
@@ -158,12 +154,10 @@ async def fulfil(unit: Unit, order: Order) -> None:
     """The order is confirmed: what it held is sold, its shipments may go, its cart is done."""
     for line in order.lines:
         if line.reservation_id is not None:
-            stock = await unit.load(STOCK, stock_id(line.game_id))
-            assert stock is not None
+            stock = await unit.get(STOCK, stock_id(line.game_id))
             unit.emit(stock_id(line.game_id), inventory.confirm_sale(stock, line.reservation_id))
     for shipment_id in order.shipment_ids:
-        shipment = await unit.load(SHIPMENT, shipment_id)
-        assert shipment is not None
+        shipment = await unit.get(SHIPMENT, shipment_id)
         unit.emit(shipment_id, fulfilment.confirm(shipment))
     if order.cart_id is not None and (cart := await unit.load(CART, order.cart_id)) is not None:
         unit.emit(order.cart_id, carts.complete(cart))
@@ -179,9 +173,7 @@ async def release_ownership(unit: Unit, order_id: UUID, order: Order, reason: st
 
 async def owned_order(unit: Unit, caller: Caller, order_id: UUID) -> Order:
     """The order, if it is the caller's (or the caller is an ADMIN). Raises NotFound, Forbidden("not_yours")."""
-    order = await unit.load(ORDER, order_id)
-    if order is None:
-        raise NotFound("order_not_found", "there is no such order")
+    order = await unit.get(ORDER, order_id)
     if not caller.may_act_for(order.buyer_id):
         raise Forbidden("not_yours", "that is another person's order")
     return order
@@ -196,15 +188,13 @@ async def emit_refund(
 
     Raises as `domain.payments.refunds.request_refund`, and Conflict("wallet_inactive").
     """
-    payment = await unit.load(PAYMENT, payment_id)
-    assert payment is not None
+    payment = await unit.get(PAYMENT, payment_id)
     requested = refunds.request_refund(payment, refund_id, amount_cents, reason)
     unit.emit(payment_id, requested)
     if requested and payment.wallet_id is not None:
         await refund_to_wallet(unit, payment_id, refund_id, owed=owed)
     elif requested and not payment.amount_cents:
-        asked = await unit.load(PAYMENT, payment_id)
-        assert asked is not None
+        asked = await unit.get(PAYMENT, payment_id)
         unit.emit(payment_id, refunds.complete_refund(asked, refund_id))
 
 
@@ -218,9 +208,7 @@ async def request_refund(
         raise Forbidden("role_required", "this needs the role ADMIN")
 
     async def decision(unit: Unit) -> UUID:
-        payment = await unit.load(PAYMENT, payment_id)
-        if payment is None:
-            raise NotFound("payment_not_found", "there is no such payment")
+        payment = await unit.get(PAYMENT, payment_id)
         if payment.transaction_id is not None:
             deposit = await unit.load(TRANSACTION, payment.transaction_id)
             if deposit is None or deposit.status != "FAILED":

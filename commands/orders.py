@@ -20,7 +20,7 @@ from commands.order_saga import (
 )
 from commands.shop_rules import ShopRules
 from domain import catalog, orders
-from domain.errors import Conflict, Invalid, NotFound
+from domain.errors import Conflict, Invalid
 from domain.ids import PLATFORM_ID
 from domain.orders import Order, OrderLine
 from domain.payments import Method, Payment
@@ -81,9 +81,9 @@ class Orders:
         made = Placed(uuid7(), uuid7())
 
         async def decision(unit: Unit) -> Placed:
-            buyer, game = await must_be_open(unit, buyer_id), await unit.load(GAME, game_id)
-            if game is None or game.status == "DRAFT":
-                raise NotFound("game_not_found", "there is no such game")
+            buyer, game = await must_be_open(unit, buyer_id), await unit.get(GAME, game_id)
+            if game.status == "DRAFT":
+                raise GAME.missing()
             if game.listing.kind == "PHYSICAL":
                 raise Invalid("cart_required", "what is shipped is bought through the cart")
             await claim_ownership(unit, buyer_id, game_id, made.order_id, self._bus.clock.now())
@@ -158,9 +158,7 @@ class Orders:
         once: Once | None = None,
     ) -> Landed[UUID]:
         """Send money back (ADMIN): without an amount, all that is left. Returns the refund's id."""
-        order = await self._bus.repository.state(ORDER, order_id)
-        if order is None:
-            raise NotFound("order_not_found", "there is no such order")
+        order = await self._bus.repository.get(ORDER, order_id)
         return await request_refund(self._bus, caller, order.payment_id, amount_cents, reason, once)
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -191,8 +189,6 @@ class Orders:
     async def _look(self, order_id: UUID, *, fresh: bool = True) -> OrderAndPayment:
         """As they are in the log; or else as this process has last seen them."""
         repository = self._bus.repository
-        version, order, _ = await repository.load(ORDER, order_id, fresh=fresh)
-        payment = None if order is None else (await repository.load(PAYMENT, order.payment_id, fresh=fresh))[1]
-        if order is None or payment is None:
-            raise NotFound("order_not_found", "there is no such order")
+        version, order = await repository.get_versioned(ORDER, order_id, fresh=fresh)
+        payment = await repository.get(PAYMENT, order.payment_id, fresh=fresh)
         return OrderAndPayment(order, payment, version)

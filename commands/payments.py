@@ -52,8 +52,7 @@ class Payments:
         async def decision(unit: Unit) -> UUID:
             order = await owned_order(unit, caller, order_id)
             await must_be_open(unit, order.buyer_id)
-            payment = await unit.load(PAYMENT, order.payment_id)
-            assert payment is not None
+            payment = await unit.get(PAYMENT, order.payment_id)
             by_wallet = method is not None and method.type == "wallet"
             if by_wallet and caller.user_id != order.buyer_id:
                 raise Forbidden("not_yours", "only its owner spends a wallet's money")

@@ -13,7 +13,7 @@ from commands.aggregates import ORDER, SHIPMENT
 from commands.handler import Caller, CommandBus, Landed
 from commands.ports.signatures import CarrierSignatures
 from domain import fulfilment, orders
-from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
+from domain.errors import Conflict, Forbidden, Invalid
 from domain.events import Event
 from domain.fulfilment import Shipment
 from eventstore.log import Once
@@ -79,7 +79,7 @@ class Shipments:
             fulfilment.check_not_ahead(notice.delivered_at, now)
 
         async def decision(unit: Unit) -> None:
-            shipment = await _existing(unit, shipment_id)
+            shipment = await unit.get(SHIPMENT, shipment_id)
             delivered = fulfilment.deliver(shipment, notice.delivered_at, now)
             if not _is_about(notice, shipment_id, shipment):
                 raise Conflict("wrong_shipment", "the notice is of another shipment")
@@ -99,7 +99,7 @@ class Shipments:
             raise Forbidden("role_required", "this needs the role ADMIN, or the carrier's signature")
 
         async def decision(unit: Unit) -> None:
-            shipment = await _existing(unit, shipment_id)
+            shipment = await unit.get(SHIPMENT, shipment_id)
             delivered = fulfilment.deliver_by_hand(shipment, at, self._bus.clock.now(), reason)
             await _emit(unit, shipment_id, shipment, delivered)
             unit.refer(shipment_id=shipment_id)
@@ -115,12 +115,10 @@ class Shipments:
         once: Once | None,
     ) -> Landed[None]:
         async def decision(unit: Unit) -> None:
-            shipment = await _existing(unit, shipment_id)
+            shipment = await unit.get(SHIPMENT, shipment_id)
             if not caller.may_act_for(shipment.seller_id):
                 raise Forbidden("not_yours", "that is another seller's shipment")
-            version = unit.version(shipment_id)
-            if expected_version is not None and version != expected_version:
-                raise Stale("version_mismatch", "the shipment was changed meanwhile", version=version)
+            unit.expect(shipment_id, expected_version)
             await _emit(unit, shipment_id, shipment, decide(shipment, self._bus.clock.now()))
             unit.refer(shipment_id=shipment_id)
 
@@ -130,17 +128,9 @@ class Shipments:
 async def _emit(unit: Unit, shipment_id: UUID, shipment: Shipment, events: list[Event]) -> None:
     """In the same append the order comes as far as its shipments have: nobody sees the one without the other."""
     unit.emit(shipment_id, events)
-    order = await unit.load(ORDER, shipment.order_id)
-    assert order is not None
-    statuses = [(await _existing(unit, each)).status for each in order.shipment_ids]
+    order = await unit.get(ORDER, shipment.order_id)
+    statuses = [(await unit.get(SHIPMENT, each)).status for each in order.shipment_ids]
     unit.emit(shipment.order_id, orders.follow(order, fulfilment.order_status(statuses), shipment_id))
-
-
-async def _existing(unit: Unit, shipment_id: UUID) -> Shipment:
-    shipment = await unit.load(SHIPMENT, shipment_id)
-    if shipment is None:
-        raise NotFound("shipment_not_found", "there is no such shipment")
-    return shipment
 
 
 def _read(body: bytes) -> DeliveryNotice:

@@ -17,9 +17,9 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.order_saga import owned_order
 from commands.orders import payment_awaits_buyer
 from commands.shop_rules import ShopRules
-from commands.wallets import existing_wallet, owned_wallet, pay_from_wallet
+from commands.wallets import owned_wallet, pay_from_wallet
 from domain import orders, payments, transactions, wallets
-from domain.errors import Conflict, Invalid, NotFound, Refused
+from domain.errors import Conflict, Invalid, Refused
 from domain.payments import Method, Payment
 from domain.transactions import Transaction
 from domain.wallets import Cause
@@ -135,7 +135,7 @@ class Transactions:
             await unit.glance(WALLET, to_wallet_id)  # what it takes shows when it is credited
             source = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(source, currency)
-            target = await existing_wallet(unit, to_wallet_id)
+            target = await unit.get(WALLET, to_wallet_id)
             wallets.must_be_in(target, currency)
             await must_take_money(unit, target)
             wallets.must_cover(source, amount_cents)
@@ -167,8 +167,7 @@ class Transactions:
 
         async def decision(unit: Unit) -> UUID:
             order = await owned_order(unit, caller, order_id)
-            payment = await unit.load(PAYMENT, order.payment_id)
-            assert payment is not None
+            payment = await unit.get(PAYMENT, order.payment_id)
             created = transactions.payment(
                 user_id=caller.person(),
                 from_wallet_id=from_wallet_id,
@@ -187,7 +186,7 @@ class Transactions:
             await pay_from_wallet(unit, order.payment_id, from_wallet_id, transaction_id)
             unit.create(TRANSACTION, transaction_id, created)
             for step in (transactions.process, transactions.complete):
-                unit.emit(transaction_id, step(await _existing(unit, transaction_id)))
+                unit.emit(transaction_id, step(await unit.get(TRANSACTION, transaction_id)))
             unit.refer(transaction_id=transaction_id, order_id=order_id, payment_id=order.payment_id)
             return transaction_id
 
@@ -213,10 +212,10 @@ class Transactions:
         await self._bus.run(lambda unit: self._credit(unit, transaction_id), caller)
 
     async def _deduct(self, unit: Unit, transaction_id: UUID) -> None:
-        transaction = await _existing(unit, transaction_id)
+        transaction = await unit.get(TRANSACTION, transaction_id)
         if transaction.status != "PENDING" or transaction.from_wallet_id is None:
             return
-        source_id, source = transaction.from_wallet_id, await existing_wallet(unit, transaction.from_wallet_id)
+        source_id, source = transaction.from_wallet_id, await unit.get(WALLET, transaction.from_wallet_id)
         try:
             await must_be_open(unit, source.user_id)
             taken = wallets.deduct_funds(source, transaction.amount_cents, Cause(transaction_id=transaction_id))
@@ -228,17 +227,17 @@ class Transactions:
 
     async def _credit(self, unit: Unit, transaction_id: UUID) -> None:
         """Give it to the target or, where that refuses or is no wallet, back to the source: a transfer always ends."""
-        transaction = await _existing(unit, transaction_id)
+        transaction = await unit.get(TRANSACTION, transaction_id)
         source_id, target_id = transaction.from_wallet_id, transaction.to_wallet_id
         if transaction.status != "PROCESSING" or source_id is None or target_id is None:
             return
         amount, cause = transaction.amount_cents, Cause(transaction_id=transaction_id)
         try:
-            target = await existing_wallet(unit, target_id)
+            target = await unit.get(WALLET, target_id)
             await must_take_money(unit, target)
             unit.emit(target_id, wallets.add_funds(target, amount, cause))
         except Refused as refusal:
-            source = await existing_wallet(unit, source_id)
+            source = await unit.get(WALLET, source_id)
             returned = msgspec.structs.replace(cause, reason="transfer_failed")
             unit.emit(source_id, wallets.give_back(source, amount, returned))
             unit.emit(transaction_id, transactions.fail(transaction, "credit", refusal.code, amount))
@@ -287,9 +286,7 @@ class Transactions:
 
     async def _look(self, transaction_id: UUID) -> TransactionAndPayment:
         repository = self._bus.repository
-        version, transaction, _ = await repository.load(TRANSACTION, transaction_id)
-        if transaction is None:
-            raise NotFound("transaction_not_found", "there is no such transaction")
+        version, transaction = await repository.get_versioned(TRANSACTION, transaction_id)
         payment_id = transaction.payment_id
         payment = None if payment_id is None else await repository.state(PAYMENT, payment_id)
         return TransactionAndPayment(transaction, payment, version)
@@ -297,10 +294,3 @@ class Transactions:
     async def close(self) -> None:
         """Let the transfers under way come to their end."""
         await asyncio.gather(*self._running.values(), return_exceptions=True)
-
-
-async def _existing(unit: Unit, transaction_id: UUID) -> Transaction:
-    transaction = await unit.load(TRANSACTION, transaction_id)
-    if transaction is None:
-        raise NotFound("transaction_not_found", "there is no such transaction")
-    return transaction

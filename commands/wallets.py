@@ -86,7 +86,7 @@ class Wallets:
             raise Forbidden("role_required", "this needs the role ADMIN")
 
         async def decision(unit: Unit) -> None:
-            wallet = await existing_wallet(unit, wallet_id)
+            wallet = await unit.get(WALLET, wallet_id)
             if comes_in:
                 await must_take_money(unit, wallet)
             unit.emit(wallet_id, decide(wallet))
@@ -98,20 +98,12 @@ class Wallets:
 # -- shared with orders, payments and transactions ---------------------------------------------------------------------
 
 
-async def existing_wallet(unit: Unit, wallet_id: UUID) -> Wallet:
-    """The wallet. Raises NotFound("wallet_not_found")."""
-    wallet = await unit.load(WALLET, wallet_id)
-    if wallet is None:
-        raise NotFound("wallet_not_found", "there is no such wallet")
-    return wallet
-
-
 async def owned_wallet(unit: Unit, caller: Caller, wallet_id: UUID) -> Wallet:
     """The wallet, if it is the caller's own, and their account open: not even an ADMIN spends another's money.
 
     Raises NotFound("wallet_not_found"); Forbidden: not_yours, user_inactive.
     """
-    wallet = await existing_wallet(unit, wallet_id)
+    wallet = await unit.get(WALLET, wallet_id)
     if wallet.user_id != caller.user_id:
         raise Forbidden("not_yours", "that is another person's wallet")
     await must_be_open(unit, wallet.user_id)
@@ -131,10 +123,9 @@ async def refund_to_wallet(unit: Unit, payment_id: UUID, refund_id: UUID, *, owe
 
     Raises Conflict: wallet_inactive, recipient_forgotten.
     """
-    payment = await unit.load(PAYMENT, payment_id)
-    assert payment is not None
+    payment = await unit.get(PAYMENT, payment_id)
     assert payment.wallet_id is not None
-    wallet = await existing_wallet(unit, payment.wallet_id)
+    wallet = await unit.get(WALLET, payment.wallet_id)
     await must_not_be_forgotten(unit, wallet)
     cause = Cause(payment_id=payment_id, reason="refund")
     put_back = wallets.give_back if owed else wallets.add_funds
@@ -147,8 +138,7 @@ async def pay_from_wallet(unit: Unit, payment_id: UUID, wallet_id: UUID, transac
 
     Raises Conflict: insufficient_funds, wallet_inactive, currency_mismatch; Invalid("invalid_amount") of a free one.
     """
-    wallet, payment = await existing_wallet(unit, wallet_id), await unit.load(PAYMENT, payment_id)
-    assert payment is not None
+    wallet, payment = await unit.get(WALLET, wallet_id), await unit.get(PAYMENT, payment_id)
     wallets.must_be_in(wallet, payment.currency)
     if payment.amount_cents == 0:
         raise Invalid("invalid_amount", "what costs nothing needs no wallet")

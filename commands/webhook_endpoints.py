@@ -13,7 +13,7 @@ from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandBus, Landed
 from commands.ports.webhooks import WebhookSender
 from domain import webhook_deliveries, webhook_endpoints
-from domain.errors import Conflict, NotFound, Stale
+from domain.errors import Conflict
 from domain.events import Event
 from domain.ids import PLATFORM_ID
 from domain.merchant_news import NAMES
@@ -153,9 +153,9 @@ class WebhookEndpoints:
 
         async def decision(unit: Unit) -> UUID:
             _must_be_enabled(await _owned(unit, caller, endpoint_id))
-            delivery = await unit.load(WEBHOOK_DELIVERY, delivery_id)
-            if delivery is None or delivery.endpoint_id != endpoint_id:
-                raise NotFound("webhook_delivery_not_found", "there is no such delivery to this endpoint")
+            delivery = await unit.get(WEBHOOK_DELIVERY, delivery_id)
+            if delivery.endpoint_id != endpoint_id:
+                raise WEBHOOK_DELIVERY.missing()
             unit.emit(delivery_id, webhook_deliveries.redeliver(delivery))
             unit.refer(delivery_id=delivery_id)
             return delivery_id
@@ -189,14 +189,12 @@ class WebhookEndpoints:
         return await self._bus.run(decision, caller, once)
 
 
-async def _owned(unit: Unit, caller: Caller, endpoint_id: UUID, expected: int | None = None) -> WebhookEndpoint:
+async def _owned(unit: Unit, caller: Caller, endpoint_id: UUID, expected_version: int | None = None) -> WebhookEndpoint:
     """The endpoint, if it is the caller's (or the caller is an ADMIN). Raises NotFound, also of another's; Stale."""
-    seller_id, endpoint = seller_of(caller), await unit.load(WEBHOOK_ENDPOINT, endpoint_id)
-    if endpoint is None or endpoint.deleted or not (caller.is_admin or endpoint.seller_id == seller_id):
-        raise NotFound("webhook_endpoint_not_found", "there is no such endpoint")
-    version = unit.version(endpoint_id)
-    if expected is not None and version != expected:
-        raise Stale("version_mismatch", "the endpoint was changed meanwhile", version=version)
+    seller_id, endpoint = seller_of(caller), await unit.get(WEBHOOK_ENDPOINT, endpoint_id)
+    if endpoint.deleted or not (caller.is_admin or endpoint.seller_id == seller_id):
+        raise WEBHOOK_ENDPOINT.missing()
+    unit.expect(endpoint_id, expected_version)
     return endpoint
 
 

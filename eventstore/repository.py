@@ -57,6 +57,18 @@ only every 2,000 events.
 """
 
 
+class NoSuchStream(LookupError):
+    """The log does not have the stream, and its kind has no error of its own for that."""
+
+
+class UnexpectedVersion(Exception):
+    """The stream is at another `version` than was expected, and its kind has no error of its own for that."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the stream is at version {version}")
+        self.version = version
+
+
 class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
     """A kind of stream, and how its events fold into a state. `kind` is that of its events
     (`eventstore.codec.kind_of`).
@@ -65,6 +77,10 @@ class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
     `sealed` when the state has personal fields, all of which must belong to the stream's own
     person. `schema` identifies the state's shape, so that a snapshot of an older release is not
     read. `ignores` are events that do not affect the state, and are not read.
+
+    `missing` makes the error for a stream that does not exist, `stale` the one for a stream that is
+    at this version instead of the expected one. Each call makes a new error: an exception that is
+    raised twice keeps both tracebacks.
     """
 
     kind: str
@@ -74,6 +90,8 @@ class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
     schema: int = 1
     sealed: bool = False
     ignores: tuple[type[msgspec.Struct], ...] = ()
+    missing: Callable[[], Exception] = NoSuchStream
+    stale: Callable[[int], Exception] = UnexpectedVersion
 
     @property
     def unread(self) -> list[str]:
@@ -138,6 +156,22 @@ class Unit:
             stream = self._streams[stream_id] = found  # it is not of the kind asked for first
         state: S | None = stream.state
         return state
+
+    async def get(self, aggregate: Aggregate[S], stream_id: UUID) -> S:
+        """As `load`, of a stream that has to exist. Raises the kind's `missing`."""
+        state = await self.load(aggregate, stream_id)
+        if state is None:
+            raise aggregate.missing()
+        return state
+
+    def expect(self, stream_id: UUID, version: int | None) -> None:
+        """Check that a loaded stream is still at the version that its caller has seen; None expects nothing.
+
+        Raises the kind's `stale`.
+        """
+        stream = self._streams[stream_id]
+        if version is not None and version != stream.version:
+            raise stream.aggregate.stale(stream.version)
 
     async def glance(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """As `load`, for a state that a later step decides on again: the append does not check that
@@ -255,6 +289,17 @@ class Repository:
     async def state(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The current state of a stream."""
         return (await self.load(aggregate, stream_id))[1]
+
+    async def get(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> S:
+        """The state as it is now in the log; without `fresh`, as `seen`. Raises the kind's `missing`."""
+        return (await self.get_versioned(aggregate, stream_id, fresh=fresh))[1]
+
+    async def get_versioned(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> tuple[int, S]:
+        """Version and state, as `get`. Raises the kind's `missing`."""
+        version, state, _ = await self.load(aggregate, stream_id, fresh=fresh)
+        if state is None:
+            raise aggregate.missing()
+        return version, state
 
     async def reread(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """As `state`, but folded from the events alone, so that personal data is present only if

@@ -15,7 +15,6 @@ from api.views.accounts import Account
 from api.whose import AccountId
 from commands.aggregates import USER
 from commands.handler import Landed
-from domain.errors import NotFound
 from domain.identity import User
 from eventstore.log import Done
 
@@ -56,10 +55,7 @@ async def reopen_account(
     reason = None if body is None else body.reason
 
     async def again(done: Done) -> User:
-        user = await services.repository.state(USER, UUID(done.refs["user_id"]))
-        if user is None:
-            raise NotFound("user_not_found", "there is no such account")
-        return user
+        return await services.repository.get(USER, UUID(done.refs["user_id"]))
 
     async def reply(landed: Landed[User]) -> Response:
         return answer(Account.model_validate(landed.value), position=await position_of(landed, services))

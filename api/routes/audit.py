@@ -20,7 +20,10 @@ Position = Annotated[int, Query(ge=0, lt=2**63)]
 Name = Annotated[str | None, Query(max_length=200)]
 After = Annotated[int | None, Query(ge=0, lt=2**63, description="`next_cursor` of the page before.")]
 
-MISSING = NotFound("stream_not_found", "there is no such stream")
+
+def no_stream() -> NotFound:
+    """The refusal of a stream that is not in the log."""
+    return NotFound("stream_not_found", "there is no such stream")
 
 
 class EventView(Answer):
@@ -105,7 +108,7 @@ async def get_stream(
     """A stream's events, in order."""
     events = await services.audit.stream(stream_id, after_version=cursor or 0, limit=limit)
     if not events and not cursor:
-        raise MISSING
+        raise no_stream()
     following = str(events[-1].version) if len(events) == limit else None
     return page_answer(request, Page[EventView].model_validate({"items": events, "next_cursor": following}), head)
 
@@ -116,7 +119,7 @@ async def get_state(stream_id: UUID, services: ServicesOf, _: Auditor, head: Log
     position = head if as_of is None else await services.audit.position_at(as_of)
     state = await services.audit.state(stream_id, position)
     if state is None:
-        raise MISSING
+        raise no_stream()
     return answer(StateView.model_validate(state), position=position)
 
 

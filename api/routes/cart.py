@@ -161,17 +161,21 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempoten
 
 @router.put("/items/{item_id}", response_model=CartView)
 async def change_item(
-    item_id: UUID, body: ItemQuantity, services: ServicesOf, caller: Buyer, if_match: ExpectedVersion
+    item_id: UUID, body: ItemQuantity, services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion
 ) -> Response:
     """Want another quantity of a line; more of it is priced anew, on all lines of its game. 409 `insufficient_stock`
     with `available` and `product_id`, `quantity_limit` with `limit`, `game_unavailable`."""
-    return await _cart_now(services, await services.carts.change(caller, item_id, body.quantity, if_match=if_match))
+    return await _cart_now(
+        services, await services.carts.change(caller, item_id, body.quantity, expected_version=expected_version)
+    )
 
 
 @router.delete("/items/{item_id}", response_model=CartView)
-async def remove_item(item_id: UUID, services: ServicesOf, caller: Buyer, if_match: ExpectedVersion) -> Response:
+async def remove_item(
+    item_id: UUID, services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion
+) -> Response:
     """Take a line out of one's cart."""
-    return await _cart_now(services, await services.carts.remove(caller, item_id, if_match=if_match))
+    return await _cart_now(services, await services.carts.remove(caller, item_id, expected_version=expected_version))
 
 
 @router.post("/checkout", status_code=201, response_model=CheckedOut)
@@ -214,9 +218,9 @@ async def check_out(
 
 
 @router.delete("", status_code=204)
-async def discard_cart(services: ServicesOf, caller: Buyer, if_match: ExpectedVersion) -> Response:
+async def discard_cart(services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion) -> Response:
     """Throw one's cart away, with what it holds; where there is none, nothing happens."""
-    landed = await services.carts.discard(caller, if_match=if_match)
+    landed = await services.carts.discard(caller, expected_version=expected_version)
     return answer(None, status=204, position=await position_of(landed, services))
 
 
@@ -258,8 +262,7 @@ def _checkout_url(request: Request, services: Services, order_id: UUID, now: Ord
 
 async def _cart_now(services: Services, landed: Landed[UUID], status: int = 200) -> Response:
     """The cart as a command of this process left it: the read model may not have reached that."""
-    version, cart, _ = await services.repository.load(CART, landed.value, fresh=False)
-    assert cart is not None
+    version, cart = await services.repository.get_versioned(CART, landed.value, fresh=False)
     return answer(
         _of_state(landed.value, cart), status=status, position=await position_of(landed, services), version=version
     )

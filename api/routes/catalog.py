@@ -24,7 +24,6 @@ from commands.aggregates import GAME
 from commands.handler import Landed
 from domain.catalog import InitialStatus, Kind, Listing
 from domain.catalog import Status as GameStatus
-from domain.errors import NotFound
 from domain.regions import ANY_REGION
 from eventstore.log import Done
 from projections.models.games import Game
@@ -145,8 +144,7 @@ async def retire_game(
 
 async def _game_now(services: Services, landed: Landed[Any], game_id: UUID, region: str, **options: Any) -> Response:
     """The game as a command left it: from the log, which the read model may not have reached."""
-    version, game, _ = await services.repository.load(GAME, game_id)
-    assert game is not None
+    version, game = await services.repository.get_versioned(GAME, game_id)
     body = GameView.model_validate(
         {
             "game_id": game_id,
@@ -284,10 +282,9 @@ async def get_game(
 ) -> Response:
     """A game; a draft, or one of a closed account, is there for its seller and for an ADMIN only. Its ETag is its
     version, and a digest of what changes without it: the price where the caller is, and how many there are."""
-    missing = NotFound("game_not_found", "there is no such game")
-    game, position = await found(services, reads, lambda models: games_query.game(models, game_id), missing)
+    game, position = await found(services, reads, lambda models: games_query.game(models, game_id), GAME.missing)
     if game.status in {"DRAFT", "SUSPENDED"} and not caller.may_act_for(game.seller_id):
-        raise missing
+        raise GAME.missing()
     view = DatedGame.model_validate(game)
     offer_of(view, view.prices, view.image_ids, region)
     if view.kind == "PHYSICAL":

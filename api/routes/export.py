@@ -15,7 +15,6 @@ from api.reading import LogPosition
 from api.services import Services, ServicesOf
 from api.whose import AccountId
 from commands.aggregates import NOTICE, ORDER, USER
-from domain.errors import NotFound
 from domain.ledger import seller_account
 from eventstore.log import whole_stream
 from queries import exports
@@ -58,7 +57,7 @@ async def export_account(user_id: AccountId, services: ServicesOf, _: Oneself, p
     """Everything that is kept about an account (its owner, ADMIN), whole, as one document to keep."""
     found = await exports.export(services.reads.reaching(position), user_id, seller_account(user_id))
     if found is None:
-        raise NotFound("user_not_found", "there is no such account")
+        raise USER.missing()
     sections = {**msgspec.to_builtins(found), **await _from_the_log(services, user_id, found)}
     for payment in [*sections["payments"], *(order["payment"] for order in sections["orders"] if order["payment"])]:
         del payment["client_secret"]

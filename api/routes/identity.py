@@ -16,9 +16,10 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
 from api.views.accounts import NOT_STORED, Account, DatedAccount, TokenPair, account_view, tokens_for
 from api.whose import AccountId
+from commands.aggregates import USER
 from commands.handler import Landed
 from domain.email_addresses import mailbox
-from domain.errors import Invalid, NotFound
+from domain.errors import Invalid
 from domain.identity import DEFAULT_REGION, AccountType, Status, User
 from eventstore.log import Done
 from queries import users as users_query
@@ -115,8 +116,7 @@ def _sought(email: str | None) -> str | None:
 @router.get("/users/{user_id}", response_model=DatedAccount)
 async def get_user(user_id: AccountId, request: Request, services: ServicesOf, reads: Reads, _: Oneself) -> Response:
     """An account: one's own, or any for an ADMIN."""
-    missing = NotFound("user_not_found", "there is no such account")
-    user, position = await found(services, reads, lambda models: users_query.user(models, user_id), missing)
+    user, position = await found(services, reads, lambda models: users_query.user(models, user_id), USER.missing)
     return versioned(request, DatedAccount.model_validate(user), position=position, version=user.version)
 
 

@@ -14,15 +14,13 @@ from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
 from commands.handler import Landed
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden
 from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
 from eventstore.log import Done, Once
 from queries import stock as stock_query
 
 router = APIRouter(prefix="/api/v1/inventory", tags=["inventory"])
-
-MISSING = NotFound("product_not_found", "there is no such product")
 
 
 # -- what goes in ------------------------------------------------------------------------------------------------------
@@ -116,10 +114,12 @@ class ReservationView(StockView):
 
 
 @router.put("/stock", response_model=StockView)
-async def set_stock(body: StockCount, services: ServicesOf, caller: Stockkeeper, if_match: ExpectedVersion) -> Response:
+async def set_stock(
+    body: StockCount, services: ServicesOf, caller: Stockkeeper, expected_version: ExpectedVersion
+) -> Response:
     """Say how many there are (the product's seller, ADMIN). 409 `version_conflict`, `stock_below_commitments`."""
     landed = await services.inventory.set_total(
-        caller, body.product_id, body.total_quantity, body.expected_version, if_match=if_match
+        caller, body.product_id, body.total_quantity, body.expected_version, expected_version=expected_version
     )
     now = landed.value
     view = _stock(body.product_id, now.stock, now.version)
@@ -188,8 +188,7 @@ async def _changed(
         return UUID(done.refs["reservation_id"])
 
     async def reply(landed: Landed[UUID]) -> Response:
-        version, stock, _ = await services.repository.load(STOCK, stock_id(product_id))
-        assert stock is not None
+        version, stock = await services.repository.get_versioned(STOCK, stock_id(product_id))
         held = stock.reservations.get(landed.value)
         view = ReservationView(
             reservation_id=landed.value,
@@ -247,9 +246,9 @@ async def get_stock(
         position = await services.audit.position_at(as_of)
         past = await stock_query.stock_as_of(services.log, product_id, position)
         if past is None:
-            raise MISSING
+            raise STOCK.missing()
         return answer(SellersStock.model_validate(past), position=position)
-    stock, position = await found(services, reads, lambda models: stock_query.stock(models, product_id), MISSING)
+    stock, position = await found(services, reads, lambda models: stock_query.stock(models, product_id), STOCK.missing)
     if not caller.may_act_for(stock.seller_id):
         raise Forbidden("not_yours", "that is another seller's product")
     return versioned(request, SellersStock.model_validate(stock), position=position, version=stock.version)
@@ -260,6 +259,6 @@ async def get_availability(product_id: UUID, services: ServicesOf, reads: Reads)
     """Whether a product can be had now, and how many; of a digital one that is on sale there is no end."""
     now = services.clock.now()
     seen, position = await found(
-        services, reads, lambda models: stock_query.availability(models, product_id, now), MISSING
+        services, reads, lambda models: stock_query.availability(models, product_id, now), STOCK.missing
     )
     return answer(AvailabilityView.model_validate(seen), position=position)

@@ -1,5 +1,6 @@
 """The ledger: accounts and their entries, ledger transactions, the trial balance."""
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -24,7 +25,10 @@ from queries.read_models import ReadModels
 
 router = APIRouter(prefix="/api/v1", tags=["ledger"])
 
-NO_ACCOUNT = NotFound("account_not_found", "there is no such account, or not in this currency")
+
+def no_account() -> NotFound:
+    """The refusal of an account that is not in the ledger."""
+    return NotFound("account_not_found", "there is no such account, or not in this currency")
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -133,7 +137,7 @@ async def get_account(
         found = await ledger_query.account(models, account_id)
         return found.map(lambda rows: next(((each, rows) for each in rows if currency in {None, each.currency}), None))
 
-    (account, all_of_it), position = await found(services, reads, ask, NO_ACCOUNT)
+    (account, all_of_it), position = await found(services, reads, ask, no_account)
     page = await ledger_query.entries(reads, account_id, currency=currency, limit=limit, cursor=cursor)
     view = AccountPage(
         **AccountView.model_validate(account).model_dump(exclude={"id"}),
@@ -157,7 +161,7 @@ async def get_ledger_transaction(ledger_transaction_id: UUID, services: Services
     async def ask(models: ReadModels) -> FoundAnswer[list[LedgerEntry] | None]:
         return (await ledger_query.ledger_transaction(models, ledger_transaction_id)).map(lambda rows: rows or None)
 
-    missing = NotFound("ledger_transaction_not_found", "there is no such ledger transaction")
+    missing = partial(NotFound, "ledger_transaction_not_found", "there is no such ledger transaction")
     entries, position = await found(services, reads, ask, missing)
     first = entries[0]
     view = LedgerTransactionView(

@@ -17,7 +17,10 @@ router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
 ProjectionName = Annotated[str, Path(max_length=200)]
 
-NO_PROJECTION = NotFound("projection_not_found", "there is no projection of this name")
+
+def no_projection() -> NotFound:
+    """The refusal of a projection that the program does not have."""
+    return NotFound("projection_not_found", "there is no projection of this name")
 
 
 class FeedView(Answer):
@@ -89,7 +92,7 @@ async def list_projections(services: ServicesOf, _: Auditor, head: LogPosition) 
 async def rebuild_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Fold a projection anew beside the live one, and switch to it when it has caught up."""
     if not await services.rebuild(name):
-        raise NO_PROJECTION
+        raise no_projection()
     return answer(Told(projection=name, status="rebuilding"), status=202)
 
 
@@ -97,7 +100,7 @@ async def rebuild_projection(name: ProjectionName, services: ServicesOf, _: Audi
 async def pause_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Have a projection stand still."""
     if not await services.operations.pause(name):
-        raise NO_PROJECTION
+        raise no_projection()
     return answer(Told(projection=name, status="paused"))
 
 
@@ -105,7 +108,7 @@ async def pause_projection(name: ProjectionName, services: ServicesOf, _: Audito
 async def resume_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Have a projection go on."""
     if not await services.operations.resume(name):
-        raise NO_PROJECTION
+        raise no_projection()
     return answer(Told(projection=name, status="running"))
 
 

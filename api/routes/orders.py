@@ -30,15 +30,13 @@ from commands.aggregates import ORDER
 from commands.handler import Caller, Landed
 from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden
 from domain.orders import Status
 from eventstore.log import Done
 from queries import orders as orders_query
 from queries.orders import Order
 
 router = APIRouter(prefix="/api/v1", tags=["orders"])
-
-MISSING = NotFound("order_not_found", "there is no such order")
 
 
 class NewOrder(Body):
@@ -179,8 +177,7 @@ async def refund_order(
     """Send money back (ADMIN). Once all of it is back, digital games leave the library."""
 
     async def reply(landed: Landed[UUID]) -> Response:
-        order = await services.repository.state(ORDER, order_id)
-        assert order is not None
+        order = await services.repository.get(ORDER, order_id)
         return await refunded(services, order.payment_id, landed)
 
     return await idempotency.answer(
@@ -250,9 +247,9 @@ async def get_order(order_id: UUID, services: ServicesOf, reads: Reads, caller: 
         position = await services.audit.position_at(as_of)
         past = await orders_query.order_as_of(services.log, order_id, position)
         if past is None:
-            raise MISSING
+            raise ORDER.missing()
         return answer(await _addressed(services, past, caller), position=position)
-    order, position = await found(services, reads, lambda models: orders_query.order(models, order_id), MISSING)
+    order, position = await found(services, reads, lambda models: orders_query.order(models, order_id), ORDER.missing)
     if not caller.may_act_for(order.user_id):
         raise Forbidden("not_yours", "that is another person's order")
     return answer(await _addressed(services, order, caller), position=position)

@@ -15,8 +15,9 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
 from api.signed_notices import signed_notice
 from api.views.payments import PaymentMethod, PaymentView, Refund, RefundView, declined, payment_view, secret_of
+from commands.aggregates import PAYMENT
 from commands.handler import Landed
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden
 from domain.payments.events import RefundState, Status
 from eventstore.log import Done
 from queries import payments as payments_query
@@ -143,8 +144,9 @@ async def list_payments(
 @router.get("/payments/{payment_id}", response_model=PaymentView)
 async def get_payment(payment_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
     """A payment and its history: one's own, or any for an ADMIN."""
-    missing = NotFound("payment_not_found", "there is no such payment")
-    payment, position = await found(services, reads, lambda models: payments_query.payment(models, payment_id), missing)
+    payment, position = await found(
+        services, reads, lambda models: payments_query.payment(models, payment_id), PAYMENT.missing
+    )
     if not caller.may_act_for(payment.buyer_id):
         raise Forbidden("not_yours", "that is another person's payment")
     return answer(payment_view(services, payment, caller), position=position)

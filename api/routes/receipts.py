@@ -10,6 +10,7 @@ from api.auth import SignedIn
 from api.reading import Reads, found
 from api.services import ServicesOf
 from api.views.receipts import ReceiptView, first_issued
+from commands.aggregates import ORDER
 from domain.errors import Forbidden, NotFound
 from queries import orders as orders_query
 from queries.read_models import Answer as Found
@@ -32,7 +33,7 @@ async def get_receipt(order_id: UUID, services: ServicesOf, reads: Reads, caller
     async def ask(models: ReadModels) -> Found[orders_query.Order | None]:
         return await orders_query.order(models, order_id)
 
-    order, position = await found(services, reads, ask, NotFound("order_not_found", "there is no such order"))
+    order, position = await found(services, reads, ask, ORDER.missing)
     if not caller.may_act_for(order.user_id):
         raise Forbidden("not_yours", "that is another person's order")
     receipt = first_issued(order.receipts)

@@ -18,15 +18,13 @@ from api.services import Services, ServicesOf
 from api.views.shipments import AddressedShipment, MovedShipment, ShipmentView
 from commands.aggregates import ORDER, SHIPMENT
 from commands.handler import Caller, Landed
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden
 from domain.fulfilment import Status
 from eventstore.log import Done
 from queries import shipments as shipments_query
 from queries.shipments import ShipmentOfBuyer
 
 router = APIRouter(prefix="/api/v1", tags=["shipments"])
-
-MISSING = NotFound("shipment_not_found", "there is no such shipment")
 
 ADMIN = Access("ADMIN")
 
@@ -116,8 +114,7 @@ async def _delivered_by_hand(
 
 async def _now(services: Services, landed: Landed[None], shipment_id: UUID) -> Response:
     """The shipment as a command left it: from the log, which the read model may not have reached."""
-    version, shipment, _ = await services.repository.load(SHIPMENT, shipment_id)
-    assert shipment is not None
+    version, shipment = await services.repository.get_versioned(SHIPMENT, shipment_id)
     said = {"shipment_id": shipment_id, "version": version, **msgspec.structs.asdict(shipment)}
     body = MovedShipment.model_validate(said)
     return answer(body, position=await position_of(landed, services), version=version)
@@ -148,7 +145,7 @@ async def get_shipment(
 ) -> Response:
     """A shipment: its seller's, its buyer's, or any for an ADMIN."""
     shipment, position = await found(
-        services, reads, lambda models: shipments_query.shipment(models, shipment_id), MISSING
+        services, reads, lambda models: shipments_query.shipment(models, shipment_id), SHIPMENT.missing
     )
     _must_concern(caller, shipment)
     view = AddressedShipment.model_validate(shipment)

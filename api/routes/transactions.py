@@ -16,10 +16,10 @@ from api.problems import Problem, problem_response
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.payments import PaymentMethod
-from commands.aggregates import WALLET
+from commands.aggregates import TRANSACTION, WALLET
 from commands.handler import Caller, Landed
 from commands.transactions import TransactionAndPayment
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden
 from domain.payments import Method
 from domain.transactions import Status, Transaction, Type
 from eventstore.log import Done, Once
@@ -230,9 +230,8 @@ async def list_transactions(
 @router.get("/transactions/{transaction_id}", response_model=DatedTransaction)
 async def get_transaction(transaction_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
     """A transaction: one's own, one that came into one's wallet, or any for an ADMIN."""
-    missing = NotFound("transaction_not_found", "there is no such transaction")
     transaction, position = await found(
-        services, reads, lambda models: transactions_query.transaction(models, transaction_id), missing
+        services, reads, lambda models: transactions_query.transaction(models, transaction_id), TRANSACTION.missing
     )
     if not caller.may_act_for(transaction.user_id):
         target = transaction.to_wallet_id

@@ -17,7 +17,7 @@ from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
 from commands.handler import Landed
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden
 from domain.wallets import DEPOSIT_TAKEN_BACK
 from domain.wallets import Status as WalletStatus
 from eventstore.log import Done, Once
@@ -26,8 +26,6 @@ from queries import wallets as wallets_query
 from queries.read_models import ReadModels
 
 router = APIRouter(prefix="/api/v1", tags=["wallets"])
-
-MISSING = NotFound("wallet_not_found", "there is no such wallet")
 
 
 # -- what goes in ------------------------------------------------------------------------------------------------------
@@ -182,8 +180,7 @@ async def _changed(
 
 async def _wallet_now(services: Services, wallet_id: UUID, position: int, status: int = 200) -> Response:
     """The wallet as a command left it: from the log, which the read model may not have reached."""
-    version, wallet, _ = await services.repository.load(WALLET, wallet_id)
-    assert wallet is not None
+    version, wallet = await services.repository.get_versioned(WALLET, wallet_id)
     view = WalletView(
         wallet_id=wallet_id,
         user_id=wallet.user_id,
@@ -232,7 +229,7 @@ async def my_wallets(
         mine = await wallets_query.wallets_of(reads, owner)
         return answer(Page[DatedWallet].model_validate({"items": mine.value}), position=mine.position)
     wallet, position = await found(
-        services, reads, lambda models: wallets_query.wallet_in(models, owner, currency), MISSING
+        services, reads, lambda models: wallets_query.wallet_in(models, owner, currency), WALLET.missing
     )
     return versioned(request, DatedWallet.model_validate(wallet), position=position, version=wallet.version)
 
@@ -246,7 +243,7 @@ async def get_wallet(
         position = await services.audit.position_at(as_of)
         past = await wallets_query.wallet_as_of(services.log, wallet_id, position)
         if past is None:
-            raise MISSING
+            raise WALLET.missing()
         return answer(DatedWallet.model_validate(past), position=position)
     wallet, position = await _owned(services, reads, caller.may_act_for, wallet_id)
     return versioned(request, DatedWallet.model_validate(wallet), position=position, version=wallet.version)
@@ -287,7 +284,9 @@ def _shown(movement: WalletMovement) -> MovementView:
 async def _owned(
     services: Services, reads: ReadModels, may_act_for: Callable[[UUID], bool], wallet_id: UUID
 ) -> tuple[Wallet, int]:
-    wallet, position = await found(services, reads, lambda models: wallets_query.wallet(models, wallet_id), MISSING)
+    wallet, position = await found(
+        services, reads, lambda models: wallets_query.wallet(models, wallet_id), WALLET.missing
+    )
     if not may_act_for(wallet.user_id):
         raise Forbidden("not_yours", "that is another person's wallet")
     return wallet, position

@@ -16,15 +16,12 @@ from api.services import Services, ServicesOf
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
 from commands.catalog import seller_of
 from commands.handler import Landed
-from domain.errors import NotFound
 from domain.webhook_endpoints import MAX_PATTERNS
 from eventstore.log import Done
 from projections.models.webhook_endpoints import WebhookEndpoint
 from queries import webhook_endpoints as query
 
 router = APIRouter(prefix="/api/v1/webhook-endpoints", tags=["webhooks"])
-
-MISSING = NotFound("webhook_endpoint_not_found", "there is no such endpoint")
 
 EndpointUrl = Annotated[Url, Field(examples=["https://merchant.example/webhooks"])]
 Pattern = Annotated[Line, Field(min_length=1, max_length=100, examples=["order.*"])]
@@ -234,7 +231,7 @@ async def _endpoint_now(
     stream = await services.log.read_stream(landed.value)
     now = WEBHOOK_ENDPOINT.fold(None, [each.event for each in stream])
     if now is None or now.deleted:
-        raise MISSING
+        raise WEBHOOK_ENDPOINT.missing()
     recorded = [each for each in stream if landed.position is None or each.env.position <= landed.position]
     endpoint = WEBHOOK_ENDPOINT.fold(None, [each.event for each in recorded])
     assert endpoint is not None
@@ -259,8 +256,7 @@ async def _endpoint_now(
 
 
 async def _delivery_now(services: Services, landed: Landed[UUID]) -> Response:
-    delivery = await services.repository.state(WEBHOOK_DELIVERY, landed.value)
-    assert delivery is not None
+    delivery = await services.repository.get(WEBHOOK_DELIVERY, landed.value)
     view = RequestedDelivery(
         id=landed.value,
         endpoint_id=delivery.endpoint_id,
@@ -289,9 +285,11 @@ async def _visible(
 ) -> tuple[WebhookEndpoint, int]:
     """An endpoint of the caller's, and the position. Raises NotFound, also for another's."""
     seller_id = seller_of(caller)
-    endpoint, position = await found(services, reads, lambda models: query.endpoint(models, endpoint_id), MISSING)
+    endpoint, position = await found(
+        services, reads, lambda models: query.endpoint(models, endpoint_id), WEBHOOK_ENDPOINT.missing
+    )
     if not caller.is_admin and endpoint.seller_id != seller_id:
-        raise MISSING
+        raise WEBHOOK_ENDPOINT.missing()
     return endpoint, position
 
 

@@ -18,7 +18,7 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.ports.secrets import PersonKeys
 from commands.reactors.account_settling import AccountSettling
 from domain import identity, obligations
-from domain.errors import Conflict, Forbidden, NotFound, Stale
+from domain.errors import Conflict, Forbidden
 from domain.identity import User
 from domain.obligations import Obligation
 from eventstore.log import Once
@@ -80,11 +80,11 @@ class AccountEnds:
             raise Forbidden("role_required", "this needs the role ADMIN")
 
         async def decision(unit: Unit) -> User:
-            user = await _existing(unit, user_id)
+            user = await unit.get(USER, user_id)
             unit.emit(user_id, identity.reopen(user, reason))
             unit.emit(user_id, identity.end_sessions(user))  # those that its closing ended
             unit.refer(user_id=user_id)
-            return await _existing(unit, user_id)
+            return await unit.get(USER, user_id)
 
         landed = await self._bus.run(decision, caller, once)
         return Landed(landed.value, await self._settling.settle_now(caller, user_id, landed.position))
@@ -93,7 +93,8 @@ class AccountEnds:
 
     async def _close(self, caller: Caller, user_id: UUID, expected_version: int | None) -> Landed[None]:
         async def decision(unit: Unit) -> None:
-            user = await _at_version(unit, user_id, expected_version)
+            user = await unit.get(USER, user_id)
+            unit.expect(user_id, expected_version)
             await self._must_leave_an_admin(unit, user_id, user)
             unit.emit(user_id, identity.deactivate(user))
 
@@ -114,7 +115,8 @@ class AccountEnds:
 
     async def _must_owe_nothing(self, caller: Caller, user_id: UUID, expected_version: int | None) -> None:
         async def decision(unit: Unit) -> None:
-            user = await _at_version(unit, user_id, expected_version)
+            user = await unit.get(USER, user_id)
+            unit.expect(user_id, expected_version)
             await self._must_leave_an_admin(unit, user_id, user)
             if found := await self._obligations(unit, user_id):
                 raise obligations.refusal(found)
@@ -131,11 +133,11 @@ class AccountEnds:
         raise Conflict("account_in_use", "something is begun for the account again and again")
 
     async def _mark(self, unit: Unit, user_id: UUID) -> None:
-        unit.emit(user_id, identity.begin_forgetting(await _existing(unit, user_id)))
+        unit.emit(user_id, identity.begin_forgetting(await unit.get(USER, user_id)))
 
     async def _forget_unless_owing(self, unit: Unit, user_id: UUID) -> None:
         """Raises _BegunMeanwhile; Conflict: last_admin, account_has_obligations; NotSeenYet."""
-        user = await _existing(unit, user_id)
+        user = await unit.get(USER, user_id)
         if user.status == "FORGOTTEN":
             return
         if user.may_act and not user.forgetting:
@@ -179,17 +181,3 @@ class AccountEnds:
         for transfer_id in owed.transfers:
             if (transfer := await unit.load(TRANSACTION, transfer_id)) is not None:
                 yield obligations.of_transfer(transfer_id, transfer)
-
-
-async def _existing(unit: Unit, user_id: UUID) -> User:
-    user = await unit.load(USER, user_id)
-    if user is None:
-        raise NotFound("user_not_found", "there is no such account")
-    return user
-
-
-async def _at_version(unit: Unit, user_id: UUID, expected: int | None) -> User:
-    user = await _existing(unit, user_id)
-    if expected is not None and unit.version(user_id) != expected:
-        raise Stale("version_mismatch", "the account was changed meanwhile", version=unit.version(user_id))
-    return user

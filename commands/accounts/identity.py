@@ -11,7 +11,7 @@ from commands.aggregates import USER
 from commands.handler import Caller, CommandBus, Landed
 from commands.ports.secrets import PasswordHasher, PersonKeys
 from domain import identity
-from domain.errors import Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
+from domain.errors import Forbidden, Invalid, Refused, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import Once
 from eventstore.repository import Unit
@@ -68,20 +68,18 @@ class Accounts:
             by_admin=caller.is_admin or caller.actor == "system",
         )
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: Unit) -> User:
             unit.create(USER, user_id, events)
             await self._mailboxes.take(unit, email, user_id)
             unit.refer(user_id=user_id)
+            return await unit.get(USER, user_id)
 
         await self._keys.create([user_id])
         try:
-            landed = await self._bus.run(decision, caller, once)
+            return await self._bus.run(decision, caller, once)
         except Refused:
             await self._keys.destroy(user_id)  # nothing was written under it
             raise
-        user = USER.fold(None, events)
-        assert user is not None
-        return Landed(user, landed.position)
 
     # -- editing -------------------------------------------------------------------------------------------------------
 
@@ -115,7 +113,8 @@ class Accounts:
         password_hash = None if password is None else await self._hasher.hash(password)
 
         async def decision(unit: Unit) -> Versioned:
-            user = await self._at_version(unit, user_id, expected_version)
+            user = await unit.get(USER, user_id)
+            unit.expect(user_id, expected_version)
             changes = identity.change_profile(user, name=name, region=region, email=email, email_digest=digest)
             moves = bool(changes) and USER.fold(user, changes).email != user.email  # type: ignore[union-attr]
             if own and (moves or password_hash is not None):
@@ -128,8 +127,7 @@ class Accounts:
                 unit.emit(user_id, identity.change_password(user, password_hash))
             if moves or password_hash is not None:
                 unit.emit(user_id, identity.end_sessions(user, but=caller.session_id if own else None))
-            changed = await unit.load(USER, user_id)
-            assert changed is not None
+            changed = await unit.get(USER, user_id)
             if moves or password_hash is not None:
                 tell_change(unit, self._tokens, user, changed, self._bus)
             return Versioned(changed, unit.version_after(user_id))
@@ -141,20 +139,9 @@ class Accounts:
         user = await self.get(user_id)
         return user.password_hash if await self._hasher.matches(user.password_hash, password) else None
 
-    async def _at_version(self, unit: Unit, user_id: UUID, expected: int | None) -> User:
-        user = await unit.load(USER, user_id)
-        if user is None:
-            raise NotFound("user_not_found", "there is no such account")
-        if expected is not None and unit.version(user_id) != expected:
-            raise Stale("version_mismatch", "the account was changed meanwhile", version=unit.version(user_id))
-        return user
-
     async def get(self, user_id: UUID) -> User:
         """The account as it is now. Raises NotFound("user_not_found")."""
-        user = await self._bus.repository.state(USER, user_id)
-        if user is None:
-            raise NotFound("user_not_found", "there is no such account")
-        return user
+        return await self._bus.repository.get(USER, user_id)
 
     def _must_be_allowed(self, caller: Caller, user_id: UUID) -> None:
         if not caller.may_act_for(user_id) and caller.actor != "system":

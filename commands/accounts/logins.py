@@ -12,7 +12,7 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.ports.secrets import PasswordHasher
 from commands.ports.sessions import Session, Sessions
 from domain import identity
-from domain.errors import Forbidden, NotFound, Unauthorized
+from domain.errors import Forbidden, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import AlreadyDone, Once
 from eventstore.repository import Unit
@@ -56,9 +56,10 @@ class Logins:
 
         async def decision(unit: Unit) -> User:
             found = await unit.load(USER, user_id)
-            same = found is not None and found.password_hash == proven.password_hash  # else it was changed meanwhile
+            if found is None:
+                raise _wrong()
+            same = found.password_hash == proven.password_hash  # else it was changed meanwhile
             opened = identity.log_in(found, password_matches=same, session_id=session_id)
-            assert found is not None
             if only is not None and found.account_type != only:
                 raise Forbidden("role_required", f"this needs the role {only}")
             unit.emit(user_id, opened)
@@ -84,7 +85,7 @@ class Logins:
 
         Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive"); NotFound.
         """
-        user = await self._user(user_id)
+        user = await self._bus.repository.get(USER, user_id)
         if not await self._hasher.matches(user.password_hash, password):
             raise _wrong()
         if not user.may_act:
@@ -111,7 +112,7 @@ class Logins:
         session = await self._sessions.find(session_id)
         if session is None or session.expires_at <= self._bus.clock.now():
             raise _over()
-        user = await self._user(session.user_id)
+        user = await self._bus.repository.get(USER, session.user_id)
         if generation == session.generation and not self._lasts(session, user):
             raise _over()
         if not await self._sessions.advance(session_id, generation):
@@ -133,9 +134,7 @@ class Logins:
         await self._sessions.revoke(session_id)
 
         async def decision(unit: Unit) -> None:
-            user = await unit.load(USER, user_id)
-            if user is None:
-                raise NotFound("user_not_found", "there is no such account")
+            user = await unit.get(USER, user_id)
             unit.emit(user_id, identity.log_out(user, session_id))
 
         return await self._bus.run(decision, caller)
@@ -144,8 +143,7 @@ class Logins:
         """Once for each session, however often the token comes back."""
 
         async def decision(unit: Unit) -> None:
-            user = await unit.load(USER, session.user_id)
-            assert user is not None
+            user = await unit.get(USER, session.user_id)
             unit.emit(session.user_id, identity.note_refresh_reuse(user, session.session_id))
 
         with suppress(AlreadyDone):
@@ -167,12 +165,6 @@ class Logins:
     def _lasts(self, session: Session, user: User) -> bool:
         in_time = session.expires_at > self._bus.clock.now()
         return in_time and not session.revoked and user.keeps(session.session_id, session.epoch)
-
-    async def _user(self, user_id: UUID) -> User:
-        user = await self._bus.repository.state(USER, user_id)
-        if user is None:
-            raise NotFound("user_not_found", "there is no such account")
-        return user
 
 
 def _wrong() -> Unauthorized:

@@ -69,8 +69,7 @@ class MailProofs:
                 await self._bring_back(unit, user, proof)
             unit.emit(user.user_id, identity.change_password(user, password_hash))
             unit.emit(user.user_id, identity.end_sessions(user))
-            changed = await unit.load(USER, user.user_id)
-            assert changed is not None
+            changed = await unit.get(USER, user.user_id)
             tell_change(unit, self._tokens, changed, changed, self._bus)
             return changed
 

@@ -212,8 +212,7 @@ class SessionEnds:
         if isinstance(event, LoggedOut | RefreshReused):
             self._sessions.keep(event.session_id, True)
         else:
-            user = await self._repository.state(USER, user_id)
-            assert user is not None
+            user = await self._repository.get(USER, user_id)
             self._people.keep(user_id, user)
         for news in self._waiting.get(user_id, ()):
             news.set()

@@ -29,7 +29,7 @@ from domain.payments import (
     PaymentSubmitted,
 )
 from domain.transactions import Transaction
-from domain.wallets import Cause
+from domain.wallets import Cause, Wallet
 from eventstore.log import Envelope
 from eventstore.repository import Decision, R, Unit
 
@@ -64,7 +64,7 @@ class Deposits:
         transaction_id = payment.transaction_id
 
         async def decision(unit: Unit) -> None:
-            transaction = await _transaction(unit, transaction_id)
+            transaction = await unit.get(TRANSACTION, transaction_id)
             if not transaction.settled:
                 unit.emit(transaction_id, transactions.process(transaction))
 
@@ -72,11 +72,8 @@ class Deposits:
 
     async def _processed(self, event: PaymentProcessed, env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
-            transaction = await _transaction(unit, event.transaction_id)
-            wallet_id = transaction.to_wallet_id
-            assert wallet_id is not None
-            wallet = await unit.load(WALLET, wallet_id)
-            assert wallet is not None
+            transaction = await unit.get(TRANSACTION, event.transaction_id)
+            wallet_id, wallet = await _target(unit, transaction)
             cause = Cause(transaction_id=event.transaction_id, payment_id=env.stream_id)
             try:
                 completed = transactions.complete(transaction)
@@ -100,8 +97,7 @@ class Deposits:
         """A deposit is tried once: whoever wants to try again asks for another."""
 
         async def decision(unit: Unit) -> None:
-            transaction, payment = await _transaction(unit, transaction_id), await unit.load(PAYMENT, payment_id)
-            assert payment is not None
+            transaction, payment = await unit.get(TRANSACTION, transaction_id), await unit.get(PAYMENT, payment_id)
             if not transaction.settled:
                 unit.emit(transaction_id, transactions.fail(transaction, "charge", code))
             unit.emit(payment_id, payments.cancel_intent(payment, "deposit_failed"))
@@ -114,11 +110,8 @@ class Deposits:
         """
 
         async def decision(unit: Unit, transaction_id: UUID) -> None:
-            transaction = await _transaction(unit, transaction_id)
-            wallet_id = transaction.to_wallet_id
-            assert wallet_id is not None
-            wallet = await unit.load(WALLET, wallet_id)
-            assert wallet is not None
+            transaction = await unit.get(TRANSACTION, transaction_id)
+            wallet_id, wallet = await _target(unit, transaction)
             recovered = min(event.amount_cents, wallet.balance_cents)
             reversal = transactions.reverse(transaction, event.refund_id, event.amount_cents, recovered_cents=recovered)
             if reversal:
@@ -134,11 +127,8 @@ class Deposits:
         """What the provider had taken back has come again: it is the wallet's, deactivated or not."""
 
         async def decision(unit: Unit, transaction_id: UUID) -> None:
-            transaction = await _transaction(unit, transaction_id)
-            wallet_id = transaction.to_wallet_id
-            assert wallet_id is not None
-            wallet = await unit.load(WALLET, wallet_id)
-            assert wallet is not None
+            transaction = await unit.get(TRANSACTION, transaction_id)
+            wallet_id, wallet = await _target(unit, transaction)
             if reinstated := transactions.reinstate(transaction, event.refund_id, event.amount_cents):
                 cause = Cause(transaction_id=transaction_id, payment_id=env.stream_id, reason="deposit reinstated")
                 unit.emit(transaction_id, reinstated)
@@ -164,14 +154,14 @@ async def _send_back(
     if not transaction.settled:
         failed = transactions.fail(transaction, "credit", refusal.code, event.amount_cents)
         unit.emit(event.transaction_id, failed)
-    payment = await unit.load(PAYMENT, env.stream_id)
-    assert payment is not None
+    payment = await unit.get(PAYMENT, env.stream_id)
     refund_id = derived("refund.late", env.event_id)
     if payment.refundable_cents:
         await emit_refund(unit, env.stream_id, refund_id, payment.refundable_cents, "deposit_failed")
 
 
-async def _transaction(unit: Unit, transaction_id: UUID) -> Transaction:
-    transaction = await unit.load(TRANSACTION, transaction_id)
-    assert transaction is not None
-    return transaction
+async def _target(unit: Unit, transaction: Transaction) -> tuple[UUID, Wallet]:
+    """The wallet that a deposit goes to, and its id."""
+    wallet_id = transaction.to_wallet_id
+    assert wallet_id is not None  # every deposit names one
+    return wallet_id, await unit.get(WALLET, wallet_id)

@@ -61,8 +61,7 @@ class Ledger:
     async def _captured(self, event: PaymentCaptured, env: Envelope) -> None:
         if event.amount_cents == 0:
             return
-        order = await self._bus.repository.seen(ORDER, event.order_id)
-        assert order is not None
+        order = await self._bus.repository.get(ORDER, event.order_id, fresh=False)
         if event.method_type == "wallet":
             wallet_id = (await self._payment(env.stream_id)).wallet_id
             assert wallet_id is not None
@@ -102,8 +101,7 @@ class Ledger:
 
     async def _shares(self, order_id: UUID, env: Envelope) -> dict[str, int]:
         """What a refund, or the reversal of one, takes from each share of an order; below zero where it gives."""
-        order = await self._bus.repository.seen(ORDER, order_id)
-        assert order is not None
+        order = await self._bus.repository.get(ORDER, order_id, fresh=False)
         moved = []
         for each in await self._bus.repository.log.read_stream(env.stream_id, upto=env.position):
             if isinstance(each.event, PaymentRefunded):
@@ -123,8 +121,7 @@ class Ledger:
         await self._post(env, ledger.move(wallet_account(env.stream_id), account, event.amount_cents, event.currency))
 
     async def _receivable(self, wallet_id: UUID) -> str:
-        wallet = await self._bus.repository.seen(WALLET, wallet_id)
-        assert wallet is not None
+        wallet = await self._bus.repository.get(WALLET, wallet_id, fresh=False)
         return ledger.receivable_account(wallet.user_id)
 
     async def _added(self, event: FundsAdded, env: Envelope) -> None:
@@ -154,9 +151,7 @@ class Ledger:
         return transaction is not None and transaction.type == "deposit"
 
     async def _payment(self, payment_id: UUID) -> Payment:
-        payment = await self._bus.repository.state(PAYMENT, payment_id)
-        assert payment is not None
-        return payment
+        return await self._bus.repository.get(PAYMENT, payment_id)
 
     async def _post(
         self,

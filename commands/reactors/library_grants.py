@@ -28,8 +28,7 @@ def library_grants(bus: CommandBus) -> Reactor:
 
     async def grant(env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
-            order = await unit.load(ORDER, env.stream_id)
-            assert order is not None
+            order = await unit.get(ORDER, env.stream_id)
             stream_id = library_id(order.buyer_id)
             for line in order.lines:
                 if line.kind == "DIGITAL":
@@ -50,8 +49,7 @@ def library_grants(bus: CommandBus) -> Reactor:
             return
 
         async def decision(unit: Unit) -> None:
-            order = await unit.load(ORDER, env.stream_id)
-            assert order is not None
+            order = await unit.get(ORDER, env.stream_id)
             stream_id = library_id(order.buyer_id)
             for line in order.lines:
                 owned = await unit.load(LIBRARY, stream_id)

@@ -142,9 +142,7 @@ class _Tellings:
 
     async def _seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S:
         """What the event is about: being older than the event, it is there."""
-        state = await self._bus.repository.seen(aggregate, stream_id)
-        assert state is not None
-        return state
+        return await self._bus.repository.get(aggregate, stream_id, fresh=False)
 
     async def registered(self, event: UserRegistered, _env: Envelope) -> list[Telling]:
         return [Telling(event.user_id, "welcome", {})]
@@ -180,8 +178,7 @@ class _Tellings:
 
     async def shipment_moved(self, event: ShipmentStatusUpdated, env: Envelope) -> list[Telling]:
         """The buyer is told how far it has come; a seller who may have begun, that it is not wanted any more."""
-        shipment = await self._bus.repository.state(SHIPMENT, env.stream_id)
-        assert shipment is not None
+        shipment = await self._bus.repository.get(SHIPMENT, env.stream_id)
         about = _about_parcel(env.stream_id, shipment)
         if event.status == "CANCELLED":
             return [] if shipment.provisional else [Telling(shipment.seller_id, "shipment_cancelled", about)]

@@ -10,10 +10,15 @@ import msgspec
 
 from commands.handler import Caller
 from commands.ports.queue import Job
+from domain.errors import NotFound
 from eventstore.log import Envelope, Once, Recorded
 
 React = Callable[[Any, Envelope], Awaitable[None]]
 """Called with the event and its envelope. Refused is an outcome; any other exception parks the event's stream."""
+
+
+class Contradiction(Exception):
+    """The log tells of something that it does not have."""
 
 
 class Reactor(msgspec.Struct, frozen=True):
@@ -24,10 +29,17 @@ class Reactor(msgspec.Struct, frozen=True):
     starts_from: Literal["beginning", "now"] = "beginning"
 
     async def react(self, recorded: Recorded) -> None:
-        """Do what is to be done, if anything."""
+        """Do what is to be done, if anything.
+
+        What a reaction looks up is older than its event, so a NotFound is no outcome: raises Contradiction.
+        """
         reaction = self.reactions.get(type(recorded.event))
-        if reaction is not None:
+        if reaction is None:
+            return
+        try:
             await reaction(recorded.event, recorded.env)
+        except NotFound as missing:
+            raise Contradiction(f"the log tells of what it does not have: {missing}") from missing
 
 
 def caused(name: str, env: Envelope) -> Caller:

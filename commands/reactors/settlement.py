@@ -30,20 +30,17 @@ def settlement(bus: CommandBus) -> Reactor:
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
-            order = await unit.load(ORDER, event.order_id)
-            assert order is not None
+            order = await unit.get(ORDER, event.order_id)
             closed = await closed_party(bus.repository, unit, order, env.position)
             if closed is not None and order.status == "PENDING_PAYMENT":
                 await call_off(unit, event.order_id, order, orders.cancel(order, closed), env.occurred_at)
-                order = await unit.load(ORDER, event.order_id)
-                assert order is not None
+                order = await unit.get(ORDER, event.order_id)
             try:
                 confirmed = orders.confirm(order, env.occurred_at)
             except Conflict:
                 expired = orders.expire(order, env.occurred_at)
                 await call_off(unit, event.order_id, order, expired, env.occurred_at)
-                payment = await unit.load(PAYMENT, env.stream_id)
-                assert payment is not None
+                payment = await unit.get(PAYMENT, env.stream_id)
                 if left := payment.refundable_cents:
                     refund_id = derived("refund.late", env.event_id)
                     await emit_refund(unit, env.stream_id, refund_id, left, "order_cancelled", owed=True)
@@ -64,8 +61,7 @@ def settlement(bus: CommandBus) -> Reactor:
 
     async def cancel(order_id: UUID, reason: str, env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
-            order = await unit.load(ORDER, order_id)
-            assert order is not None
+            order = await unit.get(ORDER, order_id)
             if order.status == "PENDING_PAYMENT":
                 await call_off(unit, order_id, order, orders.cancel(order, reason), env.occurred_at)
 
@@ -90,8 +86,7 @@ def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct],
             payment = await unit.load(PAYMENT, env.stream_id)
             if payment is None or payment.order_id is None:
                 return
-            order = await unit.load(ORDER, payment.order_id)
-            assert order is not None
+            order = await unit.get(ORDER, payment.order_id)
             recorded = orders.record_refund(order, event.amount_cents)
             unit.emit(payment.order_id, recorded)
             if any(isinstance(each, OrderRefunded) and each.full for each in recorded):
@@ -104,8 +99,7 @@ def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct],
             payment = await unit.load(PAYMENT, env.stream_id)
             if payment is None or payment.order_id is None:
                 return
-            order = await unit.load(ORDER, payment.order_id)
-            assert order is not None
+            order = await unit.get(ORDER, payment.order_id)
             unit.emit(payment.order_id, orders.reverse_refund(order, event.amount_cents))
 
         await bus.run(decision, caused(name, env), once_for(name, env))

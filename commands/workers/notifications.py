@@ -64,16 +64,14 @@ class NoticeWorker:
 
     async def _record_sent(self, notice_id: UUID, reference: str, delivery: Delivery) -> None:
         async def decision(unit: Unit) -> None:
-            current = await unit.load(NOTICE, notice_id)
-            assert current is not None
+            current = await unit.get(NOTICE, notice_id)
             unit.emit(notice_id, notices.mark_sent(current, reference))
 
         await outlast(lambda: self._bus.run(decision, on_behalf("worker:mail", delivery.job)))  # lest it be sent again
 
     async def _record_failure(self, notice_id: UUID, code: str, delivery: Delivery) -> None:
         async def decision(unit: Unit) -> None:
-            current = await unit.load(NOTICE, notice_id)
-            assert current is not None
+            current = await unit.get(NOTICE, notice_id)
             unit.emit(notice_id, notices.mark_failed(current, code, delivery.attempt))
 
         await self._bus.run(decision, on_behalf("worker:mail", delivery.job))

@@ -350,8 +350,7 @@ class PaymentWorker:
 
     async def _record(self, delivery: Delivery, payment_id: UUID, decide: Decide) -> None:
         async def decision(unit: Unit) -> None:
-            payment = await unit.load(PAYMENT, payment_id)
-            assert payment is not None
+            payment = await unit.get(PAYMENT, payment_id)
             unit.emit(payment_id, decide(payment))
 
         await self._bus.run(decision, on_behalf("worker:payments", delivery.job))

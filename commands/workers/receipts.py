@@ -108,8 +108,7 @@ class ReceiptWorker:
             raise refused
 
         async def decision(unit: Unit) -> tuple[list[KnownReceipt], Receipt]:
-            current = await unit.load(RECEIPT, receipt_id)
-            assert current is not None
+            current = await unit.get(RECEIPT, receipt_id)
             found = await enter(unit, [*known, *([] if own is None else [own])])
             book_id = receipts.book_id(current.seller_id, current.year)
             # Else another worker was quicker.
@@ -122,8 +121,7 @@ class ReceiptWorker:
                     unit.emit(receipt_id, [receipts.renumber(current, given)])
                 elif (own.year, own.number) != (current.year, current.number) and not is_taken:
                     unit.emit(book_id, [receipts.free_number(current)])
-            after = await unit.load(RECEIPT, receipt_id)
-            assert after is not None
+            after = await unit.get(RECEIPT, receipt_id)
             return found, after
 
         found, after = (await self._bus.run(decision, on_behalf(ACTOR, delivery.job))).value
@@ -176,8 +174,7 @@ class ReceiptWorker:
 
     async def _record(self, delivery: Delivery, receipt_id: UUID, decide: Callable[[Receipt], list[Event]]) -> None:
         async def decision(unit: Unit) -> None:
-            receipt = await unit.load(RECEIPT, receipt_id)
-            assert receipt is not None
+            receipt = await unit.get(RECEIPT, receipt_id)
             unit.emit(receipt_id, decide(receipt))
 
         await self._bus.run(decision, on_behalf(ACTOR, delivery.job))

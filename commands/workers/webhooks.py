@@ -92,10 +92,8 @@ class WebhookWorker:
 
     async def _record(self, job: Delivery, delivery_id: UUID, decide: Decide) -> None:
         async def decision(unit: Unit) -> None:
-            delivery = await unit.load(WEBHOOK_DELIVERY, delivery_id)
-            assert delivery is not None
-            endpoint = await unit.load(WEBHOOK_ENDPOINT, delivery.endpoint_id)
-            assert endpoint is not None
+            delivery = await unit.get(WEBHOOK_DELIVERY, delivery_id)
+            endpoint = await unit.get(WEBHOOK_ENDPOINT, delivery.endpoint_id)
             about_delivery, about_endpoint = decide(delivery, endpoint)
             unit.emit(delivery_id, about_delivery)
             unit.emit(delivery.endpoint_id, about_endpoint)

@@ -8,7 +8,7 @@ import pytest
 
 from eventstore.log import AlreadyDone, Once, Recorded, StreamAppend, VersionConflict, WrongKind
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import Aggregate, Repository, Unit
+from eventstore.repository import Aggregate, NoSuchStream, Repository, UnexpectedVersion, Unit
 from eventstore.snapshots import Snapshots
 from tests.support.events.notes import FILE, TALLY, Counted, File, Filed, Tally, admin, evolve
 from tests.support.processes.contenders import contend, count
@@ -105,6 +105,54 @@ async def test_what_a_failed_decision_emitted_is_not_remembered(here: Repository
     with pytest.raises(TooMuch):
         await here.decide(fails)
     assert await _total(here, stream) == 1
+
+
+async def test_a_stream_that_has_to_exist_is_missed_by_its_kind(here: Repository) -> None:
+    stream = uuid4()
+    kept = Aggregate("test", Tally, evolve, missing=TooMuch)
+
+    async def nobodys(unit: Unit) -> None:
+        await unit.get(kept, stream)
+
+    with pytest.raises(TooMuch) as first:
+        await here.decide(nobodys)
+    with pytest.raises(TooMuch) as second:
+        await here.get(kept, stream)
+    assert first.value is not second.value
+    with pytest.raises(NoSuchStream):
+        await here.get(TALLY, stream)
+    await count(here, stream, 5)
+    assert await here.get(kept, stream) == Tally(5, 1)
+    assert await here.get_versioned(kept, stream, fresh=False) == (1, Tally(5, 1))
+
+
+@pytest.mark.parametrize("expected", [None, 2])
+async def test_the_expected_version_is_the_one_that_was_loaded(here: Repository, expected: int | None) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+    await count(here, stream, 1)
+
+    async def decision(unit: Unit) -> None:
+        await unit.get(TALLY, stream)
+        unit.emit(stream, [Counted(5)])
+        unit.expect(stream, expected)
+
+    await here.decide(decision)
+    assert await _total(here, stream) == 7
+
+
+async def test_another_version_than_expected_is_refused(here: Repository, there: Repository) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+    await count(there, stream, 1)  # which `here` has not seen
+
+    async def decision(unit: Unit) -> None:
+        await unit.get(TALLY, stream)
+        unit.expect(stream, 1)
+
+    with pytest.raises(UnexpectedVersion) as refusal:
+        await here.decide(decision)
+    assert refusal.value.version == 2
 
 
 # -- the cache ---------------------------------------------------------------------------------------------------------
