@@ -1,4 +1,4 @@
-"""Feeds in the database: checkpoints, which storage is active, and quarantine."""
+"""Feeds in the database: checkpoints, active storages, and quarantine."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -10,11 +10,13 @@ import psycopg
 from eventstore.database.release import require_current
 
 WAKE = "ludoteca_feeds"
-"""Notified when feeds were added, switched, paused or asked to retry: runners look again."""
+"""The channel notified when feeds are added, switched, paused, or to be retried: runners then look
+again.
+"""
 
 
 class FeedRow(msgspec.Struct, frozen=True):
-    """A consumer of the log, and its checkpoint."""
+    """A feed (one consumer of the log), and its checkpoint."""
 
     feed: str
     projection: str
@@ -25,15 +27,21 @@ class FeedRow(msgspec.Struct, frozen=True):
     paused: bool
     building: bool
     astray: bool = False
-    """The log does not have the event at its checkpoint: it followed another history."""
+    """The log does not have the event at its checkpoint: the feed followed another history."""
     examined: bool = True
-    """Whether somebody looked, since the log's latest epoch began, that what it has written is of the log's history."""
+    """Whether the feed's output was checked against the log's history
+    since the latest epoch began.
+    """
     ready_at: int | None = None
-    """Where it has to be before queries may read it; None when it was there, or belongs to a rebuild."""
+    """The position it must reach before queries may read it; None once it has, or when it belongs
+    to a rebuild.
+    """
 
 
 class Parked(msgspec.Struct, frozen=True):
-    """A stream in quarantine: the feed could not apply it from `position` on."""
+    """A quarantined stream: the feed could not apply its event at `position`, and has skipped the
+    stream since.
+    """
 
     id: UUID
     feed: str
@@ -47,20 +55,22 @@ class Parked(msgspec.Struct, frozen=True):
 
 
 class CheckpointMoved(Exception):
-    """Another process moved this feed's checkpoint, or the log went back: nothing of ours was written."""
+    """Another process moved this feed's checkpoint, or the log went back. Nothing of ours was
+    written.
+    """
 
 
 FEEDS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"
-"""Consumers of the log with their checkpoints."""
+"""All feeds with their checkpoints."""
 
 ASTRAY = (
     "(c.position > 0 AND NOT EXISTS (SELECT FROM log.events e"
     " WHERE e.position = c.position AND e.event_id = coalesce(c.event_id, e.event_id)))"
 )
-"""Whether the checkpoint `c` is of another history than the log's."""
+"""Whether the checkpoint `c` belongs to another history than the log's."""
 
 EXAMINED = "coalesce(f.epoch = (SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1), false)"
-"""Whether what the feed `f` has written was found to be of the log's history in the latest epoch."""
+"""Whether the output of the feed `f` was checked against the log's history in the latest epoch."""
 
 _FEED = f"feed, projection, version, storage, c.position, active, paused, building, {ASTRAY}, {EXAMINED}, ready_at"
 
@@ -70,9 +80,10 @@ _PARKED = "id, feed, stream_id, position, name, error, since, attempts, retry"
 
 
 def register(conn: psycopg.Connection, projection: str, version: int, storage: str, position: int = 0) -> str:
-    """Make sure that a projection's version has a feed; returns its name.
+    """Create the feed of a projection's version unless it exists. Returns its name.
 
-    One with a storage is not read before it has what the log holds now, unless that is nothing.
+    Queries do not read a feed with a storage before it has reached the current head, unless the log
+    is empty.
     """
     feed = f"{projection}.{version}"
     conn.execute(
@@ -90,8 +101,9 @@ def register(conn: psycopg.Connection, projection: str, version: int, storage: s
 
 
 def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None:
-    """Have a feed at `position` start from the beginning of the log, its storage being lost. If queries read it, they
-    do so again once it has what the log holds now: returns that position. Raises CheckpointMoved.
+    """Restart a feed at `position` from the beginning of the log, as its storage is lost. If
+    queries read it, they do so again once it has reached the current head, which is returned.
+    Raises CheckpointMoved.
     """
     with conn.transaction():
         move(conn, [(name, position, 0)])
@@ -104,7 +116,7 @@ def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None
 
 
 def activate_filled(conn: psycopg.Connection, names: Sequence[str]) -> None:
-    """Have queries read feeds that have caught up."""
+    """Let queries read feeds that have caught up."""
     conn.execute(
         "UPDATE consumers.feeds SET active = true, ready_at = NULL WHERE feed = ANY (%s) AND ready_at IS NOT NULL",
         (list(names),),
@@ -113,7 +125,7 @@ def activate_filled(conn: psycopg.Connection, names: Sequence[str]) -> None:
 
 
 def add_building(conn: psycopg.Connection, name: str, projection: str, version: int, storage: str, at: int) -> None:
-    """Add a feed that a rebuild owns until it is activated."""
+    """Add a feed that belongs to a rebuild until it is activated."""
     conn.execute(
         "INSERT INTO consumers.feeds (feed, projection, version, storage, building) VALUES (%s, %s, %s, %s, true)",
         (name, projection, version, storage),
@@ -126,7 +138,9 @@ def add_building(conn: psycopg.Connection, name: str, projection: str, version: 
 
 
 def activate(conn: psycopg.Connection, old: str, new: str) -> None:
-    """Have queries read another feed of the projection. Where the old one is paused, so is the new one."""
+    """Let queries read the feed `new` instead of `old`. The new one takes
+    over the old one's pause.
+    """
     conn.execute("UPDATE consumers.feeds SET active = false WHERE feed = %s", (old,))
     conn.execute(
         "UPDATE consumers.feeds f SET active = true, building = false, paused = o.paused"
@@ -137,7 +151,9 @@ def activate(conn: psycopg.Connection, old: str, new: str) -> None:
 
 
 def stop_feeding(conn: psycopg.Connection, name: str, *, active: bool = False) -> bool:
-    """Have projectors leave a feed alone, for it is going to be dropped; False when it is active and may not be."""
+    """Keep projectors off a feed that will be dropped. Returns False when it is active, unless
+    `active` allows that.
+    """
     found = conn.execute(
         "UPDATE consumers.feeds SET building = true, active = false, ready_at = NULL"
         " WHERE feed = %s AND (NOT active OR %s)",
@@ -148,14 +164,13 @@ def stop_feeding(conn: psycopg.Connection, name: str, *, active: bool = False) -
 
 
 def remove(conn: psycopg.Connection, name: str) -> None:
-    """Forget a feed, its checkpoint and its quarantine."""
+    """Delete a feed, its checkpoint and its quarantine."""
     conn.execute("DELETE FROM consumers.feeds WHERE feed = %s", (name,))
     conn.execute("DELETE FROM consumers.quarantine WHERE feed = %s", (name,))
     wake(conn)
 
 
 def feeds(conn: psycopg.Connection) -> list[FeedRow]:
-    """All feeds."""
     return [FeedRow(*row) for row in conn.execute(f"SELECT {_FEED} FROM {FEEDS} ORDER BY feed")]
 
 
@@ -166,16 +181,19 @@ def head(conn: psycopg.Connection) -> int:
 
 
 def feed(conn: psycopg.Connection, name: str, *, lock: bool = False) -> FeedRow | None:
-    """One feed; with `lock` its checkpoint stands still until this transaction ends."""
+    """The feed with this name. With `lock`, its checkpoint cannot move
+    until this transaction ends.
+    """
     locking = "FOR UPDATE OF f, c" if lock else ""
     found = conn.execute(f"SELECT {_FEED} FROM {FEEDS} WHERE feed = %s {locking}", (name,)).fetchone()
     return FeedRow(*found) if found else None
 
 
 def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> None:
-    """Compare and set checkpoints: (feed, from, to). Raises CheckpointMoved, to roll back the transaction.
+    """Compare and set checkpoints: (feed, from, to). Raises CheckpointMoved, which must roll back
+    the transaction.
 
-    Both must be positions of the log as it is, and the first one the same event as ever.
+    Both positions must exist in the log as it is, and `from` must still be the same event.
     """
     moved = conn.execute(
         "UPDATE consumers.checkpoints c SET position = u.new, event_id = u.event_id, updated_at = clock_timestamp()"
@@ -192,9 +210,9 @@ def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> Non
 
 
 def try_lead(conn: psycopg.Connection, name: str) -> bool:
-    """Become the one process that runs this feed, for as long as this connection lives.
+    """Try to become the one process that runs this feed, for as long as this connection lives.
 
-    Raises OutdatedRelease: what a newer release leads may know more than ours.
+    Raises OutdatedRelease: a newer release may lead more than this one knows.
     """
     require_current(conn)
     row = conn.execute("SELECT pg_try_advisory_lock(4911, hashtext(%s))", (name,)).fetchone()
@@ -202,14 +220,16 @@ def try_lead(conn: psycopg.Connection, name: str) -> bool:
 
 
 def stop_leading(conn: psycopg.Connection, name: str) -> None:
-    """Let another process run this feed."""
+    """Release the lead of this feed."""
     conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (name,))
 
 
 def quiet_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[int, datetime]]:
-    """The sessions that lead any of these and are not at work on a statement: process ids, and since when."""
+    """The sessions that lead any of these and are not executing a statement: process ids, and since
+    when.
+    """
     with conn.transaction():
-        conn.execute("SET LOCAL ROLE NONE")  # as the user that logged in: to others the server shows less
+        conn.execute("SET LOCAL ROLE NONE")  # as the login user: the server shows less to others
         rows = conn.execute(
             "SELECT DISTINCT a.pid, a.state_change FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
             " WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()"
@@ -222,7 +242,7 @@ def quiet_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[
 
 
 def end_session(conn: psycopg.Connection, pid: int, quiet_since: datetime) -> bool:
-    """End a session that has done nothing since; whether there was one."""
+    """Terminate a session if it has been idle since then. Returns whether it was."""
     with conn.transaction():
         conn.execute("SET LOCAL ROLE NONE")
         row = conn.execute(
@@ -233,7 +253,7 @@ def end_session(conn: psycopg.Connection, pid: int, quiet_since: datetime) -> bo
 
 
 def wake(conn: psycopg.Connection) -> None:
-    """Have runners look at the feeds again."""
+    """Make runners look at the feeds again."""
     conn.execute(f"NOTIFY {WAKE}")
 
 
@@ -241,7 +261,7 @@ def wake(conn: psycopg.Connection) -> None:
 
 
 def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) -> list[Parked]:
-    """Streams in quarantine, of some feeds or of all."""
+    """Quarantined streams, of some feeds or of all."""
     rows = conn.execute(
         f"SELECT {_PARKED} FROM consumers.quarantine WHERE %(feeds)s::text[] IS NULL OR feed = ANY (%(feeds)s)"
         " ORDER BY position",
@@ -263,12 +283,13 @@ NOTE_REFUSAL = (
     "INSERT INTO consumers.refusals (feed, event_id, position, stream_id, code, detail)"
     " VALUES (%s, %s, %s, %s, %s, left(%s, 2000)) ON CONFLICT DO NOTHING"
 )
-"""A repeat of the same reaction is refused again: once is enough."""
+"""A repeated reaction is refused again, and recorded once."""
 
 
 def park(conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID, int, str, str]]) -> None:
-    """Put streams aside, of each its id and the position, name and error of its event; of those that are there
-    already, count another try."""
+    """Quarantine streams: for each its id, and the position, name and error of the failed event.
+    Counts another attempt for those already in quarantine.
+    """
     if streams:
         conn.execute(PARK, [feed_name, *map(list, zip(*streams, strict=True))])
 
@@ -277,22 +298,24 @@ RELEASE = "DELETE FROM consumers.quarantine WHERE id = ANY (%s)"
 
 
 def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
-    """Take streams out of quarantine: they were applied."""
+    """Remove streams from quarantine once they are applied."""
     conn.execute(RELEASE, (list(ids),))
 
 
 def hold_from(conn: psycopg.Connection, parked: UUID, position: int) -> None:
-    """A stream in quarantine was applied up to before a position."""
+    """Record that a quarantined stream was applied up to just before a position."""
     conn.execute("UPDATE consumers.quarantine SET position = %s WHERE id = %s", (position, parked), prepare=True)
 
 
 def refuse_retry(conn: psycopg.Connection, feed_name: str) -> None:
-    """Take back that somebody asked to try again."""
+    """Withdraw all requests to retry a feed's streams."""
     conn.execute("UPDATE consumers.quarantine SET retry = false WHERE feed = %s", (feed_name,))
 
 
 def asked(conn: psycopg.Connection) -> set[str]:
-    """The feeds that an operator asked to try again, but those astray: they begin anew, with nothing held back."""
+    """The feeds with streams to be retried, without those astray: they begin anew, with an empty
+    quarantine.
+    """
     rows = conn.execute("SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True).fetchall()
     names = {name for (name,) in rows}
     return (
@@ -301,7 +324,7 @@ def asked(conn: psycopg.Connection) -> set[str]:
 
 
 def ask_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:
-    """Ask the leaders to try these (or all) again; returns how many there are."""
+    """Ask the leaders to retry these streams, or all. Returns their number."""
     found = conn.execute(
         "UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)",
         {"ids": list(ids) if ids is not None else None},

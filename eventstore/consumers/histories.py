@@ -1,8 +1,10 @@
-"""Consumers and the history of the log (`eventstore.history`): which followed another one, and how they go on.
+"""Consumers and the history of the log (`eventstore.history`): which followed another one, and how
+they go on.
 
-A checkpoint remembers the event at its position. When the log has another there, or ends before it, it went back
-without its consumers: then the consumer is astray. Rows are folded anew. What acts (a reactor, the relay) stands still
-until an operator puts it back to a place of its trail: repeats are recognised, but somebody should know of them.
+A checkpoint remembers the event at its position. When the log has another one there, or ends before
+it, the log went back without its consumers, and the consumer is astray. Rows are folded anew. A
+consumer that acts (a reactor, the relay) stops until an operator puts it back to a place on its
+trail: it recognises repeats, but somebody should know of them.
 """
 
 import logging
@@ -16,13 +18,13 @@ from eventstore.history import Epoch
 log = logging.getLogger(__name__)
 
 TRAIL_SECONDS = 60
-"""How often a consumer that moves leaves a trace."""
+"""How often a moving consumer records its position."""
 
 TRAIL_DAYS = 30
-"""How long traces are kept."""
+"""How long these records are kept."""
 
 RECOVER = "ludoteca projections recover"
-"""The command that mends it."""
+"""The command that puts a consumer back."""
 
 _LEAVE = """
 INSERT INTO consumers.trail (feed, position, head, event_id)
@@ -45,17 +47,17 @@ SELECT log.begin_epoch(e.number, %s) FROM (SELECT number, begun_at FROM log.epoc
 
 
 class NoTrail(Exception):
-    """There is no place of a consumer's trail that the log still has."""
+    """The log has no place of the consumer's trail any more."""
 
 
 def leave_trail(conn: psycopg.Connection, names: Iterable[str]) -> None:
-    """Note where these consumers are, unless that was done lately."""
+    """Record where these consumers are, unless that was done within TRAIL_SECONDS."""
     if conn.execute(_LEAVE, {"feeds": list(names), "seconds": TRAIL_SECONDS}).rowcount:
         conn.execute(_SHORTEN, (TRAIL_DAYS,))
 
 
 def begin_epoch(conn: psycopg.Connection, reason: str) -> int:
-    """Say that the log has parted from what others may remember; returns the number of the epoch that begins."""
+    """Begin an epoch, because the log differs from what others may remember. Returns its number."""
     row = conn.execute(
         "SELECT (log.begin_epoch(coalesce((SELECT max(number) FROM log.epochs), 0), %s)).number", (reason,)
     ).fetchone()
@@ -64,24 +66,26 @@ def begin_epoch(conn: psycopg.Connection, reason: str) -> int:
 
 
 class Epochs:
-    """Which epoch of the log an event belongs to."""
+    """Finds the epoch of an event."""
 
     def __init__(self, conn: psycopg.Connection) -> None:
         rows = conn.execute("SELECT number, id, position FROM log.epochs ORDER BY number DESC").fetchall()
         self._epochs = [Epoch(*row) for row in rows]
 
     def of(self, position: int) -> str | None:
-        """Its label; None before the first."""
+        """The label of the epoch of this position; None before the first."""
         return next((epoch.label for epoch in self._epochs if epoch.position < position), None)
 
 
 def note_astray(conn: psycopg.Connection, name: str) -> None:
-    """Begin an epoch about a consumer that went astray, unless one began since it moved last."""
+    """Begin an epoch because of a consumer that went astray, unless one began since the consumer
+    last moved.
+    """
     conn.execute(_BEGIN_EPOCH, (f"{name} followed another history", name))
 
 
 def refuse(conn: psycopg.Connection, row: checkpoints.FeedRow) -> None:
-    """Say that a consumer that acts is astray, and what is to be done."""
+    """Log that a consumer that acts is astray, and how to recover it."""
     note_astray(conn, row.feed)
     log.error(
         "%s stands still: it followed another history of the log. To have it go on: %s %s",
@@ -92,7 +96,9 @@ def refuse(conn: psycopg.Connection, row: checkpoints.FeedRow) -> None:
 
 
 def last_common(conn: psycopg.Connection, name: str) -> int:
-    """The last position from which a consumer that acts can go on without missing anything. Raises NoTrail."""
+    """The last position from which a consumer that acts can go on without missing an event. Raises
+    NoTrail.
+    """
     row = conn.execute(_LAST_COMMON, (name,)).fetchone()
     if row is None:
         raise NoTrail(name)
@@ -100,7 +106,9 @@ def last_common(conn: psycopg.Connection, name: str) -> int:
 
 
 def put_back(conn: psycopg.Connection, name: str, position: int) -> None:
-    """Have a consumer that acts go on from a position. What it has set aside of events that are gone is dropped."""
+    """Put a consumer that acts back to a position. Drops quarantined
+    streams whose events are lost.
+    """
     with conn.transaction():
         note_astray(conn, name)
         conn.execute(

@@ -1,7 +1,9 @@
-"""Being the one process that does a thing: for as long as a session holds a lock, and shows that it lives.
+"""Leadership: one process does a job for as long as its session holds a lock and shows that it is
+alive.
 
-A leader's session runs a statement every second or two. A process that stands still (stopped, swapped out, in a loop)
-keeps its session and its lock: whoever would lead in its place ends the session once it has been silent for long.
+A leader's session runs a statement every second or two. A process that hangs (stopped, swapped out,
+in a loop) keeps its session and its lock, so a challenger terminates the session once it has been
+silent for too long.
 """
 
 import asyncio
@@ -20,41 +22,50 @@ from eventstore.database.release import require_current
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-"""How often who would lead looks whether it may; and how often a leader shows that it lives."""
+"""How often a challenger tries to lead, and how often a leader shows that it is alive."""
 
 SILENT_SECONDS = 15.0
-"""After so long without a statement a leader's session is ended. So its statements must not lie farther apart: folding
-a page takes less, and who waits for Elasticsearch runs one after each of its answers."""
+"""How long a leader's session may be idle before it is terminated. The leader's statements must be
+closer together than this: folding a page takes less, and a wait for Elasticsearch runs one after
+each of its answers.
+"""
 
 
 CLOSE_SECONDS = 5.0
-"""How long a connection that is to be closed is waited for, while a thread has a statement under way on it."""
+"""How long closing a connection waits while a thread executes a statement on it."""
 
 
 LOCK_TIMEOUT = "10s"
-"""How long a leader waits for a lock: a session that waits is at work, and would be ended by nobody."""
+"""How long a leader waits for a lock: a waiting session counts as active, so nobody would terminate
+it.
+"""
 
 
 PLANNED_ONCE = "SET plan_cache_mode = force_generic_plan"
-"""For a connection that runs the same statements for each event. PostgreSQL takes an array that it does not know for a
-long one, so that a plan for each one looks cheaper: it planned anew each time, for longer than it ran."""
+"""For connections that run the same statements for every event. PostgreSQL assumes that an unknown
+array is long, so custom plans look cheaper: it planned every execution, which took longer than
+executing.
+"""
 
 
 def connect_leader(url: str, name: str) -> psycopg.Connection:
-    """A connection to lead with. Raises psycopg.OperationalError; its statements psycopg.errors.LockNotAvailable."""
+    """A connection to lead with. Raises psycopg.OperationalError; its statements,
+    psycopg.errors.LockNotAvailable.
+    """
     return connect(url, name, lock_timeout=LOCK_TIMEOUT)
 
 
 class Challenger:
-    """Ends the sessions of silent leaders. What counts is only whether a session changes, and our own time between
-    looks: clocks that jump do no harm."""
+    """Terminates the sessions of silent leaders. It relies only on changes of a session and on its
+    own monotonic time between looks, so that jumping clocks do no harm.
+    """
 
     def __init__(self) -> None:
         self._since: dict[tuple[int, datetime], float] = {}
 
     def look(self, conn: psycopg.Connection, names: Sequence[str]) -> None:
-        """To be called every second or so, with what others lead."""
-        now = monotonic()  # before asking: should we be stopped in between, nobody looks older for it
+        """Look at the leaders of these names. To be called about once a second."""
+        now = monotonic()  # before the query: if this process is stopped in between, no session looks older
         quiet = checkpoints.quiet_leaders(conn, names) if names else []
         self._since = {session: self._since.get(session, now) for session in quiet}
         for (pid, changed), since in self._since.items():
@@ -64,8 +75,9 @@ class Challenger:
 
 @asynccontextmanager
 async def connected(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
-    """A connection to lead with, by statements in threads: it is closed once none is under way, for who is cancelled
-    leaves his thread behind. Raises psycopg.OperationalError."""
+    """A connection to lead with, used by threads: closed once no statement is running, as
+    cancellation leaves the thread running. Raises psycopg.OperationalError.
+    """
     conn = await asyncio.to_thread(connect_leader, url, name)
     try:
         yield conn
@@ -84,7 +96,8 @@ def _close(conn: psycopg.Connection) -> None:
 
 @asynccontextmanager
 async def leading(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
-    """Wait until nobody else leads `name`, then lead it. When the lead is lost, what is done meanwhile is cancelled.
+    """Wait until nobody else leads `name`, then lead it. When the lead is lost, the body is
+    cancelled.
 
     Raises an ExceptionGroup of psycopg.Error or OutdatedRelease: to be caught by `except*`.
     """

@@ -1,7 +1,8 @@
-"""Events of a newer release: nobody moves past an event whose name he does not know.
+"""Events of a newer release: a consumer stops before an event whose name it does not know.
 
-A program that appends registers the names of all its events beforehand (log.event_kinds). So nothing has to be read of
-the log to know that it has no unknown names; where there are some, their events are looked for.
+Every program registers the names of its events before it appends (log.event_kinds). So without
+unknown names there, nothing need be read from the log; with them, the first such event is looked
+up.
 """
 
 import psycopg
@@ -17,18 +18,18 @@ _FIRST = (
 
 
 class NewerEvent(Exception):
-    """The next event is of a newer release: who knows it goes on from here."""
+    """The next event belongs to a newer release, which goes on from here."""
 
 
 class UnknownNames:
-    """The registered names of events that a codec does not know."""
+    """The registered event names that a codec does not know."""
 
     def __init__(self, codec: Codec) -> None:
         self._known = sorted(codec.kinds)
         self._registered, self._unknown = -1, list[str]()
 
     def look(self, conn: psycopg.Connection) -> int:
-        """The log's head; takes note of names that were registered before its events came."""
+        """The log's head. Also notes names that were registered before the events up to it."""
         row = conn.execute(_LOOK, prepare=True).fetchone()
         head, registered = row or (0, 0)
         if registered != self._registered:
@@ -37,7 +38,9 @@ class UnknownNames:
         return int(head)
 
     def known_upto(self, conn: psycopg.Connection, after: int, upto: int) -> int:
-        """How far events can be read: `upto`, or to before the first of an unknown name. Raises NewerEvent."""
+        """How far events can be read: `upto`, or just before the first with an unknown name. Raises
+        NewerEvent.
+        """
         if not self._unknown:
             return upto
         row = conn.execute(_FIRST, (after, upto, self._unknown)).fetchone()

@@ -1,8 +1,9 @@
 """Runs reactors: they follow the log as projections do, but act instead of folding.
 
-One read of the log serves all reactors of a process. Each reactor handles the events of one stream in order, streams
-side by side. A checkpoint moves when all before it is done; a crash repeats what was under way, which the reactors
-recognise. A reactor that takes longer than the others over a page lags behind and comes back by pages of its own.
+One read of the log serves all reactors of a process. Each reactor handles the events of one stream
+in order, and several streams concurrently. A checkpoint moves when everything before it is done;
+after a crash the work under way is repeated, which reactors recognise. A reactor that needs longer
+for a page than the others falls behind, and catches up with pages of its own.
 """
 
 import asyncio
@@ -32,30 +33,32 @@ log = logging.getLogger(__name__)
 
 PAGE = 1_000
 MOST_PARKED = 1_000
-"""With so many streams in quarantine a reactor stands still: it is at fault, not the events, until some are retried."""
+"""With this many quarantined streams the reactor itself is at fault: it stops until some are
+retried.
+"""
 
 AT_ONCE = 128
-"""Streams that one reactor handles side by side."""
+"""How many streams one reactor handles concurrently."""
 
 RETRIED_PAGE = 100
-"""Events of a stream that are read at a time when it is retried."""
+"""Events read at a time when a stream is retried."""
 
 RESCAN_SECONDS = 1.0
 PATIENCE = (0.05, 0.2, 1.0)
-"""Seconds between tries of a reaction that failed, before its stream is parked."""
+"""Seconds between attempts of a failed reaction, before its stream is quarantined."""
 
 OUTAGE_SECONDS = (0.1, 5.0)
-"""The first and the longest pause between tries while something that a reaction needs is away."""
+"""The first and the longest pause between attempts while a dependency of a reaction is down."""
 
 TOGETHER_SECONDS = 0.25
 """How long reactors wait for each other at the end of a page."""
 
 LAGGARD_SECONDS = 0.05
-"""How often a reactor that is not done with its page is looked after while the others wait for events."""
+"""How often a reactor still busy with its page is checked while the others wait for events."""
 
 
 class Reacts(Protocol):
-    """What the runner asks of a reactor."""
+    """What the runner needs of a reactor."""
 
     @property
     def name(self) -> str: ...
@@ -70,7 +73,9 @@ class Reacts(Protocol):
 
 
 def register_reactors(url: str, reactors: Iterable[Reacts]) -> None:
-    """Make sure that each reactor has a feed. What is appended from now on is reacted to, once a runner starts."""
+    """Create the feed of each reactor unless it exists. It reacts to everything appended from now
+    on, once a runner starts.
+    """
     with connect(url, "ludoteca reactors") as conn:
         register(conn, reactors)
 
@@ -83,7 +88,7 @@ def register(conn: psycopg.Connection, reactors: Iterable[Reacts]) -> None:
 
 
 class _Led:
-    """A reactor that this process leads, and what it is doing: a page, or a retry."""
+    """A reactor led by this process, and its current work: a page, or a retry."""
 
     def __init__(
         self, reactor: Reacts, names: Iterable[str], feed: checkpoints.FeedRow, parked: Iterable[checkpoints.Parked]
@@ -97,11 +102,11 @@ class _Led:
         self._position_after = feed.position
 
     def start(self, work: Coroutine[None, None, None], *, then: int) -> None:
-        """Begin some work, after which the reactor is at position `then`."""
+        """Start work that ends with the reactor at position `then`."""
         self.task, self._position_after = asyncio.create_task(work, name=f"reactor {self.reactor.name}"), then
 
     def finish(self) -> None:
-        """Take note when the work is done. Raises what it raised."""
+        """Collect completed work. Raises what it raised."""
         if self.task is not None and self.task.done():
             task, self.task = self.task, None
             if task.cancelled():
@@ -110,12 +115,12 @@ class _Led:
             self.position = self._position_after
 
     def forget(self) -> None:
-        """The log went back: what the work is about may be gone."""
+        """Cancel work on a history that may be lost."""
         if self.task is not None:
             self.task.cancel()
 
     async def stop(self) -> None:
-        """Drop the work: whoever leads next repeats it."""
+        """Cancel the work; the next leader repeats it."""
         if self.task is not None:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
@@ -124,10 +129,11 @@ class _Led:
 class ReactorRunner:
     """Leads those of the given reactors that no other process leads.
 
-    `outcomes` are exceptions that a reaction may well end with (a refusal, a repeat): they are not retried, and
-    refusals are noted in consumers.refusals. `unavailable` are those that say that something a reaction needs is away,
-    as the log may be: they are waited for, for as long as it takes, while the other reactors go on. After any other
-    exception, a few tries later, the event's stream is parked for that reactor.
+    `outcomes` are exceptions that a reaction may properly end with (a refusal, a repeat): they are
+    not retried, and refusals are recorded in consumers.refusals. `unavailable` are those that mean
+    that a dependency is down, as the log may be: the reaction waits for it as long as it takes,
+    while other reactors go on. After any other exception, and a few attempts, the event's stream is
+    quarantined for that reactor.
     """
 
     def __init__(
@@ -145,14 +151,14 @@ class ReactorRunner:
         self._names = log_.codec.names_of({cls for r in reactors for cls in r.reactions})
         self._led: dict[str, _Led] = {}
         self._challenger = Challenger()
-        self._trail_at = float("-inf")  # when the next trace is to be left
+        self._trail_at = float("-inf")  # when to record the next position
         self._astray: set[str] = set()
         self._unknown_names = UnknownNames(log_.codec)
-        self._generation = 0  # of the log's history that is reacted to
+        self._generation = 0  # of the log's history
         log_.history.when_it_changes(self._forget)
 
     async def run(self) -> None:
-        """Run until cancelled; outlives lost connections. Raises OutdatedRelease."""
+        """Run until cancelled; survives lost connections. Raises OutdatedRelease."""
         said = ""
         while True:
             stop_if_cancelled()
@@ -196,7 +202,7 @@ class ReactorRunner:
             await self._save(conn)
 
     async def _scan(self, conn: psycopg.Connection) -> None:
-        """Take the lead of what nobody leads; let go of what is paused; look what is to be retried."""
+        """Lead what nobody leads, release what is paused, and find what to retry."""
         rows = {row.feed: row for row in await asyncio.to_thread(self._registered, conn)}
         of_others: list[str] = []
         astray = {name for name, row in rows.items() if row.astray}
@@ -229,7 +235,9 @@ class ReactorRunner:
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     async def _step(self, conn: psycopg.Connection, seconds: float) -> None:
-        """Have those react that are free to, if there is anything; takes about so many seconds at most."""
+        """Let idle reactors react to new events, if there are any; takes at most about this many
+        seconds.
+        """
         for led in self._led.values():
             led.finish()
             if led.task is None and led.asked:
@@ -252,7 +260,7 @@ class ReactorRunner:
         except NewerEvent:
             await self._save(conn)
             if len(free) == len(self._led):
-                raise  # and let go: who knows the event leads from here
+                raise  # and release the lead: a newer release goes on from here
             await asyncio.sleep(seconds)
             return
         await self._advance(free, start, end)
@@ -263,7 +271,9 @@ class ReactorRunner:
         return self._unknown_names.known_upto(conn, start, end)
 
     async def _advance(self, free: Sequence[_Led], start: int, end: int) -> None:
-        """One page for whoever is furthest behind; all others that are free and before its end take part."""
+        """One page from the position of the last of the idle reactors; the others take the part
+        after their own positions.
+        """
         rows, end = await self._log.read_page(start, end, names=self._names, limit=PAGE)
         page = await self._decoded(rows)
         self._log.history.must_be(self._generation)
@@ -279,12 +289,12 @@ class ReactorRunner:
             led.finish()
 
     async def _decoded(self, rows: Sequence[Raw]) -> list[Recorded]:
-        """Read rows as events, of which some may be Unreadable."""
+        """Decode rows to events, some of which may be Unreadable."""
         try:
             return await self._log.decode(rows)
         except psycopg.Error:
             raise
-        except Exception as error:  # no JSON, not this shape, an upcaster that fails: find out which it is
+        except Exception as error:  # invalid JSON, another shape, or a failing upcaster: find the event
             if len(rows) == 1:
                 return [Recorded(rows[0][0], Unreadable(error))]
             return [recorded for row in rows for recorded in await self._decoded([row])]
@@ -298,7 +308,7 @@ class ReactorRunner:
                 group.create_task(self._react_in_order(led, of_stream))
 
     async def _react_in_order(self, led: _Led, events: Sequence[Recorded]) -> None:
-        """React to events of one stream, as far as it goes: behind an event that fails all wait."""
+        """React to events of one stream in order. After a failure the rest of the stream waits."""
         async with led.places:
             for recorded in events:
                 if recorded.env.position >= led.parked.get(recorded.env.stream_id, recorded.env.position + 1):
@@ -308,7 +318,7 @@ class ReactorRunner:
                     await self._park(led, recorded, error)
 
     async def _try(self, led: _Led, recorded: Recorded) -> Exception | None:
-        """React, a few times if need be; returns the error that remains."""
+        """React, with a few attempts. Returns the remaining error."""
         if isinstance(recorded.event, Unreadable):
             return recorded.event.error
         for pause in (*PATIENCE, None):
@@ -317,7 +327,7 @@ class ReactorRunner:
             except self._outcomes as outcome:
                 await self._note(led, recorded, outcome)
                 return None
-            except Exception as error:  # whatever a reaction meets, only its stream waits
+            except Exception as error:  # whatever fails, only this stream waits
                 if pause is None:
                     return error
                 await asyncio.sleep(pause)
@@ -326,7 +336,7 @@ class ReactorRunner:
         return None
 
     async def _outlast(self, led: _Led, act: Callable[[], Awaitable[None]]) -> None:
-        """Do something that needs others, as often as it takes until none of them is away."""
+        """Call `act` repeatedly until none of its dependencies is down."""
         pause, longest = OUTAGE_SECONDS
         while True:
             try:
@@ -339,7 +349,7 @@ class ReactorRunner:
                 pause = min(2 * pause, longest)
 
     async def _note(self, led: _Led, recorded: Recorded, outcome: Exception) -> None:
-        """Record a refusal; that something was done before is no news."""
+        """Record a refusal. A repeat needs no record."""
         env = recorded.env
         log.info("reactor %s at position %s: %s", led.reactor.name, env.position, outcome)
         if not isinstance(outcome, AlreadyDone):
@@ -362,7 +372,7 @@ class ReactorRunner:
             await conn.execute(query.encode(), values)
 
     async def _retry(self, led: _Led, asked: Sequence[checkpoints.Parked]) -> None:
-        """React again to the held-back events of streams that an operator asked for."""
+        """React again to the events of quarantined streams that an operator wants retried."""
         for parked in asked:
             led.parked.pop(parked.stream_id, None)
             version = 0

@@ -1,4 +1,6 @@
-"""Pages of the log for code that runs in threads: read, decode, and say which events cannot be read."""
+"""Pages of the log for code in threads: read and decode events, and mark those that cannot be
+decoded.
+"""
 
 import gc
 import threading
@@ -15,16 +17,18 @@ from eventstore.log import Envelope
 from eventstore.pages import COLUMNS, PAGE_BYTES, PAYLOAD, bounded, fitting
 
 SURELY_SMALL = 8
-"""Positions whose events cannot be more than that together, an event being at most 1 MiB: nobody need ask."""
+"""A page of this many positions never exceeds PAGE_BYTES, as an event has at most 1 MiB: no size
+query is needed.
+"""
 
 MOST_POSITIONS = 2**20
-"""Positions of a page at most, however small its events."""
+"""The most positions of a page, however small its events."""
 
 STREAM_PAGE = 5_000
-"""Events of a page of one stream, at most."""
+"""The most events of a page of one stream."""
 
 FETCHED = 1_000
-"""Rows made into objects at a time: no other thread runs meanwhile."""
+"""Rows made into objects at a time, during which no other thread runs."""
 
 _RANGE = "position > %s AND position <= %s AND name = ANY (%s)"
 _SIZE = f"SELECT coalesce(sum(octet_length(payload)), 0) FROM log.events WHERE {_RANGE}"
@@ -40,10 +44,12 @@ _pauses = 0
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep Python's cycle collector away from a page: its many small objects all live until the page is written.
+    """Pause Python's cycle collector for a page, whose many small objects all live until the page
+    is written.
 
-    Looking at them again and again cost as much as reading and folding them. It concerns the whole process, but only
-    for a page; objects are freed as ever. Put it on a function, so that its page is gone when the collector is back.
+    Scanning them repeatedly cost as much as reading and folding them. It concerns the whole
+    process, but only for a page; reference counting goes on. Use it as a decorator, so that the
+    page is freed before the collector resumes.
     """
     global _pauses
     with _pausing:
@@ -59,7 +65,9 @@ def collector_paused() -> Iterator[None]:
 
 
 class Unreadable:
-    """Stands in for an event whose payload could not be decoded: whoever needs it parks its stream."""
+    """Stands in for an event that could not be decoded: a consumer that needs it quarantines its
+    stream.
+    """
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -70,26 +78,29 @@ Page = list[tuple[Envelope, Event]]
 
 
 class Reader:
-    """Reads events of certain names from the log, in order."""
+    """Reads events with certain names from the log, in order."""
 
     def __init__(self, codec: Codec, names: Sequence[str]) -> None:
         self._codec = codec
         self.names = sorted(names)
-        self._span = MOST_POSITIONS  # fewer for a while after these were too many bytes
+        self._span = MOST_POSITIONS  # reduced for a while after a page exceeded PAGE_BYTES
         self._readers: dict[str, Callable[[bytes], msgspec.Struct] | None] = {
             name: codec.reader_of(name) for name in names
         }
 
     def next_page(self, conn: psycopg.Connection, after: int, upto: int) -> tuple[Page, int]:
-        """Events of these names from `after` on up to the position that is returned: at most `upto`, and no further
-        than PAGE_BYTES of payload, or one event, take it."""
+        """The next events with these names after `after`, and the position up to which they are
+        complete: at most `upto`, and as far as PAGE_BYTES of payload, or one event, reach.
+        """
         end = min(upto, after + self._span)
         if end - after > SURELY_SMALL:
             end = self._end_by_bytes(conn, after, end)
         return self.page(conn, after, end), end
 
     def _end_by_bytes(self, conn: psycopg.Connection, after: int, upto: int) -> int:
-        """Where a page ends. The sizes alone are read, and those of twice as many positions as were too many before."""
+        """Where a page ends by size. Reads sizes only, of at most twice as many positions as the
+        last oversized page had.
+        """
         where = (after, upto, self.names)
         row = conn.execute(_SIZE.encode(), where, prepare=True).fetchone()
         if row is None or row[0] <= PAGE_BYTES:
@@ -101,11 +112,11 @@ class Reader:
         return end
 
     def page(self, conn: psycopg.Connection, after: int, upto: int) -> Page:
-        """Events of these names with after < position ≤ upto, however large they are."""
+        """Events with these names and after < position ≤ upto, however large."""
         return self._read(conn, f"SELECT {COLUMNS} FROM log.events WHERE {_RANGE} ORDER BY position", after, upto)
 
     def stream(self, conn: psycopg.Connection, stream_id: UUID, after: int, upto: int) -> Page:
-        """As `next_page`, of a stream: its next events, at most PAGE_BYTES of them, or one."""
+        """As `next_page`, for one stream: its next events, at most PAGE_BYTES of them, or one."""
         return self._read(conn, bounded(f"{_RANGE} AND stream_id = %s"), after, upto, stream_id, STREAM_PAGE)
 
     def _read(self, conn: psycopg.Connection, query: str, after: int, upto: int, *more: object) -> Page:
@@ -124,20 +135,20 @@ class Reader:
                     continue
                 try:
                     page.append((env, read(row[PAYLOAD])))
-                except Exception as error:  # no JSON, no UTF-8, not this shape: whoever needs it parks its stream
+                except Exception as error:  # invalid JSON or UTF-8, or another shape
                     page.append((env, Unreadable(error)))
         if slow:
             self._read_slow(conn, page, slow)
         return page
 
     def _read_slow(self, conn: psycopg.Connection, page: Page, payloads: list[tuple[int, bytes]]) -> None:
-        """Those that need a person's key, or upcasting."""
+        """Decode the events that need a person's key, or upcasting."""
         codec, persons = self._codec, set()
         for i, payload in payloads:
             env = page[i][0]
             try:
                 person = codec.person_in(env.name, payload, env.stream_id)
-            except Exception as error:  # whatever an upcaster or the decoder meets makes this event unreadable
+            except Exception as error:  # any failure of an upcaster or decoder makes this event unreadable
                 page[i] = (env, Unreadable(error))
                 continue
             if person is not None:

@@ -1,4 +1,6 @@
-"""Wakes those who wait for news of certain streams: one tail of the log per process, however many wait."""
+"""Wakes those who wait for changes of certain streams: one tail of the log per process, however
+many wait.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -20,12 +22,14 @@ class StreamWatcher(Protocol):
     """Tells when streams grow."""
 
     def watching(self, stream_ids: Collection[UUID]) -> AbstractAsyncContextManager[asyncio.Event]:
-        """An event that is set whenever one of these streams grows; look at the streams after entering, then wait."""
+        """An event that is set whenever one of these streams grows. Read the streams after
+        entering, then wait.
+        """
         ...
 
 
 class StreamFollower:
-    """Follows the log from now on and tells waiters when one of their streams has new events."""
+    """Follows the log from now on, and wakes waiters when one of their streams grows."""
 
     def __init__(self, log: PostgresLog) -> None:
         self._log = log
@@ -37,7 +41,9 @@ class StreamFollower:
 
     @asynccontextmanager
     async def watching(self, stream_ids: Collection[UUID]) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever one of these streams grows; look at the streams after entering, then wait."""
+        """An event that is set whenever one of these streams grows. Read the streams after
+        entering, then wait.
+        """
         if self._task is None or self._task.done():
             self._following.clear()
             self._task = asyncio.create_task(self._follow(), name="stream-follower")
@@ -54,7 +60,6 @@ class StreamFollower:
                     del self._waiting[stream_id]
 
     async def close(self) -> None:
-        """Stop following."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -65,7 +70,9 @@ class StreamFollower:
                 news.set()
 
     async def _follow(self) -> None:
-        """Until the log is closed; outlives lost connections, and begins anew in another history."""
+        """Follow until the log is closed. Survives lost connections, and starts anew when the
+        history changes.
+        """
         position = -1
         with suppress(LogUnavailable):
             while True:
@@ -78,18 +85,20 @@ class StreamFollower:
                     position = -1
 
     async def _pass_on(self, position: int) -> int:
-        """Wait for events after a position (-1: for none, but start from here) and tell whom they concern."""
+        """Wait for events after a position (-1: only determine the head) and wake their waiters.
+        Returns the new position.
+        """
         if position < 0:
             self._generation = self._log.history.generation
             position = await self._log.head()
             self._following.set()
-            self._wake_all()  # what came before this was not looked at
+            self._wake_all()  # earlier events were not seen
             return position
         await self._log.watcher.beyond(position, self._generation)
         async with self._log.pool.connection() as conn:
             cursor = conn.cursor(binary=True)
             rows = await (await cursor.execute(_TAIL, (position,), prepare=True)).fetchall()
-        for position, stream_id in rows:  # noqa: B007 - the last one is where we are
+        for position, stream_id in rows:  # noqa: B007 - the last one is returned
             for news in self._waiting.get(stream_id, ()):
                 news.set()
         return position

@@ -1,9 +1,10 @@
-"""Connections to PostgreSQL that notice when it has fallen silent, or turned read-only.
+"""Connections to PostgreSQL that notice when it falls silent, or becomes read-only.
 
-A statement may take long; a server, or a network, may be gone without a word. From this side they look alike, and TCP
-does not tell them apart either: the kernel of a host whose processes stand still goes on acknowledging. So who has
-waited for some seconds asks the server, over another connection, whether it is still at work on the statement. Where
-a watch over the database runs (eventstore/database/watch.py), it asks for all, and hangs up what fell silent.
+A statement may take long, and a server or network may vanish without a word; the client cannot tell
+them apart. Nor can TCP: the kernel of a host whose processes hang still acknowledges packets. So
+after some seconds a waiting connection asks the server, over another connection, whether it is
+still working on the statement. Where a watch over the database runs (eventstore/database/watch.py),
+it asks for all connections and closes those that fell silent.
 """
 
 import asyncio
@@ -28,25 +29,31 @@ log = logging.getLogger(__name__)
 RV = TypeVar("RV")
 
 SILENCE_SECONDS = 5.0
-"""How long a statement may take before the server is asked whether it is at work on it; then again as long."""
+"""How long a statement may take before the server is asked whether it is working on it; then the
+same again.
+"""
 
 INQUIRY_SECONDS = 4
-"""How long connecting for that may take, and the answer as well."""
+"""The timeout of connecting for that question, and of its answer."""
 
 PROOF_SECONDS = 2.0
-"""How long a pooled connection may take to show that it is alive."""
+"""How long a pooled connection may take to prove that it is alive."""
 
 MAKESHIFT_SECONDS = 1.0
 """How often it is looked for a server that can be written to, while there is none."""
 
 FRESH_SECONDS = 1.0
-"""A pooled connection over which the server was heard so lately is given out unproved."""
+"""A pooled connection over which the server answered this recently is
+handed out without a proof.
+"""
 
 _INTERVAL = 0.1
 _AT_WORK = """
 SELECT state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
 FROM pg_stat_activity WHERE pid = %s"""
-"""Not when it waits for the client: then a message was lost. `disabled`: track_activities is off."""
+"""A session that waits for the client is not at work: a message was lost. `disabled`:
+track_activities is off.
+"""
 
 _STARTING = "the database system is"
 """… starting up, shutting down, in recovery mode, not yet accepting connections."""
@@ -55,35 +62,39 @@ _LOST = "the server does not answer"
 
 
 class DatabaseAway(psycopg.OperationalError):
-    """The watch over the database says that it is away."""
+    """The watch over the database reports that it is down."""
 
     def __init__(self) -> None:
         super().__init__("the database does not answer")
 
 
 class Watch(Protocol):
-    """What `eventstore.database.watch.DatabaseWatch` is to connections."""
+    """What connections need of `eventstore.database.watch.DatabaseWatch`."""
 
     def nearest(self, conninfo: str) -> str:
-        """How to connect, beginning with the host that answered last."""
+        """The connection string, with the host that answered last in front."""
         ...
 
     def see_to(self, conn: "AsyncConnection") -> None:
-        """Have a connection hung up when it falls silent."""
+        """Close this connection when it falls silent."""
 
     def while_there(self) -> AbstractContextManager[object]:
-        """Around what needs the database. Raises DatabaseAway as soon as it is known that it is away."""
+        """Wrap work that needs the database. Raises DatabaseAway as soon as the database is known
+        to be down.
+        """
 
     async def until_there(self) -> None:
-        """Wait until it answers again, if it is away."""
+        """Wait until the database is up."""
 
 
 class _Silent(Exception):
-    """Nothing has come for SILENCE_SECONDS."""
+    """Nothing was received for SILENCE_SECONDS."""
 
 
 def _until_silent(steps: PQGen[RV], first: Any) -> Generator[Any, Any, RV]:
-    """The steps of an operation. Raises _Silent between two of them: go on from there, `first` being 0, not ready."""
+    """The steps of an operation. Raises _Silent between two steps; continue from there with `first`
+    = 0 (not ready).
+    """
     until = monotonic() + SILENCE_SECONDS
     try:
         wanted = steps.send(first)
@@ -97,10 +108,12 @@ def _until_silent(steps: PQGen[RV], first: Any) -> Generator[Any, Any, RV]:
 
 
 class Connection(psycopg.Connection[Any]):
-    """For threads. A statement whose server fell silent raises psycopg.OperationalError within some 15 seconds."""
+    """For threads. When the server falls silent, a statement raises psycopg.OperationalError within
+    some 15 seconds.
+    """
 
     def wait(self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None) -> RV:
-        """Every operation waits here. One with a `timeout` (a listener's) has its own end."""
+        """Every operation waits here. One with a `timeout` (a listener's) ends by itself."""
         first = None
         try:
             while True:
@@ -113,7 +126,7 @@ class Connection(psycopg.Connection[Any]):
                         self.pgconn.finish()
                         raise psycopg.OperationalError(_LOST) from None
         except errors.ReadOnlySqlTransaction:
-            self.pgconn.finish()  # connecting again finds the server that is not
+            self.pgconn.finish()  # a new connection finds the writable server
             raise
 
     def _at_work(self) -> bool:
@@ -132,7 +145,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     """When the server last answered (monotonic time)."""
 
     waits_since: float | None = None
-    """Since when an answer is due, if one is (monotonic time)."""
+    """Since when an answer is due (monotonic time); None when none is."""
 
     watch: Watch | None = None
 
@@ -140,7 +153,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     async def connect(  # type: ignore[override]
         cls, conninfo: str = "", *, watch: Watch | None = None, **options: Any
     ) -> Self:
-        """Connect; `watch` sees to it from then on. Raises psycopg.OperationalError."""
+        """Connect; `watch` guards the connection from then on. Raises psycopg.OperationalError."""
         if watch is None:
             return await super().connect(conninfo, **options)
         with watch.while_there():
@@ -150,12 +163,12 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         return conn
 
     def hang_up(self) -> None:
-        """End the connection at this side: who waits for it, or uses it next, is told."""
+        """Shut the connection down at this side, so that its current or next user gets an error."""
         with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as sock:
             sock.shutdown(socket.SHUT_RDWR)
 
     async def wait(self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None) -> RV:
-        """Every operation waits here. One with a `timeout` (a listener's) has its own end."""
+        """Every operation waits here. One with a `timeout` (a listener's) ends by itself."""
         if self.watch is None:
             return await self._wait_alone(gen, interval, timeout)
         if timeout is None:
@@ -164,7 +177,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             outcome = await waiting.wait_async(gen, self.pgconn.socket, interval, timeout)
         except asyncio.CancelledError:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.pgconn.finish()  # psycopg would have the server cancel it, and wait for that, which may not answer
+                self.pgconn.finish()  # psycopg would wait for the server to cancel it, which may not answer
             raise
         except errors.ReadOnlySqlTransaction:
             self.pgconn.finish()
@@ -239,7 +252,7 @@ class Makeshift:
 
 
 class PooledConnection(AsyncConnection):
-    """Where no server can be written to, one that can be read from will do."""
+    """When no server is writable, connects to a readable one for a moment."""
 
     makeshift: Makeshift | None = None
     """Set where it leads to a server that cannot be written to: for how long that is needed."""
@@ -248,8 +261,10 @@ class PooledConnection(AsyncConnection):
     async def connect(  # type: ignore[override]
         cls, conninfo: str = "", *, makeshift: Makeshift, watch: Watch | None = None, **options: Any
     ) -> Self:
-        """Connect. Raises psycopg.OperationalError; under a watch only if the server refuses, otherwise it waits until
-        the database is there: the pool itself would pause for seconds before it tried again."""
+        """Connect. Raises psycopg.OperationalError. Under a watch it raises only when the server
+        refuses, and otherwise waits until the database is up: the pool itself would pause for
+        seconds before it tried again.
+        """
         while True:
             if watch is not None:
                 await watch.until_there()
@@ -275,18 +290,20 @@ class PooledConnection(AsyncConnection):
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server answered to who would connect, if only to say no; one that starts or stops will say yes."""
+    """Whether the server answered and refused the connection. A server that starts or stops does
+    not count: it will accept.
+    """
     return "FATAL:" in str(error) and _STARTING not in str(error)
 
 
 async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
-    """A pool's check. Raises unless the connection is alive, and as good as one that would be opened now."""
+    """A pool's check. Raises unless the connection is alive, and as good as a new one would be."""
     assert isinstance(conn, PooledConnection)
     now = monotonic()
     if conn.makeshift is not None and not conn.makeshift.needed:
-        conn.pgconn.finish()  # a pool keeps what fails its check, unless it is closed
+        conn.pgconn.finish()  # a pool keeps a connection that fails its check, unless it is closed
         raise psycopg.OperationalError("there is a server by now that can be written to")
-    # Without a round trip: the first call reads the last words of a server that hung up, the second the end.
+    # Without a round trip: the first call reads the final message of a server that hung up, the second the end.
     conn.pgconn.consume_input()
     conn.pgconn.consume_input()
     if now - conn.heard_at > FRESH_SECONDS:
@@ -313,7 +330,9 @@ class _AskingAsync(psycopg.AsyncConnection[Any]):
 
 
 def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> str:
-    """As the user that logged in: to others the server does not show what a session does."""
+    """How to connect to the same server, as the login user: the server does not show other users
+    what a session does.
+    """
     info = conn.info
     parameters: dict[str, Any] = dict(info.get_parameters())
     if info.password:
@@ -331,5 +350,7 @@ def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -
 
 
 def _was_refused(error: psycopg.Error) -> bool:
-    """Whether the server answered, if only that it takes no more connections: it is asked again later."""
+    """Whether the server answered, if only to refuse another connection:
+    it is asked again later.
+    """
     return "FATAL:" in str(error)

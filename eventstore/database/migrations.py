@@ -1,10 +1,11 @@
 """Numbered SQL files, each run once, in order, under a lock, when a process starts.
 
-What ran is noted in log.migrations, which is backed up with the log. A file that ran is not edited; where it must be,
-for those who start with it, its line `-- supersedes SHA256` names the text that others ran, of the same effect.
+Completed migrations are recorded in log.migrations, which is backed up with the log. A file that
+has run is not edited; where it must be, for new installations, its line `-- supersedes SHA256`
+names the text that others ran, with the same effect.
 
-Functions are no migrations: each has its current text in a file of its own (sql/functions), which is installed anew
-whenever it differs from what is installed.
+Functions are not migrations: each has its current text in a file of its own (sql/functions), which
+is installed anew whenever it differs from the installed one.
 """
 
 import hashlib
@@ -21,10 +22,10 @@ SQL = Path(__file__).parents[1] / "sql" / "migrations"
 FUNCTIONS = Path(__file__).parents[1] / "sql" / "functions"
 _LOCK = (4910, 2)
 _TAIL = (4910, 1)
-"""What appends queue at (sql/functions/append_v4.sql)."""
+"""The lock at which appends queue (sql/functions/append_v4.sql)."""
 
 LOCK_SECONDS = 20
-"""How long others may hold what is needed."""
+"""How long to wait for locks held by others."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS log.migrations (
@@ -36,19 +37,20 @@ CREATE TABLE IF NOT EXISTS log.migrations (
     PRIMARY KEY (component, number)
 )"""
 _FORMER_TABLE = "ludoteca_migrations"
-"""Where an older release noted them, in schema public."""
+"""Where an older release recorded them, in schema public."""
 
 Folders = Sequence[tuple[str, Path]]
-"""The components of a program, and where their files are."""
+"""The components of a program, and the folders of their files."""
 
 
 class MigrationError(Exception):
-    """The database's migrations are not a beginning of the program's, or another process does not finish them; the
-    message says what to do."""
+    """The database's migrations are not a prefix of the program's, or another process does not
+    finish them. The message says what to do.
+    """
 
 
 class _Migration(msgspec.Struct, frozen=True):
-    """A file."""
+    """One SQL file."""
 
     component: str
     number: int
@@ -60,7 +62,7 @@ class _Migration(msgspec.Struct, frozen=True):
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def is_of(self, sha256: str) -> bool:
-        """Whether it is what ran with this hash, or supersedes it."""
+        """Whether the file is the one with this hash, or supersedes it."""
         return sha256 == self.sha256 or f"-- supersedes {sha256}" in self.text
 
 
@@ -70,10 +72,10 @@ def migrate(
     begin: Callable[[psycopg.Connection], None] = lambda _: None,
     functions: Path | None = None,
 ) -> list[str]:
-    """Run what has not run yet of each (component, folder), and install the functions of a folder; returns the names
-    of what ran.
+    """Run the pending migrations of each (component, folder), and install the changed functions of
+    a folder. Returns the names of both.
 
-    All of one call is one transaction, and `begin` its end: it happens whole or not at all. Processes that start
+    One call is one transaction, which ends with `begin`: all or nothing. Processes that start
     together queue on a lock. Raises MigrationError, psycopg.Error, and what `begin` raises.
     """
     migrations = list(_read(folders))
@@ -87,7 +89,7 @@ def migrate(
             ) from error
         _find_table(conn)
         due = _due(conn, migrations)
-        if due:  # an append takes this lock before it touches log.events: so do we, or each may wait for the other
+        if due:  # take the lock of appends before log.events, as they do, to avoid a deadlock
             conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _TAIL)
         for migration in due:
             conn.execute(migration.text.encode())
@@ -101,7 +103,9 @@ def migrate(
 
 
 def missing(conn: psycopg.Connection, folders: Folders) -> list[str] | None:
-    """The names of the migrations that a database still lacks; None when it has no log yet. Raises MigrationError."""
+    """The names of the database's pending migrations; None when it has no log yet. Raises
+    MigrationError.
+    """
     row = conn.execute(
         "SELECT to_regclass('log.events') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL"
     ).fetchone()
@@ -119,7 +123,7 @@ def _read(folders: Folders) -> Iterable[_Migration]:
 
 
 def _due(conn: psycopg.Connection, migrations: Sequence[_Migration]) -> list[_Migration]:
-    """Those that have not run."""
+    """The migrations that have not run."""
     ran = {
         (component, number): (name, sha256)
         for component, number, name, sha256 in conn.execute(
@@ -140,7 +144,7 @@ def _due(conn: psycopg.Connection, migrations: Sequence[_Migration]) -> list[_Mi
 
 
 def _install(conn: psycopg.Connection, folder: Path) -> list[str]:
-    """Install each function whose text is not the one that is installed; returns the files' names."""
+    """Install each function whose text differs from the installed one. Returns the files' names."""
     known: dict[str, str] = dict(conn.execute("SELECT name, sha256 FROM log.functions"))
     installed = []
     for path in sorted(folder.glob("*.sql")):
@@ -159,7 +163,7 @@ def _install(conn: psycopg.Connection, folder: Path) -> list[str]:
 
 
 def _find_table(conn: psycopg.Connection) -> None:
-    """Make the table, or move it from where an older release had it."""
+    """Create the table, or move it from where an older release had it."""
     row = conn.execute(
         "SELECT to_regnamespace('log') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL,"
         " EXISTS (SELECT FROM pg_tables WHERE (schemaname, tablename) = ('public', %s))",

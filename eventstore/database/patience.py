@@ -16,10 +16,12 @@ PATIENCE_SECONDS = 600.0
 
 
 async def outlast(act: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
-    """Do it, again and again while our own database is away, for `seconds` (PATIENCE_SECONDS); then raises why.
+    """Call `act` repeatedly while our own database is down, for `seconds` (PATIENCE_SECONDS); then
+    raise its error.
 
-    A worker may do so within an attempt that is outlasted as a whole (adapters/queues/attempts.py): to begin the
-    attempt again would send a message again that needs but be recorded. CALL_SECONDS ends both.
+    A worker may use this within an attempt that is itself outlasted (adapters/queues/attempts.py):
+    restarting the attempt would send a message again that only has to be recorded. CALL_SECONDS
+    bounds both.
     """
     patience = AsyncRetrying(
         retry=retry_if_exception(is_away),
@@ -29,7 +31,7 @@ async def outlast(act: Callable[[], Awaitable[T]], seconds: float | None = None)
         reraise=True,
     )
 
-    async def once() -> T:  # tenacity awaits only what it can see to be a coroutine function
+    async def once() -> T:  # tenacity awaits only what it recognises as a coroutine function
         return await act()
 
     return await patience(once)

@@ -1,17 +1,19 @@
 """PostgreSQL: one way to open a connection, and what its failures mean.
 
-Every connection of the program is opened here. Each end notices within some 15 seconds that the other vanished without
-a word (eventstore/database/connections.py); a server that is, or was made, read-only is not connected to, but to read.
+Every connection of the program is opened here. Both ends notice within some 15 seconds that the
+other one vanished (eventstore/database/connections.py). A read-only server is not connected to,
+except for reading.
 
-A failure has a class, told by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), which
-psycopg has as a type. Ask in this order, for some of TOO_MUCH are OperationalErrors as well:
+A failure belongs to a class, by its SQLSTATE
+(https://www.postgresql.org/docs/current/errcodes-appendix.html), which psycopg represents as a
+type. Check in this order, since some of TOO_MUCH are OperationalErrors as well:
 
-    TOO_MUCH  less at once may do: a smaller page
-    AWAY      not the fault of what was asked: wait, connect again, perhaps elsewhere
-    AT_FAULT  the values are not such as can be kept: trying again would end the same
+    TOO_MUCH  asking for less at once may work: a smaller page
+    AWAY      not the fault of the request: wait, connect again, perhaps elsewhere
+    AT_FAULT  the values cannot be stored: trying again would fail again
 
-Who passes on what others asked for (a request, a job, a decision, an event) asks `is_away`, for it may be their fault.
-Who goes on for ever, and asks for nothing but what it always asks for, catches AWAY.
+Code that passes on what others asked for (a request, a job, a decision, an event) checks `is_away`,
+since the fault may be theirs. Code that runs for ever and always asks the same catches AWAY.
 """
 
 import asyncio
@@ -34,13 +36,15 @@ LIMITS: tuple[type[Exception], ...] = (
     errors.TooManyColumns,
     errors.TooManyArguments,
 )
-"""All of 54, what is larger than the server can do: to psycopg they have nothing in common."""
+"""Class 54, beyond the server's limits; psycopg has no common base class for these."""
 
 TOO_MUCH: tuple[type[Exception], ...] = (errors.QueryCanceled, errors.OutOfMemory, *LIMITS)
-"""57014, as by statement_timeout; 54, as of a row, an index entry or a tsvector that is too large; 53200."""
+"""57014, as by statement_timeout; 54, as of a row, an index entry or a tsvector that is too large;
+53200.
+"""
 
 AWAY: tuple[type[Exception], ...] = (
-    psycopg.OperationalError,  # 08, 28, 3D, 40, 53, 55, 57, 58; no connection, a lost one, none left in the pool
+    psycopg.OperationalError,  # 08, 28, 3D, 40, 53, 55, 57, 58; no connection, a lost one, an exhausted pool
     psycopg.InterfaceError,  # the connection was closed before
     errors.ReadOnlySqlTransaction,  # 25006: demoted to a standby, or full
     errors.IdleInTransactionSessionTimeout,  # 25P03
@@ -48,7 +52,7 @@ AWAY: tuple[type[Exception], ...] = (
     errors.InternalError_,  # XX000
     errors.DataCorrupted,  # XX001
     errors.IndexCorrupted,  # XX002
-    # What an operator has dropped, renamed or revoked, and can bring back:
+    # Dropped, renamed or revoked by an operator, who can restore it:
     errors.InsufficientPrivilege,  # 42501
     errors.InvalidSchemaName,  # 3F000
     errors.UndefinedTable,  # 42P01
@@ -56,15 +60,16 @@ AWAY: tuple[type[Exception], ...] = (
     errors.UndefinedFunction,  # 42883
     errors.UndefinedObject,  # 42704
 )
-"""The server cannot be reached, or cannot do its work now."""
+"""The server is unreachable, or unable to work now."""
 
 AT_FAULT: tuple[type[Exception], ...] = (psycopg.DataError, psycopg.IntegrityError, *LIMITS)
-"""22, 23, and 54 once there is nothing smaller to try."""
+"""22, 23, and 54 once nothing smaller can be tried."""
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether it says that our database, or the log in it, is away: not the fault of what was asked, where there is
-    nothing smaller to ask for."""
+    """Whether an error means that our database, or the log in it, is down: not the fault of a
+    request that cannot be made smaller.
+    """
     return isinstance(error, (LogUnavailable, *AWAY)) and not isinstance(error, AT_FAULT)
 
 
@@ -79,7 +84,9 @@ _PARAMETERS = {
     "tcp_user_timeout": "10000",
     "target_session_attrs": "read-write",
 }
-"""libpq's parameters, unless the URL has others. A client that vanished is found by the same means at the server."""
+"""Defaults for libpq's parameters; the URL's own take precedence. The server finds vanished clients
+by the same means.
+"""
 
 _SETTINGS = {
     "tcp_keepalives_idle": "5",
@@ -105,20 +112,26 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
 }
-"""What the program relies on, be the database, the role or the environment set to something else."""
+"""What the program relies on, whatever the database, the role or the environment is set to."""
 
 _POOLED = {"statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
-"""What is done over the pool takes milliseconds. A request, or a client, that stands still holds nothing for long."""
+"""Work over the pool takes milliseconds. A request or client that hangs does not hold a lock for
+long.
+"""
 
 WAIT_SECONDS = 5.0
-"""How long to wait for one of a pool's connections: all are busy, for under a watch the database is there."""
+"""How long to wait for a pooled connection. They are all busy then: under a watch, the database is
+up.
+"""
 
 _TRIED_SECONDS = 4.0
-"""How long a pool tries to connect, at growing intervals, before it waits to be asked again: then it tries at once."""
+"""How long a pool retries to connect, at growing intervals, before it stops until the next request,
+which retries at once.
+"""
 
 _NO_TRANSACTION_TIMEOUT = """
 SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'"""
-"""Not among the settings above: PostgreSQL 16 does not know it."""
+"""Not among the settings above, because PostgreSQL 16 does not have it."""
 
 _SAFE = """
 SELECT name, current_setting(name) FROM unnest(ARRAY['fsync', 'full_page_writes']) AS s(name)
@@ -127,8 +140,9 @@ _ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname
 
 
 def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
-    """How to connect to the database at `url` as `role` (empty: the user that logs in); `name` is shown in
-    pg_stat_activity. `settings` are further ones of the session; the URL's own `options` come first.
+    """The connection string for the database at `url` as `role` (empty: the login user). `name`
+    shows in pg_stat_activity. `settings` are further session settings; the URL's own `options` come
+    first.
     """
     given = conninfo_to_dict(url)
     of_role = {"role": role, "search_path": "read"} if role else {"search_path": "public"}
@@ -139,7 +153,7 @@ def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
 
 
 def connect(url: str, name: str, *, role: str = ROLE, **settings: str) -> Connection:
-    """A connection on which each statement is its own transaction. Raises psycopg.OperationalError."""
+    """A connection in autocommit mode. Raises psycopg.OperationalError."""
     conn = Connection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
     try:
         conn.execute(_NO_TRANSACTION_TIMEOUT)
@@ -152,7 +166,7 @@ def connect(url: str, name: str, *, role: str = ROLE, **settings: str) -> Connec
 async def connect_async(
     url: str, name: str, *, role: str = ROLE, watch: Watch | None = None, **settings: str
 ) -> AsyncConnection:
-    """As `connect`; `watch` ends what waits for the connection, should it fall silent."""
+    """As `connect`; `watch` ends waits on the connection if it falls silent."""
     conn = await AsyncConnection.connect(conninfo(url, name, role=role, **settings), autocommit=True, watch=watch)
     async with kept_once_set_up(conn):
         await _configure(conn)
@@ -160,15 +174,18 @@ async def connect_async(
 
 
 async def connect_beside(pool: AsyncConnectionPool, name: str) -> AsyncConnection:
-    """As `connect_async`, to where the pool's connections lead: for who keeps one for long, such as a listener, and
-    would leave the pool none."""
+    """As `connect_async`, to the pool's database: for connections that are kept for long, such as a
+    listener's, which would exhaust the pool.
+    """
     assert isinstance(pool.conninfo, str)
     return await connect_async(pool.conninfo, name)
 
 
 @asynccontextmanager
 async def kept_once_set_up(conn: psycopg.AsyncConnection) -> AsyncIterator[None]:
-    """For the first steps on a new connection: closes it when one fails, or is cancelled. It holds a server process."""
+    """Wrap the first steps on a new connection: closes it when one fails or is cancelled, as it
+    occupies a server process.
+    """
     try:
         yield
     except BaseException:
@@ -177,22 +194,23 @@ async def kept_once_set_up(conn: psycopg.AsyncConnection) -> AsyncIterator[None]
 
 
 class _Pool(AsyncConnectionPool):
-    """Goes on to the next connection at once when one fails its check: the pool's own loop pauses for seconds when
-    several do, as all do after a restart of the server."""
+    """Takes the next connection at once when one fails its check: the pool's own loop pauses for
+    seconds when several fail, as all do after a restart of the server.
+    """
 
     def __init__(self, check: Callable[[psycopg.AsyncConnection], Awaitable[None]], **options: Any) -> None:
         super().__init__(**options)
         self._alive = check
 
     async def getconn(self, timeout: float | None = None) -> psycopg.AsyncConnection:
-        """A connection that passed. Raises PoolTimeout."""
+        """A connection that passed its check. Raises PoolTimeout."""
         deadline = monotonic() + (self.timeout if timeout is None else timeout)
         while True:
             conn = await super().getconn(max(deadline - monotonic(), 0.001))
             try:
                 await self._alive(conn)
             except psycopg.Error:
-                await conn.close()  # else the pool would keep it
+                await conn.close()  # otherwise the pool would keep it
                 await self.putconn(conn)
             except BaseException:
                 await self.putconn(conn)
@@ -210,11 +228,11 @@ async def open_pool(
     check: Callable[[psycopg.AsyncConnection], Awaitable[None]] = prove,
     watch: Watch | None = None,
 ) -> AsyncIterator[AsyncConnectionPool]:
-    """A pool of connections as `connect` opens them, for short statements. Those that fell silent are replaced: with a
-    `watch` within a second.
+    """A pool of connections as `connect` opens them, for short statements. Silent connections are
+    replaced; with a `watch`, within a second.
 
-    Each is given to `configure` before its first use, and to `check` before every use: it raises
-    psycopg.OperationalError for one that is not to be used any more.
+    Each connection is passed to `configure` before its first use, and to `check` before every use,
+    which raises psycopg.OperationalError for one that must not be used any more.
     """
 
     async def prepare(conn: psycopg.AsyncConnection) -> None:
@@ -250,11 +268,11 @@ async def _configure(conn: psycopg.AsyncConnection) -> None:
 
 
 class UnsafeDatabase(Exception):
-    """The server cannot keep what the program promises; the message says what to do."""
+    """The server cannot keep the program's promises. The message says what to do."""
 
 
 def check_server(conn: psycopg.Connection, *, allow_unsafe: bool) -> None:
-    """Refuse a server that loses or changes what it was given. Raises UnsafeDatabase."""
+    """Refuse a server that may lose or alter data. Raises UnsafeDatabase."""
     row = conn.execute(_ENCODING).fetchone()
     if row is not None and row[0] != "UTF8":
         raise UnsafeDatabase(

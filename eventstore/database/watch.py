@@ -1,15 +1,16 @@
-"""Knows whether the database answers, so that no request has to find out by waiting for it.
+"""Tracks whether the database is up, so that no request has to find out by waiting for it.
 
-A process asks over a connection of its own, a few times a second, for nothing but an answer. When none comes, no new
-connection can be made either, and none of the process's others was heard, the database is away: whoever waits for it is
-told at once, and so is who comes, until it answers again. Requests pay nothing for that while all is well.
+A process sends an empty query over a connection of its own, a few times a second. When there is no
+answer, no new connection can be made, and none of the process's other connections received
+anything, the database is down: everybody who waits for it fails at once, and so do new requests,
+until it answers again. While all is well, requests pay nothing for this.
 
-A statement that takes long is no outage, and one connection may fall silent alone. So the same question asks whether
-the server is at work on those statements that have taken a while; a connection over which nothing comes though the
-server is not is hung up.
+A slow statement is no outage, and a single connection may fall silent. So the same query asks
+whether the server is working on the statements that have taken a while; a connection that receives
+nothing while the server is not working on its statement is closed.
 
-A late event loop hears late of what has come in time. So silence is counted in moments in which the loop ran, and
-before a connection is given up its socket is looked at: what the server sent is there, be it that nobody read it yet.
+A delayed event loop sees answers late. So silence is counted in ticks in which the loop ran, and a
+connection's socket is checked before it is given up: the answer may be there, unread.
 """
 
 import asyncio
@@ -33,37 +34,39 @@ from kit.cancellation import stop_if_cancelled
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.15
-"""Between an answer and the next question."""
+"""Between an answer and the next query."""
 
 TICK_SECONDS = 0.04
-"""How often it is looked whether an answer has come."""
+"""How often to check for an answer."""
 
 DEAF_SECONDS = 0.1
-"""How long an answer may take until another connection is tried."""
+"""How long an answer may take before another connection is tried."""
 
 DOUBT_SECONDS = 0.2
-"""How long a statement may take until it is asked about."""
+"""How long a statement may take before the server is asked about it."""
 
 AWAY_SECONDS = 0.5
-"""After so long a silence the database is away."""
+"""How long a silence means that the database is down."""
 
 CONNECT_SECONDS = 1.0
-"""How long connecting to a host may take, before it is begun anew."""
+"""The timeout of connecting to a host, after which it is tried again."""
 
 _AT_WORK = """
 SELECT pid FROM pg_stat_activity
 WHERE pid IN (%s) AND (state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client')"""
-"""Not when it waits for the client: then a message was lost. `disabled`: track_activities is off."""
+"""A session that waits for the client is not at work: a message was lost. `disabled`:
+track_activities is off.
+"""
 
 
 class DatabaseWatch:
-    """One process's. To be run as a task; all of it is used from one event loop."""
+    """The watch of one process, to be run as a task. Used from one event loop only."""
 
     def __init__(self, url: str) -> None:
         self._hosts = _hosts(url)
-        self._ways = [  # to a server that takes writes, or to one that does not, host by host
+        self._ways = [  # to a writable server, then to any, host by host
             make_conninfo(
-                conninfo(url, "ludoteca watch", role=""),  # to other roles a session's state is not shown
+                conninfo(url, "ludoteca watch", role=""),  # the server hides sessions' states from other roles
                 target_session_attrs=kind,
                 **host,
             )
@@ -73,7 +76,7 @@ class DatabaseWatch:
         self._way = 0
         self._makeshift_until = float("inf")
         self.away = False
-        """Whether the database is away."""
+        """Whether the database is down."""
         self._there = asyncio.Event()
         self._there.set()
         self._waiting: dict[asyncio.Task[Any], WhileThere] = {}
@@ -84,15 +87,17 @@ class DatabaseWatch:
         self._another: asyncio.Task[AsyncConnection] | None = None
 
     def while_there(self) -> "WhileThere":
-        """Around what needs the database. Raises DatabaseAway, as soon as it is known that it is away."""
+        """Wrap work that needs the database. Raises DatabaseAway as soon as the database is known
+        to be down.
+        """
         return WhileThere(self)
 
     async def until_there(self) -> None:
-        """Wait until the database answers again, if it is away."""
+        """Wait until the database is up."""
         await self._there.wait()
 
     def nearest(self, conninfo: str) -> str:
-        """How to connect, beginning with the host that answered last."""
+        """The connection string, with the host that answered last in front."""
         if len(self._hosts) < 2:
             return conninfo
         here = self._way % len(self._hosts)
@@ -100,11 +105,11 @@ class DatabaseWatch:
         return make_conninfo(conninfo, **{name: ",".join(host[name] for host in order) for name in order[0]})
 
     def see_to(self, conn: AsyncConnection) -> None:
-        """Have a connection hung up when it falls silent."""
+        """Close this connection when it falls silent."""
         self._connections.add(conn)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Watch until cancelled."""
         conn: AsyncConnection | None = None
         try:
             while True:
@@ -113,7 +118,7 @@ class DatabaseWatch:
                 try:
                     conn = conn or await self._connected()
                     conn = await self._ask(conn)
-                    if monotonic() > self._makeshift_until:  # there may be a server by now that can be written to
+                    if monotonic() > self._makeshift_until:  # a writable server may be up by now
                         conn.pgconn.finish()
                         conn, self._way, self._makeshift_until = None, 0, float("inf")
                 except (psycopg.Error, OSError) as error:
@@ -124,7 +129,7 @@ class DatabaseWatch:
                 else:
                     soon = (
                         bool(self._suspects) or conn is not before
-                    )  # others may have fallen silent with the one before
+                    )  # others may have fallen silent with the previous connection
                     await asyncio.sleep(TICK_SECONDS if soon else PAUSE_SECONDS)
         finally:
             await self._drop_another()
@@ -134,8 +139,9 @@ class DatabaseWatch:
     # -- asking --------------------------------------------------------------------------------------------------------
 
     async def _ask(self, conn: AsyncConnection) -> AsyncConnection:
-        """Ask once. Returns the connection over which there was an answer, which may be another. Raises psycopg.Error
-        when it is lost."""
+        """Query once. Returns the connection that answered, which may be another one. Raises
+        psycopg.Error when it is lost.
+        """
         pgconn, now = conn.pgconn, monotonic()
         doubtful = {
             other: other.waits_since
@@ -164,7 +170,7 @@ class DatabaseWatch:
         return conn
 
     async def _connected(self) -> AsyncConnection:
-        """A connection, once there can be one."""
+        """Wait for a connection."""
         self._asked_at = monotonic()
         while True:
             if (found := self._tried()) is not None:
@@ -173,7 +179,7 @@ class DatabaseWatch:
             await self._tick()
 
     def _tried(self) -> AsyncConnection | None:
-        """A new connection, if there is one by now; otherwise tries on."""
+        """A new connection, if one is ready by now; otherwise keeps trying."""
         found: AsyncConnection | None = None
         if self._another is not None and self._another.done():
             task, self._another = self._another, None
@@ -186,9 +192,9 @@ class DatabaseWatch:
                 log.debug("the database says nothing to a new connection")
             except (psycopg.Error, OSError) as error:
                 if is_refusal(error):
-                    self._is_there()  # it is, if only to say that it takes no more connections
+                    self._is_there()  # it answered, if only to refuse another connection
                 elif not self.away and "read-only" not in str(error):
-                    self._silence += AWAY_SECONDS  # there is nobody to wait for
+                    self._silence += AWAY_SECONDS  # nothing listens: no need to wait
                     self._is_silent()
         elif self._another is None:
             self._another = asyncio.create_task(self._connect(), name="database-watch")
@@ -208,10 +214,10 @@ class DatabaseWatch:
             found.pgconn.finish()
 
     async def _tick(self) -> None:
-        """A moment in which the loop ran, however long it was."""
+        """Count one tick in which the loop ran, however long it took."""
         began = monotonic()
         await asyncio.sleep(TICK_SECONDS)
-        late = monotonic() - began > 1.5 * TICK_SECONDS  # where we come late, the database may, too
+        late = monotonic() - began > 1.5 * TICK_SECONDS  # a busy machine may delay the database, too
         self._silence += TICK_SECONDS / 2 if late else TICK_SECONDS
         self._is_silent()
 
@@ -221,7 +227,7 @@ class DatabaseWatch:
         if self.away or self._silence < AWAY_SECONDS:
             return
         if any(conn.heard_at > self._asked_at for conn in self._connections):
-            self._silence, self._asked_at = 0.0, monotonic()  # somebody hears it: it is the watch that is deaf
+            self._silence, self._asked_at = 0.0, monotonic()  # another connection was answered: only the watch's own is silent
             return
         log.error("the database is away: what needs it is answered at once, until it is back")
         self.away = True
@@ -238,14 +244,16 @@ class DatabaseWatch:
             return
         log.warning("the database is back")
         self.away = False
-        for conn in self._connections:  # those of before may lead to a server, or a path, that is gone
+        for conn in self._connections:  # old ones may lead to a server or network path that is gone
             if conn.heard_at < self._asked_at:
                 conn.hang_up()
         self._suspects = {}
         self._there.set()
 
     def _judge(self, idle: dict[AsyncConnection, float]) -> None:
-        """Hang up those over which nothing came, at two looks, though the server is not at work for them."""
+        """Close connections found idle at two looks: nothing was received, and the server is not
+        working for them.
+        """
         silent = {c: since for c, since in idle.items() if c.waits_since == since and not c.closed and not _has_come(c)}
         lost = [conn for conn, since in silent.items() if self._suspects.get(conn) == since]
         self._suspects = {conn: since for conn, since in silent.items() if conn not in lost}
@@ -255,12 +263,12 @@ class DatabaseWatch:
         began = min(silent[conn] for conn in lost)
         for conn in self._connections:
             if conn in lost or (conn.heard_at < began and (conn.waits_since is None or conn in silent)):
-                conn.hang_up()  # also those that were not heard since: the next to use them would wait, too
+                conn.hang_up()  # also those unheard since: their next user would wait, too
 
 
 @asynccontextmanager
 async def watching(url: str) -> AsyncIterator[DatabaseWatch]:
-    """A watch that runs."""
+    """A running watch."""
     watch = DatabaseWatch(url)
     task = asyncio.create_task(watch.run(), name="database-watch")
     try:
@@ -271,7 +279,7 @@ async def watching(url: str) -> AsyncIterator[DatabaseWatch]:
 
 
 def _hosts(url: str) -> list[dict[str, str]]:
-    """Each host that a URL names, as parameters."""
+    """The parameters of each host in a URL."""
     given = conninfo_to_dict(url)
     names = [name for name in ("host", "hostaddr", "port") if given.get(name)]
     several = {name: str(given[name]).split(",") for name in names}
@@ -292,7 +300,7 @@ def _has_come(conn: AsyncConnection) -> bool:
 
 
 class WhileThere:
-    """Ends the task in which it was entered, when the database turns out to be away."""
+    """Cancels the task that entered it when the database goes down."""
 
     __slots__ = ("_before", "_ended", "_task", "_watch")
 
@@ -306,7 +314,7 @@ class WhileThere:
             raise DatabaseAway
         task = asyncio.current_task()
         assert task is not None
-        if task not in watch._waiting:  # else the outer one ends it
+        if task not in watch._waiting:  # otherwise the outer one cancels it
             watch._waiting[task] = self
             self._task, self._before = task, task.cancelling()
         return self
@@ -320,12 +328,12 @@ class WhileThere:
             raise DatabaseAway from error
 
     def leave(self) -> None:
-        """Need it no more: what follows is not ended."""
+        """Stop needing the database: what follows is not cancelled."""
         if self._task is not None:
             self._watch._waiting.pop(self._task, None)
 
     def end(self) -> None:
-        """Tell the task, once."""
+        """Cancel the task, once."""
         if self._task is not None and not self._ended:
             self._ended = True
             self._task.cancel()
