@@ -40,7 +40,7 @@ PROOF_SECONDS = 2.0
 """How long a pooled connection may take to prove that it is alive."""
 
 MAKESHIFT_SECONDS = 1.0
-"""How often it is looked for a server that can be written to, while there is none."""
+"""How often to look for a writable server while there is none."""
 
 FRESH_SECONDS = 1.0
 """A pooled connection over which the server answered this recently is
@@ -216,27 +216,29 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 class Makeshift:
-    """Where no server can be written to, one that can be read from will do. A pool keeps connections to it, and looks
-    for another beside them: to throw them away, to see what the next lead to, would leave its readers without any."""
+    """Reading from a read-only server while no server is writable. The pool keeps its connections
+    to that server, and one more connection looks for a writable one: replacing the pool's
+    connections to find out would leave readers without any.
+    """
 
     def __init__(self, conninfo: str, watch: Watch | None = None) -> None:
-        """For connections as the pool's, which lead to a server that can be written to where there is one."""
+        """`conninfo` as the pool's: it leads to a writable server where there is one."""
         self._conninfo, self._watch = conninfo, watch
         self._looking: asyncio.Task[None] | None = None
 
     @property
     def needed(self) -> bool:
-        """Whether no server that can be written to was found by now."""
+        """Whether no writable server has been found yet."""
         return self._looking is not None and not self._looking.done()
 
     def begin(self) -> None:
-        """Read only, and look for a server that can be written to."""
+        """Read only, and start looking for a writable server."""
         if not self.needed:
             log.warning("no server can be written to: reading only")
             self._looking = asyncio.create_task(self._look(), name="looking for a server that can be written to")
 
     async def end(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
@@ -252,10 +254,10 @@ class Makeshift:
 
 
 class PooledConnection(AsyncConnection):
-    """When no server is writable, connects to a readable one for a moment."""
+    """Connects to a read-only server while no server is writable."""
 
     makeshift: Makeshift | None = None
-    """Set where it leads to a server that cannot be written to: for how long that is needed."""
+    """Set when the server is read-only: says for how long that will do."""
 
     @classmethod
     async def connect(  # type: ignore[override]

@@ -1,6 +1,6 @@
 """Tracks whether the database is up, so that no request has to find out by waiting for it.
 
-A process sends an empty query over a connection of its own, a few times a second. When there is no
+A process sends a small query over a connection of its own, a few times a second. When there is no
 answer, no new connection can be made, and none of the process's other connections received
 anything, the database is down: everybody who waits for it fails at once, and so do new requests,
 until it answers again. While all is well, requests pay nothing for this.
@@ -227,7 +227,7 @@ class DatabaseWatch:
         if self.away or self._silence < AWAY_SECONDS:
             return
         if any(conn.heard_at > self._asked_at for conn in self._connections):
-            self._silence, self._asked_at = 0.0, monotonic()  # another connection was answered: only the watch's own is silent
+            self._silence, self._asked_at = 0.0, monotonic()  # only the watch's own connection is silent
             return
         log.error("the database is away: what needs it is answered at once, until it is back")
         self.away = True
