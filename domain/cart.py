@@ -37,8 +37,7 @@ _LEFT_AT_FIRST = timedelta(minutes=45)
 class CartCreated(Event, frozen=True):
     """The buyer opened an empty cart. `currency` is that of the first line's price. `ends_at` is
     the latest time to which changes can extend the cart and its reservations; carts from before the
-    field existed lack it.
-    """
+    field existed lack it."""
 
     buyer_id: UUID
     currency: str
@@ -49,8 +48,7 @@ class CartCreated(Event, frozen=True):
 @event("cart.item_added.v1")
 class ItemAdded(Event, frozen=True):
     """The buyer added a line at the game's current price. Digital lines
-    have no `reservation_id`.
-    """
+    have no `reservation_id`."""
 
     item_id: UUID
     game_id: UUID
@@ -84,8 +82,7 @@ class ItemRepriced(Event, frozen=True):
 @event("cart.currency_changed.v1")
 class CurrencyChanged(Event, frozen=True):
     """The cart moved to another currency, as its games are now sold to the buyer in that one;
-    `cart.item_repriced.v1` gives each line's new price.
-    """
+    `cart.item_repriced.v1` gives each line's new price."""
 
     currency: str
 
@@ -116,8 +113,7 @@ class CartCompleted(Event, frozen=True):
 @event("cart.abandoned.v1")
 class CartAbandoned(Event, frozen=True):
     """The cart ended without a paid order: it expired, its order was not paid, its buyer discarded
-    it, or the buyer's account was closed.
-    """
+    it, or the buyer's account was closed."""
 
     reason: AbandonReason
 
@@ -272,8 +268,7 @@ def remove(cart: Cart, item_id: UUID, expires_at: datetime, *, now: datetime) ->
 
 class LineNow(msgspec.Struct, frozen=True):
     """What is available for a line now: the price (None: the game is not sold here) and the
-    quantity.
-    """
+    quantity."""
 
     price: Price | None
     quantity: int

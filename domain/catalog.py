@@ -30,8 +30,7 @@ MAX_WORDS = 50
 
 class Price(msgspec.Struct, frozen=True):
     """The price of a game in a region; region `*` is the fallback for regions without a price of
-    their own.
-    """
+    their own."""
 
     region: str
     amount_cents: int
@@ -44,8 +43,7 @@ class Price(msgspec.Struct, frozen=True):
 @event("game.created.v1")
 class GameCreated(Event, frozen=True):
     """The seller listed a game, as DRAFT or ACTIVE. A game created as ACTIVE is thereby published:
-    no `game.published.v1` follows.
-    """
+    no `game.published.v1` follows."""
 
     seller_id: UUID
     sku: str
@@ -66,8 +64,7 @@ class GameCreated(Event, frozen=True):
 @event("game.updated.v1")
 class GameUpdated(Event, frozen=True):
     """The listing was edited; only changed fields are present. Seller and kind never change, and
-    the status has events of its own.
-    """
+    the status has events of its own."""
 
     sku: str | None = None
     title: str | None = None
@@ -177,8 +174,7 @@ def check_release(day: date | None) -> None:
 
 def check_prices(prices: Sequence[Price]) -> None:
     """Raises Invalid: invalid_region, invalid_amount, invalid_currency, duplicate_price (two prices
-    for one region).
-    """
+    for one region)."""
     for price in prices:
         check_price_region(price.region)
         check_amount(price.amount_cents, price.currency)
@@ -203,8 +199,7 @@ _CHECKS: Mapping[str, Callable[[Any], None]] = {
 
 def sku_key(sku: str) -> str:
     """A key that is equal for SKUs a seller would take for the same: it ignores case, width, blanks
-    and invisible characters. It is upper case, as most SKUs are, and so mostly the SKU itself.
-    """
+    and invisible characters. It is upper case, as most SKUs are, and so mostly the SKU itself."""
     return comparison_key(sku).upper()
 
 
@@ -216,8 +211,7 @@ def price_for(game: Game, region: str) -> Price | None:
 
 def offer(game: Game, region: str) -> Price:
     """The price for a buyer in the region. Raises Conflict("game_unavailable") when the game is not
-    on sale there.
-    """
+    on sale there."""
     price = price_for(game, region)
     if game.status != "ACTIVE" or price is None:
         raise Conflict("game_unavailable", "the game is not on sale here")
@@ -276,8 +270,7 @@ def update(
 
 def retire(game: Game, *, by: UUID, is_admin: bool = False) -> list[Event]:
     """Take the game off sale for good; its owners keep it. Idempotent. Raises
-    Forbidden("not_owner").
-    """
+    Forbidden("not_owner")."""
     _must_own(game, by, is_admin)
     return [] if game.status == "RETIRED" else [GameRetired()]
 
@@ -293,8 +286,7 @@ def _must_have_price(listing: Listing) -> None:
 
 def follow_seller(game: Game, *, seller_is_open: bool) -> list[Event]:
     """Suspend an ACTIVE game when its seller's account is closed; resume a SUSPENDED one when the
-    account is reopened.
-    """
+    account is reopened."""
     if game.status == "ACTIVE" and not seller_is_open:
         return [GameSuspended()]
     return [GameResumed()] if game.status == "SUSPENDED" and seller_is_open else []

@@ -67,14 +67,12 @@ _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 
 _HYPHENS = re.compile("(?!xn)[a-z0-9][a-z0-9-]--", re.ASCII | re.IGNORECASE)
 """A label with hyphens in its third and fourth place that is no A-label. IDNA reserves such labels,
-but mail goes to any label of letters, digits and hyphens (RFC 5321, 2.3.5), and some exist.
-"""
+but mail goes to any label of letters, digits and hyphens (RFC 5321, 2.3.5), and some exist."""
 
 
 def _parsed(email: str) -> ValidatedEmail:
     """Parse by RFC 5321 and 6531: a dot-atom or quoted string at a domain name with a dot; no
-    display name, no brackets.
-    """
+    display name, no brackets."""
     if len(email) > MAX_ADDRESS:  # first, as parsing takes longer for longer texts
         raise Invalid("invalid_email", "that is not an e-mail address")
     local, at, domain = email.rpartition("@")

@@ -13,8 +13,7 @@ import msgspec
 PERSONAL = msgspec.Meta(extra={"personal": True})
 PersonalText = Annotated[str, PERSONAL]
 """Text that is stored encrypted under its person's own key; it reads as `FORGOTTEN` (kit) once the
-key is destroyed.
-"""
+key is destroyed."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

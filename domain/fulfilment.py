@@ -47,8 +47,7 @@ class ShipmentConfirmed(Event, frozen=True):
 @event("shipment.status_updated.v1")
 class ShipmentStatusUpdated(Event, frozen=True):
     """The shipment reached this status at `at`, the time given by the reporter. `reason` is present
-    when an operator set the status by hand.
-    """
+    when an operator set the status by hand."""
 
     status: Status
     at: datetime
@@ -137,8 +136,7 @@ def ship(shipment: Shipment, carrier: str, tracking_number: str, now: datetime) 
 
 def tracking_key(number: str) -> str:
     """A key that is equal for all spellings of a tracking number: labels group its letters and
-    digits by blanks and hyphens.
-    """
+    digits by blanks and hyphens."""
     key = comparison_key(number)
     return "".join(filter(str.isalnum, key)) or key
 
@@ -156,8 +154,7 @@ def deliver(shipment: Shipment, at: datetime | None, now: datetime, reason: str 
 
 def deliver_by_hand(shipment: Shipment, at: datetime | None, now: datetime, reason: str) -> list[Event]:
     """Mark the shipment as delivered by an operator, or correct the time of its delivery. Raises as
-    `deliver`.
-    """
+    `deliver`."""
     if shipment.status != "DELIVERED" or at is None or at == shipment.delivered_at:
         return deliver(shipment, at, now, reason)
     return [DeliveryCorrected(at=_delivered_at(shipment, at, now), reason=reason)]
@@ -165,8 +162,7 @@ def deliver_by_hand(shipment: Shipment, at: datetime | None, now: datetime, reas
 
 def _delivered_at(shipment: Shipment, at: datetime, now: datetime) -> datetime:
     """The time, neither before the shipment was shipped nor in the
-    future, within the clock skew.
-    """
+    future, within the clock skew."""
     check_not_ahead(at, now)
     if shipment.shipped_at is not None and at < shipment.shipped_at - CLOCK_SKEW:
         raise Invalid("invalid_delivered_at", "nothing is delivered before it was shipped")
@@ -181,8 +177,7 @@ def check_not_ahead(at: datetime, now: datetime) -> None:
 
 def order_status(shipments: Sequence[Status]) -> FulfilmentStatus | None:
     """The order's fulfilment status, from those of its shipments; None while none has started.
-    Ignores cancelled shipments.
-    """
+    Ignores cancelled shipments."""
     steps = [_STEPS.index(status) for status in shipments if status != "CANCELLED"]
     if not steps or max(steps) == 0:
         return None

@@ -26,15 +26,13 @@ DEFAULT_REGION = "US"
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024
 MAX_TYPED_PASSWORD = 2 * MAX_PASSWORD
 """Characters before accents are composed; longer passwords are refused before composing, which
-takes ever longer.
-"""
+takes ever longer."""
 
 MAX_NAME = 200
 
 CASE_FOLDED, MAILBOX = 1, 2
 """What an `email_digest` is of: originally the case-folded text, which confused some mailboxes; now
-the mailbox key (`domain.email_addresses.mailbox`).
-"""
+the mailbox key (`domain.email_addresses.mailbox`)."""
 
 # -- events ------------------------------------------------------------------------------------------------------------
 
@@ -42,8 +40,7 @@ the mailbox key (`domain.email_addresses.mailbox`).
 @event("user.registered.v1")
 class UserRegistered(Event, frozen=True):
     """The account was opened. `email_digest` is the peppered HMAC of what `digest_of` names (1: the
-    case-folded e-mail, 2: its mailbox); `password_hash` is empty for imported people.
-    """
+    case-folded e-mail, 2: its mailbox); `password_hash` is empty for imported people."""
 
     user_id: UUID
     account_type: AccountType
@@ -63,8 +60,7 @@ class EmailVerified(Event, frozen=True):
 @event("user.profile_changed.v1")
 class ProfileChanged(Event, frozen=True):
     """The profile was edited; only changed fields are present. A new `email` comes with its
-    `email_digest` and `digest_of` (see `user.registered.v1`).
-    """
+    `email_digest` and `digest_of` (see `user.registered.v1`)."""
 
     name: Annotated[str | None, PERSONAL] = None
     region: str | None = None
@@ -76,8 +72,7 @@ class ProfileChanged(Event, frozen=True):
 @event("user.email_restored.v1")
 class EmailRestored(Event, frozen=True):
     """The reader of a former address took the account back, and `email` is its address again.
-    Take-back mails sent earlier no longer work.
-    """
+    Take-back mails sent earlier no longer work."""
 
     email: PersonalText
     email_digest: str
@@ -135,8 +130,7 @@ class UserReactivated(Event, frozen=True):
 @event("user.forgetting_begun.v1")
 class ForgettingBegun(Event, frozen=True):
     """A check began whether the account still has obligations and can be forgotten. The account
-    stays in use.
-    """
+    stays in use."""
 
 
 @event("user.forgetting_interrupted.v1")
@@ -178,8 +172,7 @@ class User(msgspec.Struct, frozen=True):
 
     def keeps(self, session_id: UUID, epoch: int) -> bool:
         """Whether a session opened in this epoch has survived every event that ends sessions
-        together.
-        """
+        together."""
         return self.may_act and (epoch >= self.session_epoch or session_id == self.kept_session_id)
 
     @property
@@ -233,24 +226,21 @@ def as_compared(password: str) -> str:
     """A password as it is hashed, independent of keyboard and phone: RFC 8265's OpaqueString, which
     maps other blanks to the ASCII one and composes accents (NFC), except that control characters
     are allowed. A password with more accents on a letter than any language has stays as typed:
-    composing them would take quadratic time.
-    """
+    composing them would take quadratic time."""
     spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
     return unicodedata.normalize("NFC", spaced) if with_few_marks(spaced) == spaced else spaced
 
 
 def check_password(password: str) -> None:
     """Raises Invalid("weak_password") unless the password, as compared,
-    has 10 to 1024 characters.
-    """
+    has 10 to 1024 characters."""
     if len(password) > MAX_TYPED_PASSWORD or not MIN_PASSWORD <= len(as_compared(password)) <= MAX_PASSWORD:
         raise Invalid("weak_password", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
 
 
 def check_name(name: str) -> None:
     """Raises Invalid("invalid_name") unless the name has 1 to 200
-    characters, some of them visible.
-    """
+    characters, some of them visible."""
     check_text("name", name, MAX_NAME)
 
 
@@ -340,16 +330,14 @@ def change_profile(
 
 def change_password(user: User, password_hash: str) -> list[Event]:
     """Replace the password; the caller has checked it with `check_password`. Raises
-    Forbidden("user_inactive").
-    """
+    Forbidden("user_inactive")."""
     _must_act(user)
     return [PasswordChanged(password_hash=password_hash)]
 
 
 def end_sessions(user: User, *, but: UUID | None = None) -> list[Event]:  # noqa: ARG001 - a decision takes its state
     """End all sessions, as the credentials changed, except `but`: the one that asked for the
-    change.
-    """
+    change."""
     return [SessionsEnded(kept_session_id=but)]
 
 
@@ -394,15 +382,13 @@ def deactivate(user: User, reason: str | None = None) -> list[Event]:
 
 def begin_forgetting(user: User) -> list[Event]:
     """Record the start of the check for obligations: the account is forgotten only if nothing is
-    started for it since.
-    """
+    started for it since."""
     return [ForgettingBegun()] if user.may_act and not user.forgetting else []
 
 
 def interrupt_forgetting(user: User) -> list[Event]:
     """Make a running check for obligations start over; appended together with what is started for
-    the account.
-    """
+    the account."""
     return [ForgettingInterrupted()] if user.forgetting else []
 
 

@@ -10,8 +10,7 @@ PLATFORM_ID = uuid5(NAMESPACE, "platform")
 
 def derived(kind: str, *parts: object) -> UUID:
     """The id of the `kind` of thing that these parts identify, for instance `derived("library",
-    user_id)`.
-    """
+    user_id)`."""
     return uuid5(NAMESPACE, "\x1f".join([kind, *map(str, parts)]))
 
 

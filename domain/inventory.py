@@ -23,8 +23,7 @@ MAX_QUANTITY = 1_000_000
 
 FREED_AT_ONCE = 1_000
 """How many overdue holds one append ends; it ends more only when a
-reservation needs their units.
-"""
+reservation needs their units."""
 
 
 LOW_STOCK_PAUSE = timedelta(hours=1)
@@ -45,8 +44,7 @@ class StockCreated(Event, frozen=True):
 @event("inventory.stock_updated.v1")
 class StockUpdated(Event, frozen=True):
     """The stock was counted: it has `total` units, and `available` of them
-    are free to be reserved.
-    """
+    are free to be reserved."""
 
     total: int
     available: int
@@ -55,8 +53,7 @@ class StockUpdated(Event, frozen=True):
 @event("inventory.reserved.v1")
 class Reserved(Event, frozen=True):
     """A cart reserved units (a soft hold) until `expires_at`. `buyer_id` is present when the cart
-    is this shop's.
-    """
+    is this shop's."""
 
     reservation_id: UUID
     cart_id: UUID
@@ -85,8 +82,7 @@ class ReservationReleased(Event, frozen=True):
 @event("inventory.reservation_expired.v1")
 class ReservationExpired(Event, frozen=True):
     """The reservation expired, or an allocation for an order of another system did; its units are
-    available again.
-    """
+    available again."""
 
     reservation_id: UUID
 
@@ -94,8 +90,7 @@ class ReservationExpired(Event, frozen=True):
 @event("inventory.allocated.v1")
 class Allocated(Event, frozen=True):
     """Checkout turned the reservation into an allocation (a hard hold) for an order, until the
-    order is paid or cancelled.
-    """
+    order is paid or cancelled."""
 
     reservation_id: UUID
     order_id: UUID
@@ -116,8 +111,7 @@ class ReservationFulfilled(Event, frozen=True):
 class LowStock(Event, frozen=True):
     """The units that no order holds fell to `threshold` or below; `available` is their number,
     including those reserved by carts. `quiet` is true when the seller was told less than an hour
-    before.
-    """
+    before."""
 
     available: int
     threshold: int
@@ -130,8 +124,7 @@ class LowStock(Event, frozen=True):
 
 class HoldName(msgspec.Struct, frozen=True):
     """Identifies a reservation by id, or as the only one of a cart or order; any field given must
-    match.
-    """
+    match."""
 
     reservation_id: UUID | None = None
     cart_id: UUID | None = None
@@ -200,8 +193,7 @@ def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 
 
 def _with(stock: Stock, reservation_id: UUID, after: Reservation | None) -> Stock:
     """The stock with one hold set, or removed (None). The sums are kept in step, as a best-seller
-    has very many holds.
-    """
+    has very many holds."""
     before = stock.reservations.get(reservation_id)
     sums = {"SOFT": stock.reserved, "HARD": stock.allocated}
     for held, sign in ((before, -1), (after, 1)):
@@ -316,8 +308,7 @@ def expire(stock: Stock, now: datetime, foreign: Collection[UUID] = (), *, units
 
 def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
     """Sell what a paid order has allocated. Raises NotFound("reservation_not_found"),
-    Conflict("not_allocated").
-    """
+    Conflict("not_allocated")."""
     held = _held(stock, reservation_id)
     if held.kind != "HARD" or held.order_id is None:
         raise Conflict("not_allocated", "only what an order holds can be sold")
@@ -371,8 +362,7 @@ def free_for(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limit: 
 
 def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limit: int) -> None:
     """Raises Conflict("quantity_limit"), with `limit` and `product_id`, when the buyer holds more
-    than `limit` units, in this cart and in their unpaid orders together.
-    """
+    than `limit` units, in this cart and in their unpaid orders together."""
     if _held_by(stock, buyer_id, cart_id, now) > limit:
         raise Conflict(
             "quantity_limit",
@@ -384,8 +374,7 @@ def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limi
 
 def _held_by(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime) -> int:
     """Units in the buyer's holds that are not overdue. Holds from before `buyer_id` existed are
-    found by the cart alone.
-    """
+    found by the cart alone."""
     held = [stock.reservations[each] for each in stock.holds.of(buyer_id, cart_id)]
     theirs = [each for each in held if each.buyer_id == buyer_id or each.cart_id == cart_id]
     return sum(each.quantity for each in theirs if _lasts(each, now, None))
@@ -421,8 +410,7 @@ def _soft(stock: Stock, reservation_id: UUID, now: datetime) -> Reservation:
 
 def _low(stock: Stock, left: int, threshold: int, now: datetime) -> list[Event]:
     """A LowStock event when the stock has just fallen to the threshold; `quiet` within
-    LOW_STOCK_PAUSE of the last loud one.
-    """
+    LOW_STOCK_PAUSE of the last loud one."""
     if not stock.left > threshold >= left:
         return []
     quiet = stock.low_told_at is not None and now - stock.low_told_at < LOW_STOCK_PAUSE

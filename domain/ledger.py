@@ -139,8 +139,7 @@ def move(source: str, target: str, amount_cents: int, currency: str) -> list[Ent
 
 def shares_of(lines: Sequence[OrderLine]) -> dict[str, int]:
     """How an order's money is divided, by account. The fee is rounded half-even to the cent per
-    seller, and the seller gets the rest. The platform's own sales are entirely its revenue.
-    """
+    seller, and the seller gets the rest. The platform's own sales are entirely its revenue."""
     sold: dict[UUID, int] = {}
     fees: dict[UUID, int] = {}
     for line in lines:

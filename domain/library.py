@@ -38,8 +38,7 @@ class LibraryGameRemoved(Event, frozen=True):
 
 class Library(msgspec.Struct, frozen=True):
     """`games` maps each owned game to its order. It is a hash trie, so that the states before and
-    after an event share all other entries.
-    """
+    after an event share all other entries."""
 
     user_id: UUID
     games: Mapping[UUID, UUID] = {}
@@ -62,8 +61,7 @@ def add(
     library: Library | None, *, user_id: UUID, game_id: UUID, order_id: UUID, title: str, purchase_date: datetime
 ) -> list[Event]:
     """Grant a game. Idempotent per order. Raises Conflict("already_owned") when another order
-    brought it before.
-    """
+    brought it before."""
     owned_by = None if library is None else library.games.get(game_id)
     if owned_by == order_id:
         return []

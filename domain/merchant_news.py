@@ -91,8 +91,7 @@ WHOLE: Mapping[type[Event], str] = {
     PaymentRefundReversed: "amount_cents",
 }
 """An amount of the whole order, with its currency: only shown to a seller who owns every line.
-Other sellers find their share in the ledger's postings.
-"""
+Other sellers find their share in the ledger's postings."""
 
 NAMES: Sequence[str] = sorted(cls.NAME for cls in FACTS)
 """The wire names of the events that merchants can subscribe to."""

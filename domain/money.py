@@ -21,8 +21,7 @@ def check_currency(code: str) -> None:
 
 def check_amount(amount_cents: int, currency: str, *, at_least: int = 0) -> None:
     """Raises Invalid: invalid_currency; invalid_amount unless at_least ≤ amount ≤ the currency's
-    maximum.
-    """
+    maximum."""
     check_currency(currency)
     most = MAX_CENTS[currency]
     if not at_least <= amount_cents <= most:

@@ -52,8 +52,7 @@ class NotificationFailed(Event, frozen=True):
 
 class Notice(msgspec.Struct, frozen=True):
     """The state of a notice. `params` is None when there are none, or when the person was
-    forgotten.
-    """
+    forgotten."""
 
     user_id: UUID
     channel: Channel
@@ -113,14 +112,12 @@ Params = Mapping[str, str]
 
 ADDRESS = "address"
 """The parameter with the address that a mail goes to, when that is not
-the account's current one.
-"""
+the account's current one."""
 
 _IDS = {"order_id", "shipment_id", "transaction_id", "payment_id", "refund_id"}
 OURS = frozenset({"token", "link", *_IDS, "total", "amount", "refunded", "owed", "available", "to"})
 """Parameters whose text is generated. All others hold what people typed: names, titles, tracking
-numbers.
-"""
+numbers."""
 
 HIDDEN = "(shown in your account)"
 
@@ -130,8 +127,7 @@ OPTIONAL = frozenset({"name", "detail"})
 
 def for_unverified(params: Params) -> Params:
     """The parameters for a mail to an unverified address, without anything that people typed:
-    whoever opened the account may have typed it for a stranger to read.
-    """
+    whoever opened the account may have typed it for a stranger to read."""
     return {name: text if name in OURS else HIDDEN for name, text in params.items() if name not in OPTIONAL}
 
 

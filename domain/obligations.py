@@ -23,8 +23,7 @@ Kind = Literal["shipment", "payment", "deposit", "refund", "wallet"]
 
 class Obligation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One thing to be settled first. `id` is that of the shipment, payment, transaction (for a
-    deposit), refund or wallet; amounts are in minor units.
-    """
+    deposit), refund or wallet; amounts are in minor units."""
 
     kind: Kind
     id: UUID
@@ -45,8 +44,7 @@ def of_shipment(shipment_id: UUID, shipment: Shipment) -> list[Obligation]:
 
 def of_order(order_id: UUID, order: Order, payment: Payment) -> list[Obligation]:
     """An order that may still be paid, or was paid and is not confirmed yet; and refunds that are
-    due.
-    """
+    due."""
     found = _refunds(order.payment_id, payment, came_for_nothing=order.status == "CANCELLED", order_id=order_id)
     if order.status == "PENDING_PAYMENT":
         found.append(
@@ -64,8 +62,7 @@ def of_order(order_id: UUID, order: Order, payment: Payment) -> list[Obligation]
 
 def of_deposit(transaction_id: UUID, transaction: Transaction, payment: Payment) -> list[Obligation]:
     """A deposit that may still be paid, or has not reached the wallet yet; and refunds that are
-    due.
-    """
+    due."""
     payment_id = transaction.payment_id
     assert payment_id is not None
     failed = transaction.status == "FAILED"
@@ -123,8 +120,7 @@ def _named(obligation: Obligation) -> Mapping[str, object]:
 
 def _refunds(payment_id: UUID, payment: Payment, *, came_for_nothing: bool, **about: UUID) -> list[Obligation]:
     """Pending refunds, and failed ones of money that is still held although its order or deposit
-    failed.
-    """
+    failed."""
     is_kept = came_for_nothing and payment.refundable_cents > 0
     return [
         Obligation(

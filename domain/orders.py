@@ -38,8 +38,7 @@ EXPIRED = "expired"
 
 class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """A quantity of one game. The price is in the order's currency; `fee_bps` is the platform's
-    share in basis points, fixed when the order is placed.
-    """
+    share in basis points, fixed when the order is placed."""
 
     line_id: UUID
     game_id: UUID
@@ -59,8 +58,7 @@ class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
 @event("order.created.v1", person="buyer_id")
 class OrderCreated(Event, frozen=True):
     """The order was placed and awaits payment until `expires_at`. `shipping_address` is encrypted
-    under the buyer's key.
-    """
+    under the buyer's key."""
 
     buyer_id: UUID
     region: str
@@ -104,8 +102,7 @@ class OrderCancelled(Event, frozen=True):
 @event("order.refunded.v1")
 class OrderRefunded(Event, frozen=True):
     """Money of the order was refunded. `amount_cents` is this refund alone; `full` is true once all
-    refunds reach the total.
-    """
+    refunds reach the total."""
 
     payment_id: UUID
     amount_cents: int
@@ -116,8 +113,7 @@ class OrderRefunded(Event, frozen=True):
 @event("order.refund_reversed.v1")
 class OrderRefundReversed(Event, frozen=True):
     """A refund was reversed: `amount_cents` came back to the shop. What was bought stays as the
-    refund left it, so the money is owed to the buyer and must be refunded again.
-    """
+    refund left it, so the money is owed to the buyer and must be refunded again."""
 
     payment_id: UUID
     amount_cents: int
@@ -129,8 +125,7 @@ class OrderRefundReversed(Event, frozen=True):
 
 class Order(msgspec.Struct, frozen=True):
     """The state of an order. `status` shows what happened last, a step of the fulfilment or a
-    refund; `step` shows how far the fulfilment has come, independent of refunds.
-    """
+    refund; `step` shows how far the fulfilment has come, independent of refunds."""
 
     buyer_id: UUID
     region: str
@@ -192,8 +187,7 @@ def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 
 
 def check_lines(lines: Sequence[OrderLine], currency: str) -> None:
     """Raises Invalid: order_empty, invalid_quantity (a digital game has one line, of quantity 1),
-    invalid_amount (of a line or of the total), invalid_currency.
-    """
+    invalid_amount (of a line or of the total), invalid_currency."""
     if not lines:
         raise Invalid("order_empty", "an order has at least one line")
     for line in lines:
@@ -265,8 +259,7 @@ def confirm(order: Order, paid_at: datetime) -> list[Event]:
 
 def follow(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> list[Event]:
     """Advance the order to the status of its shipments; DELIVERED completes it. Continues after a
-    partial refund, but not once the order is refunded or cancelled.
-    """
+    partial refund, but not once the order is refunded or cancelled."""
     if status is None or order.step is None or order.status in {"REFUNDED", "CANCELLED"}:
         return []
     steps = get_args(Step)
@@ -333,8 +326,7 @@ def reverse_refund(order: Order, amount_cents: int) -> list[Event]:
 
 def must_be_payable(order: Order, *, paid: bool, now: datetime) -> None:
     """Raises Conflict: order_cancelled, order_expired (overdue, whether or not the deadline has
-    fired), order_paid.
-    """
+    fired), order_paid."""
     if order.status == "CANCELLED" and order.cancel_reason != EXPIRED:
         raise Conflict("order_cancelled", "the order was cancelled")
     if order.status == "CANCELLED" or (order.is_overdue(now) and not paid):

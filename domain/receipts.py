@@ -39,8 +39,7 @@ def receipt_id(order_id: UUID, seller_id: UUID) -> UUID:
 @event("payment.fiscal.number.given.v1", kind="fiscal_book")
 class FiscalNumberGiven(Event, frozen=True):
     """The number belongs to this order: the book gave it out, or the operator's book shows it. The
-    last such event for a number counts.
-    """
+    last such event for a number counts."""
 
     order_id: UUID
     seller_id: UUID
@@ -51,8 +50,7 @@ class FiscalNumberGiven(Event, frozen=True):
 @event("payment.fiscal.number.freed.v1", kind="fiscal_book")
 class FiscalNumberFreed(Event, frozen=True):
     """The number is free for the next receipt: the operator issued this order's receipt under
-    another number, and none under this one.
-    """
+    another number, and none under this one."""
 
     order_id: UUID
     seller_id: UUID
@@ -63,8 +61,7 @@ class FiscalNumberFreed(Event, frozen=True):
 @event("payment.fiscal.receipt.requested.v1", kind="receipt")
 class FiscalReceiptRequested(Event, frozen=True):
     """The receipt is to be reported to the operator; `amount_cents` is the total of this seller's
-    lines of the order.
-    """
+    lines of the order."""
 
     order_id: UUID
     seller_id: UUID
@@ -90,8 +87,7 @@ class FiscalReceiptCreated(Event, frozen=True):
 @event("payment.fiscal.receipt.failed.v1", kind="receipt")
 class FiscalReceiptFailed(Event, frozen=True):
     """The operator did not accept the receipt after `attempts` attempts. The receipt keeps its
-    number, and an operator of the shop can redrive it.
-    """
+    number, and an operator of the shop can redrive it."""
 
     order_id: UUID
     seller_id: UUID
@@ -104,8 +100,7 @@ class FiscalReceiptFailed(Event, frozen=True):
 @event("payment.fiscal.receipt.renumbered.v1", kind="receipt")
 class FiscalReceiptRenumbered(Event, frozen=True):
     """The receipt has a new `number`, as the fiscal operator had issued `previous_number` for a
-    receipt unknown to the log. It is reported again under the new one.
-    """
+    receipt unknown to the log. It is reported again under the new one."""
 
     order_id: UUID
     seller_id: UUID
@@ -118,8 +113,7 @@ class FiscalReceiptRenumbered(Event, frozen=True):
 class FiscalReceiptFound(Event, frozen=True):
     """The operator was found to have issued a receipt that the log did not know as such, under this
     number and for this amount. `reference` is the operator's own; the order may be one that the log
-    has lost.
-    """
+    has lost."""
 
     order_id: UUID
     seller_id: UUID
@@ -136,8 +130,7 @@ class FiscalReceiptFound(Event, frozen=True):
 
 class Book(msgspec.Struct, frozen=True):
     """A seller's book for a year: its highest number, and the ranges (first, last) of lower numbers
-    that are unused.
-    """
+    that are unused."""
 
     last_number: int = 0
     free: tuple[tuple[int, int], ...] = ()
@@ -202,8 +195,7 @@ def evolve(state: Receipt | None, event: Event) -> Receipt | None:
 
 def amounts(lines: tuple[OrderLine, ...]) -> dict[UUID, int]:
     """What each seller of an order earned, in the order of the lines. Sellers who earned nothing
-    issue no receipt.
-    """
+    issue no receipt."""
     taken: dict[UUID, int] = {}
     for line in lines:
         taken[line.seller_id] = taken.get(line.seller_id, 0) + line.quantity * line.unit_price_cents
@@ -257,15 +249,13 @@ def mark_failed(receipt: Receipt, code: str, attempts: int) -> list[Event]:
 
 def renumber(receipt: Receipt, given: FiscalNumberGiven) -> FiscalReceiptRenumbered:
     """Give the receipt the number just given out, as the operator has
-    issued its own for another.
-    """
+    issued its own for another."""
     return FiscalReceiptRenumbered(**msgspec.structs.asdict(given), previous_number=receipt.number)
 
 
 def find(receipt: Receipt | None, seen: FiscalReceiptFound) -> tuple[list[Event], list[Event]]:
     """Record a receipt found at the operator, known to the log or not. Returns the events of the
-    book of `seen.year`, and those of the receipt; both are empty when the log has it all.
-    """
+    book of `seen.year`, and those of the receipt; both are empty when the log has it all."""
     has_number = receipt is not None and (receipt.year, receipt.number) == (seen.year, seen.number)
     if receipt is not None and has_number and receipt.status == "CREATED":
         return [], []

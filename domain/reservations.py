@@ -23,8 +23,7 @@ NOBODYS: Ids = HashTrieMap()
 
 class Reservation(msgspec.Struct, frozen=True):
     """A hold on units: SOFT by a cart, HARD by an order. `buyer_id` is None for those of other
-    systems, and for old ones.
-    """
+    systems, and for old ones."""
 
     kind: Kind
     quantity: int
@@ -81,8 +80,7 @@ class Reservations(Mapping[UUID, Reservation]):
 
     def due(self, kind: Kind, now: datetime) -> Iterator[UUID]:
         """The overdue holds of a kind, the longest overdue first; of HARD ones only those without a
-        buyer, as the others end with their order. Costs nothing for holds that are not due.
-        """
+        buyer, as the others end with their order. Costs nothing for holds that are not due."""
         for ids in _upto(self._index.by_end.get(kind, {}), _time(now)):
             found = sorted((self._by_id[each].expires_at, each) for each in ids)
             yield from (each for expires_at, each in found if now >= expires_at)
@@ -96,8 +94,7 @@ class Reservations(Mapping[UUID, Reservation]):
 
 class _Index(msgspec.Struct, frozen=True):
     """The ids of holds by owner (cart, order, buyer), and by kind, hour, minute and second of their
-    expiry.
-    """
+    expiry."""
 
     by_owner: Any  # HashTrieMap[UUID, Ids]
     by_end: Any  # dict of dicts of Ids
@@ -152,8 +149,7 @@ def _end(held: Reservation) -> tuple[object, ...]:
 
 def _marked(tree: Any, path: tuple[object, ...], reservation_id: UUID, *, present: bool) -> Any:
     """The tree with an id added at the end of a path, or removed from it. Copies some sixty entries
-    per level.
-    """
+    per level."""
     if not path:
         ids: Ids = tree or NOBODYS
         return ids.insert(reservation_id, None) if present else ids.discard(reservation_id)

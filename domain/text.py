@@ -31,8 +31,7 @@ _BLANK_SIGNS = frozenset("\u2800\U0001d159")
 
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f")
 """Explicit bidirectional controls: left open, they reorder the text that follows on a page or in a
-mail. The implicit marks (U+200E, U+200F, U+061C) do not, and are allowed.
-"""
+mail. The implicit marks (U+200E, U+200F, U+061C) do not, and are allowed."""
 
 ENTITY = r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});"
 _ENTITY = re.compile(ENTITY)
@@ -40,8 +39,7 @@ _ENTITY = re.compile(ENTITY)
 
 def is_visible(text: str) -> bool:
     """Whether a reader sees anything: a letter, digit or sign. Blanks, controls, zero-width
-    characters, fillers and marks without a base letter do not count.
-    """
+    characters, fillers and marks without a base letter do not count."""
     return any(map(_is_seen, text))
 
 
@@ -52,8 +50,7 @@ def without_ignorable(text: str) -> str:
 
 def trimmed(text: str) -> str:
     """The text without surrounding blanks and zero-width characters. Keeps what changes how the
-    last sign looks.
-    """
+    last sign looks."""
     start, end = 0, len(text)
     while start < end and _is_edge(text[start]):
         start += 1
@@ -64,8 +61,7 @@ def trimmed(text: str) -> str:
 
 def with_few_marks(text: str) -> str:
     """The text with at most MAX_MARKS non-starters in a row; further ones are dropped. The result
-    normalizes in linear time, while sorting a long run of marks takes quadratic time.
-    """
+    normalizes in linear time, while sorting a long run of marks takes quadratic time."""
     if text.isascii():
         return text
     kept, run = [], 0
@@ -80,8 +76,7 @@ def with_few_marks(text: str) -> str:
 @lru_cache(maxsize=4096)
 def comparison_key(text: str) -> str:
     """A key that is equal for texts that read the same: it ignores case (by Unicode's folding),
-    width and ligatures (NFKC), blanks and invisible characters, but not accents.
-    """
+    width and ligatures (NFKC), blanks and invisible characters, but not accents."""
     bounded = with_few_marks(without_ignorable(text))
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", bounded).casefold())
     return " ".join(folded.split())
@@ -89,15 +84,13 @@ def comparison_key(text: str) -> str:
 
 def unescaped(text: str) -> str:
     """The text with HTML entities resolved once: `&amp;amp;` becomes `&amp;`. Only entities with a
-    semicolon count; a browser would also read `Rock &parade` as `Rock ¶de`.
-    """
+    semicolon count; a browser would also read `Rock &parade` as `Rock ¶de`."""
     return _ENTITY.sub(lambda entity: html.unescape(entity[0]) if _is_entity(entity[1]) else entity[0], text)
 
 
 def check_text(field: str, text: str, longest: int, *, optional: bool = False) -> None:
     """Raises Invalid(f"invalid_{field}") unless the text has 1 to `longest` characters, some of
-    them visible, and none that reorders other text. An optional text may be empty.
-    """
+    them visible, and none that reorders other text. An optional text may be empty."""
     if len(text) > longest:
         raise Invalid(f"invalid_{field}", f"{field}: at most {longest} characters")
     if not is_visible(text) and not (optional and not text):
@@ -140,8 +133,7 @@ def _is_seen(character: str) -> bool:
 
 def _is_noncharacter(code: int) -> bool:
     """Whether the code point can never become a character. Any other unassigned one may, in a newer
-    Unicode.
-    """
+    Unicode."""
     return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 

@@ -14,8 +14,7 @@ _FIRST, _LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC
 
 def representable(at: datetime) -> datetime:
     """The time, or the nearest one that every time zone, PostgreSQL and JSON can represent: old
-    events may hold others.
-    """
+    events may hold others."""
     naive = at.replace(tzinfo=None)
     if naive < _FIRST.replace(tzinfo=None):
         return _FIRST

@@ -28,8 +28,7 @@ Step = Literal["charge", "deduct", "credit"]
 @event("transaction.created.v1")
 class TransactionCreated(Event, frozen=True):
     """The transaction was created. A deposit has `to_wallet_id` and `payment_id`, a transfer both
-    wallets, a payment `from_wallet_id` and `order_id`.
-    """
+    wallets, a payment `from_wallet_id` and `order_id`."""
 
     type: Type
     amount_cents: int
@@ -57,8 +56,7 @@ class TransactionCompleted(Event, frozen=True):
 @event("transaction.failed.v1")
 class TransactionFailed(Event, frozen=True):
     """The transaction failed at `step`; `refunded_cents` were debited before and have been
-    returned.
-    """
+    returned."""
 
     step: Step
     code: str
@@ -68,8 +66,7 @@ class TransactionFailed(Event, frozen=True):
 @event("transaction.reversed.v1")
 class TransactionReversed(Event, frozen=True):
     """The provider took back all or part of a deposit: `recovered_cents` came from the wallet, and
-    the owner owes `owed_cents`.
-    """
+    the owner owes `owed_cents`."""
 
     amount_cents: int
     recovered_cents: int
@@ -91,8 +88,7 @@ class TransactionReinstated(Event, frozen=True):
 
 class Transaction(msgspec.Struct, frozen=True):
     """The state of a transaction. `step`, `code` and `refunded_cents` describe its failure;
-    `reversed_cents` is what the provider took back of a completed deposit.
-    """
+    `reversed_cents` is what the provider took back of a completed deposit."""
 
     type: Type
     amount_cents: int
@@ -203,8 +199,7 @@ def complete(transaction: Transaction) -> list[Event]:
 
 def fail(transaction: Transaction, step: Step, code: str, refunded_cents: int = 0) -> list[Event]:
     """Fail the transaction; the caller returns what was debited, in the same append. Raises
-    Conflict("transaction_settled").
-    """
+    Conflict("transaction_settled")."""
     if transaction.settled:
         raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
     return [TransactionFailed(step=step, code=code, refunded_cents=refunded_cents)]
@@ -212,8 +207,7 @@ def fail(transaction: Transaction, step: Step, code: str, refunded_cents: int = 
 
 def reverse(transaction: Transaction, refund_id: UUID, amount_cents: int, *, recovered_cents: int) -> list[Event]:
     """Record that the provider took back part of a deposit. No-op unless
-    the deposit is completed.
-    """
+    the deposit is completed."""
     if transaction.status != "COMPLETED" or transaction.payment_id is None:
         return []
     return [
@@ -230,8 +224,7 @@ def reverse(transaction: Transaction, refund_id: UUID, amount_cents: int, *, rec
 
 def reinstate(transaction: Transaction, refund_id: UUID, amount_cents: int) -> list[Event]:
     """Record that money the provider had taken back returned. No-op
-    beyond the amount taken back.
-    """
+    beyond the amount taken back."""
     if transaction.payment_id is None or amount_cents > transaction.reversed_cents:
         return []
     return [

@@ -53,8 +53,7 @@ class WalletReactivated(Event, frozen=True):
 class FundsAdded(Event, frozen=True):
     """Money was added to the wallet; `balance_cents` is the balance after it. The cause is a
     deposit (`transaction_id` and `payment_id`), a transfer (`transaction_id`), a refund
-    (`payment_id`), or an adjustment by an ADMIN (neither).
-    """
+    (`payment_id`), or an adjustment by an ADMIN (neither)."""
 
     amount_cents: int
     currency: str
@@ -69,8 +68,7 @@ class FundsDeducted(Event, frozen=True):
     """Money was deducted from the wallet; `balance_cents` is the balance after it. The cause is an
     order's payment (`payment_id`, or both ids when paid by a transaction), a transfer
     (`transaction_id` alone), a deposit that the provider took back (both), or an adjustment by an
-    ADMIN (neither).
-    """
+    ADMIN (neither)."""
 
     amount_cents: int
     currency: str
@@ -83,8 +81,7 @@ class FundsDeducted(Event, frozen=True):
 @event("wallet.debt_recorded.v1")
 class DebtRecorded(Event, frozen=True):
     """A deposit was taken back after it was spent: the owner owes `amount_cents` of it, and
-    `owed_cents` in all.
-    """
+    `owed_cents` in all."""
 
     amount_cents: int
     currency: str
@@ -96,8 +93,7 @@ class DebtRecorded(Event, frozen=True):
 @event("wallet.debt_settled.v1")
 class DebtSettled(Event, frozen=True):
     """The money just added settled `amount_cents` of the debt; `owed_cents` and `balance_cents` are
-    what remains.
-    """
+    what remains."""
 
     amount_cents: int
     currency: str
@@ -166,16 +162,14 @@ def create(user_id: UUID, currency: str) -> list[Event]:
 
 def deactivate(wallet: Wallet, reason: str) -> list[Event]:
     """Stop all movements. Raises Conflict("wallet_inactive") when it is deactivated already,
-    Invalid("reason_required").
-    """
+    Invalid("reason_required")."""
     must_be_active(wallet)
     return [WalletDeactivated(reason=check_reason(reason))]
 
 
 def reactivate(wallet: Wallet, reason: str) -> list[Event]:
     """Allow movements again. Raises Conflict("wallet_active") when it is active already,
-    Invalid("reason_required").
-    """
+    Invalid("reason_required")."""
     if wallet.active:
         raise Conflict("wallet_active", "the wallet is active")
     return [WalletReactivated(reason=check_reason(reason))]
@@ -227,8 +221,7 @@ def deduct_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]
 
 def take_back(wallet: Wallet, amount_cents: int, *, transaction_id: UUID, payment_id: UUID) -> list[Event]:
     """Return a deposit to the provider, even from a deactivated wallet: as far as the balance goes;
-    the rest becomes a debt.
-    """
+    the rest becomes a debt."""
     cause = Cause(transaction_id=transaction_id, payment_id=payment_id, reason=DEPOSIT_TAKEN_BACK)
     recovered_cents = min(amount_cents, wallet.balance_cents)
     taken: list[Event] = [_deducted(wallet, recovered_cents, cause)] if recovered_cents else []
@@ -285,8 +278,7 @@ def must_be_in(wallet: Wallet, currency: str) -> None:
 
 def check_reason(reason: str) -> str:
     """The reason. Raises Invalid("reason_required") when it is blank: operators explain what they
-    do to people's money.
-    """
+    do to people's money."""
     if not is_visible(reason):
         raise Invalid("reason_required", "say why")
     return reason

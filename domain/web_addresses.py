@@ -24,15 +24,13 @@ _GLOBAL_IPV6 = ip_network("2000::/3")
 
 _METADATA = {ip_address("168.63.129.16"), ip_address("192.0.0.192")}
 """Metadata services for virtual machines (Azure, Oracle) at addresses that look public; those of
-others are link-local.
-"""
+others are link-local."""
 
 
 def check_url(url: str, *, private_allowed: bool = False, code: str = REFUSED) -> None:
     """Raises Invalid with `code` unless we may call the URL, as far as the URL alone tells: https,
     no credentials, port 443 or above 1023, no literal address that is not public. `private_allowed`
-    also admits http, any port and any address.
-    """
+    also admits http, any port and any address."""
     if len(url) > MAX_URL or not _PRINTABLE.fullmatch(url):
         raise Invalid(code, f"the URL is of at most {MAX_URL} printable ASCII characters")
     try:
@@ -64,8 +62,7 @@ def check_address(address: str, *, code: str = REFUSED) -> None:
 
 def is_public(address: str) -> bool:
     """Whether an IP address is on the public internet: not private, loopback, link-local,
-    multicast, reserved, a cloud's metadata service, or an IPv6 address that embeds an IPv4 one.
-    """
+    multicast, reserved, a cloud's metadata service, or an IPv6 address that embeds an IPv4 one."""
     found = ip_address(address.partition("%")[0])
     if found in _METADATA or found.is_multicast or found.is_reserved or not found.is_global:
         return False

@@ -42,8 +42,7 @@ class RedeliveryRequested(Event, frozen=True):
 @event("webhook.attempt_failed.v1")
 class AttemptFailed(Event, frozen=True):
     """The `attempt`-th attempt failed (`code` is http_500, timeout, unreachable, …); the delivery
-    will be retried.
-    """
+    will be retried."""
 
     endpoint_id: UUID
     event_id: UUID
@@ -133,8 +132,7 @@ def mark_delivered(delivery: WebhookDelivery, status: int) -> list[Event]:
 
 def mark_failed(delivery: WebhookDelivery, code: str, *, last: bool) -> list[Event]:
     """Record a failed attempt; after the `last` one the delivery is given
-    up. No-op once delivered.
-    """
+    up. No-op once delivered."""
     if delivery.status == "DELIVERED":
         return []
     about, attempt = {"endpoint_id": delivery.endpoint_id, "event_id": delivery.event_id}, delivery.attempts + 1
@@ -145,8 +143,7 @@ def mark_failed(delivery: WebhookDelivery, code: str, *, last: bool) -> list[Eve
 
 def abandon(delivery: WebhookDelivery, code: str) -> list[Event]:
     """Give the delivery up because its endpoint is disabled or deleted.
-    No-op unless it is PENDING.
-    """
+    No-op unless it is PENDING."""
     if delivery.status != "PENDING":
         return []
     return [

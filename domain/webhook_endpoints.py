@@ -30,8 +30,7 @@ MAX_ENDPOINTS, MAX_PATTERNS = 20, 50
 @event("webhook_endpoint.created.v1")
 class EndpointCreated(Event, frozen=True):
     """The endpoint was created: from now on, events that match these patterns (`*`, `order.*`,
-    `order.completed.v1`) are sent to `url`.
-    """
+    `order.completed.v1`) are sent to `url`."""
 
     seller_id: UUID
     url: str
@@ -186,15 +185,13 @@ def index_id(seller_id: UUID) -> UUID:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a pattern covers this event name: `*` covers all, `order.*` those that begin with
-    `order.`, a name itself.
-    """
+    `order.`, a name itself."""
     return pattern in {"*", name} or (pattern.endswith(".*") and name.startswith(pattern[:-1]))
 
 
 def check_patterns(patterns: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
     """The patterns without duplicates. Raises Invalid("unknown_event_pattern") when one covers none
-    of these names, or when there are none or too many.
-    """
+    of these names, or when there are none or too many."""
     found, known = tuple(dict.fromkeys(patterns)), list(names)
     if not 1 <= len(found) <= MAX_PATTERNS:
         raise Invalid("unknown_event_pattern", f"name 1 to {MAX_PATTERNS} events or patterns")
@@ -252,8 +249,7 @@ def rotate_secret(secret_ref: str, now: datetime) -> list[Event]:
 
 def disable(endpoint: WebhookEndpoint, reason: Reason) -> list[Event]:
     """Stop sending. Keeps the reason of an endpoint already disabled, unless an operator overrides
-    it.
-    """
+    it."""
     has_last_word = reason == "operator" and endpoint.disabled != "operator"
     if endpoint.deleted or (endpoint.disabled is not None and not has_last_word):
         return []
@@ -262,8 +258,7 @@ def disable(endpoint: WebhookEndpoint, reason: Reason) -> list[Event]:
 
 def enable(endpoint: WebhookEndpoint, *, by_operator: bool = False) -> list[Event]:
     """Resume sending. Idempotent. Raises Forbidden("disabled_by_operator") when an operator
-    disabled it, except `by_operator`.
-    """
+    disabled it, except `by_operator`."""
     if endpoint.disabled is None:
         return []
     if endpoint.disabled == "operator" and not by_operator:
@@ -273,8 +268,7 @@ def enable(endpoint: WebhookEndpoint, *, by_operator: bool = False) -> list[Even
 
 def reopen(endpoint: WebhookEndpoint) -> list[Event]:
     """Enable the endpoint when its seller's account is reopened, if it was disabled with the
-    account.
-    """
+    account."""
     return enable(endpoint) if endpoint.disabled == "account_closed" and not endpoint.deleted else []
 
 

@@ -124,8 +124,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 class Verifier:
     """Walks the log from its start (or from a trusted hash) and stops at the first row that does
-    not fit.
-    """
+    not fit."""
 
     def __init__(self, position: int = 0, hash: bytes = GENESIS) -> None:
         self.position, self.hash = position, hash
@@ -133,8 +132,7 @@ class Verifier:
 
     def check(self, rows: Iterable[tuple[Envelope, bytes, bytes, datetime | None]]) -> Fault | None:
         """Check the next rows (envelope, payload, hash, occurred_at as stored). Returns the first
-        fault, or None.
-        """
+        fault, or None."""
         for env, payload, row_hash, occurred_at in rows:
             if env.position != self.position + 1:
                 return Fault(self.position + 1, f"removed: the next row is {env.position}")

@@ -15,8 +15,7 @@ log = logging.getLogger(__name__)
 
 STEP = timedelta(seconds=2)
 """How far the clock may move against the monotonic one between two checks; slewing (NTP) is a
-thousand times slower.
-"""
+thousand times slower."""
 
 LOOK_SECONDS = 1.0
 
@@ -26,8 +25,7 @@ _READING_SECONDS = 0.1
 
 class ClockWatch:
     """Compares this process's clock continuously with its monotonic one and, on request, with the
-    database's.
-    """
+    database's."""
 
     def __init__(
         self,
@@ -52,8 +50,7 @@ class ClockWatch:
 
     def look(self) -> None:
         """Log an error if the clock stepped since the last check. A suspended machine looks the
-        same.
-        """
+        same."""
         offset = self._read()
         if offset is None:
             return
@@ -68,8 +65,7 @@ class ClockWatch:
 
     async def check(self) -> None:
         """Compare with the database's clock. Raises ClocksDiffer beyond the tolerance;
-        psycopg.Error.
-        """
+        psycopg.Error."""
         async with self._pool.connection() as conn:
             before = self._clock.now()
             row = await (await conn.execute("SELECT clock_timestamp()")).fetchone()
@@ -85,8 +81,7 @@ class ClockWatch:
 
     def _read(self) -> float | None:
         """How far the clock is ahead of the monotonic one, in seconds; None when reading both took
-        too long.
-        """
+        too long."""
         before = self._elapsed()
         now = self._clock.now().timestamp()
         after = self._elapsed()

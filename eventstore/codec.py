@@ -30,14 +30,12 @@ class UnknownEvent(Exception):
 
 class MissingKey(Exception):
     """A personal field cannot be stored: its person has no key (never
-    had one, or was forgotten).
-    """
+    had one, or was forgotten)."""
 
 
 def kind_of(event: type[msgspec.Struct]) -> str:
     """The kind of stream that holds events of this class: its `KIND`, or else the first word of its
-    wire name.
-    """
+    wire name."""
     kind: str = getattr(event, "KIND", "") or _first_word(event.NAME)  # type: ignore[attr-defined]
     return kind
 
@@ -49,8 +47,7 @@ def _first_word(name: str) -> str:
 
 def kind_of_all(events: Sequence[msgspec.Struct]) -> str:
     """The one kind of stream that holds these events, at least one. Raises WrongKind when they
-    belong to several.
-    """
+    belong to several."""
     kind = kind_of(type(events[0]))
     if len(events) > 1 and any(kind_of(type(event)) != kind for event in events):
         raise WrongKind(f"events of several kinds for one stream: {sorted({kind_of(type(e)) for e in events})}")
@@ -161,8 +158,7 @@ class Codec:
 
     def encode(self, event: msgspec.Struct, stream_id: UUID, key: bytes | None = None) -> bytes:
         """The payload as stored. Raises MissingKey when a personal field is filled and there is no
-        key.
-        """
+        key."""
         kind = self._kinds[event.NAME]  # type: ignore[attr-defined]
         if not kind.personal or not kind.has_personal(event):
             return self._encode(event)
@@ -178,8 +174,7 @@ class Codec:
 
     def reader_of(self, name: str) -> Callable[[bytes], msgspec.Struct] | None:
         """The plain decoder of a wire name that needs neither a key nor
-        upcasting; None otherwise.
-        """
+        upcasting; None otherwise."""
         kind = self._kinds.get(name)
         return None if kind is None or kind.personal or name in self._upcasters else kind.decoder.decode
 

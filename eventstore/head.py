@@ -19,8 +19,7 @@ POLL_SECONDS = 1.0
 
 class HeadWatcher:
     """Wakes waiters when the log grows, or is found to have gone back. Starts on first use;
-    reconnects.
-    """
+    reconnects."""
 
     def __init__(self, url: str, history: History, watch: Watch | None = None) -> None:
         self._url, self._watched = url, watch

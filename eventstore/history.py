@@ -43,8 +43,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 class Look(msgspec.Struct, frozen=True):
     """The result of `log.look`: the latest epoch and where it began, the log's last event, and the
-    event at the mark.
-    """
+    event at the mark."""
 
     epoch: int
     epoch_id: str
@@ -80,8 +79,7 @@ class History:
 
     def when_it_changes(self, forget: Callable[[], None]) -> None:
         """Register a callback for changes of history, called before anything is done on the new
-        one. It must not fail.
-        """
+        one. It must not fail."""
         self._forget.append(forget)
 
     def must_be(self, generation: int) -> None:
@@ -91,8 +89,7 @@ class History:
 
     def saw(self, position: int, event_id: UUID, generation: int) -> None:
         """Remember the last event seen, if it is later than all before and was read in the current
-        generation.
-        """
+        generation."""
         if position > self._mark.position and generation == self.generation:
             self._mark = Mark(position, event_id)
 
@@ -142,14 +139,12 @@ class History:
 
     def knows(self, conn: psycopg.AsyncConnection) -> bool:
         """Whether a connection was checked in the current history: an older one may lead to a
-        replaced server.
-        """
+        replaced server."""
         return self._connections.get(conn) == self.generation
 
     async def alive(self, conn: psycopg.AsyncConnection) -> None:
         """A pool's check. Raises psycopg.OperationalError for a lost connection, or one from
-        another history.
-        """
+        another history."""
         await prove(conn)
         if not self.knows(conn):
             conn.pgconn.finish()  # a pool keeps what fails its check, unless it is closed

@@ -12,16 +12,14 @@ _SELECT = "SELECT person_id, key FROM private.person_keys WHERE person_id = ANY 
 
 class PersonKeys:
     """One 256-bit key per person. Destroying it makes the person's fields unreadable in every copy
-    of the log.
-    """
+    of the log."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
     async def create(self, person_ids: Iterable[UUID]) -> None:
         """Create a key for each person without one. Committed on return, and thus before the
-        person's first event.
-        """
+        person's first event."""
         ids = list(person_ids)
         async with self._pool.connection() as conn:
             await conn.execute(
@@ -49,8 +47,7 @@ def keys_now(conn: psycopg.Connection, person_ids: Iterable[UUID]) -> dict[UUID,
 
 async def secret(pool: AsyncConnectionPool, name: str, make: Callable[[], bytes]) -> bytes:
     """The program's secret with this name, created on first use; all
-    processes get the same value.
-    """
+    processes get the same value."""
     async with pool.connection() as conn:
         await conn.execute(
             "INSERT INTO private.secrets (name, value) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING", (name, make())

@@ -39,8 +39,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 class StreamAppend(msgspec.Struct, frozen=True):
     """Events for one stream, at least one; the stream must be at `expected_version` (0: it does not
-    exist yet).
-    """
+    exist yet)."""
 
     stream_id: UUID
     expected_version: int
@@ -49,8 +48,7 @@ class StreamAppend(msgspec.Struct, frozen=True):
 
 class StreamRead(msgspec.Struct, frozen=True):
     """A stream that an append rests on without adding to it: it must still be at `version` (0: it
-    does not exist).
-    """
+    does not exist)."""
 
     stream_id: UUID
     version: int
@@ -72,8 +70,7 @@ class Once(msgspec.Struct, frozen=True):
 
 class Done(msgspec.Struct, frozen=True):
     """The record of a completed append: the fields of its Once, and the
-    position of its last event.
-    """
+    position of its last event."""
 
     key: UUID
     fingerprint: bytes
@@ -84,8 +81,7 @@ class Done(msgspec.Struct, frozen=True):
 
 class Appended(msgspec.Struct, frozen=True):
     """The result of an append: the positions of its first and last event, its time, and the event
-    ids in order.
-    """
+    ids in order."""
 
     first_position: int
     position: int
@@ -188,8 +184,7 @@ class ClocksDiffer(LogUnavailable):
 
 def check_appends(streams: Sequence[StreamAppend]) -> None:
     """Raises ValueError unless there are streams, each once and each with events, at a version of
-    at least 0. For adapters.
-    """
+    at least 0. For adapters."""
     if not streams or not all(stream.events for stream in streams):
         raise ValueError("an append without events")
     if min(stream.expected_version for stream in streams) < 0:
@@ -200,8 +195,7 @@ def check_appends(streams: Sequence[StreamAppend]) -> None:
 
 STREAM_PAGE = 1_000
 """Events of a stream read at once, so that other tasks run in between. Pages of large events have
-fewer.
-"""
+fewer."""
 
 
 class StreamReader(Protocol):
@@ -272,8 +266,7 @@ class Log(StreamReader, Protocol):
         self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
     ) -> list[Recorded]:
         """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when
-        given.
-        """
+        given."""
         ...
 
     async def read_stream(
@@ -287,14 +280,12 @@ class Log(StreamReader, Protocol):
     ) -> list[Recorded]:
         """A stream's events above a version, in order, at most `limit`, none beyond position
         `upto`. Leaves out those of the names in `but`, except the stream's last event, which shows
-        the version.
-        """
+        the version."""
         ...
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
         """The current versions of these streams, in the same order; 0 for
-        one that does not exist.
-        """
+        one that does not exist."""
         ...
 
     async def head(self) -> int:
@@ -315,6 +306,5 @@ class Log(StreamReader, Protocol):
 
     async def purge_expired(self) -> int:
         """Delete the Once keys that have expired by both the log's clock and ours. Returns their
-        number.
-        """
+        number."""
         ...

@@ -309,8 +309,7 @@ class MemoryLog:
 
     def _of_stream(self, stream_id: UUID, after_version: int, upto: int | None, but: Collection[str]) -> list[Row]:
         """A stream's events above a version, without those of the names in `but` except the last
-        event.
-        """
+        event."""
         rows = self._memory.streams.get(stream_id, [])
         if upto is not None:
             rows = [row for row in rows if row[0].position <= upto]
@@ -354,8 +353,7 @@ class MemoryLog:
 
 def _page(rows: Iterable[Row], limit: int) -> tuple[list[Row], bool]:
     """At most `limit` events and PAGE_BYTES of payload, or one event;
-    and whether there are more.
-    """
+    and whether there are more."""
     page: list[Row] = []
     size = 0
     for row in rows:

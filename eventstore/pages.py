@@ -1,6 +1,5 @@
 """Queries for pages of the log, bounded by bytes as well as by count, so that large events do not
-cost more memory.
-"""
+cost more memory."""
 
 from collections.abc import Sequence
 

@@ -79,8 +79,7 @@ Raw = tuple[Envelope, bytes]
 
 class PostgresLog:
     """The log as one process sees it. Open with `async with
-    PostgresLog.open(url, codec) as log`.
-    """
+    PostgresLog.open(url, codec) as log`."""
 
     def __init__(
         self,
@@ -140,8 +139,7 @@ class PostgresLog:
 
     def while_there(self) -> AbstractContextManager[object]:
         """Wrap work that needs the database. With a watch, raises DatabaseAway as soon as the
-        database is known to be down.
-        """
+        database is known to be down."""
         return nullcontext() if self.watch is None else self.watch.while_there()
 
     # -- appending -----------------------------------------------------------------------------------------------------
@@ -220,8 +218,7 @@ class PostgresLog:
         self, after: int, upto: int, *, names: Sequence[str] | None = None, limit: int = 1000
     ) -> tuple[list[Raw], int]:
         """As `read_raw`, and the position up to which the page is complete: where the next one
-        begins.
-        """
+        begins."""
         rows, cut = await self._page(after, upto, names, limit)
         return rows, rows[-1][0].position if cut else upto
 
@@ -238,8 +235,7 @@ class PostgresLog:
 
     async def _bounded(self, where: str, values: list[Any], limit: int, order: str) -> tuple[list[Raw], bool]:
         """At most `limit` events and PAGE_BYTES of payload, or one event; and whether there may be
-        more.
-        """
+        more."""
         found = await self._select(small(where, limit, order=order), [*values, limit])
         if None in [row[PAYLOAD] for row in found]:
             found = await self._select(bounded(where, order=order), [*values, limit])
@@ -317,8 +313,7 @@ class PostgresLog:
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
         """The current versions of these streams, in the same order; 0 for
-        one that does not exist.
-        """
+        one that does not exist."""
         async with self.pool.connection() as conn:
             return [row[0] for row in await (await conn.execute(_VERSIONS, (list(stream_ids),))).fetchall()]
 
@@ -340,8 +335,7 @@ class PostgresLog:
 
     async def recorded_before(self, age: timedelta) -> int:
         """A position up to which everything was recorded longer ago than `age`, by both the
-        database's clock and ours.
-        """
+        database's clock and ours."""
         async with self.pool.connection() as conn:
             return await _recorded_by(conn, await _one(conn, _LONG_AGO, self._clock.now(), age))
 
@@ -385,15 +379,13 @@ class PostgresLog:
 
     async def purge_expired(self) -> int:
         """Delete the Once keys that have expired by both the database's clock and ours. Returns
-        their number.
-        """
+        their number."""
         async with self.pool.connection() as conn:
             return (await conn.execute(_PURGE, (self._clock.now(),))).rowcount
 
     async def verify(self, verifier: Verifier, *, upto: int, page: int = 5000) -> AsyncIterator[int | Fault]:
         """Walk the hash chain: yields the position reached after each page and, if there is one,
-        the Fault at the end.
-        """
+        the Fault at the end."""
         sql = bounded("position > %s AND position <= %s", "hash", "occurred_at AS stored")
         while verifier.position < upto:
             async with self.pool.connection() as conn:

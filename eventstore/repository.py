@@ -53,8 +53,7 @@ ATTEMPTS = 20
 
 SNAPSHOT_BYTES_PER_EVENT = 1_000
 """The snapshot size allowed per event of the stream: one of 2 MB is taken
-only every 2,000 events.
-"""
+only every 2,000 events."""
 
 
 class NoSuchStream(LookupError):
@@ -121,8 +120,7 @@ class _Cached(msgspec.Struct):
 
 class _Stream(msgspec.Struct):
     """A stream within one decision: the version at which it was loaded, its state so far, and the
-    events to append.
-    """
+    events to append."""
 
     aggregate: Aggregate[Any]
     version: int
@@ -145,8 +143,7 @@ class Unit:
 
     async def load(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state of a stream, including what this unit has emitted; None when the stream does
-        not exist.
-        """
+        not exist."""
         stream = self._streams.get(stream_id)
         if stream is None:
             stream = self._streams[stream_id] = await self._first_load(aggregate, stream_id)
@@ -175,8 +172,7 @@ class Unit:
 
     async def glance(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """As `load`, for a state that a later step decides on again: the append does not check that
-        it is current.
-        """
+        it is current."""
         state = await self.load(aggregate, stream_id)
         if state is not None:  # absence is always checked
             self._streams[stream_id].glanced = True
@@ -188,15 +184,13 @@ class Unit:
 
     def create(self, aggregate: Aggregate[S], stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
         """Emit the first events of a stream that is known to be new (a fresh id), without reading
-        it.
-        """
+        it."""
         self._streams.setdefault(stream_id, _Stream(aggregate, 0, None, False, []))
         self.emit(stream_id, events)
 
     def emit(self, stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
         """Add events to a stream that this unit loaded or created. Raises WrongKind for those of
-        another kind.
-        """
+        another kind."""
         stream = self._streams[stream_id]
         if events and kind_of_all(events) != stream.aggregate.kind:
             raise WrongKind(f"{type(events[0]).__name__} for a stream of kind {stream.aggregate.kind}")
@@ -218,8 +212,7 @@ class Unit:
 
     async def is_stale(self) -> bool:
         """Whether a cached stream has moved on. For decisions without an append, which would find
-        out by itself.
-        """
+        out by itself."""
         if self._is_void():
             return True
         cached = {stream_id: stream.version for stream_id, stream in self._streams.items() if stream.cached}
@@ -313,8 +306,7 @@ class Repository:
         self, aggregate: Aggregate[S], stream_id: UUID, version: int, state: S | None
     ) -> tuple[int, S | None]:
         """Version and state after all events above a version; no state when the stream is of
-        another kind.
-        """
+        another kind."""
         async for events in pages_of(self.log, stream_id, version, but=aggregate.unread):
             version = events[-1].env.version
             if kind_of(type(events[0].event)) != aggregate.kind:
@@ -324,8 +316,7 @@ class Repository:
 
     async def seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state as last seen by this process: sufficient for what
-        never changes once it exists.
-        """
+        never changes once it exists."""
         return (await self.load(aggregate, stream_id, fresh=False))[1]
 
     async def decide(
@@ -384,8 +375,7 @@ class Repository:
 
     async def _raise_if_done(self, once: Once | None) -> None:
         """A refusal may only mean that another process has carried out the same request, sent twice
-        at once.
-        """
+        at once."""
         if once is not None and (done := await self.log.done(once.key)) is not None:
             raise AlreadyDone(done)
 
@@ -435,8 +425,7 @@ class Repository:
 
     async def _queue_up(self, locks: AsyncExitStack, stream_ids: Sequence[UUID]) -> None:
         """Wait for this decision's turn at contended streams, in stream-id order to avoid
-        deadlocks.
-        """
+        deadlocks."""
         for stream_id in sorted(set(stream_ids)):
             lock, users = self._locks.get(stream_id, (asyncio.Lock(), 0))
             self._locks[stream_id] = (lock, users + 1)

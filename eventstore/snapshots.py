@@ -20,8 +20,7 @@ S = TypeVar("S")
 
 def plain(value: object) -> dict[Any, Any] | list[Any]:
     """An msgspec hook that encodes mappings and sets other than Python's own, such as the
-    persistent ones in states. Raises NotImplementedError for anything else.
-    """
+    persistent ones in states. Raises NotImplementedError for anything else."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Set):
@@ -40,8 +39,7 @@ class Snapshots:
         self, stream_id: UUID, schema: str, state: type[S], *, sealed: bool = False
     ) -> tuple[S, int, int] | None:
         """State, version, and size in bytes; None when there is none that fits the state's shape
-        and opens with the person's key.
-        """
+        and opens with the person's key."""
         async with self._pool.connection() as conn:
             cursor = await conn.execute(
                 "SELECT s.state, s.version FROM log.snapshots s JOIN log.events e USING (stream_id, version)"

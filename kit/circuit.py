@@ -25,8 +25,7 @@ class Call:
 
     asked = True
     """Whether the dependency was actually called. A caller that did not call it sets this to False:
-    the call then proves nothing.
-    """
+    the call then proves nothing."""
 
 
 class Circuit:
@@ -47,8 +46,7 @@ class Circuit:
         trial_seconds: float = TRIAL_SECONDS,
     ) -> None:
         """`is_down` says which exceptions show that the dependency is down. A cancelled call counts
-        as such, too.
-        """
+        as such, too."""
         self._name, self._is_down = name, is_down
         self._open_seconds = OPEN_SECONDS if open_seconds is None else open_seconds
         self._trial_seconds = trial_seconds

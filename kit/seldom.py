@@ -11,8 +11,7 @@ SECONDS = 5.0
 
 class Seldom:
     """A logger for repeated warnings: the first on a matter is logged, those of the next seconds
-    are counted, and the next line after them gives their number. Thread-safe.
-    """
+    are counted, and the next line after them gives their number. Thread-safe."""
 
     def __init__(
         self, log: logging.Logger, *, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic
@@ -23,8 +22,7 @@ class Seldom:
 
     def warning(self, matter: str, text: str) -> None:
         """Log the text unless one on this matter was logged in the last seconds. `matter` must come
-        from a small fixed set.
-        """
+        from a small fixed set."""
         now = self._clock()
         with self._lock:
             at, untold = self._told.get(matter, (-self._seconds, 0))

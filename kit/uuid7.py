@@ -12,8 +12,7 @@ _last = 0
 
 def uuid7() -> UUID:
     """A new id. Its first 48 bits are Unix milliseconds; within a millisecond, ids count up from a
-    random start.
-    """
+    random start."""
     global _last
     ms = time.time_ns() // 1_000_000
     with _lock:

@@ -6,8 +6,7 @@ MOST = 2_000
 
 def kept(text: str, most: int = MOST) -> str:
     """The first `most` characters, with replacement characters for NUL and lone surrogates, which
-    cannot be stored.
-    """
+    cannot be stored."""
     return text[:most].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 

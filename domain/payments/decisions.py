@@ -111,8 +111,7 @@ def submit(payment: Payment, provider: str, attempt: int, now: datetime) -> list
 def record_intent(payment: Payment, *, provider: str, provider_ref: str, client_secret_ref: str) -> list[Event]:
     """Record the intent that the provider created, still without a method. Recorded in every state
     of the payment, so that the intent can be found and cancelled. Idempotent. Raises
-    Conflict("intent_exists") when the payment has another one.
-    """
+    Conflict("intent_exists") when the payment has another one."""
     if payment.provider_ref == provider_ref:
         return []
     if payment.provider_ref is not None:
@@ -122,8 +121,7 @@ def record_intent(payment: Payment, *, provider: str, provider_ref: str, client_
 
 def require_action(payment: Payment, *, provider_ref: str, redirect_url: str, client_secret_ref: str) -> list[Event]:
     """Record that the buyer must go through 3-D Secure. Idempotent; no-op once the payment is
-    settled.
-    """
+    settled."""
     required = PaymentActionRequired(
         provider_ref=provider_ref, redirect_url=redirect_url, client_secret_ref=client_secret_ref
     )
@@ -133,8 +131,7 @@ def require_action(payment: Payment, *, provider_ref: str, redirect_url: str, cl
 
 def process(payment: Payment, *, provider: str, provider_ref: str) -> list[Event]:
     """Record that the provider has all it needs and its outcome is pending. Idempotent; no-op once
-    the payment is settled.
-    """
+    the payment is settled."""
     if not payment.is_open or payment.status == "PROCESSING":
         return []
     return [PaymentProcessing(provider=provider, provider_ref=provider_ref)]
@@ -208,8 +205,7 @@ def fail(payment: Payment, code: str, detail: str) -> list[Event]:
 
 def cancel_intent(payment: Payment, reason: str) -> list[Event]:
     """Rule out further tries: the order was cancelled, or the provider gave up. No-op once
-    captured; idempotent.
-    """
+    captured; idempotent."""
     if payment.closed or payment.is_captured:
         return []
     return [PaymentIntentCancelled(reason=reason, provider_ref=payment.provider_ref)]
@@ -277,8 +273,7 @@ def apply_refund_notice(
     payment: Payment, notice_event_id: str, type: str, refund: NoticedRefund, *, provider: str, intent_ref: str
 ) -> list[Event]:
     """As `apply_notice`, for a notice about a refund of the intent. Ignored when a wallet paid as
-    well: whoever returns that surplus asks the provider (see `return_surplus`).
-    """
+    well: whoever returns that surplus asks the provider (see `return_surplus`)."""
     if notice_event_id in payment.notices:
         return []
     following: list[Event] = []
@@ -302,8 +297,7 @@ def _after(payment: Payment, event: Event) -> Payment:
 
 def _is_echo(payment: Payment) -> bool:
     """Whether a notice of failure repeats one that the worker has already reported: it must not
-    fail the next try.
-    """
+    fail the next try."""
     return payment.failure_notices < payment.failures
 
 

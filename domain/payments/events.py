@@ -27,8 +27,7 @@ CAPTURED: frozenset[Status] = frozenset({"CAPTURED", "PARTIALLY_REFUNDED", "REFU
 
 class Method(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the buyer pays with. `token_ref` is the provider's token for a
-    card, or the wallet's id.
-    """
+    card, or the wallet's id."""
 
     type: MethodType
     token_ref: str | None = None
@@ -40,8 +39,7 @@ class Method(msgspec.Struct, frozen=True, omit_defaults=True):
 @event("payment.requested.v1")
 class PaymentRequested(Event, frozen=True):
     """A payment was requested, for an order (of `game_ids`) or for a deposit (`transaction_id`).
-    Without a `method` it waits for one.
-    """
+    Without a `method` it waits for one."""
 
     buyer_id: UUID
     amount_cents: int
@@ -64,8 +62,7 @@ class PaymentMethodAttached(Event, frozen=True):
 @event("payment.submitted.v1")
 class PaymentSubmitted(Event, frozen=True):
     """A worker is about to ask the provider, for the `attempt`-th time since the method was
-    attached.
-    """
+    attached."""
 
     provider: str
     attempt: int
@@ -101,8 +98,7 @@ class PaymentActionRequired(Event, frozen=True):
 class PaymentCaptured(Event, frozen=True):
     """The payment of an order was captured. `user_id` repeats `buyer_id`, and `transaction_id` is
     the payment's own id, under the names that other systems use; events from before these fields
-    existed lack them and `game_ids`.
-    """
+    existed lack them and `game_ids`."""
 
     order_id: UUID
     buyer_id: UUID
@@ -119,8 +115,7 @@ class PaymentCaptured(Event, frozen=True):
 @event("payment.transaction.failed.v1")
 class PaymentFailed(Event, frozen=True):
     """This try of an order's payment failed; `code` is the provider's decline code, or the shop's
-    own. Other fields as in `payment.transaction.completed.v1`.
-    """
+    own. Other fields as in `payment.transaction.completed.v1`."""
 
     order_id: UUID
     buyer_id: UUID
@@ -136,8 +131,7 @@ class PaymentFailed(Event, frozen=True):
 @event("payment.processed.v1")
 class PaymentProcessed(Event, frozen=True):
     """The payment of a deposit was captured: the counterpart of `payment.transaction.completed.v1`,
-    without a purchase.
-    """
+    without a purchase."""
 
     transaction_id: UUID
     amount_cents: int
@@ -148,8 +142,7 @@ class PaymentProcessed(Event, frozen=True):
 @event("payment.deposit_failed.v1")
 class DepositFailed(Event, frozen=True):
     """This try of a deposit's payment failed; `code` is the provider's decline code, or the shop's
-    own.
-    """
+    own."""
 
     transaction_id: UUID
     buyer_id: UUID
@@ -162,8 +155,7 @@ class DepositFailed(Event, frozen=True):
 @event("payment.intent_cancelled.v2")
 class PaymentIntentCancelled(Event, frozen=True):
     """The payment was closed to further tries. `provider_ref` is absent when the provider had no
-    intent yet.
-    """
+    intent yet."""
 
     reason: str
     provider_ref: str | None = None
@@ -172,8 +164,7 @@ class PaymentIntentCancelled(Event, frozen=True):
 @event("payment.refund_requested.v1")
 class PaymentRefundRequested(Event, frozen=True):
     """A refund was requested: its amount can no longer be requested again, but the money has not
-    moved yet.
-    """
+    moved yet."""
 
     refund_id: UUID
     amount_cents: int
@@ -191,8 +182,7 @@ class PaymentRefundAccepted(Event, frozen=True):
 @event("payment.refunded.v1")
 class PaymentRefunded(Event, frozen=True):
     """The refund succeeded at the provider; `provider_ref` is the refund's reference, not the
-    intent's.
-    """
+    intent's."""
 
     refund_id: UUID
     amount_cents: int
@@ -202,8 +192,7 @@ class PaymentRefunded(Event, frozen=True):
 @event("payment.refund_failed.v1")
 class PaymentRefundFailed(Event, frozen=True):
     """The provider refused the refund or, when `provider_ref` is present, accepted it and failed to
-    carry it out.
-    """
+    carry it out."""
 
     refund_id: UUID
     code: str
@@ -213,8 +202,7 @@ class PaymentRefundFailed(Event, frozen=True):
 @event("payment.refund_reversed.v1")
 class PaymentRefundReversed(Event, frozen=True):
     """A successful refund was reversed: the buyer's bank returned the
-    money, or a dispute was won.
-    """
+    money, or a dispute was won."""
 
     refund_id: UUID
     amount_cents: int
@@ -225,8 +213,7 @@ class PaymentRefundReversed(Event, frozen=True):
 @event("payment.surplus_returned.v1")
 class SurplusReturned(Event, frozen=True):
     """A wallet had paid and the provider's intent was paid as well, so the provider returned its
-    amount to the buyer.
-    """
+    amount to the buyer."""
 
     provider_ref: str
     amount_cents: int
@@ -249,8 +236,7 @@ UPCASTERS: dict[str, tuple[str, Callable[[dict[str, object]], dict[str, object]]
     "payment.intent_cancelled.v1": ("payment.intent_cancelled.v2", _intent_cancelled_v2),
 }
 """By old wire name: the name of the next shape, and the function that makes its JSON object from
-the old one.
-"""
+the old one."""
 
 
 # -- state -------------------------------------------------------------------------------------------------------------
@@ -258,8 +244,7 @@ the old one.
 
 class Refund(msgspec.Struct, frozen=True):
     """A refund. FAILED with a `provider_ref` is final; FAILED without one was refused by the
-    provider, and may be requested again.
-    """
+    provider, and may be requested again."""
 
     amount_cents: int
     state: RefundState = "PENDING"
@@ -302,8 +287,7 @@ class Payment(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """A provider may send any number of notices: a hash trie lets
-        successive states share them.
-        """
+        successive states share them."""
         if not isinstance(self.notices, HashTrieSet):
             msgspec.structs.force_setattr(self, "notices", HashTrieSet(self.notices))
 
@@ -315,8 +299,7 @@ class Payment(msgspec.Struct, frozen=True):
     @property
     def can_be_tried(self) -> bool:
         """Whether the buyer may still pay: the outcome is pending, or a failure left the payment
-        open for another try.
-        """
+        open for another try."""
         return self.is_open or (self.status == "FAILED" and not self.closed)
 
     @property
@@ -346,8 +329,7 @@ class Payment(msgspec.Struct, frozen=True):
     @property
     def refund_status(self) -> RefundState | None:
         """PENDING while any refund is; otherwise the state of the last
-        one; None without refunds.
-        """
+        one; None without refunds."""
         return refund_status_of([refund.state for refund in self.refunds.values()])
 
 

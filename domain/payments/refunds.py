@@ -32,14 +32,12 @@ AT_PROVIDER = "refunded_at_provider"
 
 MAX_REFUNDS = 200
 """Most refunds of a payment; a further one must refund the whole rest. All are kept in the
-payment's state.
-"""
+payment's state."""
 
 
 class NoticedRefund(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider says about a refund: its own reference, and the state. `refund_id` is ours,
-    which the provider keeps with each refund that we requested.
-    """
+    which the provider keeps with each refund that we requested."""
 
     provider_ref: str
     amount_cents: int
@@ -125,8 +123,7 @@ def fail_refund(payment: Payment, refund_id: UUID, code: str, provider_ref: str 
 
 def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
     """Record that the provider returned what it was paid in addition to a wallet's payment.
-    Idempotent.
-    """
+    Idempotent."""
     if payment.surplus_returned or payment.wallet_id is None:
         return []
     return [SurplusReturned(provider_ref=provider_ref, amount_cents=payment.amount_cents)]
@@ -137,8 +134,7 @@ def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
 
 def hear_of_refund(payment: Payment, seen: NoticedRefund) -> list[Event]:
     """Record what the provider says about a refund of a captured payment: ours, or one that nobody
-    requested here, which is recorded as far as there is money left to refund.
-    """
+    requested here, which is recorded as far as there is money left to refund."""
     refund_id = _known(payment, seen)
     if refund_id is None and seen.amount_cents <= _untold_of(payment):
         return []  # a sum reported earlier includes it
@@ -158,8 +154,7 @@ def hear_of_refund(payment: Payment, seen: NoticedRefund) -> list[Event]:
 def hear_of_sum(payment: Payment, notice_event_id: str, refunded_cents: int) -> list[Event]:
     """Record the total that the provider has refunded of a captured payment so far: what exceeds
     the known refunds was refunded by hand. A refund that failed may have been part of an earlier
-    total.
-    """
+    total."""
     known = sum(refund.amount_cents for refund in payment.refunds.values() if not _was_refused(refund))
     amount = min(refunded_cents - known, payment.refundable_cents)
     if amount < 1:
@@ -189,8 +184,7 @@ def _known(payment: Payment, seen: NoticedRefund) -> UUID | None:
 
 def _untold_of(payment: Payment) -> int:
     """The largest amount refunded by a total alone: a notice about its individual refunds may still
-    come.
-    """
+    come."""
     return max((refund.amount_cents for refund in payment.refunds.values() if _is_untold(refund)), default=0)
 
 

@@ -34,8 +34,7 @@ TIME = _typed_size(_TIMESTAMPTZ, 8)
 
 def array(element_type: int, elements: Sequence[bytes]) -> bytes:
     """An array without nulls, from elements that each begin with their size; `element_type` is the
-    type's object id.
-    """
+    type's object id."""
     if not elements:
         return _header(0, 0, element_type, 0, 0)[:12]
     return _header(1, 0, element_type, len(elements), 1) + b"".join(elements)
@@ -71,8 +70,7 @@ def _of_size(element_type: int, size: int, values: Sequence[bytes]) -> bytes:
 
 def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes) -> bytes:
     """A log.new_event_v4 as an element of an array; its last five fields are `cause`, then TIME and
-    the time.
-    """
+    the time."""
     size = _NEW_EVENT_FIXED + len(name) + len(payload) + len(cause)
     return b"".join(
         (

@@ -1,6 +1,5 @@
 """An append on its way to the database: events in wire format, expectations, and the caller's
-future.
-"""
+future."""
 
 import asyncio
 from collections.abc import Sequence
@@ -99,8 +98,7 @@ class Pending:
 
 def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
     """A batch as the first parameters of log.append_v4, in order; `new_event` and `new_once` are
-    the object ids of its types.
-    """
+    the object ids of its types."""
     checks = [check for pending in batch for check in pending.checks if check[1] > 0]
     reads = [read for pending in batch for read in pending.reads]
     onces, last = [], 0

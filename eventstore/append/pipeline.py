@@ -28,8 +28,7 @@ _READ_ONLY = b"SHOW transaction_read_only"
 
 LOOK_SECONDS = 1.0
 """How often the socket is read while an answer is due, even without a notification of the event
-loop: libuv stops polling a socket whose last data and reset came in one event.
-"""
+loop: libuv stops polling a socket whose last data and reset came in one event."""
 
 ANSWER_SECONDS = 10.0
 """How long an answer may take before the connection counts as lost."""
@@ -37,8 +36,7 @@ ANSWER_SECONDS = 10.0
 
 class Pipeline:
     """Calls are answered in order, once committed. Each is a transaction of its own and fails
-    alone.
-    """
+    alone."""
 
     def __init__(self, conn: AsyncConnection) -> None:
         self.lost = False
@@ -53,8 +51,7 @@ class Pipeline:
     @classmethod
     async def open(cls, conn: AsyncConnection, sql: str) -> Self:
         """Prepare the statement. The pipeline owns the connection from now on. Raises
-        psycopg.Error.
-        """
+        psycopg.Error."""
         self = cls(conn)
         self._pgconn.enter_pipeline_mode()
         # Register once: doing so for every call would cost two more system calls each.
@@ -74,8 +71,7 @@ class Pipeline:
 
     def call(self, arguments: Sequence[bytes | None]) -> asyncio.Future[PGresult]:
         """Run the statement; arguments and result are in binary wire format. Raises psycopg.Error,
-        at once or from the future.
-        """
+        at once or from the future."""
         formats = [Format.BINARY] * len(arguments)
         return self._send(
             lambda: self._pgconn.send_query_prepared(
@@ -85,8 +81,7 @@ class Pipeline:
 
     async def prove(self) -> None:
         """Send a harmless statement the way of calls. Raises psycopg.Error if calls would fail, or
-        the server is read-only.
-        """
+        the server is read-only."""
         result = await self._send(lambda: self._pgconn.send_query_params(_READ_ONLY, None))
         if result.get_value(0, 0) == b"on":
             self._lose(psycopg.errors.ReadOnlySqlTransaction("the server takes no writes"))

@@ -1,6 +1,5 @@
 """Sends batches of appends to log.append_v4, and determines the outcome of each append, whatever
-fails on the way.
-"""
+fails on the way."""
 
 import asyncio
 import logging
@@ -28,13 +27,11 @@ UNEXPLAINED_REFUSALS = 5
 
 TAIL_WAIT_MS = 1000
 """How long a batch waits at a time for the end of the log while another writer or an open
-transaction holds it.
-"""
+transaction holds it."""
 
 STATEMENT_MS = 8000
 """The most time for a batch: less than the wait for its answer, so that the server ends it and we
-learn of that.
-"""
+learn of that."""
 
 _HELD_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
@@ -119,8 +116,7 @@ class Sender:
         """`kinds`: the kind of stream of each wire name that this program writes or reads.
         `clock_tolerance`: how far the database's clock may differ from the appends' times (None:
         without limit). With a `watch`, callers learn at the second try that the database is down;
-        without one, when their patience ends.
-        """
+        without one, when their patience ends."""
         self._kinds, self._tolerance, self._watch = kinds, clock_tolerance, watch
         self._history = history
         self._url = url
@@ -164,8 +160,7 @@ class Sender:
 
     async def prove(self) -> None:
         """Go the way of a batch without appending. Raises psycopg.Error
-        if none would be accepted.
-        """
+        if none would be accepted."""
         await self._connected()
         assert self._pipeline is not None
         await self._pipeline.prove()
@@ -214,8 +209,7 @@ class Sender:
 
     async def _append(self, pipeline: Pipeline, batch: list[Pending], *, wake: bool) -> tuple[int, datetime]:
         """Returns the position before the first event, and the time of
-        all. Raises psycopg.Error.
-        """
+        all. Raises psycopg.Error."""
         wakes = b"\x01" if wake else b"\x00"
         result = await pipeline.call([*arguments(batch, *self._types), wakes, *self._bounds(batch)])
         if not self._history.knows(pipeline.conn):
@@ -234,8 +228,7 @@ class Sender:
 
     def _without_misdated(self, batch: list[Pending], error: psycopg.DatabaseError) -> list[Pending]:
         """Fail the appends whose time differs too much from the database's clock. Returns the
-        others.
-        """
+        others."""
         assert self._tolerance is not None
         there = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(error.diag.message_detail or 0))
         for pending in batch:
@@ -250,8 +243,7 @@ class Sender:
 
     async def _without_losers(self, batch: list[Pending]) -> list[Pending]:
         """Fail the appends whose stream has moved on, is of another kind, or whose key is known.
-        Returns the others.
-        """
+        Returns the others."""
         # First those whose own earlier try won: it did commit before its connection was lost.
         batch = await self._settle(batch)
         keys = [pending.once.key for pending in batch if pending.once is not None]
@@ -272,8 +264,7 @@ class Sender:
 
     async def _settle(self, batch: list[Pending]) -> list[Pending]:
         """Report success for appends that committed before the connection was lost, by their event
-        ids. Returns the others.
-        """
+        ids. Returns the others."""
         if not any(pending.uncertain for pending in batch):
             return batch
         firsts = [pending.first for pending in batch]

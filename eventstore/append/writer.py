@@ -25,18 +25,15 @@ MAX_BATCH_BYTES = 8 << 20
 
 OVERLAP = 16
 """How many waiting appends are sent behind a running batch; fewer wait for its end, to share a
-commit with more.
-"""
+commit with more."""
 
 PATIENCE_SECONDS = 3.0
 """How long an append waits for a lost database, or for the log's end held by others, before it
-fails.
-"""
+fails."""
 
 STUCK_SECONDS = 15.0
 """How long after its patience an append must have an outcome: all waits on its way have ended by
-then.
-"""
+then."""
 
 
 class GroupCommitWriter:
@@ -59,8 +56,7 @@ class GroupCommitWriter:
 
     def append(self, pending: Pending) -> asyncio.Future[Appended]:
         """Queue an append. The future has its outcome, or raises as Log.append. Raises
-        LogUnavailable when closed.
-        """
+        LogUnavailable when closed."""
         if self._closed:
             raise LogUnavailable("the log is closed")
         pending.deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
@@ -70,8 +66,7 @@ class GroupCommitWriter:
 
     async def prove(self) -> None:
         """Check, without appending, that an append would be accepted. Raises LogUnavailable,
-        psycopg.Error.
-        """
+        psycopg.Error."""
         now = asyncio.get_running_loop().time()
         for pending in chain(self._waiting, *self._sending.values()):
             if not pending.future.done() and now > pending.deadline + STUCK_SECONDS:
@@ -80,8 +75,7 @@ class GroupCommitWriter:
 
     async def close(self) -> None:
         """Accept no more appends, finish the waiting ones (for a bounded time), then close the
-        connections.
-        """
+        connections."""
         self._closed = True
         if self._sending:
             await asyncio.wait(self._sending, timeout=2 * PATIENCE_SECONDS)

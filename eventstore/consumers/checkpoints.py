@@ -11,8 +11,7 @@ from eventstore.database.release import require_current
 
 WAKE = "ludoteca_feeds"
 """The channel notified when feeds are added, switched, paused, or to be retried: runners then look
-again.
-"""
+again."""
 
 
 class FeedRow(msgspec.Struct, frozen=True):
@@ -30,18 +29,15 @@ class FeedRow(msgspec.Struct, frozen=True):
     """The log does not have the event at its checkpoint: the feed followed another history."""
     examined: bool = True
     """Whether the feed's output was checked against the log's history
-    since the latest epoch began.
-    """
+    since the latest epoch began."""
     ready_at: int | None = None
     """The position it must reach before queries may read it; None once it has, or when it belongs
-    to a rebuild.
-    """
+    to a rebuild."""
 
 
 class Parked(msgspec.Struct, frozen=True):
     """A quarantined stream: the feed could not apply its event at `position`, and has skipped the
-    stream since.
-    """
+    stream since."""
 
     id: UUID
     feed: str
@@ -56,8 +52,7 @@ class Parked(msgspec.Struct, frozen=True):
 
 class CheckpointMoved(Exception):
     """Another process moved this feed's checkpoint, or the log went back. Nothing of ours was
-    written.
-    """
+    written."""
 
 
 FEEDS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"
@@ -103,8 +98,7 @@ def register(conn: psycopg.Connection, projection: str, version: int, storage: s
 def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None:
     """Restart a feed at `position` from the beginning of the log, as its storage is lost. If
     queries read it, they do so again once it has reached the current head, which is returned.
-    Raises CheckpointMoved.
-    """
+    Raises CheckpointMoved."""
     with conn.transaction():
         move(conn, [(name, position, 0)])
         row = conn.execute(
@@ -139,8 +133,7 @@ def add_building(conn: psycopg.Connection, name: str, projection: str, version: 
 
 def activate(conn: psycopg.Connection, old: str, new: str) -> None:
     """Let queries read the feed `new` instead of `old`. The new one takes
-    over the old one's pause.
-    """
+    over the old one's pause."""
     conn.execute("UPDATE consumers.feeds SET active = false WHERE feed = %s", (old,))
     conn.execute(
         "UPDATE consumers.feeds f SET active = true, building = false, paused = o.paused"
@@ -152,8 +145,7 @@ def activate(conn: psycopg.Connection, old: str, new: str) -> None:
 
 def stop_feeding(conn: psycopg.Connection, name: str, *, active: bool = False) -> bool:
     """Keep projectors off a feed that will be dropped. Returns False when it is active, unless
-    `active` allows that.
-    """
+    `active` allows that."""
     found = conn.execute(
         "UPDATE consumers.feeds SET building = true, active = false, ready_at = NULL"
         " WHERE feed = %s AND (NOT active OR %s)",
@@ -182,8 +174,7 @@ def head(conn: psycopg.Connection) -> int:
 
 def feed(conn: psycopg.Connection, name: str, *, lock: bool = False) -> FeedRow | None:
     """The feed with this name. With `lock`, its checkpoint cannot move
-    until this transaction ends.
-    """
+    until this transaction ends."""
     locking = "FOR UPDATE OF f, c" if lock else ""
     found = conn.execute(f"SELECT {_FEED} FROM {FEEDS} WHERE feed = %s {locking}", (name,)).fetchone()
     return FeedRow(*found) if found else None
@@ -226,8 +217,7 @@ def stop_leading(conn: psycopg.Connection, name: str) -> None:
 
 def quiet_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[int, datetime]]:
     """The sessions that lead any of these and are not executing a statement: process ids, and since
-    when.
-    """
+    when."""
     with conn.transaction():
         conn.execute("SET LOCAL ROLE NONE")  # as the login user: the server shows less to others
         rows = conn.execute(
@@ -288,8 +278,7 @@ NOTE_REFUSAL = (
 
 def park(conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID, int, str, str]]) -> None:
     """Quarantine streams: for each its id, and the position, name and error of the failed event.
-    Counts another attempt for those already in quarantine.
-    """
+    Counts another attempt for those already in quarantine."""
     if streams:
         conn.execute(PARK, [feed_name, *map(list, zip(*streams, strict=True))])
 
@@ -314,8 +303,7 @@ def refuse_retry(conn: psycopg.Connection, feed_name: str) -> None:
 
 def asked(conn: psycopg.Connection) -> set[str]:
     """The feeds with streams to be retried, without those astray: they begin anew, with an empty
-    quarantine.
-    """
+    quarantine."""
     rows = conn.execute("SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True).fetchall()
     names = {name for (name,) in rows}
     return (

@@ -79,8 +79,7 @@ class Epochs:
 
 def note_astray(conn: psycopg.Connection, name: str) -> None:
     """Begin an epoch because of a consumer that went astray, unless one began since the consumer
-    last moved.
-    """
+    last moved."""
     conn.execute(_BEGIN_EPOCH, (f"{name} followed another history", name))
 
 
@@ -97,8 +96,7 @@ def refuse(conn: psycopg.Connection, row: checkpoints.FeedRow) -> None:
 
 def last_common(conn: psycopg.Connection, name: str) -> int:
     """The last position from which a consumer that acts can go on without missing an event. Raises
-    NoTrail.
-    """
+    NoTrail."""
     row = conn.execute(_LAST_COMMON, (name,)).fetchone()
     if row is None:
         raise NoTrail(name)
@@ -107,8 +105,7 @@ def last_common(conn: psycopg.Connection, name: str) -> int:
 
 def put_back(conn: psycopg.Connection, name: str, position: int) -> None:
     """Put a consumer that acts back to a position. Drops quarantined
-    streams whose events are lost.
-    """
+    streams whose events are lost."""
     with conn.transaction():
         note_astray(conn, name)
         conn.execute(

@@ -27,8 +27,7 @@ RETRY_SECONDS = 1.0
 SILENT_SECONDS = 15.0
 """How long a leader's session may be idle before it is terminated. The leader's statements must be
 closer together than this: folding a page takes less, and a wait for Elasticsearch runs one after
-each of its answers.
-"""
+each of its answers."""
 
 
 CLOSE_SECONDS = 5.0
@@ -37,28 +36,24 @@ CLOSE_SECONDS = 5.0
 
 LOCK_TIMEOUT = "10s"
 """How long a leader waits for a lock: a waiting session counts as active, so nobody would terminate
-it.
-"""
+it."""
 
 
 PLANNED_ONCE = "SET plan_cache_mode = force_generic_plan"
 """For connections that run the same statements for every event. PostgreSQL assumes that an unknown
 array is long, so custom plans look cheaper: it planned every execution, which took longer than
-executing.
-"""
+executing."""
 
 
 def connect_leader(url: str, name: str) -> psycopg.Connection:
     """A connection to lead with. Raises psycopg.OperationalError; its statements,
-    psycopg.errors.LockNotAvailable.
-    """
+    psycopg.errors.LockNotAvailable."""
     return connect(url, name, lock_timeout=LOCK_TIMEOUT)
 
 
 class Challenger:
     """Terminates the sessions of silent leaders. It relies only on changes of a session and on its
-    own monotonic time between looks, so that jumping clocks do no harm.
-    """
+    own monotonic time between looks, so that jumping clocks do no harm."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[int, datetime], float] = {}
@@ -76,8 +71,7 @@ class Challenger:
 @asynccontextmanager
 async def connected(url: str, name: str) -> AsyncIterator[psycopg.Connection]:
     """A connection to lead with, used by threads: closed once no statement is running, as
-    cancellation leaves the thread running. Raises psycopg.OperationalError.
-    """
+    cancellation leaves the thread running. Raises psycopg.OperationalError."""
     conn = await asyncio.to_thread(connect_leader, url, name)
     try:
         yield conn

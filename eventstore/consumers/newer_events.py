@@ -39,8 +39,7 @@ class UnknownNames:
 
     def known_upto(self, conn: psycopg.Connection, after: int, upto: int) -> int:
         """How far events can be read: `upto`, or just before the first with an unknown name. Raises
-        NewerEvent.
-        """
+        NewerEvent."""
         if not self._unknown:
             return upto
         row = conn.execute(_FIRST, (after, upto, self._unknown)).fetchone()

@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 PAGE = 1_000
 MOST_PARKED = 1_000
 """With this many quarantined streams the reactor itself is at fault: it stops until some are
-retried.
-"""
+retried."""
 
 AT_ONCE = 128
 """How many streams one reactor handles concurrently."""
@@ -74,8 +73,7 @@ class Reacts(Protocol):
 
 def register_reactors(url: str, reactors: Iterable[Reacts]) -> None:
     """Create the feed of each reactor unless it exists. It reacts to everything appended from now
-    on, once a runner starts.
-    """
+    on, once a runner starts."""
     with connect(url, "ludoteca reactors") as conn:
         register(conn, reactors)
 
@@ -236,8 +234,7 @@ class ReactorRunner:
 
     async def _step(self, conn: psycopg.Connection, seconds: float) -> None:
         """Let idle reactors react to new events, if there are any; takes at most about this many
-        seconds.
-        """
+        seconds."""
         for led in self._led.values():
             led.finish()
             if led.task is None and led.asked:
@@ -272,8 +269,7 @@ class ReactorRunner:
 
     async def _advance(self, free: Sequence[_Led], start: int, end: int) -> None:
         """One page from the position of the last of the idle reactors; the others take the part
-        after their own positions.
-        """
+        after their own positions."""
         rows, end = await self._log.read_page(start, end, names=self._names, limit=PAGE)
         page = await self._decoded(rows)
         self._log.history.must_be(self._generation)

@@ -1,6 +1,5 @@
 """Pages of the log for code in threads: read and decode events, and mark those that cannot be
-decoded.
-"""
+decoded."""
 
 import gc
 import threading
@@ -18,8 +17,7 @@ from eventstore.pages import COLUMNS, PAGE_BYTES, PAYLOAD, bounded, fitting
 
 SURELY_SMALL = 8
 """A page of this many positions never exceeds PAGE_BYTES, as an event has at most 1 MiB: no size
-query is needed.
-"""
+query is needed."""
 
 MOST_POSITIONS = 2**20
 """The most positions of a page, however small its events."""
@@ -66,8 +64,7 @@ def collector_paused() -> Iterator[None]:
 
 class Unreadable:
     """Stands in for an event that could not be decoded: a consumer that needs it quarantines its
-    stream.
-    """
+    stream."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -90,8 +87,7 @@ class Reader:
 
     def next_page(self, conn: psycopg.Connection, after: int, upto: int) -> tuple[Page, int]:
         """The next events with these names after `after`, and the position up to which they are
-        complete: at most `upto`, and as far as PAGE_BYTES of payload, or one event, reach.
-        """
+        complete: at most `upto`, and as far as PAGE_BYTES of payload, or one event, reach."""
         end = min(upto, after + self._span)
         if end - after > SURELY_SMALL:
             end = self._end_by_bytes(conn, after, end)
@@ -99,8 +95,7 @@ class Reader:
 
     def _end_by_bytes(self, conn: psycopg.Connection, after: int, upto: int) -> int:
         """Where a page ends by size. Reads sizes only, of at most twice as many positions as the
-        last oversized page had.
-        """
+        last oversized page had."""
         where = (after, upto, self.names)
         row = conn.execute(_SIZE.encode(), where, prepare=True).fetchone()
         if row is None or row[0] <= PAGE_BYTES:

@@ -1,6 +1,5 @@
 """Wakes those who wait for changes of certain streams: one tail of the log per process, however
-many wait.
-"""
+many wait."""
 
 import asyncio
 from collections import defaultdict
@@ -23,8 +22,7 @@ class StreamWatcher(Protocol):
 
     def watching(self, stream_ids: Collection[UUID]) -> AbstractAsyncContextManager[asyncio.Event]:
         """An event that is set whenever one of these streams grows. Read the streams after
-        entering, then wait.
-        """
+        entering, then wait."""
         ...
 
 
@@ -42,8 +40,7 @@ class StreamFollower:
     @asynccontextmanager
     async def watching(self, stream_ids: Collection[UUID]) -> AsyncIterator[asyncio.Event]:
         """An event that is set whenever one of these streams grows. Read the streams after
-        entering, then wait.
-        """
+        entering, then wait."""
         if self._task is None or self._task.done():
             self._following.clear()
             self._task = asyncio.create_task(self._follow(), name="stream-follower")
@@ -71,8 +68,7 @@ class StreamFollower:
 
     async def _follow(self) -> None:
         """Follow until the log is closed. Survives lost connections, and starts anew when the
-        history changes.
-        """
+        history changes."""
         position = -1
         with suppress(LogUnavailable):
             while True:
@@ -86,8 +82,7 @@ class StreamFollower:
 
     async def _pass_on(self, position: int) -> int:
         """Wait for events after a position (-1: only determine the head) and wake their waiters.
-        Returns the new position.
-        """
+        Returns the new position."""
         if position < 0:
             self._generation = self._log.history.generation
             position = await self._log.head()

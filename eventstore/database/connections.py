@@ -30,8 +30,7 @@ RV = TypeVar("RV")
 
 SILENCE_SECONDS = 5.0
 """How long a statement may take before the server is asked whether it is working on it; then the
-same again.
-"""
+same again."""
 
 INQUIRY_SECONDS = 4
 """The timeout of connecting for that question, and of its answer."""
@@ -44,16 +43,14 @@ MAKESHIFT_SECONDS = 1.0
 
 FRESH_SECONDS = 1.0
 """A pooled connection over which the server answered this recently is
-handed out without a proof.
-"""
+handed out without a proof."""
 
 _INTERVAL = 0.1
 _AT_WORK = """
 SELECT state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
 FROM pg_stat_activity WHERE pid = %s"""
 """A session that waits for the client is not at work: a message was lost. `disabled`:
-track_activities is off.
-"""
+track_activities is off."""
 
 _STARTING = "the database system is"
 """… starting up, shutting down, in recovery mode, not yet accepting connections."""
@@ -80,8 +77,7 @@ class Watch(Protocol):
 
     def while_there(self) -> AbstractContextManager[object]:
         """Wrap work that needs the database. Raises DatabaseAway as soon as the database is known
-        to be down.
-        """
+        to be down."""
 
     async def until_there(self) -> None:
         """Wait until the database is up."""
@@ -93,8 +89,7 @@ class _Silent(Exception):
 
 def _until_silent(steps: PQGen[RV], first: Any) -> Generator[Any, Any, RV]:
     """The steps of an operation. Raises _Silent between two steps; continue from there with `first`
-    = 0 (not ready).
-    """
+    = 0 (not ready)."""
     until = monotonic() + SILENCE_SECONDS
     try:
         wanted = steps.send(first)
@@ -109,8 +104,7 @@ def _until_silent(steps: PQGen[RV], first: Any) -> Generator[Any, Any, RV]:
 
 class Connection(psycopg.Connection[Any]):
     """For threads. When the server falls silent, a statement raises psycopg.OperationalError within
-    some 15 seconds.
-    """
+    some 15 seconds."""
 
     def wait(self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None) -> RV:
         """Every operation waits here. One with a `timeout` (a listener's) ends by itself."""
@@ -218,8 +212,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 class Makeshift:
     """Reading from a read-only server while no server is writable. The pool keeps its connections
     to that server, and one more connection looks for a writable one: replacing the pool's
-    connections to find out would leave readers without any.
-    """
+    connections to find out would leave readers without any."""
 
     def __init__(self, conninfo: str, watch: Watch | None = None) -> None:
         """`conninfo` as the pool's: it leads to a writable server where there is one."""
@@ -265,8 +258,7 @@ class PooledConnection(AsyncConnection):
     ) -> Self:
         """Connect. Raises psycopg.OperationalError. Under a watch it raises only when the server
         refuses, and otherwise waits until the database is up: the pool itself would pause for
-        seconds before it tried again.
-        """
+        seconds before it tried again."""
         while True:
             if watch is not None:
                 await watch.until_there()
@@ -293,8 +285,7 @@ class PooledConnection(AsyncConnection):
 
 def is_refusal(error: Exception) -> bool:
     """Whether the server answered and refused the connection. A server that starts or stops does
-    not count: it will accept.
-    """
+    not count: it will accept."""
     return "FATAL:" in str(error) and _STARTING not in str(error)
 
 
@@ -333,8 +324,7 @@ class _AskingAsync(psycopg.AsyncConnection[Any]):
 
 def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> str:
     """How to connect to the same server, as the login user: the server does not show other users
-    what a session does.
-    """
+    what a session does."""
     info = conn.info
     parameters: dict[str, Any] = dict(info.get_parameters())
     if info.password:
@@ -353,6 +343,5 @@ def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -
 
 def _was_refused(error: psycopg.Error) -> bool:
     """Whether the server answered, if only to refuse another connection:
-    it is asked again later.
-    """
+    it is asked again later."""
     return "FATAL:" in str(error)

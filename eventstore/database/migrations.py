@@ -45,8 +45,7 @@ Folders = Sequence[tuple[str, Path]]
 
 class MigrationError(Exception):
     """The database's migrations are not a prefix of the program's, or another process does not
-    finish them. The message says what to do.
-    """
+    finish them. The message says what to do."""
 
 
 class _Migration(msgspec.Struct, frozen=True):
@@ -104,8 +103,7 @@ def migrate(
 
 def missing(conn: psycopg.Connection, folders: Folders) -> list[str] | None:
     """The names of the database's pending migrations; None when it has no log yet. Raises
-    MigrationError.
-    """
+    MigrationError."""
     row = conn.execute(
         "SELECT to_regclass('log.events') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL"
     ).fetchone()

@@ -40,8 +40,7 @@ LIMITS: tuple[type[Exception], ...] = (
 
 TOO_MUCH: tuple[type[Exception], ...] = (errors.QueryCanceled, errors.OutOfMemory, *LIMITS)
 """57014, as by statement_timeout; 54, as of a row, an index entry or a tsvector that is too large;
-53200.
-"""
+53200."""
 
 AWAY: tuple[type[Exception], ...] = (
     psycopg.OperationalError,  # 08, 28, 3D, 40, 53, 55, 57, 58; no connection, a lost one, an exhausted pool
@@ -68,8 +67,7 @@ AT_FAULT: tuple[type[Exception], ...] = (psycopg.DataError, psycopg.IntegrityErr
 
 def is_away(error: BaseException) -> bool:
     """Whether an error means that our database, or the log in it, is down: not the fault of a
-    request that cannot be made smaller.
-    """
+    request that cannot be made smaller."""
     return isinstance(error, (LogUnavailable, *AWAY)) and not isinstance(error, AT_FAULT)
 
 
@@ -85,8 +83,7 @@ _PARAMETERS = {
     "target_session_attrs": "read-write",
 }
 """Defaults for libpq's parameters; the URL's own take precedence. The server finds vanished clients
-by the same means.
-"""
+by the same means."""
 
 _SETTINGS = {
     "tcp_keepalives_idle": "5",
@@ -116,18 +113,15 @@ _SETTINGS = {
 
 _POOLED = {"statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
 """Work over the pool takes milliseconds. A request or client that hangs does not hold a lock for
-long.
-"""
+long."""
 
 WAIT_SECONDS = 5.0
 """How long to wait for a pooled connection. They are all busy then: under a watch, the database is
-up.
-"""
+up."""
 
 _TRIED_SECONDS = 4.0
 """How long a pool retries to connect, at growing intervals, before it stops until the next request,
-which retries at once.
-"""
+which retries at once."""
 
 _NO_TRANSACTION_TIMEOUT = """
 SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'"""
@@ -142,8 +136,7 @@ _ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname
 def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
     """The connection string for the database at `url` as `role` (empty: the login user). `name`
     shows in pg_stat_activity. `settings` are further session settings; the URL's own `options` come
-    first.
-    """
+    first."""
     given = conninfo_to_dict(url)
     of_role = {"role": role, "search_path": "read"} if role else {"search_path": "public"}
     of_session = {**_SETTINGS, **of_role, **settings}
@@ -175,8 +168,7 @@ async def connect_async(
 
 async def connect_beside(pool: AsyncConnectionPool, name: str) -> AsyncConnection:
     """As `connect_async`, to the pool's database: for connections that are kept for long, such as a
-    listener's, which would exhaust the pool.
-    """
+    listener's, which would exhaust the pool."""
     assert isinstance(pool.conninfo, str)
     return await connect_async(pool.conninfo, name)
 
@@ -184,8 +176,7 @@ async def connect_beside(pool: AsyncConnectionPool, name: str) -> AsyncConnectio
 @asynccontextmanager
 async def kept_once_set_up(conn: psycopg.AsyncConnection) -> AsyncIterator[None]:
     """Wrap the first steps on a new connection: closes it when one fails or is cancelled, as it
-    occupies a server process.
-    """
+    occupies a server process."""
     try:
         yield
     except BaseException:
@@ -195,8 +186,7 @@ async def kept_once_set_up(conn: psycopg.AsyncConnection) -> AsyncIterator[None]
 
 class _Pool(AsyncConnectionPool):
     """Takes the next connection at once when one fails its check: the pool's own loop pauses for
-    seconds when several fail, as all do after a restart of the server.
-    """
+    seconds when several fail, as all do after a restart of the server."""
 
     def __init__(self, check: Callable[[psycopg.AsyncConnection], Awaitable[None]], **options: Any) -> None:
         super().__init__(**options)

@@ -9,8 +9,7 @@ import psycopg
 
 RELEASE = 2
 """Raised with every release that has a new migration, event or reaction, as
-tests/runtime/test_release.py enforces.
-"""
+tests/runtime/test_release.py enforces."""
 
 
 class OutdatedRelease(Exception):
@@ -19,8 +18,7 @@ class OutdatedRelease(Exception):
 
 def begin(conn: psycopg.Connection) -> None:
     """Register this release as a user of the database, at the end of its migration. Raises
-    OutdatedRelease.
-    """
+    OutdatedRelease."""
     require_current(conn)
     conn.execute("INSERT INTO log.releases (number) VALUES (%s) ON CONFLICT DO NOTHING", (RELEASE,))
 

@@ -55,8 +55,7 @@ _AT_WORK = """
 SELECT pid FROM pg_stat_activity
 WHERE pid IN (%s) AND (state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client')"""
 """A session that waits for the client is not at work: a message was lost. `disabled`:
-track_activities is off.
-"""
+track_activities is off."""
 
 
 class DatabaseWatch:
@@ -88,8 +87,7 @@ class DatabaseWatch:
 
     def while_there(self) -> "WhileThere":
         """Wrap work that needs the database. Raises DatabaseAway as soon as the database is known
-        to be down.
-        """
+        to be down."""
         return WhileThere(self)
 
     async def until_there(self) -> None:
@@ -140,8 +138,7 @@ class DatabaseWatch:
 
     async def _ask(self, conn: AsyncConnection) -> AsyncConnection:
         """Query once. Returns the connection that answered, which may be another one. Raises
-        psycopg.Error when it is lost.
-        """
+        psycopg.Error when it is lost."""
         pgconn, now = conn.pgconn, monotonic()
         doubtful = {
             other: other.waits_since
@@ -252,8 +249,7 @@ class DatabaseWatch:
 
     def _judge(self, idle: dict[AsyncConnection, float]) -> None:
         """Close connections found idle at two looks: nothing was received, and the server is not
-        working for them.
-        """
+        working for them."""
         silent = {c: since for c, since in idle.items() if c.waits_since == since and not c.closed and not _has_come(c)}
         lost = [conn for conn, since in silent.items() if self._suspects.get(conn) == since]
         self._suspects = {conn: since for conn, since in silent.items() if conn not in lost}
