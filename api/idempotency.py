@@ -45,6 +45,19 @@ Recall = Callable[[Done], Awaitable[T]]
 Reply = Callable[[Landed[T]], Awaitable[Response]]
 
 
+def made(name: str) -> Recall[UUID]:
+    """Recalls the id that the command recorded under this name."""
+
+    async def recall(done: Done) -> UUID:
+        return UUID(done.refs[name])
+
+    return recall
+
+
+async def made_nothing(_: Done) -> None:
+    """Recalls a command without a result."""
+
+
 class Kept(msgspec.Struct, frozen=True):
     """An answer as it was given."""
 
@@ -127,7 +140,8 @@ class Idempotent:
     async def answer(self, command: Command[T], recall: Recall[T], reply: Reply[T], *, keep: bool = True) -> Response:
         """Run the command and reply; or, under a known key, reply as the first time.
 
-        `recall` finds again what the command made, by its record; `keep` is False for answers that hold secrets.
+        `recall` finds again what the command made, by its record: see `made`. `keep` is False for answers that hold
+        secrets.
         """
         once, answers = self._once, self._answers
         if once is None:

@@ -11,7 +11,6 @@ from api.views.payments import RefundView
 from commands.aggregates import ORDER, PAYMENT
 from commands.handler import Landed
 from commands.orders import OrderAndPayment
-from eventstore.log import Done
 
 
 async def settled(
@@ -28,11 +27,6 @@ async def see_anew(services: Services, order_id: UUID) -> None:
     order = await services.repository.state(ORDER, order_id)
     if order is not None:
         await services.repository.state(PAYMENT, order.payment_id)
-
-
-async def refund_again(done: Done) -> UUID:
-    """The refund that was made under an idempotency key."""
-    return UUID(done.refs["refund_id"])
 
 
 async def refunded(services: Services, payment_id: UUID, landed: Landed[UUID]) -> Response:

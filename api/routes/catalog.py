@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
 from api.fields import Body, Cents, Day, Line, Page, Prose, Word
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, made
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.game_offers import offers_of, show_offers
@@ -25,7 +25,6 @@ from commands.handler import Landed
 from domain.catalog import InitialStatus, Kind, Listing
 from domain.catalog import Status as GameStatus
 from domain.regions import ANY_REGION
-from eventstore.log import Done
 from projections.models.games import Game
 from queries import games as games_query
 from queries import paging
@@ -103,15 +102,12 @@ async def create_game(
     """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
     await services.images.check(caller, body.image_ids)
 
-    async def again(done: Done) -> UUID:
-        return UUID(done.refs["game_id"])
-
     async def reply(landed: Landed[UUID]) -> Response:
         headers = {"Location": f"/api/v1/games/{landed.value}"}
         return await _game_now(services, landed, landed.value, region, status=201, headers=headers)
 
     return await idempotency.answer(
-        lambda once: services.catalog.create(caller, body.listing(), body.status, once=once), again, reply
+        lambda once: services.catalog.create(caller, body.listing(), body.status, once=once), made("game_id"), reply
     )
 
 

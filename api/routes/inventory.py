@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Seller, Service, SignedIn, Stockkeeper
 from api.fields import Answer, Body, Count, Page, Quantity, Time, Version
-from api.idempotency import IdempotencyKey, Idempotent
+from api.idempotency import IdempotencyKey, Idempotent, made
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
@@ -17,7 +17,7 @@ from commands.handler import Landed
 from domain.errors import Forbidden
 from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
-from eventstore.log import Done, Once
+from eventstore.log import Once
 from queries import stock as stock_query
 
 router = APIRouter(prefix="/api/v1/inventory", tags=["inventory"])
@@ -184,9 +184,6 @@ async def _changed(
 ) -> Response:
     """Do something about a hold. `ended` is what became of it, if it is gone."""
 
-    async def again(done: Done) -> UUID:
-        return UUID(done.refs["reservation_id"])
-
     async def reply(landed: Landed[UUID]) -> Response:
         version, stock = await services.repository.get_versioned(STOCK, stock_id(product_id))
         held = stock.reservations.get(landed.value)
@@ -199,7 +196,7 @@ async def _changed(
         )
         return answer(view, status=status, position=await position_of(landed, services), version=version)
 
-    return await idempotency.answer(command, again, reply)
+    return await idempotency.answer(command, made("reservation_id"), reply)
 
 
 def _stock(product_id: UUID, stock: Stock, version: int) -> StockView:

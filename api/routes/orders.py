@@ -9,8 +9,8 @@ from starlette.responses import Response
 from api.answers import Prefer, answer, page_answer, position_of
 from api.auth import Admin, Oneself, SignedIn
 from api.fields import Answer, Body, Page, Time
-from api.idempotency import IdempotencyKey
-from api.paying import refund_again, refunded, see_anew, settled
+from api.idempotency import IdempotencyKey, made
+from api.paying import refunded, see_anew, settled
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.payments import (
@@ -182,7 +182,7 @@ async def refund_order(
 
     return await idempotency.answer(
         lambda once: services.orders.refund(caller, order_id, body.amount_cents, body.reason, once=once),
-        refund_again,
+        made("refund_id"),
         reply,
     )
 

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from api.answers import Prefer, answer, page_answer
 from api.auth import EVERYBODY, Admin, SignedIn
 from api.fields import Answer, Body, Page
-from api.idempotency import IdempotencyKey
-from api.paying import refund_again, refunded, see_anew, settled
+from api.idempotency import IdempotencyKey, made
+from api.paying import refunded, see_anew, settled
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
 from api.signed_notices import signed_notice
@@ -116,7 +116,7 @@ async def refund_payment(
     rest, `refundable_cents`, can go back)."""
     return await idempotency.answer(
         lambda once: services.payments.refund(caller, payment_id, body.amount_cents, body.reason, once=once),
-        refund_again,
+        made("refund_id"),
         lambda landed: refunded(services, payment_id, landed),
     )
 

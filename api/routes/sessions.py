@@ -15,7 +15,7 @@ from api.answers import answer, position_of
 from api.attempt_limits import Attempt, Attempts
 from api.auth import EVERYBODY, OptionalCaller, SignedIn
 from api.fields import Body, Email, Text, Token
-from api.idempotency import IdempotencyKey, Idempotent
+from api.idempotency import IdempotencyKey, Idempotent, made_nothing
 from api.services import Services, ServicesOf
 from api.views.accounts import NOT_STORED, Account, TokenPair, account_view, tokens_for
 from commands.accounts.logins import Login
@@ -144,7 +144,7 @@ async def verify_email(
     """Confirm an address by the token that was mailed to it. 422 `invalid_token`."""
     return await idempotency.answer(
         lambda once: services.mail_proofs.verify_email(caller, body.token, once=once),
-        _nothing,
+        made_nothing,
         lambda landed: _no_content(services, landed),
     )
 
@@ -207,12 +207,10 @@ async def reset_password(
         return await _no_content(services, landed)
 
     return await idempotency.answer(
-        lambda once: services.mail_proofs.reset_password(caller, body.token, body.password, once=once), _nothing, reply
+        lambda once: services.mail_proofs.reset_password(caller, body.token, body.password, once=once),
+        made_nothing,
+        reply,
     )
-
-
-async def _nothing(_: Done) -> None:
-    """What a command without a result made."""
 
 
 async def _no_content(services: Services, landed: Landed[Any]) -> Response:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.answers import Prefer, answer, page_answer, position_of
 from api.auth import SignedIn
 from api.fields import Amount, Answer, Body, Currency, Page, Time
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, made
 from api.problems import Problem, problem_response
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -22,7 +22,7 @@ from commands.transactions import TransactionAndPayment
 from domain.errors import Forbidden
 from domain.payments import Method
 from domain.transactions import Status, Transaction, Type
-from eventstore.log import Done, Once
+from eventstore.log import Once
 from queries import transactions as transactions_query
 
 router = APIRouter(prefix="/api/v1", tags=["transactions"])
@@ -128,9 +128,6 @@ async def create_transaction(
     body.check_fields()
     method = body.method()
 
-    async def again(done: Done) -> UUID:
-        return UUID(done.refs["transaction_id"])
-
     async def reply(landed: Landed[UUID]) -> Response:
         transaction_id = landed.value
         now = await services.transactions.settled(transaction_id, prefer.wait_seconds)
@@ -141,7 +138,9 @@ async def create_transaction(
         view = _started(services, caller, transaction_id, now)
         return answer(view, status=prefer.status, position=position, headers=headers)
 
-    return await idempotency.answer(lambda once: _start(services, caller, body, method, once), again, reply)
+    return await idempotency.answer(
+        lambda once: _start(services, caller, body, method, once), made("transaction_id"), reply
+    )
 
 
 async def _start(

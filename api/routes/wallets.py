@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.answers import answer, page_answer, position_of, versioned
 from api.auth import Admin, SignedIn
 from api.fields import Amount, Answer, Body, Currency, Page, Reason, Time
-from api.idempotency import IdempotencyKey, Idempotent
+from api.idempotency import IdempotencyKey, Idempotent, made, made_nothing
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
@@ -20,7 +20,7 @@ from commands.handler import Landed
 from domain.errors import Forbidden
 from domain.wallets import DEPOSIT_TAKEN_BACK
 from domain.wallets import Status as WalletStatus
-from eventstore.log import Done, Once
+from eventstore.log import Once
 from projections.models.wallets import DEBT_SETTLED, Wallet, WalletMovement
 from queries import wallets as wallets_query
 from queries.read_models import ReadModels
@@ -102,15 +102,12 @@ async def create_wallet(
 ) -> Response:
     """Open one's wallet in a currency. 409 `wallet_exists`."""
 
-    async def again(done: Done) -> UUID:
-        return UUID(done.refs["wallet_id"])
-
     async def reply(landed: Landed[UUID]) -> Response:
         position = await position_of(landed, services)
         return await _wallet_now(services, landed.value, position, status=201)
 
     return await idempotency.answer(
-        lambda once: services.wallets.create(caller, body.currency, once=once), again, reply
+        lambda once: services.wallets.create(caller, body.currency, once=once), made("wallet_id"), reply
     )
 
 
@@ -170,12 +167,10 @@ async def _changed(
     idempotency: Idempotent,
     command: Callable[[Once | None], Awaitable[Landed[None]]],
 ) -> Response:
-    async def again(_: Done) -> None: ...
-
     async def reply(landed: Landed[None]) -> Response:
         return await _wallet_now(services, wallet_id, await position_of(landed, services))
 
-    return await idempotency.answer(command, again, reply)
+    return await idempotency.answer(command, made_nothing, reply)
 
 
 async def _wallet_now(services: Services, wallet_id: UUID, position: int, status: int = 200) -> Response:

@@ -10,14 +10,13 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import Merchant
 from api.fields import Answer, Body, Line, Page, Time, Url
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, made
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
 from commands.catalog import seller_of
 from commands.handler import Landed
 from domain.webhook_endpoints import MAX_PATTERNS
-from eventstore.log import Done
 from projections.models.webhook_endpoints import WebhookEndpoint
 from queries import webhook_endpoints as query
 
@@ -113,7 +112,7 @@ async def create_webhook_endpoint(
 
     return await idempotency.answer(
         lambda once: services.webhook_endpoints.create(caller, body.url, body.events, body.description, once=once),
-        _endpoint_again,
+        made("endpoint_id"),
         reply,
         keep=False,
     )
@@ -155,7 +154,7 @@ async def rotate_webhook_secret(
     """Make another secret. The old one signs beside it for 24 hours."""
     return await idempotency.answer(
         lambda once: services.webhook_endpoints.rotate_secret(caller, endpoint_id, once=once),
-        _endpoint_again,
+        made("endpoint_id"),
         lambda landed: _endpoint_now(services, landed, secret=True),
         keep=False,
     )
@@ -168,7 +167,7 @@ async def enable_webhook_endpoint(
     """Send to it again what happens from now on. 403 `disabled_by_operator`."""
     return await idempotency.answer(
         lambda once: services.webhook_endpoints.enable(caller, endpoint_id, once=once),
-        _endpoint_again,
+        made("endpoint_id"),
         lambda landed: _endpoint_now(services, landed),
     )
 
@@ -180,7 +179,7 @@ async def disable_webhook_endpoint(
     """Send nothing more to it."""
     return await idempotency.answer(
         lambda once: services.webhook_endpoints.disable(caller, endpoint_id, once=once),
-        _endpoint_again,
+        made("endpoint_id"),
         lambda landed: _endpoint_now(services, landed),
     )
 
@@ -192,7 +191,7 @@ async def test_webhook_endpoint(
     """Send a `webhook.test`. 409 `webhook_endpoint_disabled`."""
     return await idempotency.answer(
         lambda once: services.webhook_endpoints.test(caller, endpoint_id, once=once),
-        _delivery_again,
+        made("delivery_id"),
         lambda landed: _delivery_now(services, landed),
     )
 
@@ -204,17 +203,9 @@ async def redrive_webhook_delivery(
     """Send a delivery again, now, under the same id: one that failed, waits for its next try, or was delivered."""
     return await idempotency.answer(
         lambda once: services.webhook_endpoints.redeliver(caller, endpoint_id, delivery_id, once=once),
-        _delivery_again,
+        made("delivery_id"),
         lambda landed: _delivery_now(services, landed),
     )
-
-
-async def _endpoint_again(done: Done) -> UUID:
-    return UUID(done.refs["endpoint_id"])
-
-
-async def _delivery_again(done: Done) -> UUID:
-    return UUID(done.refs["delivery_id"])
 
 
 async def _endpoint_now(
