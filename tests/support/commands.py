@@ -14,6 +14,8 @@ from functools import cached_property
 from typing import Generic, TypeVar
 from uuid import UUID
 
+import pytest
+
 from adapters.webhooks.signature import Verifier
 from commands.accounts.identity import Accounts
 from commands.accounts.logins import Logins
@@ -215,13 +217,11 @@ class When(Generic[T]):
 
     async def _then_raises(self, kind: type[E]) -> E:
         head = await self._start()
-        try:
-            result = await self._command
-        except kind as error:
-            assert type(error) is kind, f"not {kind.__name__}: {error!r}"
-            assert await self._since(head) == []
-            return error
-        raise AssertionError(f"it was not refused, but answered {result!r}")
+        with pytest.raises(kind) as failed:
+            await self._command
+        assert type(failed.value) is kind, f"not {kind.__name__}: {failed.value!r}"
+        assert await self._since(head) == []
+        return failed.value
 
     async def _start(self) -> int:
         for streams in self._given:
