@@ -164,7 +164,7 @@ async def test_under_a_key_it_is_put_in_once(shop: Shop) -> None:
 
 
 async def test_another_quantity_is_held(shop: Shop) -> None:
-    changing = shop.given(account(ANA_ID), SHELF, BOARDS).when(shop.carts.change(ANA, ITEM, 5, if_match=2))
+    changing = shop.given(account(ANA_ID), SHELF, BOARDS).when(shop.carts.change(ANA, ITEM, 5, expected_version=2))
     await changing.then(
         ItemChanged(item_id=ITEM, quantity=5, expires_at=UNTIL),
         ReservationChanged(reservation_id=HOLD, quantity=5, expires_at=UNTIL),
@@ -186,9 +186,11 @@ async def test_more_of_it_has_the_price_of_now(shop: Shop) -> None:
 
 async def test_who_saw_another_version_changes_nothing(shop: Shop) -> None:
     there = shop.given(account(ANA_ID), SHELF, BOARDS)
-    await there.when(shop.carts.change(ANA, ITEM, 5, if_match=1)).then_refused(Stale, "version_mismatch", version=2)
-    await shop.when(shop.carts.remove(ANA, ITEM, if_match=1)).then_refused(Stale, "version_mismatch", version=2)
-    await shop.when(shop.carts.discard(ANA, if_match=1)).then_refused(Stale, "version_mismatch", version=2)
+    await there.when(shop.carts.change(ANA, ITEM, 5, expected_version=1)).then_refused(
+        Stale, "version_mismatch", version=2
+    )
+    await shop.when(shop.carts.remove(ANA, ITEM, expected_version=1)).then_refused(Stale, "version_mismatch", version=2)
+    await shop.when(shop.carts.discard(ANA, expected_version=1)).then_refused(Stale, "version_mismatch", version=2)
 
 
 async def test_a_line_that_is_not_there_is_not_changed(shop: Shop) -> None:

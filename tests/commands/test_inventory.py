@@ -63,7 +63,7 @@ async def test_a_count_at_another_version_is_refused(shop: Shop) -> None:
     await there.when(shop.inventory.set_total(SELLER, BOARD, 5, 1)).then_refused(
         Conflict, "version_conflict", version=2
     )
-    await shop.when(shop.inventory.set_total(SELLER, BOARD, 5, if_match=1)).then_refused(
+    await shop.when(shop.inventory.set_total(SELLER, BOARD, 5, expected_version=1)).then_refused(
         Stale, "version_mismatch", version=2
     )
 
