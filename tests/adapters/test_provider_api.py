@@ -45,7 +45,7 @@ def code(response: httpx.Response) -> str:
     return response.json()["error"]["code"]
 
 
-def test_a_new_intent_awaits_a_method(api: httpx.Client):
+def test_a_new_intent_awaits_a_method(api: httpx.Client) -> None:
     intent = create(api, metadata={"payment_id": "p-new"}).json()
     assert intent["id"].startswith("pi_")
     assert intent["client_secret"].startswith(intent["id"] + "_secret_")
@@ -65,21 +65,21 @@ def test_a_new_intent_awaits_a_method(api: httpx.Client):
     assert api.get(f"/v1/payment_intents/{intent['id']}").json() == intent
 
 
-def test_an_intent_is_found_by_its_payment_newest_first(api: httpx.Client):
+def test_an_intent_is_found_by_its_payment_newest_first(api: httpx.Client) -> None:
     first, second = (create(api, metadata={"payment_id": "p-found"}).json() for _ in range(2))
     answer = api.get("/v1/payment_intents", params={"payment_id": "p-found"}).json()
     assert answer == {"object": "list", "data": [second, first]}
 
 
-def test_no_intent_is_found_for_a_payment_that_never_was(api: httpx.Client):
+def test_no_intent_is_found_for_a_payment_that_never_was(api: httpx.Client) -> None:
     assert api.get("/v1/payment_intents", params={"payment_id": "nobody"}).json()["data"] == []
 
 
-def test_a_good_card_is_captured(api: httpx.Client):
+def test_a_good_card_is_captured(api: httpx.Client) -> None:
     assert create(api, payment_method="pm_card_visa").json()["status"] == "succeeded"
 
 
-def test_after_a_decline_another_card_may_be_tried(api: httpx.Client):
+def test_after_a_decline_another_card_may_be_tried(api: httpx.Client) -> None:
     intent = create(api).json()
     declined = confirm(api, intent["id"], "pm_card_chargeDeclined")
     assert declined.status_code == 200
@@ -90,13 +90,13 @@ def test_after_a_decline_another_card_may_be_tried(api: httpx.Client):
     assert (paid["status"], paid["last_payment_error"]) == ("succeeded", None)
 
 
-def test_a_paid_intent_cannot_be_confirmed_again(api: httpx.Client):
+def test_a_paid_intent_cannot_be_confirmed_again(api: httpx.Client) -> None:
     intent = create(api, payment_method="pm_card_visa").json()
     answer = confirm(api, intent["id"], "pm_card_visa")
     assert (answer.status_code, code(answer)) == (400, "payment_intent_unexpected_state")
 
 
-def test_a_processor_that_is_down_answers_503_each_time_and_changes_nothing(api: httpx.Client):
+def test_a_processor_that_is_down_answers_503_each_time_and_changes_nothing(api: httpx.Client) -> None:
     body = {"metadata": {"payment_id": "p-down"}, "payment_method": "pm_card_processorDown"}
     for _ in range(2):
         answer = create(api, key="down", **body)
@@ -108,25 +108,25 @@ def test_a_processor_that_is_down_answers_503_each_time_and_changes_nothing(api:
     assert api.get(f"/v1/payment_intents/{waiting['id']}").json() == waiting
 
 
-def test_an_unknown_method_is_refused_and_makes_no_intent(api: httpx.Client):
+def test_an_unknown_method_is_refused_and_makes_no_intent(api: httpx.Client) -> None:
     answer = create(api, payment_method="pm_card_golden", metadata={"payment_id": "p-golden"})
     assert (answer.status_code, code(answer)) == (400, "payment_method_unknown")
     assert api.get("/v1/payment_intents", params={"payment_id": "p-golden"}).json()["data"] == []
 
 
-def test_a_waiting_intent_can_be_canceled_and_then_no_longer_paid(api: httpx.Client):
+def test_a_waiting_intent_can_be_canceled_and_then_no_longer_paid(api: httpx.Client) -> None:
     intent = create(api).json()
     assert cancel(api, intent["id"]).json()["status"] == "canceled"
     assert code(confirm(api, intent["id"], "pm_card_visa")) == "payment_intent_unexpected_state"
 
 
 @pytest.mark.parametrize("method", ["pm_card_visa", "pm_card_slow"])
-def test_money_that_came_or_is_on_its_way_cannot_be_canceled(api: httpx.Client, method: str):
+def test_money_that_came_or_is_on_its_way_cannot_be_canceled(api: httpx.Client, method: str) -> None:
     answer = cancel(api, create(api, payment_method=method).json()["id"])
     assert (answer.status_code, code(answer)) == (400, "payment_intent_unexpected_state")
 
 
-def test_money_can_be_refunded_in_parts_until_none_is_left(api: httpx.Client):
+def test_money_can_be_refunded_in_parts_until_none_is_left(api: httpx.Client) -> None:
     ref = create(api, payment_method="pm_card_visa").json()["id"]
     part = refund(api, ref, amount=1000).json()
     assert part["id"].startswith("re_")
@@ -137,7 +137,7 @@ def test_money_can_be_refunded_in_parts_until_none_is_left(api: httpx.Client):
     assert api.get(f"/v1/payment_intents/{ref}").json()["amount_refunded"] == 5990
 
 
-def test_an_open_intent_can_be_refunded_by_as_much_as_is_said(api: httpx.Client):
+def test_an_open_intent_can_be_refunded_by_as_much_as_is_said(api: httpx.Client) -> None:
     ref = create(api).json()["id"]
     given = refund(api, ref, amount=1999).json()
     assert (given["amount"], given["currency"], given["payment_intent"]) == (1999, "brl", ref)
@@ -145,7 +145,7 @@ def test_an_open_intent_can_be_refunded_by_as_much_as_is_said(api: httpx.Client)
     assert api.get(f"/v1/payment_intents/{ref}").json()["amount_refunded"] == 0
 
 
-def test_an_unknown_intent_is_404(api: httpx.Client):
+def test_an_unknown_intent_is_404(api: httpx.Client) -> None:
     for answer in (
         api.get("/v1/payment_intents/pi_nothing"),
         confirm(api, "pi_nothing", "pm_card_visa"),
@@ -169,24 +169,24 @@ def test_an_unknown_intent_is_404(api: httpx.Client):
         ({"colour": "red"}, "parameter_unknown"),
     ],
 )
-def test_a_wrong_field_is_named_and_refused(api: httpx.Client, body: dict[str, Any], expected: str):
+def test_a_wrong_field_is_named_and_refused(api: httpx.Client, body: dict[str, Any], expected: str) -> None:
     answer = create(api, **body)
     assert (answer.status_code, code(answer)) == (400, expected)
     assert next(iter(body)) in answer.json()["error"]["message"]
 
 
-def test_a_missing_field_is_named_and_refused(api: httpx.Client):
+def test_a_missing_field_is_named_and_refused(api: httpx.Client) -> None:
     answer = api.post("/v1/payment_intents", json={"currency": "BRL"})
     assert (answer.status_code, code(answer)) == (400, "parameter_missing")
     assert "amount" in answer.json()["error"]["message"]
 
 
-def test_a_body_that_is_not_json_is_refused(api: httpx.Client):
+def test_a_body_that_is_not_json_is_refused(api: httpx.Client) -> None:
     answer = api.post("/v1/payment_intents", content=b"{", headers={"Content-Type": "application/json"})
     assert (answer.status_code, code(answer)) == (400, "json_invalid")
 
 
-def test_an_unknown_path_or_verb_is_told_in_the_same_shape(api: httpx.Client):
+def test_an_unknown_path_or_verb_is_told_in_the_same_shape(api: httpx.Client) -> None:
     assert code(api.get("/v1/customers")) == "resource_missing"
     assert code(api.delete("/v1/refunds")) == "method_not_allowed"
 
@@ -194,14 +194,14 @@ def test_an_unknown_path_or_verb_is_told_in_the_same_shape(api: httpx.Client):
 # -- idempotency keys --------------------------------------------------------------------------------------------------
 
 
-def test_the_same_key_gets_the_same_answer_and_acts_once(api: httpx.Client):
+def test_the_same_key_gets_the_same_answer_and_acts_once(api: httpx.Client) -> None:
     body = {"metadata": {"payment_id": "p-once"}, "payment_method": "pm_card_visa"}
     first, again = create(api, key="once", **body), create(api, key="once", **body)
     assert first.content == again.content
     assert len(api.get("/v1/payment_intents", params={"payment_id": "p-once"}).json()["data"]) == 1
 
 
-def test_the_same_key_at_the_same_time_acts_once(api: httpx.Client):
+def test_the_same_key_at_the_same_time_acts_once(api: httpx.Client) -> None:
     answers: list[bytes] = []
 
     def ask() -> None:
@@ -216,7 +216,7 @@ def test_the_same_key_at_the_same_time_acts_once(api: httpx.Client):
     assert len(set(answers)) == 1
 
 
-def test_a_refund_repeated_under_its_key_is_given_once(api: httpx.Client):
+def test_a_refund_repeated_under_its_key_is_given_once(api: httpx.Client) -> None:
     ref = create(api, payment_method="pm_card_visa").json()["id"]
     body, headers = {"payment_intent": ref, "amount": 100}, {"Idempotency-Key": "refund-once"}
     first, again = (api.post("/v1/refunds", json=body, headers=headers) for _ in range(2))
@@ -224,7 +224,7 @@ def test_a_refund_repeated_under_its_key_is_given_once(api: httpx.Client):
     assert api.get(f"/v1/payment_intents/{ref}").json()["amount_refunded"] == 100
 
 
-def test_a_refusal_is_repeated_under_its_key_although_it_would_now_be_granted(api: httpx.Client):
+def test_a_refusal_is_repeated_under_its_key_although_it_would_now_be_granted(api: httpx.Client) -> None:
     ref = create(api, payment_method="pm_card_authenticationRequired").json()["id"]
     path, body = f"/v1/payment_intents/{ref}/confirm", {"payment_method": "pm_card_visa"}
     early = api.post(path, json=body, headers={"Idempotency-Key": "too-early"})
@@ -233,7 +233,7 @@ def test_a_refusal_is_repeated_under_its_key_although_it_would_now_be_granted(ap
     assert (again.status_code, again.content) == (400, early.content)
 
 
-def test_a_key_used_for_another_request_is_refused(api: httpx.Client):
+def test_a_key_used_for_another_request_is_refused(api: httpx.Client) -> None:
     create(api, key="mine", amount=100)
     answer = create(api, key="mine", amount=200)
     assert (answer.status_code, code(answer)) == (400, "idempotency_key_reused")
@@ -252,7 +252,7 @@ def status(api: httpx.Client, ref: str) -> str:
     return api.get(f"/v1/payment_intents/{ref}").json()["status"]
 
 
-def test_the_page_shows_the_amount_and_asks_for_a_decision(api: httpx.Client):
+def test_the_page_shows_the_amount_and_asks_for_a_decision(api: httpx.Client) -> None:
     _, url = awaiting_authentication(api)
     page = api.get(url)
     assert page.headers["content-type"].startswith("text/html")
@@ -262,7 +262,7 @@ def test_the_page_shows_the_amount_and_asks_for_a_decision(api: httpx.Client):
     assert 'name="decision" value="decline"' in page.text
 
 
-def test_a_payer_who_approves_pays(api: httpx.Client):
+def test_a_payer_who_approves_pays(api: httpx.Client) -> None:
     ref, url = awaiting_authentication(api)
     page = api.post(url, data={"decision": "approve"})
     assert page.status_code == 200
@@ -271,7 +271,7 @@ def test_a_payer_who_approves_pays(api: httpx.Client):
     assert "Payment approved" in api.get(url).text
 
 
-def test_a_payer_who_declines_may_try_another_card(api: httpx.Client):
+def test_a_payer_who_declines_may_try_another_card(api: httpx.Client) -> None:
     ref, url = awaiting_authentication(api)
     page = api.post(url, data={"decision": "decline"})
     assert page.status_code == 200
@@ -282,7 +282,7 @@ def test_a_payer_who_declines_may_try_another_card(api: httpx.Client):
     assert confirm(api, ref, "pm_card_visa").json()["status"] == "succeeded"
 
 
-def test_the_first_decision_counts(api: httpx.Client):
+def test_the_first_decision_counts(api: httpx.Client) -> None:
     ref, url = awaiting_authentication(api)
     api.post(url, data={"decision": "approve"})
     late = api.post(url, data={"decision": "decline"})
@@ -291,7 +291,7 @@ def test_the_first_decision_counts(api: httpx.Client):
     assert status(api, ref) == "succeeded"
 
 
-def test_an_approval_after_the_cancellation_takes_no_money(api: httpx.Client):
+def test_an_approval_after_the_cancellation_takes_no_money(api: httpx.Client) -> None:
     ref, url = awaiting_authentication(api)
     cancel(api, ref)
     late = api.post(url, data={"decision": "approve"})
@@ -301,13 +301,13 @@ def test_an_approval_after_the_cancellation_takes_no_money(api: httpx.Client):
 
 
 @pytest.mark.parametrize("form", [{}, {"decision": "maybe"}])
-def test_no_decision_changes_nothing(api: httpx.Client, form: dict[str, str]):
+def test_no_decision_changes_nothing(api: httpx.Client, form: dict[str, str]) -> None:
     ref, url = awaiting_authentication(api)
     assert api.post(url, data=form).status_code == 400
     assert status(api, ref) == "requires_action"
 
 
-def test_a_page_for_no_intent_is_404_and_harmless(api: httpx.Client):
+def test_a_page_for_no_intent_is_404_and_harmless(api: httpx.Client) -> None:
     for page in (api.get("/3ds/<b>"), api.post("/3ds/<b>", data={"decision": "approve"})):
         assert page.status_code == 404
         assert "<b>" not in page.text

@@ -66,7 +66,7 @@ def until_all_delivered(provider: str) -> None:
         assert time.monotonic() < deadline, "webhooks are still pending"
 
 
-def test_a_capture_is_told_signed_and_in_stripes_shape(store: Path, receiver: Receiver):
+def test_a_capture_is_told_signed_and_in_stripes_shape(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         intent = create(provider, "pm_card_visa")
         webhook = receiver.wait_for_one("payment_intent.succeeded")
@@ -76,7 +76,7 @@ def test_a_capture_is_told_signed_and_in_stripes_shape(store: Path, receiver: Re
     assert webhook.intent == intent
 
 
-def test_every_change_is_told(store: Path, receiver: Receiver):
+def test_every_change_is_told(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         intents = f"{provider}/v1/payment_intents"
         paid = create(provider)["id"]
@@ -110,7 +110,7 @@ def test_every_change_is_told(store: Path, receiver: Receiver):
 )
 def test_a_slow_refund_comes_to_its_end_over_a_restart(
     store: Path, receiver: Receiver, method: str, told: list[str], kept: int
-):
+) -> None:
     with running_provider(store, receiver.url, slow_seconds=0.3) as provider:
         paid = create(provider, method)["id"]
         refund = post(f"{provider}/v1/refunds", {"payment_intent": paid, "amount": 90, "metadata": {"refund_id": "r"}})
@@ -124,7 +124,7 @@ def test_a_slow_refund_comes_to_its_end_over_a_restart(
     assert sorted({webhook.type for webhook in receiver.received} - {"payment_intent.succeeded"}) == told
 
 
-def test_a_decline_on_the_page_is_told(store: Path, receiver: Receiver):
+def test_a_decline_on_the_page_is_told(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         ref = create(provider, "pm_card_authenticationRequired")["id"]
         httpx.post(f"{provider}/3ds/{ref}", data={"decision": "decline"}, trust_env=False)
@@ -132,7 +132,7 @@ def test_a_decline_on_the_page_is_told(store: Path, receiver: Receiver):
     assert error["code"] == "payment_intent_authentication_failure"
 
 
-def test_a_repeat_under_the_same_key_is_told_once(store: Path, receiver: Receiver):
+def test_a_repeat_under_the_same_key_is_told_once(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         for _ in range(3):
             create(provider, "pm_card_visa", key="k")
@@ -140,7 +140,7 @@ def test_a_repeat_under_the_same_key_is_told_once(store: Path, receiver: Receive
     assert len(receiver.received) == 1
 
 
-def test_a_webhook_is_sent_again_until_the_receiver_accepts_it(store: Path, receiver: Receiver):
+def test_a_webhook_is_sent_again_until_the_receiver_accepts_it(store: Path, receiver: Receiver) -> None:
     receiver.statuses = [500, 302, 404, 503]
     with running_provider(store, receiver.url) as provider:
         create(provider, "pm_card_visa")
@@ -149,7 +149,7 @@ def test_a_webhook_is_sent_again_until_the_receiver_accepts_it(store: Path, rece
     assert len({webhook.body for webhook in receiver.received}) == 1
 
 
-def test_the_pause_doubles_with_each_failure(store: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture):
+def test_the_pause_doubles_with_each_failure(store: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     receiver.statuses = [500, 500, 500]
     with running_provider(store, receiver.url, webhook_retry_seconds=0.1) as provider:
         create(provider, "pm_card_visa")
@@ -158,7 +158,7 @@ def test_the_pause_doubles_with_each_failure(store: Path, receiver: Receiver, ca
     assert pauses == ["0.1 s", "0.2 s", "0.4 s"]
 
 
-def test_a_webhook_nobody_ever_accepts_is_given_up_but_kept(store: Path, receiver: Receiver):
+def test_a_webhook_nobody_ever_accepts_is_given_up_but_kept(store: Path, receiver: Receiver) -> None:
     receiver.statuses = [500] * 1000
     with running_provider(store, receiver.url, webhook_give_up_seconds=0.1) as provider:
         create(provider, "pm_card_visa")
@@ -167,7 +167,7 @@ def test_a_webhook_nobody_ever_accepts_is_given_up_but_kept(store: Path, receive
         assert db.execute("select attempts, due_at from webhooks").fetchall() == [(len(receiver.received), None)]
 
 
-def test_a_receiver_that_does_not_answer_does_not_hold_up_the_others(store: Path, receiver: Receiver):
+def test_a_receiver_that_does_not_answer_does_not_hold_up_the_others(store: Path, receiver: Receiver) -> None:
     answer_now = threading.Event()
     take = receiver.take
 
@@ -186,7 +186,7 @@ def test_a_receiver_that_does_not_answer_does_not_hold_up_the_others(store: Path
     assert [webhook.intent["amount"] for webhook in receiver.received] == [2, 1]
 
 
-def test_many_intents_at_once_are_each_told_once(store: Path, receiver: Receiver):
+def test_many_intents_at_once_are_each_told_once(store: Path, receiver: Receiver) -> None:
     with (
         running_provider(store, receiver.url, webhook_concurrency=4) as provider,
         httpx.Client(base_url=provider, timeout=PATIENCE, trust_env=False) as client,
@@ -198,7 +198,7 @@ def test_many_intents_at_once_are_each_told_once(store: Path, receiver: Receiver
     assert sorted(webhook.intent["id"] for webhook in receiver.received) == sorted(a["id"] for a in answers)
 
 
-def test_a_slow_card_is_processing_first_and_captured_later(store: Path, receiver: Receiver):
+def test_a_slow_card_is_processing_first_and_captured_later(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url, slow_seconds=0.2) as provider:
         intent = create(provider, "pm_card_slow")
         assert intent["status"] == "processing"
@@ -208,7 +208,9 @@ def test_a_slow_card_is_processing_first_and_captured_later(store: Path, receive
     assert len(receiver.received) == 1
 
 
-def test_a_card_that_times_out_is_captured_and_told_and_no_repeat_is_answered_either(store: Path, receiver: Receiver):
+def test_a_card_that_times_out_is_captured_and_told_and_no_repeat_is_answered_either(
+    store: Path, receiver: Receiver
+) -> None:
     with running_provider(store, receiver.url) as provider:
         for _ in range(2):
             with pytest.raises(httpx.ReadTimeout):
@@ -228,7 +230,7 @@ def test_a_card_that_times_out_is_captured_and_told_and_no_repeat_is_answered_ei
 # -- restarts ----------------------------------------------------------------------------------------------------------
 
 
-def test_intents_and_answers_outlive_a_restart(store: Path, receiver: Receiver):
+def test_intents_and_answers_outlive_a_restart(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         before = create(provider, "pm_card_visa", key="k")
     with running_provider(store, receiver.url) as provider:
@@ -238,7 +240,7 @@ def test_intents_and_answers_outlive_a_restart(store: Path, receiver: Receiver):
     assert len(receiver.received) == 1
 
 
-def test_webhooks_that_found_no_receiver_are_sent_after_a_restart_at_once(store: Path):
+def test_webhooks_that_found_no_receiver_are_sent_after_a_restart_at_once(store: Path) -> None:
     port = free_port()
     with running_provider(store, f"http://127.0.0.1:{port}/webhook", webhook_retry_seconds=600) as provider:
         ref = create(provider, "pm_card_visa")["id"]
@@ -247,7 +249,7 @@ def test_webhooks_that_found_no_receiver_are_sent_after_a_restart_at_once(store:
         until_all_delivered(provider)
 
 
-def test_a_webhook_under_way_at_the_stop_is_sent_again(store: Path, receiver: Receiver):
+def test_a_webhook_under_way_at_the_stop_is_sent_again(store: Path, receiver: Receiver) -> None:
     take, stopped = receiver.take, threading.Event()
 
     def take_and_hang(webhook: Any) -> int:
@@ -267,7 +269,7 @@ def test_a_webhook_under_way_at_the_stop_is_sent_again(store: Path, receiver: Re
     assert first.body == second.body
 
 
-def test_a_slow_payment_that_fell_due_meanwhile_is_settled_after_a_restart(store: Path, receiver: Receiver):
+def test_a_slow_payment_that_fell_due_meanwhile_is_settled_after_a_restart(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url, slow_seconds=3600) as provider:
         ref = create(provider, "pm_card_slow")["id"]
     with closing(sqlite3.connect(store)) as db, db:
@@ -277,7 +279,7 @@ def test_a_slow_payment_that_fell_due_meanwhile_is_settled_after_a_restart(store
         assert get(provider, ref)["status"] == "succeeded"
 
 
-def test_a_payer_may_come_back_to_the_page_after_a_restart(store: Path, receiver: Receiver):
+def test_a_payer_may_come_back_to_the_page_after_a_restart(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         ref = create(provider, "pm_card_authenticationRequired")["id"]
     with running_provider(store, receiver.url) as provider:
@@ -285,12 +287,12 @@ def test_a_payer_may_come_back_to_the_page_after_a_restart(store: Path, receiver
         assert receiver.wait_for_one("payment_intent.succeeded").intent["id"] == ref
 
 
-def test_two_processes_cannot_share_a_store(store: Path, receiver: Receiver):
+def test_two_processes_cannot_share_a_store(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url), pytest.raises(sqlite3.OperationalError, match="locked"):
         Store(store, lock_timeout_seconds=0.01)
 
 
-def test_what_was_answered_is_known_after_a_kill(store: Path, receiver: Receiver):
+def test_what_was_answered_is_known_after_a_kill(store: Path, receiver: Receiver) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     program = (
