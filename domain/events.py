@@ -1,4 +1,4 @@
-"""The base class of events, and the registry of wire names.
+"""The base class of events, and the registries of wire names and of old shapes.
 
 An event is a frozen struct that holds its payload and nothing else; position, stream, time and
 actor belong to the envelope (`eventstore.log.Envelope`). Its wire name is fixed for ever and
@@ -6,7 +6,7 @@ independent of the class name.
 """
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -48,5 +48,32 @@ def event(name: str, *, person: str = "", kind: str = "") -> Callable[[type[E]],
         cls.NAME, cls.PERSON, cls.KIND = name, person, kind or name.split(".", maxsplit=1)[0]
         EVENTS[name] = cls
         return cls
+
+    return register
+
+
+Payload = dict[str, Any]
+"""The JSON object of an event."""
+
+Upcast = Callable[[Payload], Payload]
+
+UPCASTERS: dict[str, tuple[str, Upcast]] = {}
+"""By old wire name: the name of the next version, and the function that makes its payload from the
+old one."""
+
+
+def upcasts(name: str) -> Callable[[Upcast], Upcast]:
+    """Register how payloads of an old wire name are turned into those of the next version:
+    `payment.intent_cancelled.v1` into `payment.intent_cancelled.v2`.
+
+    Raises ValueError when the name is taken.
+    """
+    stem, _, version = name.rpartition(".v")
+
+    def register(upcast: Upcast) -> Upcast:
+        if name in UPCASTERS:
+            raise ValueError(f"{name} is upcast twice")
+        UPCASTERS[name] = f"{stem}.v{int(version) + 1}", upcast
+        return upcast
 
     return register

@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from commands import aggregates
-from domain.events import EVENTS, Event
-from domain.payments import UPCASTERS
+from domain.events import EVENTS, UPCASTERS, Event
 
 DOCS = Path(__file__).parent.parent / "docs"
 CONTEXTS = {

@@ -3,7 +3,7 @@
 `domain.payments` re-exports all of this with the decisions: import from there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, cast
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from rpds import HashTrieSet
 
-from domain.events import Event, event
+from domain.events import Event, Payload, event, upcasts
 
 MethodType = Literal["card", "wallet"]
 CaptureType = Literal["card", "wallet", "free"]
@@ -161,6 +161,11 @@ class PaymentIntentCancelled(Event, frozen=True):
     provider_ref: str | None = None
 
 
+@upcasts("payment.intent_cancelled.v1")
+def _with_a_reason(payload: Payload) -> Payload:
+    return {"reason": "unknown", **payload}
+
+
 @event("payment.refund_requested.v1")
 class PaymentRefundRequested(Event, frozen=True):
     """A refund was requested: its amount can no longer be requested again, but the money has not
@@ -226,17 +231,6 @@ class PaymentNoticeReceived(Event, frozen=True):
     provider_event_id: str
     type: str
     outcome: Outcome
-
-
-def _intent_cancelled_v2(payload: dict[str, object]) -> dict[str, object]:
-    return {"reason": "unknown", **payload}
-
-
-UPCASTERS: dict[str, tuple[str, Callable[[dict[str, object]], dict[str, object]]]] = {
-    "payment.intent_cancelled.v1": ("payment.intent_cancelled.v2", _intent_cancelled_v2),
-}
-"""By old wire name: the name of the next shape, and the function that makes its JSON object from
-the old one."""
 
 
 # -- state -------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from domain import (
     webhook_deliveries,
     webhook_endpoints,
 )
-from domain.events import PERSONAL, Event
+from domain.events import PERSONAL, UPCASTERS, Event, upcasts
 from domain.payments import events
 from tests.support.given_when_then import events_of
 
@@ -211,10 +211,16 @@ def test_personal_fields_name_their_person_where_the_stream_is_not_theirs(name: 
     assert WHOSE.get(name, "") == OURS[name].PERSON
 
 
-@pytest.mark.parametrize("old", payments.UPCASTERS)
+@pytest.mark.parametrize("old", UPCASTERS)
 def test_an_old_shape_is_read_as_a_current_one_and_no_longer_written(old: str) -> None:
     assert old not in OURS
-    assert payments.UPCASTERS[old][0] in OURS
+    assert UPCASTERS[old][0] in OURS
+
+
+def test_an_old_shape_is_read_in_one_way() -> None:
+    old = next(iter(UPCASTERS))
+    with pytest.raises(ValueError, match="upcast twice"):
+        upcasts(old)(lambda payload: payload)
 
 
 def values(hint: Any) -> st.SearchStrategy[Any]:

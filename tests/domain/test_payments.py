@@ -6,11 +6,10 @@ import pytest
 
 from domain import payments
 from domain.errors import Conflict, Invalid, NotFound
-from domain.events import Event
+from domain.events import UPCASTERS, Event
 from domain.ids import derived
 from domain.payments import (
     MAX_FAILURES,
-    UPCASTERS,
     Method,
     NoticedIntent,
     Outcome,

@@ -1,7 +1,5 @@
 """Every event of the program, and strategies that make instances of them from their types."""
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from types import NoneType, UnionType
@@ -11,15 +9,9 @@ from uuid import UUID
 import msgspec
 from hypothesis import strategies as st
 
-import domain
-from domain.events import EVENTS
-from eventstore.codec import Codec
+from runtime.wiring.codec import codec
 
-for module in pkgutil.iter_modules(domain.__path__):
-    importlib.import_module(f"domain.{module.name}")
-
-UPCASTERS = importlib.import_module("domain.payments").UPCASTERS
-CODEC = Codec(EVENTS, UPCASTERS)
+CODEC = codec()
 
 _PLAIN: dict[object, st.SearchStrategy[Any]] = {
     str: st.text(st.characters(exclude_categories=["Cs"]), max_size=20),

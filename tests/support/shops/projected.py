@@ -10,9 +10,6 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import ALL
-from domain.events import EVENTS
-from domain.payments import UPCASTERS
-from eventstore.codec import Codec
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Registered, Runner
@@ -20,8 +17,9 @@ from projections.registry import read_models
 from queries.audit import Audit
 from queries.operations import Operations
 from queries.read_models import ReadModels
+from runtime.wiring.codec import codec
 
-CODEC = Codec(EVENTS, UPCASTERS)
+CODEC = codec()
 
 
 class Shop:
