@@ -9,7 +9,6 @@ models are not in it: they are folded anew.
 
 import hashlib
 import logging
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -23,7 +22,6 @@ from typing import IO, Any
 
 import msgspec
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from adapters.postgres.embedded import program
 from eventstore.database.migrations import missing
@@ -33,6 +31,7 @@ from runtime import backup_of_home
 from runtime.home import PASSWORD_FILE
 from runtime.migrate import FOLDERS, migrate
 from runtime.output_files import by_its_name
+from runtime.postgres_programs import access
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +246,7 @@ def _as_sql(dump: Path) -> Iterator[subprocess.Popen[bytes]]:
 def _run_script(url: str, parts: Sequence[bytes | subprocess.Popen[bytes]], tell: Callable[[], None]) -> None:
     """Run SQL, of which some comes from programs."""
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
-    where, environment = _access(url)
+    where, environment = access(url, "ludoteca backup")
     command = [str(program("psql")), *options, "--file=-", where]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as psql:
         assert psql.stdin is not None
@@ -282,7 +281,7 @@ def _pour(source: subprocess.Popen[bytes], into: IO[bytes], tell: Callable[[], N
 
 
 def _run(command: Sequence[str], url: str, tell: Callable[[], None]) -> None:
-    where, environment = _access(url)
+    where, environment = access(url, "ludoteca backup")
     started = [str(program(command[0])), *command[1:], f"--dbname={where}"]
     null = subprocess.DEVNULL  # ours may be closed, and is for what we say
     with subprocess.Popen(started, stdout=null, stderr=subprocess.PIPE, env=environment) as process:
@@ -298,17 +297,6 @@ def _run(command: Sequence[str], url: str, tell: Callable[[], None]) -> None:
             raise
     if process.returncode:
         raise BackupError(f"{command[0]} failed: {_last_line(said.decode(errors='replace'))}")
-
-
-def _access(url: str) -> tuple[str, Mapping[str, str]]:
-    """How a program connects: the password not on its command line, which everybody can read."""
-    parameters = conninfo_to_dict(url)
-    password = parameters.pop("password", None)
-    parameters.pop("sslpassword", None)  # has no variable
-    environment = {**os.environ, "PGAPPNAME": "ludoteca backup"}
-    if password:
-        environment["PGPASSWORD"] = str(password)
-    return make_conninfo(**parameters), environment  # type: ignore[arg-type]
 
 
 def _copied(url: str) -> int:

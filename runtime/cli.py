@@ -18,6 +18,7 @@ from runtime.cli_commands import (
     quarantine,
     receipts,
     settings,
+    sql,
 )
 from runtime.cli_commands.failures import explain
 from runtime.console import Code, flush_or_forget, note
@@ -153,6 +154,7 @@ app.add_typer(events.app, name="events", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
 app.command(rich_help_panel=TEND)(backups.backup)
 app.command(rich_help_panel=TEND)(backups.restore)
+app.command(rich_help_panel=TEND, context_settings=sql.PASSED_ON)(sql.sql)
 app.add_typer(admin.app, name="admin", rich_help_panel=FILL)
 app.add_typer(load.app, name="load", rich_help_panel=FILL)
 app.command(name="settings", rich_help_panel=FILL)(settings.show)

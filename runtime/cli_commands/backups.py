@@ -1,7 +1,5 @@
 """`ludoteca backup` and `ludoteca restore`."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +33,7 @@ def backup(
     from runtime.backup import backup as write
 
     settings = opening.quiet_settings()
-    with _database(settings) as url, console.progress() as progress:
+    with opening.database(settings) as url, console.progress() as progress:
         opening.require_this_release(url)
         manifest = write(url, folder, _images(settings), progress, home=settings.home)
     with console.telling_what_was_done():
@@ -63,28 +61,10 @@ def restore(
     from runtime.backup import restore as fill
 
     settings = opening.quiet_settings()
-    with _database(settings) as url, console.progress() as progress:
+    with opening.database(settings, new=True) as url, console.progress() as progress:
         manifest = fill(url, folder, _images(settings), progress, home=settings.home, without_keys=without_keys)
     with console.telling_what_was_done():
         _print(manifest, folder, "restored", json=json)
-
-
-@contextmanager
-def _database(settings: "Settings") -> Iterator[str]:
-    """The database of the instance; where it is an embedded one that does not run, it runs as long as this takes."""
-    from adapters.postgres.embedded import EmbeddedPostgres
-    from runtime.home import open_home
-    from runtime.instance import NotRunning, running_database_url
-
-    with ExitStack() as stack:
-        try:
-            url = running_database_url(settings)
-        except NotRunning:
-            if not settings.embedded:
-                raise
-            open_home(settings.home)
-            url = stack.enter_context(EmbeddedPostgres(settings.home)).url
-        yield url
 
 
 def _images(settings: "Settings") -> Path | None:

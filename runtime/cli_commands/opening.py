@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +66,25 @@ def running_url(settings: "Settings") -> str:
     url = running_database_url(settings)
     require_this_release(url)
     return url
+
+
+@contextmanager
+def database(settings: "Settings", *, new: bool = False) -> Iterator[str]:
+    """The database of the instance; an embedded one that does not run is started for as long as this takes, and made
+    where it is `new`. Raises NotRunning."""
+    from adapters.postgres.embedded import EmbeddedPostgres
+    from runtime.home import open_home
+    from runtime.instance import NotRunning, running_database_url
+
+    with ExitStack() as stack:
+        try:
+            url = running_database_url(settings)
+        except NotRunning:
+            if not settings.embedded or not (new or (settings.home / "postgres").exists()):
+                raise
+            open_home(settings.home)
+            url = stack.enter_context(EmbeddedPostgres(settings.home)).url
+        yield url
 
 
 def require_this_release(url: str) -> None:

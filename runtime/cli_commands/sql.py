@@ -1,0 +1,52 @@
+"""`ludoteca sql`: PostgreSQL's own programs on the instance's database."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.opening import Json
+
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def sql(
+    context: typer.Context,
+    write: Annotated[bool, typer.Option("--write", help="Let statements change something.")] = False,
+    run: Annotated[
+        Literal["psql", "pg_dump", "pg_restore"], typer.Option(help="The program to run.", metavar="PROGRAM")
+    ] = "psql",
+    where: Annotated[
+        bool, typer.Option("--where", help="Only say how to connect, and where PostgreSQL's programs are.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Open psql on the instance's database, or run another of PostgreSQL's programs: psql, pg_dump, pg_restore.
+
+    What is not an option of this command is passed on. Transactions are read-only, to guard against slips, unless you
+    say --write. The embedded database of an instance that does not run is started for as long as this takes. The exit
+    code is the program's.
+
+    [bold]Examples[/bold]
+      ludoteca sql
+      ludoteca sql -c 'SELECT * FROM log.epochs'
+      ludoteca sql --write -f mend.sql
+      ludoteca sql --run pg_dump --schema=log --format=custom --file=log.dump
+      ludoteca sql --where
+    """
+    from adapters.postgres.embedded import program
+    from runtime import postgres_programs
+    from runtime.instance import database_url
+
+    settings = opening.quiet_settings()
+    if where:
+        dsn, programs = postgres_programs.access(database_url(settings), "")[0], str(program("psql").parent)
+        if json:
+            console.print_json({"dsn": dsn, "programs": programs})
+        else:
+            console.say(f"dsn       {dsn}\nprograms  {programs}")
+        return
+    with opening.database(settings) as url:
+        code = postgres_programs.run(run, url, context.args, read_only=not write)
+    raise typer.Exit(code)

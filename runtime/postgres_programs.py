@@ -1,0 +1,47 @@
+"""PostgreSQL's own programs, which the package has, run on the instance's database."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from adapters.postgres.embedded import program
+
+READ_ONLY = "-c default_transaction_read_only=on"
+
+
+def access(url: str, application: str, *, read_only: bool = False) -> tuple[str, Mapping[str, str]]:
+    """How a program connects: what it is told by `--dbname`, and its environment, which has the password: what is on a
+    command line everybody can read.
+
+    `read_only` keeps from changing something by mistake, and not who means to (`SET default_transaction_read_only`).
+    """
+    parameters = conninfo_to_dict(url)
+    password = parameters.pop("password", None)
+    parameters.pop("sslpassword", None)  # has no variable
+    if read_only:
+        parameters["options"] = f"{parameters.get('options') or os.environ.get('PGOPTIONS', '')} {READ_ONLY}".strip()
+    environment = {**os.environ, "PGAPPNAME": application}
+    if password:
+        environment["PGPASSWORD"] = str(password)
+    return make_conninfo(**parameters), environment  # type: ignore[arg-type]
+
+
+def run(name: str, url: str, arguments: Sequence[str], *, read_only: bool) -> int:
+    """Run a program with this process's terminal, input and output; returns its exit code. Raises OSError."""
+    where, environment = access(url, f"ludoteca {name}", read_only=read_only)
+    with _ctrl_c_is_for_others():
+        return subprocess.run([program(name), f"--dbname={where}", *arguments], env=environment, check=False).returncode
+
+
+@contextmanager
+def _ctrl_c_is_for_others() -> Iterator[None]:
+    """psql ends a query by Ctrl-C, and goes on. What is started meanwhile and has no handler of its own, ignores it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
