@@ -66,7 +66,7 @@ def wait_for_the_end_of(pid: int) -> None:
 
 def run(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]]:
     with psycopg.connect(server.url, autocommit=True) as connection:
-        cursor = connection.execute(statement)  # type: ignore[arg-type]
+        cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
 

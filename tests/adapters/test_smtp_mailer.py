@@ -1,6 +1,7 @@
 """Mail over SMTP, to a real server."""
 
 import socket
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -14,11 +15,11 @@ from tests.support.servers.shared import free_port
 TOKEN = "eyJhbGciOiJIUzI1NiJ9." + "x" * 300
 
 
-def mailer(url: str, **settings: object) -> SmtpMailer:
+def mailer(url: str, **settings: Any) -> SmtpMailer:
     return SmtpMailer(url, SENDER, **{"timeout_seconds": 5.0, **settings})  # type: ignore[arg-type]
 
 
-async def refusal(url: str, **message: object) -> NotDelivered:
+async def refusal(url: str, **message: Any) -> NotDelivered:
     with pytest.raises(NotDelivered) as caught:
         await mailer(url).send(a_message(**message))
     return caught.value

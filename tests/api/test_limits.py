@@ -1,6 +1,7 @@
 """Nobody may ask without end: per address, per person for writes; and an address cannot be made up."""
 
 import time
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -46,7 +47,7 @@ def as_user(user_id: UUID) -> dict[str, str]:
     return {"authorization": f"Bearer {tokens_at(ManualClock(NOON)).mint_access(user_id, 'BUYER', UUID(int=9))}"}
 
 
-async def statuses(client: httpx.AsyncClient, times: int, path: str = "/api/v1/things", **options: object) -> list[int]:
+async def statuses(client: httpx.AsyncClient, times: int, path: str = "/api/v1/things", **options: Any) -> list[int]:
     return [(await client.get(path, **options)).status_code for _ in range(times)]
 
 

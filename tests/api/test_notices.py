@@ -64,7 +64,7 @@ def token_in(mail: EmailMessage) -> str:
     return re.findall(r"^ey\S+$", mail.get_content(), re.MULTILINE)[0]
 
 
-async def verified(shop: Shop, postbox: Postbox, **fields: object) -> Person:
+async def verified(shop: Shop, postbox: Postbox, **fields: Any) -> Person:
     """Somebody who has shown that they read mail at their address."""
     person = await shop.register(**fields)
     await told(shop, person, "welcome")

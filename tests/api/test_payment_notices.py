@@ -202,7 +202,7 @@ def hold(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Held]:
         held = Held(asyncio.Event(), asyncio.Event())
         call: Callable[..., Awaitable[object]] = getattr(shop.core.provider, name)
 
-        async def slowly(*args: object, **options: object) -> object:
+        async def slowly(*args: object, **options: Any) -> object:
             result = await call(*args, **options)
             held.made.set()
             await held.answer.wait()

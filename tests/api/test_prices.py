@@ -34,9 +34,7 @@ async def genre(shop: Shop, seller: Person) -> str:
     return name
 
 
-async def titles(
-    shop: Shop, genre: str, who: Any = None, *, path: str = "/api/v1/games", **wanted: object
-) -> list[str]:
+async def titles(shop: Shop, genre: str, who: Any = None, *, path: str = "/api/v1/games", **wanted: Any) -> list[str]:
     client = who or shop.client()
     answer = await client.get(path, params={"genre": genre, **wanted}, headers=await shop.reached())
     assert answer.status_code == 200, answer.text

@@ -186,7 +186,7 @@ def test_no_template_says_what_people_typed_to_an_address_that_nobody_verified(t
             asked.add(name)
             return "LURE"
 
-        def get(self, name: str, default: object = None) -> str:  # type: ignore[override]
+        def get(self, name: str, default: object = None) -> str:
             return self[name]
 
     asked: set[str] = set()

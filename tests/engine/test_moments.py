@@ -81,7 +81,7 @@ async def test_a_row_that_several_streams_feed_is_folded_in_the_order_of_the_log
     await desk.append(other, Labelled("x"))
     row = await row_as_of(desk.log, projection, "x", third.position)
     assert row is not None
-    assert row.uses == 3  # type: ignore[attr-defined]
+    assert row.uses == 3
 
 
 class AnyUses(Uses):
@@ -96,4 +96,4 @@ async def test_a_row_that_any_stream_may_feed_is_folded_from_the_whole_log(desk:
         last = await desk.append(stream, Labelled("x"))
     row = await row_as_of(desk.log, AnyUses(), "x", last.position - 1)
     assert row is not None
-    assert row.uses == 2  # type: ignore[attr-defined]
+    assert row.uses == 2

@@ -73,7 +73,7 @@ def test_a_function_is_installed_again_when_its_text_changes(empty_database: str
         assert admin(empty_database, "SELECT log.answer()") == [(answer,)]
 
 
-def _migrate(url: str, barrier: "multiprocessing.synchronize.Barrier", answers: "multiprocessing.Queue[int]") -> None:  # type: ignore[name-defined]
+def _migrate(url: str, barrier: "multiprocessing.synchronize.Barrier", answers: "multiprocessing.Queue[int]") -> None:
     barrier.wait()
     answers.put(len(migrate_all(url)))
 

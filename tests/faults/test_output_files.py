@@ -158,7 +158,7 @@ def test_wrong_usage_is_exit_code_2_though_nobody_can_be_told(
         os.close(gone)
         if stderr == "closed":
             os.close(2)
-            sys.stderr = None  # type: ignore[assignment]
+            sys.stderr = None
         else:
             os.dup2(pipe if stderr == "gone" else os.open("/dev/full", os.O_WRONLY), 2)
             sys.stderr = os.fdopen(2, "w", closefd=False)

@@ -82,7 +82,7 @@ def answers(text: str) -> list[tuple[int, httpx.Headers, dict[str, Any]]]:
     for answer in text.split("HTTP/1.1 ")[1:]:
         head, _, rest = answer.partition("\n\n")
         status, *lines = head.splitlines()
-        headers = httpx.Headers([line.split(": ", 1) for line in lines])  # type: ignore[misc]
+        headers = httpx.Headers([line.split(": ", 1) for line in lines])
         found.append((int(status.split()[0]), headers, json.JSONDecoder().raw_decode(rest)[0]))
     return found
 

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -31,7 +32,7 @@ async def test_events_are_found_by_all_that_an_envelope_says(idle_shop: Shop) ->
     await shop.log.append([StreamAppend(GAME, 0, [game_created()])], Metadata("user:ana", request))
     await shop.log.append([StreamAppend(GAME, 1, [GameRetired()])], Metadata("user:bob"))
 
-    async def found(**wanted: object) -> list[str]:
+    async def found(**wanted: Any) -> list[str]:
         trail = await shop.audit.events(**wanted)
         assert trail.next_after is None
         return [event.name for event in trail.items]

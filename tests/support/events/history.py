@@ -1,6 +1,7 @@
 """A log in memory: what happened, in order, for projections to fold."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
 import msgspec
@@ -56,7 +57,7 @@ def at(position: int) -> datetime:
 # -- events, with everything that a test does not care about -----------------------------------------------------------
 
 
-def registered(**said: object) -> UserRegistered:
+def registered(**said: Any) -> UserRegistered:
     usual = {
         "user_id": BUYER, "account_type": "BUYER", "region": "BR", "email": "ana@example.com", "name": "Ana",
         "email_digest": "d1", "password_hash": "secret",
@@ -64,7 +65,7 @@ def registered(**said: object) -> UserRegistered:
     return UserRegistered(**{**usual, **said})
 
 
-def game_created(**said: object) -> GameCreated:
+def game_created(**said: Any) -> GameCreated:
     usual = {
         "seller_id": SELLER, "sku": "HK-1", "title": "Hollow Knight", "description": "Bugs.",
         "publisher": "Team Cherry",
@@ -75,7 +76,7 @@ def game_created(**said: object) -> GameCreated:
     return GameCreated(**{**usual, **said})
 
 
-def order_created(**said: object) -> OrderCreated:
+def order_created(**said: Any) -> OrderCreated:
     line = OrderLine(some_id("line"), GAME, SELLER, "DIGITAL", "Hollow Knight", 1, 1499, 1000)
     usual = {
         "buyer_id": BUYER, "region": "BR", "currency": "USD", "total_cents": 1499, "provisional": True,
@@ -84,7 +85,7 @@ def order_created(**said: object) -> OrderCreated:
     return OrderCreated(**{**usual, **said})
 
 
-def payment_requested(**said: object) -> PaymentRequested:
+def payment_requested(**said: Any) -> PaymentRequested:
     usual = {
         "buyer_id": BUYER, "amount_cents": 1499, "currency": "USD", "expires_at": DUE, "order_id": ORDER,
         "method": Method("card", "pm_card_visa"),
@@ -92,12 +93,12 @@ def payment_requested(**said: object) -> PaymentRequested:
     return PaymentRequested(**{**usual, **said})
 
 
-def game_added(**said: object) -> LibraryGameAdded:
+def game_added(**said: Any) -> LibraryGameAdded:
     usual = {"user_id": BUYER, "game_id": GAME, "order_id": ORDER, "title": "Hollow Knight", "purchase_date": START}
     return LibraryGameAdded(**{**usual, **said})
 
 
-def notice_requested(**said: object) -> NotificationRequested:
+def notice_requested(**said: Any) -> NotificationRequested:
     usual = {
         "user_id": BUYER, "channel": "email", "template": "welcome", "cause_event_id": some_id("cause"),
         "params": {"name": "Ana"},

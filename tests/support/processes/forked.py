@@ -62,7 +62,7 @@ def _streams(stdin: int, stdout: int, stderr: int) -> None:
         os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = None if stdout == CLOSED else os.fdopen(1, "w", closefd=False)  # type: ignore[assignment]
+    sys.stdout = None if stdout == CLOSED else os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", closefd=False)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
 
@@ -75,7 +75,7 @@ def _run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1 if end.code else 0
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         code = 1
     try:
         sys.stdout.flush()

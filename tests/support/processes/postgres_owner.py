@@ -9,7 +9,7 @@ from adapters.postgres.embedded import EmbeddedPostgres
 
 if "--leave-orphan" in sys.argv:
     tied = unprivileged.child_setup
-    unprivileged.child_setup = lambda **given: tied(**{**given, "dies_by": signal.SIGCONT})  # type: ignore[assignment]
+    unprivileged.child_setup = lambda **given: tied(**{**given, "dies_by": signal.SIGCONT})
 
 with EmbeddedPostgres(Path(sys.argv[1])) as server:
     print(server.pid, flush=True)

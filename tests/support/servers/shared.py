@@ -91,7 +91,7 @@ def migrated_template(server: str) -> str:
 
 def _execute(server: str, statement: str, *names: str) -> None:
     with psycopg.connect(at_database(server, "postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def require_rabbitmq() -> None:

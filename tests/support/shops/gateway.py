@@ -72,7 +72,7 @@ class Shop:
             client.headers["authorization"] = f"Bearer {token}"
         return client
 
-    async def register(self, account_type: str = "BUYER", **fields: object) -> Person:
+    async def register(self, account_type: str = "BUYER", **fields: Any) -> Person:
         """A new account, made as `ludoteca` itself would where only an ADMIN may."""
         email = f"{uuid4().hex}@example.com"
         body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": account_type, **fields}
@@ -86,7 +86,7 @@ class Shop:
         user_id = UUID(tokens["id"] if "id" in tokens else tokens["user"]["id"])
         return Person(user_id, email, tokens, self.client(tokens["access_token"]))
 
-    async def game(self, seller: Person, **fields: object) -> dict[str, Any]:
+    async def game(self, seller: Person, **fields: Any) -> dict[str, Any]:
         """A game on sale."""
         answer = await seller.post("/api/v1/games", json=a_game(**fields))
         assert answer.status_code == 201, answer.text
@@ -106,7 +106,7 @@ class Shop:
                 await self.core.log.watcher.beyond(head)
 
 
-def a_game(**fields: object) -> dict[str, Any]:
+def a_game(**fields: Any) -> dict[str, Any]:
     """A game that can be listed."""
     game = {
         "sku": uuid4().hex,
@@ -119,7 +119,7 @@ def a_game(**fields: object) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_shop(url: str, home: Path, **more: object) -> AsyncIterator[Shop]:
+async def open_shop(url: str, home: Path, **more: Any) -> AsyncIterator[Shop]:
     """Everything, running; `more` are further settings."""
     with (
         running_receiver() as receiver,
