@@ -42,7 +42,7 @@ def refund(api: httpx.Client, ref: str, **body: Any) -> httpx.Response:
 
 def code(response: httpx.Response) -> str:
     assert response.json()["error"]["message"]
-    return response.json()["error"]["code"]
+    return str(response.json()["error"]["code"])
 
 
 def test_a_new_intent_awaits_a_method(api: httpx.Client) -> None:
@@ -249,7 +249,7 @@ def awaiting_authentication(api: httpx.Client) -> tuple[str, str]:
 
 
 def status(api: httpx.Client, ref: str) -> str:
-    return api.get(f"/v1/payment_intents/{ref}").json()["status"]
+    return str(api.get(f"/v1/payment_intents/{ref}").json()["status"])
 
 
 def test_the_page_shows_the_amount_and_asks_for_a_decision(api: httpx.Client) -> None:

@@ -81,7 +81,7 @@ async def test_a_stream_can_be_seen_as_it_was(shop: Shop, seller: Person, audito
     path = f"/api/v1/audit/streams/{game['id']}/state"
 
     async def title(**moment: object) -> str:
-        return (await auditor.get(path, params=moment)).json()["state"]["listing"]["title"]
+        return str((await auditor.get(path, params=moment)).json()["state"]["listing"]["title"])
 
     assert await title() == "After"
     assert await title(as_of=created.env.position) == "Before"
@@ -155,7 +155,7 @@ async def test_what_a_paused_projection_has_not_seen_is_behind(shop: Shop, admin
             async with shop.core.log.pool.connection() as conn:
                 row = await (await conn.execute(feed)).fetchone()
             assert row is not None
-            return row[0]
+            return int(row[0])
 
         async def stands_still() -> bool:
             before = await position()

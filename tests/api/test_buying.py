@@ -159,7 +159,7 @@ async def test_another_process_that_lost_the_race_gives_the_winners_answer(
 ) -> None:
     game, key = await shop.game(seller), {"Idempotency-Key": uuid4().hex}
     elsewhere = client_of(create_app(shop.services))
-    elsewhere.headers["authorization"] = buyer.headers["authorization"]
+    elsewhere.headers["authorization"] = buyer.client.headers["authorization"]
 
     answers = await asyncio.gather(buy(buyer, game, **key), buy(elsewhere, game, **key))
 

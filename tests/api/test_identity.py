@@ -165,7 +165,7 @@ async def sessions_of(shop: Shop, user_id: UUID) -> int:
     async with shop.core.log.pool.connection() as conn:
         counted = await conn.execute("SELECT count(*) FROM private.sessions WHERE user_id = %s", (user_id,))
         (count,) = await counted.fetchone()
-        return count
+        return int(count)
 
 
 async def test_a_login_tells_who_one_is(shop: Shop) -> None:

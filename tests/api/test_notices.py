@@ -61,7 +61,7 @@ def mail_about(postbox: Postbox, person: Person, word: str) -> EmailMessage:
 
 
 def token_in(mail: EmailMessage) -> str:
-    return re.findall(r"^ey\S+$", mail.get_content(), re.MULTILINE)[0]
+    return str(re.findall(r"^ey\S+$", mail.get_content(), re.MULTILINE)[0])
 
 
 async def verified(shop: Shop, postbox: Postbox, **fields: Any) -> Person:

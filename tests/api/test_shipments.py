@@ -14,6 +14,7 @@ from commands.handler import Caller
 from domain.notices import render
 from domain.payments import Method
 from tests.support.shops.gateway import CARD, Person, Shop
+from tests.support.shops.manual import ordered
 from tests.support.shops.market import check_out, put_in
 from tests.support.shops.money import account
 
@@ -65,7 +66,7 @@ async def buy(
     caller = caller_of(buyer)
     for game, quantity in wanted:
         await shop.core.carts.add(caller, UUID(game["id"]), quantity)
-    placed = (await shop.core.carts.check_out(caller, method, HOME)).value
+    placed = await ordered(shop.core.carts.check_out(caller, method, HOME))
     return Parcels(shop, buyer, placed.order_id)
 
 

@@ -130,7 +130,7 @@ async def test_a_wallet_is_its_owners_and_the_admins(shop: Shop, buyer: Person, 
     path = f"/api/v1/wallets/{wallet['id']}"
 
     async def looks(person: Any, path: str) -> int:
-        return (await person.get(path, headers=await shop.reached())).status_code
+        return int((await person.get(path, headers=await shop.reached())).status_code)
 
     for what in (path, path + "/statement"):
         assert [await looks(who, what) for who in (buyer, admin, other, auditor)] == [200, 200, 403, 403]

@@ -16,7 +16,7 @@ def _feed(ludoteca: Ludoteca, projection: str, state: str = "live") -> dict[str,
     (found,) = [
         row for row in ludoteca.json("projections", "list") if row["projection"] == projection and row["state"] == state
     ]
-    return found
+    return dict(found)
 
 
 def test_the_list_shows_where_each_read_model_is(ludoteca: Ludoteca, shop: Shop) -> None:

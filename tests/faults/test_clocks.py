@@ -75,7 +75,9 @@ async def bought(shop: Shop, seller: Person, buyer: Person) -> dict[str, object]
     assert placed.status_code == 201, placed.text
 
     async def order() -> dict[str, object]:
-        return (await buyer.get(f"/api/v1/orders/{placed.json()['order_id']}", headers=await shop.reached())).json()
+        return dict(
+            (await buyer.get(f"/api/v1/orders/{placed.json()['order_id']}", headers=await shop.reached())).json()
+        )
 
     return await shop.eventually(order, lambda found: found["status"] in {"COMPLETED", "CANCELLED", "REFUNDED"})
 

@@ -150,7 +150,7 @@ def _caught_up(server: OwnPostgres) -> bool:
         )
     except psycopg.OperationalError:
         return False
-    return followed == 2 and behind == 0
+    return bool(followed == 2 and behind == 0)
 
 
 async def _has_what_was_acknowledged(server: OwnPostgres, log: PostgresLog, appender: Appender) -> None:

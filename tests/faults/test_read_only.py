@@ -99,7 +99,7 @@ async def test_after_a_spell_without_writes_everybody_goes_on_and_nobody_is_blam
                 " WHERE position > %s",
                 (Counted.NAME, Ignored.NAME, start),
             )
-            return behind == 0 and answered >= counted
+            return bool(behind == 0 and answered >= counted)
 
         await asyncio.to_thread(eventually, caught_up, bool, 25)
         reacting.cancel()

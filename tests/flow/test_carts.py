@@ -18,7 +18,7 @@ from domain.ids import stock_id
 from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved
 from eventstore.repository import Unit
 from kit.uuid7 import uuid7
-from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
+from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -83,7 +83,7 @@ async def test_stock_is_counted_anew_without_the_holds_that_are_past_their_time(
 async def test_an_order_that_nobody_paid_gives_its_stock_back(till: Till) -> None:
     ann, game = await till.person(), await till.physical_game(2)
     cart_id = (await till.core.carts.add(ann, game, 2)).value
-    placed = (await till.core.carts.check_out(ann, None, ADDRESS)).value
+    placed = await ordered(till.core.carts.check_out(ann, None, ADDRESS))
     assert await till.stock(game) == (2, 0, 0, 2)
     till.clock.advance(30 * MINUTE)
 
@@ -119,7 +119,7 @@ async def test_a_wallet_without_the_money_leaves_the_cart_as_it_was(till: Till) 
     assert (await till.cart(cart_id)).status == "ACTIVE"
     assert await till.stock(game) == (2, 0, 2, 0)
     await till.core.wallets.add_funds(ADMIN, wallet, 1999, "a gift")
-    placed = (await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)).value
+    placed = await ordered(till.core.carts.check_out(ann, BY_WALLET, ADDRESS))
     await till.settle()
     assert (await till.order(placed.order_id)).status == "CONFIRMED"
     assert (await till.cart(cart_id)).status == "COMPLETED"
@@ -131,7 +131,7 @@ async def test_an_order_follows_its_shipment_to_the_end_after_a_refund_of_a_part
     ann, game = await till.person(), await till.physical_game(2)
     await till.wallet(ann, 2 * 1999)
     await till.core.carts.add(ann, game, 2)
-    order_id = (await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)).value.order_id
+    order_id = (await ordered(till.core.carts.check_out(ann, BY_WALLET, ADDRESS))).order_id
     await till.settle()
     (shipment,) = (await till.order(order_id)).shipment_ids
     statuses = []
@@ -157,7 +157,7 @@ async def test_what_is_refunded_before_it_was_sent_is_in_stock_again(till: Till)
     await till.wallet(ann, 4 * 1999)
     for each, quantity in ((game, 1), (sent, 1), (game, 2)):
         await till.core.carts.add(ann, each, quantity)
-    order_id = (await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)).value.order_id
+    order_id = (await ordered(till.core.carts.check_out(ann, BY_WALLET, ADDRESS))).order_id
     await till.settle()
     shipment = next(line.shipment_id for line in (await till.order(order_id)).lines if line.game_id == sent)
     assert shipment is not None
@@ -224,8 +224,7 @@ async def test_a_cart_that_is_touched_for_ever_holds_for_an_hour_at_most(till: T
 async def test_a_buyer_holds_so_many_of_a_game_at_a_time_in_cart_and_unpaid_orders(till: Till) -> None:
     ann, bob, game = await till.person(), await till.person(), await till.physical_game(50)
     await till.core.carts.add(ann, game, 6)
-    ordered = (await till.core.carts.check_out(ann, None, ADDRESS)).value
-    assert isinstance(ordered, Placed)
+    placed = await ordered(till.core.carts.check_out(ann, None, ADDRESS))
 
     for quantity in (5, 40):
         with pytest.raises(Conflict, match="quantity_limit") as refused:
@@ -237,7 +236,7 @@ async def test_a_buyer_holds_so_many_of_a_game_at_a_time_in_cart_and_unpaid_orde
     with pytest.raises(Conflict, match="quantity_limit"):
         await till.core.carts.change(ann, item_id, 4)
     await till.core.carts.add(bob, game, 10)
-    await till.core.orders.cancel(ann, ordered.order_id)
+    await till.core.orders.cancel(ann, placed.order_id)
 
     await till.core.carts.change(ann, item_id, 9)
     assert await till.stock(game) == (50, 30, 20, 0)
@@ -299,7 +298,7 @@ async def test_low_stock_is_told_when_it_is_ordered_and_not_while_it_lies_in_car
     assert await told() == []
     for expected in ([(3, False)], [(3, False), (3, True)]):  # the second time within the hour
         await till.core.carts.add(ann, game, 4)
-        order = (await till.core.carts.check_out(ann, None, ADDRESS)).value
+        order = await ordered(till.core.carts.check_out(ann, None, ADDRESS))
         assert await told() == expected
         await till.core.orders.cancel(ann, order.order_id)
 
@@ -321,7 +320,7 @@ async def test_an_order_whose_stock_is_not_there_is_neither_confirmed_nor_refund
     ann, game = await till.person(), await till.physical_game(2)
     await till.wallet(ann, 1999)
     cart_id = (await till.core.carts.add(ann, game, 1)).value
-    placed = (await till.core.carts.check_out(ann, BY_WALLET, ADDRESS)).value
+    placed = await ordered(till.core.carts.check_out(ann, BY_WALLET, ADDRESS))
     (held,) = [line.reservation_id for line in (await till.order(placed.order_id)).lines]
     assert held is not None
     soft = Reserved(reservation_id=held, cart_id=cart_id, quantity=1, expires_at=till.clock.now())
@@ -346,7 +345,7 @@ async def test_a_cart_of_the_shop_is_held_nothing_but_by_its_buyer(till: Till) -
 async def test_an_order_of_the_shop_is_allocated_nothing_but_by_its_checkout(till: Till) -> None:
     ann, game = await till.person(), await till.physical_game(5)
     await till.core.carts.add(ann, game, 2)
-    ours = (await till.core.carts.check_out(ann, None, ADDRESS)).value.order_id
+    ours = (await ordered(till.core.carts.check_out(ann, None, ADDRESS))).order_id
     held = (await till.core.inventory.reserve(ADMIN, game, 3, uuid7())).value
 
     with pytest.raises(Conflict, match="shop_order"):
@@ -358,7 +357,7 @@ async def test_an_order_of_the_shop_is_allocated_nothing_but_by_its_checkout(til
 async def test_a_hold_in_the_name_of_an_order_that_does_not_have_it_can_be_given_up(till: Till) -> None:
     ann, game = await till.person(), await till.physical_game(5)
     await till.core.carts.add(ann, game, 2)
-    ours = (await till.core.carts.check_out(ann, None, ADDRESS)).value.order_id
+    ours = (await ordered(till.core.carts.check_out(ann, None, ADDRESS))).order_id
     held = (await till.core.inventory.reserve(ADMIN, game, 3, uuid7())).value
     until = till.clock.now() + 30 * MINUTE
     await emit(till, game, Allocated(reservation_id=held, order_id=ours, quantity=3, expires_at=until))

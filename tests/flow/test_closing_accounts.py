@@ -12,7 +12,7 @@ from domain.errors import Conflict, Forbidden
 from domain.ledger import BUYER_EXTERNAL, CLEARING, wallet_account
 from domain.notices import NotificationRequested
 from domain.payments import Method
-from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
+from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -159,7 +159,7 @@ async def test_the_reactor_does_what_the_command_did_not_come_to(till: Till) -> 
     await till.core.carts.add(ann, chess, 2)
     other = await till.person()
     await till.core.carts.add(other, chess, 1)
-    placed = (await till.core.carts.check_out(other, None, ADDRESS)).value
+    placed = await ordered(till.core.carts.check_out(other, None, ADDRESS))
     await till.settle()
 
     await only_closed(till, ann)
@@ -178,7 +178,7 @@ async def test_admins_hear_of_a_parcel_that_is_paid_as_its_seller_leaves(till: T
     admin, ann, seller = await till.person("ADMIN"), await till.person(), await till.person("SELLER")
     chess = await till.physical_game(3, seller=seller)
     await till.core.carts.add(ann, chess, 1)
-    placed = (await till.core.carts.check_out(ann, SECURE, ADDRESS)).value
+    placed = await ordered(till.core.carts.check_out(ann, SECURE, ADDRESS))
     await till.settle()
     await till.notice(placed.payment_id, "payment_intent.succeeded")
     await close(till, seller)

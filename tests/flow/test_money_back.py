@@ -14,7 +14,7 @@ from domain.ids import library_id
 from domain.ledger import BUYER_EXTERNAL, CLEARING, REVENUE, receivable_account, seller_account, wallet_account
 from domain.payments import Method
 from kit.uuid7 import uuid7
-from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
+from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered
 
 PENDING = Method("card", "pm_card_pendingRefund")
 
@@ -346,7 +346,7 @@ async def test_an_overdue_order_keeps_a_game_from_nobodys_cart(till: Till) -> No
     await till.core.orders.place(ann, game, None)
     till.clock.advance(timedelta(minutes=31))
     await till.core.carts.add(ann, game, 1)
-    placed = (await till.core.carts.check_out(ann, VISA, None)).value
+    placed = await ordered(till.core.carts.check_out(ann, VISA, None))
     assert (await till.order(placed.order_id)).status == "PENDING_PAYMENT"
 
 

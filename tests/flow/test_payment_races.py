@@ -16,7 +16,7 @@ from commands.handler import SYSTEM, Caller
 from commands.order_saga import Placed
 from commands.ports.payments import ProviderRefused
 from domain.errors import Refused
-from tests.support.shops.manual import VISA, Till, open_till
+from tests.support.shops.manual import VISA, Till, open_till, ordered
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,7 +66,7 @@ async def _race(till: Till, steps: tuple[str, ...], *, prompt: bool) -> tuple[An
     """How an order of two of five ends: it, its cart, the stock, and at the provider the intent and what went back."""
     ann, game = await till.person(), await till.physical_game(5)
     cart_id = (await till.core.carts.add(ann, game, 2)).value
-    placed = (await till.core.carts.check_out(ann, None, ADDRESS)).value
+    placed = await ordered(till.core.carts.check_out(ann, None, ADDRESS))
     await till.settle()  # the provider has an intent
     for step in steps:
         await _happen(till, step, ann, placed)

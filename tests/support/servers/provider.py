@@ -36,7 +36,7 @@ class Received:
 
     @property
     def type(self) -> str:
-        return self.event["type"]
+        return str(self.event["type"])
 
     @property
     def intent(self) -> Any:

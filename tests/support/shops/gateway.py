@@ -51,8 +51,13 @@ class Person:
     tokens: dict[str, Any]
     client: httpx.AsyncClient
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.client, name)
+    def __post_init__(self) -> None:
+        self.get = self.client.get
+        self.post = self.client.post
+        self.put = self.client.put
+        self.patch = self.client.patch
+        self.delete = self.client.delete
+        self.request = self.client.request
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,9 @@ import httpx
 
 from adapters.webhooks import signature
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
-from commands.handler import SYSTEM, Caller
+from commands.carts import CartChanged
+from commands.handler import SYSTEM, Caller, Landed
+from commands.order_saga import Placed
 from commands.ports.queue import DeadLetter, Delivery, Job, JobHandler
 from commands.reactors.deposits import Deposits
 from commands.reactors.ledger import Ledger
@@ -25,6 +27,7 @@ from commands.workers.payments import RefundFailed
 from domain.cart import Cart
 from domain.catalog import Listing, Price
 from domain.errors import Refused
+from domain.identity import AccountType
 from domain.ids import stock_id
 from domain.ledger import TransactionPosted, balances
 from domain.orders import Order
@@ -73,6 +76,13 @@ class KeptJobs:
         return False
 
 
+async def ordered(checkout: Awaitable[Landed[Placed | CartChanged]]) -> Placed:
+    """What a checkout made, which found the cart as it stood."""
+    made = (await checkout).value
+    assert isinstance(made, Placed), made
+    return made
+
+
 class Till:
     """The commands over one log, the reactors that follow money, and a payment provider on HTTP."""
 
@@ -95,7 +105,7 @@ class Till:
 
     # -- people and things ---------------------------------------------------------------------------------------------
 
-    async def person(self, account_type: str = "BUYER") -> Caller:
+    async def person(self, account_type: AccountType = "BUYER") -> Caller:
         email = f"{uuid7().hex}@example.com"
         made = await self.core.accounts.register(
             SYSTEM, email=email, password=None, name="Ann", account_type=account_type
@@ -163,7 +173,7 @@ class Till:
 
     async def fail_refund(self, payment_id: UUID, type: str = "refund.failed") -> None:
         """The provider could not send the payment's last refund, which was pending, and says so."""
-        refund = next(reversed((await self.payment(payment_id)).refunds.values()))
+        refund = list((await self.payment(payment_id)).refunds.values())[-1]
         async with httpx.AsyncClient() as http:
             path = f"/v1/test_helpers/refunds/{refund.provider_ref}/expire"
             assert (await http.post(self._provider_url + path)).status_code == 200
@@ -173,7 +183,7 @@ class Till:
     async def refund_notice(self, payment_id: UUID, type: str, status: str, **about: Any) -> int | None:
         """The provider's notice of the payment's last refund, or of one made by hand where there is none."""
         payment = await self.payment(payment_id)
-        refund_id, refund = next(reversed(payment.refunds.items()), (None, None))
+        refund_id, refund = next(reversed(list(payment.refunds.items())), (None, None))
         said = {
             "id": refund.provider_ref if refund else "re_by_hand",
             "amount": refund.amount_cents if refund else payment.amount_cents,
