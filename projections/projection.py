@@ -13,8 +13,9 @@ and tests.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_origin
 from uuid import UUID
 
 import msgspec
@@ -82,14 +83,27 @@ def key_of(row_type: type[msgspec.Struct]) -> Callable[[Any], Key]:
     return lambda row: tuple(getattr(row, name) for name in names)
 
 
+def shown_fields(item: type[msgspec.Struct]) -> list[str]:
+    """The fields that queries return: of a row, those that are not internal; of another type, all."""
+    struct: type[msgspec.Struct] = get_origin(item) or item
+    internal = struct.INTERNAL if issubclass(struct, Row) else ()
+    return [name for name in struct.__struct_fields__ if name not in internal]
+
+
 def shown(row: S) -> S:
     """The row as queries return it: without what is internal."""
-    fields = (field for field in msgspec.structs.fields(row) if field.name in row.INTERNAL)
-    return msgspec.structs.replace(row, **{field.name: _default(field) for field in fields})
+    return msgspec.structs.replace(row, **{name: default() for name, default in _internal(type(row))})
 
 
-def _default(field: msgspec.structs.FieldInfo) -> Any:
-    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+@cache
+def _internal(row_type: type[Row]) -> list[tuple[str, Callable[[], Any]]]:
+    """The internal fields, each with a function that makes its default."""
+    fields = {field.name: field for field in msgspec.structs.fields(row_type)}
+    return [(name, _default_of(fields[name])) for name in row_type.INTERNAL]
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Callable[[], Any]:
+    return field.default_factory if field.default is msgspec.NODEFAULT else lambda: field.default
 
 
 class Rows(Generic[R]):

@@ -71,34 +71,30 @@ def overall(totals: Iterable[CartCounts]) -> CartCounts:
     return CartCounts(**{name: sum(getattr(each, name) for each in totals) for name in names})
 
 
-_FILLED = "line.game_id IS NOT NULL"
-_ABANDONED = f"{_FILLED} AND c.outcome IN ('expired', 'payment_failed', 'discarded', 'account_closed')"
-_COUNTED = {
-    "created": "true",
-    "with_items": _FILLED,
-    "open": "c.outcome IS NULL",
-    "checked_out": "c.checked_out",
-    "completed": "c.outcome = 'completed'",
-    "expired": f"{_FILLED} AND c.outcome = 'expired'",
-    "payment_failed": f"{_FILLED} AND c.outcome = 'payment_failed'",
-    "discarded": f"{_FILLED} AND c.outcome IN ('discarded', 'account_closed')",
-}
-_VALUED = {"completed_cents": "c.outcome = 'completed'", "abandoned_cents": _ABANDONED}
-_SUMS = ", ".join(
-    [
-        "c.currency",
-        *(f"count(DISTINCT c.cart_id) FILTER (WHERE {which}) AS {name}" for name, which in _COUNTED.items()),
-        *(
-            f"coalesce(sum(line.units * line.unit_price_cents) FILTER (WHERE {which}), 0) AS {name}"
-            for name, which in _VALUED.items()
-        ),
-    ]
-)
-_SOURCE = (
-    "{cart_outcomes} c LEFT JOIN LATERAL jsonb_to_recordset(c.lines) AS line (seller_id uuid, game_id uuid,"
-    " units bigint, unit_price_cents bigint) ON true"
-    " WHERE c.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR c.currency = %(currency)s)"
-)
+_SUMS = """
+    c.currency,
+    count(DISTINCT c.cart_id) AS created,
+    count(DISTINCT c.cart_id) FILTER (WHERE filled) AS with_items,
+    count(DISTINCT c.cart_id) FILTER (WHERE c.outcome IS NULL) AS open,
+    count(DISTINCT c.cart_id) FILTER (WHERE c.checked_out) AS checked_out,
+    count(DISTINCT c.cart_id) FILTER (WHERE completed) AS completed,
+    count(DISTINCT c.cart_id) FILTER (WHERE filled AND c.outcome = 'expired') AS expired,
+    count(DISTINCT c.cart_id) FILTER (WHERE filled AND c.outcome = 'payment_failed') AS payment_failed,
+    count(DISTINCT c.cart_id) FILTER (WHERE filled AND c.outcome IN ('discarded', 'account_closed')) AS discarded,
+    coalesce(sum(line.units * line.unit_price_cents) FILTER (WHERE completed), 0) AS completed_cents,
+    coalesce(sum(line.units * line.unit_price_cents) FILTER (WHERE filled AND ended), 0) AS abandoned_cents
+FROM @cart_outcomes c
+LEFT JOIN LATERAL jsonb_to_recordset(c.lines) AS line (
+    seller_id uuid, game_id uuid, units bigint, unit_price_cents bigint
+) ON true
+CROSS JOIN LATERAL (
+    SELECT
+        line.game_id IS NOT NULL AS filled,
+        c.outcome = 'completed' AS completed,
+        c.outcome IN ('expired', 'payment_failed', 'discarded', 'account_closed') AS ended
+) AS is_so
+WHERE c.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR c.currency = %(currency)s)
+"""
 
 
 async def cart_analytics(
@@ -115,13 +111,13 @@ async def cart_analytics(
     carts with something of theirs were abandoned, in each currency, the most first. Raises BadCursor.
     """
     name = GROUPS[group_by]
-    key, which = (f"c.{name}", "true") if group_by == "day" else (f"line.{name}", _FILLED)
+    key, which = (f"c.{name}", "true") if group_by == "day" else (f"line.{name}", "filled")
     return await report(
         models,
         CartFigures,
-        f"SELECT {key} AS {name}, {_SUMS} FROM {_SOURCE} AND {which} GROUP BY {key}, c.currency",
-        f"SELECT {_SUMS} FROM {_SOURCE} GROUP BY c.currency ORDER BY c.currency",
-        order_of("carts", group_by, "f.expired + f.payment_failed + f.discarded"),
+        f"SELECT {key} AS {name}, {_SUMS} AND {which} GROUP BY {key}, c.currency",
+        f"SELECT {_SUMS} GROUP BY c.currency ORDER BY c.currency",
+        order_of("carts", group_by, "expired + payment_failed + discarded"),
         {"first": first, "last": last, "currency": currency},
         limit=limit,
         cursor=cursor,

@@ -4,16 +4,16 @@ from datetime import datetime
 from uuid import UUID
 
 from projections.models.carts import Cart
-from queries.paging import columns_of
 from queries.read_models import Answer, ReadModels
 
-_COLUMNS = columns_of(Cart, "c")
+_NEWEST = """
+SELECT * FROM @carts WHERE buyer_id = %(buyer)s ORDER BY created_position DESC LIMIT 1
+"""
 
 
 async def newest_cart(models: ReadModels, buyer_id: UUID) -> Answer[Cart | None]:
     """The cart that the buyer began last, whatever became of it."""
-    query = f"SELECT {_COLUMNS} FROM {{carts}} c WHERE c.buyer_id = %(buyer)s ORDER BY c.created_position DESC LIMIT 1"
-    return await models.first(Cart, query, buyer=buyer_id)
+    return await models.first(Cart, _NEWEST, buyer=buyer_id)
 
 
 async def open_cart(models: ReadModels, buyer_id: UUID, now: datetime) -> Answer[Cart | None]:

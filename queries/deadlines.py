@@ -3,8 +3,11 @@
 from datetime import datetime
 
 from projections.models.deadlines import Deadline
-from queries.paging import columns_of
 from queries.read_models import ReadModels
+
+_DUE = """
+SELECT * FROM @deadlines WHERE due_at <= %(now)s ORDER BY due_at LIMIT %(limit)s
+"""
 
 
 class DueTimes:
@@ -15,8 +18,4 @@ class DueTimes:
 
     async def due(self, now: datetime, limit: int) -> list[Deadline]:
         """What is due at `now`, the longest overdue first. Raises ReadModelBehind."""
-        query = (
-            f"SELECT {columns_of(Deadline, 'd')} FROM {{deadlines}} d"
-            " WHERE d.due_at <= %(now)s ORDER BY d.due_at LIMIT %(limit)s"
-        )
-        return (await self._models.rows(Deadline, query, now=now, limit=limit)).value
+        return (await self._models.rows(Deadline, _DUE, now=now, limit=limit)).value

@@ -22,10 +22,10 @@ from projections.models.wallets import Wallet, WalletMovement
 from projections.models.webhook_endpoints import WebhookEndpoint
 from queries import games, ledger, library, notifications, orders, shipments, transactions, users, wallets
 from queries import webhook_endpoints as webhooks
-from queries.paging import MAX_LIMIT, Page, columns_of
+from queries.paging import MAX_LIMIT, Page
 from queries.read_models import Answer, ReadModels
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 Ask = Callable[..., Awaitable[Answer[Page[T]]]]
 
 
@@ -68,6 +68,25 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     sales: list[Sale]
     payables: Payables
     webhook_endpoints: list[WebhookEndpoint]
+
+
+_PAYMENTS = """
+SELECT p.* FROM @orders o JOIN @payments p ON p.payment_id = o.payment_id
+WHERE o.user_id = %(id)s
+UNION ALL
+SELECT p.* FROM @transactions t JOIN @payments p ON p.payment_id = t.payment_id
+WHERE t.user_id = %(id)s AND t.type = 'deposit'
+ORDER BY created_at DESC
+"""
+
+_CARTS = "SELECT * FROM @carts WHERE buyer_id = %(id)s ORDER BY created_position DESC"
+
+_SALES = """
+SELECT order_id, status, currency, created_at,
+    jsonb_path_query_array(lines, '$[*] ? (@.seller_id == $seller)', %(seller)s::jsonb) AS lines
+FROM @orders WHERE lines @> %(sold)s::jsonb
+ORDER BY created_position DESC
+"""
 
 
 async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | None:
@@ -118,28 +137,14 @@ async def _purses(models: ReadModels, user_id: UUID) -> list[Purse]:
 
 async def _payments(models: ReadModels, user_id: UUID) -> list[Payment]:
     """Those of a person's orders, and of their deposits."""
-    columns = columns_of(Payment, "p")
-    query = (
-        f"SELECT {columns} FROM {{orders}} o JOIN {{payments}} p ON p.payment_id = o.payment_id"
-        " WHERE o.user_id = %(id)s"
-        f" UNION ALL SELECT {columns} FROM {{transactions}} t JOIN {{payments}} p ON p.payment_id = t.payment_id"
-        " WHERE t.user_id = %(id)s AND t.type = 'deposit' ORDER BY created_at DESC"
-    )
-    return (await models.rows(Payment, query, id=user_id)).value
+    return (await models.rows(Payment, _PAYMENTS, id=user_id)).value
 
 
 async def _carts(models: ReadModels, user_id: UUID) -> list[Cart]:
-    columns = columns_of(Cart, "c")
-    query = f"SELECT {columns} FROM {{carts}} c WHERE c.buyer_id = %(id)s ORDER BY c.created_position DESC"
-    return (await models.rows(Cart, query, id=user_id)).value
+    return (await models.rows(Cart, _CARTS, id=user_id)).value
 
 
 async def _sales(models: ReadModels, seller_id: UUID) -> list[Sale]:
-    mine = "jsonb_path_query_array(o.lines, '$[*] ? (@.seller_id == $seller)', %(seller)s::jsonb)"
-    query = (
-        f"SELECT o.order_id, o.status, o.currency, {mine} AS lines, o.created_at FROM {{orders}} o"
-        " WHERE o.lines @> %(sold)s::jsonb ORDER BY o.created_position DESC"
-    )
     named = '{"seller": "' + str(seller_id) + '"}'
     sold = '[{"seller_id": "' + str(seller_id) + '"}]'
-    return (await models.rows(Sale, query, seller=named, sold=sold)).value
+    return (await models.rows(Sale, _SALES, seller=named, sold=sold)).value

@@ -18,11 +18,14 @@ from queries.read_models import Answer, ReadModels
 MAX_GAMES = 2000
 """How many games are kept on all pages together: a few megabytes, and 150 if all were as long as they may be."""
 
-_LOOK = (
-    f"SELECT {ANY_CHANGE} AS changed,"
-    " EXISTS (SELECT 1 FROM consumers.quarantine q JOIN consumers.feeds f USING (feed) WHERE f.projection = 'games')"
-    " AS quarantined FROM (SELECT count(*) FROM (SELECT 1 FROM {games} LIMIT 1) AS any_game) AS one"
-)
+_LOOK = f"""
+SELECT
+    {ANY_CHANGE} AS changed,
+    EXISTS (
+        SELECT 1 FROM consumers.quarantine q JOIN consumers.feeds f USING (feed) WHERE f.projection = 'games'
+    ) AS quarantined
+FROM (SELECT count(*) FROM (SELECT 1 FROM @games LIMIT 1) AS any_game) AS one
+"""
 
 
 class _Look(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from projections.as_of import shown_as_of
 from projections.cleaning import without_nul
 from projections.models.games import MAIN_CURRENCY, NO_PRICE, Game, Games, anywhere
 from projections.search.document import ANYWHERE, EVERYWHERE, P, filter_key, price_in, price_key, region_key
-from queries.paging import Bigint, Listing, Order, Page, columns_of, newest_first, page
+from queries.paging import Bigint, Listing, Order, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
 Sort = Literal["newest", "price", "-price", "release_date", "title"]
@@ -50,14 +50,38 @@ class _TitledGame(msgspec.Struct, frozen=True):
     game_id: UUID
 
 
-_COLUMNS = columns_of(Game, "g")
-_LISTING = Listing(Game, _COLUMNS, "{games} g")
-_NEWEST = newest_first("g.created_position")
+_LISTING = Listing(Game, "SELECT * FROM @games")
+_NEWEST = newest_first("created_position")
+
+_GAME = "SELECT * FROM @games WHERE game_id = %(id)s"
+_GAMES = "SELECT * FROM @games WHERE game_id = ANY (%(ids)s)"
+
+_IDS_OF_TITLES = """
+SELECT DISTINCT ON (title) title, game_id
+FROM @games WHERE title = ANY (%(titles)s)
+ORDER BY title, status <> 'ACTIVE', created_position
+"""
+
+_CURRENCIES = """
+SELECT first.currency
+FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS asked (key, place)
+CROSS JOIN LATERAL (
+    SELECT of.currency, count(*) AS games
+    FROM @games g, jsonb_object_keys(g.region_prices -> asked.key) AS of (currency)
+    WHERE g.status = 'ACTIVE' AND g.region_prices ? asked.key
+    GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1
+) AS first
+ORDER BY asked.place LIMIT 1
+"""
+
+_PRICE_THERE = """(
+    coalesce(region_prices -> %(region)s::text, region_prices -> 'everywhere') ->> %(currency)s::text
+)::bigint"""
 
 
 async def game(models: ReadModels, game_id: UUID) -> Answer[Game | None]:
     """One game, whatever its status."""
-    return await models.first(Game, f"SELECT {_COLUMNS} FROM {{games}} g WHERE g.game_id = %(id)s", id=game_id)
+    return await models.first(Game, _GAME, id=game_id)
 
 
 async def game_as_of(log: Log, game_id: UUID, moment: int | datetime) -> Game | None:
@@ -68,13 +92,13 @@ async def game_as_of(log: Log, game_id: UUID, moment: int | datetime) -> Game | 
 async def browse(models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
     """Games on sale, or of another status. Raises BadCursor."""
     price = _price(wanted)
-    conditions: list[str] = [] if wanted.status == "ANY" else [f"g.status = '{wanted.status}'"]
+    conditions: list[str] = [] if wanted.status == "ANY" else [f"status = '{wanted.status}'"]
     values: dict[str, object] = {"region": price_key(wanted.region), "currency": wanted.currency}
     filters = filters_of(wanted)
     if filters:
-        conditions, values = [*conditions, "g.filters @> %(filters)s::jsonb"], {**values, "filters": filters}
+        conditions, values = [*conditions, "filters @> %(filters)s::jsonb"], {**values, "filters": filters}
     if wanted.seller_id is not None:
-        conditions, values = [*conditions, "g.seller_id = %(seller)s"], {**values, "seller": wanted.seller_id}
+        conditions, values = [*conditions, "seller_id = %(seller)s"], {**values, "seller": wanted.seller_id}
     if wanted.price_min is not None:
         conditions, values = [*conditions, f"{price} >= %(min)s"], {**values, "min": wanted.price_min}
     if wanted.price_max is not None:
@@ -86,26 +110,20 @@ async def by_seller(
     models: ReadModels, seller_id: UUID, *, status: str | None = None, limit: int = 50, cursor: str | None = None
 ) -> Answer[Page[Game]]:
     """A seller's games, drafts and retired ones too, the newest first. Raises BadCursor."""
-    conditions, values = ["g.seller_id = %(seller)s"], {"seller": seller_id}  # type: tuple[list[str], dict[str, object]]
+    conditions, values = ["seller_id = %(seller)s"], {"seller": seller_id}  # type: tuple[list[str], dict[str, object]]
     if status is not None:
-        conditions, values = [*conditions, "g.status = %(status)s"], {**values, "status": status}
+        conditions, values = [*conditions, "status = %(status)s"], {**values, "status": status}
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 
 async def games(models: ReadModels, game_ids: Sequence[UUID]) -> Answer[list[Game]]:
     """These games, in no order; those that are not there are left out."""
-    query = f"SELECT {_COLUMNS} FROM {{games}} g WHERE g.game_id = ANY (%(ids)s)"
-    return await models.rows(Game, query, ids=list(game_ids))
+    return await models.rows(Game, _GAMES, ids=list(game_ids))
 
 
 async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> Answer[dict[str, UUID]]:
     """The games of these exact titles; of several with one title, the one on sale, then the one listed first."""
-    found = await models.rows(
-        _TitledGame,
-        "SELECT DISTINCT ON (g.title) g.title, g.game_id FROM {games} g WHERE g.title = ANY (%(titles)s)"
-        " ORDER BY g.title, g.status <> 'ACTIVE', g.created_position",
-        titles=[without_nul(title) for title in titles],
-    )
+    found = await models.rows(_TitledGame, _IDS_OF_TITLES, titles=[without_nul(title) for title in titles])
     by_title = {row.title: row.game_id for row in found.value}
     return found.map(
         lambda _: {title: by_title[without_nul(title)] for title in titles if without_nul(title) in by_title}
@@ -138,34 +156,24 @@ class _Priced(msgspec.Struct, frozen=True):
     currency: str
 
 
-_CURRENCIES = (
-    "SELECT first.currency FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS asked (key, place) CROSS JOIN LATERAL ("
-    " SELECT of.currency, count(*) AS games"
-    " FROM {games} g, jsonb_object_keys(g.region_prices -> asked.key) AS of (currency)"
-    " WHERE g.status = 'ACTIVE' AND g.region_prices ? asked.key GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1"
-    ") AS first ORDER BY asked.place LIMIT 1"
-)
-
-
 def _price(wanted: Browse) -> str:
     if wanted.region == EVERYWHERE and _CODE.fullmatch(wanted.currency):  # as the index has it
-        return anywhere(wanted.currency, "g.")
-    there = "coalesce(g.region_prices -> %(region)s::text, g.region_prices -> 'everywhere')"
-    return f"({there} ->> %(currency)s::text)::bigint"
+        return anywhere(wanted.currency)
+    return _PRICE_THERE
 
 
 def _order(wanted: Browse) -> Order:
     price = _price(wanted)
     match wanted.sort:
         case "price":
-            return Order("price", (f"coalesce({price}, {NO_PRICE})", "g.game_id"), tuple[Bigint, UUID])
+            return Order("price", (f"coalesce({price}, {NO_PRICE})", "game_id"), tuple[Bigint, UUID])
         case "-price":
-            keys = (f"coalesce({price}, -{NO_PRICE})", "g.game_id")
+            keys = (f"coalesce({price}, -{NO_PRICE})", "game_id")
             return Order("-price", keys, tuple[Bigint, UUID], descending=True)
         case "release_date":
-            keys = ('g.released COLLATE "C"', "g.game_id")
+            keys = ('released COLLATE "C"', "game_id")
             return Order("released", keys, tuple[str, UUID], descending=True)
         case "title":
-            return Order("title", ('g.title_key COLLATE "C"', "g.game_id"), tuple[str, UUID])
+            return Order("title", ('title_key COLLATE "C"', "game_id"), tuple[str, UUID])
         case "newest":
             return _NEWEST

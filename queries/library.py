@@ -11,7 +11,7 @@ from projections.as_of import occurred_by
 from projections.models.library import OwnedGame, OwnedGames, library_id
 from projections.projection import shown
 from queries.games import Browse, filters_of
-from queries.paging import Listing, Order, Page, columns_of, page
+from queries.paging import Listing, Order, Page, page
 from queries.read_models import Answer, ReadModels
 
 
@@ -19,8 +19,11 @@ class _Owned(msgspec.Struct, frozen=True):
     game_id: UUID
 
 
-_LISTING = Listing(OwnedGame, columns_of(OwnedGame, "l"), "{library} l")
-_LATEST = Order("bought", ("l.purchase_date", "l.game_id"), tuple[datetime, UUID], descending=True)
+_LISTING = Listing(OwnedGame, "SELECT * FROM @library")
+_LATEST = Order("bought", ("purchase_date", "game_id"), tuple[datetime, UUID], descending=True)
+
+_OF_GENRE = "EXISTS (SELECT FROM @games g WHERE g.game_id = listed.game_id AND g.filters @> %(filters)s::jsonb)"
+_OWNED_IDS = "SELECT game_id FROM @library WHERE user_id = %(user)s"
 
 
 async def library(
@@ -33,20 +36,19 @@ async def library(
     cursor: str | None = None,
 ) -> Answer[Page[OwnedGame]]:
     """A person's games, the last bought first; `game_ids` keeps those only (what a search found). Raises BadCursor."""
-    conditions, values = ["l.user_id = %(user)s"], {"user": user_id}  # type: tuple[list[str], dict[str, object]]
+    conditions, values = ["user_id = %(user)s"], {"user": user_id}  # type: tuple[list[str], dict[str, object]]
     if genre is not None:
-        conditions.append("EXISTS (SELECT FROM {games} g WHERE g.game_id = l.game_id AND g.filters @> %(f)s::jsonb)")
-        values["f"] = filters_of(Browse(genre=genre))
+        conditions.append(_OF_GENRE)
+        values["filters"] = filters_of(Browse(genre=genre))
     if game_ids is not None:
-        conditions.append("l.game_id = ANY (%(games)s)")
+        conditions.append("game_id = ANY (%(games)s)")
         values["games"] = list(game_ids)
     return await page(models, _LISTING, _LATEST, conditions, values, limit=limit, cursor=cursor)
 
 
 async def owned_ids(models: ReadModels, user_id: UUID) -> Answer[list[UUID]]:
     """The ids of all games that a person owns."""
-    query = "SELECT l.game_id FROM {library} l WHERE l.user_id = %(user)s"
-    found = await models.rows(_Owned, query, user=user_id)
+    found = await models.rows(_Owned, _OWNED_IDS, user=user_id)
     return found.map(lambda rows: [row.game_id for row in rows])
 
 

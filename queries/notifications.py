@@ -3,16 +3,15 @@
 from uuid import UUID
 
 from projections.models.notifications import Notification
-from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
-_LISTING = Listing(Notification, columns_of(Notification, "n"), "{notifications} n")
-_NEWEST = newest_first("n.created_position")
-
+_LISTING = Listing(Notification, "SELECT * FROM @notifications")
+_NEWEST = newest_first("created_position")
 
 _OF_SOMEBODY = (
-    "n.user_id = %(user)s",
-    "NOT EXISTS (SELECT FROM {users} u WHERE u.user_id = n.user_id AND u.status = 'FORGOTTEN')",
+    "user_id = %(user)s",
+    "NOT EXISTS (SELECT FROM @users u WHERE u.user_id = listed.user_id AND u.status = 'FORGOTTEN')",
 )
 
 
@@ -29,6 +28,6 @@ async def notifications(
     conditions, values = [*_OF_SOMEBODY], {"user": user_id}  # type: list[str], dict[str, object]
     for column, wanted in (("status", status), ("channel", channel)):
         if wanted is not None:
-            conditions.append(f"n.{column} = %({column})s")
+            conditions.append(f"{column} = %({column})s")
             values[column] = wanted
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)

@@ -11,7 +11,8 @@ from projections.models.orders import OrderRow, Orders
 from projections.models.payments import Payment
 from projections.models.receipts import Receipt
 from projections.models.shipments import Shipment
-from queries.paging import Listing, Page, columns_of, newest_first, page
+from projections.projection import shown
+from queries.paging import Listing, Page, newest_first, page
 from queries.payments import payment_as_of
 from queries.read_models import Answer, ReadModels
 from queries.receipts import receipts_as_of
@@ -30,27 +31,21 @@ class Order(OrderRow, kw_only=True):
     shipments: list[Shipment]
 
 
-_RECEIPTS = (
-    f"(SELECT coalesce(json_agg(r), '[]') FROM (SELECT {columns_of(Receipt, 'r')}"
-    " FROM {receipts} r WHERE r.order_id = o.order_id) AS r) AS receipts"
-)
-_SHIPMENTS = (
-    f"(SELECT coalesce(json_agg(s), '[]') FROM (SELECT {columns_of(Shipment, 's')}"
-    " FROM {shipments} s WHERE s.order_id = o.order_id) AS s) AS shipments"
-)
-_COLUMNS = f"{columns_of(OrderRow, 'o')}, p AS payment, {_RECEIPTS}, {_SHIPMENTS}"
-_SOURCE = (
-    f"{{orders}} o LEFT JOIN (SELECT {columns_of(Payment, 'p')} FROM {{payments}} p) AS p"
-    " ON p.payment_id = o.payment_id"
-)
-_LISTING = Listing(Order, _COLUMNS, _SOURCE)
-_NEWEST = newest_first("o.created_position")
+_WHOLE = """
+SELECT o.*, p AS payment,
+    (SELECT coalesce(json_agg(r), '[]') FROM @receipts r WHERE r.order_id = o.order_id) AS receipts,
+    (SELECT coalesce(json_agg(s), '[]') FROM @shipments s WHERE s.order_id = o.order_id) AS shipments
+FROM @orders o LEFT JOIN @payments p ON p.payment_id = o.payment_id
+"""
+_ORDER = f"{_WHOLE} WHERE o.order_id = %(id)s"
+
+_LISTING = Listing(Order, _WHOLE)
+_NEWEST = newest_first("created_position")
 
 
 async def order(models: ReadModels, order_id: UUID) -> Answer[Order | None]:
     """One order."""
-    query = f"SELECT {_COLUMNS} FROM {_SOURCE} WHERE o.order_id = %(id)s"
-    found = await models.first(Order, query, id=order_id)
+    found = await models.first(Order, _ORDER, id=order_id)
     return found.map(lambda row: None if row is None else _told_whole(row))
 
 
@@ -65,7 +60,7 @@ async def orders(
     """Orders, a buyer's or everybody's, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}
-    conditions = [f"o.{name} = %({name})s" for name in values]
+    conditions = [f"{name} = %({name})s" for name in values]
     found = await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
     return found.map(lambda part: Page([_told_whole(each) for each in part.items], part.next_cursor))
 
@@ -86,17 +81,19 @@ async def order_as_of(log: Log, order_id: UUID, moment: int | datetime) -> Order
 
 def _told_whole(order: Order) -> Order:
     sellers = [line.seller_id for line in order.lines]
-    receipts = sorted(order.receipts, key=lambda receipt: sellers.index(receipt.seller_id))
+    payment = None if order.payment is None else shown(order.payment)
+    receipts = sorted(map(shown, order.receipts), key=lambda receipt: sellers.index(receipt.seller_id))
     numbers = {shipment_id: number for number, shipment_id in enumerate(order.shipment_ids)}
-    shipments = sorted(order.shipments, key=lambda shipment: numbers[shipment.shipment_id])
-    happened = [*order.timeline, *(order.payment.history if order.payment else [])]
+    shipments = sorted(map(shown, order.shipments), key=lambda shipment: numbers[shipment.shipment_id])
+    happened = [*order.timeline, *(payment.history if payment else [])]
     happened += [each for receipt in receipts for each in receipt.history]
     happened += [each for shipment in shipments for each in shipment.history]
     timeline = sorted(happened, key=lambda each: each.position)
-    refunded = order.payment if order.status == "CANCELLED" and order.payment is not None else order
+    refunded = payment if order.status == "CANCELLED" and payment is not None else order
     return msgspec.structs.replace(
         order,
         timeline=timeline,
+        payment=payment,
         receipts=receipts,
         shipments=shipments,
         refunded_cents=refunded.refunded_cents,

@@ -6,10 +6,10 @@ from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
-from projections.projection import Row
+from projections.projection import shown_fields
 from queries.read_models import Answer, ReadModels
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 MAX_LIMIT = 200
 
@@ -46,11 +46,13 @@ def newest_first(key: str) -> Order:
 
 
 class Listing(msgspec.Struct, Generic[T], frozen=True):
-    """What a list is made of: the type of its items, SQL for their columns, and where they come from."""
+    """What a list is made of: the type of its items, and a query of all of them.
+
+    Conditions and order name the query's columns, as `listed.…` where another table has one of that name, too.
+    """
 
     item: type[T]
-    columns: str
-    source: str
+    query: str
 
 
 class _Keyed(msgspec.Struct, Generic[T], frozen=True):
@@ -76,23 +78,19 @@ async def page(
         beyond = "<" if order.descending else ">"
         marks = ", ".join(f"%({name})s" for name in after)
         conditions = [*conditions, f"({', '.join(order.keys)}) {beyond} ({marks})"]
-    query = (
-        f"SELECT json_build_array({', '.join(order.keys)}) AS key, item"
-        f" FROM {listing.source} CROSS JOIN LATERAL (SELECT {listing.columns}) AS item"
-        f" WHERE {' AND '.join(conditions) or 'true'}"
-        f" ORDER BY {', '.join(f'{key} {direction}' for key in order.keys)} LIMIT %(limit)s"
-    )
+    query = f"""
+SELECT
+    json_build_array({", ".join(order.keys)}) AS key,
+    (SELECT item FROM (SELECT {", ".join(f"listed.{name}" for name in shown_fields(listing.item))}) AS item) AS item
+FROM ({listing.query}) AS listed
+WHERE {" AND ".join(conditions) or "true"}
+ORDER BY {", ".join(f"{key} {direction}" for key in order.keys)} LIMIT %(limit)s"""
     found = await models.rows(_Keyed[listing.item], query, **values, **after, limit=limit + 1)  # type: ignore[name-defined]
     return found.map(
         lambda rows: Page(
             [row.item for row in rows[:limit]], _write(order, rows[limit - 1].key) if len(rows) > limit else None
         )
     )
-
-
-def columns_of(row: type[Row], table: str) -> str:
-    """The columns of a read model that are shown; `table` is its alias."""
-    return ", ".join(f"{table}.{name}" for name in row.__struct_fields__ if name not in row.INTERNAL)
 
 
 def _write(order: Order, key: msgspec.Raw) -> str:

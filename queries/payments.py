@@ -6,20 +6,18 @@ from uuid import UUID
 from eventstore.log import Log
 from projections.as_of import shown_as_of
 from projections.models.payments import Payment, Payments
-from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
-_COLUMNS = columns_of(Payment, "p")
+_LISTING = Listing(Payment, "SELECT * FROM @payments")
+_NEWEST = newest_first("created_position")
+
+_PAYMENT = "SELECT * FROM @payments WHERE payment_id = %(id)s"
 
 
 async def payment(models: ReadModels, payment_id: UUID) -> Answer[Payment | None]:
     """One payment."""
-    query = f"SELECT {_COLUMNS} FROM {{payments}} p WHERE p.payment_id = %(id)s"
-    return await models.first(Payment, query, id=payment_id)
-
-
-_LISTING = Listing(Payment, _COLUMNS, "{payments} p")
-_NEWEST = newest_first("p.created_position")
+    return await models.first(Payment, _PAYMENT, id=payment_id)
 
 
 async def payments(
@@ -33,7 +31,7 @@ async def payments(
     """Everybody's payments, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"status": status, "refund_status": refund_status}
     values = {name: value for name, value in wanted.items() if value is not None}
-    conditions = [f"p.{name} = %({name})s" for name in values]
+    conditions = [f"{name} = %({name})s" for name in values]
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 

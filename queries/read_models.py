@@ -1,28 +1,32 @@
 """Asking read models: typed rows, and the log position that they reflect, in one statement and so in one snapshot.
 
-A query names its read models in braces, `SELECT u.name FROM {users} u`. Which table that is, consumers.feeds tells:
-it is remembered, checked by the very statement that uses it, and looked up anew when a rebuild has switched.
+A query is plain SQL that names its read models by `@`: `SELECT name FROM @users`. Which table that is, consumers.feeds
+tells: it is remembered, checked by the very statement that uses it, and looked up anew when a rebuild has switched.
+
+Why no views: to put another table under a view takes an exclusive lock, for which a switch waits until the longest
+report is read, and everybody else for the switch. And several versions of one read model may be read at the same time.
 """
 
 import asyncio
 import copy
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
-from string import Formatter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 
 import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.consumers.checkpoints import FEEDS
-from projections.projection import Projection
+from projections.projection import Projection, Row, shown_fields
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
 from queries.positions import ActiveFeed, CatchingUp, PositionWaiter, Progress, Readable, ReadModelBehind
 
 T = TypeVar("T")
 U = TypeVar("U")
+S = TypeVar("S", bound=msgspec.Struct)
 
 TRIES = 5
 """How often a query looks again for the tables to read before it says that they are not there."""
@@ -70,8 +74,11 @@ class ReadModels:
         view._at_least, view._timeout = position, timeout
         return view
 
-    async def rows(self, row: type[T], query: str, **values: object) -> Answer[list[T]]:
-        """The rows of a query, in its order, decoded by the names of its columns. Raises ReadModelBehind."""
+    async def rows(self, row: type[S], query: str, **values: object) -> Answer[list[S]]:
+        """The rows of a query, in its order, decoded by the names of its columns. Raises ReadModelBehind.
+
+        Of a read model's rows (`SELECT * FROM @orders`) only what is shown is read.
+        """
         names, clock = _models_in(query), asyncio.get_running_loop()
         deadline = clock.time() + self._timeout
         while True:
@@ -91,7 +98,7 @@ class ReadModels:
         """The read models that queries cannot read yet: of a new version, or whose rows were lost."""
         return await self.waiter.catching_up(self._known)
 
-    async def first(self, row: type[T], query: str, **values: object) -> Answer[T | None]:
+    async def first(self, row: type[S], query: str, **values: object) -> Answer[S | None]:
         """The first row of a query, None when there is none."""
         return (await self.rows(row, query, **values)).map(lambda found: found[0] if found else None)
 
@@ -113,12 +120,13 @@ class ReadModels:
     # -- one statement -------------------------------------------------------------------------------------------------
 
     async def _rows(
-        self, row: type[T], query: str, names: tuple[str, ...], values: Mapping[str, object]
-    ) -> Answer[list[T]]:
+        self, row: type[S], query: str, names: tuple[str, ...], values: Mapping[str, object]
+    ) -> Answer[list[S]]:
+        columns, decoder = _reading(row)
         values = {name: _sendable(value) for name, value in values.items()}
         for _ in range(TRIES):
             active = await self._find(names)
-            statement = _statement(query, tuple((name, active[name].storage) for name in names))
+            statement = _statement(columns, query, tuple((name, active[name].storage) for name in names))
             values["_feeds"] = [active[name].feed for name in names]
             try:
                 async with self._pool.connection() as conn:
@@ -126,7 +134,7 @@ class ReadModels:
             except psycopg.errors.UndefinedTable:
                 found = None
             if found is not None and found[1] == len(names):
-                return Answer(_decoder(row).decode(found[2]), found[0])  # type: ignore[arg-type]
+                return Answer(decoder.decode(found[2]), found[0])
             for name in names:
                 self._active.pop(name, None)
         raise ReadModelBehind(f"{', '.join(names)} have no tables yet")
@@ -146,24 +154,36 @@ def _readable(projection: Projection[Any]) -> Readable:
 
 @cache
 def _models_in(query: str) -> tuple[str, ...]:
-    return tuple(sorted({name for _, name, _, _ in Formatter().parse(query) if name}))
+    return tuple(sorted(set(_MODEL.findall(query))))
+
+
+def with_tables(query: str, tables: Mapping[str, str]) -> str:
+    """A query with the read models' tables in place of their names."""
+    return _MODEL.sub(lambda found: tables[found[1]], query)
+
+
+_MODEL = re.compile(r"(?<![\w@])@([a-z_]+)")
 
 
 @cache
-def _statement(query: str, storages: tuple[tuple[str, str], ...]) -> bytes:
+def _statement(columns: str, query: str, storages: tuple[tuple[str, str], ...]) -> bytes:
     """The rows as one JSON array, beside the checkpoint: one snapshot for both."""
     tables = {name: 'read."{}"'.format(storage.replace('"', '""')) for name, storage in storages}
-    return (
-        "SELECT at.position, at.n, (SELECT coalesce(json_agg(t), '[]')::text FROM ("
-        + query.format_map(tables)
-        + f") AS t) FROM (SELECT min(position) AS position, count(*) AS n FROM {FEEDS}"
-        " WHERE feed = ANY (%(_feeds)s) AND active) AS at"
-    ).encode()
+    return f"""
+SELECT at.position, at.n, (
+    SELECT coalesce(json_agg(found), '[]')::text
+    FROM (SELECT {columns} FROM ({with_tables(query, tables)}) AS asked) AS found
+)
+FROM (
+    SELECT min(position) AS position, count(*) AS n FROM {FEEDS} WHERE feed = ANY (%(_feeds)s) AND active
+) AS at""".encode()
 
 
 @cache
-def _decoder(row: type[T]) -> msgspec.json.Decoder[list[T]]:
-    return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+def _reading(row: type[S]) -> tuple[str, msgspec.json.Decoder[list[S]]]:
+    """The columns that a type of rows is read from, and what decodes them."""
+    columns = ", ".join(shown_fields(row)) if issubclass(get_origin(row) or row, Row) else "*"
+    return columns, msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
 
 def _sendable(value: object) -> object:

@@ -10,7 +10,7 @@ import msgspec
 from queries.paging import Bigint, Listing, Order, page
 from queries.read_models import Answer, ReadModels
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 GroupBy = Literal["day", "seller", "game"]
 
@@ -34,8 +34,8 @@ class _Row(msgspec.Struct, Generic[T], frozen=True):
 def order_of(name: str, group_by: GroupBy, most: str) -> Order:
     """Days in their order; sellers and games in each currency by the most of what `most` (SQL) says."""
     if group_by == "day":
-        return Order(name, ("f.day", "f.currency"), tuple[date, str])
-    keys = ("f.currency", f"-({most})", f"f.{GROUPS[group_by]}")
+        return Order(name, ("day", "currency"), tuple[date, str])
+    keys = ("currency", f"-({most})", GROUPS[group_by])
     return Order(f"{name} by {group_by}", keys, tuple[str, Bigint, UUID])
 
 
@@ -50,11 +50,11 @@ async def report(
     limit: int,
     cursor: str | None,
 ) -> Answer[Report[T]]:
-    """The rows of two queries: a page of the `groups` (aliased `f` in the order's keys), and all `totals`. Raises
+    """The rows of two queries: a page of the `groups` (the order's keys are of its columns), and all `totals`. Raises
     BadCursor."""
-    columns = f"f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals"
+    query = f"SELECT f.*, f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals FROM ({groups}) AS f"
     row: type[_Row[T]] = _Row[figures]  # type: ignore[valid-type]
-    found = await page(models, Listing(row, columns, f"({groups}) AS f"), order, [], values, limit=limit, cursor=cursor)
+    found = await page(models, Listing(row, query), order, [], values, limit=limit, cursor=cursor)
     rows, next_cursor = found.value.items, found.value.next_cursor
     if rows:
         return found.map(lambda _: Report([row.figures for row in rows], next_cursor, rows[0].totals))

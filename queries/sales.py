@@ -27,15 +27,15 @@ class Figures(msgspec.Struct, frozen=True):
     game_id: UUID | None = None
 
 
-_SUMS = (
-    "s.currency, count(DISTINCT s.order_id) AS orders, sum(line.units) AS units, sum(line.gross_cents) AS gross_cents,"
-    " sum(line.refunded_cents) AS refunded_cents, sum(line.fee_cents) AS fee_cents"
+_SUMS = """
+    s.currency, count(DISTINCT s.order_id) AS orders, sum(line.units) AS units, sum(line.gross_cents) AS gross_cents,
+    sum(line.refunded_cents) AS refunded_cents, sum(line.fee_cents) AS fee_cents
+FROM @sales s
+CROSS JOIN LATERAL jsonb_to_recordset(s.lines) AS line (
+    seller_id uuid, game_id uuid, units bigint, gross_cents bigint, refunded_cents bigint, fee_cents bigint
 )
-_SOURCE = (
-    "{sales} s CROSS JOIN LATERAL jsonb_to_recordset(s.lines) AS line (seller_id uuid, game_id uuid, units bigint,"
-    " gross_cents bigint, refunded_cents bigint, fee_cents bigint)"
-    " WHERE s.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR s.currency = %(currency)s)"
-)
+WHERE s.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR s.currency = %(currency)s)
+"""
 
 
 async def sales(
@@ -56,9 +56,9 @@ async def sales(
     return await report(
         models,
         Figures,
-        f"SELECT {key} AS {name}, {_SUMS} FROM {_SOURCE} GROUP BY {key}, s.currency",
-        f"SELECT {_SUMS} FROM {_SOURCE} GROUP BY s.currency ORDER BY s.currency",
-        order_of("sales", group_by, "f.gross_cents"),
+        f"SELECT {key} AS {name}, {_SUMS} GROUP BY {key}, s.currency",
+        f"SELECT {_SUMS} GROUP BY s.currency ORDER BY s.currency",
+        order_of("sales", group_by, "gross_cents"),
         {"first": first, "last": last, "currency": currency},
         limit=limit,
         cursor=cursor,

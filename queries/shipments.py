@@ -7,7 +7,7 @@ from uuid import UUID
 from eventstore.log import Log
 from projections.as_of import shown_as_of
 from projections.models.shipments import Shipment, Shipments
-from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
 
@@ -17,17 +17,19 @@ class ShipmentOfBuyer(Shipment, kw_only=True):
     buyer_id: UUID
 
 
-_LISTING = Listing(Shipment, columns_of(Shipment, "s"), "{shipments} s")
-_NEWEST = newest_first("s.created_position")
+_LISTING = Listing(Shipment, "SELECT * FROM @shipments")
+_NEWEST = newest_first("created_position")
+
+_SHIPMENT = """
+SELECT s.*, o.user_id AS buyer_id
+FROM @shipments s JOIN @orders o ON o.order_id = s.order_id
+WHERE s.shipment_id = %(id)s
+"""
 
 
 async def shipment(models: ReadModels, shipment_id: UUID) -> Answer[ShipmentOfBuyer | None]:
     """One shipment."""
-    query = (
-        f"SELECT {columns_of(Shipment, 's')}, o.user_id AS buyer_id"
-        " FROM {shipments} s JOIN {orders} o ON o.order_id = s.order_id WHERE s.shipment_id = %(id)s"
-    )
-    return await models.first(ShipmentOfBuyer, query, id=shipment_id)
+    return await models.first(ShipmentOfBuyer, _SHIPMENT, id=shipment_id)
 
 
 async def shipments(
@@ -41,9 +43,9 @@ async def shipments(
     """Everybody's shipments, or what a seller may begin to send; the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"seller_id": seller_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}
-    conditions = [f"s.{name} = %({name})s" for name in values]
+    conditions = [f"{name} = %({name})s" for name in values]
     if seller_id is not None:
-        conditions.append("NOT s.provisional")
+        conditions.append("NOT provisional")
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 

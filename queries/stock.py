@@ -54,28 +54,46 @@ class Availability(msgspec.Struct, frozen=True):
         return self.on_sale and (self.available is None or self.available > 0)
 
 
-_NUMBERS = ", ".join(f"coalesce(s.{name}, 0) AS {name}" for name in ("total", "available", "reserved", "allocated"))
-_TIMES = ", ".join(f"coalesce(s.{name}, g.{name}) AS {name}" for name in ("created_at", "updated_at"))
-_STOCK = f"g.game_id AS product_id, g.seller_id, g.sku, {_NUMBERS}, coalesce(s.version, 0) AS version, {_TIMES}"
-_SOURCE = "{games} g LEFT JOIN {stock} s ON s.product_id = g.game_id"
-_LISTING = Listing(Stock, _STOCK, _SOURCE)
-_NEWEST = newest_first("g.created_position")
+_ALL_STOCK = """
+SELECT
+    g.game_id AS product_id, g.seller_id, g.sku,
+    coalesce(s.total, 0) AS total,
+    coalesce(s.available, 0) AS available,
+    coalesce(s.reserved, 0) AS reserved,
+    coalesce(s.allocated, 0) AS allocated,
+    coalesce(s.version, 0) AS version,
+    coalesce(s.created_at, g.created_at) AS created_at,
+    coalesce(s.updated_at, g.updated_at) AS updated_at,
+    g.status, g.created_position
+FROM @games g LEFT JOIN @stock s ON s.product_id = g.game_id
+WHERE g.kind = 'PHYSICAL'
+"""
+_STOCK = f"{_ALL_STOCK} AND g.game_id = %(id)s"
+
+_LISTING = Listing(Stock, _ALL_STOCK)
+_NEWEST = newest_first("created_position")
 
 # A soft hold past its time is free to be reserved, though nobody may have said so yet.
-_OVERDUE = (
-    "(SELECT coalesce(sum(h.reserved), 0) FROM {stock} h"
-    " WHERE h.stock_id = s.stock_id AND h.reserved > 0 AND h.expires_at <= %(now)s)"
-)
-_AVAILABLE = (
-    "CASE WHEN g.kind = 'DIGITAL' OR g.status = 'DRAFT' THEN NULL WHEN g.status <> 'ACTIVE' THEN 0"
-    f" ELSE coalesce(s.available + {_OVERDUE}, 0)::bigint END AS available"
-)
+_OFFERS = """
+SELECT
+    g.game_id AS product_id, g.image_ids, g.prices, g.status = 'ACTIVE' AS on_sale,
+    CASE
+        WHEN g.kind = 'DIGITAL' OR g.status = 'DRAFT' THEN NULL
+        WHEN g.status <> 'ACTIVE' THEN 0
+        ELSE coalesce(s.available + (
+            SELECT coalesce(sum(h.reserved), 0) FROM @stock h
+            WHERE h.stock_id = s.stock_id AND h.reserved > 0 AND h.expires_at <= %(now)s
+        ), 0)::bigint
+    END AS available
+FROM @games g LEFT JOIN @stock s ON s.product_id = g.game_id
+WHERE g.game_id = ANY (%(ids)s)
+"""
+_AVAILABILITY = f"{_OFFERS} AND g.status <> 'DRAFT'"
 
 
 async def stock(models: ReadModels, product_id: UUID) -> Answer[Stock | None]:
     """What is on the books about a physical game."""
-    query = f"SELECT {_STOCK} FROM {_SOURCE} WHERE g.game_id = %(id)s AND g.kind = 'PHYSICAL'"
-    return await models.first(Stock, query, id=product_id)
+    return await models.first(Stock, _STOCK, id=product_id)
 
 
 async def stocks(
@@ -88,11 +106,12 @@ async def stocks(
 ) -> Answer[Page[Stock]]:
     """The stock of every physical game, a seller's or everybody's, the newest game first; of retired ones too, unless
     only what has `at_most` so many available is wanted. Raises BadCursor."""
-    conditions, values = ["g.kind = 'PHYSICAL'"], {}  # type: tuple[list[str], dict[str, object]]
+    conditions: list[str] = []
+    values: dict[str, object] = {}
     if seller_id is not None:
-        conditions, values = [*conditions, "g.seller_id = %(seller)s"], {**values, "seller": seller_id}
+        conditions, values = [*conditions, "seller_id = %(seller)s"], {**values, "seller": seller_id}
     if at_most is not None:
-        low = "g.status <> 'RETIRED' AND coalesce(s.available, 0) <= %(at_most)s"
+        low = "status <> 'RETIRED' AND available <= %(at_most)s"
         conditions, values = [*conditions, low], {**values, "at_most": at_most}
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
@@ -105,14 +124,10 @@ async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Sto
 
 async def availability(models: ReadModels, product_id: UUID, now: datetime) -> Answer[Availability | None]:
     """How many of a game can be had; a retired one cannot, and of a draft nothing is told."""
-    query = f"SELECT g.game_id AS product_id, {_AVAILABLE}, g.status = 'ACTIVE' AS on_sale FROM {_SOURCE}"
-    return await models.first(
-        Availability, query + " WHERE g.game_id = %(id)s AND g.status <> 'DRAFT'", id=product_id, now=now
-    )
+    return await models.first(Availability, _AVAILABILITY, ids=[product_id], now=now)
 
 
 async def offers(models: ReadModels, product_ids: Sequence[UUID], now: datetime) -> Answer[dict[UUID, Offer]]:
     """How many of each of these games can be had, its images, and its prices."""
-    query = f"SELECT g.game_id AS product_id, {_AVAILABLE}, g.image_ids, g.prices FROM {_SOURCE}"
-    found = await models.rows(Offer, query + " WHERE g.game_id = ANY (%(ids)s)", ids=list(product_ids), now=now)
+    found = await models.rows(Offer, _OFFERS, ids=list(product_ids), now=now)
     return found.map(lambda rows: {row.product_id: row for row in rows})

@@ -3,17 +3,18 @@
 from uuid import UUID
 
 from projections.models.transactions import Transaction
-from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
-_LISTING = Listing(Transaction, columns_of(Transaction, "t"), "{transactions} t")
-_NEWEST = newest_first("t.created_position")
+_LISTING = Listing(Transaction, "SELECT * FROM @transactions")
+_NEWEST = newest_first("created_position")
+
+_TRANSACTION = "SELECT * FROM @transactions WHERE transaction_id = %(id)s"
 
 
 async def transaction(models: ReadModels, transaction_id: UUID) -> Answer[Transaction | None]:
     """One transaction."""
-    query = f"SELECT {_LISTING.columns} FROM {_LISTING.source} WHERE t.transaction_id = %(id)s"
-    return await models.first(Transaction, query, id=transaction_id)
+    return await models.first(Transaction, _TRANSACTION, id=transaction_id)
 
 
 async def transactions(
@@ -27,5 +28,5 @@ async def transactions(
     """Transactions, a person's or everybody's, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}
-    conditions = [f"t.{name} = %({name})s" for name in values]
+    conditions = [f"{name} = %({name})s" for name in values]
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)

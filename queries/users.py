@@ -3,17 +3,18 @@
 from uuid import UUID
 
 from projections.models.users import User
-from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
-_COLUMNS = columns_of(User, "u")
-_LISTING = Listing(User, _COLUMNS, "{users} u")
-_NEWEST = newest_first("u.created_position")
+_LISTING = Listing(User, "SELECT * FROM @users")
+_NEWEST = newest_first("created_position")
+
+_USER = "SELECT * FROM @users WHERE user_id = %(id)s"
 
 
 async def user(models: ReadModels, user_id: UUID) -> Answer[User | None]:
     """One account."""
-    return await models.first(User, f"SELECT {_COLUMNS} FROM {{users}} u WHERE u.user_id = %(id)s", id=user_id)
+    return await models.first(User, _USER, id=user_id)
 
 
 async def users(
@@ -28,5 +29,5 @@ async def users(
     """Accounts, the newest first; `mailbox` is the key of an address. Raises BadCursor."""
     wanted = {"mailbox": mailbox, "account_type": account_type, "status": status}
     values: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
-    conditions = [f"u.{name} = %({name})s" for name in values]
+    conditions = [f"{name} = %({name})s" for name in values]
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)

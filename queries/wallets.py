@@ -6,26 +6,28 @@ from uuid import UUID
 from eventstore.log import Log
 from projections.as_of import shown_as_of
 from projections.models.wallets import Wallet, WalletMovement, Wallets
-from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
-_COLUMNS = columns_of(Wallet, "w")
-_LISTING = Listing(Wallet, _COLUMNS, "{wallets} w")
-_NEWEST_WALLET = newest_first("w.created_position")
-_STATEMENT = Listing(WalletMovement, columns_of(WalletMovement, "m"), "{wallet_movements} m")
-_NEWEST = newest_first("m.position")
+_WALLETS = Listing(Wallet, "SELECT * FROM @wallets")
+_NEWEST = newest_first("created_position")
+
+_STATEMENT = Listing(WalletMovement, "SELECT * FROM @wallet_movements")
+_LATEST = newest_first("position")
+
+_WALLET = "SELECT * FROM @wallets WHERE wallet_id = %(id)s"
+_WALLETS_OF = "SELECT * FROM @wallets WHERE user_id = %(user)s ORDER BY currency"
+_WALLET_IN = "SELECT * FROM @wallets WHERE user_id = %(user)s AND currency = %(currency)s"
 
 
 async def wallet(models: ReadModels, wallet_id: UUID) -> Answer[Wallet | None]:
     """One wallet."""
-    query = f"SELECT {_COLUMNS} FROM {{wallets}} w WHERE w.wallet_id = %(id)s"
-    return await models.first(Wallet, query, id=wallet_id)
+    return await models.first(Wallet, _WALLET, id=wallet_id)
 
 
 async def wallets_of(models: ReadModels, user_id: UUID) -> Answer[list[Wallet]]:
     """All of a person's wallets, by currency: there is one of each at most."""
-    query = f"SELECT {_COLUMNS} FROM {{wallets}} w WHERE w.user_id = %(user)s ORDER BY w.currency"
-    return await models.rows(Wallet, query, user=user_id)
+    return await models.rows(Wallet, _WALLETS_OF, user=user_id)
 
 
 async def wallets(
@@ -40,14 +42,13 @@ async def wallets(
     """Everybody's wallets, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status, "currency": currency}
     values = {name: value for name, value in wanted.items() if value is not None}
-    conditions = [f"w.{name} = %({name})s" for name in values]
-    return await page(models, _LISTING, _NEWEST_WALLET, conditions, values, limit=limit, cursor=cursor)
+    conditions = [f"{name} = %({name})s" for name in values]
+    return await page(models, _WALLETS, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 
 async def wallet_in(models: ReadModels, user_id: UUID, currency: str) -> Answer[Wallet | None]:
     """A person's wallet in a currency."""
-    query = f"SELECT {_COLUMNS} FROM {{wallets}} w WHERE w.user_id = %(user)s AND w.currency = %(currency)s"
-    return await models.first(Wallet, query, user=user_id, currency=currency)
+    return await models.first(Wallet, _WALLET_IN, user=user_id, currency=currency)
 
 
 async def wallet_as_of(log: Log, wallet_id: UUID, moment: int | datetime) -> Wallet | None:
@@ -59,5 +60,5 @@ async def statement(
     models: ReadModels, wallet_id: UUID, *, limit: int = 50, cursor: str | None = None
 ) -> Answer[Page[WalletMovement]]:
     """What went in and out of a wallet, the latest first. Raises BadCursor."""
-    conditions = ["m.wallet_id = %(wallet)s"]
-    return await page(models, _STATEMENT, _NEWEST, conditions, {"wallet": wallet_id}, limit=limit, cursor=cursor)
+    conditions = ["wallet_id = %(wallet)s"]
+    return await page(models, _STATEMENT, _LATEST, conditions, {"wallet": wallet_id}, limit=limit, cursor=cursor)

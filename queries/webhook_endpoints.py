@@ -3,29 +3,28 @@
 from uuid import UUID
 
 from projections.models.webhook_endpoints import WebhookDelivery, WebhookEndpoint
-from queries.paging import Listing, Page, columns_of, newest_first, page
+from queries.paging import Listing, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
-_ENDPOINT = columns_of(WebhookEndpoint, "e")
-_ENDPOINTS = Listing(WebhookEndpoint, _ENDPOINT, "{webhook_endpoints} e")
-_NEWEST_ENDPOINTS = newest_first("e.created_position")
-_DELIVERIES = Listing(WebhookDelivery, columns_of(WebhookDelivery, "d"), "{webhook_deliveries} d")
-_NEWEST_DELIVERIES = newest_first("d.created_position")
+_ENDPOINTS = Listing(WebhookEndpoint, "SELECT * FROM @webhook_endpoints")
+_DELIVERIES = Listing(WebhookDelivery, "SELECT * FROM @webhook_deliveries")
+_NEWEST = newest_first("created_position")
+
+_ENDPOINT = "SELECT * FROM @webhook_endpoints WHERE endpoint_id = %(id)s"
 
 
 async def endpoint(models: ReadModels, endpoint_id: UUID) -> Answer[WebhookEndpoint | None]:
     """One endpoint; None also when it was deleted."""
-    query = f"SELECT {_ENDPOINT} FROM {{webhook_endpoints}} e WHERE e.endpoint_id = %(id)s"
-    return await models.first(WebhookEndpoint, query, id=endpoint_id)
+    return await models.first(WebhookEndpoint, _ENDPOINT, id=endpoint_id)
 
 
 async def endpoints(
     models: ReadModels, *, seller_id: UUID | None = None, limit: int = 50, cursor: str | None = None
 ) -> Answer[Page[WebhookEndpoint]]:
     """Endpoints, a seller's or everybody's, the newest first. Raises BadCursor."""
-    conditions = [] if seller_id is None else ["e.seller_id = %(seller)s"]
+    conditions = [] if seller_id is None else ["seller_id = %(seller)s"]
     values: dict[str, object] = {} if seller_id is None else {"seller": seller_id}
-    return await page(models, _ENDPOINTS, _NEWEST_ENDPOINTS, conditions, values, limit=limit, cursor=cursor)
+    return await page(models, _ENDPOINTS, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 
 async def deliveries(
@@ -34,5 +33,5 @@ async def deliveries(
     """The deliveries to an endpoint, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"endpoint_id": endpoint_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}
-    conditions = [f"d.{name} = %({name})s" for name in values]
-    return await page(models, _DELIVERIES, _NEWEST_DELIVERIES, conditions, values, limit=limit, cursor=cursor)
+    conditions = [f"{name} = %({name})s" for name in values]
+    return await page(models, _DELIVERIES, _NEWEST, conditions, values, limit=limit, cursor=cursor)

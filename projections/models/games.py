@@ -29,9 +29,9 @@ MAIN_CURRENCY = "USD"
 _ACTIVE = "WHERE status = 'ACTIVE'"
 
 
-def anywhere(currency: str, games: str = "") -> str:
-    """SQL: the price in a currency (an ISO 4217 code) for who is nowhere in particular; `games`: a table's alias."""
-    return f"(({games}region_prices -> '{ANYWHERE}' ->> '{currency}')::bigint)"
+def anywhere(currency: str) -> str:
+    """SQL: the price in a currency (an ISO 4217 code) for who is nowhere in particular."""
+    return f"((region_prices -> '{ANYWHERE}' ->> '{currency}')::bigint)"
 
 
 class PriceRow(msgspec.Struct, frozen=True):

@@ -86,12 +86,12 @@ class _Stream(msgspec.Struct, frozen=True):
 
 _opening = msgspec.json.Decoder(_Opening)
 
-_STREAMS = (
-    "SELECT order_id AS stream_id FROM {orders} WHERE user_id = %(owner)s"
-    " UNION ALL SELECT payment_id FROM {orders} WHERE user_id = %(owner)s"
-    " UNION ALL SELECT cart_id FROM {carts} WHERE buyer_id = %(owner)s"
-    " UNION ALL SELECT payment_id FROM {transactions} WHERE user_id = %(owner)s AND payment_id IS NOT NULL"
-)
+_STREAMS = """
+SELECT order_id AS stream_id FROM @orders WHERE user_id = %(owner)s
+UNION ALL SELECT payment_id FROM @orders WHERE user_id = %(owner)s
+UNION ALL SELECT cart_id FROM @carts WHERE buyer_id = %(owner)s
+UNION ALL SELECT payment_id FROM @transactions WHERE user_id = %(owner)s AND payment_id IS NOT NULL
+"""
 
 # Each stream is looked up by itself, in the index by stream, whatever the planner makes of old statistics: "OFFSET 0"
 # keeps it from joining the streams with the whole log, "+ 0" from walking the log by position in search of them.

@@ -52,7 +52,7 @@ def _reads(desk: Desk, version: int = 2, *earlier: int) -> ReadModels:
 
 
 async def _total(reads: ReadModels, stream: UUID) -> int | None:
-    answer = await reads.first(Tally, "SELECT t.* FROM {tallies} t WHERE tally_id = %(id)s", id=stream)
+    answer = await reads.first(Tally, "SELECT * FROM @tallies WHERE tally_id = %(id)s", id=stream)
     return answer.value.total if answer.value else None
 
 

@@ -9,7 +9,7 @@ from queries import carts, games, ledger, library, notifications, orders, stock,
 from queries.deadlines import DueTimes
 from queries.games import Browse
 from queries.live.status_changes import StatusChanges
-from queries.read_models import Answer
+from queries.read_models import Answer, with_tables
 from tests.support.events.history import BUYER, DUE, GAME, ORDER, SELLER, registered
 from tests.support.shops.projected import Shop
 
@@ -27,7 +27,7 @@ class Explaining:
         tables = {name: f"read.{feed.storage}" for name, feed in (await self._shop.models.waiter.active()).items()}
         async with self._shop.log.pool.connection() as conn, conn.transaction():
             await conn.execute(_AS_IF_LARGE)
-            found = await conn.execute(("EXPLAIN " + query.format_map(tables)).encode(), values)
+            found = await conn.execute(("EXPLAIN " + with_tables(query, tables)).encode(), values)
             self.plan = "\n".join(line for (line,) in await found.fetchall())
         return Answer([], 0)
 
