@@ -40,14 +40,15 @@ def markdown() -> str:
     lines = [
         "# Events",
         "",
-        "Made from the code by `python -m runtime.event_docs`. Wire names are fixed for ever; a new shape is a new",
-        f"version, and old ones are read for ever. `?` may be absent, {_LOCK} is encrypted under the person's own key.",
+        "Made from the code by `python -m runtime.event_docs`. Wire names are fixed for ever. A new shape is a new",
+        "version, and old versions remain readable for ever. `?` marks a field that may be absent,",
+        f"{_LOCK} one that is encrypted under the person's own key.",
         "",
-        "Each event also has its envelope: `event_id`, `position`, `stream_id`, `version`, `name`, `recorded_at`,",
-        "`occurred_at` (when it was decided: what is dated by; on the bus `time`), `actor`, `correlation_id`,",
-        "`causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange",
-        "`ludoteca.events`) it is a CloudEvents 1.0 JSON message whose routing key is its name; `asyncapi.json` beside",
-        "this page has the schemas.",
+        "Each event also has an envelope: `event_id`, `position`, `stream_id`, `version`, `name`, `recorded_at`,",
+        "`occurred_at` (the time of the decision, by which events are dated; on the bus `time`), `actor`,",
+        "`correlation_id`, `causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange `ludoteca.events`) it is a",
+        "CloudEvents 1.0 JSON message whose routing key is the event's name; `asyncapi.json` beside this page has the",
+        "schemas.",
     ]
     for prefix, title in CONTEXTS.items():
         lines += ["", f"## {title}", "", "| event | payload | meaning |", "|---|---|---|"]
