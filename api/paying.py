@@ -17,7 +17,7 @@ async def settled(
     services: Services, order_id: UUID, landed: Landed[Any], prefer: Preference
 ) -> tuple[OrderAndPayment, int]:
     """The order and payment after as long a wait as the client prefers, and a position that reflects them."""
-    now = await services.orders.settled(order_id, prefer.wait_seconds)
+    now = await services.commands.orders.settled(order_id, prefer.wait_seconds)
     return now, await position_of(landed, services) if prefer.asynchronous else await services.log.head()
 
 

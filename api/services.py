@@ -9,22 +9,9 @@ from fastapi import Depends, Request
 
 from api.middleware.limits import Rates
 from api.tokens import Tokens
-from commands.accounts.account_ends import AccountEnds
-from commands.accounts.identity import Accounts
-from commands.accounts.logins import Logins
-from commands.accounts.mail_proofs import MailProofs
-from commands.accounts.session_ends import SessionEnds
-from commands.carts import Carts
-from commands.catalog import Catalog
-from commands.images import MAX_IMAGE_BYTES, Images
-from commands.inventory import Inventory
-from commands.orders import Orders
-from commands.payments import Payments
+from commands.images import MAX_IMAGE_BYTES
 from commands.ports.queue import WorkQueue
-from commands.shipments import Shipments
-from commands.transactions import Transactions
-from commands.wallets import Wallets
-from commands.webhook_endpoints import WebhookEndpoints
+from commands.services import Commands
 from eventstore.clock_watch import ClockWatch
 from eventstore.database.watch import DatabaseWatch
 from eventstore.postgres_log import PostgresLog
@@ -71,21 +58,7 @@ class Services:
     that is away.
     """
 
-    accounts: Accounts
-    account_ends: AccountEnds
-    logins: Logins
-    mail_proofs: MailProofs
-    session_ends: SessionEnds
-    catalog: Catalog
-    images: Images
-    inventory: Inventory
-    carts: Carts
-    orders: Orders
-    payments: Payments
-    wallets: Wallets
-    transactions: Transactions
-    webhook_endpoints: WebhookEndpoints
-    shipments: Shipments
+    commands: Commands
     reads: ReadModels
     search: SearchEngines
     audit: Audit

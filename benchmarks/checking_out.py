@@ -112,8 +112,8 @@ async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]
     async with open_core(Settings(home=home, database_url=url)) as core:
         seller = Caller("benchmark", uuid7(), "ADMIN")
         listing = Listing(sku="HOT-1", title="Hot item", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),))
-        product_id = (await core.catalog.create(seller, listing, "ACTIVE")).value
-        await core.inventory.set_total(seller, product_id, PLENTY)
+        product_id = (await core.commands.catalog.create(seller, listing, "ACTIVE")).value
+        await core.commands.inventory.set_total(seller, product_id, PLENTY)
         async with core.log.pool.connection() as conn:
             await conn.execute(
                 "INSERT INTO plain.stock VALUES (%s, %s, 'Hot item', 1999, %s)", (product_id, seller.user_id, PLENTY)
@@ -122,8 +122,8 @@ async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]
 
 
 async def _buyer(core: Core) -> str:
-    made = await core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
-    login = await core.logins.open(made.value)
+    made = await core.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
+    login = await core.commands.logins.open(made.value)
     return core.tokens.mint_access(made.value.user_id, "BUYER", login.session_id)
 
 

@@ -84,15 +84,15 @@ def _ours(server: Server, clients: int, seconds: float, *, hot: bool = False) ->
 
             async def person() -> tuple[Caller, UUID]:
                 email = f"{uuid4().hex}@example.com"
-                made = await core.accounts.register(SYSTEM, email=email, password=None, name="A")
+                made = await core.commands.accounts.register(SYSTEM, email=email, password=None, name="A")
                 caller = Caller(f"user:{made.value.user_id}", made.value.user_id, "BUYER")
-                wallet = (await core.wallets.create(caller, "USD")).value
-                await core.wallets.add_funds(admin, wallet, PLENTY, "benchmark")
+                wallet = (await core.commands.wallets.create(caller, "USD")).value
+                await core.commands.wallets.add_funds(admin, wallet, PLENTY, "benchmark")
                 return caller, wallet
 
             async def transfer(caller: Caller, source: UUID, target: UUID) -> None:
-                landed = await core.transactions.transfer(caller, source, target, 1, "USD")
-                found = await core.transactions.settled(landed.value, 60)
+                landed = await core.commands.transactions.transfer(caller, source, target, 1, "USD")
+                found = await core.commands.transactions.settled(landed.value, 60)
                 assert found.transaction.status == "COMPLETED"
 
             payers = [await person() for _ in range(1 if hot else clients)]

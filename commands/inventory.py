@@ -36,7 +36,7 @@ class Inventory:
 
     def __init__(self, bus: CommandBus, rules: ShopRules) -> None:
         self._bus = bus
-        self.rules = rules
+        self._rules = rules
 
     async def set_total(
         self,
@@ -68,7 +68,7 @@ class Inventory:
             needed = stock.reserved + stock.allocated - total
             unit.emit(stock_id(game_id), inventory.expire(stock, now, units=needed))
             freed = (await _now(unit, game_id)).stock
-            unit.emit(stock_id(game_id), inventory.set_total(freed, total, self.rules.low_stock, now=now))
+            unit.emit(stock_id(game_id), inventory.set_total(freed, total, self._rules.low_stock, now=now))
             unit.refer(product_id=game_id)
             return await _now(unit, game_id)
 
@@ -92,7 +92,7 @@ class Inventory:
                 raise Conflict("shop_cart", "a cart of this shop holds what is put into it", cart_id=str(cart_id))
 
         def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
-            until = now + self.rules.cart_ttl
+            until = now + self._rules.cart_ttl
             return inventory.reserve(stock, reservation_id, cart_id, quantity, until, now=now)
 
         _must_serve(caller)
@@ -115,8 +115,8 @@ class Inventory:
                 )
 
         def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
-            until = now + self.rules.allocation_ttl
-            return inventory.allocate(stock, reservation_id, order_id, until, now=now, threshold=self.rules.low_stock)
+            until = now + self._rules.allocation_ttl
+            return inventory.allocate(stock, reservation_id, order_id, until, now=now, threshold=self._rules.low_stock)
 
         _must_serve(caller)
         return await self._change(caller, game_id, _finder(hold, "SOFT"), decide, once, check)

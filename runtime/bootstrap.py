@@ -63,12 +63,12 @@ async def _first_admin(core: Core) -> FirstStart:
         kept.touch(mode=0o600)
         kept.write_text(password + "\n", encoding="utf-8")
     try:
-        await core.accounts.register(
+        await core.commands.accounts.register(
             SYSTEM, email=settings.admin_email, password=password, name="First admin", account_type="ADMIN"
         )
     except Conflict:  # made at an earlier start: with another password, or it was changed since
         if not given and not noted:
             kept.unlink(missing_ok=True)
-        if not await core.logins.is_password_of(settings.admin_email, password):
+        if not await core.commands.logins.is_password_of(settings.admin_email, password):
             return FirstStart(None)
     return FirstStart(None if given else password, is_as_set=bool(given))

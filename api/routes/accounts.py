@@ -37,8 +37,10 @@ async def close_account(
     With `forget` its personal data becomes unreadable everywhere, for good. 409 `account_has_obligations` names, as
     `obligations: [{kind, id, …}]`, what is to be settled before: then nothing was changed.
     """
-    landed = await services.account_ends.close(caller, user_id, forget=forget, expected_version=expected_version)
-    await services.session_ends.reached(landed.position)
+    landed = await services.commands.account_ends.close(
+        caller, user_id, forget=forget, expected_version=expected_version
+    )
+    await services.commands.session_ends.reached(landed.position)
     return answer(None, status=204, position=await position_of(landed, services))
 
 
@@ -61,5 +63,5 @@ async def reopen_account(
         return answer(Account.model_validate(landed.value), position=await position_of(landed, services))
 
     return await idempotency.answer(
-        lambda once: services.account_ends.reopen(caller, user_id, reason, once=once), again, reply
+        lambda once: services.commands.account_ends.reopen(caller, user_id, reason, once=once), again, reply
     )

@@ -155,7 +155,7 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempoten
         return await _cart_now(services, landed, status=201)
 
     return await idempotency.answer(
-        lambda once: services.carts.add(caller, body.product_id, body.quantity, once=once), again, reply
+        lambda once: services.commands.carts.add(caller, body.product_id, body.quantity, once=once), again, reply
     )
 
 
@@ -166,7 +166,8 @@ async def change_item(
     """Want another quantity of a line; more of it is priced anew, on all lines of its game. 409 `insufficient_stock`
     with `available` and `product_id`, `quantity_limit` with `limit`, `game_unavailable`."""
     return await _cart_now(
-        services, await services.carts.change(caller, item_id, body.quantity, expected_version=expected_version)
+        services,
+        await services.commands.carts.change(caller, item_id, body.quantity, expected_version=expected_version),
     )
 
 
@@ -175,7 +176,9 @@ async def remove_item(
     item_id: UUID, services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion
 ) -> Response:
     """Take a line out of one's cart."""
-    return await _cart_now(services, await services.carts.remove(caller, item_id, expected_version=expected_version))
+    return await _cart_now(
+        services, await services.commands.carts.remove(caller, item_id, expected_version=expected_version)
+    )
 
 
 @router.post("/checkout", status_code=201, response_model=CheckedOut)
@@ -213,14 +216,14 @@ async def check_out(
         return answer(checked_out, status=prefer.status, position=position, headers=headers)
 
     return await idempotency.answer(
-        lambda once: services.carts.check_out(caller, method, address, once=once), again, reply
+        lambda once: services.commands.carts.check_out(caller, method, address, once=once), again, reply
     )
 
 
 @router.delete("", status_code=204)
 async def discard_cart(services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion) -> Response:
     """Throw one's cart away, with what it holds; where there is none, nothing happens."""
-    landed = await services.carts.discard(caller, expected_version=expected_version)
+    landed = await services.commands.carts.discard(caller, expected_version=expected_version)
     return answer(None, status=204, position=await position_of(landed, services))
 
 
@@ -256,7 +259,7 @@ def _checked_out(
 def _checkout_url(request: Request, services: Services, order_id: UUID, now: OrderAndPayment) -> str:
     page = now.payment.redirect_url
     if page is None and now.order.status == "PENDING_PAYMENT" and now.payment.wallet_id is None:
-        page = services.payments.pay_page(now.order.payment_id)
+        page = services.commands.payments.pay_page(now.order.payment_id)
     return page or f"{services.settings.public_url or str(request.base_url).rstrip('/')}/api/v1/orders/{order_id}"
 
 
@@ -312,7 +315,7 @@ async def get_cart(request: Request, services: ServicesOf, reads: Reads, caller:
     if cart.value is not None and cart.value.is_open(now):
         return versioned(request, _of_row(cart.value), position=cart.position, version=cart.value.version)
     if cart.value is not None and cart.value.is_over(now) and cart.value.items:
-        expired = await services.carts.show_expired(caller, cart.value.cart_id)
+        expired = await services.commands.carts.show_expired(caller, cart.value.cart_id)
         if expired.value is not None:
             view = _of_state(cart.value.cart_id, expired.value)
             return answer(view, position=await position_of(expired, services))

@@ -100,14 +100,16 @@ async def create_game(
     body: NewGame, services: ServicesOf, caller: Merchant, region: CallerRegion, idempotency: IdempotencyKey
 ) -> Response:
     """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
-    await services.images.check(caller, body.image_ids)
+    await services.commands.images.check(caller, body.image_ids)
 
     async def reply(landed: Landed[UUID]) -> Response:
         headers = {"Location": f"/api/v1/games/{landed.value}"}
         return await _game_now(services, landed, landed.value, region, status=201, headers=headers)
 
     return await idempotency.answer(
-        lambda once: services.catalog.create(caller, body.listing(), body.status, once=once), made("game_id"), reply
+        lambda once: services.commands.catalog.create(caller, body.listing(), body.status, once=once),
+        made("game_id"),
+        reply,
     )
 
 
@@ -121,9 +123,9 @@ async def update_game(
     expected_version: ExpectedVersion,
 ) -> Response:
     """Edit or publish a game (its seller, ADMIN). 412 when If-Match is stale."""
-    await services.images.check(caller, body.image_ids or ())
+    await services.commands.images.check(caller, body.image_ids or ())
     changes = {name: value for name, value in body.model_dump(exclude={"status"}).items() if value is not None}
-    landed = await services.catalog.update(
+    landed = await services.commands.catalog.update(
         caller, game_id, changes, status=body.status, expected_version=expected_version
     )
     return await _game_now(services, landed, game_id, region)
@@ -134,7 +136,7 @@ async def retire_game(
     game_id: UUID, services: ServicesOf, caller: SellerOfGame, expected_version: ExpectedVersion
 ) -> Response:
     """Take a game off sale for good (its seller, ADMIN)."""
-    landed = await services.catalog.retire(caller, game_id, expected_version=expected_version)
+    landed = await services.commands.catalog.retire(caller, game_id, expected_version=expected_version)
     return answer(None, status=204, position=await position_of(landed, services))
 
 

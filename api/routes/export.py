@@ -101,5 +101,5 @@ async def _sessions(services: Services, user_id: UUID) -> list[Document]:
             "expires_at": msgspec.to_builtins(session.expires_at),
             "ended": session.revoked or user is None or not user.keeps(session.session_id, session.epoch),
         }
-        for session in await services.logins.sessions_of(user_id)
+        for session in await services.commands.logins.sessions_of(user_id)
     ]

@@ -70,17 +70,20 @@ async def register(
     await attempts.mail_to(body.email)
 
     async def again(done: Done) -> User:
-        return await services.logins.proven(UUID(done.refs["user_id"]), body.password)
+        return await services.commands.logins.proven(UUID(done.refs["user_id"]), body.password)
 
     async def reply(landed: Landed[User]) -> Response:
         account = account_view(landed.value)
-        tokens = tokens_for(services, await services.logins.open(landed.value))
+        tokens = tokens_for(services, await services.commands.logins.open(landed.value))
         made = Registered.model_validate({"user_id": account.id, **account.model_dump(), **tokens.model_dump()})
         headers = {"Location": f"/api/v1/users/{account.id}", **NOT_STORED}
         return answer(made, status=201, position=landed.position, headers=headers)
 
     return await idempotency.answer(
-        lambda once: services.accounts.register(caller, **body.model_dump(), once=once), again, reply, keep=False
+        lambda once: services.commands.accounts.register(caller, **body.model_dump(), once=once),
+        again,
+        reply,
+        keep=False,
     )
 
 
@@ -138,7 +141,9 @@ async def update_user(
     if body.email is not None:
         await attempts.by_client()
         await attempts.mail_to(body.email, by=user_id)
-    landed = await services.accounts.update(caller, user_id, **body.model_dump(), expected_version=expected_version)
-    await services.session_ends.reached(landed.position)
+    landed = await services.commands.accounts.update(
+        caller, user_id, **body.model_dump(), expected_version=expected_version
+    )
+    await services.commands.session_ends.reached(landed.position)
     position = await position_of(landed, services)
     return answer(account_view(landed.value.user), position=position, version=landed.value.version)

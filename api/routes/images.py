@@ -40,14 +40,14 @@ async def upload_image(file: UploadFile, services: ServicesOf, caller: Merchant)
     content = await file.read(MAX_IMAGE_BYTES + 1)
     if len(content) > MAX_IMAGE_BYTES:
         raise Problem(413, "body_too_large", f"an image has at most {MAX_IMAGE_BYTES} bytes")
-    return await _taken(services, await services.images.upload(caller, content))
+    return await _taken(services, await services.commands.images.upload(caller, content))
 
 
 @router.post("/catalog/images/from-url", status_code=201, response_model=ImageView)
 async def image_from_url(body: ImageAddress, services: ServicesOf, caller: Merchant) -> Response:
     """As an upload, of what is at a URL. 422 `image_url_refused` for addresses that are not public, also after a
     redirect; `image_unreachable`."""
-    return await _taken(services, await services.images.upload_from(caller, body.url))
+    return await _taken(services, await services.commands.images.upload_from(caller, body.url))
 
 
 async def _taken(services: Services, image_id: UUID) -> Response:
@@ -76,7 +76,7 @@ async def get_image(
     known = has_tag(request, headers["ETag"])
     if known and "*" not in request.headers["if-none-match"]:  # that names no image: there may be none
         return Response(None, 304, headers)
-    content = await services.images.read(image_id, size)
+    content = await services.commands.images.read(image_id, size)
     if known:
         return Response(None, 304, headers)
     return Response(content, 200, headers, _media_type(content))

@@ -118,7 +118,7 @@ async def set_stock(
     body: StockCount, services: ServicesOf, caller: Stockkeeper, expected_version: ExpectedVersion
 ) -> Response:
     """Say how many there are (the product's seller, ADMIN). 409 `version_conflict`, `stock_below_commitments`."""
-    landed = await services.inventory.set_total(
+    landed = await services.commands.inventory.set_total(
         caller, body.product_id, body.total_quantity, body.expected_version, expected_version=expected_version
     )
     now = landed.value
@@ -132,7 +132,9 @@ async def reserve(body: NewReservation, services: ServicesOf, caller: Service, i
     when it is not on sale; `shop_cart` for a cart of this shop, which holds what is put into it."""
 
     async def command(once: Once | None) -> Landed[UUID]:
-        return await services.inventory.reserve(caller, body.product_id, body.quantity, body.cart_id, once=once)
+        return await services.commands.inventory.reserve(
+            caller, body.product_id, body.quantity, body.cart_id, once=once
+        )
 
     return await _changed(services, idempotency, body.product_id, command, ended="RELEASED", status=201)
 
@@ -144,7 +146,7 @@ async def allocate(body: Allocation, services: ServicesOf, caller: Service, idem
     hold = HoldName(body.reservation_id, body.cart_id, quantity=body.quantity)
 
     async def command(once: Once | None) -> Landed[UUID]:
-        return await services.inventory.allocate(caller, body.product_id, hold, body.order_id, once=once)
+        return await services.commands.inventory.allocate(caller, body.product_id, hold, body.order_id, once=once)
 
     return await _changed(services, idempotency, body.product_id, command, ended="RELEASED")
 
@@ -156,7 +158,7 @@ async def release(body: HoldRef, services: ServicesOf, caller: Service, idempote
     `hold_not_named` without id, cart and order."""
 
     async def command(once: Once | None) -> Landed[UUID]:
-        return await services.inventory.release(
+        return await services.commands.inventory.release(
             caller, body.product_id, body.name(), "released by an operator", once=once
         )
 
@@ -168,7 +170,7 @@ async def confirm_sale(body: HoldRef, services: ServicesOf, caller: Service, ide
     """What an order holds is sold (SERVICE, ADMIN). Refused as a release is; also 409 `not_allocated`."""
 
     async def command(once: Once | None) -> Landed[UUID]:
-        return await services.inventory.confirm_sale(caller, body.product_id, body.name(), once=once)
+        return await services.commands.inventory.confirm_sale(caller, body.product_id, body.name(), once=once)
 
     return await _changed(services, idempotency, body.product_id, command, ended="SOLD")
 
@@ -229,7 +231,7 @@ async def list_stock(
     seller_id = seller_id if caller.is_admin else seller_id or caller.person()
     if seller_id is not None and not caller.may_act_for(seller_id):
         raise Forbidden("not_yours", "that is another seller's stock")
-    at_most = services.inventory.rules.low_stock if low else None
+    at_most = services.commands.rules.low_stock if low else None
     page = await stock_query.stocks(reads, seller_id=seller_id, at_most=at_most, limit=limit, cursor=cursor)
     return page_answer(request, Page[SellersStock].model_validate(page.value), page.position)
 

@@ -138,7 +138,7 @@ async def place_order(
         )
 
     return await idempotency.answer(
-        lambda once: services.orders.place(caller, body.game_id, method, once=once), again, reply
+        lambda once: services.commands.orders.place(caller, body.game_id, method, once=once), again, reply
     )
 
 
@@ -164,10 +164,12 @@ async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, i
         await see_anew(services, order_id)
 
     async def reply(landed: Landed[None]) -> Response:
-        now = await services.orders.settled(order_id, 0)
+        now = await services.commands.orders.settled(order_id, 0)
         return answer(_placed(services, caller, order_id, now), position=await position_of(landed, services))
 
-    return await idempotency.answer(lambda once: services.orders.cancel(caller, order_id, once=once), again, reply)
+    return await idempotency.answer(
+        lambda once: services.commands.orders.cancel(caller, order_id, once=once), again, reply
+    )
 
 
 @router.post("/orders/{order_id}/refund", status_code=201, response_model=RefundView)
@@ -181,7 +183,7 @@ async def refund_order(
         return await refunded(services, order.payment_id, landed)
 
     return await idempotency.answer(
-        lambda once: services.orders.refund(caller, order_id, body.amount_cents, body.reason, once=once),
+        lambda once: services.commands.orders.refund(caller, order_id, body.amount_cents, body.reason, once=once),
         made("refund_id"),
         reply,
     )

@@ -92,7 +92,7 @@ async def pay(
         return answer(started, status=prefer.status, position=position, headers=prefer.headers)
 
     return await idempotency.answer(
-        lambda once: services.payments.attach(caller, body.order_id, method, once=once), again, reply
+        lambda once: services.commands.payments.attach(caller, body.order_id, method, once=once), again, reply
     )
 
 
@@ -104,7 +104,7 @@ async def receive_notice(
     stripe_signature: Annotated[str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")] = "",
 ) -> Response:
     """The provider's signed notice. 400 on a bad, stale or future signature; a repeat changes nothing."""
-    position = await services.payments.receive_notice(await request.body(), stripe_signature)
+    position = await services.commands.payments.receive_notice(await request.body(), stripe_signature)
     return answer(Received(), position=await services.log.head() if position is None else position)
 
 
@@ -115,7 +115,7 @@ async def refund_payment(
     """Send money back (ADMIN). 409 `refund_exceeds_capture`, `payment_not_captured`, `too_many_refunds` (only the
     rest, `refundable_cents`, can go back)."""
     return await idempotency.answer(
-        lambda once: services.payments.refund(caller, payment_id, body.amount_cents, body.reason, once=once),
+        lambda once: services.commands.payments.refund(caller, payment_id, body.amount_cents, body.reason, once=once),
         made("refund_id"),
         lambda landed: refunded(services, payment_id, landed),
     )

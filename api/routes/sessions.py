@@ -90,7 +90,7 @@ async def _log_in(
     only: AccountType | None = None,
 ) -> Response:
     """Log in; a replay gets the same session, by fresh tokens, and only to who still knows the password."""
-    logins = services.logins
+    logins = services.commands.logins
     await attempts.on_account(body.email)
 
     async def again(done: Done) -> Login:
@@ -114,7 +114,7 @@ async def _log_in(
 async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCaller) -> Response:
     """Spend a refresh token for a new pair. One that was spent already closes the session: 401 `refresh_reused`."""
     token = services.tokens.read_refresh(body.refresh_token)
-    landed = await services.logins.refresh(caller, token.session_id, token.generation)
+    landed = await services.commands.logins.refresh(caller, token.session_id, token.generation)
     position = await position_of(landed, services)
     return answer(tokens_for(services, landed.value), position=position, headers=NOT_STORED)
 
@@ -123,8 +123,8 @@ async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCall
 async def log_out(services: ServicesOf, caller: SignedIn) -> Response:
     """Close the session that the access token is of, and with it its tokens and sockets."""
     assert caller.session_id is not None
-    landed = await services.logins.log_out(caller, caller.session_id)
-    await services.session_ends.reached(landed.position)
+    landed = await services.commands.logins.log_out(caller, caller.session_id)
+    await services.commands.session_ends.reached(landed.position)
     return answer(None, status=204, position=await position_of(landed, services))
 
 
@@ -143,7 +143,7 @@ async def verify_email(
 ) -> Response:
     """Confirm an address by the token that was mailed to it. 422 `invalid_token`."""
     return await idempotency.answer(
-        lambda once: services.mail_proofs.verify_email(caller, body.token, once=once),
+        lambda once: services.commands.mail_proofs.verify_email(caller, body.token, once=once),
         made_nothing,
         lambda landed: _no_content(services, landed),
     )
@@ -159,7 +159,7 @@ async def verify_email_again(
 ) -> Response:
     """Mail the token to confirm an address with once more: that of the caller, or of whose it is. The answer does not
     tell whether there is such an account, nor whether there is anything to confirm."""
-    accounts, proofs = services.accounts, services.mail_proofs
+    accounts, proofs = services.commands.accounts, services.commands.mail_proofs
     if body is None:
         if caller.user_id is None:
             raise Unauthorized("unauthorized", "say which e-mail, or who you are")
@@ -179,7 +179,9 @@ async def forgot_password(
     Nor does the answer to a repeat under the same Idempotency-Key, which mails nothing.
     """
     await attempts.mail_to(body.email)
-    return _untold(idempotency, lambda once: services.mail_proofs.forgot_password(caller, body.email, once=once))
+    return _untold(
+        idempotency, lambda once: services.commands.mail_proofs.forgot_password(caller, body.email, once=once)
+    )
 
 
 def _untold(idempotency: Idempotent, command: Callable[[Once | None], Awaitable[object]]) -> Response:
@@ -207,12 +209,12 @@ async def reset_password(
         return await _no_content(services, landed)
 
     return await idempotency.answer(
-        lambda once: services.mail_proofs.reset_password(caller, body.token, body.password, once=once),
+        lambda once: services.commands.mail_proofs.reset_password(caller, body.token, body.password, once=once),
         made_nothing,
         reply,
     )
 
 
 async def _no_content(services: Services, landed: Landed[Any]) -> Response:
-    await services.session_ends.reached(landed.position)
+    await services.commands.session_ends.reached(landed.position)
     return answer(None, status=204, position=await position_of(landed, services))

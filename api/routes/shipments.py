@@ -54,7 +54,7 @@ async def process_shipment(
     shipment_id: UUID, services: ServicesOf, caller: SellerOfShipment, expected_version: ExpectedVersion
 ) -> Response:
     """Begin to make it ready (its seller, ADMIN). 409 `shipment_provisional`, `shipment_not_pending`."""
-    landed = await services.shipments.process(caller, shipment_id, expected_version=expected_version)
+    landed = await services.commands.shipments.process(caller, shipment_id, expected_version=expected_version)
     return await _now(services, landed, shipment_id)
 
 
@@ -63,7 +63,7 @@ async def ship_shipment(
     shipment_id: UUID, body: Dispatch, services: ServicesOf, caller: SellerOfShipment, expected_version: ExpectedVersion
 ) -> Response:
     """The carrier has it (its seller, ADMIN). 409 `shipment_not_processing`."""
-    landed = await services.shipments.ship(
+    landed = await services.commands.shipments.ship(
         caller, shipment_id, body.carrier, body.tracking_number, expected_version=expected_version
     )
     return await _now(services, landed, shipment_id)
@@ -88,7 +88,7 @@ async def receive_delivery(
         return await _delivered_by_hand(shipment_id, request, services, idempotency)
     carrier = Caller("webhook:carrier", correlation_id=caller.correlation_id, traceparent=caller.traceparent)
     body = await request.body()
-    landed = await services.shipments.receive_notice(carrier, shipment_id, body, carrier_signature)
+    landed = await services.commands.shipments.receive_notice(carrier, shipment_id, body, carrier_signature)
     return await _now(services, landed, shipment_id)
 
 
@@ -106,7 +106,9 @@ async def _delivered_by_hand(
         await services.repository.state(SHIPMENT, shipment_id)
 
     return await idempotency.answer(
-        lambda once: services.shipments.deliver(caller, shipment_id, said.delivered_at, said.reason, once=once),
+        lambda once: services.commands.shipments.deliver(
+            caller, shipment_id, said.delivered_at, said.reason, once=once
+        ),
         again,
         lambda landed: _now(services, landed, shipment_id),
     )

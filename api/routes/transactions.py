@@ -130,7 +130,7 @@ async def create_transaction(
 
     async def reply(landed: Landed[UUID]) -> Response:
         transaction_id = landed.value
-        now = await services.transactions.settled(transaction_id, prefer.wait_seconds)
+        now = await services.commands.transactions.settled(transaction_id, prefer.wait_seconds)
         position = await position_of(landed, services) if prefer.asynchronous else await services.log.head()
         if now.transaction.status == "FAILED":
             return _failed(request, transaction_id, now.transaction, position)
@@ -146,7 +146,12 @@ async def create_transaction(
 async def _start(
     services: Services, caller: Caller, body: NewTransaction, method: Method | None, once: Once | None
 ) -> Landed[UUID]:
-    transactions, source, target, order = services.transactions, body.from_wallet_id, body.to_wallet_id, body.order_id
+    transactions, source, target, order = (
+        services.commands.transactions,
+        body.from_wallet_id,
+        body.to_wallet_id,
+        body.order_id,
+    )
     amount = (body.amount_cents, body.currency)
     if body.type == "deposit" and target is not None:
         return await transactions.deposit(caller, target, *amount, method, once=once)
@@ -165,7 +170,7 @@ def _started(
     if payment is not None and transaction.payment_id is not None and caller.user_id == payment.buyer_id:
         redirect_url = payment.redirect_url
         if payment.can_be_tried:
-            client_secret = services.payments.client_secret(transaction.payment_id, payment.client_secret_ref)
+            client_secret = services.commands.payments.client_secret(transaction.payment_id, payment.client_secret_ref)
     return StartedTransaction(
         transaction_id=transaction_id,
         user_id=transaction.user_id,

@@ -107,7 +107,7 @@ async def create_wallet(
         return await _wallet_now(services, landed.value, position, status=201)
 
     return await idempotency.answer(
-        lambda once: services.wallets.create(caller, body.currency, once=once), made("wallet_id"), reply
+        lambda once: services.commands.wallets.create(caller, body.currency, once=once), made("wallet_id"), reply
     )
 
 
@@ -116,7 +116,7 @@ async def deactivate_wallet(
     wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
 ) -> Response:
     """Let nothing in or out (ADMIN). 409 `wallet_inactive`."""
-    wallets = services.wallets
+    wallets = services.commands.wallets
     return await _changed(
         services, wallet_id, idempotency, lambda once: wallets.deactivate(caller, wallet_id, body.reason, once=once)
     )
@@ -127,7 +127,7 @@ async def reactivate_wallet(
     wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
 ) -> Response:
     """Let it be used again (ADMIN). 409 `wallet_active`."""
-    wallets = services.wallets
+    wallets = services.commands.wallets
     return await _changed(
         services, wallet_id, idempotency, lambda once: wallets.reactivate(caller, wallet_id, body.reason, once=once)
     )
@@ -138,7 +138,7 @@ async def add_funds(
     wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
 ) -> Response:
     """Adjust the balance upwards (ADMIN). 409 `wallet_inactive`."""
-    wallets = services.wallets
+    wallets = services.commands.wallets
     return await _changed(
         services,
         wallet_id,
@@ -152,7 +152,7 @@ async def deduct_funds(
     wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
 ) -> Response:
     """Adjust the balance downwards (ADMIN). 409 `insufficient_funds` with `balance_cents`, `wallet_inactive`."""
-    wallets = services.wallets
+    wallets = services.commands.wallets
     return await _changed(
         services,
         wallet_id,

@@ -111,7 +111,9 @@ async def create_webhook_endpoint(
         return await _endpoint_now(services, landed, status=201, secret=True, headers=headers)
 
     return await idempotency.answer(
-        lambda once: services.webhook_endpoints.create(caller, body.url, body.events, body.description, once=once),
+        lambda once: services.commands.webhook_endpoints.create(
+            caller, body.url, body.events, body.description, once=once
+        ),
         made("endpoint_id"),
         reply,
         keep=False,
@@ -127,7 +129,7 @@ async def update_webhook_endpoint(
     expected_version: ExpectedVersion,
 ) -> Response:
     """Edit an endpoint. 412 when If-Match is stale."""
-    landed = await services.webhook_endpoints.update(
+    landed = await services.commands.webhook_endpoints.update(
         caller,
         endpoint_id,
         url=body.url,
@@ -143,7 +145,7 @@ async def delete_webhook_endpoint(
     endpoint_id: UUID, services: ServicesOf, caller: Merchant, expected_version: ExpectedVersion
 ) -> Response:
     """Remove an endpoint for good."""
-    landed = await services.webhook_endpoints.delete(caller, endpoint_id, expected_version=expected_version)
+    landed = await services.commands.webhook_endpoints.delete(caller, endpoint_id, expected_version=expected_version)
     return answer(None, status=204, position=await position_of(landed, services))
 
 
@@ -153,7 +155,7 @@ async def rotate_webhook_secret(
 ) -> Response:
     """Make another secret. The old one signs beside it for 24 hours."""
     return await idempotency.answer(
-        lambda once: services.webhook_endpoints.rotate_secret(caller, endpoint_id, once=once),
+        lambda once: services.commands.webhook_endpoints.rotate_secret(caller, endpoint_id, once=once),
         made("endpoint_id"),
         lambda landed: _endpoint_now(services, landed, secret=True),
         keep=False,
@@ -166,7 +168,7 @@ async def enable_webhook_endpoint(
 ) -> Response:
     """Send to it again what happens from now on. 403 `disabled_by_operator`."""
     return await idempotency.answer(
-        lambda once: services.webhook_endpoints.enable(caller, endpoint_id, once=once),
+        lambda once: services.commands.webhook_endpoints.enable(caller, endpoint_id, once=once),
         made("endpoint_id"),
         lambda landed: _endpoint_now(services, landed),
     )
@@ -178,7 +180,7 @@ async def disable_webhook_endpoint(
 ) -> Response:
     """Send nothing more to it."""
     return await idempotency.answer(
-        lambda once: services.webhook_endpoints.disable(caller, endpoint_id, once=once),
+        lambda once: services.commands.webhook_endpoints.disable(caller, endpoint_id, once=once),
         made("endpoint_id"),
         lambda landed: _endpoint_now(services, landed),
     )
@@ -190,7 +192,7 @@ async def test_webhook_endpoint(
 ) -> Response:
     """Send a `webhook.test`. 409 `webhook_endpoint_disabled`."""
     return await idempotency.answer(
-        lambda once: services.webhook_endpoints.test(caller, endpoint_id, once=once),
+        lambda once: services.commands.webhook_endpoints.test(caller, endpoint_id, once=once),
         made("delivery_id"),
         lambda landed: _delivery_now(services, landed),
     )
@@ -202,7 +204,7 @@ async def redrive_webhook_delivery(
 ) -> Response:
     """Send a delivery again, now, under the same id: one that failed, waits for its next try, or was delivered."""
     return await idempotency.answer(
-        lambda once: services.webhook_endpoints.redeliver(caller, endpoint_id, delivery_id, once=once),
+        lambda once: services.commands.webhook_endpoints.redeliver(caller, endpoint_id, delivery_id, once=once),
         made("delivery_id"),
         lambda landed: _delivery_now(services, landed),
     )
@@ -240,7 +242,7 @@ async def _endpoint_now(
     }
     view = EndpointView.model_validate(shown)
     if secret:
-        opened = services.webhook_endpoints.secret(landed.value, endpoint)
+        opened = services.commands.webhook_endpoints.secret(landed.value, endpoint)
         view = EndpointWithSecret.model_validate({**shown, "secret": opened})
     position, version = await position_of(landed, services), recorded[-1].env.version
     return answer(view, status=status, position=position, version=version, headers=headers)

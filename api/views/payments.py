@@ -114,7 +114,7 @@ def payment_view(services: Services, payment: Payment, caller: Caller) -> Paymen
     secret = None
     open_to_tries = payment.status in OPEN or (payment.status == "FAILED" and not payment.closed)
     if caller.user_id == payment.buyer_id and open_to_tries:
-        secret = services.payments.client_secret(payment.payment_id, payment.client_secret)
+        secret = services.commands.payments.client_secret(payment.payment_id, payment.client_secret)
     return PaymentView.model_validate(payment).model_copy(update={"client_secret": secret})
 
 
@@ -122,7 +122,7 @@ def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str |
     """The provider's client secret, for the payer alone."""
     if caller.user_id != now.payment.buyer_id or not now.payment.can_be_tried:
         return None
-    return services.payments.client_secret(now.order.payment_id, now.payment.client_secret_ref)
+    return services.commands.payments.client_secret(now.order.payment_id, now.payment.client_secret_ref)
 
 
 def declined(request: Request, order_id: UUID, now: OrderAndPayment, position: int) -> Response:

@@ -53,7 +53,7 @@ def create(
 
     async def main() -> str:
         async with opening.core(settings) as core:
-            landed = await core.accounts.register(
+            landed = await core.commands.accounts.register(
                 SYSTEM, email=email, password=chosen, name=name, account_type=account_type
             )
             return str(landed.value.user_id)

@@ -55,7 +55,7 @@ async def load_games(core: Core, path: Path, progress: Progress = silent) -> Loa
     async def one(game_id: UUID) -> None:
         line, listing = listings[game_id]
         try:
-            await core.catalog.create(IMPORTER, listing, "ACTIVE", once=Once(key_of(game_id)), game_id=game_id)
+            await core.commands.catalog.create(IMPORTER, listing, "ACTIVE", once=Once(key_of(game_id)), game_id=game_id)
             report.loaded += 1
         except AlreadyDone:
             report.known += 1

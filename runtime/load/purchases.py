@@ -130,7 +130,7 @@ async def _of_registered(
     async def one(user_id: UUID) -> None:
         person = people[user_id]
         try:
-            await core.accounts.register(
+            await core.commands.accounts.register(
                 IMPORTER,
                 email=f"{person}@import.invalid",
                 password=None,
@@ -212,7 +212,7 @@ async def _buy(
     tries = 0
     while True:
         try:
-            landed = await core.orders.place(buyer, purchase.game_id, METHOD, once=_once(purchase, tries))
+            landed = await core.commands.orders.place(buyer, purchase.game_id, METHOD, once=_once(purchase, tries))
         except AlreadyDone as before:
             order_id = UUID(before.done.refs["order_id"])
             if order_id in outcomes.cancelled:

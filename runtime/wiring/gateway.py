@@ -61,23 +61,10 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
         health[ELASTICSEARCH] = lambda: search.check(reads)
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
+    core.commands.make_all()
     yield create_app(
         Services(
-            accounts=core.accounts,
-            account_ends=core.account_ends,
-            logins=core.logins,
-            mail_proofs=core.mail_proofs,
-            session_ends=core.session_ends,
-            catalog=core.catalog,
-            images=core.images,
-            inventory=core.inventory,
-            carts=core.carts,
-            orders=core.orders,
-            payments=core.payments,
-            wallets=core.wallets,
-            transactions=core.transactions,
-            webhook_endpoints=core.webhook_endpoints,
-            shipments=core.shipments,
+            commands=core.commands,
             reads=reads,
             search=search,
             audit=Audit(core.log, aggregates.ALL),

@@ -129,7 +129,7 @@ async def test_a_closed_seller_lists_and_publishes_nothing(shop: Shop, seller: P
     published = await admin.put(f"/api/v1/games/{draft['id']}", json={"status": "ACTIVE"})
     assert code_of(published) == (403, "user_inactive")
     with pytest.raises(Exception, match="user_inactive"):
-        await shop.core.webhook_endpoints.create(as_seller, "https://93.184.215.14/", ["*"])
+        await shop.commands.webhook_endpoints.create(as_seller, "https://93.184.215.14/", ["*"])
     assert code_of(await seller.post("/api/v1/games", json=a_game())) == (401, "session_ended")
 
 
@@ -271,7 +271,7 @@ async def test_the_last_admin_is_not_closed(shop: Shop, query: dict[str, str]) -
 async def test_who_cannot_log_in_is_no_other_admin(shop: Shop) -> None:
     admin = await shop.register("ADMIN")
     await only_admins(shop, admin)
-    await shop.core.accounts.register(
+    await shop.commands.accounts.register(
         Caller("system"), email=f"{uuid4().hex}@example.com", password=None, name="Ann", account_type="ADMIN"
     )
     assert code_of(await close(admin)) == (409, "last_admin")
@@ -282,7 +282,7 @@ async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(shop: 
     """Each process has states of its own in its cache, and the log decides."""
     ann, bob = await shop.register("ADMIN"), await shop.register("ADMIN")
     await only_admins(shop, ann, bob)
-    here, there = shop.core.account_ends, another_process(shop)
+    here, there = shop.commands.account_ends, another_process(shop)
     targets = (ann, bob) if themselves else (bob, ann)
     outcomes = await asyncio.gather(
         *(
@@ -302,8 +302,8 @@ def another_process(shop: Shop) -> Any:
 
     core = shop.core
     bus = CommandBus(Repository(core.log), core.clock)
-    settling = AccountSettling(bus, core.belongings)
-    return AccountEnds(bus, core.belongings, settling, PostgresSessions(core.log.pool), core.log.keys)
+    settling = AccountSettling(bus, core.adapters.belongings)
+    return AccountEnds(bus, core.adapters.belongings, settling, PostgresSessions(core.log.pool), core.log.keys)
 
 
 # -- forgetting --------------------------------------------------------------------------------------------------------
@@ -421,7 +421,7 @@ async def test_who_is_closed_while_a_forgetting_is_refused_stays_closed(
 
 def once_it_looked(shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[None]]) -> None:
     """Have something happen after it was looked whether anything is owed, and before the account is forgotten."""
-    ends, looks = shop.core.account_ends, [2, 1]
+    ends, looks = shop.commands.account_ends, [2, 1]
     look = ends._obligations
 
     async def looked(unit: Unit, user_id: UUID) -> list[Obligation]:

@@ -124,7 +124,7 @@ async def test_a_card_number_is_refused_wherever_it_is_and_neither_kept_logged_n
 
 
 def text_logs(shop: Shop) -> list[Path]:
-    shop.core.text_log("payment-worker.txt")  # there, even if nothing was written
+    assert shop.core.adapters.payment_worker_log  # there, even if nothing was written
     return list((shop.core.settings.home / "logs").glob("*.txt"))
 
 

@@ -345,7 +345,7 @@ async def test_who_has_a_page_is_not_sent_it_again_until_a_game_on_it_changes(sh
 async def test_a_list_tells_how_many_there_are_of_games_that_can_run_out(shop: Shop, seller: Person) -> None:
     boxed, uncounted = await shop.game(seller, kind="PHYSICAL"), await shop.game(seller, kind="PHYSICAL")
     digital = await shop.game(seller)
-    await shop.core.inventory.set_total(Caller(f"user:{seller.id}", seller.id, "SELLER"), UUID(boxed["id"]), 7)
+    await shop.commands.inventory.set_total(Caller(f"user:{seller.id}", seller.id, "SELLER"), UUID(boxed["id"]), 7)
 
     for path in (
         f"/api/v1/games?seller_id={seller.id}",

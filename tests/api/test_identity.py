@@ -155,7 +155,7 @@ async def test_a_login_repeated_after_logging_out_stays_logged_out(shop: Shop) -
 
 
 async def test_who_is_registered_by_the_program_itself_has_no_session(shop: Shop) -> None:
-    made = await shop.core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")
+    made = await shop.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")
 
     assert await sessions_of(shop, made.value.user_id) == 0
     assert await sessions_of(shop, (await shop.register()).id) == 1

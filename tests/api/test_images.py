@@ -12,7 +12,7 @@ from api.app import create_app
 from commands.images import MAX_IMAGE_BYTES
 from commands.ports.images import ImageStoreUnavailable
 from tests.support.images import an_image
-from tests.support.shops.gateway import Person, Shop, a_game
+from tests.support.shops.gateway import Person, Shop, a_game, replaced
 from tests.support.shops.small_gateway import client_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -55,7 +55,7 @@ async def test_who_has_an_image_is_not_sent_it_again(
         (await client.get(path, headers={"If-None-Match": "*"})).status_code
         for path in (url, f"/api/v1/images/{uuid4()}")
     ]
-    monkeypatch.setattr(shop.core.images, "_store", None)  # which need not be asked
+    monkeypatch.setattr(shop.commands.images, "_store", None)  # which need not be asked
     again = await client.get(url, headers={"If-None-Match": full.headers["etag"]})
 
     assert (whatever, none) == (304, 404)
@@ -133,7 +133,7 @@ class Web:
 async def test_an_image_from_a_url_is_served_as_one_of_ours(
     shop: Shop, seller: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shop.core.images, "_fetcher", Web())
+    monkeypatch.setattr(shop.commands.images, "_fetcher", Web())
 
     taken = await seller.post(PATH + "/from-url", json={"url": "https://pictures.example/cover.webp"})
 
@@ -157,7 +157,7 @@ async def test_for_a_game_of_somebody_who_may_not_sell_no_image_is_looked_for(
     shop: Shop, seller: Person, buyer: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     game, pictures = await shop.game(seller), {"image_ids": [str(uuid4())]}
-    monkeypatch.setattr(shop.core.images, "_store", None)
+    monkeypatch.setattr(shop.commands.images, "_store", None)
 
     listed = await buyer.post("/api/v1/games", json=a_game(**pictures))
     edited = await buyer.put(f"/api/v1/games/{game['id']}", json=pictures)
@@ -177,7 +177,8 @@ async def test_while_the_store_is_down_images_are_unavailable(shop: Shop) -> Non
         async def read(self, *_: object) -> bytes:
             raise ImageStoreUnavailable("no route to the bucket")
 
-    services = dataclasses.replace(shop.services, images=Down(), dependency_errors=(ImageStoreUnavailable,))
+    commands = replaced(shop.commands, images=Down())
+    services = dataclasses.replace(shop.services, commands=commands, dependency_errors=(ImageStoreUnavailable,))
     answer = await client_of(create_app(services)).get(f"/api/v1/images/{uuid4()}")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")

@@ -245,7 +245,7 @@ async def test_it_ends_with_the_token(shop: Shop, buyer: Person) -> None:
     tokens = tokens_at(clock)
     user = await shop.core.repository.state(USER, buyer.id)
     assert user is not None
-    token = tokens.mint_access(buyer.id, "BUYER", (await shop.core.logins.open(user)).session_id)
+    token = tokens.mint_access(buyer.id, "BUYER", (await shop.commands.logins.open(user)).session_id)
     clock.advance(timedelta(minutes=14, seconds=59.9))
     services = dataclasses.replace(shop.services, tokens=tokens, clock=clock)
     async with serving(services) as server, server.connect() as ws:

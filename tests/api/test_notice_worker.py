@@ -70,7 +70,7 @@ async def asked(
 ) -> Desk:
     """It has been asked that Ann is told something."""
     email = email or f"{uuid4().hex}@example.com"
-    ann = ann or (await core.accounts.register(SYSTEM, email=email, password=None, name="Ann")).value
+    ann = ann or (await core.commands.accounts.register(SYSTEM, email=email, password=None, name="Ann")).value
     notice_id, user_id = uuid4(), ann.user_id
     wanted = NotificationRequested(
         user_id=user_id,
@@ -141,7 +141,9 @@ async def test_imported_people_are_written_to_by_nobody(core: Core) -> None:
 
 async def test_an_address_that_nobody_verified_is_not_written_to_without_end(core: Core) -> None:
     carrier, most = FakeCarrier(), 20
-    ann = (await core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")).value
+    ann = (
+        await core.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")
+    ).value
     worker = NoticeWorker(core.bus, {"email": carrier})
 
     async def told() -> list[object]:
@@ -154,8 +156,8 @@ async def test_an_address_that_nobody_verified_is_not_written_to_without_end(cor
     assert await told() == [NotificationFailed(code="recipient_unverified", attempts=1)]
     assert len(carrier.taken) == most
 
-    token = core.mail_tokens.make("verify-email", ann, core.clock.now())
-    await core.mail_proofs.verify_email(SYSTEM, token)
+    token = core.commands.mail_tokens.make("verify-email", ann, core.clock.now())
+    await core.commands.mail_proofs.verify_email(SYSTEM, token)
     assert await told() == [NotificationSent(provider_ref=f"ref-{most + 1}")]
 
 
@@ -164,7 +166,7 @@ async def test_a_person_who_was_forgotten_meanwhile_is_not_written_to(core: Core
     desk = await asked(core, carrier)
     notice = await core.repository.state(NOTICE, desk.notice_id)
     assert isinstance(notice, notices.Notice)
-    await core.account_ends.close(SYSTEM, notice.user_id, forget=True)
+    await core.commands.account_ends.close(SYSTEM, notice.user_id, forget=True)
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationFailed(code="recipient_unknown", attempts=1)]
     assert carrier.taken == []

@@ -214,7 +214,7 @@ async def test_an_event_is_told_of_once_however_often_it_is_reacted_to(
     await transfer(buyer, wallet, await open_wallet(admin), 100)
     await told(shop, buyer, "transfer_sent")
     before = await requested(shop)
-    reactor = notifications.people_told(shop.core.bus, shop.core.mail_tokens)
+    reactor = notifications.people_told(shop.core.bus, shop.commands.mail_tokens)
     for recorded in await shop.core.log.read(0):
         with suppress(AlreadyDone, Refused):
             await reactor.react(recorded)
@@ -299,8 +299,8 @@ async def test_a_token_goes_to_the_address_that_it_proves_something_of(shop: Sho
     """Though the account had another one by the time that the mail was sent."""
     ann = await shop.register()
     await told(shop, ann, "welcome")
-    user = await shop.core.accounts.get(ann.id)
-    await shop.core.mail_proofs.mail_verification(SYSTEM, user)  # asked for, as yet unsent
+    user = await shop.commands.accounts.get(ann.id)
+    await shop.commands.mail_proofs.mail_verification(SYSTEM, user)  # asked for, as yet unsent
     new = f"{ann.id.hex}@new.example"
     await ann.put("/api/v1/users/me", json={"email": new, "current_password": PASSWORD})
 

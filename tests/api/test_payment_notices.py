@@ -58,7 +58,7 @@ class Unpaid:
         return json.dumps(event).encode()
 
     async def now(self) -> OrderAndPayment:
-        return await self.shop.services.orders.settled(self.order_id, 0)
+        return await self.shop.services.commands.orders.settled(self.order_id, 0)
 
     async def ends_as(self, order_status: str, payment_status: str) -> OrderAndPayment:
         return await self.shop.eventually(
@@ -200,7 +200,7 @@ def hold(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Held]:
 
     def hold_back(name: str) -> Held:
         held = Held(asyncio.Event(), asyncio.Event())
-        call: Callable[..., Awaitable[object]] = getattr(shop.core.provider, name)
+        call: Callable[..., Awaitable[object]] = getattr(shop.core.adapters.payment_provider, name)
 
         async def slowly(*args: object, **options: Any) -> object:
             result = await call(*args, **options)
@@ -208,7 +208,7 @@ def hold(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Held]:
             await held.answer.wait()
             return result
 
-        monkeypatch.setattr(shop.core.provider, name, slowly)
+        monkeypatch.setattr(shop.core.adapters.payment_provider, name, slowly)
         return held
 
     return hold_back

@@ -140,7 +140,7 @@ async def test_bad_input_is_refused_by_its_own_code_and_changes_nothing(
 ) -> None:
     (who, method, path), request, status, code = BAD[name]
     fetcher = Redirecting()
-    monkeypatch.setattr(scene.shop.core.images, "_fetcher", fetcher)
+    monkeypatch.setattr(scene.shop.commands.images, "_fetcher", fetcher)
 
     assert await scene.ask(who, method, path, **request) == (status, code)
     await fetcher.aclose()

@@ -55,7 +55,7 @@ def caller_of(person: Person, account_type: str = "BUYER") -> Caller:
 async def stocked(shop: Shop, seller: Person, total: int = 10, **fields: object) -> dict[str, Any]:
     """A physical game with so many in stock."""
     game = await shop.game(seller, kind="PHYSICAL", **fields)
-    await shop.core.inventory.set_total(caller_of(seller, "SELLER"), UUID(game["id"]), total)
+    await shop.commands.inventory.set_total(caller_of(seller, "SELLER"), UUID(game["id"]), total)
     return game
 
 
@@ -65,8 +65,8 @@ async def buy(
     """Put games into a cart, and check it out."""
     caller = caller_of(buyer)
     for game, quantity in wanted:
-        await shop.core.carts.add(caller, UUID(game["id"]), quantity)
-    placed = await ordered(shop.core.carts.check_out(caller, method, HOME))
+        await shop.commands.carts.add(caller, UUID(game["id"]), quantity)
+    placed = await ordered(shop.commands.carts.check_out(caller, method, HOME))
     return Parcels(shop, buyer, placed.order_id)
 
 

@@ -17,7 +17,7 @@ from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
 from commands.webhook_endpoints import WebhookEndpoints
 from eventstore.log import AlreadyDone
 from tests.support.servers.merchant import Merchant, running_merchant
-from tests.support.shops.gateway import CARD, Person, Shop
+from tests.support.shops.gateway import CARD, Person, Shop, replaced
 from tests.support.shops.small_gateway import client_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -390,7 +390,8 @@ async def test_a_url_in_our_own_network_is_refused_and_leaves_no_trace(shop: Sho
     careful = HttpWebhookSender()
     secrets = ClientSecrets(shop.core.secrets.client_secrets)
     as_in_production = WebhookEndpoints(shop.core.bus, careful, secrets)
-    app = create_app(dataclasses.replace(shop.services, webhook_endpoints=as_in_production))
+    commands = replaced(shop.commands, webhook_endpoints=as_in_production)
+    app = create_app(dataclasses.replace(shop.services, commands=commands))
     client = client_of(app)
     client.headers["authorization"] = seller.client.headers["authorization"]
     for url in [

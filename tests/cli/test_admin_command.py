@@ -17,7 +17,7 @@ def _account_type(email: str, password: str = PASSWORD) -> str:
 
     async def log_in() -> str:
         async with open_core(Settings()) as core:
-            return (await core.logins.log_in(SYSTEM, email=email, password=password)).value.user.account_type
+            return (await core.commands.logins.log_in(SYSTEM, email=email, password=password)).value.user.account_type
 
     return asyncio.run(log_in())
 

@@ -61,8 +61,8 @@ async def test_the_restored_shop_has_a_provider_that_knows_its_payments(
 ) -> None:
     async with open_till(database, home) as till:
         ann = await till.person()
-        paid = (await till.core.orders.place(ann, await till.game(), VISA)).value
-        open_ = (await till.core.orders.place(ann, await till.game(), SECURE)).value
+        paid = (await till.commands.orders.place(ann, await till.game(), VISA)).value
+        open_ = (await till.commands.orders.place(ann, await till.game(), SECURE)).value
         await till.settle()
         backup(database, tmp_path / "backup", None, silent, home=home)  # while the provider runs
     restore(other_database, tmp_path / "backup", None, silent, home=new_home)
@@ -71,7 +71,7 @@ async def test_the_restored_shop_has_a_provider_that_knows_its_payments(
     assert is_closed(new_home / PASSWORD_FILE)
     async with open_till(other_database, new_home) as till:
         assert await asked(till, open_.payment_id) == "requires_action"
-        await till.core.orders.refund(ADMIN, paid.order_id, None, "sorry")
+        await till.commands.orders.refund(ADMIN, paid.order_id, None, "sorry")
         await till.settle()
         assert (await till.payment(paid.payment_id)).status == "REFUNDED"
 
@@ -85,7 +85,7 @@ async def asked(till: Till, payment_id: UUID) -> str:
     """How a payment stands at the provider."""
     ref = (await till.payment(payment_id)).provider_ref
     assert ref is not None
-    return (await till.core.provider.get(ref)).status
+    return (await till.core.adapters.payment_provider.get(ref)).status
 
 
 def test_books_that_are_there_know_more_and_stay(

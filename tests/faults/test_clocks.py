@@ -89,7 +89,9 @@ async def test_purchases_after_the_databases_clock_was_ahead_are_kept(shop: Shop
     assert (await bought(shop, seller, buyer))["status"] == "COMPLETED"
     server.clock.ahead(HOUR)
     with pytest.raises(ClocksDiffer):
-        await shop.core.accounts.register(SYSTEM, email="a@example.com", password=None, name="A", account_type="BUYER")
+        await shop.commands.accounts.register(
+            SYSTEM, email="a@example.com", password=None, name="A", account_type="BUYER"
+        )
     append_as_the_release_before(server.url)
     server.clock.ahead(0)
     for _ in range(3):
@@ -139,7 +141,7 @@ async def test_what_was_under_way_when_the_clock_jumped_goes_on_when_it_is_right
             games = [await till.game() for _ in range(5)]
             await asyncio.to_thread(eventually, lambda: server.run(SETTLED_UPTO), lambda found: found > [(0,)])
             worker.pause()
-            placed = [(await core.orders.place(buyer, game, BY_WALLET)).value.order_id for game in games]
+            placed = [(await core.commands.orders.place(buyer, game, BY_WALLET)).value.order_id for game in games]
             server.clock.ahead(-HOUR)
             worker.go_on()
             await asyncio.to_thread(eventually, lambda: "reactor settlement waits" in worker.said)

@@ -48,20 +48,20 @@ async def test_an_order_whose_payment_went_on_in_lost_history_is_charged_once_or
     earlier = Earlier(database)
     async with open_till(database, tmp_path) as till:
         ann, game = await till.person(), await till.game()
-        placed = (await till.core.orders.place(ann, game, None)).value
+        placed = (await till.commands.orders.place(ann, game, None)).value
         await till.settle()  # the provider has an intent
     earlier.keep()
     async with open_till(database, tmp_path) as till:
-        await till.core.payments.attach(ann, placed.order_id, Method("card", first))
+        await till.commands.payments.attach(ann, placed.order_id, Method("card", first))
         await till.react()
         await till.work()
     earlier.go_back()
     async with open_till(database, tmp_path) as till:
         if again:
-            await till.core.payments.attach(ann, placed.order_id, VISA)
+            await till.commands.payments.attach(ann, placed.order_id, VISA)
             await till.settle()
         till.clock.advance(timedelta(minutes=31))
-        await till.core.orders.expire(SYSTEM, placed.order_id)
+        await till.commands.orders.expire(SYSTEM, placed.order_id)
         await till.settle()
         order, intent = await till.order(placed.order_id), the_intent(till, placed)
         taken = intent["amount"] if intent["status"] == "succeeded" else 0
@@ -75,12 +75,12 @@ async def test_an_order_whose_payment_went_on_in_lost_history_is_charged_once_or
 async def test_a_cancellation_that_the_log_has_lost_cancels_nothing(database: str, tmp_path: Path) -> None:
     async with open_till(database, tmp_path) as till:
         ann, game = await till.person(), await till.game()
-        placed = (await till.core.orders.place(ann, game, None)).value
+        placed = (await till.commands.orders.place(ann, game, None)).value
         await till.settle()
         await till.queue.publish([Job(uuid4(), "cancel", {"payment_id": str(placed.payment_id)})])
         await till.work()
         assert the_intent(till, placed)["status"] == "requires_payment_method"
-        await till.core.payments.attach(ann, placed.order_id, VISA)
+        await till.commands.payments.attach(ann, placed.order_id, VISA)
         await till.settle()
         assert (await till.order(placed.order_id)).status == "COMPLETED"
 
@@ -91,9 +91,9 @@ async def test_a_provider_that_does_not_know_the_money_gives_none_back(
 ) -> None:
     async with open_till(database, tmp_path) as till:
         ann, game = await till.person(), await till.game()
-        placed = (await till.core.orders.place(ann, game, Method("card", card))).value
+        placed = (await till.commands.orders.place(ann, game, Method("card", card))).value
         await till.settle()
-        refund_id = (await till.core.orders.refund(ADMIN, placed.order_id, None, "sorry")).value
+        refund_id = (await till.commands.orders.refund(ADMIN, placed.order_id, None, "sorry")).value
         if card == "pm_card_pendingRefund":
             await till.settle()
     async with open_till(database, tmp_path / "another machine") as till:  # where the provider begins anew
@@ -105,18 +105,18 @@ async def test_a_provider_that_does_not_know_the_money_gives_none_back(
         assert (order.refunded_cents, payment.refund_status) == (0, "FAILED")
         await till.settle()
         assert not till.dead
-        again = (await till.core.orders.refund(ADMIN, placed.order_id, None, "sorry")).value
+        again = (await till.commands.orders.refund(ADMIN, placed.order_id, None, "sorry")).value
         assert again != refund_id
 
 
 async def test_money_that_a_notice_told_of_goes_back_by_the_payments_own_intent(database: str, tmp_path: Path) -> None:
     async with open_till(database, tmp_path) as till:
         ann, game = await till.person(), await till.game()
-        placed = (await till.core.orders.place(ann, game, None)).value
+        placed = (await till.commands.orders.place(ann, game, None)).value
         await till.settle()
         await till.notice(placed.payment_id, "payment_intent.succeeded", id="pi_that_nobody_made")
         await till.settle()
-        await till.core.orders.refund(ADMIN, placed.order_id, None, "sorry")
+        await till.commands.orders.refund(ADMIN, placed.order_id, None, "sorry")
         await till.settle()
         assert (await till.payment(placed.payment_id)).status == "REFUNDED"
 

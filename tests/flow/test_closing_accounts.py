@@ -28,11 +28,11 @@ async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 async def close(till: Till, person: Caller) -> None:
-    await till.core.account_ends.close(person, person.person())
+    await till.commands.account_ends.close(person, person.person())
 
 
 async def reopen(till: Till, person: Caller) -> None:
-    await till.core.account_ends.reopen(ADMIN, person.person())
+    await till.commands.account_ends.reopen(ADMIN, person.person())
 
 
 @pytest.mark.parametrize("who", ["buyer", "seller"])
@@ -40,7 +40,7 @@ async def test_money_captured_after_the_closing_goes_back(till: Till, who: str) 
     """The provider captures what the buyer had begun: the notice comes after the closing, before its intent's end."""
     buyer, seller = await till.person(), await till.person("SELLER")
     before = await till.accounts()
-    placed = (await till.core.orders.place(buyer, await till.game(1999, seller), SECURE)).value
+    placed = (await till.commands.orders.place(buyer, await till.game(1999, seller), SECURE)).value
     await till.settle()
     assert (await till.payment(placed.payment_id)).status == "REQUIRES_ACTION"
 
@@ -57,7 +57,7 @@ async def test_money_captured_after_the_closing_goes_back(till: Till, who: str) 
 async def test_money_captured_between_the_closing_and_the_calling_off_goes_back(till: Till, who: str) -> None:
     """The command died right after its event, and the capture is settled first."""
     buyer, seller = await till.person(), await till.person("SELLER")
-    placed = (await till.core.orders.place(buyer, await till.game(1999, seller), SECURE)).value
+    placed = (await till.commands.orders.place(buyer, await till.game(1999, seller), SECURE)).value
     await till.settle()
     await only_closed(till, buyer if who == "buyer" else seller)
     await till.notice(placed.payment_id, "payment_intent.succeeded")
@@ -69,13 +69,13 @@ async def test_money_captured_between_the_closing_and_the_calling_off_goes_back(
 
 async def only_closed(till: Till, person: Caller) -> None:
     """The event alone, as by a command that died."""
-    await till.core.account_ends._close(person, person.person(), None)
+    await till.commands.account_ends._close(person, person.person(), None)
 
 
 @pytest.mark.parametrize("who", ["buyer", "seller"])
 async def test_money_captured_before_the_closing_buys(till: Till, who: str) -> None:
     buyer, seller = await till.person(), await till.person("SELLER")
-    placed = (await till.core.orders.place(buyer, await till.game(1999, seller), SECURE)).value
+    placed = (await till.commands.orders.place(buyer, await till.game(1999, seller), SECURE)).value
     await till.settle()
     await till.notice(placed.payment_id, "payment_intent.succeeded")
     await close(till, buyer if who == "buyer" else seller)
@@ -88,7 +88,7 @@ async def test_money_captured_before_the_closing_buys(till: Till, who: str) -> N
 async def test_a_deposit_of_a_closed_person_goes_back(till: Till, captured: str) -> None:
     ann = await till.person()
     wallet, before = await till.wallet(ann), await till.accounts()
-    asked = (await till.core.transactions.deposit(ann, wallet, 700, "USD", SECURE)).value
+    asked = (await till.commands.transactions.deposit(ann, wallet, 700, "USD", SECURE)).value
     await till.settle()
     payment_id = (await till.transaction(asked)).payment_id
     assert payment_id is not None
@@ -111,7 +111,7 @@ async def test_a_deposit_of_a_closed_person_goes_back(till: Till, captured: str)
 async def test_a_transfer_under_way_ends_with_the_account_of_either(till: Till, who: str, code: str) -> None:
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 500), await till.wallet(bob)
-    transactions = till.core.transactions
+    transactions = till.commands.transactions
     go_on, transactions._go_on = transactions._go_on, lambda *_: None  # type: ignore[method-assign]
     try:
         asked = (await transactions.transfer(ann, source, target, 300, "USD")).value
@@ -127,14 +127,14 @@ async def test_a_transfer_under_way_ends_with_the_account_of_either(till: Till, 
 async def test_a_closed_persons_wallet_pays_for_nothing(till: Till) -> None:
     ann = await till.person()
     wallet = await till.wallet(ann, 5000)
-    placed = (await till.core.orders.place(ann, await till.game(), None)).value
+    placed = (await till.commands.orders.place(ann, await till.game(), None)).value
     await close(till, ann)
     with pytest.raises(Forbidden, match="user_inactive"):
-        await till.core.payments.attach(ann, placed.order_id, BY_WALLET)
+        await till.commands.payments.attach(ann, placed.order_id, BY_WALLET)
     with pytest.raises(Forbidden, match="user_inactive"):
-        await till.core.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
+        await till.commands.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     with pytest.raises(Forbidden, match="user_inactive"):
-        await till.core.transactions.deposit(ann, wallet, 100, "USD", VISA)
+        await till.commands.transactions.deposit(ann, wallet, 100, "USD", VISA)
     assert await till.balance(wallet) == 5000
 
 
@@ -142,24 +142,24 @@ async def test_a_refund_finds_a_closed_persons_wallet_but_not_a_forgotten_ones(t
     ann, bob = await till.person(), await till.person()
     for person, forget in ((ann, False), (bob, True)):
         wallet = await till.wallet(person, 1999)
-        placed = (await till.core.orders.place(person, await till.game(), BY_WALLET)).value
+        placed = (await till.commands.orders.place(person, await till.game(), BY_WALLET)).value
         await till.settle()
-        await till.core.account_ends.close(person, person.person(), forget=forget)
+        await till.commands.account_ends.close(person, person.person(), forget=forget)
         if forget:
             with pytest.raises(Conflict, match="recipient_forgotten"):
-                await till.core.orders.refund(ADMIN, placed.order_id, None, "asked")
+                await till.commands.orders.refund(ADMIN, placed.order_id, None, "asked")
         else:
-            await till.core.orders.refund(ADMIN, placed.order_id, None, "asked")
+            await till.commands.orders.refund(ADMIN, placed.order_id, None, "asked")
         assert await till.balance(wallet) == (0 if forget else 1999)
 
 
 async def test_the_reactor_does_what_the_command_did_not_come_to(till: Till) -> None:
     ann, seller = await till.person(), await till.person("SELLER")
     chess, celeste = await till.physical_game(3, seller=seller), await till.game(seller=seller)
-    await till.core.carts.add(ann, chess, 2)
+    await till.commands.carts.add(ann, chess, 2)
     other = await till.person()
-    await till.core.carts.add(other, chess, 1)
-    placed = await ordered(till.core.carts.check_out(other, None, ADDRESS))
+    await till.commands.carts.add(other, chess, 1)
+    placed = await ordered(till.commands.carts.check_out(other, None, ADDRESS))
     await till.settle()
 
     await only_closed(till, ann)
@@ -177,8 +177,8 @@ async def test_admins_hear_of_a_parcel_that_is_paid_as_its_seller_leaves(till: T
     """Paid before the closing, settled after it: no shipment was there to be found when the account was closed."""
     admin, ann, seller = await till.person("ADMIN"), await till.person(), await till.person("SELLER")
     chess = await till.physical_game(3, seller=seller)
-    await till.core.carts.add(ann, chess, 1)
-    placed = await ordered(till.core.carts.check_out(ann, SECURE, ADDRESS))
+    await till.commands.carts.add(ann, chess, 1)
+    placed = await ordered(till.commands.carts.check_out(ann, SECURE, ADDRESS))
     await till.settle()
     await till.notice(placed.payment_id, "payment_intent.succeeded")
     await close(till, seller)
@@ -200,7 +200,7 @@ async def test_an_account_that_was_opened_again_meanwhile_loses_nothing(till: Ti
     """The reactor comes to the closing when the account is open again."""
     seller, ann = await till.person("SELLER"), await till.person()
     game = await till.game(seller=seller)
-    placed = (await till.core.orders.place(ann, game, None)).value
+    placed = (await till.commands.orders.place(ann, game, None)).value
     await till.settle()
     await only_closed(till, seller)
     await reopen(till, seller)

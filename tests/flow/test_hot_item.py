@@ -75,8 +75,8 @@ async def _registered(home: Path, url: str) -> list[str]:
 
 
 async def _buyer(core: Core) -> str:
-    made = await core.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
-    login = await core.logins.open(made.value)
+    made = await core.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
+    login = await core.commands.logins.open(made.value)
     return core.tokens.mint_access(made.value.user_id, "BUYER", login.session_id)
 
 

@@ -30,7 +30,7 @@ async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -
 async def bought(till: Till, method: Method, seller: Caller | None = None) -> tuple[Caller, Placed]:
     ann = await till.person()
     game = await till.game(1999, seller or await till.person("SELLER"))
-    placed = (await till.core.orders.place(ann, game, method)).value
+    placed = (await till.commands.orders.place(ann, game, method)).value
     await till.settle()
     return ann, placed
 
@@ -46,7 +46,7 @@ async def owns(till: Till, person: Caller) -> bool:
 async def test_a_pending_refund_changes_nothing_until_it_succeeded(till: Till) -> None:
     seller = await till.person("SELLER")
     ann, placed = await bought(till, PENDING, seller)
-    await till.core.orders.refund(ADMIN, placed.order_id, None, "regret")
+    await till.commands.orders.refund(ADMIN, placed.order_id, None, "regret")
     await till.settle()
     payment = await till.payment(placed.payment_id)
     assert (payment.status, payment.refund_status, payment.refunded_cents) == ("CAPTURED", "PENDING", 0)
@@ -54,7 +54,7 @@ async def test_a_pending_refund_changes_nothing_until_it_succeeded(till: Till) -
     assert await owns(till, ann)
     assert (await till.accounts())[seller_account(seller.person())] == 1799
     with pytest.raises(Conflict, match="refund_exceeds_capture"):
-        await till.core.orders.refund(ADMIN, placed.order_id, None, "again")
+        await till.commands.orders.refund(ADMIN, placed.order_id, None, "again")
     for _ in range(2):
         await till.refund_notice(placed.payment_id, "refund.updated", "succeeded")
         await till.settle()
@@ -67,7 +67,7 @@ async def test_a_pending_refund_changes_nothing_until_it_succeeded(till: Till) -
 @pytest.mark.parametrize("type", ["refund.failed", "refund.updated", "charge.refund.updated"])
 async def test_a_refund_that_failed_leaves_everything_and_is_tried_again(till: Till, type: str) -> None:
     ann, placed = await bought(till, PENDING)
-    first = (await till.core.orders.refund(ADMIN, placed.order_id, None, "regret")).value
+    first = (await till.commands.orders.refund(ADMIN, placed.order_id, None, "regret")).value
     await till.settle()
     await till.fail_refund(placed.payment_id, type)
     alarm = till.dead[-1]
@@ -75,7 +75,7 @@ async def test_a_refund_that_failed_leaves_everything_and_is_tried_again(till: T
     payment = await till.payment(placed.payment_id)
     assert (payment.status, payment.refund_status) == ("CAPTURED", "FAILED")
     assert await owns(till, ann)
-    second = (await till.core.orders.refund(ADMIN, placed.order_id, None, "once more")).value
+    second = (await till.commands.orders.refund(ADMIN, placed.order_id, None, "once more")).value
     assert second != first
     dead = len(till.dead)
     await till.queue.publish([alarm])  # an operator has it done again
@@ -89,10 +89,10 @@ async def test_a_refund_that_failed_leaves_everything_and_is_tried_again(till: T
 
 async def test_a_pending_refund_whose_notice_was_lost_is_looked_at_when_its_job_is_done_again(till: Till) -> None:
     _, placed = await bought(till, VISA)
-    await till.core.orders.refund(ADMIN, placed.order_id, None, "regret")
+    await till.commands.orders.refund(ADMIN, placed.order_id, None, "regret")
     await till.react()
     (job,) = till.queue.jobs
-    sent = await till.core.provider.refund(
+    sent = await till.core.adapters.payment_provider.refund(
         str((await till.payment(placed.payment_id)).provider_ref),
         amount_cents=1999,
         payment_id=placed.payment_id,
@@ -110,9 +110,9 @@ async def test_money_that_the_bank_sent_back_is_the_sellers_again_until_it_is_se
     seller = await till.person("SELLER")
     _, placed = await bought(till, VISA, seller)
     before = await till.accounts()
-    await till.core.orders.refund(ADMIN, placed.order_id, 999, "a part")
+    await till.commands.orders.refund(ADMIN, placed.order_id, 999, "a part")
     await till.settle()
-    await till.core.orders.refund(ADMIN, placed.order_id, None, "the rest")
+    await till.commands.orders.refund(ADMIN, placed.order_id, None, "the rest")
     await till.settle()
     assert (await till.accounts())[seller_account(seller.person())] == 0
     await till.refund_notice(placed.payment_id, "refund.failed", "failed")
@@ -123,7 +123,7 @@ async def test_money_that_the_bank_sent_back_is_the_sellers_again_until_it_is_se
     accounts = await till.accounts()
     assert accounts[CLEARING] == before[CLEARING]
     assert accounts[BUYER_EXTERNAL] - before[BUYER_EXTERNAL] == 999
-    await till.core.orders.refund(ADMIN, placed.order_id, None, "once more")
+    await till.commands.orders.refund(ADMIN, placed.order_id, None, "once more")
     await till.settle()
     accounts = await till.accounts()
     assert accounts[seller_account(seller.person())] == 0
@@ -133,17 +133,19 @@ async def test_money_that_the_bank_sent_back_is_the_sellers_again_until_it_is_se
 
 async def test_late_money_goes_back_by_the_same_way_and_may_fail_and_be_tried_again(till: Till) -> None:
     ann = await till.person()
-    placed = (await till.core.orders.place(ann, await till.game(), None)).value
+    placed = (await till.commands.orders.place(ann, await till.game(), None)).value
     await till.settle()
     ref = (await till.payment(placed.payment_id)).provider_ref
     assert ref is not None
-    await till.core.provider.confirm(ref, method="pm_card_pendingRefund", idempotency_key=f"{ref}-late")
-    await till.core.orders.cancel(ann, placed.order_id)
+    await till.core.adapters.payment_provider.confirm(
+        ref, method="pm_card_pendingRefund", idempotency_key=f"{ref}-late"
+    )
+    await till.commands.orders.cancel(ann, placed.order_id)
     await till.settle()
     payment = await till.payment(placed.payment_id)
     assert (payment.status, payment.refund_status) == ("CAPTURED", "PENDING")
     await till.fail_refund(placed.payment_id)
-    await till.core.payments.refund(ADMIN, placed.payment_id, None, "once more")
+    await till.commands.payments.refund(ADMIN, placed.payment_id, None, "once more")
     await till.settle()
     await till.refund_notice(placed.payment_id, "refund.updated", "succeeded")
     await till.settle()
@@ -171,7 +173,7 @@ async def test_a_refund_of_an_intent_that_nobody_knows_is_ignored(till: Till) ->
 
 async def test_an_intent_under_way_leaves_the_payment_processing(till: Till) -> None:
     ann = await till.person()
-    placed = (await till.core.orders.place(ann, await till.game(), None)).value
+    placed = (await till.commands.orders.place(ann, await till.game(), None)).value
     await till.settle()
     await till.notice(placed.payment_id, "payment_intent.processing")
     await till.settle()
@@ -185,12 +187,12 @@ async def test_an_intent_under_way_leaves_the_payment_processing(till: Till) -> 
 async def test_what_was_paid_beside_a_wallet_counts_as_returned_once_it_is(till: Till) -> None:
     ann = await till.person()
     wallet, game = await till.wallet(ann, 5000), await till.game()
-    placed = (await till.core.orders.place(ann, game, None)).value
+    placed = (await till.commands.orders.place(ann, game, None)).value
     await till.settle()
     ref = (await till.payment(placed.payment_id)).provider_ref
     assert ref is not None
-    await till.core.provider.confirm(ref, method="pm_card_visa", idempotency_key=f"{ref}-by the buyer")
-    await till.core.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
+    await till.core.adapters.payment_provider.confirm(ref, method="pm_card_visa", idempotency_key=f"{ref}-by the buyer")
+    await till.commands.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     await till.notice(placed.payment_id, "payment_intent.succeeded")
     await till.settle()
     assert (await till.payment(placed.payment_id)).surplus_returned
@@ -206,12 +208,12 @@ async def test_what_was_paid_beside_a_wallet_counts_as_returned_once_it_is(till:
 )
 async def test_a_free_game_is_bought_and_given_back_whatever_the_method(till: Till, method: Method | None) -> None:
     ann = await till.person()
-    placed = (await till.core.orders.place(ann, await till.game(0), method)).value
+    placed = (await till.commands.orders.place(ann, await till.game(0), method)).value
     payment = await till.payment(placed.payment_id)
     assert (payment.status, payment.method) == ("CAPTURED", None)
     await till.settle()
     assert await owns(till, ann)
-    await till.core.orders.refund(ADMIN, placed.order_id, None, "regret")
+    await till.commands.orders.refund(ADMIN, placed.order_id, None, "regret")
     assert (await till.payment(placed.payment_id)).refund_status == "SUCCEEDED"
     await till.react()
     assert till.queue.jobs == []
@@ -219,14 +221,14 @@ async def test_a_free_game_is_bought_and_given_back_whatever_the_method(till: Ti
     assert (await till.order(placed.order_id)).status == "REFUNDED"
     assert not await owns(till, ann)
     with pytest.raises(Conflict, match="refund_exceeds_capture"):
-        await till.core.orders.refund(ADMIN, placed.order_id, None, "again")
+        await till.commands.orders.refund(ADMIN, placed.order_id, None, "again")
 
 
 # -- of deposits -------------------------------------------------------------------------------------------------------
 
 
 async def deposited(till: Till, ann: Caller, wallet: UUID, cents: int) -> tuple[UUID, UUID]:
-    deposit = (await till.core.transactions.deposit(ann, wallet, cents, "USD", VISA)).value
+    deposit = (await till.commands.transactions.deposit(ann, wallet, cents, "USD", VISA)).value
     await till.settle()
     payment_id = (await till.transaction(deposit)).payment_id
     assert payment_id is not None
@@ -247,7 +249,7 @@ async def test_a_deposit_taken_back_after_it_was_spent_is_owed_and_settled_by_wh
     ann, bob = await till.person(), await till.person()
     wallet, other, before = await till.wallet(ann), await till.wallet(bob, 500), await till.accounts()
     deposit, payment = await deposited(till, ann, wallet, 100)
-    await till.core.transactions.transfer(ann, wallet, other, 80, "USD")
+    await till.commands.transactions.transfer(ann, wallet, other, 80, "USD")
     await till.settle()
     await till.refund_notice(payment, type, "succeeded", **about)
     await till.settle()
@@ -263,11 +265,11 @@ async def test_a_deposit_taken_back_after_it_was_spent_is_owed_and_settled_by_wh
     assert accounts[CLEARING] == before.get(CLEARING, 0)
 
     with pytest.raises(Conflict, match="wallet_frozen"):
-        await till.core.transactions.transfer(ann, wallet, other, 1, "USD")
+        await till.commands.transactions.transfer(ann, wallet, other, 1, "USD")
     with pytest.raises(Conflict, match="wallet_frozen"):
-        await till.core.orders.place(ann, await till.game(1), BY_WALLET)
+        await till.commands.orders.place(ann, await till.game(1), BY_WALLET)
 
-    await till.core.transactions.transfer(bob, other, wallet, 30, "USD")
+    await till.commands.transactions.transfer(bob, other, wallet, 30, "USD")
     await till.settle()
     assert (await till.wallet_state(wallet)).owed_cents == 50
     await deposited(till, ann, wallet, 70)
@@ -276,14 +278,14 @@ async def test_a_deposit_taken_back_after_it_was_spent_is_owed_and_settled_by_wh
     accounts = await till.accounts()
     assert (accounts[receivable], accounts[wallet_account(wallet)]) == (0, 20)
     assert accounts[CLEARING] == before.get(CLEARING, 0)
-    await till.core.transactions.transfer(ann, wallet, other, 20, "USD")
+    await till.commands.transactions.transfer(ann, wallet, other, 20, "USD")
 
 
 async def test_a_deposit_that_was_reversed_and_came_again_is_the_wallets(till: Till) -> None:
     ann = await till.person()
     wallet = await till.wallet(ann)
     deposit, payment = await deposited(till, ann, wallet, 100)
-    await till.core.orders.place(ann, await till.game(60), BY_WALLET)
+    await till.commands.orders.place(ann, await till.game(60), BY_WALLET)
     dispute = {"id": f"dp_{payment.hex}", "metadata": {}}
     await till.refund_notice(payment, "charge.dispute.funds_withdrawn", "lost", **dispute)
     await till.settle()
@@ -300,15 +302,15 @@ async def test_a_deposit_that_was_reversed_and_came_again_is_the_wallets(till: T
 async def test_a_deposit_that_never_came_into_its_wallet_goes_back_and_may_be_tried_again(till: Till) -> None:
     ann = await till.person()
     wallet = await till.wallet(ann)
-    deposit = (await till.core.transactions.deposit(ann, wallet, 100, "USD", PENDING)).value
+    deposit = (await till.commands.transactions.deposit(ann, wallet, 100, "USD", PENDING)).value
     await till.react()
-    await till.core.wallets.deactivate(ADMIN, wallet, "lost phone")
+    await till.commands.wallets.deactivate(ADMIN, wallet, "lost phone")
     await till.settle()
     transaction = await till.transaction(deposit)
     assert transaction.status == "FAILED"
     assert transaction.payment_id is not None
     await till.fail_refund(transaction.payment_id)
-    await till.core.payments.refund(ADMIN, transaction.payment_id, None, "once more")
+    await till.commands.payments.refund(ADMIN, transaction.payment_id, None, "once more")
     await till.settle()
     await till.refund_notice(transaction.payment_id, "refund.updated", "succeeded")
     await till.settle()
@@ -320,7 +322,7 @@ async def test_a_deposit_in_its_wallet_is_not_refunded_by_an_operator(till: Till
     ann = await till.person()
     _, payment = await deposited(till, ann, await till.wallet(ann), 100)
     with pytest.raises(Conflict, match="deposit_not_refundable"):
-        await till.core.payments.refund(ADMIN, payment, None, "please")
+        await till.commands.payments.refund(ADMIN, payment, None, "please")
 
 
 # -- orders that await their payment -----------------------------------------------------------------------------------
@@ -328,25 +330,25 @@ async def test_a_deposit_in_its_wallet_is_not_refunded_by_an_operator(till: Till
 
 async def test_a_game_in_an_unpaid_order_is_pending_and_owned_only_once_it_is_paid(till: Till) -> None:
     ann, game = await till.person(), await till.game()
-    placed = (await till.core.orders.place(ann, game, None)).value
-    for again in (till.core.orders.place(ann, game, VISA), till.core.carts.add(ann, game, 1)):
+    placed = (await till.commands.orders.place(ann, game, None)).value
+    for again in (till.commands.orders.place(ann, game, VISA), till.commands.carts.add(ann, game, 1)):
         with pytest.raises(Conflict, match="order_pending") as pending:
             await again
         assert pending.value.extra["order_id"] == str(placed.order_id)
     await till.settle()
-    await till.core.payments.attach(ann, placed.order_id, VISA)
+    await till.commands.payments.attach(ann, placed.order_id, VISA)
     await till.settle()
-    for again in (till.core.orders.place(ann, game, VISA), till.core.carts.add(ann, game, 1)):
+    for again in (till.commands.orders.place(ann, game, VISA), till.commands.carts.add(ann, game, 1)):
         with pytest.raises(Conflict, match="already_owned"):
             await again
 
 
 async def test_an_overdue_order_keeps_a_game_from_nobodys_cart(till: Till) -> None:
     ann, game = await till.person(), await till.game()
-    await till.core.orders.place(ann, game, None)
+    await till.commands.orders.place(ann, game, None)
     till.clock.advance(timedelta(minutes=31))
-    await till.core.carts.add(ann, game, 1)
-    placed = await ordered(till.core.carts.check_out(ann, VISA, None))
+    await till.commands.carts.add(ann, game, 1)
+    placed = await ordered(till.commands.carts.check_out(ann, VISA, None))
     assert (await till.order(placed.order_id)).status == "PENDING_PAYMENT"
 
 

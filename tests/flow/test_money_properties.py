@@ -95,7 +95,9 @@ class Money(RuleBasedStateMachine):
     @rule(target=payments, person=st.sampled_from([0, 1]), cents=amounts)
     def deposit(self, person: int, cents: int) -> UUID | None:
         with suppress(Refused):
-            asked = self.till.core.transactions.deposit(self.people[person], self.wallets[person], cents, "USD", None)
+            asked = self.till.commands.transactions.deposit(
+                self.people[person], self.wallets[person], cents, "USD", None
+            )
             self.transactions.append(self.run(asked).value)
             return self.run(self.till.transaction(self.transactions[-1])).payment_id
         return None
@@ -104,17 +106,17 @@ class Money(RuleBasedStateMachine):
     def transfer(self, person: int, cents: int, waited: bool) -> None:
         source, target = self.wallets[person], self.wallets[1 - person]
         with suppress(Refused):
-            asked = self.till.core.transactions.transfer(self.people[person], source, target, cents, "USD")
+            asked = self.till.commands.transactions.transfer(self.people[person], source, target, cents, "USD")
             self.transactions.append(self.run(asked).value)
             if waited:
-                self.run(self.till.core.transactions.settled(self.transactions[-1], 10))
+                self.run(self.till.commands.transactions.settled(self.transactions[-1], 10))
 
     @rule(target=payments, person=st.sampled_from([0, 1]), cents=amounts, by_wallet=st.booleans())
     def buy(self, person: int, cents: int, by_wallet: bool) -> UUID | None:
         with suppress(Refused):
             game = self.run(self.till.game(cents, self.seller))
             method = BY_WALLET if by_wallet else None
-            placed = self.run(self.till.core.orders.place(self.people[person], game, method)).value
+            placed = self.run(self.till.commands.orders.place(self.people[person], game, method)).value
             self.order_payments.append(placed.payment_id)
             return placed.payment_id
         return None
@@ -127,7 +129,7 @@ class Money(RuleBasedStateMachine):
         assert state.order_id is not None
         with suppress(Refused):
             wallet, amount = self.wallets[person], state.amount_cents
-            paid = self.till.core.transactions.pay(self.people[person], wallet, state.order_id, amount, "USD")
+            paid = self.till.commands.transactions.pay(self.people[person], wallet, state.order_id, amount, "USD")
             self.transactions.append(self.run(paid).value)
 
     @rule(payment=payments)
@@ -136,7 +138,7 @@ class Money(RuleBasedStateMachine):
             state = self.run(self.till.payment(payment))
             assert state.order_id is not None
             with suppress(Refused):
-                self.run(self.till.core.orders.cancel(ADMIN, state.order_id))
+                self.run(self.till.commands.orders.cancel(ADMIN, state.order_id))
 
     @rule(payment=payments, type=st.sampled_from(NOTICES), number=st.integers(0, 3), times=st.integers(1, 2))
     def notice(self, payment: UUID | None, type: str, number: int, times: int) -> None:
@@ -158,17 +160,17 @@ class Money(RuleBasedStateMachine):
     def refund(self, payment: UUID | None, cents: int | None) -> None:
         if payment in self.order_payments and payment is not None:
             with suppress(Refused):
-                self.run(self.till.core.payments.refund(ADMIN, payment, cents, "asked for"))
+                self.run(self.till.commands.payments.refund(ADMIN, payment, cents, "asked for"))
 
     @rule(wallet=st.sampled_from([0, 1]), active=st.booleans())
     def switch(self, wallet: int, active: bool) -> None:
-        change = self.till.core.wallets.reactivate if active else self.till.core.wallets.deactivate
+        change = self.till.commands.wallets.reactivate if active else self.till.commands.wallets.deactivate
         with suppress(Refused):
             self.run(change(ADMIN, self.wallets[wallet], "as asked"))
 
     @rule(wallet=st.sampled_from([0, 1]), cents=st.integers(-500, 500))
     def adjust(self, wallet: int, cents: int) -> None:
-        change = self.till.core.wallets.add_funds if cents > 0 else self.till.core.wallets.deduct_funds
+        change = self.till.commands.wallets.add_funds if cents > 0 else self.till.commands.wallets.deduct_funds
         with suppress(Refused):
             self.run(change(ADMIN, self.wallets[wallet], abs(cents), "as asked"))
             self.adjusted[self.wallets[wallet]] += cents
@@ -176,13 +178,13 @@ class Money(RuleBasedStateMachine):
     @rule(who=st.sampled_from([0, 1, 2]), at_once=st.booleans())
     def close(self, who: int, at_once: bool) -> None:
         """Close an account; where not all of it is done `at_once`, the command died and the reactor goes on."""
-        person, ends = [*self.people, self.seller][who], self.till.core.account_ends
+        person, ends = [*self.people, self.seller][who], self.till.commands.account_ends
         self.run(ends.close(person, person.person()) if at_once else ends._close(person, person.person(), None))
 
     @rule(who=st.sampled_from([0, 1, 2]))
     def reopen(self, who: int) -> None:
         with suppress(Refused):
-            self.run(self.till.core.account_ends.reopen(ADMIN, [*self.people, self.seller][who].person()))
+            self.run(self.till.commands.account_ends.reopen(ADMIN, [*self.people, self.seller][who].person()))
 
     @rule()
     def react(self) -> None:
@@ -215,7 +217,7 @@ class Money(RuleBasedStateMachine):
     async def _check_the_end(self) -> None:
         till = self.till
         for transaction_id in self.transactions:
-            await till.core.transactions.resume(ADMIN, transaction_id)
+            await till.commands.transactions.resume(ADMIN, transaction_id)
         await till.settle()
         accounts, expected = await till.accounts(), dict(self.adjusted)
         for transaction_id in self.transactions:

@@ -45,7 +45,7 @@ async def old_account(core: Core, typed: str) -> UUID:
         email=folded,
         name="Ann",
         email_digest=digest,
-        password_hash=await core.hasher.hash(PASSWORD),
+        password_hash=await core.adapters.hasher.hash(PASSWORD),
     )
     claim = claim_id("email", digest)
     await core.log.append(
@@ -59,14 +59,14 @@ async def old_account(core: Core, typed: str) -> UUID:
 
 async def who_logs_in(core: Core, email: str, password: str = PASSWORD) -> UUID | None:
     try:
-        return (await core.logins.log_in(SYSTEM, email=email, password=password)).value.user.user_id
+        return (await core.commands.logins.log_in(SYSTEM, email=email, password=password)).value.user.user_id
     except Unauthorized:
         return None
 
 
 async def react(core: Core) -> None:
     """As the worker does at the first start of this release."""
-    reactor = mailboxes_claimed(core.bus, core.mailboxes)
+    reactor = mailboxes_claimed(core.bus, core.commands.mailboxes)
     for recorded in await core.log.read(0):
         await reactor.react(recorded)
 
@@ -88,7 +88,7 @@ async def test_their_mailbox_has_no_second_account_even_before_it_is_claimed(cor
     await old_account(core, "n@bücher.example")
 
     with pytest.raises(Conflict, match="email_taken"):
-        await core.accounts.register(SYSTEM, email=again, password=PASSWORD, name="Ben")
+        await core.commands.accounts.register(SYSTEM, email=again, password=PASSWORD, name="Ben")
 
 
 @pytest.mark.parametrize("again", ["n@xn--bcher-kva.example", "n@bu\u0308cher.example", "n@ｂücher.example"])
@@ -97,7 +97,7 @@ async def test_once_it_is_claimed_no_spelling_gets_it(core: Core, again: str) ->
     await react(core)
 
     with pytest.raises(Conflict, match="email_taken"):
-        await core.accounts.register(SYSTEM, email=again, password=PASSWORD, name="Ben")
+        await core.commands.accounts.register(SYSTEM, email=again, password=PASSWORD, name="Ben")
     assert await who_logs_in(core, again) == ann
 
 
@@ -105,7 +105,9 @@ async def test_a_mailbox_that_was_only_taken_for_the_same_has_an_account_of_its_
     old = await old_account(core, "bob@fass.example")
     await react(core)
 
-    new = (await core.accounts.register(SYSTEM, email="bob@faß.example", password="of the other", name="Bob")).value
+    new = (
+        await core.commands.accounts.register(SYSTEM, email="bob@faß.example", password="of the other", name="Bob")
+    ).value
 
     assert await who_logs_in(core, "bob@faß.example", "of the other") == new.user_id
     assert await who_logs_in(core, "bob@fass.example") == old
@@ -117,9 +119,9 @@ async def test_of_two_accounts_of_one_mailbox_each_is_found_by_its_own_spelling(
 
     assert await who_logs_in(core, "n@xn--bcher-kva.example") == first
     assert {await who_logs_in(core, "n@bücher.example"), first} == {first}
-    assert await core.mailboxes.holders("n@bu\u0308cher.example") == [
-        await core.accounts.get(first),
-        await core.accounts.get(second),
+    assert await core.commands.mailboxes.holders("n@bu\u0308cher.example") == [
+        await core.commands.accounts.get(first),
+        await core.commands.accounts.get(second),
     ]
 
 
@@ -127,11 +129,11 @@ async def test_all_that_was_claimed_is_free_once_the_account_has_another_address
     ann = await old_account(core, "n@bücher.example")
     await react(core)
 
-    await core.accounts.update(SYSTEM, ann, email="ann@example.com")
+    await core.commands.accounts.update(SYSTEM, ann, email="ann@example.com")
 
     for spelling in ("n@bücher.example", "n@xn--bcher-kva.example"):
-        assert await core.mailboxes.find(spelling) is None
-    claim = await core.repository.state(CLAIM, claim_id("email", core.mailboxes.digest("ann@example.com")))
+        assert await core.commands.mailboxes.find(spelling) is None
+    claim = await core.repository.state(CLAIM, claim_id("email", core.commands.mailboxes.digest("ann@example.com")))
     assert claim is not None
     assert (claim.held, claim.holder_id) == (True, ann)
 
@@ -139,9 +141,9 @@ async def test_all_that_was_claimed_is_free_once_the_account_has_another_address
 async def test_a_password_that_was_hashed_as_typed_still_opens(core: Core) -> None:
     apart = "se\u0301same ouvre-toi"
     ann = await old_account(core, "ann@example.com")
-    raw = core.hasher._hasher.hash(apart)  # type: ignore[attr-defined]
-    user = await core.accounts.get(ann)
+    raw = core.adapters.hasher._hasher.hash(apart)  # type: ignore[attr-defined]
+    user = await core.commands.accounts.get(ann)
 
-    assert await core.hasher.matches(raw, apart)
-    assert not await core.hasher.matches(raw, "s\u00e9same ouvre-toi")
-    assert await core.hasher.matches(user.password_hash, PASSWORD)
+    assert await core.adapters.hasher.matches(raw, apart)
+    assert not await core.adapters.hasher.matches(raw, "s\u00e9same ouvre-toi")
+    assert await core.adapters.hasher.matches(user.password_hash, PASSWORD)

@@ -45,19 +45,19 @@ class Shop:
 
     async def buyer(self) -> Caller:
         email = f"{uuid7().hex}@example.com"
-        made = await self.core.accounts.register(SYSTEM, email=email, password=None, name="Ann")
+        made = await self.core.commands.accounts.register(SYSTEM, email=email, password=None, name="Ann")
         user_id = made.value.user_id
         return Caller(f"user:{user_id}", user_id, "BUYER")
 
     async def game(self, cents: int = 1999) -> UUID:
         listing = Listing(sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),))
-        return (await self.core.catalog.create(SYSTEM, listing, "ACTIVE")).value
+        return (await self.core.commands.catalog.create(SYSTEM, listing, "ACTIVE")).value
 
     async def boxed(self, units: int) -> UUID:
         """A game that is shipped, and so many of it."""
         listing = Listing(sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),))
-        game_id = (await self.core.catalog.create(SYSTEM, listing, "ACTIVE")).value
-        await self.core.inventory.set_total(SERVICE, game_id, units)
+        game_id = (await self.core.commands.catalog.create(SYSTEM, listing, "ACTIVE")).value
+        await self.core.commands.inventory.set_total(SERVICE, game_id, units)
         return game_id
 
     async def held(self, game_id: UUID) -> int:
@@ -67,7 +67,7 @@ class Shop:
         return stock.reserved
 
     async def place(self, buyer: Caller, game_id: UUID, method: Method | None = None) -> Placed:
-        return (await self.core.orders.place(buyer, game_id, method)).value
+        return (await self.core.commands.orders.place(buyer, game_id, method)).value
 
     async def status(self, placed: Placed) -> str:
         order = await self.core.repository.state(ORDER, placed.order_id)
@@ -136,10 +136,10 @@ async def test_expiry_ends_order_payment_and_claim_in_one_append(shop: Shop) -> 
 async def test_what_another_system_holds_is_given_up_when_its_time_is_over(shop: Shop) -> None:
     game = await shop.boxed(10)
     allocated, released, kept = [
-        (await shop.core.inventory.reserve(SERVICE, game, n, uuid7())).value for n in (1, 2, 3)
+        (await shop.core.commands.inventory.reserve(SERVICE, game, n, uuid7())).value for n in (1, 2, 3)
     ]
-    await shop.core.inventory.allocate(SERVICE, game, HoldName(allocated), uuid7())
-    await shop.core.inventory.release(SERVICE, game, HoldName(released), "not needed")
+    await shop.core.commands.inventory.allocate(SERVICE, game, HoldName(allocated), uuid7())
+    await shop.core.commands.inventory.release(SERVICE, game, HoldName(released), "not needed")
 
     async def ended() -> tuple[Event, str | None]:
         last = (await shop.core.log.read_stream(stock_id(game)))[-1]
@@ -161,9 +161,9 @@ async def test_what_another_system_holds_is_given_up_when_its_time_is_over(shop:
 
 async def test_what_a_cart_holds_has_the_carts_deadline_and_none_of_its_own(shop: Shop) -> None:
     buyer, game = await shop.buyer(), await shop.boxed(10)
-    await shop.core.carts.add(buyer, game, 2)
+    await shop.core.commands.carts.add(buyer, game, 2)
     shop.clock.advance(CART_TTL / 2)
-    await shop.core.carts.add(buyer, game, 1)
+    await shop.core.commands.carts.add(buyer, game, 1)
 
     shop.clock.advance(CART_TTL - INSTANT)
     assert (await shop.fire(), await shop.held(game)) == (0, 3)
@@ -198,7 +198,7 @@ async def test_an_overdue_order_takes_no_method_though_its_deadline_has_not_fire
     placed = await shop.place(buyer, await shop.game())
     shop.clock.advance(TTL)
     with pytest.raises(Conflict) as refused:
-        await shop.core.payments.attach(buyer, placed.order_id, VISA)
+        await shop.core.commands.payments.attach(buyer, placed.order_id, VISA)
     assert refused.value.code == "order_expired"
 
 

@@ -65,8 +65,8 @@ async def _race_all(till: Till, races: Iterable[tuple[str, ...]], *, prompt: boo
 async def _race(till: Till, steps: tuple[str, ...], *, prompt: bool) -> tuple[Any, ...]:
     """How an order of two of five ends: it, its cart, the stock, and at the provider the intent and what went back."""
     ann, game = await till.person(), await till.physical_game(5)
-    cart_id = (await till.core.carts.add(ann, game, 2)).value
-    placed = await ordered(till.core.carts.check_out(ann, None, ADDRESS))
+    cart_id = (await till.commands.carts.add(ann, game, 2)).value
+    placed = await ordered(till.commands.carts.check_out(ann, None, ADDRESS))
     await till.settle()  # the provider has an intent
     for step in steps:
         await _happen(till, step, ann, placed)
@@ -83,12 +83,12 @@ async def _happen(till: Till, step: str, buyer: Caller, placed: Placed) -> None:
     core = till.core
     with suppress(Refused):
         if step == "pay":
-            await core.payments.attach(buyer, placed.order_id, VISA)
+            await core.commands.payments.attach(buyer, placed.order_id, VISA)
         elif step == "cancel":
-            await core.orders.cancel(buyer, placed.order_id)
+            await core.commands.orders.cancel(buyer, placed.order_id)
         elif step == "expire":
             till.clock.advance(timedelta(minutes=31))
-            await core.orders.expire(SYSTEM, placed.order_id)
+            await core.commands.orders.expire(SYSTEM, placed.order_id)
         else:
             await _pay_at_the_provider(till, placed)
 
@@ -97,7 +97,9 @@ async def _pay_at_the_provider(till: Till, placed: Placed) -> None:
     """With the client's secret, as a shop's page does; if the provider takes it, or has taken it, we are told."""
     (intent,) = _intents(till, placed)
     with suppress(ProviderRefused):
-        await till.core.provider.confirm(intent["id"], method="pm_card_visa", idempotency_key=f"page {intent['id']}")
+        await till.core.adapters.payment_provider.confirm(
+            intent["id"], method="pm_card_visa", idempotency_key=f"page {intent['id']}"
+        )
     (intent,) = _intents(till, placed)
     if intent["status"] == "succeeded":
         await till.notice(placed.payment_id, "payment_intent.succeeded", id=intent["id"])

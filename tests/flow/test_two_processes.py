@@ -36,13 +36,13 @@ async def there(here: Till) -> AsyncIterator[Till]:
 async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(here: Till, there: Till) -> None:
     ann, bob = await there.person(), await there.person()
     source, target = await there.wallet(ann, 1000), await there.wallet(bob)
-    landed = await there.core.transactions.transfer(ann, source, target, 300, "USD")
-    await there.core.transactions.settled(landed.value, 10)
+    landed = await there.core.commands.transactions.transfer(ann, source, target, 300, "USD")
+    await there.core.commands.transactions.settled(landed.value, 10)
     assert await here.core.repository.state(USER, bob.person()) is not None, "as the worker has seen him before"
-    await there.core.wallets.deduct_funds(ADMIN, target, 300, "paid out")
-    await there.core.account_ends.close(bob, bob.person(), forget=True)
+    await there.core.commands.wallets.deduct_funds(ADMIN, target, 300, "paid out")
+    await there.core.commands.account_ends.close(bob, bob.person(), forget=True)
 
-    reactor = notifications.people_told(here.core.bus, here.core.mail_tokens)
+    reactor = notifications.people_told(here.core.bus, here.core.commands.mail_tokens)
     for recorded in await here.core.log.read(0):
         with suppress(AlreadyDone, Refused):
             await reactor.react(recorded)
@@ -55,9 +55,9 @@ async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(h
 async def test_a_wallet_emptied_elsewhere_pays_for_no_transfer_here(here: Till, there: Till) -> None:
     ann = await here.person()
     source, target = await here.wallet(ann, 1000), await here.wallet(await here.person())
-    await there.core.wallets.deduct_funds(ADMIN, source, 900, "paid out")
+    await there.core.commands.wallets.deduct_funds(ADMIN, source, 900, "paid out")
     with pytest.raises(Conflict, match="insufficient_funds"):
-        await here.core.transactions.transfer(ann, source, target, 300, "USD")
+        await here.core.commands.transactions.transfer(ann, source, target, 300, "USD")
     assert not [each for each in await here.core.log.read(0) if isinstance(each.event, TransactionFailed)]
 
 
@@ -67,9 +67,9 @@ async def test_looking_at_anothers_things_as_a_wallet_freezes_nothing(here: Till
     source, game = await here.wallet(mallory, 1000), await here.physical_game(5)
     await here.settle()
     stock = (await here.core.log.versions([stock_id(game)]))[0]
-    await there.core.inventory.set_total(ADMIN, game, 2)
+    await there.core.commands.inventory.set_total(ADMIN, game, 2)
     with pytest.raises(NotFound):
-        await here.core.transactions.transfer(mallory, source, stock_id(game), 1, "USD")
-    await here.core.inventory.set_total(ADMIN, game, 3)
+        await here.core.commands.transactions.transfer(mallory, source, stock_id(game), 1, "USD")
+    await here.core.commands.inventory.set_total(ADMIN, game, 3)
     assert (await here.core.log.versions([stock_id(game)]))[0] == stock + 2
     assert await there.stock(game) == (3, 3, 0, 0)

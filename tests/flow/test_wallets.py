@@ -35,8 +35,8 @@ async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -
 async def test_a_transfer_moves_money_and_ends_completed(till: Till) -> None:
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 1000), await till.wallet(bob)
-    landed = await till.core.transactions.transfer(ann, source, target, 300, "USD")
-    found = await till.core.transactions.settled(landed.value, 10)
+    landed = await till.commands.transactions.transfer(ann, source, target, 300, "USD")
+    found = await till.commands.transactions.settled(landed.value, 10)
     assert (found.transaction.status, found.settled) == ("COMPLETED", True)
     assert (await till.balance(source), await till.balance(target)) == (700, 300)
     await till.settle()
@@ -49,9 +49,9 @@ async def test_a_transfer_moves_money_and_ends_completed(till: Till) -> None:
 async def test_a_target_that_takes_nothing_sends_the_money_back(till: Till) -> None:
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 1000), await till.wallet(bob)
-    await till.core.wallets.deactivate(ADMIN, target, "lost phone")
-    landed = await till.core.transactions.transfer(ann, source, target, 300, "USD")
-    failed = (await till.core.transactions.settled(landed.value, 10)).transaction
+    await till.commands.wallets.deactivate(ADMIN, target, "lost phone")
+    landed = await till.commands.transactions.transfer(ann, source, target, 300, "USD")
+    failed = (await till.commands.transactions.settled(landed.value, 10)).transaction
     assert (failed.status, failed.step, failed.code, failed.refunded_cents) == (
         "FAILED", "credit", "wallet_inactive", 300,
     )  # fmt: skip
@@ -66,10 +66,10 @@ async def test_many_at_once_never_take_more_than_there_is(till: Till) -> None:
 
     async def send() -> str:
         try:
-            landed = await till.core.transactions.transfer(ann, source, target, 100, "USD")
+            landed = await till.commands.transactions.transfer(ann, source, target, 100, "USD")
         except Conflict as refusal:
             return refusal.code
-        return (await till.core.transactions.settled(landed.value, 30)).transaction.status
+        return (await till.commands.transactions.settled(landed.value, 30)).transaction.status
 
     outcomes = await asyncio.gather(*[send() for _ in range(40)])
     assert outcomes.count("COMPLETED") == 10
@@ -91,7 +91,7 @@ async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 1000), await till.wallet(bob)
     if not target_active:
-        await till.core.wallets.deactivate(ADMIN, target, "lost phone")
+        await till.commands.wallets.deactivate(ADMIN, target, "lost phone")
     append, appended = till.core.log.append, 0
 
     async def dying_append(*arguments: object, **named: object) -> Appended:
@@ -105,8 +105,8 @@ async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
 
     with monkeypatch.context() as patch:
         patch.setattr(till.core.log, "append", dying_append)
-        landed = await till.core.transactions.transfer(ann, source, target, 300, "USD")
-        [driving] = till.core.transactions._running.values()
+        landed = await till.commands.transactions.transfer(ann, source, target, 300, "USD")
+        [driving] = till.commands.transactions._running.values()
         await asyncio.wait({driving})
     till.core.repository.forget(landed.value)
 
@@ -120,10 +120,10 @@ async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
 async def test_no_transfer_goes_to_what_is_no_wallet(till: Till) -> None:
     ann = await till.person()
     source = await till.wallet(ann, 1000)
-    placed = (await till.core.orders.place(ann, await till.game(), None)).value
+    placed = (await till.commands.orders.place(ann, await till.game(), None)).value
     for target in (placed.order_id, placed.payment_id, ann.person()):
         with pytest.raises(NotFound, match="wallet_not_found"):
-            await till.core.transactions.transfer(ann, source, target, 300, "USD")
+            await till.commands.transactions.transfer(ann, source, target, 300, "USD")
     assert await till.balance(source) == 1000
 
 
@@ -133,7 +133,7 @@ async def test_a_transfer_that_an_earlier_release_accepted_for_what_is_no_wallet
 ) -> None:
     ann = await till.person()
     source, transfer = await till.wallet(ann, 1000), uuid7()
-    order = (await till.core.orders.place(ann, await till.game(), None)).value.order_id
+    order = (await till.commands.orders.place(ann, await till.game(), None)).value.order_id
     created = transactions.transfer(
         user_id=ann.person(), from_wallet_id=source, to_wallet_id=order, amount_cents=300, currency="USD"
     )
@@ -154,7 +154,7 @@ async def test_a_transfer_that_an_earlier_release_accepted_for_what_is_no_wallet
 
 
 async def deposited(till: Till, owner: Caller, wallet_id: UUID, method: Method | None, cents: int = 500) -> UUID:
-    return (await till.core.transactions.deposit(owner, wallet_id, cents, "USD", method)).value
+    return (await till.commands.transactions.deposit(owner, wallet_id, cents, "USD", method)).value
 
 
 async def test_a_deposit_by_card_reaches_the_wallet(till: Till) -> None:
@@ -188,7 +188,7 @@ async def test_a_deposit_to_a_wallet_deactivated_meanwhile_goes_back_to_the_card
     ann = await till.person()
     wallet = await till.wallet(ann)
     transaction_id = await deposited(till, ann, wallet, VISA)
-    await till.core.wallets.deactivate(ADMIN, wallet, "lost phone")
+    await till.commands.wallets.deactivate(ADMIN, wallet, "lost phone")
     await till.settle()
     failed = await till.transaction(transaction_id)
     assert (failed.status, failed.step, failed.code, failed.refunded_cents) == (
@@ -207,7 +207,7 @@ async def test_an_unpaid_deposit_expires_and_late_money_goes_back(till: Till) ->
     assert payment_id is not None
     await till.settle()
     till.clock.advance(timedelta(hours=1))
-    await till.core.transactions.expire_deposit(SYSTEM, payment_id)
+    await till.commands.transactions.expire_deposit(SYSTEM, payment_id)
     await till.settle()
     assert (await till.transaction(transaction_id)).code == "expired"
     await till.notice(payment_id, "payment_intent.succeeded")
@@ -223,7 +223,7 @@ async def test_a_deposit_is_not_refunded_here_but_follows_what_the_provider_gave
     assert payment_id is not None
     await till.settle()
     with pytest.raises(Conflict, match="deposit_not_refundable"):
-        await till.core.payments.refund(ADMIN, payment_id, None, "please")
+        await till.commands.payments.refund(ADMIN, payment_id, None, "please")
     before = await till.accounts()
     await till.notice(payment_id, "charge.refunded", amount_refunded=500)
     await till.settle()
@@ -239,7 +239,7 @@ async def test_an_order_is_paid_from_the_wallet_in_the_append_that_places_it(til
     ann, seller = await till.person(), await till.person("SELLER")
     wallet, game = await till.wallet(ann, 5000), await till.game(1999, seller)
     before = await till.accounts()
-    placed = (await till.core.orders.place(ann, game, BY_WALLET)).value
+    placed = (await till.commands.orders.place(ann, game, BY_WALLET)).value
     assert (await till.payment(placed.payment_id)).status == "CAPTURED"
     assert await till.balance(wallet) == 3001
     await till.settle()
@@ -255,36 +255,36 @@ async def test_what_the_wallet_cannot_pay_is_not_ordered(till: Till) -> None:
     await till.wallet(ann, 100)
     game, head = await till.game(), await till.core.log.head()
     with pytest.raises(Conflict, match="insufficient_funds"):
-        await till.core.orders.place(ann, game, BY_WALLET)
+        await till.commands.orders.place(ann, game, BY_WALLET)
     assert await till.core.log.head() == head
 
 
 async def test_an_open_order_is_paid_by_a_transaction_and_its_intent_is_given_up(till: Till) -> None:
     ann = await till.person()
     wallet, game = await till.wallet(ann, 5000), await till.game()
-    placed = (await till.core.orders.place(ann, game, None)).value
+    placed = (await till.commands.orders.place(ann, game, None)).value
     await till.settle()
     ref = (await till.payment(placed.payment_id)).provider_ref
     assert ref is not None
-    landed = await till.core.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
+    landed = await till.commands.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     assert (await till.transaction(landed.value)).status == "COMPLETED"
     await till.settle()
     assert (await till.order(placed.order_id)).status == "COMPLETED"
-    assert (await till.core.provider.get(ref)).status == "canceled"
+    assert (await till.core.adapters.payment_provider.get(ref)).status == "canceled"
     with pytest.raises(Conflict, match="order_paid"):
-        await till.core.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
+        await till.commands.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     assert await till.balance(wallet) == 3001
 
 
 async def test_what_is_paid_by_card_beside_the_wallet_goes_back_to_the_card(till: Till) -> None:
     ann = await till.person()
     wallet, game = await till.wallet(ann, 5000), await till.game()
-    placed = (await till.core.orders.place(ann, game, None)).value
+    placed = (await till.commands.orders.place(ann, game, None)).value
     await till.settle()
     ref = (await till.payment(placed.payment_id)).provider_ref
     assert ref is not None
-    await till.core.provider.confirm(ref, method="pm_card_visa", idempotency_key="by the buyer")
-    await till.core.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
+    await till.core.adapters.payment_provider.confirm(ref, method="pm_card_visa", idempotency_key="by the buyer")
+    await till.commands.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     await till.notice(placed.payment_id, "payment_intent.succeeded")
     await till.settle()
     events = [each.env.name for each in await till.core.log.read_stream(placed.payment_id)]
@@ -292,7 +292,7 @@ async def test_what_is_paid_by_card_beside_the_wallet_goes_back_to_the_card(till
     assert (await till.payment(placed.payment_id)).status == "CAPTURED"
     assert await till.balance(wallet) == 3001
     with pytest.raises(ProviderRefused, match="already"):
-        await till.core.provider.refund(
+        await till.core.adapters.payment_provider.refund(
             ref, amount_cents=1, payment_id=placed.payment_id, refund_id=uuid7(), idempotency_key="what is left"
         )
 
@@ -300,35 +300,35 @@ async def test_what_is_paid_by_card_beside_the_wallet_goes_back_to_the_card(till
 async def test_a_paid_order_is_not_cancelled_before_its_settlement(till: Till) -> None:
     ann = await till.person()
     await till.wallet(ann, 5000)
-    placed = (await till.core.orders.place(ann, await till.game(), BY_WALLET)).value
+    placed = (await till.commands.orders.place(ann, await till.game(), BY_WALLET)).value
     with pytest.raises(Conflict, match="order_not_cancellable"):
-        await till.core.orders.cancel(ann, placed.order_id)
+        await till.commands.orders.cancel(ann, placed.order_id)
 
 
 async def test_nobody_but_its_owner_spends_a_wallets_money(till: Till) -> None:
     ann = await till.person()
     wallet = await till.wallet(ann, 5000)
-    placed = (await till.core.orders.place(ann, await till.game(), None)).value
+    placed = (await till.commands.orders.place(ann, await till.game(), None)).value
     with pytest.raises(Forbidden, match="not_yours"):
-        await till.core.payments.attach(ADMIN, placed.order_id, BY_WALLET)
+        await till.commands.payments.attach(ADMIN, placed.order_id, BY_WALLET)
     assert await till.balance(wallet) == 5000
 
 
 async def test_refunds_go_back_to_the_wallet_in_parts_with_the_fee_pro_rata(till: Till) -> None:
     ann, seller = await till.person(), await till.person("SELLER")
     wallet, game = await till.wallet(ann, 2000), await till.game(2000, seller)
-    placed = (await till.core.orders.place(ann, game, BY_WALLET)).value
+    placed = (await till.commands.orders.place(ann, game, BY_WALLET)).value
     await till.settle()
     before = await till.accounts()
-    await till.core.orders.refund(ADMIN, placed.order_id, 500, "scratched")
+    await till.commands.orders.refund(ADMIN, placed.order_id, 500, "scratched")
     await till.settle()
     accounts = await till.accounts()
     assert await till.balance(wallet) == accounts[wallet_account(wallet)] == 500
     assert accounts[seller_account(seller.person())] == 1350
     assert accounts[REVENUE] - before[REVENUE] == -50
     with pytest.raises(Conflict, match="refund_exceeds_capture"):
-        await till.core.orders.refund(ADMIN, placed.order_id, 1501, "more")
-    await till.core.orders.refund(ADMIN, placed.order_id, None, "all of it")
+        await till.commands.orders.refund(ADMIN, placed.order_id, 1501, "more")
+    await till.commands.orders.refund(ADMIN, placed.order_id, None, "all of it")
     await till.settle()
     assert (await till.order(placed.order_id)).status == "REFUNDED"
     assert await till.balance(wallet) == 2000
@@ -338,22 +338,22 @@ async def test_refunds_go_back_to_the_wallet_in_parts_with_the_fee_pro_rata(till
 async def test_a_refund_waits_for_a_wallet_that_is_deactivated(till: Till) -> None:
     ann = await till.person()
     wallet, game = await till.wallet(ann, 1999), await till.game()
-    placed = (await till.core.orders.place(ann, game, BY_WALLET)).value
+    placed = (await till.commands.orders.place(ann, game, BY_WALLET)).value
     await till.settle()
-    await till.core.wallets.deactivate(ADMIN, wallet, "lost phone")
+    await till.commands.wallets.deactivate(ADMIN, wallet, "lost phone")
     head = await till.core.log.head()
     with pytest.raises(Conflict, match="wallet_inactive"):
-        await till.core.orders.refund(ADMIN, placed.order_id, None, "sorry")
+        await till.commands.orders.refund(ADMIN, placed.order_id, None, "sorry")
     assert await till.core.log.head() == head
 
 
 async def test_a_card_refund_mirrors_the_capture(till: Till) -> None:
     ann, seller = await till.person(), await till.person("SELLER")
     game, before = await till.game(1999, seller), await till.accounts()
-    placed = (await till.core.orders.place(ann, game, VISA)).value
+    placed = (await till.commands.orders.place(ann, game, VISA)).value
     await till.settle()
     assert (await till.accounts())[seller_account(seller.person())] == 1799
-    await till.core.orders.refund(ADMIN, placed.order_id, None, "sorry")
+    await till.commands.orders.refund(ADMIN, placed.order_id, None, "sorry")
     await till.settle()
     accounts = await till.accounts()
     assert accounts[seller_account(seller.person())] == 0
@@ -366,8 +366,8 @@ async def test_a_card_refund_mirrors_the_capture(till: Till) -> None:
 
 async def test_operators_adjust_and_the_ledger_says_so(till: Till) -> None:
     wallet, before = await till.wallet(await till.person()), (await till.accounts()).get(ADJUSTMENTS, 0)
-    await till.core.wallets.add_funds(ADMIN, wallet, 700, "a gift")
-    await till.core.wallets.deduct_funds(ADMIN, wallet, 200, "too much")
+    await till.commands.wallets.add_funds(ADMIN, wallet, 700, "a gift")
+    await till.commands.wallets.deduct_funds(ADMIN, wallet, 200, "too much")
     await till.settle()
     accounts = await till.accounts()
     assert accounts[wallet_account(wallet)] == 500
@@ -378,9 +378,9 @@ async def test_what_is_not_allowed_leaves_no_trace(till: Till) -> None:
     ann, bob = await till.person(), await till.person()
     mine, theirs = await till.wallet(ann, 1000), await till.wallet(bob, 1000)
     euros = await till.wallet(ann, currency="EUR")
-    head, transfer = await till.core.log.head(), till.core.transactions.transfer
+    head, transfer = await till.core.log.head(), till.commands.transactions.transfer
     for refusal, code, attempt in (
-        (Conflict, "wallet_exists", till.core.wallets.create(ann, "USD")),
+        (Conflict, "wallet_exists", till.commands.wallets.create(ann, "USD")),
         (Invalid, "same_wallet", transfer(ann, mine, mine, 1, "USD")),
         (NotFound, "wallet_not_found", transfer(ann, mine, uuid7(), 1, "USD")),
         (Forbidden, "not_yours", transfer(ann, theirs, mine, 1, "USD")),
@@ -389,11 +389,11 @@ async def test_what_is_not_allowed_leaves_no_trace(till: Till) -> None:
         (Conflict, "currency_mismatch", transfer(ann, mine, euros, 1, "USD")),
         (Conflict, "insufficient_funds", transfer(ann, mine, theirs, 1001, "USD")),
         (Invalid, "invalid_amount", transfer(ann, mine, theirs, 0, "USD")),
-        (Forbidden, "not_yours", till.core.transactions.deposit(ann, theirs, 5, "USD", VISA)),
-        (Conflict, "currency_mismatch", till.core.transactions.deposit(ann, mine, 5, "EUR", VISA)),
-        (Forbidden, "role_required", till.core.wallets.add_funds(ann, mine, 5, "please")),
-        (Invalid, "reason_required", till.core.wallets.add_funds(ADMIN, mine, 5, " ")),
-        (Conflict, "insufficient_funds", till.core.wallets.deduct_funds(ADMIN, mine, 1001, "all")),
+        (Forbidden, "not_yours", till.commands.transactions.deposit(ann, theirs, 5, "USD", VISA)),
+        (Conflict, "currency_mismatch", till.commands.transactions.deposit(ann, mine, 5, "EUR", VISA)),
+        (Forbidden, "role_required", till.commands.wallets.add_funds(ann, mine, 5, "please")),
+        (Invalid, "reason_required", till.commands.wallets.add_funds(ADMIN, mine, 5, " ")),
+        (Conflict, "insufficient_funds", till.commands.wallets.deduct_funds(ADMIN, mine, 1001, "all")),
     ):
         with pytest.raises(refusal, match=code):
             await attempt

@@ -42,7 +42,7 @@ from domain import (
     wallets,
 )
 from domain.errors import Refused
-from domain.ids import library_id
+from domain.ids import library_id, stock_id
 from domain.payments import refunds
 from eventstore.repository import Aggregate
 from tests.support.events.history import DUE, START
@@ -315,14 +315,14 @@ class Flow:
         ]
 
     def _count(self, n: int, text: str) -> Batch:
-        stream_id = inventory.stock_id(self.games[n])
+        stream_id = stock_id(self.games[n])
         if stream_id not in self.states:
             return [self._did(STOCK, stream_id, inventory.create(None, self.games[n], self.people[0], text))]
         return [self._did(STOCK, stream_id, inventory.set_total(self.states[stream_id], 3 + len(text), 5, now=START))]
 
     def _fill(self, n: int, text: str) -> Batch:
         """The next step of a cart with one line, and of what that holds; how long the text is says which."""
-        cart_id, stream_id = UUID(int=self.orders[n].int ^ 3), inventory.stock_id(self.games[n])
+        cart_id, stream_id = UUID(int=self.orders[n].int ^ 3), stock_id(self.games[n])
         found, stock = self.states.get(cart_id), self.states.get(stream_id)
         if stock is None:
             return []

@@ -1,6 +1,7 @@
 """The whole shop in one process: the real gateway over the real log, projector, workers, and a provider of cards."""
 
 import asyncio
+import copy
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from api.app import create_app
 from api.services import GatewaySettings, Services
 from commands.aggregates import ALL
 from commands.handler import SYSTEM
+from commands.services import Commands
 from domain.errors import Refused
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.database.postgres import open_pool
@@ -70,6 +72,10 @@ class Shop:
     app: Any
     rebuilt: list[str] = field(default_factory=list)
 
+    @property
+    def commands(self) -> Commands:
+        return self.core.commands
+
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         """Somebody without an account, or who carries a token."""
         client = client_of(self.app)
@@ -85,7 +91,7 @@ class Shop:
             answer = await self.client().post("/api/v1/users", json=body)
             assert answer.status_code == 201, answer.text
         else:
-            await self.core.accounts.register(SYSTEM, **body)
+            await self.commands.accounts.register(SYSTEM, **body)
             answer = await self.client().post("/api/v1/auth/login", json={"email": email, "password": PASSWORD})
         tokens = answer.json()
         user_id = UUID(tokens["id"] if "id" in tokens else tokens["user"]["id"])
@@ -155,10 +161,17 @@ async def open_shop(url: str, home: Path, **more: Any) -> AsyncIterator[Shop]:
             yield Shop(core, queues, services, create_app(services), rebuilt)
 
 
+def replaced(commands: Commands, **services: object) -> Commands:
+    """The same commands, but for these services."""
+    changed = copy.copy(commands)
+    vars(changed).update(services)
+    return changed
+
+
 @asynccontextmanager
 async def another_process(shop: Shop) -> AsyncIterator[Shop]:
     """A second API process of the shop: what it knows, it has from the database."""
-    async with open_core(shop.core.settings, hasher=shop.core.hasher) as core, open_queues(core) as queues:
+    async with open_core(shop.core.settings, hasher=shop.core.adapters.hasher) as core, open_queues(core) as queues:
         services = services_of(core, queues, shop.services.search, [])
         yield Shop(core, queues, services, create_app(services))
 
@@ -174,21 +187,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
         await core.log.head()
 
     return Services(
-        accounts=core.accounts,
-        account_ends=core.account_ends,
-        logins=core.logins,
-        mail_proofs=core.mail_proofs,
-        session_ends=core.session_ends,
-        catalog=core.catalog,
-        images=core.images,
-        inventory=core.inventory,
-        carts=core.carts,
-        orders=core.orders,
-        payments=core.payments,
-        wallets=core.wallets,
-        transactions=core.transactions,
-        webhook_endpoints=core.webhook_endpoints,
-        shipments=core.shipments,
+        commands=core.commands,
         reads=ReadModels(core.log.pool),
         search=search,
         audit=Audit(core.log, ALL),

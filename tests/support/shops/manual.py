@@ -88,7 +88,8 @@ class Till:
 
     def __init__(self, core: Core, clock: ManualClock, provider_url: str) -> None:
         self.core, self.clock, self._provider_url = core, clock, provider_url
-        core.belongings = LogBelongings(core.log)
+        self.commands = core.commands
+        core.adapters.belongings = LogBelongings(core.log)
         self.queue = KeptJobs()
         self.dead: list[Job] = []
         self.reactors = [
@@ -96,7 +97,7 @@ class Till:
             settlement(core.bus),
             library_grants(core.bus),
             Deposits(core.bus).reactor,
-            core.account_settling.reactor,
+            core.commands.account_settling.reactor,
             stock_opened(core.bus),
             Ledger(core.bus).reactor,
         ]
@@ -107,26 +108,26 @@ class Till:
 
     async def person(self, account_type: AccountType = "BUYER") -> Caller:
         email = f"{uuid7().hex}@example.com"
-        made = await self.core.accounts.register(
+        made = await self.commands.accounts.register(
             SYSTEM, email=email, password=None, name="Ann", account_type=account_type
         )
         return Caller(f"user:{made.value.user_id}", made.value.user_id, account_type)
 
     async def wallet(self, owner: Caller, cents: int = 0, currency: str = "USD") -> UUID:
-        wallet_id = (await self.core.wallets.create(owner, currency)).value
+        wallet_id = (await self.commands.wallets.create(owner, currency)).value
         if cents:
-            await self.core.wallets.add_funds(ADMIN, wallet_id, cents, "a gift")
+            await self.commands.wallets.add_funds(ADMIN, wallet_id, cents, "a gift")
         return wallet_id
 
     async def game(self, cents: int = 1999, seller: Caller = SYSTEM) -> UUID:
         listing = Listing(sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),))
-        return (await self.core.catalog.create(seller, listing, "ACTIVE")).value
+        return (await self.commands.catalog.create(seller, listing, "ACTIVE")).value
 
     async def physical_game(self, units: int, cents: int = 1999, seller: Caller = SYSTEM) -> UUID:
         """A game that is shipped, and so many of it."""
         listing = Listing(sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", cents, "USD"),))
-        game_id = (await self.core.catalog.create(seller, listing, "ACTIVE")).value
-        await self.core.inventory.set_total(ADMIN, game_id, units)
+        game_id = (await self.commands.catalog.create(seller, listing, "ACTIVE")).value
+        await self.commands.inventory.set_total(ADMIN, game_id, units)
         return game_id
 
     # -- what happens next ---------------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ class Till:
         event_id = event_id or f"evt_{payment_id.hex}_{next(self._notices)}"
         event = {"id": event_id, "type": type, "created": now, "data": {"object": {**intent, **about}}}
         body = json.dumps(event).encode()
-        return await self.core.payments.receive_notice(body, signature.sign(body, SECRET, now))
+        return await self.commands.payments.receive_notice(body, signature.sign(body, SECRET, now))
 
     async def fail_refund(self, payment_id: UUID, type: str = "refund.failed") -> None:
         """The provider could not send the payment's last refund, which was pending, and says so."""

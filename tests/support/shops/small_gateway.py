@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -65,7 +66,7 @@ def services(**given: Any) -> Services:
         "clock": clock,
         "tokens": tokens_at(clock),
         "secret": b"secret",
-        "session_ends": NoSessionEnds(),
+        "commands": SimpleNamespace(session_ends=NoSessionEnds()),
         "log": NoLog(),
         "operations": NoConsumers(),
         "game_pages": GamePages(),

@@ -1,0 +1,158 @@
+"""All command services of one process, put together over its log and its adapters."""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Protocol
+
+from commands.accounts.account_ends import AccountEnds
+from commands.accounts.belongings import Belongings
+from commands.accounts.identity import Accounts
+from commands.accounts.logins import Logins
+from commands.accounts.mail_proofs import MailProofs
+from commands.accounts.mail_tokens import MailTokens
+from commands.accounts.mailboxes import Mailboxes
+from commands.accounts.session_ends import SessionEnds
+from commands.carts import Carts
+from commands.catalog import Catalog
+from commands.client_secrets import ClientSecrets
+from commands.handler import CommandBus
+from commands.images import Images
+from commands.inventory import Inventory
+from commands.orders import Orders
+from commands.payments import Payments
+from commands.ports.images import ImageFetcher, ImageMaker, ImageStore
+from commands.ports.payments import PaymentProvider
+from commands.ports.secrets import PasswordHasher
+from commands.ports.sessions import Sessions
+from commands.ports.signatures import CarrierSignatures
+from commands.ports.text_log import TextLog
+from commands.ports.webhooks import WebhookSender
+from commands.reactors.account_settling import AccountSettling
+from commands.shipments import Shipments
+from commands.shop_rules import ShopRules
+from commands.transactions import Transactions
+from commands.wallets import Wallets
+from commands.webhook_endpoints import WebhookEndpoints
+from eventstore.consumers.stream_watcher import StreamFollower
+from eventstore.postgres_log import PostgresLog
+
+
+class Ports(Protocol):
+    """What the services need of the world outside. Each is opened when it is first asked for."""
+
+    @property
+    def belongings(self) -> Belongings: ...
+    @property
+    def carrier_signatures(self) -> CarrierSignatures: ...
+    @property
+    def hasher(self) -> PasswordHasher: ...
+    @property
+    def image_fetcher(self) -> ImageFetcher: ...
+    @property
+    def image_maker(self) -> ImageMaker: ...
+    @property
+    def image_store(self) -> ImageStore: ...
+    @property
+    def payment_provider(self) -> PaymentProvider: ...
+    @property
+    def payment_webhook_log(self) -> TextLog: ...
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def webhook_sender(self) -> WebhookSender: ...
+
+
+@dataclass
+class Commands:
+    """Every command service. Each is made on first use, so that a process opens no adapter that it does not need.
+
+    What runs in the background is ended by `stack`. `access_lifetime` is that of an access token.
+    """
+
+    bus: CommandBus
+    log: PostgresLog
+    follower: StreamFollower
+    rules: ShopRules
+    ports: Ports
+    mailboxes: Mailboxes
+    mail_tokens: MailTokens
+    client_secrets: ClientSecrets
+    access_lifetime: timedelta
+    stack: AsyncExitStack
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        return Accounts(self.bus, self.log.keys, self.ports.hasher, self.mailboxes, self.mail_tokens)
+
+    @cached_property
+    def account_settling(self) -> AccountSettling:
+        return AccountSettling(self.bus, self.ports.belongings)
+
+    @cached_property
+    def account_ends(self) -> AccountEnds:
+        return AccountEnds(self.bus, self.ports.belongings, self.account_settling, self.mailboxes, self.log.keys)
+
+    @cached_property
+    def logins(self) -> Logins:
+        return Logins(self.bus, self.mailboxes, self.ports.hasher, self.ports.sessions)
+
+    @cached_property
+    def mail_proofs(self) -> MailProofs:
+        return MailProofs(self.bus, self.mailboxes, self.ports.hasher, self.mail_tokens)
+
+    @cached_property
+    def session_ends(self) -> SessionEnds:
+        ends = SessionEnds(self.log, self.bus.repository, self.ports.sessions, self.access_lifetime)
+        self.stack.push_async_callback(ends.close)
+        return ends
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog(self.bus)
+
+    @cached_property
+    def images(self) -> Images:
+        return Images(maker=self.ports.image_maker, fetcher=self.ports.image_fetcher, store=self.ports.image_store)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        return Inventory(self.bus, self.rules)
+
+    @cached_property
+    def carts(self) -> Carts:
+        return Carts(self.bus, self.rules)
+
+    @cached_property
+    def orders(self) -> Orders:
+        return Orders(self.bus, self.follower, self.rules)
+
+    @cached_property
+    def payments(self) -> Payments:
+        ports = self.ports
+        return Payments(self.bus, ports.payment_provider, self.client_secrets, ports.payment_webhook_log)
+
+    @cached_property
+    def wallets(self) -> Wallets:
+        return Wallets(self.bus)
+
+    @cached_property
+    def transactions(self) -> Transactions:
+        transactions = Transactions(self.bus, self.follower, self.rules)
+        self.stack.push_async_callback(transactions.close)
+        return transactions
+
+    @cached_property
+    def webhook_endpoints(self) -> WebhookEndpoints:
+        return WebhookEndpoints(self.bus, self.ports.webhook_sender, self.client_secrets)
+
+    @cached_property
+    def shipments(self) -> Shipments:
+        return Shipments(self.bus, self.ports.carrier_signatures)
+
+    def make_all(self) -> None:
+        """Make every service now, in the order above: what cannot be opened is to stop a start, not a request."""
+        for name, attribute in vars(Commands).items():
+            if isinstance(attribute, cached_property):
+                getattr(self, name)

@@ -1,0 +1,143 @@
+"""The adapters, each chosen by the settings, opened when it is first asked for, and closed with the process."""
+
+from contextlib import AsyncExitStack
+from functools import cached_property
+
+from adapters.fiscal.client import HttpFiscalOperator
+from adapters.images.fetcher import HttpImageFetcher
+from adapters.images.folder import ImageFolder
+from adapters.notifications.mail_files import MailFiles
+from adapters.notifications.push import PushFiles, PushGateway
+from adapters.notifications.smtp import SmtpMailer
+from adapters.payments.simulated import SimulatedProvider
+from adapters.postgres.sessions import PostgresSessions
+from adapters.text_log import FileTextLog
+from adapters.webhooks.sender import HttpWebhookSender
+from adapters.webhooks.signature import Verifier
+from commands.accounts.belongings import Belongings
+from commands.ports.images import ImageMaker, ImageStore
+from commands.ports.notifications import Carrier
+from commands.ports.payments import PaymentProvider
+from commands.ports.secrets import PasswordHasher
+from eventstore.postgres_log import PostgresLog
+from queries.read_models import ReadModels
+from runtime.belongings import ReadBelongings
+from runtime.settings import Settings
+from runtime.wiring.secrets import Secrets
+
+
+class Adapters:
+    """Fulfils `commands.services.Ports`, and what the workers need beside it. Closed by `stack`."""
+
+    def __init__(
+        self, settings: Settings, secrets: Secrets, log: PostgresLog, stack: AsyncExitStack, hasher: PasswordHasher
+    ) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._log = log
+        self._stack = stack
+        self.hasher = hasher
+
+    @cached_property
+    def belongings(self) -> Belongings:
+        return ReadBelongings(ReadModels(self._log.pool))
+
+    @cached_property
+    def sessions(self) -> PostgresSessions:
+        return PostgresSessions(self._log.pool)
+
+    @cached_property
+    def carrier_signatures(self) -> Verifier:
+        return Verifier(self._secrets.carrier)
+
+    @cached_property
+    def image_maker(self) -> ImageMaker:
+        from adapters.images.pillow import PillowImages  # slow to import, and only the API needs it
+
+        maker = PillowImages()
+        self._stack.callback(maker.close)
+        return maker
+
+    @cached_property
+    def image_fetcher(self) -> HttpImageFetcher:
+        fetcher = HttpImageFetcher()
+        self._stack.push_async_callback(fetcher.aclose)
+        return fetcher
+
+    @cached_property
+    def image_store(self) -> ImageStore:
+        url = self._settings.images_url
+        if not url:
+            return ImageFolder(self._settings.home / "images")
+        from adapters.images.s3 import ImageBucket  # of the extra `s3`
+
+        bucket = ImageBucket(url)
+        self._stack.callback(bucket.close)
+        return bucket
+
+    @cached_property
+    def payment_provider(self) -> PaymentProvider:
+        settings, secrets = self._settings, self._secrets
+        if settings.payment_provider == "stripe":
+            from adapters.payments.stripe import StripeProvider  # slow to import
+
+            stripe = StripeProvider(
+                settings.stripe_api_key.get_secret_value(),
+                secrets.webhook,
+                api_base=settings.stripe_api_base,
+                return_url=settings.payment_return_url,
+                timeout_seconds=settings.payment_timeout_seconds,
+            )
+            self._stack.push_async_callback(stripe.aclose)
+            return stripe
+        simulated = SimulatedProvider(
+            settings.provider_address,
+            secrets.webhook,
+            settings.payment_timeout_seconds,
+            public_url=settings.provider_public_url,
+            key=secrets.provider_key,
+        )
+        self._stack.push_async_callback(simulated.aclose)
+        return simulated
+
+    @cached_property
+    def payment_webhook_log(self) -> FileTextLog:
+        return self._text_log("payment-webhook.txt")
+
+    @cached_property
+    def payment_worker_log(self) -> FileTextLog:
+        return self._text_log("payment-worker.txt")
+
+    def _text_log(self, name: str) -> FileTextLog:
+        text_log = FileTextLog(self._settings.home / "logs" / name)
+        self._stack.callback(text_log.close)
+        return text_log
+
+    @cached_property
+    def mailer(self) -> Carrier:
+        settings = self._settings
+        url = settings.smtp_url.get_secret_value()
+        return SmtpMailer(url, settings.mail_from) if url else MailFiles(settings.home / "mail")
+
+    @cached_property
+    def pusher(self) -> Carrier:
+        url = self._settings.push_url.get_secret_value()
+        if not url:
+            return PushFiles(self._settings.home / "push")
+        gateway = PushGateway(url)
+        self._stack.push_async_callback(gateway.aclose)
+        return gateway
+
+    @cached_property
+    def fiscal_operator(self) -> HttpFiscalOperator:
+        settings = self._settings
+        key = self._secrets.fiscal_key
+        operator = HttpFiscalOperator(settings.fiscal_address, settings.payment_timeout_seconds, key=key)
+        self._stack.push_async_callback(operator.aclose)
+        return operator
+
+    @cached_property
+    def webhook_sender(self) -> HttpWebhookSender:
+        sender = HttpWebhookSender(private=self._settings.webhook_private)
+        self._stack.push_async_callback(sender.aclose)
+        return sender
