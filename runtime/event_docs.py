@@ -46,9 +46,9 @@ def markdown() -> str:
         "",
         "Each event also has an envelope: `event_id`, `position`, `stream_id`, `version`, `name`, `recorded_at`,",
         "`occurred_at` (the time of the decision, by which events are dated; on the bus `time`), `actor`,",
-        "`correlation_id`, `causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange `ludoteca.events`) it is",
-        "a CloudEvents 1.0 JSON message whose routing key is the event's name; `asyncapi.json` beside this page has the",
-        "schemas.",
+        "`correlation_id`, `causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange `ludoteca.events`)",
+        "it is a CloudEvents 1.0 JSON message whose routing key is the event's name; `asyncapi.json` beside this",
+        "page has the schemas.",
     ]
     for prefix, title in CONTEXTS.items():
         lines += ["", f"## {title}", "", "| event | payload | meaning |", "|---|---|---|"]
