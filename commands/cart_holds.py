@@ -1,6 +1,7 @@
 """What a cart holds of the stock: each physical line has a hold, which lasts as long as the cart."""
 
 from collections.abc import Mapping
+from typing import Literal
 from uuid import UUID
 
 from commands.inventory import stock_of
@@ -12,6 +13,9 @@ from domain.ids import stock_id
 from domain.inventory import Stock
 from eventstore.repository import Unit
 from kit.clock import Clock
+
+EndReason = Literal["expired", "cart thrown away"]
+"""Why a cart gives up its claim and its holds, as the log has it for ever."""
 
 
 class Holds:
@@ -68,7 +72,7 @@ class Holds:
         return item.reservation_id in (await stock_of(unit, item.game_id)).reservations
 
 
-def given_up(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
+def given_up(stock: Stock, reservation_id: UUID, reason: EndReason) -> list[Event]:
     """The end of a hold whose cart ended: by the clock, or by its buyer."""
     if reservation_id in stock.reservations and reason == "expired":
         return [inventory.ReservationExpired(reservation_id=reservation_id)]

@@ -11,7 +11,7 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, no_such_product
-from commands.cart_holds import Holds, given_up
+from commands.cart_holds import EndReason, Holds, given_up
 from commands.handler import Caller, CommandBus, Landed
 from commands.inventory import stock_of
 from commands.offers import offer
@@ -274,7 +274,7 @@ class Carts:
     async def _expire(self, unit: Unit, cart_id: UUID, cart: Cart) -> None:
         await self._end(unit, cart_id, cart, carts.expire(cart, self._bus.clock.now()), "expired")
 
-    async def _end(self, unit: Unit, cart_id: UUID, cart: Cart, ended: list[Event], reason: str) -> None:
+    async def _end(self, unit: Unit, cart_id: UUID, cart: Cart, ended: list[Event], reason: EndReason) -> None:
         """Emit a cart's end with what goes with it: it holds nothing any more, and its buyer may begin another."""
         if not ended:
             return

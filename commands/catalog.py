@@ -11,6 +11,7 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import catalog, claims
 from domain.catalog import Game, GameCreated, GamePublished, GameUpdated, InitialStatus, Listing, sku_key
+from domain.claims import ReleaseReason
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.ids import PLATFORM_ID, claim_id
 from eventstore.log import Envelope, Once
@@ -133,7 +134,7 @@ async def _claim_sku(unit: Unit, seller_id: UUID, sku: str, game_id: UUID) -> No
     unit.emit(by_key, claims.take(claim, "sku", game_id, _sku_taken()))
 
 
-async def _release_sku(unit: Unit, game: Game, game_id: UUID, reason: str) -> None:
+async def _release_sku(unit: Unit, game: Game, game_id: UUID, reason: ReleaseReason) -> None:
     for claim in dict.fromkeys(_sku_claim_ids(game.seller_id, game.listing.sku)):
         unit.emit(claim, claims.release(await unit.load(CLAIM, claim), game_id, reason))
 

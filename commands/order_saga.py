@@ -19,6 +19,7 @@ from commands.handler import Caller, CommandBus, Landed
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments
+from domain.claims import ReleaseReason
 from domain.errors import Conflict, Forbidden
 from domain.events import Event
 from domain.ids import claim_id, stock_id
@@ -163,7 +164,7 @@ async def fulfil(unit: Unit, order: Order) -> None:
         unit.emit(order.cart_id, carts.complete(cart))
 
 
-async def release_ownership(unit: Unit, order_id: UUID, order: Order, reason: str) -> None:
+async def release_ownership(unit: Unit, order_id: UUID, order: Order, reason: ReleaseReason) -> None:
     """Let the buyer order these games again."""
     for line in order.lines:
         if line.kind == "DIGITAL":

@@ -15,6 +15,21 @@ from domain.errors import Refused
 from domain.events import Event, event
 
 Kind = Literal["email", "sku", "wallet", "cart", "ownership"]
+ReleaseReason = Literal[
+    "account closed",
+    "another currency",
+    "cart thrown away",
+    "checked out",
+    "email changed",
+    "expired",
+    "forgotten",
+    "order cancelled",
+    "refunded",
+    "retired",
+    "SKU changed",
+    "taken back",
+]
+"""Why a claim is given up, as the log has it for ever."""
 
 
 @event("claim.taken.v1")
@@ -56,7 +71,7 @@ def take(claim: Claim | None, kind: Kind, holder_id: UUID, refusal: Refused) -> 
     return [ClaimTaken(kind=kind, holder_id=holder_id)]
 
 
-def release(claim: Claim | None, holder_id: UUID, reason: str) -> list[Event]:
+def release(claim: Claim | None, holder_id: UUID, reason: ReleaseReason) -> list[Event]:
     """Give the claim up. No-op unless this holder has it."""
     if claim is None or not claim.held or claim.holder_id != holder_id:
         return []

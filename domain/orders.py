@@ -6,9 +6,9 @@ the deadline has fired. A paid order is never cancelled, only refunded, and neve
 total.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Protocol, get_args
 from uuid import UUID
 
 import msgspec
@@ -32,7 +32,13 @@ Status = Literal[
     "REFUNDED",
 ]
 
-EXPIRED = "expired"
+CancelReason = Literal[
+    "cancelled_by_buyer", "expired", "payment_failed", "payment_cancelled", "account_closed", "seller_closed"
+]
+"""Why an order is cancelled: `account_closed` is its buyer's account, `seller_closed` that of one of
+its sellers."""
+
+EXPIRED: CancelReason = "expired"
 """The cancellation reason of an overdue order."""
 
 
@@ -50,6 +56,26 @@ class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
     fee_bps: int
     shipment_id: UUID | None = None
     reservation_id: UUID | None = None
+
+
+class Line(Protocol):
+    """What the rules ask of a line, be it in the log or in a read model."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def shipment_id(self) -> UUID | None: ...
+
+
+def are_digital(lines: Iterable[Line]) -> bool:
+    """Whether nothing of these lines is shipped."""
+    return all(line.kind == "DIGITAL" for line in lines)
+
+
+def shipments_of(lines: Iterable[Line]) -> list[UUID]:
+    """The shipments of these lines, each once, in the order of the lines."""
+    return list(dict.fromkeys(line.shipment_id for line in lines if line.shipment_id is not None))
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -145,12 +171,12 @@ class Order(msgspec.Struct, frozen=True):
     @property
     def is_digital(self) -> bool:
         """Whether there is nothing to ship."""
-        return all(line.kind == "DIGITAL" for line in self.lines)
+        return are_digital(self.lines)
 
     @property
     def shipment_ids(self) -> list[UUID]:
         """Its shipments, one per seller with something to send."""
-        return list(dict.fromkeys(line.shipment_id for line in self.lines if line.shipment_id is not None))
+        return shipments_of(self.lines)
 
     def has_reservation(self, reservation_id: UUID) -> bool:
         """Whether this reservation belongs to one of the order's lines."""
@@ -269,7 +295,7 @@ def follow(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> 
     return [changed, OrderCompleted()] if status == "DELIVERED" else [changed]
 
 
-def cancel(order: Order, reason: str) -> list[Event]:
+def cancel(order: Order, reason: CancelReason) -> list[Event]:
     """Cancel an unpaid order. Idempotent. Raises Conflict("order_not_cancellable")."""
     if order.status == "CANCELLED":
         return []

@@ -14,6 +14,7 @@ from commands.aggregates import CLAIM, USER
 from commands.handler import CommandBus
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import claims, email_addresses
+from domain.claims import ReleaseReason
 from domain.errors import Conflict, Invalid
 from domain.identity import CASE_FOLDED, ProfileChanged, User, UserRegistered
 from domain.ids import claim_id
@@ -70,7 +71,7 @@ class Mailboxes:
             if holder is not None and holder.user_id != user_id and self._is_of(holder, digest):
                 raise taken()
 
-    async def release(self, unit: Unit, user: User, reason: str, *, but: str | None = None) -> None:
+    async def release(self, unit: Unit, user: User, reason: ReleaseReason, *, but: str | None = None) -> None:
         """Give up what an account has claimed by its e-mail, save for a digest that it goes on with."""
         for digest in {user.email_digest, self.name(user.email)} - {but}:
             claim = claim_id("email", digest)

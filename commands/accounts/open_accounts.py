@@ -7,13 +7,10 @@ from domain import identity
 from domain.errors import Conflict, Forbidden
 from domain.identity import User, UserDeactivated, UserForgotten
 from domain.ids import PLATFORM_ID
-from domain.orders import Order
+from domain.orders import CancelReason, Order
 from domain.wallets import Wallet
 from eventstore.log import Envelope
 from eventstore.repository import Repository, Unit
-
-ACCOUNT_CLOSED, SELLER_CLOSED = "account_closed", "seller_closed"
-"""Why an order was called off: the account of its buyer was closed, or that of one of its sellers."""
 
 
 async def must_be_open(unit: Unit, user_id: UUID) -> User:
@@ -43,11 +40,14 @@ async def must_not_be_forgotten(unit: Unit, wallet: Wallet) -> None:
         raise Conflict("recipient_forgotten", "the account of that wallet was forgotten")
 
 
-async def closed_party(repository: Repository, unit: Unit, order: Order, position: int) -> str | None:
+async def closed_party(repository: Repository, unit: Unit, order: Order, position: int) -> CancelReason | None:
     """Why nothing is sold any more by what happened at this position: the buyer's account, or a seller's, was closed
     before. None when all of them were open."""
-    parties = {line.seller_id: SELLER_CLOSED for line in order.lines if line.seller_id != PLATFORM_ID}
-    for user_id, reason in {order.buyer_id: ACCOUNT_CLOSED, **parties}.items():
+    parties: dict[UUID, CancelReason] = {order.buyer_id: "account_closed"}
+    for line in order.lines:
+        if line.seller_id != PLATFORM_ID:
+            parties[line.seller_id] = "seller_closed"
+    for user_id, reason in parties.items():
         user = await unit.load(USER, user_id)
         if user is not None and not user.may_act:
             closing = await closing_of(repository, user_id)

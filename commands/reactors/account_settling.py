@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 
 from commands.accounts.belongings import Belongings, NotSeenYet
-from commands.accounts.open_accounts import ACCOUNT_CLOSED, SELLER_CLOSED, closing_of
+from commands.accounts.open_accounts import closing_of
 from commands.aggregates import CART, CLAIM, GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, USER
 from commands.handler import Caller, CommandBus
 from commands.order_saga import call_off
@@ -29,6 +29,7 @@ from domain import catalog, claims, inventory, notices, orders, payments
 from domain.fulfilment import ShipmentConfirmed
 from domain.identity import UserDeactivated, UserForgotten, UserReactivated
 from domain.ids import claim_id, derived, stock_id
+from domain.orders import CancelReason
 from eventstore.log import Envelope
 from eventstore.repository import Unit
 
@@ -183,13 +184,13 @@ class AccountSettling:
         if order is None or order.status != "PENDING_PAYMENT" or (payment is not None and payment.is_captured):
             return
         if await self._is_closed(unit, user_id):
-            reason = ACCOUNT_CLOSED if order.buyer_id == user_id else SELLER_CLOSED
+            reason: CancelReason = "account_closed" if order.buyer_id == user_id else "seller_closed"
             await call_off(unit, order_id, order, orders.cancel(order, reason), self._bus.clock.now())
 
     async def _fail_deposit(self, unit: Unit, payment_id: UUID, user_id: UUID) -> None:
         payment = await unit.load(PAYMENT, payment_id)
         if payment is not None and await self._is_closed(unit, user_id):
-            unit.emit(payment_id, payments.fail(payment, ACCOUNT_CLOSED, "the account was closed"))
+            unit.emit(payment_id, payments.fail(payment, "account_closed", "the account was closed"))
 
     # -- what they share -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from uuid import UUID
 import msgspec
 
 from commands.accounts.mail_tokens import MailTokens
-from commands.accounts.open_accounts import SELLER_CLOSED
 from commands.aggregates import GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER, WALLET
 from commands.handler import CommandBus
 from commands.ports.queue import WorkQueue
@@ -164,10 +163,10 @@ class _Tellings:
         if event.reason == "payment_failed":
             return []
         order = await self._seen(ORDER, env.stream_id)
-        why = {
+        why: dict[str, str] = {
             EXPIRED: "it was not paid in time",
             "payment_cancelled": "its payment was cancelled",
-            SELLER_CLOSED: "its seller left the shop",
+            "seller_closed": "its seller left the shop",
         }
         about = {**_about_order(env.stream_id, order), "detail": why.get(event.reason, "")}
         return [Telling(order.buyer_id, "order_cancelled", about)]

@@ -12,7 +12,7 @@ from commands.reactors.reactor import React, Reactor, caused, once_for
 from domain import orders
 from domain.errors import Conflict
 from domain.ids import derived
-from domain.orders import OrderRefunded
+from domain.orders import CancelReason, OrderRefunded
 from domain.payments import (
     PaymentCaptured,
     PaymentFailed,
@@ -59,7 +59,7 @@ def settlement(bus: CommandBus) -> Reactor:
         if event.reason == "provider" and payment is not None and payment.order_id is not None:
             await cancel(payment.order_id, "payment_cancelled", env)
 
-    async def cancel(order_id: UUID, reason: str, env: Envelope) -> None:
+    async def cancel(order_id: UUID, reason: CancelReason, env: Envelope) -> None:
         async def decision(unit: Unit) -> None:
             order = await unit.get(ORDER, order_id)
             if order.status == "PENDING_PAYMENT":

@@ -16,6 +16,7 @@ from domain.errors import Conflict, Invalid
 from domain.events import Event
 from domain.money import check_currency
 from domain.payments.events import (
+    CancelReason,
     CaptureType,
     DepositFailed,
     Method,
@@ -203,7 +204,7 @@ def fail(payment: Payment, code: str, detail: str) -> list[Event]:
     ]
 
 
-def cancel_intent(payment: Payment, reason: str) -> list[Event]:
+def cancel_intent(payment: Payment, reason: CancelReason) -> list[Event]:
     """Rule out further tries: the order was cancelled, or the provider gave up. No-op once
     captured; idempotent."""
     if payment.closed or payment.is_captured:

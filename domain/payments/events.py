@@ -15,6 +15,8 @@ from domain.events import Event, Payload, event, upcasts
 
 MethodType = Literal["card", "wallet"]
 CaptureType = Literal["card", "wallet", "free"]
+CancelReason = Literal["order_cancelled", "deposit_failed", "provider"]
+"""Why an intent is cancelled: with its order or its deposit, or by the provider."""
 Outcome = Literal["applied", "repeated", "ignored"]
 RefundState = Literal["PENDING", "SUCCEEDED", "FAILED"]
 Status = Literal[
@@ -233,6 +235,12 @@ class PaymentNoticeReceived(Event, frozen=True):
     outcome: Outcome
 
 
+def can_be_tried(status: str, *, closed: bool) -> bool:
+    """Whether a payment of this status can still be paid: its outcome is pending, or a failure left
+    it open for another try."""
+    return status in OPEN or (status == "FAILED" and not closed)
+
+
 # -- state -------------------------------------------------------------------------------------------------------------
 
 
@@ -292,9 +300,8 @@ class Payment(msgspec.Struct, frozen=True):
 
     @property
     def can_be_tried(self) -> bool:
-        """Whether the buyer may still pay: the outcome is pending, or a failure left the payment
-        open for another try."""
-        return self.is_open or (self.status == "FAILED" and not self.closed)
+        """Whether the buyer may still pay: see `can_be_tried`."""
+        return can_be_tried(self.status, closed=self.closed)
 
     @property
     def is_captured(self) -> bool:

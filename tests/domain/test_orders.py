@@ -155,12 +155,12 @@ def test_an_overdue_order_is_as_good_as_cancelled_though_nobody_fired_its_deadli
 
 def test_an_unpaid_order_is_cancelled_once() -> None:
     given(evolve, DIGITAL).when(lambda o: orders.cancel(o, "payment_failed")).then(CANCELLED)
-    given(evolve, DIGITAL, CANCELLED).when(lambda o: orders.cancel(o, "again")).then_nothing()
+    given(evolve, DIGITAL, CANCELLED).when(lambda o: orders.cancel(o, "expired")).then_nothing()
     assert fold(evolve, DIGITAL, CANCELLED).cancel_reason == "payment_failed"
 
 
 def test_a_paid_order_is_not_cancelled() -> None:
-    given(evolve, DIGITAL, CONFIRMED, COMPLETED).when(lambda o: orders.cancel(o, "regret")).then_refused(
+    given(evolve, DIGITAL, CONFIRMED, COMPLETED).when(lambda o: orders.cancel(o, "cancelled_by_buyer")).then_refused(
         Conflict, "order_not_cancellable"
     )
 

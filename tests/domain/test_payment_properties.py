@@ -57,7 +57,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.just(lambda p: payments.require_action(p, provider_ref="pi_1", redirect_url="u", client_secret_ref="s")),
     st.builds(lambda kind: lambda p: payments.capture(p, kind), st.sampled_from(["card", "wallet", "free"])),
     st.just(lambda p: payments.fail(p, "declined", "")),
-    st.just(lambda p: payments.cancel_intent(p, "expired")),
+    st.just(lambda p: payments.cancel_intent(p, "order_cancelled")),
     st.builds(
         lambda id, cents: lambda p: refunds.request_refund(p, id, cents, "why"),
         refund_ids,

@@ -66,7 +66,7 @@ FAILED = PaymentFailed(
     game_ids=GAMES,
     transaction_id=PAYMENT,
 )
-CANCELLED = PaymentIntentCancelled(reason="expired", provider_ref="pi_1")
+CANCELLED = PaymentIntentCancelled(reason="order_cancelled", provider_ref="pi_1")
 REFUND_1 = PaymentRefundRequested(refund_id=R1, amount_cents=1000, reason="regret")
 REFUNDED_1 = PaymentRefunded(refund_id=R1, amount_cents=1000, provider_ref="re_1")
 REFUND_1_FAILED = PaymentRefundFailed(refund_id=R1, code="closed_card")
@@ -289,22 +289,22 @@ def test_a_second_try_after_a_failure_can_succeed() -> None:
 
 
 def test_cancelling_closes_an_open_payment() -> None:
-    given(evolve, BARE, INTENT).when(lambda p: payments.cancel_intent(p, "expired")).then(CANCELLED)
-    given(evolve, BARE).when(lambda p: payments.cancel_intent(p, "expired")).then(
-        PaymentIntentCancelled(reason="expired")
+    given(evolve, BARE, INTENT).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then(CANCELLED)
+    given(evolve, BARE).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then(
+        PaymentIntentCancelled(reason="order_cancelled")
     )
     assert fold(evolve, BARE, CANCELLED).status == "CANCELLED"
 
 
 def test_cancelling_after_a_failure_leaves_it_failed_and_allows_no_further_try() -> None:
-    given(evolve, BARE, INTENT, FAILED).when(lambda p: payments.cancel_intent(p, "expired")).then(CANCELLED)
+    given(evolve, BARE, INTENT, FAILED).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then(CANCELLED)
     payment = fold(evolve, BARE, INTENT, FAILED, CANCELLED)
     assert (payment.status, payment.closed) == ("FAILED", True)
 
 
 @pytest.mark.parametrize("history", SETTLED)
 def test_what_is_captured_or_cancelled_is_not_cancelled(history: tuple[Event, ...]) -> None:
-    given(evolve, *history).when(lambda p: payments.cancel_intent(p, "expired")).then_nothing()
+    given(evolve, *history).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then_nothing()
 
 
 def test_an_intent_cancelled_in_the_old_shape_reads_as_one_without_a_known_reason() -> None:

@@ -4,7 +4,7 @@ as the domain allows.
 
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import msgspec
@@ -141,7 +141,9 @@ class Flow:
         if payment is not None and what in {"decline", "expire"}:
             failed = payments.fail(payment, "card_declined", text)
             order_id = self.orders[n]
-            cancelled = orders.cancel(self.states[order_id], text) if what == "expire" else []
+            cancelled = (
+                orders.cancel(self.states[order_id], cast(orders.CancelReason, text)) if what == "expire" else []
+            )
             return [self._did(PAYMENT, payment_id, failed), self._did(ORDER, order_id, cancelled)]
         notice = self.states.get(self.notices[n])
         if notice is not None and what == "deliver":
