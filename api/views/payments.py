@@ -13,7 +13,7 @@ from api.services import Services
 from commands.handler import Caller
 from commands.orders import OrderAndPayment
 from domain.payments import Method
-from domain.payments.events import OPEN, MethodType
+from domain.payments.events import MethodType
 from projections.models.payments import Payment
 
 
@@ -112,8 +112,7 @@ class RefundView(Answer):
 def payment_view(services: Services, payment: Payment, caller: Caller) -> PaymentView:
     """A payment as this caller may see it."""
     secret = None
-    open_to_tries = payment.status in OPEN or (payment.status == "FAILED" and not payment.closed)
-    if caller.user_id == payment.buyer_id and open_to_tries:
+    if caller.user_id == payment.buyer_id and payment.can_be_tried:
         secret = services.commands.payments.client_secret(payment.payment_id, payment.client_secret)
     return PaymentView.model_validate(payment).model_copy(update={"client_secret": secret})
 

@@ -17,6 +17,8 @@ from domain.orders import (
     OrderRefunded,
     OrderRefundReversed,
     OrderStatusChanged,
+    are_digital,
+    shipments_of,
 )
 from eventstore.log import Envelope
 from projections.fields import Happened, happened
@@ -62,7 +64,7 @@ class OrderRow(StreamRow):
     @property
     def shipment_ids(self) -> list[UUID]:
         """Its shipments, one per seller who has something to send."""
-        return list(dict.fromkeys(line.shipment_id for line in self.lines if line.shipment_id is not None))
+        return shipments_of(self.lines)
 
 
 class Orders(Projection[OrderRow]):
@@ -99,8 +101,7 @@ class Orders(Projection[OrderRow]):
     def completed(self, rows: Rows[OrderRow], _: OrderCompleted, env: Envelope) -> None:
         """What was shipped stays DELIVERED."""
         order = rows[env.stream_id]
-        digital = all(line.kind == "DIGITAL" for line in order.lines)
-        _moved(rows, env, "COMPLETED" if digital else order.status)
+        _moved(rows, env, "COMPLETED" if are_digital(order.lines) else order.status)
 
     @on(OrderStatusChanged)
     def status_changed(self, rows: Rows[OrderRow], event: OrderStatusChanged, env: Envelope) -> None:

@@ -26,7 +26,7 @@ from domain.payments import (
     PaymentRequested,
     PaymentSubmitted,
 )
-from domain.payments.events import RefundState, refund_status_of
+from domain.payments.events import RefundState, can_be_tried, refund_status_of
 from eventstore.log import Envelope
 from projections.fields import Happened, happened
 from projections.projection import Projection, Rows, StreamRow, on
@@ -73,6 +73,11 @@ class Payment(StreamRow):
     closed: bool
     expires_at: datetime
     history: list[Happened]
+
+    @property
+    def can_be_tried(self) -> bool:
+        """Whether the buyer may still pay."""
+        return can_be_tried(self.status, closed=self.closed)
 
 
 class Payments(Projection[Payment]):
