@@ -3,6 +3,8 @@
 Neither follows from the other once the log went back to an earlier moment, or a broker lost its jobs.
 """
 
+import logging
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -16,9 +18,11 @@ from commands.ports.queue import Job, WorkQueue
 from commands.reactors.reactor import job_for
 from domain import receipts
 from domain.orders import OrderConfirmed, OrderCreated
-from domain.receipts import FiscalReceiptFound
+from domain.receipts import FiscalNumberFreed, FiscalNumberGiven, FiscalReceiptFound
 from eventstore.log import Envelope
 from eventstore.repository import Unit
+
+log = logging.getLogger(__name__)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -29,20 +33,34 @@ class Found(msgspec.Struct, frozen=True):
 
 
 async def enter(unit: Unit, known: Sequence[KnownReceipt]) -> list[KnownReceipt]:
-    """Record what the operator has issued. Returns those that the log did not know."""
+    """Record what the operator has issued. A number under which the log asked for one of these receipts in vain is free
+    for the next receipt. Returns the receipts that the log did not know.
+    """
     found = []
+    issued = {(each.seller_id, each.year, each.number) for each in known}
     for each in known:
+        if each.number < 1 or each.amount_cents < 1 or not re.fullmatch("[A-Z]{3}", each.currency):
+            log.warning("the fiscal operator has a receipt that is none of ours: %s", each)
+            continue
         receipt_id = receipts.receipt_id(each.order_id, each.seller_id)
+        receipt = await unit.load(RECEIPT, receipt_id)
         seen = FiscalReceiptFound(**msgspec.structs.asdict(each))
-        of_book, of_receipt = receipts.find(await unit.load(RECEIPT, receipt_id), seen)
+        of_book, of_receipt = receipts.find(receipt, seen)
         if of_book:
-            book_id = receipts.book_id(each.seller_id, each.year)
-            await unit.load(BOOK, book_id)
-            unit.emit(book_id, of_book)
+            if receipt and receipt.status != "CREATED" and (each.seller_id, receipt.year, receipt.number) not in issued:
+                await _emit_in_book(unit, receipts.free_number(receipt))
+            for given in of_book:
+                await _emit_in_book(unit, given)
         if of_receipt:
             unit.emit(receipt_id, of_receipt)
             found.append(each)
     return found
+
+
+async def _emit_in_book(unit: Unit, event: FiscalNumberGiven | FiscalNumberFreed) -> None:
+    book_id = receipts.book_id(event.seller_id, event.year)
+    await unit.load(BOOK, book_id)
+    unit.emit(book_id, [event])
 
 
 async def reconcile(bus: CommandBus, operator: FiscalOperator, issued_since: datetime | None = None) -> list[Found]:

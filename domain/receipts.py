@@ -253,7 +253,7 @@ def renumber(receipt: Receipt, given: FiscalNumberGiven) -> FiscalReceiptRenumbe
     return FiscalReceiptRenumbered(**msgspec.structs.asdict(given), previous_number=receipt.number)
 
 
-def find(receipt: Receipt | None, seen: FiscalReceiptFound) -> tuple[list[Event], list[Event]]:
+def find(receipt: Receipt | None, seen: FiscalReceiptFound) -> tuple[list[FiscalNumberGiven], list[Event]]:
     """Record a receipt found at the operator, known to the log or not. Returns the events of the
     book of `seen.year`, and those of the receipt; both are empty when the log has it all."""
     has_number = receipt is not None and (receipt.year, receipt.number) == (seen.year, seen.number)

@@ -11,7 +11,7 @@ from runtime.settings import Settings
 _READ_ELSEWHERE = re.compile(r"LUDOTECA_(NEW_PASSWORD|REQUIRE_SERVICES|TEST_.*)")
 """By `admin create`, and by the tests."""
 
-_OF_A_SERVICE = re.compile(r"LUDOTECA(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)")
+_OF_A_SERVICE = re.compile(r"LUDOTECA(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)")
 """What Kubernetes sets for every service, also for one that is called ludoteca."""
 
 _OURS = re.compile(r"LUDOTE[CK]A_?(?=\w)", re.IGNORECASE)

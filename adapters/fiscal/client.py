@@ -14,6 +14,7 @@ from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, 
 ACCEPTED = 202
 """HTTP's "taken in, but not done yet" (RFC 9110, 15.3.3)."""
 
+NOT_FOUND = 404
 MAX_CODE_LENGTH = 100
 
 T = TypeVar("T")
@@ -34,20 +35,24 @@ _REFUSED = frozenset({"rejected", "refused", "denied", "failed", "canceled"})
 
 
 class _Listed(msgspec.Struct):
-    """A receipt of a list; a seller's tax office knows nothing below 1, nor years of other lengths."""
+    """A receipt of a list, also one that somebody entered there by hand (such as a storno, below zero)."""
 
     seller_id: UUID
-    year: Annotated[int, msgspec.Meta(ge=2000, le=9999)]
-    number: Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+    year: Annotated[int, msgspec.Meta(ge=0, le=9999)]
+    number: Annotated[int, msgspec.Meta(ge=0, le=10**9)]
     order_id: UUID
-    amount_cents: Annotated[int, msgspec.Meta(ge=1, le=10**12)]
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+    amount_cents: Annotated[int, msgspec.Meta(ge=-(10**12), le=10**12)]
+    currency: Annotated[str, msgspec.Meta(max_length=10)]
     reference: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     url: _Url | None = None
 
 
 class _List(msgspec.Struct):
     receipts: list[_Listed]
+
+
+class _NotFound(OperatorRefused):
+    """It has not what was asked for."""
 
 
 class _Refusal(msgspec.Struct):
@@ -117,7 +122,10 @@ class HttpFiscalOperator:
         return await self._list("/v1/receipts", {**params, "after": after} if after is not None else params)
 
     async def _list(self, path: str, params: Mapping[str, str] | None = None) -> list[KnownReceipt]:
-        _, answer = await self._call("GET", path, params=params)
+        try:
+            _, answer = await self._call("GET", path, params=params)
+        except _NotFound:
+            return []  # it knows no such book or order, or shows them to nobody
         return [KnownReceipt(**msgspec.structs.asdict(each)) for each in _read(answer, _List).receipts]
 
     async def _call(
@@ -163,4 +171,5 @@ def _failure(status: int, answer: bytes) -> OperatorRefused | OperatorUnavailabl
         refusal = msgspec.json.decode(answer, type=_Refusal)
     except (msgspec.MsgspecError, RecursionError):
         refusal = _Refusal(f"http_{status}")
-    return OperatorRefused(refusal.code[:MAX_CODE_LENGTH], refusal.message)
+    kind = _NotFound if status == NOT_FOUND else OperatorRefused
+    return kind(refusal.code[:MAX_CODE_LENGTH], refusal.message)

@@ -89,7 +89,8 @@ class ReceiptWorker:
             order_id=receipt.order_id,
             amount_cents=receipt.amount_cents,
             currency=receipt.currency,
-            idempotency_key=f"{receipt.seller_id}/{receipt.year}/{receipt.number}",
+            # With the order: under a number that a lost order had, an operator would answer as it did then.
+            idempotency_key=f"{receipt.seller_id}/{receipt.year}/{receipt.number}/{receipt.order_id}",
         )
 
     async def _as_operator_has_it(
@@ -110,17 +111,13 @@ class ReceiptWorker:
         async def decision(unit: Unit) -> tuple[list[KnownReceipt], Receipt]:
             current = await unit.get(RECEIPT, receipt_id)
             found = await enter(unit, [*known, *([] if own is None else [own])])
-            book_id = receipts.book_id(current.seller_id, current.year)
-            # Else another worker was quicker.
-            if current.status != "CREATED" and (current.year, current.number) == (receipt.year, receipt.number):
-                if own is None:
-                    given = receipts.give_number(
-                        await unit.load(BOOK, book_id), current.order_id, current.seller_id, current.year
-                    )
-                    unit.emit(book_id, [given])
-                    unit.emit(receipt_id, [receipts.renumber(current, given)])
-                elif (own.year, own.number) != (current.year, current.number) and not is_taken:
-                    unit.emit(book_id, [receipts.free_number(current)])
+            was_quicker = (current.year, current.number) != (receipt.year, receipt.number)  # another worker
+            if own is None and current.status != "CREATED" and not was_quicker:
+                book_id = receipts.book_id(current.seller_id, current.year)
+                book = await unit.load(BOOK, book_id)
+                given = receipts.give_number(book, current.order_id, current.seller_id, current.year)
+                unit.emit(book_id, [given])
+                unit.emit(receipt_id, [receipts.renumber(current, given)])
             after = await unit.get(RECEIPT, receipt_id)
             return found, after
 

@@ -12,9 +12,9 @@ import pytest
 from adapters.fiscal.client import HttpFiscalOperator
 from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import RECEIPT
-from commands.fiscal_books import ask_for_missing, reconcile
+from commands.fiscal_books import ask_for_missing, enter, reconcile
 from commands.handler import IMPORTER
-from commands.ports.fiscal import KnownReceipt, OperatorRefused
+from commands.ports.fiscal import KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.workers.receipts import ReceiptWorker
 from domain.receipts import receipt_id
 from runtime.wiring.core import Core
@@ -134,9 +134,8 @@ async def test_a_number_that_the_operator_gave_to_nobody_is_the_next_receipts(
         order_id = await paid(core, (SELLER, 500))
     lives.keep()
     async with lives.open() as core:
-        unheard = ReceiptWorker(core.bus, HttpFiscalOperator("http://127.0.0.1:1"))
-        with pytest.raises(Exception, match="POST"):
-            await handle(unheard, await paid(core, (SELLER, 500)), SELLER)
+        with pytest.raises(OperatorUnavailable):
+            await handle(unheard(core), await paid(core, (SELLER, 500)), SELLER)
         await sell(core, operator, order_id)
     assert list(await book(operator)) == [2]
     async with lives.restored() as core:
@@ -145,6 +144,63 @@ async def test_a_number_that_the_operator_gave_to_nobody_is_the_next_receipts(
         await sell(core, operator)
         await sell(core, operator)
         await assert_whole(core, operator, 3)
+
+
+async def test_a_number_is_free_whoever_finds_that_it_was_asked_for_in_vain(
+    lives: Lives, operator: HttpFiscalOperator
+) -> None:
+    async with lives.open() as core:
+        order_id = await paid(core, (SELLER, 500))
+    lives.keep()
+    async with lives.open() as core:
+        with pytest.raises(OperatorUnavailable):
+            await handle(unheard(core), await paid(core, (SELLER, 500)), SELLER)
+        await sell(core, operator, order_id)
+    assert list(await book(operator)) == [2]
+    async with lives.restored() as core:
+        with pytest.raises(OperatorUnavailable):
+            await handle(unheard(core), order_id, SELLER)
+        assert (await receipt_of(core, order_id, SELLER)).number == 1
+        assert len(await reconcile(core.bus, operator)) == 1
+        assert (await receipt_of(core, order_id, SELLER)).number == 2
+        await sell(core, operator)
+        await assert_whole(core, operator, 2)
+
+
+async def test_an_order_paid_again_in_another_year_has_the_receipt_of_the_first(
+    lives: Lives, operator: HttpFiscalOperator
+) -> None:
+    async with lives.open() as core:
+        order_id = await paid(core, (SELLER, 500))
+    lives.keep()
+    async with lives.open() as core:
+        await sell(core, operator, order_id)
+    async with lives.restored() as core:
+        await handle(ReceiptWorker(core.bus, operator), order_id, SELLER, year=YEAR + 1)
+        receipt = await receipt_of(core, order_id, SELLER)
+        assert (receipt.year, receipt.number, receipt.status) == (YEAR, 1, "CREATED")
+        next_year = await paid(core, (SELLER, 500))
+        await handle(ReceiptWorker(core.bus, operator), next_year, SELLER, year=YEAR + 1)
+        assert (await receipt_of(core, next_year, SELLER)).number == 1
+
+
+async def test_what_somebody_entered_at_the_operator_by_hand_is_passed_over(
+    lives: Lives, operator_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A storno, say: it is below zero."""
+    operator = HttpFiscalOperator(operator_url)
+    storno = KnownReceipt(SELLER, YEAR, 7, uuid4(), -500, "USD", "storno")
+    async with lives.open() as core:
+        assert (await core.bus.run(lambda unit: enter(unit, [storno]), IMPORTER)).value == []
+        await sell(core, operator)
+        await assert_whole(core, operator, 1)
+    assert "none of ours" in caplog.text
+    await operator.aclose()
+
+
+def unheard(core: Core) -> ReceiptWorker:
+    """A worker whose operator is nowhere."""
+    return ReceiptWorker(core.bus, HttpFiscalOperator("http://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("lost", [30, pytest.param(250, marks=pytest.mark.soak)])

@@ -254,6 +254,7 @@ def test_what_looks_like_a_setting_and_is_none_is_told(monkeypatch: pytest.Monke
         "LUDOTECA_SERVICE_PORT_HTTP",
         "LUDOTECA_PORT_8000_TCP_ADDR",
         "LUDOTECA_API_PORT_8000_TCP",
+        "LUDOTECA_API_PORT",
         "LUDO",
     ],
 )

@@ -136,7 +136,7 @@ async def _ask_at_once(one: Core, other: Core, sales: list[list[int]], lost: int
     for order_id, seller in wanted:
         receipt = await receipt_of(other, order_id, seller)
         assert receipt.status == "CREATED"
-        assert operator.told[f"{seller}/{YEAR}/{receipt.number}"] == (receipt.number, order_id)
+        assert operator.told[f"{seller}/{YEAR}/{receipt.number}/{order_id}"] == (receipt.number, order_id)
         assert await names(other, order_id, seller) == ["requested", "created"]
         numbers[seller].append(receipt.number)
     for seller, given_out in numbers.items():

@@ -54,13 +54,15 @@ async def confirmation(core: Core, order_id: UUID) -> Recorded:
     return next(e for e in await core.log.read_stream(order_id) if isinstance(e.event, orders.OrderConfirmed))
 
 
-def job(order_id: UUID, seller_id: UUID) -> Job:
-    body = {"order_id": str(order_id), "seller_id": str(seller_id), "year": str(YEAR)}
+def job(order_id: UUID, seller_id: UUID, year: int = YEAR) -> Job:
+    body = {"order_id": str(order_id), "seller_id": str(seller_id), "year": str(year)}
     return Job(receipt_id(order_id, seller_id), "receipt", body)
 
 
-async def handle(worker: ReceiptWorker, order_id: UUID, seller_id: UUID, *, last: bool = False) -> None:
-    await worker.handle(Delivery(job(order_id, seller_id), 5 if last else 1, last))
+async def handle(
+    worker: ReceiptWorker, order_id: UUID, seller_id: UUID, *, last: bool = False, year: int = YEAR
+) -> None:
+    await worker.handle(Delivery(job(order_id, seller_id, year), 5 if last else 1, last))
 
 
 async def receipt_of(core: Core, order_id: UUID, seller_id: UUID) -> Receipt:
