@@ -24,8 +24,9 @@ from api.routes.cart import Checkout, NewItem
 from api.services import ServicesOf
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
-from runtime.wiring.core import open_core, open_queues
+from runtime.wiring.core import open_core
 from runtime.wiring.gateway import open_app
+from runtime.wiring.work import open_queues
 
 TABLES = """
 CREATE SCHEMA plain;

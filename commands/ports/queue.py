@@ -1,5 +1,6 @@
 """Work queues: jobs, their attempts, and the dead letters that they may end as."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -36,6 +37,18 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 JobHandler = Callable[[Delivery], Awaitable[None]]
+
+
+class JobWorker(ABC):
+    """Does the jobs of one queue."""
+
+    @abstractmethod
+    async def handle(self, delivery: Delivery, /) -> None:
+        """Do a job. An exception means: again later, or dead after the last attempt."""
+
+    async def lost(self, delivery: Delivery, /) -> None:
+        """See `WorkQueue.consume`. Most workers do nothing about such a job."""
+        return
 
 
 class WorkQueue(Protocol):

@@ -10,7 +10,7 @@ from limits.strategies import MovingWindowRateLimiter
 from commands.aggregates import NOTICE, USER
 from commands.handler import CommandBus
 from commands.ports.notifications import Carrier, Message, NotDelivered
-from commands.ports.queue import Delivery
+from commands.ports.queue import Delivery, JobWorker
 from commands.reactors.reactor import on_behalf
 from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
@@ -22,7 +22,7 @@ UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
 stranger's address, and do a hundred things of which its owner is told."""
 
 
-class NoticeWorker:
+class NoticeWorker(JobWorker):
     """Handles the jobs of the notice queue; `body` has notice_id."""
 
     def __init__(self, bus: CommandBus, carriers: Mapping[Channel, Carrier]) -> None:

@@ -12,7 +12,7 @@ from commands.aggregates import PAYMENT
 from commands.client_secrets import ClientSecrets
 from commands.handler import CommandBus
 from commands.ports.payments import Intent, PaymentProvider, ProviderRefund, ProviderRefused, ProviderUnavailable
-from commands.ports.queue import Delivery
+from commands.ports.queue import Delivery, JobWorker
 from commands.ports.text_log import TextLog
 from commands.reactors.reactor import on_behalf
 from domain import payments
@@ -37,7 +37,7 @@ class RefundFailed(Exception):
 Decide = Callable[[Payment], list[Event]]
 
 
-class PaymentWorker:
+class PaymentWorker(JobWorker):
     """Handles the jobs of the payment queue; `body` has payment_id, and refund_id for a refund."""
 
     def __init__(self, bus: CommandBus, provider: PaymentProvider, secrets: ClientSecrets, text_log: TextLog) -> None:

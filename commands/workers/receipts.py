@@ -16,7 +16,7 @@ from commands.aggregates import BOOK, ORDER, RECEIPT
 from commands.fiscal_books import enter, jobs_of
 from commands.handler import CommandBus
 from commands.ports.fiscal import FiscalOperator, IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
-from commands.ports.queue import Delivery, WorkQueue
+from commands.ports.queue import Delivery, JobWorker, WorkQueue
 from commands.reactors.reactor import Reactor, on_behalf
 from domain import receipts
 from domain.events import Event
@@ -45,7 +45,7 @@ def fiscal_receipts(bus: CommandBus, queue: WorkQueue) -> Reactor:
     return Reactor("fiscal_receipts", {OrderConfirmed: confirmed}, starts_from="now")
 
 
-class ReceiptWorker:
+class ReceiptWorker(JobWorker):
     """Handles the jobs of the fiscal queue; `body` has order_id, seller_id and year."""
 
     def __init__(self, bus: CommandBus, operator: FiscalOperator) -> None:

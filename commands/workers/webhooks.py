@@ -10,7 +10,7 @@ from uuid import UUID
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
 from commands.client_secrets import ClientSecrets
 from commands.handler import CommandBus
-from commands.ports.queue import Delivery
+from commands.ports.queue import Delivery, JobWorker
 from commands.ports.webhooks import WebhookMessage, WebhookSender, WebhookUnsent
 from commands.reactors.reactor import on_behalf
 from commands.webhook_news import body_of, encode, news_of
@@ -27,7 +27,7 @@ Decide = Callable[[WebhookDelivery, WebhookEndpoint], tuple[list[Event], list[Ev
 """The delivery's events, and its endpoint's."""
 
 
-class WebhookWorker:
+class WebhookWorker(JobWorker):
     """Handles the jobs of the webhook queue; `body` has delivery_id."""
 
     def __init__(self, bus: CommandBus, sender: WebhookSender, secrets: ClientSecrets) -> None:

@@ -15,7 +15,7 @@ from runtime.console import Code
 
 if TYPE_CHECKING:
     from commands.ports.queue import DeadLetter
-    from runtime.wiring.core import Queues
+    from runtime.wiring.work import Queues
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ def redrive(
 
     async def revive(queues: "Queues") -> tuple[list[UUID], list[UUID]]:
         wanted = list(dict.fromkeys(ids or [letter.job.id for letter in await _dead(queues)]))
-        outcome = {job_id: [await queue.redrive(job_id) for queue in queues.all] for job_id in wanted}
+        outcome = {job_id: [await queue.redrive(job_id) for queue in queues.values()] for job_id in wanted}
         return [i for i in wanted if any(outcome[i])], [i for i in wanted if not any(outcome[i])]
 
     redriven, unknown = asyncio.run(_with_queues(revive))
@@ -118,11 +118,11 @@ def redrive(
 
 
 async def _with_queues(work: Callable[["Queues"], Awaitable[T]]) -> T:
-    from runtime.wiring.core import open_queues
+    from runtime.wiring.work import open_queues
 
     async with opening.core(opening.quiet_settings()) as core, open_queues(core) as queues:
         return await work(queues)
 
 
 async def _dead(queues: "Queues", limit: int = MANY) -> "list[DeadLetter]":
-    return [letter for queue in queues.all for letter in await queue.dead_letters(limit)]
+    return [letter for queue in queues.values() for letter in await queue.dead_letters(limit)]

@@ -67,12 +67,12 @@ def reconcile(since: Since = None, json: Json = False) -> None:
 async def _reconcile(since: datetime | None) -> "tuple[list[Found], list[Job]]":
     from commands import fiscal_books
     from runtime.instance import noted_port
-    from runtime.wiring.core import open_queues
+    from runtime.wiring.work import FISCAL, open_queues
 
     settings = opening.quiet_settings()
     if not settings.fiscal_url and not settings.fiscal_port:
         settings = settings.model_copy(update={"fiscal_port": noted_port(settings, "fiscal")})
     async with opening.core(settings) as core, open_queues(core) as queues:
         found = await fiscal_books.reconcile(core.bus, core.adapters.fiscal_operator, since)
-        asked = [] if since is None else await fiscal_books.ask_for_missing(core.bus, queues.fiscal, since)
+        asked = [] if since is None else await fiscal_books.ask_for_missing(core.bus, queues[FISCAL.queue], since)
         return found, asked

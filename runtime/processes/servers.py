@@ -12,7 +12,8 @@ from eventstore.consumers.reactor_runner import register_reactors
 from runtime.processes.connections import Limits, bounded, refusal
 from runtime.processes.watching import writing
 from runtime.settings import Settings
-from runtime.wiring.core import open_core, open_queues
+from runtime.wiring.core import open_core
+from runtime.wiring.work import open_queues, reactors_of
 
 USUAL_LIMITS = Limits()
 
@@ -23,7 +24,7 @@ async def serve_api(settings: Settings) -> None:
 
     async with open_core(settings, watched=True) as core, open_queues(core) as queues, open_app(core, queues) as app:
         # From the first answer on, whatever happens is reacted to, though the worker may come up later.
-        await asyncio.to_thread(register_reactors, core.url, core.reactors(queues))
+        await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with writing(core.log):
             await _serve(config_of(app, settings.host, settings.port, limits_of(settings)))
 

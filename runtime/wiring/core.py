@@ -1,4 +1,4 @@
-"""The composition root: by the settings, which adapters a process works with. Processes open what they need here."""
+"""The log of one process, with the commands over it: what every process of the program stands on."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,55 +7,28 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 
-import aio_pika.abc
-
 from adapters.passwords import Argon2Hasher
-from adapters.queues import rabbitmq
-from adapters.queues.postgres import PostgresQueue
 from api.tokens import ACCESS_LIFETIME, Tokens
 from commands.accounts.mail_tokens import MailTokens
-from commands.accounts.mailboxes import Mailboxes, mailboxes_claimed
-from commands.catalog import sku_claims
+from commands.accounts.mailboxes import Mailboxes
 from commands.client_secrets import ClientSecrets
-from commands.deadlines import Fire
 from commands.handler import CommandBus
-from commands.ports.queue import WorkQueue
 from commands.ports.secrets import PasswordHasher
-from commands.reactors import notifications
-from commands.reactors.deposits import Deposits
-from commands.reactors.forgetting import forgetting
-from commands.reactors.ledger import Ledger
-from commands.reactors.library_grants import library_grants
-from commands.reactors.payment_jobs import payment_jobs
-from commands.reactors.reactor import Reactor
-from commands.reactors.settlement import settlement
-from commands.reactors.stock_opened import stock_opened
-from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
 from commands.services import Commands
 from commands.shop_rules import ShopRules
-from commands.workers.notifications import NoticeWorker
-from commands.workers.payments import PaymentWorker
-from commands.workers.receipts import ReceiptWorker, fiscal_receipts
-from commands.workers.webhooks import WebhookWorker
 from eventstore.clock_watch import ClockWatch
 from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
 from kit.clock import SYSTEM_CLOCK, Clock
-from projections.models.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
 from runtime.instance import database_url
 from runtime.settings import Settings
 from runtime.wiring.adapters import Adapters
 from runtime.wiring.codec import codec
 from runtime.wiring.secrets import Secrets, read_secrets
 
-PAYMENTS, MAIL, FISCAL = "ludoteca.payments", "ludoteca.mail", "ludoteca.fiscal"
-WEBHOOKS = "ludoteca.webhooks"
 ISSUER = AUDIENCE = "ludoteca"
-
-LEASE_SECONDS = 10
-"""How long the jobs of a worker that was killed wait for another. A job done twice does no harm."""
 
 
 @dataclass
@@ -77,66 +50,6 @@ class Core:
     @cached_property
     def tokens(self) -> Tokens:
         return Tokens(self.secrets.signing_key, ISSUER, AUDIENCE, self.clock)
-
-    @property
-    def deadline_commands(self) -> dict[str, Fire]:
-        """What is done about each kind of deadline that is due."""
-        return {
-            ORDER_PAYMENT: lambda caller, order_id, once: self.commands.orders.expire(caller, order_id, once=once),
-            DEPOSIT_PAYMENT: lambda caller, payment_id, once: self.commands.transactions.expire_deposit(
-                caller, payment_id, once=once
-            ),
-            CART: lambda caller, cart_id, once: self.commands.carts.expire(caller, cart_id, once=once),
-            HOLD: lambda caller, stock_id, once: self.commands.inventory.expire(caller, stock_id, once=once),
-            TRANSFER: lambda caller, transaction_id, _: self.commands.transactions.resume(caller, transaction_id),
-        }
-
-    def payment_worker(self) -> PaymentWorker:
-        adapters = self.adapters
-        secrets = self.commands.client_secrets
-        return PaymentWorker(self.bus, adapters.payment_provider, secrets, adapters.payment_worker_log)
-
-    def notice_worker(self) -> NoticeWorker:
-        return NoticeWorker(self.bus, {"email": self.adapters.mailer, "push": self.adapters.pusher})
-
-    def receipt_worker(self) -> ReceiptWorker:
-        return ReceiptWorker(self.bus, self.adapters.fiscal_operator)
-
-    def webhook_worker(self) -> WebhookWorker:
-        return WebhookWorker(self.bus, self.adapters.webhook_sender, self.commands.client_secrets)
-
-    def reactors(self, queues: "Queues") -> list[Reactor]:
-        return [
-            payment_jobs(self.bus, queues.payments),
-            settlement(self.bus),
-            Deposits(self.bus).reactor,
-            self.commands.account_settling.reactor,
-            stock_opened(self.bus),
-            sku_claims(self.bus),
-            Ledger(self.bus).reactor,
-            library_grants(self.bus),
-            notifications.people_told(self.bus, self.commands.mail_tokens),
-            notifications.notice_jobs(queues.mail),
-            fiscal_receipts(self.bus, queues.fiscal),
-            merchant_webhooks(self.bus),
-            webhook_jobs(queues.webhooks),
-            forgetting(self.log.keys),
-            mailboxes_claimed(self.bus, self.commands.mailboxes),
-        ]
-
-
-@dataclass(frozen=True)
-class Queues:
-    """The work queues: on RabbitMQ where one is set, else in PostgreSQL."""
-
-    payments: WorkQueue
-    mail: WorkQueue
-    fiscal: WorkQueue
-    webhooks: WorkQueue
-
-    @property
-    def all(self) -> tuple[WorkQueue, ...]:
-        return (self.payments, self.mail, self.fiscal, self.webhooks)
 
 
 @asynccontextmanager
@@ -202,30 +115,3 @@ async def _watched(stack: AsyncExitStack, log: PostgresLog, clock: Clock, tolera
 
         stack.push_async_callback(end)
     return watch
-
-
-@asynccontextmanager
-async def open_queues(core: Core) -> AsyncIterator[Queues]:
-    """The work queues of this process."""
-    backoff, notice_backoff = core.settings.payment_retry_seconds, core.settings.notice_retry_seconds
-    webhook_backoff = core.settings.webhook_retry_seconds
-    rabbit = core.settings.rabbitmq_url.get_secret_value()
-    if not rabbit:
-        backoffs = {PAYMENTS: backoff, MAIL: notice_backoff, FISCAL: notice_backoff, WEBHOOKS: webhook_backoff}
-        queues = [
-            PostgresQueue(core.log.pool, name, backoff=pauses, lease_seconds=LEASE_SECONDS)
-            for name, pauses in backoffs.items()
-        ]
-        for queue in queues:
-            core.log.history.when_it_changes(queue.forget)
-        yield Queues(*queues)
-        return
-    connection: aio_pika.abc.AbstractRobustConnection = await rabbitmq.connect(rabbit)
-    circuit = rabbitmq.rabbitmq_circuit()
-    async with connection:
-        yield Queues(
-            rabbitmq.RabbitQueue(connection, PAYMENTS, backoff=backoff, circuit=circuit),
-            rabbitmq.RabbitQueue(connection, MAIL, backoff=notice_backoff, circuit=circuit),
-            rabbitmq.RabbitQueue(connection, FISCAL, backoff=notice_backoff, circuit=circuit),
-            rabbitmq.RabbitQueue(connection, WEBHOOKS, backoff=webhook_backoff, circuit=circuit),
-        )

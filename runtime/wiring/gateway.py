@@ -29,8 +29,9 @@ from queries.search.searching import GameSearch
 from runtime import log_stream
 from runtime.logs import dropped_lines
 from runtime.wiring.codec import codec
-from runtime.wiring.core import Core, Queues
+from runtime.wiring.core import Core
 from runtime.wiring.models import all_models, index_prefix
+from runtime.wiring.work import PAYMENTS, Queues
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             clock=core.clock,
             clock_watch=core.clock_watch,
             secret=core.secrets.fingerprints,
-            queues=queues.all,
+            queues=tuple(queues.values()),
             health=health,
             spared=frozenset({ELASTICSEARCH}),
             dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
@@ -139,7 +140,7 @@ async def _check_clock(core: Core) -> None:
 
 
 async def _check_queue(queues: Queues) -> None:
-    await queues.payments.depth()
+    await queues[PAYMENTS.queue].depth()
 
 
 class Rebuilder:

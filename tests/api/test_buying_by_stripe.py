@@ -66,7 +66,7 @@ async def test_a_client_pays_with_its_secret_and_gets_its_money_back(
     refund = await admin.post(f"/api/v1/orders/{placed['order_id']}/refund", json={"reason": "sorry"})
     assert refund.status_code == 201, refund.text
     await status(shop, buyer, placed, "REFUNDED")
-    assert await shop.queues.payments.dead() == 0
+    assert await shop.queues["ludoteca.payments"].dead() == 0
 
 
 async def test_a_card_that_the_client_names_is_charged_by_the_worker(shop: Shop, buyer: Person, seller: Person) -> None:

@@ -16,6 +16,7 @@ import pytest_asyncio
 from adapters.webhooks.signature import sign
 from commands.orders import OrderAndPayment
 from commands.ports.queue import Delivery, Job
+from runtime.wiring.work import payment_worker
 from tests.support.servers.provider import SECRET
 from tests.support.shops.gateway import CARD, Person, Shop, open_shop
 
@@ -87,9 +88,9 @@ async def send(shop: Shop, body: bytes, *, secret: str = SECRET, late: float = 0
 async def work_is_done(shop: Shop) -> None:
     """Nothing is left to be asked of the provider, and nothing failed for good."""
     async with asyncio.timeout(10):
-        while await shop.queues.payments.depth():
+        while await shop.queues["ludoteca.payments"].depth():
             pass  # looking takes a while by itself
-    assert await shop.queues.payments.dead() == 0
+    assert await shop.queues["ludoteca.payments"].dead() == 0
 
 
 async def order(shop: Shop, buyer: Person, seller: Person, token: str | None = None, **headers: str) -> Unpaid:
@@ -277,7 +278,7 @@ async def test_a_payment_whose_worker_was_lost_for_good_ends_at_once_as_the_prov
     charged = await order(shop, buyer, seller, CARD, Prefer="respond-async")
     await held.made.wait()
     never = await order(shop, buyer, seller)
-    worker = shop.core.payment_worker()
+    worker = payment_worker(shop.core)
     for unpaid in (charged, never):
         job = Job(uuid4(), "charge", {"payment_id": str(unpaid.payment_id)})
         await worker.lost(Delivery(job, attempt=5, last=True))

@@ -135,7 +135,7 @@ async def test_an_event_that_is_reacted_to_again_is_sent_once(
     await subscribe(seller, merchant)
     with pytest.raises(AlreadyDone):  # nor does an endpoint hear of it that is newer than the reaction
         await reactor.react(completed)
-    jobs = webhook_jobs(shop.queues.webhooks)
+    jobs = webhook_jobs(shop.queues["ludoteca.webhooks"])
     (delivery,) = await deliveries(shop, seller, endpoint)
     (requested, *_) = await shop.core.log.read_stream(UUID(delivery["id"]))
     await jobs.react(requested)  # what a crash leaves behind: the same job once more
@@ -229,10 +229,12 @@ async def test_what_was_given_up_is_a_dead_letter_and_can_be_sent_again(
     shown = await seller.get(f"{PATH}/{endpoint['id']}", headers=await shop.reached())
     assert shown.json()["failures"] == 0
 
-    letters = await shop.queues.webhooks.dead_letters()
+    letters = await shop.queues["ludoteca.webhooks"].dead_letters()
     (letter,) = [each for each in letters if each.job.body["delivery_id"] == failed["id"]]
     assert (letter.error, letter.attempts) == ("WebhookUnsent: http_404", 3)
-    assert await shop.queues.webhooks.redrive(letter.job.id)  # by an operator, of what has been delivered since
+    assert await shop.queues["ludoteca.webhooks"].redrive(
+        letter.job.id
+    )  # by an operator, of what has been delivered since
     test = (await seller.post(f"{PATH}/{endpoint['id']}/test")).json()
     assert [each.id for each in await merchant.received(5)] == [failed["id"]] * 4 + [test["id"]]
 
@@ -266,7 +268,9 @@ async def test_a_server_that_says_gone_is_not_called_again(shop: Shop, seller: P
     assert (failed["id"], failed["code"], failed["attempts"]) == (test["id"], "gone", 1)
     shown = (await seller.get(f"{PATH}/{endpoint['id']}", headers=await shop.reached())).json()
     assert (shown["status"], shown["disabled_reason"]) == ("DISABLED", "gone")
-    assert test["id"] not in {each.job.body["delivery_id"] for each in await shop.queues.webhooks.dead_letters()}
+    assert test["id"] not in {
+        each.job.body["delivery_id"] for each in await shop.queues["ludoteca.webhooks"].dead_letters()
+    }
 
 
 async def test_after_a_rotation_either_secret_verifies(shop: Shop, seller: Person, merchant: Merchant) -> None:

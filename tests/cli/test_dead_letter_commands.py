@@ -10,13 +10,13 @@ from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports.queue import Delivery, Job, WorkQueue
 from eventstore.postgres_log import open_pool
-from runtime.wiring.core import MAIL, PAYMENTS
 from tests.support.shops.commands import PATIENCE, Ludoteca, Shop
 
 Kill = Callable[[str, Sequence[Job]], None]
 """Publishes jobs to the queue of a name and has them fail for good."""
 
 BACKOFF = "0.05"
+PAYMENTS, MAIL = "ludoteca.payments", "ludoteca.mail"
 
 
 async def _fail(_delivery: Delivery) -> None:

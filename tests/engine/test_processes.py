@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from adapters.postgres.sessions import PostgresSessions
 from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import leading
 from kit.clock import SYSTEM_CLOCK
@@ -87,7 +88,7 @@ async def test_expired_keys_and_sessions_are_dropped_and_the_others_kept(desk: D
             " VALUES (%s, %s, 1, clock_timestamp() + %s::interval)",
             *(uuid4(), uuid4(), expires),
         )
-    purging = asyncio.create_task(purge_expired(desk.log, SYSTEM_CLOCK))
+    purging = asyncio.create_task(purge_expired(desk.log, PostgresSessions(desk.log.pool), SYSTEM_CLOCK))
     left = "SELECT (SELECT count(*) FROM log.once), (SELECT count(*) FROM private.sessions)"
     await desk.until(lambda _conn: desk.execute(left) == [(1, 1)])
     purging.cancel()

@@ -25,12 +25,12 @@ async def test_no_job_about_a_lost_payment_charges_anybody(database: str, tmp_pa
     async with open_shop(database, tmp_path) as shop:
         jobs = [Job(uuid4(), kind, {"payment_id": str(uuid4()), "refund_id": str(uuid4())}) for kind in KINDS]
         head = await shop.core.log.head()
-        await shop.queues.payments.publish(jobs)
+        await shop.queues["ludoteca.payments"].publish(jobs)
         async with asyncio.timeout(30):
             while len(dropped(tmp_path)) < len(jobs):  # noqa: ASYNC110 - a file tells nobody
                 await asyncio.sleep(0.02)
         assert all("unknown payment" in line for line in dropped(tmp_path))
-        assert await shop.queues.payments.dead() == 0
+        assert await shop.queues["ludoteca.payments"].dead() == 0
         assert await shop.core.log.head() == head
 
 

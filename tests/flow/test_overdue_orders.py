@@ -28,6 +28,7 @@ from queries.deadlines import DueTimes
 from queries.read_models import ReadModels
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
+from runtime.wiring.work import deadline_commands, payment_worker
 from tests.support.shops.projected import model, projecting
 
 VISA = Method("card", "pm_card_visa")
@@ -87,7 +88,7 @@ class Shop:
     async def fire(self) -> int:
         """Fire what is due, with due times that know all that has happened."""
         reads = ReadModels(self.core.log.pool).reaching(await self.core.log.head(), timeout=60)
-        return await Deadlines(DueTimes(reads), self.core.deadline_commands, self.clock).fire()
+        return await Deadlines(DueTimes(reads), deadline_commands(self.core.commands), self.clock).fire()
 
     async def events_after(self, position: int) -> list[str]:
         return [recorded.env.name for recorded in await self.core.log.read(position)]
@@ -183,7 +184,7 @@ async def test_a_deadline_that_is_fired_again_by_another_leader_changes_nothing(
         async def due(self, now: datetime, limit: int) -> list["Due"]:
             return [Due(placed.order_id, ORDER_PAYMENT, 1)]
 
-    assert await Deadlines(LateNews(), shop.core.deadline_commands, shop.clock).fire() == 1
+    assert await Deadlines(LateNews(), deadline_commands(shop.core.commands), shop.clock).fire() == 1
     assert await shop.core.log.head() == head
 
 
@@ -206,7 +207,7 @@ async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_co
     placed = await shop.place(await shop.buyer(), await shop.game(), VISA)
     shop.clock.advance(TTL)
     head = await shop.core.log.head()
-    worker = shop.core.payment_worker()  # no provider listens: to ask it would raise
+    worker = payment_worker(shop.core)  # no provider listens: to ask it would raise
     job = Job(uuid7(), "charge", {"payment_id": str(placed.payment_id)})
     await worker.handle(Delivery(job, attempt=1, last=True))
     assert await shop.core.log.head() == head

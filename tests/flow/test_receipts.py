@@ -22,6 +22,7 @@ from commands.workers.receipts import ReceiptWorker, fiscal_receipts
 from domain.receipts import book_id, receipt_id
 from eventstore.log import Recorded
 from runtime.wiring.core import Core
+from runtime.wiring.work import receipt_worker
 from tests.support.servers.fiscal import running_operator
 from tests.support.shops.fiscal_desk import YEAR, confirmation, handle, job, names, open_desk, paid, receipt_of
 
@@ -185,7 +186,7 @@ async def test_a_dead_letter_that_is_redriven_keeps_its_number(database: str, tm
         port = int(url.rpartition(":")[2])
     async with open_desk(database, tmp_path, fiscal_url=url) as core:
         queue = PostgresQueue(core.log.pool, "ludoteca.fiscal", backoff=(0.01,), poll_seconds=0.05)
-        working = asyncio.create_task(queue.consume(core.receipt_worker().handle))
+        working = asyncio.create_task(queue.consume(receipt_worker(core).handle))
         first, second = await paid(core, (seller, 500)), await paid(core, (seller, 300))
         await queue.publish([job(first, seller)])
         await _until_status(core, first, seller, "FAILED")

@@ -18,6 +18,7 @@ from domain.transactions import TransactionProcessing
 from domain.wallets import FundsDeducted
 from eventstore.log import Appended, StreamAppend
 from kit.uuid7 import uuid7
+from runtime.wiring.work import deadline_commands
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -110,7 +111,7 @@ async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
         await asyncio.wait({driving})
     till.core.repository.forget(landed.value)
 
-    await till.core.deadline_commands["transfer"](SYSTEM, landed.value, None)  # type: ignore[arg-type]
+    await deadline_commands(till.core.commands)["transfer"](SYSTEM, landed.value, None)  # type: ignore[arg-type]
     ended = await till.transaction(landed.value)
     assert ended.status == ("COMPLETED" if target_active else "FAILED")
     assert ended.refunded_cents == (0 if target_active else 300)
@@ -144,7 +145,7 @@ async def test_a_transfer_that_an_earlier_release_accepted_for_what_is_no_wallet
         await till.core.log.append(
             [StreamAppend(source, version, [taken]), StreamAppend(transfer, 1, [TransactionProcessing()])]
         )
-    await till.core.deadline_commands["transfer"](SYSTEM, transfer, None)  # type: ignore[arg-type]
+    await deadline_commands(till.core.commands)["transfer"](SYSTEM, transfer, None)  # type: ignore[arg-type]
     ended = await till.transaction(transfer)
     assert (ended.status, ended.code, ended.refunded_cents) == ("FAILED", "wallet_not_found", 300)
     assert await till.balance(source) == 1000

@@ -31,9 +31,11 @@ from queries.read_models import ReadModels
 from queries.search.engines import SearchEngines
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch
+from runtime.processes.worker import consumers
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
-from runtime.wiring.core import Core, Queues, open_core, open_queues
+from runtime.wiring.core import Core, open_core
+from runtime.wiring.work import Queues, open_queues, reactors_of
 from tests.support.servers.fiscal import running_operator
 from tests.support.servers.provider import SECRET, running_provider, running_receiver
 from tests.support.shops.small_gateway import client_of
@@ -199,7 +201,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
         clock=core.clock,
         clock_watch=core.clock_watch,
         secret=b"of requests",
-        queues=queues.all,
+        queues=tuple(queues.values()),
         health={"database": look, "clock": core.clock_watch.check},
         settings=GatewaySettings(rate_limit=False),
     )
@@ -221,17 +223,8 @@ async def projecting(url: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
     """Reactors and workers."""
-    reactors = ReactorRunner(core.url, core.log, core.reactors(queues), outcomes=(Refused, AlreadyDone))
-    tasks = [
-        asyncio.create_task(work)
-        for work in (
-            reactors.run(),
-            queues.payments.consume(core.payment_worker().handle),
-            queues.mail.consume(core.notice_worker().handle),
-            queues.fiscal.consume(core.receipt_worker().handle),
-            queues.webhooks.consume(core.webhook_worker().handle),
-        )
-    ]
+    reactors = ReactorRunner(core.url, core.log, reactors_of(core, queues), outcomes=(Refused, AlreadyDone))
+    tasks = [asyncio.create_task(each) for each in (reactors.run(), *consumers(core, queues))]
     try:
         yield
     finally:

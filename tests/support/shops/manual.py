@@ -39,6 +39,7 @@ from kit.clock import ManualClock
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
+from runtime.wiring.work import payment_worker
 from tests.support.servers.provider import SECRET, running_provider, running_receiver
 from tests.support.shops.log_belongings import LogBelongings
 
@@ -143,7 +144,7 @@ class Till:
     async def work(self) -> None:
         """Do the jobs that wait."""
         jobs, self.queue.jobs[:] = list(self.queue.jobs), []
-        worker = self.core.payment_worker()
+        worker = payment_worker(self.core)
         for job in jobs:
             try:
                 await worker.handle(Delivery(job, 1, last=False))

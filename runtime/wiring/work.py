@@ -1,0 +1,188 @@
+"""The work of a worker: the queues of jobs, one row of `WORK` for each; the reactors; the deadlines."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aio_pika.abc import AbstractRobustConnection
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+
+from adapters.queues import rabbitmq
+from adapters.queues.postgres import PostgresQueue
+from commands.accounts.belongings import NotSeenYet
+from commands.accounts.mailboxes import mailboxes_claimed
+from commands.catalog import sku_claims
+from commands.deadlines import Deadlines, Fire
+from commands.ports.queue import JobWorker, WorkQueue
+from commands.reactors import notifications
+from commands.reactors.deposits import Deposits
+from commands.reactors.forgetting import forgetting
+from commands.reactors.ledger import Ledger
+from commands.reactors.library_grants import library_grants
+from commands.reactors.payment_jobs import payment_jobs
+from commands.reactors.reactor import Reactor
+from commands.reactors.settlement import settlement
+from commands.reactors.stock_opened import stock_opened
+from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
+from commands.services import Commands
+from commands.workers.notifications import NoticeWorker
+from commands.workers.payments import PaymentWorker
+from commands.workers.receipts import ReceiptWorker, fiscal_receipts
+from commands.workers.webhooks import WebhookWorker
+from projections.models.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
+from queries.deadlines import DueTimes
+from queries.read_models import ReadModels
+from runtime.settings import Settings
+from runtime.wiring.core import Core
+
+LEASE_SECONDS = 10
+"""How long the jobs of a worker that was killed wait for another. A job done twice does no harm."""
+
+BROKER_AWAY = (AMQPError, ChannelInvalidStateError)
+"""What a queue on RabbitMQ raises while its broker is away."""
+
+UNAVAILABLE = (TimeoutError, ConnectionError, *BROKER_AWAY, NotSeenYet)
+"""What a reactor meets while the work queues' broker, or the projector, is away."""
+
+Queues = Mapping[str, WorkQueue]
+"""The work queues by their names, in the order of `WORK`."""
+
+
+# -- jobs --------------------------------------------------------------------------------------------------------------
+
+
+def payment_worker(core: Core) -> PaymentWorker:
+    """Asks the payment provider."""
+    adapters = core.adapters
+    secrets = core.commands.client_secrets
+    return PaymentWorker(core.bus, adapters.payment_provider, secrets, adapters.payment_worker_log)
+
+
+def notice_worker(core: Core) -> NoticeWorker:
+    """Sends mail and push messages."""
+    return NoticeWorker(core.bus, {"email": core.adapters.mailer, "push": core.adapters.pusher})
+
+
+def receipt_worker(core: Core) -> ReceiptWorker:
+    """Tells the fiscal operator of receipts."""
+    return ReceiptWorker(core.bus, core.adapters.fiscal_operator)
+
+
+def webhook_worker(core: Core) -> WebhookWorker:
+    """Calls the merchants' webhooks."""
+    return WebhookWorker(core.bus, core.adapters.webhook_sender, core.commands.client_secrets)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Jobs of one kind: the name of their queue, the reactor that makes them of events, and the worker that does them.
+
+    `backoff` are the pauses between tries, in seconds; a job that fails once more is a dead letter. One process does
+    `concurrency` jobs at once.
+    """
+
+    queue: str
+    reactor: Callable[[Core, WorkQueue], Reactor]
+    worker: Callable[[Core], JobWorker]
+    backoff: Callable[[Settings], tuple[float, ...]]
+    concurrency: Callable[[Settings], int]
+
+
+PAYMENTS = Work(
+    queue="ludoteca.payments",
+    reactor=lambda core, queue: payment_jobs(core.bus, queue),
+    worker=payment_worker,
+    backoff=lambda settings: settings.payment_retry_seconds,
+    concurrency=lambda settings: settings.workers,
+)
+MAIL = Work(
+    queue="ludoteca.mail",
+    reactor=lambda _, queue: notifications.notice_jobs(queue),
+    worker=notice_worker,
+    backoff=lambda settings: settings.notice_retry_seconds,
+    concurrency=lambda _: 8,
+)
+FISCAL = Work(
+    queue="ludoteca.fiscal",
+    reactor=lambda core, queue: fiscal_receipts(core.bus, queue),
+    worker=receipt_worker,
+    backoff=lambda settings: settings.notice_retry_seconds,
+    concurrency=lambda _: 8,
+)
+WEBHOOKS = Work(
+    queue="ludoteca.webhooks",
+    reactor=lambda _, queue: webhook_jobs(queue),
+    worker=webhook_worker,
+    backoff=lambda settings: settings.webhook_retry_seconds,
+    concurrency=lambda _: 32,
+)
+
+WORK = (PAYMENTS, MAIL, FISCAL, WEBHOOKS)
+"""All work by jobs: queues, reactors, workers, dead letters and metrics go over this."""
+
+
+@asynccontextmanager
+async def open_queues(core: Core) -> AsyncIterator[Queues]:
+    """The work queues of this process: on RabbitMQ where one is set, else in PostgreSQL."""
+    settings = core.settings
+    rabbit = settings.rabbitmq_url.get_secret_value()
+    if not rabbit:
+        queues = {
+            work.queue: PostgresQueue(
+                core.log.pool, work.queue, backoff=work.backoff(settings), lease_seconds=LEASE_SECONDS
+            )
+            for work in WORK
+        }
+        for queue in queues.values():
+            core.log.history.when_it_changes(queue.forget)
+        yield queues
+        return
+    connection: AbstractRobustConnection = await rabbitmq.connect(rabbit)
+    circuit = rabbitmq.rabbitmq_circuit()
+    async with connection:
+        yield {
+            work.queue: rabbitmq.RabbitQueue(connection, work.queue, backoff=work.backoff(settings), circuit=circuit)
+            for work in WORK
+        }
+
+
+# -- reactors ----------------------------------------------------------------------------------------------------------
+
+
+def reactors_of(core: Core, queues: Queues) -> list[Reactor]:
+    """All reactors: those that make jobs, and those that do at once what follows from an event."""
+    return [
+        *(work.reactor(core, queues[work.queue]) for work in WORK),
+        settlement(core.bus),
+        Deposits(core.bus).reactor,
+        core.commands.account_settling.reactor,
+        stock_opened(core.bus),
+        sku_claims(core.bus),
+        Ledger(core.bus).reactor,
+        library_grants(core.bus),
+        notifications.people_told(core.bus, core.commands.mail_tokens),
+        merchant_webhooks(core.bus),
+        forgetting(core.log.keys),
+        mailboxes_claimed(core.bus, core.commands.mailboxes),
+    ]
+
+
+# -- deadlines ---------------------------------------------------------------------------------------------------------
+
+
+def deadlines_of(core: Core) -> Deadlines:
+    """The deadlines as the read model has them, and what is done about each."""
+    return Deadlines(DueTimes(ReadModels(core.log.pool)), deadline_commands(core.commands), core.clock)
+
+
+def deadline_commands(commands: Commands) -> dict[str, Fire]:
+    """What is done about each kind of deadline that is due."""
+    return {
+        ORDER_PAYMENT: lambda caller, order_id, once: commands.orders.expire(caller, order_id, once=once),
+        DEPOSIT_PAYMENT: lambda caller, payment_id, once: commands.transactions.expire_deposit(
+            caller, payment_id, once=once
+        ),
+        CART: lambda caller, cart_id, once: commands.carts.expire(caller, cart_id, once=once),
+        HOLD: lambda caller, stock_id, once: commands.inventory.expire(caller, stock_id, once=once),
+        TRANSFER: lambda caller, transaction_id, _: commands.transactions.resume(caller, transaction_id),
+    }
