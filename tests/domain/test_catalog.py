@@ -238,6 +238,5 @@ def test_what_was_not_on_sale_does_not_follow_its_seller(last: tuple[GameRetired
 
 
 def test_a_suspended_game_is_not_sold() -> None:
-    given(evolve, created("ACTIVE"), GameSuspended()).when(lambda g: [catalog.offer(g, "US")]).then_refused(
-        Conflict, "game_unavailable"
-    )
+    with pytest.raises(Conflict, match="game_unavailable"):
+        catalog.offer(fold(evolve, created("ACTIVE"), GameSuspended()), "US")

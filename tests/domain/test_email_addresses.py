@@ -1,6 +1,7 @@
 """One mailbox has one key, however it is spelled; two mailboxes have two."""
 
 import unicodedata
+from collections.abc import Callable
 from time import perf_counter
 
 import pytest
@@ -13,6 +14,7 @@ from domain.errors import Invalid
 
 LOCAL = st.text("abzß ςσſﬁéñ℀0.+-_'".replace(" ", ""), min_size=1, max_size=12)
 LABEL = st.sampled_from(["example", "fass", "faß", "gross", "groß", "bücher", "σς", "σσ", "zürich", "例え", "भारत"])
+Mailbox = tuple[str, str]
 MAILBOX = st.tuples(LOCAL, st.lists(LABEL, min_size=1, max_size=3).map(lambda labels: ".".join([*labels, "de"])))
 
 WIDE = {ord(c): ord(c) + 0xFEE0 for c in "abcdefghijklmnopqrstuvwxyz"}
@@ -46,7 +48,9 @@ def address(local: str, domain: str) -> str:
 @given(MAILBOX, st.sampled_from(LOCAL_SPELLINGS), st.sampled_from(DOMAIN_SPELLINGS))
 @example(("n", "bücher.example"), str, a_labels)
 @example(("n", "bücher.example"), str, lambda s: s.translate(WIDE))
-def test_every_spelling_of_a_mailbox_has_its_key(named, spell_local, spell_domain) -> None:
+def test_every_spelling_of_a_mailbox_has_its_key(
+    named: Mailbox, spell_local: Callable[[str], str], spell_domain: Callable[[str], str]
+) -> None:
     local, domain = named
     plain = address(local, domain)
 
@@ -63,14 +67,14 @@ def test_every_spelling_of_a_mailbox_has_its_key(named, spell_local, spell_domai
 @example(("ſ", "x.de"), ("s", "x.de"))
 @example(("ﬁ", "x.de"), ("fi", "x.de"))
 @example(("℀", "x.de"), ("a/c", "x.de"))
-def test_two_mailboxes_have_two_keys(one, other) -> None:
+def test_two_mailboxes_have_two_keys(one: Mailbox, other: Mailbox) -> None:
     assume(one != other)
 
     assert mailbox(address(*one)) != mailbox(address(*other))
 
 
 @given(MAILBOX)
-def test_mail_goes_to_the_mailbox_that_was_typed(named) -> None:
+def test_mail_goes_to_the_mailbox_that_was_typed(named: Mailbox) -> None:
     local, domain = named
     email = address(local, domain)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from domain import fulfilment, obligations, orders, payments, transactions, wallets
+from domain.events import Event
 from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentLine, ShipmentStatusUpdated
 from domain.obligations import Obligation
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine
@@ -54,14 +55,14 @@ def test_a_parcel_that_arrived_or_is_not_sent_is_none(status: fulfilment.Status)
 
 
 @pytest.mark.parametrize("happened", [[], [SECURE], [PAID]])
-def test_an_order_that_is_not_settled_is_one(happened: list[payments.Event]) -> None:
+def test_an_order_that_is_not_settled_is_one(happened: list[Event]) -> None:
     payment = fold(payments.evolve, ASKED, *happened)
     (found,) = obligations.of_order(ORDER, fold(orders.evolve, PLACED), payment)
     assert (found.kind, found.id, found.order_id, found.amount_cents) == ("payment", PAYMENT, ORDER, 1999)
 
 
 @pytest.mark.parametrize("happened", [[OrderConfirmed(payment_id=PAYMENT)], [OrderCancelled(reason="expired")]])
-def test_a_settled_order_is_none(happened: list[orders.Event]) -> None:
+def test_a_settled_order_is_none(happened: list[Event]) -> None:
     order = fold(orders.evolve, PLACED, *happened)
     assert not obligations.of_order(ORDER, order, fold(payments.evolve, ASKED, PAID))
 
@@ -94,7 +95,7 @@ CAME_NOT = DepositFailed(
 
 
 @pytest.mark.parametrize("happened", [[], [SECURE], [CAME]])
-def test_a_deposit_is_one_until_the_wallet_has_it(happened: list[payments.Event]) -> None:
+def test_a_deposit_is_one_until_the_wallet_has_it(happened: list[Event]) -> None:
     payment = fold(payments.evolve, DEPOSIT_ASKED, *happened)
     (found,) = obligations.of_deposit(MOVE, fold(transactions.evolve, DEPOSIT), payment)
     assert (found.kind, found.id, found.payment_id, found.amount_cents) == ("deposit", MOVE, PAYMENT, 700)

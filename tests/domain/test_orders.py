@@ -1,4 +1,5 @@
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 import pytest
@@ -197,7 +198,7 @@ def test_an_order_follows_its_shipments_after_a_refund_of_a_part(begun: tuple[Fu
     partly = given(evolve, MIXED, CONFIRMED, *moved, refunded(500, full=False))
     partly.when(lambda o: orders.follow(o, "DELIVERED", shipment)).then(delivered, COMPLETED)
     for status in begun:
-        partly.when(lambda o, status=status: orders.follow(o, status, shipment)).then_nothing()
+        partly.when(partial(orders.follow, status=status, shipment_id=shipment)).then_nothing()
     order = fold(evolve, MIXED, CONFIRMED, *moved, refunded(500, full=False), delivered, COMPLETED)
     assert (order.status, order.refunded_cents) == ("DELIVERED", 500)
 

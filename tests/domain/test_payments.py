@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -36,7 +37,13 @@ ORDER, BUYER, R1, R2 = an_id("order"), an_id("buyer"), an_id("refund 1"), an_id(
 DEADLINE = NOON + timedelta(minutes=30)
 VISA, OTHER = Method(type="card", token_ref="pm_card_visa"), Method(type="card", token_ref="pm_other")
 PAYMENT, GAMES = an_id("payment"), (an_id("game"),)
-ASKED = {"buyer_id": BUYER, "amount_cents": 1999, "currency": "USD", "order_id": ORDER, "expires_at": DEADLINE}
+ASKED: dict[str, Any] = {
+    "buyer_id": BUYER,
+    "amount_cents": 1999,
+    "currency": "USD",
+    "order_id": ORDER,
+    "expires_at": DEADLINE,
+}
 BARE = PaymentRequested(**ASKED, payment_id=PAYMENT, game_ids=GAMES)
 REQUESTED = msgspec.structs.replace(BARE, method=VISA)
 FREE = msgspec.structs.replace(BARE, amount_cents=0)

@@ -1,6 +1,8 @@
 """A stock item: nothing is sold twice, whatever happens."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -50,7 +52,7 @@ def set_total(stock: Stock, total: int) -> list[Event]:
     return inventory.set_total(stock, total, 0, now=NOON)
 
 
-def reserve(stock: Stock, quantity: int, reservation_id: object = R2, *, now: object = NOON) -> list[Event]:
+def reserve(stock: Stock, quantity: int, reservation_id: UUID = R2, *, now: datetime = NOON) -> list[Event]:
     return inventory.reserve(
         stock,
         reservation_id,
@@ -216,14 +218,14 @@ class Shelf(RuleBasedStateMachine):
     reservations = st.sampled_from([an_id(f"r{n}") for n in range(5)])
 
     @initialize(total=st.integers(0, 20))
-    def stock(self, total: int) -> None:
+    def begin(self, total: int) -> None:
         self.now, self.sold, self.counted = NOON, 0, total
         begun = CREATED, StockUpdated(total=total, available=total)
         self.stock, self.history = fold(evolve, *begun), History().happened(SHELF, *begun)
 
-    def happen(self, decide: "object") -> list[Event]:
+    def happen(self, decide: Callable[[Stock], list[Event]]) -> list[Event]:
         try:
-            events: list[Event] = decide(self.stock)  # type: ignore[operator]
+            events: list[Event] = decide(self.stock)
         except Refused:
             return []
         for event in events:
@@ -232,28 +234,28 @@ class Shelf(RuleBasedStateMachine):
         return events
 
     @rule(reservation=reservations, quantity=st.integers(-1, 8))
-    def reserve(self, reservation: object, quantity: int) -> None:
+    def reserve(self, reservation: UUID, quantity: int) -> None:
         if reservation not in self.stock.reservations:
             until = self.now + timedelta(minutes=15)
             self.happen(lambda s: inventory.reserve(s, reservation, CART, quantity, until, now=self.now))
 
     @rule(reservation=reservations, quantity=st.integers(-1, 8))
-    def change(self, reservation: object, quantity: int) -> None:
+    def change(self, reservation: UUID, quantity: int) -> None:
         until = self.now + timedelta(minutes=15)
         self.happen(lambda s: inventory.change(s, reservation, quantity, until, now=self.now))
 
     @rule(reservation=reservations)
-    def allocate(self, reservation: object) -> None:
+    def allocate(self, reservation: UUID) -> None:
         until = self.now + timedelta(minutes=30)
         self.happen(lambda s: inventory.allocate(s, reservation, ORDER, until, now=self.now, threshold=3))
 
     @rule(reservation=reservations)
-    def sell(self, reservation: object) -> None:
+    def sell(self, reservation: UUID) -> None:
         events = self.happen(lambda s: inventory.confirm_sale(s, reservation))
         self.sold += sum(e.quantity for e in events if isinstance(e, ReservationFulfilled))
 
     @rule(reservation=reservations)
-    def release(self, reservation: object) -> None:
+    def release(self, reservation: UUID) -> None:
         self.happen(lambda s: inventory.release(s, reservation, "given up"))
 
     @rule(total=st.integers(-1, 20))

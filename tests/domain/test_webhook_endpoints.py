@@ -1,6 +1,7 @@
 """What an endpoint and a delivery promise."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -155,7 +156,7 @@ AGAIN = RedeliveryRequested(**ABOUT)
 
 
 def test_a_delivery_is_asked_for_once() -> None:
-    asked = {**ABOUT, "event_name": "order.completed.v1", "position": 7}
+    asked: dict[str, Any] = {**ABOUT, "event_name": "order.completed.v1", "position": 7}
     when(lambda: deliveries.request(None, **asked)).then(REQUESTED)
     given(deliveries.evolve, REQUESTED).when(lambda d: deliveries.request(d, **asked)).then_nothing()
 

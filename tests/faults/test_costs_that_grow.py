@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from operator import itemgetter
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -34,7 +35,7 @@ from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Aggregate, Repositor
 from eventstore.snapshots import Snapshots, plain
 from kit.forgotten import FORGOTTEN
 from projections.models.stock import Stock as StockRows
-from projections.projection import Projection, Rows
+from projections.projection import Projection, Rows, key_of
 from runtime.wiring.codec import codec
 from tests.support.databases.counted_reads import CountedReads
 from tests.support.events.histories import STEPS, Flow, Step
@@ -90,15 +91,15 @@ def _reserved_by_a_buyer(stock: inventory.Stock) -> None:
         hold, cart, buyer = some_id(f"new {n}"), some_id(f"new cart {n}"), some_id(f"new buyer {n}")
         assert inventory.free_for(stock, buyer, cart, START, 10) == 10
         for event in inventory.reserve(stock, hold, cart, 1, LATER, now=START, buyer_id=buyer):
-            stock = STOCK.evolve(stock, event)
+            stock = inventory.evolve(stock, event) or stock
         inventory.check_limit(stock, buyer, cart, START, 10)
         for event in inventory.change(stock, hold, 2, LATER, now=START):
-            stock = STOCK.evolve(stock, event)
+            stock = inventory.evolve(stock, event) or stock
         named = inventory.find(stock, inventory.HoldName(cart_id=cart), START)
         for event in inventory.allocate(stock, named, some_id("order"), LATER, now=START, threshold=0):
-            stock = STOCK.evolve(stock, event)
+            stock = inventory.evolve(stock, event) or stock
         for event in inventory.release(stock, named, "given up"):
-            stock = STOCK.evolve(stock, event)
+            stock = inventory.evolve(stock, event) or stock
 
 
 def test_a_decision_on_a_best_seller_does_not_look_at_who_else_holds_it(
@@ -116,6 +117,7 @@ def test_what_is_past_its_time_is_ended_in_parts_unless_more_is_needed() -> None
     sold_out = msgspec.structs.replace(overdue, total=overdue.reserved)
     wanted = 2 * inventory.FREED_AT_ONCE
     *ended, reserved = inventory.reserve(sold_out, some_id("new"), some_id("cart"), wanted, late, now=late)
+    assert isinstance(reserved, inventory.Reserved)
     assert (len(ended), reserved.quantity) == (wanted, wanted)
 
 
@@ -125,19 +127,14 @@ def test_a_row_of_stock_costs_what_an_event_touches() -> None:
     assert costs[0][0] == 2
 
 
-def _costs_of_one_more(projection: Projection, before: Sequence[Event], event: Event) -> tuple[int, int]:
+def _costs_of_one_more(projection: Projection[Any], before: Sequence[Event], event: Event) -> tuple[int, int]:
     """How many rows one more event writes, and about how many bytes they are."""
     history = History().happened(SHELF, *before)
-    stored = {_key(projection, row): row for row in projection.fold(history.events).all()}
-    rows: Rows = Rows(projection.row, lambda keys: [stored[key] for key in keys if key in stored])
+    stored = {key_of(projection.row)(row): row for row in projection.fold(history.events).all()}
+    rows: Rows[Any] = Rows(projection.row, lambda keys: [stored[key] for key in keys if key in stored])
     projection.apply(rows, history.happened(SHELF, event).events[-1].event, history.events[-1].env)
     puts, deletes = rows.changes()
     return len(puts) + len(deletes), len(msgspec.json.encode(puts)) // 50
-
-
-def _key(projection: Projection, row: msgspec.Struct) -> object:
-    names = projection.row.KEY
-    return tuple(getattr(row, name) for name in names) if len(names) > 1 else getattr(row, names[0])
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------
@@ -227,6 +224,7 @@ async def test_an_account_is_loaded_without_its_logins(log: PostgresLog) -> None
     repository = Repository(reads := CountedReads(log), Snapshots(log.pool))  # type: ignore[arg-type]
     version, user, _ = await repository.load(USER, ann)
     assert (version, reads.events) == (5_003, len(begun) + len(changed) + 1)
+    assert user is not None
     assert user == USER.fold(None, [*begun, *changed])
 
     await log.append([StreamAppend(ann, version, [ProfileChanged(region="BR"), *logins(1)])])
@@ -284,7 +282,7 @@ def noticed(many: int) -> list[Event]:
     return [payment_requested(), *notices]
 
 
-LONG: dict[str, tuple[Aggregate, list[Event]]] = {
+LONG: dict[str, tuple[Aggregate[Any], list[Event]]] = {
     "a library": (LIBRARY, library_of(1_500)),
     "a payment of which the provider tells much": (PAYMENT, noticed(1_500)),
     "a wallet": (
@@ -345,7 +343,7 @@ def _told_of(payment: object) -> None:
     ("work", "aggregate", "history"), [(_bought_and_refunded, LIBRARY, library_of), (_told_of, PAYMENT, noticed)]
 )
 def test_one_more_event_costs_the_same_in_a_long_history(
-    work: Callable[[object], None], aggregate: Aggregate, history: Callable[[int], list[Event]]
+    work: Callable[[object], None], aggregate: Aggregate[Any], history: Callable[[int], list[Event]]
 ) -> None:
     few, many = (aggregate.fold(None, history(size)) for size in (FEW, MANY))
     assert ratio(work, few, many) < AT_MOST

@@ -45,7 +45,7 @@ def _page(events: Sequence[tuple[UUID, Event]]) -> Page:
 
 def _rows(store: dict[UUID, Tally], projection: Projection[Tally]) -> Rows[Tally]:
     """Rows over a store, as the engine has them, or all in memory."""
-    return Rows(projection.row, lambda keys: [_twin(store[key]) for key in keys if key in store])
+    return Rows(Tally, lambda keys: [_twin(store[key]) for key in keys if key in store])
 
 
 def _twin(row: Tally) -> Tally:
@@ -74,6 +74,7 @@ class Baskets(Projection[Basket]):
             rows.delete(other)
         (rows.get(other) or _put(rows, other)).things.insert(0, event.by)
         rows.put(Basket(other, [*rows[other].things, -event.by]))
+        assert isinstance(event, Counted)
         if event.by % 5 == 0:
             raise ValueError("one too many")
         rows[one].things.append(0)
@@ -96,6 +97,7 @@ def test_what_poison_touched_is_as_if_it_had_never_come(
     page = _page([(some_id(f"stream {stream}"), Counted(number)) for stream, number in numbers])
     first: dict[UUID, int] = {}
     for env, event in page:
+        assert isinstance(event, Counted)
         if event.by % 5 == 0:
             first.setdefault(env.stream_id, env.position)
     good = [(env, event) for env, event in page if env.position < first.get(env.stream_id, env.position + 1)]
@@ -244,7 +246,7 @@ async def test_a_feed_that_would_park_too_much_stands_still_until_its_fold_is_me
 @pytest.mark.soak
 async def test_a_page_of_poison_takes_about_as_long_as_a_clean_one(desk: Desk) -> None:
     """400 poisoned streams among 20,000 events took a hundred times as long."""
-    seconds = {}
+    seconds: dict[bool, float] = {}
     for refuses in (set(), {POISON.by}, set(), {POISON.by}):
         projection = Tallies()
         projection.refuses = refuses

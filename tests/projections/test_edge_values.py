@@ -7,9 +7,9 @@ into are histories as the domain makes them.
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import Literal, get_origin
+from typing import Literal, TypeVar, get_origin
 
 import msgspec
 import pytest
@@ -86,12 +86,13 @@ def _kept_by_the_edge() -> dict[str, list[str]]:
 
 
 LET_IN = _kept_by_the_edge()
+S = TypeVar("S", bound=msgspec.Struct)
 LISTS = {"genres", "tags", "platforms"}
 
 
-def odd(event: msgspec.Struct, chance: random.Random, moments: Iterable[datetime]) -> msgspec.Struct:
+def odd(event: S, chance: random.Random, moments: Sequence[datetime]) -> S:
     """The event with other texts, moments and days, as they may be sent."""
-    moments, said = list(moments), {}
+    said: dict[str, object] = {}
     for field in msgspec.structs.fields(type(event)):
         value = getattr(event, field.name)
         if isinstance(value, datetime):
@@ -110,7 +111,7 @@ def odd(event: msgspec.Struct, chance: random.Random, moments: Iterable[datetime
     return msgspec.structs.replace(event, **said)
 
 
-def everywhere(batches: list[Batch], chance: random.Random, moments: Iterable[datetime]) -> list[Batch]:
+def everywhere(batches: list[Batch], chance: random.Random, moments: Sequence[datetime]) -> list[Batch]:
     return [[(stream_id, [odd(each, chance, moments) for each in events]) for stream_id, events in batch]
             for batch in batches]  # fmt: skip
 

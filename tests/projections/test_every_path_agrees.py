@@ -79,7 +79,12 @@ def test_a_key_announced_is_the_key_of_the_row_that_is_touched(projection: Any) 
     money = ("order", "capture", "refund", "open", "adjust", "transfer")
     kinds = ("register", "verify", "list", *money, "send", "send", "count", "count", "fill", "fill", "fill")
     steps = [(what, n, "ab") for what in kinds for n in range(4)]
-    rows = Rows(projection.row, lambda keys: fetched.extend(keys) or ())
+
+    def fetch(keys: Any) -> list[Any]:
+        fetched.extend(keys)
+        return []
+
+    rows: Rows[Any] = Rows(projection.row, fetch)
     for number, event in enumerate(_recorded(flow.steps(steps)), 1):
         fold = projection.folds.get(type(event.event))
         if fold is None:

@@ -3,12 +3,13 @@ from datetime import date
 import msgspec
 
 from domain.catalog import GamePublished, GameRetired, GameUpdated, Price
+from domain.events import Event
 from projections.search.document import DocumentPrice, GameDocument
 from projections.search.projection import Document, GamesIndex, GamesText
 from tests.support.events.history import GAME, SELLER, History, game_created
 
 
-def document_after(*events: msgspec.Struct) -> Document:
+def document_after(*events: Event) -> Document:
     row = History().happened(GAME, *events).row(GamesText(), GAME)
     assert isinstance(row, Document)
     return row

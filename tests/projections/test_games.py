@@ -1,13 +1,12 @@
 from datetime import date
 
-import msgspec
-
 from domain.catalog import GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated, Price
+from domain.events import Event
 from projections.models.games import Game, Games, PriceRow
 from tests.support.events.history import GAME, SELLER, History, at, game_created
 
 
-def game_after(*events: msgspec.Struct) -> Game:
+def game_after(*events: Event) -> Game:
     row = History().happened(GAME, *events).row(Games(), GAME)
     assert isinstance(row, Game)
     return row

@@ -1,3 +1,4 @@
+from typing import Any
 from uuid import UUID
 
 from domain.ledger import AccountOpened, Entry, TransactionPosted, move, seller_account
@@ -53,7 +54,7 @@ def test_every_account_of_a_posting_is_announced() -> None:
 def test_every_entry_names_what_caused_it() -> None:
     event = posted(*move("A", ACCOUNT, 10, "USD"), order_id=ORDER, payment_id=PAYMENT)
     story = History().happened(POSTING, event)
-    common = {
+    common: dict[str, Any] = {
         "cause_event_id": CAUSE, "order_id": ORDER, "payment_id": PAYMENT, "transaction_id": None, "position": 1,
         "at": at(1),
     }  # fmt: skip

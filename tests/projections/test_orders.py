@@ -1,12 +1,11 @@
-import msgspec
-
+from domain.events import Event
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed, OrderRefunded, OrderStatusChanged
 from projections.fields import Happened
 from projections.models.orders import OrderRow, Orders
 from tests.support.events.history import BUYER, DUE, GAME, ORDER, PAYMENT, History, at, order_created, some_id
 
 
-def order_after(*events: msgspec.Struct) -> OrderRow:
+def order_after(*events: Event) -> OrderRow:
     row = History().happened(ORDER, *events).row(Orders(), ORDER)
     assert isinstance(row, OrderRow)
     return row

@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 
+from domain.events import Event
 from domain.payments import (
     DepositFailed,
     Method,
@@ -71,14 +72,14 @@ STORIES = [
 ]
 
 
-def payment_after(*events: msgspec.Struct) -> Payment:
+def payment_after(*events: Event) -> Payment:
     row = History().happened(PAYMENT, *events).row(Payments(), PAYMENT)
     assert isinstance(row, Payment)
     return row
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: " ".join(type(event).__name__[7:] for event in story))
-def test_the_read_model_agrees_with_the_domain(story: tuple[msgspec.Struct, ...]) -> None:
+def test_the_read_model_agrees_with_the_domain(story: tuple[Event, ...]) -> None:
     state = None
     for event in story:
         state = evolve(state, event)

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
+from domain.events import Event
 from domain.fulfilment import DeliveryCorrected, ShipmentConfirmed, ShipmentCreated, ShipmentLine, ShipmentStatusUpdated
 from domain.orders import OrderCompleted, OrderConfirmed, OrderStatusChanged
 from projections.fields import Happened
@@ -22,7 +23,7 @@ def moved(status: str, at: datetime = START, **said: str) -> ShipmentStatusUpdat
 SHIPPED = moved("SHIPPED", START + timedelta(hours=1), carrier="Correios", tracking_number="BR1")
 
 
-def shipment_after(*events: msgspec.Struct) -> Shipment:
+def shipment_after(*events: Event) -> Shipment:
     row = History().happened(SHIPMENT, *events).row(Shipments(), SHIPMENT)
     assert isinstance(row, Shipment)
     return row

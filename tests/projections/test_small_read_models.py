@@ -1,7 +1,6 @@
 """Libraries, notices, deadlines."""
 
-import msgspec
-
+from domain.events import Event
 from domain.ids import library_id
 from domain.library import LibraryGameRemoved
 from domain.notices import NotificationFailed, NotificationSent
@@ -38,7 +37,7 @@ def test_a_game_is_in_the_library_until_it_is_removed() -> None:
     assert story.row(OwnedGames(), (LIBRARY, other)) is not None
 
 
-def notice_after(*events: msgspec.Struct) -> Notification:
+def notice_after(*events: Event) -> Notification:
     row = History().happened(NOTICE, *events).row(Notifications(), NOTICE)
     assert isinstance(row, Notification)
     return row

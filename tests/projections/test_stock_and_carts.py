@@ -1,5 +1,7 @@
 """Stock and the carts that hold it."""
 
+from uuid import UUID
+
 import psycopg
 import pytest
 
@@ -12,6 +14,7 @@ from domain.cart import (
     ItemChanged,
     ItemRemoved,
 )
+from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import (
     Allocated,
@@ -48,22 +51,22 @@ STOCK, CART, ONE, TWO = stock_id(GAME), some_id("cart"), some_id("one"), some_id
 COUNTED = (StockCreated(game_id=GAME, seller_id=SELLER, sku="C-1"), StockUpdated(total=10, available=10))
 
 
-def held(reservation_id: object = ONE, quantity: int = 3) -> Reserved:
+def held(reservation_id: UUID = ONE, quantity: int = 3) -> Reserved:
     return Reserved(reservation_id=reservation_id, cart_id=CART, quantity=quantity, expires_at=DUE)
 
 
-def allocated(reservation_id: object = ONE, quantity: int = 3) -> Allocated:
+def allocated(reservation_id: UUID = ONE, quantity: int = 3) -> Allocated:
     return Allocated(reservation_id=reservation_id, order_id=ORDER, quantity=quantity, expires_at=DUE)
 
 
-def stock(*events: object) -> StockRow:
+def stock(*events: Event) -> StockRow:
     row = History().happened(STOCK, *COUNTED, *events).row(Stock(), item_key(STOCK))
     assert isinstance(row, StockRow)
     assert row.available + row.reserved + row.allocated == row.total
     return row
 
 
-def hold(reservation_id: object, *events: object) -> StockRow | None:
+def hold(reservation_id: UUID, *events: Event) -> StockRow | None:
     row = History().happened(STOCK, *COUNTED, *events).row(Stock(), (STOCK, reservation_id))
     assert row is None or isinstance(row, StockRow)
     return row
@@ -92,7 +95,7 @@ def test_a_new_stock_item_is_empty() -> None:
         ([held(), LowStock(available=7, threshold=7)], (10, 7, 3, 0)),
     ],
 )
-def test_stock_is_available_reserved_or_allocated(events: list[object], numbers: tuple[int, ...]) -> None:
+def test_stock_is_available_reserved_or_allocated(events: list[Event], numbers: tuple[int, ...]) -> None:
     row = stock(*events)
 
     assert (row.total, row.available, row.reserved, row.allocated) == numbers
@@ -130,14 +133,14 @@ def test_the_table_takes_no_stock_that_does_not_add_up(database: str) -> None:
 CREATED = CartCreated(buyer_id=BUYER, currency="USD", expires_at=START)
 
 
-def added(item_id: object = ONE, quantity: int = 2) -> ItemAdded:
+def added(item_id: UUID = ONE, quantity: int = 2) -> ItemAdded:
     return ItemAdded(
         item_id=item_id, game_id=GAME, seller_id=SELLER, sku="C-1", title="Chess", quantity=quantity,
         unit_price_cents=500, expires_at=DUE, reservation_id=TWO,
     )  # fmt: skip
 
 
-def cart(*events: object) -> Cart:
+def cart(*events: Event) -> Cart:
     row = History().happened(CART, CREATED, *events).row(Carts(), CART)
     assert isinstance(row, Cart)
     return row
@@ -171,7 +174,7 @@ def test_what_becomes_of_a_cart_counts_on_the_day_on_which_it_was_begun() -> Non
     filled = (CREATED, added(), added(TWO), ItemChanged(item_id=ONE, quantity=5, expires_at=DUE))
     emptied = [ItemRemoved(item_id=each, expires_at=DUE) for each in (ONE, TWO)]
 
-    def outcome(*then: object) -> CartOutcomeRow:
+    def outcome(*then: Event) -> CartOutcomeRow:
         row = History().happened(CART, *filled, *then).row(CartOutcomes(), CART)
         assert isinstance(row, CartOutcomeRow)
         assert (row.day, row.currency) == (START.date(), "USD")
@@ -192,14 +195,17 @@ def test_what_becomes_of_a_cart_counts_on_the_day_on_which_it_was_begun() -> Non
 
 @pytest.mark.parametrize("first", ["cart", "stock"])
 def test_a_hold_of_our_own_cart_has_no_deadline_whichever_is_told_first(first: str) -> None:
-    told = {"cart": (CART, CREATED, added()), "stock": (STOCK, held(TWO))}
-    history = History().happened(*told.pop(first)).happened(*told.popitem()[1])
+    told: dict[str, tuple[UUID, list[Event]]] = {"cart": (CART, [CREATED, added()]), "stock": (STOCK, [held(TWO)])}
+    history = History()
+    for each in sorted(told, key=lambda name: name != first):
+        stream_id, events = told[each]
+        history.happened(stream_id, *events)
     again = ReservationChanged(reservation_id=TWO, quantity=1, expires_at=DUE)
     assert history.happened(STOCK, again).row(Deadlines(), (TWO, HOLD)) is None
 
 
 def test_a_hold_of_another_systems_cart_has_a_deadline_until_it_ends() -> None:
-    def deadline(*then: object) -> object:
+    def deadline(*then: Event) -> object:
         return History().happened(STOCK, held(), *then).row(Deadlines(), (ONE, HOLD))
 
     later = ReservationChanged(reservation_id=ONE, quantity=1, expires_at=at(5000))
@@ -218,7 +224,12 @@ def test_a_hold_of_another_systems_cart_has_a_deadline_until_it_ends() -> None:
 @pytest.mark.parametrize("first", ["order", "stock"])
 def test_a_hold_that_a_checkout_had_to_take_anew_ends_with_its_order_whichever_is_told_first(first: str) -> None:
     line = OrderLine(some_id("line"), GAME, SELLER, "PHYSICAL", "Chess", 3, 500, 1000, reservation_id=ONE)
-    told = {"order": (ORDER, order_created(lines=(line,))), "stock": (STOCK, held(), allocated())}
     history = History().happened(CART, CREATED, CheckoutInitiated(order_id=ORDER, payment_id=PAYMENT))
-    history = history.happened(*told.pop(first)).happened(*told.popitem()[1])
+    told: dict[str, tuple[UUID, list[Event]]] = {
+        "order": (ORDER, [order_created(lines=(line,))]),
+        "stock": (STOCK, [held(), allocated()]),
+    }
+    for each in sorted(told, key=lambda name: name != first):
+        stream_id, events = told[each]
+        history.happened(stream_id, *events)
     assert history.row(Deadlines(), (ONE, HOLD)) is None

@@ -1,7 +1,6 @@
 from uuid import UUID
 
-import msgspec
-
+from domain.events import Event
 from domain.identity import (
     EmailVerified,
     LoggedIn,
@@ -16,7 +15,7 @@ from projections.models.users import User, Users
 from tests.support.events.history import BUYER, History, at, registered
 
 
-def user_after(*events: msgspec.Struct) -> User:
+def user_after(*events: Event) -> User:
     row = History().happened(BUYER, *events).row(Users(), BUYER)
     assert isinstance(row, User)
     return row

@@ -1,5 +1,6 @@
 """Wallets, their statements, and transactions."""
 
+from domain.events import Event
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed, TransactionProcessing
 from domain.wallets import FundsAdded, FundsDeducted, WalletCreated, WalletDeactivated, WalletReactivated
 from projections.models.transactions import Transaction, Transactions
@@ -28,9 +29,15 @@ def test_a_wallet_holds_what_its_last_movement_says() -> None:
 
 def test_a_wallet_is_inactive_until_it_is_reactivated() -> None:
     story = History().happened(WALLET, OPENED, WalletDeactivated(reason="fraud?"))
-    assert story.row(Wallets(), WALLET).status == "INACTIVE"
+    assert _status(story) == "INACTIVE"
     story.happened(WALLET, WalletReactivated(reason="no fraud"))
-    assert story.row(Wallets(), WALLET).status == "ACTIVE"
+    assert _status(story) == "ACTIVE"
+
+
+def _status(story: History) -> str:
+    wallet = story.row(Wallets(), WALLET)
+    assert wallet is not None
+    return wallet.status
 
 
 def test_a_statement_has_a_line_for_each_movement_and_says_why() -> None:
@@ -43,7 +50,7 @@ def test_a_statement_has_a_line_for_each_movement_and_says_why() -> None:
     assert story.row(WalletMovements(), (WALLET, 4)) == lines[1]
 
 
-def transferred(*events: object) -> Transaction:
+def transferred(*events: Event) -> Transaction:
     created = TransactionCreated(
         type="transfer", amount_cents=200, currency="USD", user_id=BUYER, from_wallet_id=WALLET, to_wallet_id=OTHER
     )

@@ -1,7 +1,6 @@
 """Webhook endpoints and their deliveries."""
 
-import msgspec
-
+from domain.events import Event
 from domain.webhook_deliveries import AttemptFailed, Delivered, DeliveryFailed, DeliveryRequested, RedeliveryRequested
 from domain.webhook_endpoints import (
     EndpointCreated,
@@ -29,13 +28,13 @@ TRIED = AttemptFailed(**ABOUT, code="http_500", attempt=1)
 DELIVERED = Delivered(**ABOUT, status=204, attempt=2)
 
 
-def endpoint_after(*events: msgspec.Struct) -> WebhookEndpoint:
+def endpoint_after(*events: Event) -> WebhookEndpoint:
     row = History().happened(ENDPOINT, CREATED, *events).row(WebhookEndpoints(), ENDPOINT)
     assert isinstance(row, WebhookEndpoint)
     return row
 
 
-def delivery_after(*events: msgspec.Struct) -> WebhookDelivery:
+def delivery_after(*events: Event) -> WebhookDelivery:
     row = History().happened(DELIVERY, REQUESTED, *events).row(WebhookDeliveries(), DELIVERY)
     assert isinstance(row, WebhookDelivery)
     return row

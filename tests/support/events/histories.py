@@ -42,12 +42,13 @@ from domain import (
     wallets,
 )
 from domain.errors import Refused
+from domain.events import Event
 from domain.ids import library_id, stock_id
 from domain.payments import refunds
 from eventstore.repository import Aggregate
 from tests.support.events.history import DUE, START
 
-Batch = list[tuple[UUID, list[msgspec.Struct]]]
+Batch = list[tuple[UUID, list[Event]]]
 Step = tuple[str, int, str]
 
 TEXTS = st.text(max_size=12)
@@ -111,7 +112,7 @@ class Flow:
             return steps[what](n, text)
         return self._one(what, n, text)
 
-    def _did(self, aggregate: Aggregate[Any], stream_id: UUID, events: list[Any]) -> tuple[UUID, list[msgspec.Struct]]:
+    def _did(self, aggregate: Aggregate[Any], stream_id: UUID, events: list[Any]) -> tuple[UUID, list[Event]]:
         self.states[stream_id] = aggregate.fold(self.states.get(stream_id), events)
         return stream_id, events
 
@@ -331,29 +332,29 @@ class Flow:
         if found is None:
             return [self._did(CART, cart_id, cart.create(self.people[0], "USD", DUE, DUE))]
         item = next(iter(found.items.values()), None)
-        hold, many, at = (item.reservation_id if item else uuid4()), 1 + len(text) % 3, {"now": START}
+        hold, many, at = (item.reservation_id if item else uuid4()), 1 + len(text) % 3, START
         if item is None:
             line = cart.Item(uuid4(), self.games[n], self.people[0], text, text, many, 100, hold)
-            held = inventory.reserve(stock, hold, cart_id, many, DUE, **at)
-            filled = cart.add(found, line, "USD", DUE, digital=False, **at)
+            held = inventory.reserve(stock, hold, cart_id, many, DUE, now=at)
+            filled = cart.add(found, line, "USD", DUE, digital=False, now=at)
         elif found.status == "CHECKOUT":
             held = inventory.confirm_sale(stock, hold) if len(text) % 2 else inventory.release(stock, hold, text)
             filled = cart.complete(found) if len(text) % 2 else cart.abandon(found)
         elif len(text) > 8:
-            held = inventory.allocate(stock, hold, self.orders[n], DUE, threshold=5, **at)
-            filled = cart.check_out(found, self.orders[n], uuid4(), **at)
+            held = inventory.allocate(stock, hold, self.orders[n], DUE, threshold=5, now=at)
+            filled = cart.check_out(found, self.orders[n], uuid4(), now=at)
         elif len(text) > 6:
             held, filled = inventory.expire(stock, DUE), cart.expire(found, DUE)
         elif len(text) > 4:
-            held, filled = inventory.release(stock, hold, text), cart.remove(found, item.item_id, DUE, **at)
+            held, filled = inventory.release(stock, hold, text), cart.remove(found, item.item_id, DUE, now=at)
         else:
-            held = inventory.change(stock, hold, many, DUE, **at)
-            filled = cart.change(found, item.item_id, many, DUE, **at)
+            held = inventory.change(stock, hold, many, DUE, now=at)
+            filled = cart.change(found, item.item_id, many, DUE, now=at)
         return [self._did(CART, cart_id, filled), self._did(STOCK, stream_id, held)]
 
     def _account(self, n: int) -> str:
         return ledger.wallet_account(self.wallets[n])
 
-    def _posted(self, source: str, target: str, amount: int) -> tuple[UUID, list[msgspec.Struct]]:
+    def _posted(self, source: str, target: str, amount: int) -> tuple[UUID, list[Event]]:
         entries = ledger.move(source, target, amount, "USD")
         return self._did(POSTING, uuid4(), ledger.post(None, uuid4(), entries))

@@ -1,12 +1,13 @@
 """A log in memory: what happened, in order, for projections to fold."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
 
 from domain.catalog import GameCreated, Price
+from domain.events import Event
 from domain.identity import UserRegistered
 from domain.library import LibraryGameAdded
 from domain.notices import NotificationRequested
@@ -14,6 +15,8 @@ from domain.orders import OrderCreated, OrderLine
 from domain.payments import Method, PaymentRequested
 from eventstore.log import Envelope, Recorded
 from projections.projection import Projection
+
+R = TypeVar("R", bound=msgspec.Struct)
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DUE = START + timedelta(minutes=30)
@@ -34,7 +37,7 @@ class History:
         self.events: list[Recorded] = []
         self._versions: dict[UUID, int] = {}
 
-    def happened(self, stream_id: UUID, *events: msgspec.Struct) -> "History":
+    def happened(self, stream_id: UUID, *events: Event) -> "History":
         """More events of a stream."""
         for event in events:
             position = len(self.events) + 1
@@ -44,7 +47,7 @@ class History:
             self.events.append(Recorded(env, event))
         return self
 
-    def row(self, projection: Projection, key: object) -> msgspec.Struct | None:
+    def row(self, projection: Projection[R], key: object) -> R | None:
         """A row after all of it."""
         return projection.fold(self.events).get(key)
 
@@ -58,7 +61,7 @@ def at(position: int) -> datetime:
 
 
 def registered(**said: Any) -> UserRegistered:
-    usual = {
+    usual: dict[str, Any] = {
         "user_id": BUYER, "account_type": "BUYER", "region": "BR", "email": "ana@example.com", "name": "Ana",
         "email_digest": "d1", "password_hash": "secret",
     }  # fmt: skip
@@ -66,7 +69,7 @@ def registered(**said: Any) -> UserRegistered:
 
 
 def game_created(**said: Any) -> GameCreated:
-    usual = {
+    usual: dict[str, Any] = {
         "seller_id": SELLER, "sku": "HK-1", "title": "Hollow Knight", "description": "Bugs.",
         "publisher": "Team Cherry",
         "category": "Metroidvania", "genres": ("Action", "Índie"), "tags": ("Hard",), "platforms": ("Linux",),
@@ -78,7 +81,7 @@ def game_created(**said: Any) -> GameCreated:
 
 def order_created(**said: Any) -> OrderCreated:
     line = OrderLine(some_id("line"), GAME, SELLER, "DIGITAL", "Hollow Knight", 1, 1499, 1000)
-    usual = {
+    usual: dict[str, Any] = {
         "buyer_id": BUYER, "region": "BR", "currency": "USD", "total_cents": 1499, "provisional": True,
         "payment_id": PAYMENT, "expires_at": DUE, "lines": (line,),
     }  # fmt: skip
@@ -86,7 +89,7 @@ def order_created(**said: Any) -> OrderCreated:
 
 
 def payment_requested(**said: Any) -> PaymentRequested:
-    usual = {
+    usual: dict[str, Any] = {
         "buyer_id": BUYER, "amount_cents": 1499, "currency": "USD", "expires_at": DUE, "order_id": ORDER,
         "method": Method("card", "pm_card_visa"),
     }  # fmt: skip
@@ -94,12 +97,18 @@ def payment_requested(**said: Any) -> PaymentRequested:
 
 
 def game_added(**said: Any) -> LibraryGameAdded:
-    usual = {"user_id": BUYER, "game_id": GAME, "order_id": ORDER, "title": "Hollow Knight", "purchase_date": START}
+    usual: dict[str, Any] = {
+        "user_id": BUYER,
+        "game_id": GAME,
+        "order_id": ORDER,
+        "title": "Hollow Knight",
+        "purchase_date": START,
+    }
     return LibraryGameAdded(**{**usual, **said})
 
 
 def notice_requested(**said: Any) -> NotificationRequested:
-    usual = {
+    usual: dict[str, Any] = {
         "user_id": BUYER, "channel": "email", "template": "welcome", "cause_event_id": some_id("cause"),
         "params": {"name": "Ana"},
     }  # fmt: skip

@@ -88,7 +88,7 @@ class Uses(Projection[Use]):
     name, version, row = "uses", 1, Use
     keeps_nul = True
 
-    def streams_of(self, key: object) -> None:
+    def streams_of(self, key: object) -> Sequence[UUID] | None:
         """Whoever gave the label."""
 
     @on(Labelled, key="label")

@@ -187,6 +187,7 @@ def free_port() -> int:
 def drop_indices(url: str, prefix: str) -> None:
     """Drop every index whose name begins so."""
     found = deploy.http("GET", f"{url}/{prefix}*/_alias")
+    assert isinstance(found, dict)
     for index in found:
         deploy.http("DELETE", f"{url}/{index}")
 
