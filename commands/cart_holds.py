@@ -11,7 +11,7 @@ from domain.cart import Cart, Item
 from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import Stock
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.clock import Clock
 
 EndReason = Literal["expired", "cart thrown away"]
@@ -25,7 +25,7 @@ class Holds:
         self._clock = clock
         self._rules = rules
 
-    async def extend(self, unit: Unit, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
+    async def extend(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
         """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none. What
         another line has lost does not stand in the way: it is taken anew when that line changes, or at the checkout.
         """
@@ -39,7 +39,7 @@ class Holds:
             elif item.item_id in changed or item.reservation_id in stock.reservations:
                 await self.hold(unit, cart_id, cart, item, quantity)
 
-    async def hold(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, quantity: int) -> None:
+    async def hold(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, quantity: int) -> None:
         """Hold so many of a line, for as long as the cart lives from now on; digital games need no hold.
 
         One that was lost (an operator gave it up, another process's clock is ahead) is taken anew.
@@ -56,19 +56,19 @@ class Holds:
             )
         unit.emit(stock_id(item.game_id), held)
 
-    async def check_limit(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item) -> None:
+    async def check_limit(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item) -> None:
         """After more of it was put in. Raises Conflict("quantity_limit")."""
         if item.reservation_id is not None:
             stock, now = await stock_of(unit, item.game_id), self._clock.now()
             inventory.check_limit(stock, cart.buyer_id, cart_id, now, self._rules.cart_max_quantity)
 
-    async def free_for(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item) -> int:
+    async def free_for(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item) -> int:
         """How many of a line's game the cart could hold now, beyond what it holds."""
         stock, now = await stock_of(unit, item.game_id), self._clock.now()
         return inventory.free_for(stock, cart.buyer_id, cart_id, now, self._rules.cart_max_quantity)
 
     @staticmethod
-    async def is_held(unit: Unit, item: Item) -> bool:
+    async def is_held(unit: UnitOfWork, item: Item) -> bool:
         return item.reservation_id in (await stock_of(unit, item.game_id)).reservations
 
 

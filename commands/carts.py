@@ -28,7 +28,7 @@ from domain.ids import PLATFORM_ID, claim_id, stock_id
 from domain.orders import OrderLine
 from domain.payments import Method
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 
@@ -67,7 +67,7 @@ class Carts:
         """
         new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             now, buyer_id = self._bus.clock.now(), caller.person()
             buyer, game = await must_be_open(unit, buyer_id), await unit.load(GAME, game_id)
             if game is None or game.status == "DRAFT":
@@ -114,7 +114,7 @@ class Carts:
         Invalid("invalid_quantity"); Stale, when the cart is at another version than `expected_version`.
         """
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
             now = self._bus.clock.now()
             item = item_of(cart, item_id)
@@ -138,7 +138,7 @@ class Carts:
     ) -> Landed[UUID]:
         """Take a line out of the caller's cart; returns the cart's id. Raises NotFound("item_not_found"), Stale."""
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
             now = self._bus.clock.now()
             removed = carts.remove(cart, item_id, cart.until(now, self._rules.cart_ttl), now=now)
@@ -166,7 +166,7 @@ class Carts:
         """
         made = Placed(uuid7(), uuid7())
 
-        async def decision(unit: Unit) -> Placed | CartChanged:
+        async def decision(unit: UnitOfWork) -> Placed | CartChanged:
             now = self._bus.clock.now()
             cart_id, cart = await self._own_cart(unit, caller, cart_is_empty)
             buyer = await must_be_open(unit, cart.buyer_id)
@@ -203,7 +203,7 @@ class Carts:
     async def discard(self, caller: Caller, *, expected_version: int | None = None) -> Landed[None]:
         """Throw the caller's cart away, with what it holds; where there is none, nothing happens. Raises Stale."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             try:
                 cart_id, cart = await self._own_cart(unit, caller, cart_is_empty, expected_version)
             except Conflict:
@@ -216,7 +216,7 @@ class Carts:
         """The caller's cart that is past its time, to show them what was in it. None when it is not, is empty, was
         shown before, or another one has taken its place."""
 
-        async def decision(unit: Unit) -> Cart | None:
+        async def decision(unit: UnitOfWork) -> Cart | None:
             claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
             cart = await unit.get(CART, cart_id)
             if cart.buyer_id != caller.person() or (claim is not None and claim.held and claim.holder_id != cart_id):
@@ -232,7 +232,7 @@ class Carts:
     async def expire(self, caller: Caller, cart_id: UUID, *, once: Once | None = None) -> Landed[None]:
         """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past its time."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             await self._expire(unit, cart_id, await unit.get(CART, cart_id))
 
         return await self._bus.run(decision, caller, once)
@@ -240,7 +240,7 @@ class Carts:
     # -- the caller's cart ---------------------------------------------------------------------------------------------
 
     async def _own_cart(
-        self, unit: Unit, caller: Caller, missing: Callable[[], Refused], expected_version: int | None = None
+        self, unit: UnitOfWork, caller: Caller, missing: Callable[[], Refused], expected_version: int | None = None
     ) -> tuple[UUID, Cart]:
         """The caller's cart; one past its time is as good as none, fired or not. Raises `missing`, Stale."""
         claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
@@ -252,7 +252,7 @@ class Carts:
         unit.expect(claim.holder_id, expected_version)
         return claim.holder_id, cart
 
-    async def _open_cart(self, unit: Unit, buyer_id: UUID, new_cart_id: UUID, currency: str) -> UUID:
+    async def _open_cart(self, unit: UnitOfWork, buyer_id: UUID, new_cart_id: UUID, currency: str) -> UUID:
         """The buyer's cart; a new one when there is none, or its time is over."""
         now, claim_stream = self._bus.clock.now(), claim_id("cart", buyer_id)
         claim = await unit.load(CLAIM, claim_stream)
@@ -271,10 +271,10 @@ class Carts:
         unit.create(CART, new_cart_id, created)
         return new_cart_id
 
-    async def _expire(self, unit: Unit, cart_id: UUID, cart: Cart) -> None:
+    async def _expire(self, unit: UnitOfWork, cart_id: UUID, cart: Cart) -> None:
         await self._end(unit, cart_id, cart, carts.expire(cart, self._bus.clock.now()), "expired")
 
-    async def _end(self, unit: Unit, cart_id: UUID, cart: Cart, ended: list[Event], reason: EndReason) -> None:
+    async def _end(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, ended: list[Event], reason: EndReason) -> None:
         """Emit a cart's end with what goes with it: it holds nothing any more, and its buyer may begin another."""
         if not ended:
             return
@@ -288,7 +288,7 @@ class Carts:
 
     # -- what has changed since it was put in --------------------------------------------------------------------------
 
-    async def _review(self, unit: Unit, cart_id: UUID, cart: Cart, buyer: User) -> list[LineChange]:
+    async def _review(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, buyer: User) -> list[LineChange]:
         """Bring the cart, and what it holds, up to date; returns what was not as it stood there."""
         now, found, taken = self._bus.clock.now(), dict[UUID, LineNow](), dict[UUID, int]()
         for item in cart.items.values():
@@ -304,7 +304,9 @@ class Carts:
             await self._holds.extend(unit, cart_id, cart, quantities)
         return changes
 
-    async def _line_now(self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, region: str, taken: int) -> LineNow:
+    async def _line_now(
+        self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, region: str, taken: int
+    ) -> LineNow:
         """How a line can be had now, when earlier lines of the same game take so many of what is free."""
         try:
             price = await offer(unit, await unit.get(GAME, item.game_id), region)
@@ -322,7 +324,7 @@ class Carts:
     # -- the order that a cart becomes ---------------------------------------------------------------------------------
 
     async def _line(
-        self, unit: Unit, cart_id: UUID, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]
+        self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]
     ) -> OrderLine:
         """The order's line of an item, with its hold turned hard, or its ownership claimed."""
         now, game = self._bus.clock.now(), await unit.get(GAME, item.game_id)
@@ -351,7 +353,7 @@ class Carts:
         )
 
 
-def _emit_shipments(unit: Unit, order_id: UUID, lines: list[OrderLine], shipments: Mapping[UUID, UUID]) -> None:
+def _emit_shipments(unit: UnitOfWork, order_id: UUID, lines: list[OrderLine], shipments: Mapping[UUID, UUID]) -> None:
     """One for each seller who has something to send."""
     for seller_id, shipment_id in shipments.items():
         sent = [

@@ -15,7 +15,7 @@ from domain.claims import ReleaseReason
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.ids import PLATFORM_ID, claim_id
 from eventstore.log import Envelope, Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 
@@ -38,7 +38,7 @@ class Catalog:
         seller_id, game_id = seller_of(caller), game_id or uuid7()
         events = catalog.create(seller_id, listing, status)
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             if seller_id != PLATFORM_ID:
                 await must_be_open(unit, seller_id)
             unit.create(GAME, game_id, events)
@@ -62,7 +62,7 @@ class Catalog:
         Raises NotFound, Forbidden("not_owner"), Stale, Conflict("sku_taken" | "game_retired"), Invalid.
         """
 
-        async def decision(unit: Unit) -> int:
+        async def decision(unit: UnitOfWork) -> int:
             game = await unit.get(GAME, game_id)
             unit.expect(game_id, expected_version)
             try:
@@ -83,7 +83,7 @@ class Catalog:
     async def retire(self, caller: Caller, game_id: UUID, *, expected_version: int | None = None) -> Landed[None]:
         """Take a game off sale for good; its SKU may be used again. Raises NotFound, Forbidden("not_owner"), Stale."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             game = await unit.get(GAME, game_id)
             unit.expect(game_id, expected_version)
             unit.emit(game_id, catalog.retire(game, by=seller_of(caller), is_admin=caller.is_admin))
@@ -110,7 +110,7 @@ def sku_claims(bus: CommandBus) -> Reactor:
         if event.sku is None or sku_key(event.sku) == event.sku:
             return
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             game = await unit.load(GAME, env.stream_id)
             if game is None or game.status == "RETIRED" or game.listing.sku != event.sku:
                 return
@@ -124,7 +124,7 @@ def sku_claims(bus: CommandBus) -> Reactor:
     return Reactor(name, {GameCreated: listed, GameUpdated: listed})
 
 
-async def _claim_sku(unit: Unit, seller_id: UUID, sku: str, game_id: UUID) -> None:
+async def _claim_sku(unit: UnitOfWork, seller_id: UUID, sku: str, game_id: UUID) -> None:
     """Raises Conflict("sku_taken"), also for a claim of before on the very spelling."""
     as_typed, by_key = _sku_claim_ids(seller_id, sku)
     typed = await unit.load(CLAIM, as_typed)
@@ -134,7 +134,7 @@ async def _claim_sku(unit: Unit, seller_id: UUID, sku: str, game_id: UUID) -> No
     unit.emit(by_key, claims.take(claim, "sku", game_id, _sku_taken()))
 
 
-async def _release_sku(unit: Unit, game: Game, game_id: UUID, reason: ReleaseReason) -> None:
+async def _release_sku(unit: UnitOfWork, game: Game, game_id: UUID, reason: ReleaseReason) -> None:
     for claim in dict.fromkeys(_sku_claim_ids(game.seller_id, game.listing.sku)):
         unit.emit(claim, claims.release(await unit.load(CLAIM, claim), game_id, reason))
 

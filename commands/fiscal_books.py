@@ -20,7 +20,7 @@ from domain import receipts
 from domain.orders import OrderConfirmed, OrderCreated
 from domain.receipts import FiscalNumberFreed, FiscalNumberGiven, FiscalReceiptFound
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Found(msgspec.Struct, frozen=True):
     order_is_known: bool
 
 
-async def enter(unit: Unit, known: Sequence[KnownReceipt]) -> list[KnownReceipt]:
+async def enter(unit: UnitOfWork, known: Sequence[KnownReceipt]) -> list[KnownReceipt]:
     """Record what the operator has issued. A number under which the log asked for one of these receipts in vain is free
     for the next receipt. Returns the receipts that the log did not know.
     """
@@ -57,7 +57,7 @@ async def enter(unit: Unit, known: Sequence[KnownReceipt]) -> list[KnownReceipt]
     return found
 
 
-async def _emit_in_book(unit: Unit, event: FiscalNumberGiven | FiscalNumberFreed) -> None:
+async def _emit_in_book(unit: UnitOfWork, event: FiscalNumberGiven | FiscalNumberFreed) -> None:
     book_id = receipts.book_id(event.seller_id, event.year)
     await unit.load(BOOK, book_id)
     unit.emit(book_id, [event])

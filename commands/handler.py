@@ -8,7 +8,7 @@ import msgspec
 
 from domain.errors import Forbidden, Refused
 from eventstore.log import Metadata, Once
-from eventstore.repository import Repository, Unit
+from eventstore.repository import Repository, UnitOfWork
 from kit.clock import Clock
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class CommandBus:
         self.repository, self.clock = repository, clock
 
     async def run(
-        self, decision: Callable[[Unit], Awaitable[T]], caller: Caller, once: Once | None = None
+        self, decision: Callable[[UnitOfWork], Awaitable[T]], caller: Caller, once: Once | None = None
     ) -> Landed[T]:
         """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (a known Once key)."""
         value, appended = await self.repository.decide(decision, caller.metadata(), once=once, refusal=Refused)

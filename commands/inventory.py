@@ -16,12 +16,12 @@ from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
 from domain.reservations import Kind
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 Find = Callable[[Stock, datetime], UUID]
 Decide = Callable[[Stock, UUID, datetime], list[Event]]
-Check = Callable[[Unit, Stock, UUID], Awaitable[None]]
+Check = Callable[[UnitOfWork, Stock, UUID], Awaitable[None]]
 
 
 class StockNow(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class Inventory:
         invalid_quantity, not_physical.
         """
 
-        async def decision(unit: Unit) -> StockNow:
+        async def decision(unit: UnitOfWork) -> StockNow:
             stock = await stock_of(unit, game_id)
             if not caller.may_act_for(stock.seller_id):
                 raise Forbidden("not_yours", "that is another seller's product")
@@ -84,7 +84,7 @@ class Inventory:
         """
         new = uuid7()
 
-        async def check(unit: Unit, stock: Stock, _reservation_id: UUID) -> None:
+        async def check(unit: UnitOfWork, stock: Stock, _reservation_id: UUID) -> None:
             game = await unit.load(GAME, stock.game_id)
             if game is None or game.status != "ACTIVE":
                 raise Conflict("game_unavailable", "the game is not on sale")
@@ -107,7 +107,7 @@ class Inventory:
         cart's of ours), shop_order (the order is ours); Forbidden.
         """
 
-        async def check(unit: Unit, stock: Stock, reservation_id: UUID) -> None:
+        async def check(unit: UnitOfWork, stock: Stock, reservation_id: UUID) -> None:
             await _must_not_be_a_carts(unit, stock, reservation_id)
             if await unit.load(ORDER, order_id) is not None:
                 raise Conflict(
@@ -154,7 +154,7 @@ class Inventory:
         ours, which end with them.
         """
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             stock, now = await unit.load(STOCK, stock_id), self._bus.clock.now()
             if stock is not None:
                 unit.emit(stock_id, inventory.expire(stock, now, await _overdue_foreign(unit, stock, now)))
@@ -170,7 +170,7 @@ class Inventory:
         once: Once | None,
         check: Check | None = None,
     ) -> Landed[UUID]:
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             stock, now = await stock_of(unit, game_id), self._bus.clock.now()
             reservation_id = find(stock, now)
             if check is not None:
@@ -183,7 +183,7 @@ class Inventory:
         return await self._bus.run(decision, caller, once)
 
 
-async def stock_of(unit: Unit, game_id: UUID) -> Stock:
+async def stock_of(unit: UnitOfWork, game_id: UUID) -> Stock:
     """A physical game's stock; put on the books here, should that not have been done yet.
 
     Raises NotFound("product_not_found"); Invalid("not_physical").
@@ -205,12 +205,12 @@ def _finder(hold: HoldName, kind: Kind | None = None) -> Find:
     return lambda stock, now: inventory.find(stock, hold, now, kind)
 
 
-async def _now(unit: Unit, game_id: UUID) -> StockNow:
+async def _now(unit: UnitOfWork, game_id: UUID) -> StockNow:
     stock = await unit.get(STOCK, stock_id(game_id))
     return StockNow(stock, unit.version_after(stock_id(game_id)))
 
 
-async def _overdue_foreign(unit: Unit, stock: Stock, now: datetime) -> set[UUID]:
+async def _overdue_foreign(unit: UnitOfWork, stock: Stock, now: datetime) -> set[UUID]:
     """The hard holds past their time that no order of ours has, as many as end at once. (Which holds an order has,
     never changes.)"""
     foreign: set[UUID] = set()
@@ -224,7 +224,7 @@ async def _overdue_foreign(unit: Unit, stock: Stock, now: datetime) -> set[UUID]
     return foreign
 
 
-async def _must_not_be_an_orders(unit: Unit, stock: Stock, reservation_id: UUID) -> None:
+async def _must_not_be_an_orders(unit: UnitOfWork, stock: Stock, reservation_id: UUID) -> None:
     """What an order of ours holds, it counts on: whoever would end that, ends the order."""
     held = stock.reservations.get(reservation_id)
     order = None if held is None or held.order_id is None else await unit.load(ORDER, held.order_id)
@@ -232,7 +232,7 @@ async def _must_not_be_an_orders(unit: Unit, stock: Stock, reservation_id: UUID)
         raise Conflict("reservation_in_use", "an order holds it: cancel that", order_id=str(held.order_id))
 
 
-async def _must_not_be_a_carts(unit: Unit, stock: Stock, reservation_id: UUID) -> None:
+async def _must_not_be_a_carts(unit: UnitOfWork, stock: Stock, reservation_id: UUID) -> None:
     """What a cart of ours holds, it counts on."""
     held = stock.reservations.get(reservation_id)
     cart = None if held is None or held.cart_id is None else await unit.load(CART, held.cart_id)

@@ -5,10 +5,10 @@ from domain import catalog, identity
 from domain.catalog import Game, Price
 from domain.errors import Conflict
 from domain.ids import PLATFORM_ID
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 
-async def offer(unit: Unit, game: Game, region: str) -> Price:
+async def offer(unit: UnitOfWork, game: Game, region: str) -> Price:
     """What a buyer from the region pays for it now.
 
     Raises Conflict("game_unavailable"): it is not on sale, not in that region, or its seller has left.

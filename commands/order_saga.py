@@ -26,7 +26,7 @@ from domain.ids import claim_id, stock_id
 from domain.orders import Order
 from domain.payments import Method, refunds
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 OWNED = "you own this game"
@@ -40,7 +40,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 async def emit_payment(
-    unit: Unit, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None, expires_at: datetime
+    unit: UnitOfWork, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None, expires_at: datetime
 ) -> None:
     """Ask for the money of an order that was just placed. What costs nothing is captured at once, by no method, and so
     is what a wallet pays: the buyer's own, whichever the client named.
@@ -72,7 +72,7 @@ async def emit_payment(
         await pay_from_wallet(unit, made.payment_id, wallet_id)
 
 
-async def claim_ownership(unit: Unit, buyer_id: UUID, game_id: UUID, order_id: UUID, now: datetime) -> None:
+async def claim_ownership(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, order_id: UUID, now: datetime) -> None:
     """Claim a game for a buyer's order. Raises Conflict: already_owned, order_pending."""
     ownership = claim_id("ownership", buyer_id, game_id)
     await must_not_own(unit, buyer_id, game_id, now)
@@ -81,14 +81,14 @@ async def claim_ownership(unit: Unit, buyer_id: UUID, game_id: UUID, order_id: U
     unit.emit(ownership, claims.take(await unit.load(CLAIM, ownership), "ownership", order_id, refusal))
 
 
-async def free_overdue_ownership(unit: Unit, ownership: UUID, now: datetime) -> None:
+async def free_overdue_ownership(unit: UnitOfWork, ownership: UUID, now: datetime) -> None:
     """An overdue order holds nothing, though nobody may have fired its deadline yet."""
     claim = await unit.load(CLAIM, ownership)
     if claim is not None and claim.held:
         await expire_unpaid(unit, claim.holder_id, now)
 
 
-async def must_not_own(unit: Unit, buyer_id: UUID, game_id: UUID, now: datetime) -> None:
+async def must_not_own(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, now: datetime) -> None:
     """Raises Conflict: already_owned; order_pending (with `order_id`) where an order of it awaits payment in time."""
     claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id))
     if claim is None or not claim.held:
@@ -104,7 +104,7 @@ async def must_not_own(unit: Unit, buyer_id: UUID, game_id: UUID, now: datetime)
     raise Conflict("already_owned", OWNED, product_id=str(game_id))
 
 
-async def expire_unpaid(unit: Unit, order_id: UUID, now: datetime) -> None:
+async def expire_unpaid(unit: UnitOfWork, order_id: UUID, now: datetime) -> None:
     """Cancel an order that is overdue. Where money has come, the settlement decides whether it came in time."""
     order = await unit.load(ORDER, order_id)
     payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
@@ -112,7 +112,7 @@ async def expire_unpaid(unit: Unit, order_id: UUID, now: datetime) -> None:
         await call_off(unit, order_id, order, orders.expire(order, now), now)
 
 
-async def call_off(unit: Unit, order_id: UUID, order: Order, cancelled: list[Event], now: datetime) -> None:
+async def call_off(unit: UnitOfWork, order_id: UUID, order: Order, cancelled: list[Event], now: datetime) -> None:
     """Emit an order's cancellation with all that goes with it: the payment takes no more tries, claims and stock are
     released, shipments cancelled, and the cart that it came from is abandoned.
     """
@@ -131,7 +131,7 @@ async def call_off(unit: Unit, order_id: UUID, order: Order, cancelled: list[Eve
         unit.emit(order.cart_id, carts.abandon(cart))
 
 
-async def cancel_shipments(unit: Unit, order: Order, now: datetime) -> set[UUID]:
+async def cancel_shipments(unit: UnitOfWork, order: Order, now: datetime) -> set[UUID]:
     """Nothing more is sent for this order; returns the shipments that had not gone yet."""
     called_back = set()
     for shipment_id in order.shipment_ids:
@@ -142,7 +142,7 @@ async def cancel_shipments(unit: Unit, order: Order, now: datetime) -> set[UUID]
     return called_back
 
 
-async def take_back(unit: Unit, order: Order, now: datetime) -> None:
+async def take_back(unit: UnitOfWork, order: Order, now: datetime) -> None:
     """All the money went back: what has not been sent stays, and is in stock again."""
     called_back = await cancel_shipments(unit, order, now)
     for line in order.lines:
@@ -151,7 +151,7 @@ async def take_back(unit: Unit, order: Order, now: datetime) -> None:
             unit.emit(stock_id(line.game_id), inventory.restock(stock, line.quantity))
 
 
-async def fulfil(unit: Unit, order: Order) -> None:
+async def fulfil(unit: UnitOfWork, order: Order) -> None:
     """The order is confirmed: what it held is sold, its shipments may go, its cart is done."""
     for line in order.lines:
         if line.reservation_id is not None:
@@ -164,7 +164,7 @@ async def fulfil(unit: Unit, order: Order) -> None:
         unit.emit(order.cart_id, carts.complete(cart))
 
 
-async def release_ownership(unit: Unit, order_id: UUID, order: Order, reason: ReleaseReason) -> None:
+async def release_ownership(unit: UnitOfWork, order_id: UUID, order: Order, reason: ReleaseReason) -> None:
     """Let the buyer order these games again."""
     for line in order.lines:
         if line.kind == "DIGITAL":
@@ -172,7 +172,7 @@ async def release_ownership(unit: Unit, order_id: UUID, order: Order, reason: Re
             unit.emit(claim, claims.release(await unit.load(CLAIM, claim), order_id, reason))
 
 
-async def owned_order(unit: Unit, caller: Caller, order_id: UUID) -> Order:
+async def owned_order(unit: UnitOfWork, caller: Caller, order_id: UUID) -> Order:
     """The order, if it is the caller's (or the caller is an ADMIN). Raises NotFound, Forbidden("not_yours")."""
     order = await unit.get(ORDER, order_id)
     if not caller.may_act_for(order.buyer_id):
@@ -181,7 +181,7 @@ async def owned_order(unit: Unit, caller: Caller, order_id: UUID) -> Order:
 
 
 async def emit_refund(
-    unit: Unit, payment_id: UUID, refund_id: UUID, amount_cents: int, reason: str, *, owed: bool = False
+    unit: UnitOfWork, payment_id: UUID, refund_id: UUID, amount_cents: int, reason: str, *, owed: bool = False
 ) -> None:
     """Ask for a refund: a provider's is sent by the payment worker, a wallet's is done at once, in the same append.
     What is `owed`, for nothing was bought with it, goes back even to a deactivated wallet. Of what cost nothing there
@@ -208,7 +208,7 @@ async def request_refund(
     if not caller.is_admin:
         raise Forbidden("role_required", "this needs the role ADMIN")
 
-    async def decision(unit: Unit) -> UUID:
+    async def decision(unit: UnitOfWork) -> UUID:
         payment = await unit.get(PAYMENT, payment_id)
         if payment.transaction_id is not None:
             deposit = await unit.load(TRANSACTION, payment.transaction_id)

@@ -26,7 +26,7 @@ from domain.orders import Order, OrderLine
 from domain.payments import Method, Payment
 from eventstore.consumers.stream_watcher import StreamWatcher
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 
@@ -80,7 +80,7 @@ class Orders:
         buyer_id = caller.person()
         made = Placed(uuid7(), uuid7())
 
-        async def decision(unit: Unit) -> Placed:
+        async def decision(unit: UnitOfWork) -> Placed:
             buyer, game = await must_be_open(unit, buyer_id), await unit.get(GAME, game_id)
             if game.status == "DRAFT":
                 raise GAME.missing()
@@ -97,7 +97,7 @@ class Orders:
 
     def _emit_order(
         self,
-        unit: Unit,
+        unit: UnitOfWork,
         made: Placed,
         buyer_id: UUID,
         region: str,
@@ -130,7 +130,7 @@ class Orders:
     async def cancel(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> Landed[None]:
         """The buyer calls it off before it is paid. Raises NotFound, Conflict("order_not_cancellable")."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             order = await owned_order(unit, caller, order_id)
             payment = await unit.load(PAYMENT, order.payment_id)
             if payment is not None and payment.is_captured:
@@ -143,7 +143,7 @@ class Orders:
     async def expire(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> Landed[None]:
         """The deadline fired: cancel it if it is still unpaid."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             await expire_unpaid(unit, order_id, self._bus.clock.now())
 
         return await self._bus.run(decision, caller, once)

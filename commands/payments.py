@@ -18,7 +18,7 @@ from domain.events import Event
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
 from domain.payments.refunds import NoticedRefund
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Payments:
         wallet_inactive, wallet_frozen.
         """
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             order = await owned_order(unit, caller, order_id)
             await must_be_open(unit, order.buyer_id)
             payment = await unit.get(PAYMENT, order.payment_id)
@@ -129,7 +129,7 @@ class Payments:
     async def _apply(self, notice: ProviderNotice, payment_id: UUID) -> Landed[tuple[Outcome, str, str]]:
         """What came of it: the outcome, the payment's status after it, and why it was refused, if it was."""
 
-        async def decision(unit: Unit) -> tuple[Outcome, str, str]:
+        async def decision(unit: UnitOfWork) -> tuple[Outcome, str, str]:
             payment = await unit.load(PAYMENT, payment_id)
             if payment is None:
                 return "ignored", "", UNKNOWN

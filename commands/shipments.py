@@ -17,7 +17,7 @@ from domain.errors import Conflict, Forbidden, Invalid
 from domain.events import Event
 from domain.fulfilment import Shipment
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 
 class DeliveryNotice(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class Shipments:
         if notice.delivered_at is not None:
             fulfilment.check_not_ahead(notice.delivered_at, now)
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
             delivered = fulfilment.deliver(shipment, notice.delivered_at, now)
             if not _is_about(notice, shipment_id, shipment):
@@ -98,7 +98,7 @@ class Shipments:
         if not caller.is_admin:
             raise Forbidden("role_required", "this needs the role ADMIN, or the carrier's signature")
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
             delivered = fulfilment.deliver_by_hand(shipment, at, self._bus.clock.now(), reason)
             await _emit(unit, shipment_id, shipment, delivered)
@@ -114,7 +114,7 @@ class Shipments:
         expected_version: int | None,
         once: Once | None,
     ) -> Landed[None]:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
             if not caller.may_act_for(shipment.seller_id):
                 raise Forbidden("not_yours", "that is another seller's shipment")
@@ -125,7 +125,7 @@ class Shipments:
         return await self._bus.run(decision, caller, once)
 
 
-async def _emit(unit: Unit, shipment_id: UUID, shipment: Shipment, events: list[Event]) -> None:
+async def _emit(unit: UnitOfWork, shipment_id: UUID, shipment: Shipment, events: list[Event]) -> None:
     """In the same append the order comes as far as its shipments have: nobody sees the one without the other."""
     unit.emit(shipment_id, events)
     order = await unit.get(ORDER, shipment.order_id)

@@ -25,7 +25,7 @@ from domain.transactions import Transaction
 from domain.wallets import Cause
 from eventstore.consumers.stream_watcher import StreamWatcher
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Transactions:
             raise Invalid("payment_method_unavailable", "a deposit is paid by card")
         transaction_id, payment_id = uuid7(), uuid7()
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             user_id = caller.person()
             created = transactions.deposit(
                 user_id=user_id,
@@ -124,7 +124,7 @@ class Transactions:
         """
         transaction_id = uuid7()
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             created = transactions.transfer(
                 user_id=caller.person(),
                 from_wallet_id=from_wallet_id,
@@ -165,7 +165,7 @@ class Transactions:
         """
         transaction_id = uuid7()
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             order = await owned_order(unit, caller, order_id)
             payment = await unit.get(PAYMENT, order.payment_id)
             created = transactions.payment(
@@ -211,7 +211,7 @@ class Transactions:
         await self._bus.run(lambda unit: self._deduct(unit, transaction_id), caller)
         await self._bus.run(lambda unit: self._credit(unit, transaction_id), caller)
 
-    async def _deduct(self, unit: Unit, transaction_id: UUID) -> None:
+    async def _deduct(self, unit: UnitOfWork, transaction_id: UUID) -> None:
         transaction = await unit.get(TRANSACTION, transaction_id)
         if transaction.status != "PENDING" or transaction.from_wallet_id is None:
             return
@@ -225,7 +225,7 @@ class Transactions:
             unit.emit(source_id, taken)
             unit.emit(transaction_id, transactions.process(transaction))
 
-    async def _credit(self, unit: Unit, transaction_id: UUID) -> None:
+    async def _credit(self, unit: UnitOfWork, transaction_id: UUID) -> None:
         """Give it to the target or, where that refuses or is no wallet, back to the source: a transfer always ends."""
         transaction = await unit.get(TRANSACTION, transaction_id)
         source_id, target_id = transaction.from_wallet_id, transaction.to_wallet_id
@@ -249,7 +249,7 @@ class Transactions:
     async def expire_deposit(self, caller: Caller, payment_id: UUID, *, once: Once | None = None) -> Landed[None]:
         """The deadline fired: the deposit fails if it is still unpaid."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, payment_id)
             if payment is None or not payment.is_open or self._bus.clock.now() < payment.expires_at:
                 return

@@ -13,7 +13,7 @@ from domain.ids import claim_id
 from domain.payments import refunds
 from domain.wallets import Cause, Wallet
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 
@@ -30,7 +30,7 @@ class Wallets:
         """
         user_id, wallet_id = caller.person(), uuid7()
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             await must_be_open(unit, user_id)
             created = wallets.create(user_id, currency)
             claim = claim_id("wallet", user_id, currency)
@@ -85,7 +85,7 @@ class Wallets:
         if not caller.is_admin:
             raise Forbidden("role_required", "this needs the role ADMIN")
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             wallet = await unit.get(WALLET, wallet_id)
             if comes_in:
                 await must_take_money(unit, wallet)
@@ -98,7 +98,7 @@ class Wallets:
 # -- shared with orders, payments and transactions ---------------------------------------------------------------------
 
 
-async def owned_wallet(unit: Unit, caller: Caller, wallet_id: UUID) -> Wallet:
+async def owned_wallet(unit: UnitOfWork, caller: Caller, wallet_id: UUID) -> Wallet:
     """The wallet, if it is the caller's own, and their account open: not even an ADMIN spends another's money.
 
     Raises NotFound("wallet_not_found"); Forbidden: not_yours, user_inactive.
@@ -110,7 +110,7 @@ async def owned_wallet(unit: Unit, caller: Caller, wallet_id: UUID) -> Wallet:
     return wallet
 
 
-async def wallet_of(unit: Unit, user_id: UUID, currency: str) -> UUID:
+async def wallet_of(unit: UnitOfWork, user_id: UUID, currency: str) -> UUID:
     """The id of a person's wallet in a currency. Raises NotFound("wallet_not_found")."""
     claim = await unit.load(CLAIM, claim_id("wallet", user_id, currency))
     if claim is None:
@@ -118,7 +118,7 @@ async def wallet_of(unit: Unit, user_id: UUID, currency: str) -> UUID:
     return claim.holder_id
 
 
-async def refund_to_wallet(unit: Unit, payment_id: UUID, refund_id: UUID, *, owed: bool) -> None:
+async def refund_to_wallet(unit: UnitOfWork, payment_id: UUID, refund_id: UUID, *, owed: bool) -> None:
     """Put a refund that was just asked for back into the wallet that paid, if it is `owed` be the wallet deactivated.
 
     Raises Conflict: wallet_inactive, recipient_forgotten.
@@ -133,7 +133,9 @@ async def refund_to_wallet(unit: Unit, payment_id: UUID, refund_id: UUID, *, owe
     unit.emit(payment_id, refunds.complete_refund(payment, refund_id))
 
 
-async def pay_from_wallet(unit: Unit, payment_id: UUID, wallet_id: UUID, transaction_id: UUID | None = None) -> None:
+async def pay_from_wallet(
+    unit: UnitOfWork, payment_id: UUID, wallet_id: UUID, transaction_id: UUID | None = None
+) -> None:
     """Take an order's money out of a wallet, which is its payment's method, and capture the payment: one append.
 
     Raises Conflict: insufficient_funds, wallet_inactive, currency_mismatch; Invalid("invalid_amount") of a free one.

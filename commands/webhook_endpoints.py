@@ -19,7 +19,7 @@ from domain.ids import PLATFORM_ID
 from domain.merchant_news import NAMES
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 SECRET_BYTES = 32
@@ -47,7 +47,7 @@ class WebhookEndpoints:
         await self._sender.check(url)
         secret_ref = self._new_secret(endpoint_id)
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             if seller_id != PLATFORM_ID:
                 await must_be_open(unit, seller_id)
             index = webhook_endpoints.index_id(seller_id)
@@ -115,7 +115,7 @@ class WebhookEndpoints:
     async def delete(self, caller: Caller, endpoint_id: UUID, *, expected_version: int | None = None) -> Landed[None]:
         """Remove it for good. Raises NotFound, Stale."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             endpoint = await _owned(unit, caller, endpoint_id, expected_version)
             index = webhook_endpoints.index_id(endpoint.seller_id)
             await unit.load(WEBHOOK_INDEX, index)
@@ -132,7 +132,7 @@ class WebhookEndpoints:
         event_id = uuid7()
         delivery_id = webhook_deliveries.delivery_id(endpoint_id, event_id)
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             _must_be_enabled(await _owned(unit, caller, endpoint_id))
             requested = webhook_deliveries.request(
                 None, endpoint_id=endpoint_id, event_id=event_id, event_name=webhook_deliveries.TEST
@@ -151,7 +151,7 @@ class WebhookEndpoints:
         Raises NotFound: webhook_endpoint_not_found, webhook_delivery_not_found; Conflict("webhook_endpoint_disabled").
         """
 
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             _must_be_enabled(await _owned(unit, caller, endpoint_id))
             delivery = await unit.get(WEBHOOK_DELIVERY, delivery_id)
             if delivery.endpoint_id != endpoint_id:
@@ -181,7 +181,7 @@ class WebhookEndpoints:
         expected_version: int | None = None,
         once: Once | None = None,
     ) -> Landed[UUID]:
-        async def decision(unit: Unit) -> UUID:
+        async def decision(unit: UnitOfWork) -> UUID:
             unit.emit(endpoint_id, decide(await _owned(unit, caller, endpoint_id, expected_version)))
             unit.refer(endpoint_id=endpoint_id)
             return endpoint_id
@@ -189,7 +189,9 @@ class WebhookEndpoints:
         return await self._bus.run(decision, caller, once)
 
 
-async def _owned(unit: Unit, caller: Caller, endpoint_id: UUID, expected_version: int | None = None) -> WebhookEndpoint:
+async def _owned(
+    unit: UnitOfWork, caller: Caller, endpoint_id: UUID, expected_version: int | None = None
+) -> WebhookEndpoint:
     """The endpoint, if it is the caller's (or the caller is an ADMIN). Raises NotFound, also of another's; Stale."""
     seller_id, endpoint = seller_of(caller), await unit.get(WEBHOOK_ENDPOINT, endpoint_id)
     if endpoint.deleted or not (caller.is_admin or endpoint.seller_id == seller_id):

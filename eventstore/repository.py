@@ -1,6 +1,6 @@
 """Aggregates from the log and back: load by folding a stream, decide, append what was decided.
 
-A `Unit` is one decision: it loads states, collects events, and appends them at the versions it saw.
+A `UnitOfWork` is one decision: it loads states, collects events, and appends them at the versions it saw.
 States are cached per process. For streams that are appended to, the version check makes that safe;
 for streams that are only read, `Repository.decide` has their versions checked with the append.
 After a conflict, or any other outcome of a decision on outdated cached states (a refusal, a
@@ -130,7 +130,7 @@ class _Stream(msgspec.Struct):
     glanced: bool = False
 
 
-class Unit:
+class UnitOfWork:
     """One decision about one or several streams, appended as a whole or not at all."""
 
     def __init__(self, repository: "Repository", metadata: Metadata, *, fresh: bool) -> None:
@@ -242,7 +242,7 @@ class Unit:
                 self._repository.remember(s.aggregate, stream_id, s.version + len(s.events), s.state)
 
 
-Decision = Callable[[Unit], Awaitable[R]]
+Decision = Callable[[UnitOfWork], Awaitable[R]]
 
 
 class Repository:
@@ -337,7 +337,7 @@ class Repository:
         async with AsyncExitStack() as locks:
             fresh = queued = False
             for attempt in range(1, ATTEMPTS + 1):
-                unit = Unit(self, metadata, fresh=fresh)
+                unit = UnitOfWork(self, metadata, fresh=fresh)
                 try:
                     result = await decision(unit)
                     appends = unit.appends()

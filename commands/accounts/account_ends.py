@@ -22,7 +22,7 @@ from domain.errors import Conflict, Forbidden
 from domain.identity import User
 from domain.obligations import Obligation
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 OBLIGATIONS_TOLD = 100
 """So many are named when an account is not forgotten; who settled them asks again."""
@@ -79,7 +79,7 @@ class AccountEnds:
         if not caller.is_admin:
             raise Forbidden("role_required", "this needs the role ADMIN")
 
-        async def decision(unit: Unit) -> User:
+        async def decision(unit: UnitOfWork) -> User:
             user = await unit.get(USER, user_id)
             unit.emit(user_id, identity.reopen(user, reason))
             unit.emit(user_id, identity.end_sessions(user))  # those that its closing ended
@@ -92,7 +92,7 @@ class AccountEnds:
     # -- closing -------------------------------------------------------------------------------------------------------
 
     async def _close(self, caller: Caller, user_id: UUID, expected_version: int | None) -> Landed[None]:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, user_id)
             unit.expect(user_id, expected_version)
             await self._must_leave_an_admin(unit, user_id, user)
@@ -100,7 +100,7 @@ class AccountEnds:
 
         return await self._bus.run(decision, caller)
 
-    async def _must_leave_an_admin(self, unit: Unit, user_id: UUID, user: User) -> None:
+    async def _must_leave_an_admin(self, unit: UnitOfWork, user_id: UUID, user: User) -> None:
         """Another ADMIN can log in. The append checks that they still can: of two who close each other at once, one is
         refused. Raises Conflict("last_admin")."""
         if user.account_type != "ADMIN" or not user.may_act:
@@ -114,7 +114,7 @@ class AccountEnds:
     # -- forgetting ----------------------------------------------------------------------------------------------------
 
     async def _must_owe_nothing(self, caller: Caller, user_id: UUID, expected_version: int | None) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, user_id)
             unit.expect(user_id, expected_version)
             await self._must_leave_an_admin(unit, user_id, user)
@@ -132,10 +132,10 @@ class AccountEnds:
                 continue
         raise Conflict("account_in_use", "something is begun for the account again and again")
 
-    async def _mark(self, unit: Unit, user_id: UUID) -> None:
+    async def _mark(self, unit: UnitOfWork, user_id: UUID) -> None:
         unit.emit(user_id, identity.begin_forgetting(await unit.get(USER, user_id)))
 
-    async def _forget_unless_owing(self, unit: Unit, user_id: UUID) -> None:
+    async def _forget_unless_owing(self, unit: UnitOfWork, user_id: UUID) -> None:
         """Raises _BegunMeanwhile; Conflict: last_admin, account_has_obligations; NotSeenYet."""
         user = await unit.get(USER, user_id)
         if user.status == "FORGOTTEN":
@@ -148,7 +148,7 @@ class AccountEnds:
         unit.emit(user_id, identity.forget(user))
         await self._mailboxes.release(unit, user, "forgotten")
 
-    async def _obligations(self, unit: Unit, user_id: UUID) -> list[Obligation]:
+    async def _obligations(self, unit: UnitOfWork, user_id: UUID) -> list[Obligation]:
         """What is owed, as its streams have it: should one of them move on meanwhile, it is asked again. The first
         OBLIGATIONS_TOLD are enough to refuse."""
         found: list[Obligation] = []
@@ -158,7 +158,7 @@ class AccountEnds:
                 break
         return found[:OBLIGATIONS_TOLD]
 
-    async def _owed(self, unit: Unit, user_id: UUID) -> AsyncIterator[list[Obligation]]:
+    async def _owed(self, unit: UnitOfWork, user_id: UUID) -> AsyncIterator[list[Obligation]]:
         owed = await self._belongings.owed(user_id, await self._bus.repository.log.head())
         for shipment_id in owed.shipments:
             if (shipment := await unit.load(SHIPMENT, shipment_id)) is not None:

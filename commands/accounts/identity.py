@@ -14,7 +14,7 @@ from domain import identity
 from domain.errors import Forbidden, Invalid, Refused, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 
@@ -68,7 +68,7 @@ class Accounts:
             by_admin=caller.is_admin or caller.actor == "system",
         )
 
-        async def decision(unit: Unit) -> User:
+        async def decision(unit: UnitOfWork) -> User:
             unit.create(USER, user_id, events)
             await self._mailboxes.take(unit, email, user_id)
             unit.refer(user_id=user_id)
@@ -112,7 +112,7 @@ class Accounts:
         )
         password_hash = None if password is None else await self._hasher.hash(password)
 
-        async def decision(unit: Unit) -> Versioned:
+        async def decision(unit: UnitOfWork) -> Versioned:
             user = await unit.get(USER, user_id)
             unit.expect(user_id, expected_version)
             changes = identity.change_profile(user, name=name, region=region, email=email, email_digest=digest)

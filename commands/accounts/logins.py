@@ -15,7 +15,7 @@ from domain import identity
 from domain.errors import Forbidden, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import AlreadyDone, Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 SESSION_LIFETIME = timedelta(days=30)
@@ -54,7 +54,7 @@ class Logins:
         proven = await self._proven_by(email, password)
         user_id, session_id = proven.user_id, uuid7()
 
-        async def decision(unit: Unit) -> User:
+        async def decision(unit: UnitOfWork) -> User:
             found = await unit.load(USER, user_id)
             if found is None:
                 raise _wrong()
@@ -133,7 +133,7 @@ class Logins:
         user_id = caller.person()
         await self._sessions.revoke(session_id)
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, user_id)
             unit.emit(user_id, identity.log_out(user, session_id))
 
@@ -142,7 +142,7 @@ class Logins:
     async def _note_reuse(self, caller: Caller, session: Session) -> None:
         """Once for each session, however often the token comes back."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, session.user_id)
             unit.emit(session.user_id, identity.note_refresh_reuse(user, session.session_id))
 

@@ -15,7 +15,7 @@ from domain import email_addresses, identity, notices
 from domain.errors import Invalid
 from domain.identity import User
 from eventstore.log import Once
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
 
@@ -29,7 +29,7 @@ class MailProofs:
         """Raises Invalid("invalid_token")."""
         proof = self._tokens.read(token, self._bus.clock.now(), "verify-email")
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             user = await self._fitting(unit, proof, "the token is for another e-mail address")
             unit.emit(user.user_id, identity.verify_email(user, user.email_digest))
 
@@ -63,7 +63,7 @@ class MailProofs:
         proof = self._tokens.read(token, self._bus.clock.now(), "reset-password", "take-back")
         password_hash = await self._hasher.hash(password)
 
-        async def decision(unit: Unit) -> User | None:
+        async def decision(unit: UnitOfWork) -> User | None:
             user = await self._fitting(unit, proof, "the token was used already, or the account has changed")
             if proof.purpose == "take-back":
                 await self._bring_back(unit, user, proof)
@@ -75,27 +75,27 @@ class MailProofs:
 
         return await self._bus.run(decision, caller, once)
 
-    async def _bring_back(self, unit: Unit, user: User, proof: MailProof) -> None:
+    async def _bring_back(self, unit: UnitOfWork, user: User, proof: MailProof) -> None:
         digest = self._mailboxes.digest(proof.email)
         restored = identity.take_back(user, epoch=proof.epoch, email=proof.email, email_digest=digest)
         await self._mailboxes.take(unit, proof.email, user.user_id)
         await self._mailboxes.release(unit, user, "taken back", but=digest)
         unit.emit(user.user_id, restored)
 
-    async def _fitting(self, unit: Unit, proof: MailProof, otherwise: str) -> User:
+    async def _fitting(self, unit: UnitOfWork, proof: MailProof, otherwise: str) -> User:
         user = await unit.load(USER, proof.user_id)
         if user is None or not proof.fits(user):
             raise Invalid("invalid_token", otherwise)
         return user
 
     async def _mail(self, caller: Caller, user: User, template: str, token: str, once: Once | None) -> Landed[None]:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             ask_for_mail(unit, user, template, {"token": token}, to=user.email)
 
         return await self._bus.run(decision, caller, once)
 
 
-def tell_change(unit: Unit, tokens: MailTokens, before: User, after: User, bus: CommandBus) -> None:
+def tell_change(unit: UnitOfWork, tokens: MailTokens, before: User, after: User, bus: CommandBus) -> None:
     """Mail to the address that the account had that its password or its address was changed, with a way back: of a
     new password a token for another one, of a new address one that brings the old one back."""
     now = bus.clock.now()
@@ -107,7 +107,7 @@ def tell_change(unit: Unit, tokens: MailTokens, before: User, after: User, bus: 
         ask_for_mail(unit, before, "password_changed", {"token": token}, to=before.email)
 
 
-def ask_for_mail(unit: Unit, user: User, template: str, params: Mapping[str, str], *, to: str) -> None:
+def ask_for_mail(unit: UnitOfWork, user: User, template: str, params: Mapping[str, str], *, to: str) -> None:
     """Ask for a notice by mail to this very address, be the account's another one by the time that it is sent: who
     reads mail there is what its token proves."""
     if email_addresses.is_unreachable(to):

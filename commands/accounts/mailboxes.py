@@ -19,7 +19,7 @@ from domain.errors import Conflict, Invalid
 from domain.identity import CASE_FOLDED, ProfileChanged, User, UserRegistered
 from domain.ids import claim_id
 from eventstore.log import Envelope
-from eventstore.repository import Repository, Unit
+from eventstore.repository import Repository, UnitOfWork
 
 
 class Mailboxes:
@@ -59,7 +59,7 @@ class Mailboxes:
         """Whether the mailbox has an account, at a glance: `take` knows for sure. Raises Invalid("invalid_email")."""
         return await self._holder(self.digest(email)) is not None
 
-    async def take(self, unit: Unit, email: str, user_id: UUID) -> None:
+    async def take(self, unit: UnitOfWork, email: str, user_id: UUID) -> None:
         """Claim the mailbox for an account, unless it holds it. Raises Conflict("email_taken")."""
         digest = self.digest(email)
         claim = await unit.load(CLAIM, claim_id("email", digest))
@@ -71,7 +71,7 @@ class Mailboxes:
             if holder is not None and holder.user_id != user_id and self._is_of(holder, digest):
                 raise taken()
 
-    async def release(self, unit: Unit, user: User, reason: ReleaseReason, *, but: str | None = None) -> None:
+    async def release(self, unit: UnitOfWork, user: User, reason: ReleaseReason, *, but: str | None = None) -> None:
         """Give up what an account has claimed by its e-mail, save for a digest that it goes on with."""
         for digest in {user.email_digest, self.name(user.email)} - {but}:
             claim = claim_id("email", digest)
@@ -104,7 +104,7 @@ def mailboxes_claimed(bus: CommandBus, mailboxes: Mailboxes) -> Reactor:
     name = "mailboxes_claimed"
 
     async def claim(user_id: UUID, env: Envelope) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             user = await unit.load(USER, user_id)
             if user is not None and user.digest_of == CASE_FOLDED and user.status != "FORGOTTEN":
                 with suppress(Conflict, Invalid):  # taken, or no mailbox at all

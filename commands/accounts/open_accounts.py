@@ -10,10 +10,10 @@ from domain.ids import PLATFORM_ID
 from domain.orders import CancelReason, Order
 from domain.wallets import Wallet
 from eventstore.log import Envelope
-from eventstore.repository import Repository, Unit
+from eventstore.repository import Repository, UnitOfWork
 
 
-async def must_be_open(unit: Unit, user_id: UUID) -> User:
+async def must_be_open(unit: UnitOfWork, user_id: UUID) -> User:
     """The account, which nothing may be begun for once it is closed: the append checks that it is open still, and tells
     who is about to forget it.
 
@@ -26,21 +26,21 @@ async def must_be_open(unit: Unit, user_id: UUID) -> User:
     return user
 
 
-async def must_take_money(unit: Unit, wallet: Wallet) -> None:
+async def must_take_money(unit: UnitOfWork, wallet: Wallet) -> None:
     """Nobody's money is to be kept for nobody. Raises Conflict("recipient_closed")."""
     owner = await unit.load(USER, wallet.user_id)
     if owner is None or not owner.may_act:
         raise Conflict("recipient_closed", "the account of that wallet is closed")
 
 
-async def must_not_be_forgotten(unit: Unit, wallet: Wallet) -> None:
+async def must_not_be_forgotten(unit: UnitOfWork, wallet: Wallet) -> None:
     """A closed account gets back what is its own; one that was forgotten has nobody. Raises Conflict."""
     owner = await unit.load(USER, wallet.user_id)
     if owner is not None and owner.status == "FORGOTTEN":
         raise Conflict("recipient_forgotten", "the account of that wallet was forgotten")
 
 
-async def closed_party(repository: Repository, unit: Unit, order: Order, position: int) -> CancelReason | None:
+async def closed_party(repository: Repository, unit: UnitOfWork, order: Order, position: int) -> CancelReason | None:
     """Why nothing is sold any more by what happened at this position: the buyer's account, or a seller's, was closed
     before. None when all of them were open."""
     parties: dict[UUID, CancelReason] = {order.buyer_id: "account_closed"}

@@ -31,7 +31,7 @@ from domain.identity import UserDeactivated, UserForgotten, UserReactivated
 from domain.ids import claim_id, derived, stock_id
 from domain.orders import CancelReason
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 PATIENCE_SECONDS = 5.0
 """How long the answer to a command waits for all of it; the reactor goes on."""
@@ -42,7 +42,7 @@ PARCELS_TOLD = 200
 GAMES_AT_ONCE = 50
 ORDERS_AT_ONCE = 8
 
-Step = Callable[[Unit, UUID], Awaitable[None]]
+Step = Callable[[UnitOfWork, UUID], Awaitable[None]]
 """What is decided about one stream."""
 
 
@@ -109,7 +109,7 @@ class AccountSettling:
             some = games[start : start + GAMES_AT_ONCE]
             await self._bus.run(partial(self._follow_seller, user_id, some), caller)
 
-    async def _follow_seller(self, user_id: UUID, game_ids: Sequence[UUID], unit: Unit) -> None:
+    async def _follow_seller(self, user_id: UUID, game_ids: Sequence[UUID], unit: UnitOfWork) -> None:
         seller = await unit.load(USER, user_id)
         for game_id in game_ids:
             game = await unit.load(GAME, game_id)
@@ -144,7 +144,7 @@ class AccountSettling:
         lines = [*map(str, named), *([f"and {more} more"] if more > 0 else [])]
         params = {"seller_id": str(seller_id), "shipments": "\n".join(lines)}
 
-        async def step(unit: Unit) -> None:
+        async def step(unit: UnitOfWork) -> None:
             for admin_id in admins:
                 admin, notice_id = (
                     await unit.load(USER, admin_id),
@@ -165,7 +165,7 @@ class AccountSettling:
 
     # -- what a person began -------------------------------------------------------------------------------------------
 
-    async def _abandon_cart(self, unit: Unit, user_id: UUID) -> None:
+    async def _abandon_cart(self, unit: UnitOfWork, user_id: UUID) -> None:
         claim_stream = claim_id("cart", user_id)
         claim = await unit.load(CLAIM, claim_stream)
         cart = await unit.load(CART, claim.holder_id) if claim is not None and claim.held else None
@@ -177,7 +177,7 @@ class AccountSettling:
                 unit.emit(stock_id(item.game_id), inventory.release(stock, item.reservation_id, "account closed"))
         unit.emit(claim_stream, claims.release(claim, claim.holder_id, "account closed"))
 
-    async def _call_off(self, unit: Unit, order_id: UUID, user_id: UUID) -> None:
+    async def _call_off(self, unit: UnitOfWork, order_id: UUID, user_id: UUID) -> None:
         """Where the money has come, the settlement decides whether it came in time."""
         order = await unit.load(ORDER, order_id)
         payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
@@ -187,14 +187,14 @@ class AccountSettling:
             reason: CancelReason = "account_closed" if order.buyer_id == user_id else "seller_closed"
             await call_off(unit, order_id, order, orders.cancel(order, reason), self._bus.clock.now())
 
-    async def _fail_deposit(self, unit: Unit, payment_id: UUID, user_id: UUID) -> None:
+    async def _fail_deposit(self, unit: UnitOfWork, payment_id: UUID, user_id: UUID) -> None:
         payment = await unit.load(PAYMENT, payment_id)
         if payment is not None and await self._is_closed(unit, user_id):
             unit.emit(payment_id, payments.fail(payment, "account_closed", "the account was closed"))
 
     # -- what they share -----------------------------------------------------------------------------------------------
 
-    async def _is_closed(self, unit: Unit, user_id: UUID) -> bool:
+    async def _is_closed(self, unit: UnitOfWork, user_id: UUID) -> bool:
         user = await unit.load(USER, user_id)
         return user is not None and not user.may_act
 

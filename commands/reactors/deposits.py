@@ -31,7 +31,7 @@ from domain.payments import (
 from domain.transactions import Transaction
 from domain.wallets import Cause, Wallet
 from eventstore.log import Envelope
-from eventstore.repository import Decision, R, Unit
+from eventstore.repository import Decision, R, UnitOfWork
 
 
 class Deposits:
@@ -63,7 +63,7 @@ class Deposits:
             return
         transaction_id = payment.transaction_id
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             transaction = await unit.get(TRANSACTION, transaction_id)
             if not transaction.settled:
                 unit.emit(transaction_id, transactions.process(transaction))
@@ -71,7 +71,7 @@ class Deposits:
         await self._once(decision, env)
 
     async def _processed(self, event: PaymentProcessed, env: Envelope) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             transaction = await unit.get(TRANSACTION, event.transaction_id)
             wallet_id, wallet = await _target(unit, transaction)
             cause = Cause(transaction_id=event.transaction_id, payment_id=env.stream_id)
@@ -96,7 +96,7 @@ class Deposits:
     async def _fail(self, payment_id: UUID, transaction_id: UUID, code: str, env: Envelope) -> None:
         """A deposit is tried once: whoever wants to try again asks for another."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             transaction, payment = await unit.get(TRANSACTION, transaction_id), await unit.get(PAYMENT, payment_id)
             if not transaction.settled:
                 unit.emit(transaction_id, transactions.fail(transaction, "charge", code))
@@ -109,7 +109,7 @@ class Deposits:
         its owner owes the rest.
         """
 
-        async def decision(unit: Unit, transaction_id: UUID) -> None:
+        async def decision(unit: UnitOfWork, transaction_id: UUID) -> None:
             transaction = await unit.get(TRANSACTION, transaction_id)
             wallet_id, wallet = await _target(unit, transaction)
             recovered = min(event.amount_cents, wallet.balance_cents)
@@ -126,7 +126,7 @@ class Deposits:
     async def _reversed(self, event: PaymentRefundReversed, env: Envelope) -> None:
         """What the provider had taken back has come again: it is the wallet's, deactivated or not."""
 
-        async def decision(unit: Unit, transaction_id: UUID) -> None:
+        async def decision(unit: UnitOfWork, transaction_id: UUID) -> None:
             transaction = await unit.get(TRANSACTION, transaction_id)
             wallet_id, wallet = await _target(unit, transaction)
             if reinstated := transactions.reinstate(transaction, event.refund_id, event.amount_cents):
@@ -136,7 +136,7 @@ class Deposits:
 
         await self._of_deposit(decision, env)
 
-    async def _of_deposit(self, decision: Callable[[Unit, UUID], Awaitable[None]], env: Envelope) -> None:
+    async def _of_deposit(self, decision: Callable[[UnitOfWork, UUID], Awaitable[None]], env: Envelope) -> None:
         """Decide on the deposit that an event's payment is of, if it is of one."""
         payment = await self._bus.repository.seen(PAYMENT, env.stream_id)
         if payment is not None and payment.transaction_id is not None:
@@ -148,7 +148,7 @@ class Deposits:
 
 
 async def _send_back(
-    unit: Unit, event: PaymentProcessed, env: Envelope, transaction: Transaction, refusal: Refused
+    unit: UnitOfWork, event: PaymentProcessed, env: Envelope, transaction: Transaction, refusal: Refused
 ) -> None:
     """The wallet cannot have it: the deposit fails, if it had not before, and the money goes back to the card."""
     if not transaction.settled:
@@ -160,7 +160,7 @@ async def _send_back(
         await emit_refund(unit, env.stream_id, refund_id, payment.refundable_cents, "deposit_failed")
 
 
-async def _target(unit: Unit, transaction: Transaction) -> tuple[UUID, Wallet]:
+async def _target(unit: UnitOfWork, transaction: Transaction) -> tuple[UUID, Wallet]:
     """The wallet that a deposit goes to, and its id."""
     wallet_id = transaction.to_wallet_id
     assert wallet_id is not None  # every deposit names one

@@ -17,7 +17,7 @@ from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, TRANSFERS, Acco
 from domain.payments import Payment, PaymentCaptured, PaymentProcessed, PaymentRefunded, PaymentRefundReversed
 from domain.wallets import DebtRecorded, DebtSettled, FundsAdded, FundsDeducted
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 
 class Ledger:
@@ -53,7 +53,7 @@ class Ledger:
         account_id = ledger.seller_account(event.user_id)
         stream_id = derived("ledger.account", account_id)
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             unit.create(POSTING, stream_id, [AccountOpened(account_id=account_id, user_id=event.user_id)])
 
         await self._bus.run(decision, caused(self.NAME, env), once_for(self.NAME, env))
@@ -167,7 +167,7 @@ class Ledger:
             None, env.event_id, entries, order_id=order_id, payment_id=payment_id, transaction_id=transaction_id
         )
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             unit.create(POSTING, stream_id, posted)
 
         await self._bus.run(decision, caused(self.NAME, env), once_for(self.NAME, env))

@@ -8,7 +8,7 @@ from domain import library
 from domain.ids import library_id
 from domain.orders import OrderCompleted, OrderConfirmed, OrderRefunded
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 
 def library_grants(bus: CommandBus) -> Reactor:
@@ -27,7 +27,7 @@ def library_grants(bus: CommandBus) -> Reactor:
             await grant(env)
 
     async def grant(env: Envelope) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             order = await unit.get(ORDER, env.stream_id)
             stream_id = library_id(order.buyer_id)
             for line in order.lines:
@@ -48,7 +48,7 @@ def library_grants(bus: CommandBus) -> Reactor:
         if not event.full:
             return
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             order = await unit.get(ORDER, env.stream_id)
             stream_id = library_id(order.buyer_id)
             for line in order.lines:

@@ -39,7 +39,7 @@ from domain.payments import (
 )
 from domain.transactions import TransactionCompleted, TransactionFailed, TransactionReversed
 from eventstore.log import Envelope
-from eventstore.repository import Aggregate, Unit
+from eventstore.repository import Aggregate, UnitOfWork
 
 S = TypeVar("S")
 
@@ -105,7 +105,7 @@ class _Desk:
     async def tell(self, tellings: Sequence[Telling], env: Envelope) -> None:
         """Ask for all notices of one event, in one append; of those to closed accounts and imported people, none."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             for telling in tellings:
                 user = await unit.load(USER, telling.user_id)
                 if user is not None and user.may_act and not email_addresses.is_unreachable(user.email):
@@ -114,7 +114,7 @@ class _Desk:
         if tellings:
             await self._bus.run(decision, caused(NAME, env), once_for(NAME, env))
 
-    async def _request(self, unit: Unit, env: Envelope, user: User, telling: Telling) -> None:
+    async def _request(self, unit: UnitOfWork, env: Envelope, user: User, telling: Telling) -> None:
         template, params = telling.template, {"name": user.name, **telling.params}
         if template in {"welcome", "verification"}:
             now = self._bus.clock.now()

@@ -21,7 +21,7 @@ from domain.payments import (
     PaymentRefundReversed,
 )
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 
 def settlement(bus: CommandBus) -> Reactor:
@@ -29,7 +29,7 @@ def settlement(bus: CommandBus) -> Reactor:
     name = "settlement"
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             order = await unit.get(ORDER, event.order_id)
             closed = await closed_party(bus.repository, unit, order, env.position)
             if closed is not None and order.status == "PENDING_PAYMENT":
@@ -60,7 +60,7 @@ def settlement(bus: CommandBus) -> Reactor:
             await cancel(payment.order_id, "payment_cancelled", env)
 
     async def cancel(order_id: UUID, reason: CancelReason, env: Envelope) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             order = await unit.get(ORDER, order_id)
             if order.status == "PENDING_PAYMENT":
                 await call_off(unit, order_id, order, orders.cancel(order, reason), env.occurred_at)
@@ -82,7 +82,7 @@ def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct],
     """How an order follows what goes back of its payment, and what of that comes in again."""
 
     async def refunded(event: PaymentRefunded, env: Envelope) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, env.stream_id)
             if payment is None or payment.order_id is None:
                 return
@@ -95,7 +95,7 @@ def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct],
         await bus.run(decision, caused(name, env), once_for(name, env))
 
     async def reversed_(event: PaymentRefundReversed, env: Envelope) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, env.stream_id)
             if payment is None or payment.order_id is None:
                 return

@@ -5,7 +5,7 @@ from commands.inventory import stock_of
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain.catalog import GameCreated
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 
 def stock_opened(bus: CommandBus) -> Reactor:
@@ -16,7 +16,7 @@ def stock_opened(bus: CommandBus) -> Reactor:
         if event.kind != "PHYSICAL":
             return
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             await stock_of(unit, env.stream_id)
 
         await bus.run(decision, caused(name, env), once_for(name, env))

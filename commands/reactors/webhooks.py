@@ -23,7 +23,7 @@ from domain.merchant_news import FACTS
 from domain.webhook_deliveries import DeliveryRequested, RedeliveryRequested
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 REMEMBERED = 10_000
 """Sellers without an endpoint that a process keeps in mind."""
@@ -41,7 +41,7 @@ def merchant_webhooks(bus: CommandBus) -> Reactor:
             return
         head = await bus.repository.log.head()
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             endpoints = await _endpoints_of(unit, sellers)
             without.note(sellers - {endpoint.seller_id for _, endpoint in endpoints}, head)
             for endpoint_id, endpoint in endpoints:
@@ -61,7 +61,7 @@ def merchant_webhooks(bus: CommandBus) -> Reactor:
     async def account_moved(_: UserDeactivated | UserForgotten | UserReactivated, env: Envelope) -> None:
         """The account as it is by now counts: it may have been opened again."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             seller = await unit.load(USER, env.stream_id)
             for endpoint_id, endpoint in await _endpoints_of(unit, {env.stream_id}):
                 is_open = seller is not None and seller.may_act
@@ -103,7 +103,7 @@ class _Without:
         self._until.update(dict.fromkeys(sellers, head))
 
 
-async def _endpoints_of(unit: Unit, sellers: set[UUID]) -> list[tuple[UUID, WebhookEndpoint]]:
+async def _endpoints_of(unit: UnitOfWork, sellers: set[UUID]) -> list[tuple[UUID, WebhookEndpoint]]:
     """The endpoints of some sellers, as they are now: the unit checks that what it decided on still holds."""
     found = []
     for seller_id in sorted(sellers):

@@ -15,7 +15,7 @@ from commands.reactors.reactor import on_behalf
 from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
 from eventstore.database.patience import outlast
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
 """Mails that an address gets before anybody has shown that they read them: whoever opened the account may have named a
@@ -63,14 +63,14 @@ class NoticeWorker(JobWorker):
         return self._unverified.hit(UNVERIFIED_AN_HOUR, address.casefold())
 
     async def _record_sent(self, notice_id: UUID, reference: str, delivery: Delivery) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             current = await unit.get(NOTICE, notice_id)
             unit.emit(notice_id, notices.mark_sent(current, reference))
 
         await outlast(lambda: self._bus.run(decision, on_behalf("worker:mail", delivery.job)))  # lest it be sent again
 
     async def _record_failure(self, notice_id: UUID, code: str, delivery: Delivery) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             current = await unit.get(NOTICE, notice_id)
             unit.emit(notice_id, notices.mark_failed(current, code, delivery.attempt))
 

@@ -20,7 +20,7 @@ from domain.errors import Refused
 from domain.events import Event
 from domain.ids import derived
 from domain.payments import Payment, Refund, refunds
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 JobKind = Literal["charge", "intent", "cancel", "refund", "refund_failed"]
 UNKNOWN = "resource_missing"
@@ -349,7 +349,7 @@ class PaymentWorker(JobWorker):
         await self._record(delivery, payment_id, lambda payment: payments.fail(payment, code, detail))
 
     async def _record(self, delivery: Delivery, payment_id: UUID, decide: Decide) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             payment = await unit.get(PAYMENT, payment_id)
             unit.emit(payment_id, decide(payment))
 

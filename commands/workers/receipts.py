@@ -23,7 +23,7 @@ from domain.events import Event
 from domain.orders import OrderConfirmed
 from domain.receipts import Receipt
 from eventstore.log import Envelope
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class ReceiptWorker(JobWorker):
         if own is None and not is_taken:
             raise refused
 
-        async def decision(unit: Unit) -> tuple[list[KnownReceipt], Receipt]:
+        async def decision(unit: UnitOfWork) -> tuple[list[KnownReceipt], Receipt]:
             current = await unit.get(RECEIPT, receipt_id)
             found = await enter(unit, [*known, *([] if own is None else [own])])
             was_quicker = (current.year, current.number) != (receipt.year, receipt.number)  # another worker
@@ -153,7 +153,7 @@ class ReceiptWorker(JobWorker):
         order_id, seller_id, year = UUID(body["order_id"]), UUID(body["seller_id"]), int(body["year"])
         receipt_id, book_id = receipts.receipt_id(order_id, seller_id), receipts.book_id(seller_id, year)
 
-        async def decision(unit: Unit) -> Receipt | None:
+        async def decision(unit: UnitOfWork) -> Receipt | None:
             receipt = await unit.load(RECEIPT, receipt_id)
             if receipt is None:
                 order = await unit.load(ORDER, order_id)
@@ -170,7 +170,7 @@ class ReceiptWorker(JobWorker):
         return None if receipt is None else (receipt_id, receipt)
 
     async def _record(self, delivery: Delivery, receipt_id: UUID, decide: Callable[[Receipt], list[Event]]) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             receipt = await unit.get(RECEIPT, receipt_id)
             unit.emit(receipt_id, decide(receipt))
 

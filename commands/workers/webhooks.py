@@ -19,7 +19,7 @@ from domain.events import Event
 from domain.webhook_deliveries import WebhookDelivery
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.database.patience import outlast
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 
 GONE = 410
 
@@ -91,7 +91,7 @@ class WebhookWorker(JobWorker):
         await self._record(job, delivery_id, decide)
 
     async def _record(self, job: Delivery, delivery_id: UUID, decide: Decide) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             delivery = await unit.get(WEBHOOK_DELIVERY, delivery_id)
             endpoint = await unit.get(WEBHOOK_ENDPOINT, delivery.endpoint_id)
             about_delivery, about_endpoint = decide(delivery, endpoint)

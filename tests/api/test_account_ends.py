@@ -11,7 +11,7 @@ import pytest
 from commands.handler import Caller, CommandBus
 from commands.reactors.account_settling import AccountSettling
 from domain.obligations import Obligation
-from eventstore.repository import Repository, Unit
+from eventstore.repository import Repository, UnitOfWork
 from tests.support.shops.gateway import CARD, PASSWORD, SECURE, Person, Shop, a_game
 from tests.support.shops.market import (
     ADDRESS,
@@ -424,7 +424,7 @@ def once_it_looked(shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Calla
     ends, looks = shop.commands.account_ends, [2, 1]
     look = ends._obligations
 
-    async def looked(unit: Unit, user_id: UUID) -> list[Obligation]:
+    async def looked(unit: UnitOfWork, user_id: UUID) -> list[Obligation]:
         found = await look(unit, user_id)
         if looks and looks.pop() == 2:
             await meanwhile()

@@ -13,7 +13,7 @@ from domain import catalog
 from domain.catalog import Listing
 from domain.claims import ClaimTaken
 from domain.ids import claim_id
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from tests.support.shops.gateway import Person, Shop, a_game
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -69,7 +69,7 @@ async def test_a_sku_claimed_as_it_was_typed_collides_with_all_its_spellings(sho
     created = catalog.create(seller.id, Listing(sku=sku, title="Celeste", kind="DIGITAL"))
     typed = claim_id("sku", seller.id, sku)
 
-    async def as_before(unit: Unit) -> None:
+    async def as_before(unit: UnitOfWork) -> None:
         unit.create(GAME, game_id, created)
         unit.create(CLAIM, typed, [ClaimTaken(kind="sku", holder_id=game_id)])
 

@@ -22,7 +22,7 @@ from commands.aggregates import ALL
 from domain.ids import PLATFORM_ID
 from eventstore.codec import MissingKey
 from eventstore.log import WrongKind
-from eventstore.repository import Aggregate, Repository, Unit
+from eventstore.repository import Aggregate, Repository, UnitOfWork
 from tests.support.servers.provider import SECRET
 from tests.support.shops.every_kind import KINDS, one_of_every_kind
 from tests.support.shops.gateway import Person, Shop
@@ -159,7 +159,7 @@ async def test_a_stream_loaded_as_another_kind_is_not_there_and_stays_as_it_was(
     state = await repository.state(KINDS[of], stream)
     assert await repository.seen(taken_for, stream) is None, "from the cache"
 
-    async def emit(unit: Unit) -> None:
+    async def emit(unit: UnitOfWork) -> None:
         assert await unit.load(taken_for, stream) is None
         unit.emit(stream, [await _first_event(shop, ids[taken_for.kind])])
 

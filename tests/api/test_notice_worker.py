@@ -15,7 +15,7 @@ from commands.workers.notifications import NoticeWorker
 from domain import notices
 from domain.identity import User
 from domain.notices import Channel, NotificationFailed, NotificationRequested, NotificationSent
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from tests.support.shops.gateway import projecting
@@ -80,7 +80,7 @@ async def asked(
         params={"name": "Ann", "amount": "5.00 USD", "transaction_id": "7"},
     )
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         unit.create(NOTICE, notice_id, [wanted])
 
     await core.bus.run(decision, SYSTEM)

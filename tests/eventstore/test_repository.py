@@ -8,7 +8,7 @@ import pytest
 
 from eventstore.log import AlreadyDone, Once, Recorded, StreamAppend, VersionConflict, WrongKind
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import Aggregate, NoSuchStream, Repository, UnexpectedVersion, Unit
+from eventstore.repository import Aggregate, NoSuchStream, Repository, UnexpectedVersion, UnitOfWork
 from eventstore.snapshots import Snapshots
 from tests.support.events.notes import FILE, TALLY, Counted, File, Filed, Tally, admin, evolve
 from tests.support.processes.contenders import contend, count
@@ -58,7 +58,7 @@ class Reads:
 async def test_a_decision_is_appended_whole_over_all_its_streams(here: Repository) -> None:
     one, other = uuid4(), uuid4()
 
-    async def both(unit: Unit) -> str:
+    async def both(unit: UnitOfWork) -> str:
         unit.create(TALLY, one, [Counted(1)])
         unit.create(TALLY, other, [Counted(2)])
         unit.emit(one, [Counted(3)])
@@ -78,7 +78,7 @@ async def test_a_decision_is_appended_whole_over_all_its_streams(here: Repositor
 async def test_a_unit_sees_what_it_has_emitted(here: Repository) -> None:
     stream = uuid4()
 
-    async def decision(unit: Unit) -> Tally | None:
+    async def decision(unit: UnitOfWork) -> Tally | None:
         unit.create(TALLY, stream, [Counted(5)])
         return await unit.load(TALLY, stream)
 
@@ -86,7 +86,7 @@ async def test_a_unit_sees_what_it_has_emitted(here: Repository) -> None:
 
 
 async def test_a_decision_that_emits_nothing_appends_nothing(here: Repository) -> None:
-    async def nothing(unit: Unit) -> int:
+    async def nothing(unit: UnitOfWork) -> int:
         return 7
 
     assert await here.decide(nothing, once=Once(uuid4())) == (7, None)
@@ -97,7 +97,7 @@ async def test_what_a_failed_decision_emitted_is_not_remembered(here: Repository
     stream = uuid4()
     await count(here, stream, 1)
 
-    async def fails(unit: Unit) -> None:
+    async def fails(unit: UnitOfWork) -> None:
         await unit.load(TALLY, stream)
         unit.emit(stream, [Counted(100)])
         raise TooMuch
@@ -111,7 +111,7 @@ async def test_a_stream_that_has_to_exist_is_missed_by_its_kind(here: Repository
     stream = uuid4()
     kept = Aggregate("test", Tally, evolve, missing=TooMuch)
 
-    async def nobodys(unit: Unit) -> None:
+    async def nobodys(unit: UnitOfWork) -> None:
         await unit.get(kept, stream)
 
     with pytest.raises(TooMuch) as first:
@@ -132,7 +132,7 @@ async def test_the_expected_version_is_the_one_that_was_loaded(here: Repository,
     await count(here, stream, 1)
     await count(here, stream, 1)
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         await unit.get(TALLY, stream)
         unit.emit(stream, [Counted(5)])
         unit.expect(stream, expected)
@@ -146,7 +146,7 @@ async def test_another_version_than_expected_is_refused(here: Repository, there:
     await count(here, stream, 1)
     await count(there, stream, 1)  # which `here` has not seen
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         await unit.get(TALLY, stream)
         unit.expect(stream, 1)
 
@@ -175,7 +175,7 @@ async def test_a_stale_cache_does_not_lose_what_others_appended(here: Repository
     assert await _total(here, stream) == await _total(there, stream) == 1111
 
 
-async def _spend(unit: Unit, stream: UUID, amount: int) -> None:
+async def _spend(unit: UnitOfWork, stream: UUID, amount: int) -> None:
     state = await unit.load(TALLY, stream)
     if state is None or state.total < amount:
         raise TooMuch
@@ -205,7 +205,7 @@ async def test_doing_nothing_because_of_a_stale_cache_is_decided_again(here: Rep
     await count(here, stream, 5)
     await count(there, stream, -5)
 
-    async def fill_up(unit: Unit) -> None:
+    async def fill_up(unit: UnitOfWork) -> None:
         state = await unit.load(TALLY, stream)
         assert state is not None
         if state.total < 5:
@@ -222,7 +222,7 @@ async def test_a_decision_does_not_rest_on_a_stale_stream_that_it_only_reads(
     await count(here, price, 10)
     await count(there, price, 5)
 
-    async def place(unit: Unit) -> None:
+    async def place(unit: UnitOfWork) -> None:
         at = await unit.load(TALLY, price)
         assert at is not None
         unit.create(TALLY, order, [Counted(at.total)])
@@ -247,7 +247,7 @@ async def test_a_failure_on_a_stale_cache_whatever_it_is_is_decided_again_on_wha
     await count(here, stream, 1)
     await count(there, stream, 1)
 
-    async def fails_at_one(unit: Unit) -> int:
+    async def fails_at_one(unit: UnitOfWork) -> int:
         state = await unit.load(TALLY, stream)
         assert state is not None
         unit.emit(stream, [Counted(1)])
@@ -261,7 +261,7 @@ async def test_a_failure_that_stands_is_told(here: Repository) -> None:
     stream = uuid4()
     await count(here, stream, 1)
 
-    async def fails(unit: Unit) -> None:
+    async def fails(unit: UnitOfWork) -> None:
         await unit.load(TALLY, stream)
         raise ZeroDivisionError
 
@@ -278,7 +278,7 @@ async def test_a_stream_loaded_as_another_kind_is_not_there(here: Repository, th
     await count(here, stream, 1)
     repository = here if cached else there
 
-    async def as_both(unit: Unit) -> tuple[File | None, Tally | None, File | None]:
+    async def as_both(unit: UnitOfWork) -> tuple[File | None, Tally | None, File | None]:
         return await unit.load(FILE, stream), await unit.load(TALLY, stream), await unit.load(FILE, stream)
 
     assert (await repository.decide(as_both))[0] == (None, Tally(1, 1), None)
@@ -304,7 +304,7 @@ async def test_that_a_stream_is_of_another_kind_is_relied_upon(here: Repository)
     stream, made = uuid4(), uuid4()
     await count(here, stream, 1)
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         if await unit.load(FILE, stream) is None:
             unit.create(FILE, made, [Filed("x")])
 
@@ -317,7 +317,7 @@ async def test_nothing_of_another_kind_is_appended_to_a_stream(here: Repository,
     stream = uuid4()
     await count(here, stream, 1)
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         await unit.load(TALLY if known else FILE, stream)
         unit.emit(stream, [Filed("x")])
 
@@ -342,7 +342,7 @@ async def test_tasks_that_need_the_same_streams_in_another_order_do_not_block_ea
     await count(here, other, 0)
 
     async def both(first: UUID, second: UUID) -> None:
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             for stream in (first, second):
                 await unit.load(TALLY, stream)
                 unit.emit(stream, [Counted(1)])
@@ -369,7 +369,7 @@ async def test_two_processes_on_the_same_aggregates_lose_no_event(here: Reposito
 async def test_who_never_gets_a_turn_is_told_of_the_conflict(here: Repository, there: Repository) -> None:
     stream = uuid4()
 
-    async def always_late(unit: Unit) -> None:
+    async def always_late(unit: UnitOfWork) -> None:
         await unit.load(TALLY, stream)
         await count(there, stream, 1)
         unit.emit(stream, [Counted(100)])
@@ -400,7 +400,7 @@ async def long_stream(postgres_log: PostgresLog) -> tuple[PostgresLog, UUID]:
     """A stream of 25 events that was snapshotted on the way."""
     repository, stream = Repository(postgres_log, Snapshots(postgres_log.pool)), uuid4()
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         await unit.load(SNAPPED, stream)
         unit.emit(stream, [Counted(1)])
 
@@ -449,7 +449,7 @@ async def test_a_snapshot_that_cannot_be_kept_is_a_shortcut_less(postgres_log: P
     admin(database, "REVOKE INSERT ON log.snapshots FROM ludoteca_app")
     repository, stream = Repository(postgres_log, Snapshots(postgres_log.pool)), uuid4()
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         unit.create(SNAPPED, stream, [Counted(1)] * 10)
 
     await repository.decide(decision)

@@ -31,7 +31,7 @@ from domain.webhook_endpoints import EndpointCreated, EndpointFailing, EndpointR
 from eventstore.codec import _Kind, kind_of
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Aggregate, Repository, Unit
+from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Aggregate, Repository, UnitOfWork
 from eventstore.snapshots import Snapshots, plain
 from kit.forgotten import FORGOTTEN
 from projections.models.stock import Stock as StockRows
@@ -185,7 +185,7 @@ async def test_a_large_snapshot_is_kept_the_more_seldom_and_bounds_what_is_read(
     await _appended(log, SHELF, hot(2_000))
     repository = Repository(log, Snapshots(log.pool))
 
-    async def come_and_go(unit: Unit) -> None:
+    async def come_and_go(unit: UnitOfWork) -> None:
         await unit.load(STOCK, SHELF)
         for _ in range(25):
             taken = msgspec.structs.replace(held(0), reservation_id=uuid4())

@@ -12,7 +12,7 @@ from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable, StreamAppend, VersionConflict
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import Aggregate, Repository, Unit
+from eventstore.repository import Aggregate, Repository, UnitOfWork
 from eventstore.snapshots import Snapshots
 from queries.live.subscriptions import LiveStatus
 from tests.support.databases.going_back import Earlier
@@ -43,7 +43,7 @@ def earlier(database: str) -> Earlier:
 async def change(repository: Repository, stream: UUID, by: int) -> None:
     """Never below zero."""
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         state = await unit.load(TALLY, stream)
         if (state.total if state else 0) + by < 0:
             raise TooMuch
@@ -104,7 +104,7 @@ async def test_an_append_that_waits_while_the_log_goes_back_is_decided_again(
     await change(here, stream, 500)
     deciding, going_on = asyncio.Event(), asyncio.Event()
 
-    async def spend_all(unit: Unit) -> None:
+    async def spend_all(unit: UnitOfWork) -> None:
         state = await unit.load(TALLY, stream)
         deciding.set()
         await going_on.wait()

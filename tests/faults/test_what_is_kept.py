@@ -27,7 +27,7 @@ ENDS_WITH_ANOTHER = {
     "commands.accounts.session_ends._Remembered",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
-    "eventstore.repository.Unit",  # decided again
+    "eventstore.repository.UnitOfWork",  # decided again
     "projections.engine.advancing.Feed",  # made anew at each lead; let go of within a second
     "projections.engine.lanes.Lane",
     "projections.projection.Rows",

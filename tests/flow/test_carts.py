@@ -16,7 +16,7 @@ from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered
 
@@ -309,7 +309,7 @@ async def test_low_stock_is_told_when_it_is_ordered_and_not_while_it_lies_in_car
 async def emit(till: Till, game: UUID, *events: Event) -> None:
     """As if this had happened to the stock, whatever commands would say to it."""
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         await unit.load(STOCK, stock_id(game))
         unit.emit(stock_id(game), list(events))
 

@@ -20,7 +20,7 @@ from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import HoldName, ReservationExpired
 from domain.payments import Method
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from kit.clock import ManualClock
 from kit.uuid7 import uuid7
 from projections.models.deadlines import ORDER_PAYMENT
@@ -78,7 +78,7 @@ class Shop:
     async def capture(self, placed: Placed) -> None:
         """The money came: as the worker or the webhook records it."""
 
-        async def decision(unit: Unit) -> None:
+        async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, placed.payment_id)
             assert payment is not None
             unit.emit(placed.payment_id, payments.capture(payment, "card", provider="simulated", provider_ref="pi_1"))

@@ -10,12 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from eventstore.codec import kind_of
-from eventstore.repository import Aggregate, Repository, Unit, _Stream
+from eventstore.repository import Aggregate, Repository, UnitOfWork, _Stream
 
 
 def install(seed: int) -> None:
     """From now on, for the life of this process."""
-    chance, first_load = random.Random(seed), Unit._first_load
+    chance, first_load = random.Random(seed), UnitOfWork._first_load
 
     async def stale(repository: Repository, aggregate: Aggregate[Any], stream_id: UUID) -> tuple[int, Any] | None:
         """The stream at some earlier version; None where there is none, or it is of another kind."""
@@ -26,7 +26,7 @@ def install(seed: int) -> None:
         state = aggregate.fold(None, [each.event for each in recorded[:version]])
         return None if state is None else (version, state)
 
-    async def stale_first_load(self: Unit, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
+    async def stale_first_load(self: UnitOfWork, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
         if self._fresh or (found := await stale(self._repository, aggregate, stream_id)) is None:
             return await first_load(self, aggregate, stream_id)
         return _Stream(aggregate, *found, cached=True, events=[])
@@ -35,5 +35,5 @@ def install(seed: int) -> None:
         found = await stale(self, aggregate, stream_id)
         return None if found is None else found[1]
 
-    Unit._first_load = stale_first_load  # type: ignore[method-assign]
+    UnitOfWork._first_load = stale_first_load  # type: ignore[method-assign]
     Repository.seen = stale_seen  # type: ignore[method-assign, assignment]

@@ -4,14 +4,14 @@ import asyncio
 from uuid import UUID
 
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import Repository, Unit
+from eventstore.repository import Repository, UnitOfWork
 from tests.support.events.notes import CODEC, TALLY, Counted
 
 
 async def count(repository: Repository, stream: UUID, by: int) -> None:
     """Add to a tally, whoever else does."""
 
-    async def decision(unit: Unit) -> None:
+    async def decision(unit: UnitOfWork) -> None:
         if await unit.load(TALLY, stream) is None:
             unit.create(TALLY, stream, [])
         unit.emit(stream, [Counted(by)])

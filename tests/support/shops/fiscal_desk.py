@@ -14,7 +14,7 @@ from domain import orders
 from domain.orders import OrderLine
 from domain.receipts import Receipt, receipt_id
 from eventstore.log import Recorded
-from eventstore.repository import Unit
+from eventstore.repository import UnitOfWork
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 
@@ -34,13 +34,13 @@ async def paid(core: Core, *sold: tuple[UUID, int], by: Caller = SYSTEM) -> UUID
     order_id = uuid4()
     lines = [OrderLine(uuid4(), uuid4(), seller, "DIGITAL", "Chess", 1, cents, 1000) for seller, cents in sold]
 
-    async def place(unit: Unit) -> None:
+    async def place(unit: UnitOfWork) -> None:
         placed = orders.place(
             buyer_id=uuid4(), region="US", currency="USD", lines=lines, payment_id=uuid4(), expires_at=DUE
         )
         unit.create(ORDER, order_id, placed)
 
-    async def confirm(unit: Unit) -> None:
+    async def confirm(unit: UnitOfWork) -> None:
         order = await unit.load(ORDER, order_id)
         assert order is not None
         unit.emit(order_id, orders.confirm(order, core.clock.now()))
