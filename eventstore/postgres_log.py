@@ -192,7 +192,7 @@ class PostgresLog:
             return
         sender = self._another_sender()
         try:
-            await sender.prove()
+            await sender.prove(in_earnest=True)
         finally:
             await sender.close()
 

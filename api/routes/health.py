@@ -75,7 +75,9 @@ async def ready(services: ServicesOf) -> Response:
         _seen(services, services.reads.catching_up),
     )
     dependencies = {name: Dependency(status=state) for name, state in zip(services.health, states, strict=True)}
-    down = {name for name, state in zip(services.health, states, strict=True) if state == "down"}
+    if astray is None or catching is None:  # it answers, perhaps, but queries would not be
+        dependencies["database"] = Dependency(status="down")
+    down = {name for name, each in dependencies.items() if each.status == "down"}
     for name in astray or ():
         dependencies[f"consumer {name}"] = Dependency(status="down")
         down.add(f"consumer {name}")
@@ -88,12 +90,13 @@ async def ready(services: ServicesOf) -> Response:
 
 
 async def _seen(services: Services, look: Callable[[], Awaitable[T]]) -> T | None:
-    """What is found in the database; None where it cannot be seen, which the state of the database tells."""
+    """What is found in the database; None where it cannot be seen."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             with services.while_there():
                 return await look()
-    except _UNSEEN:
+    except _UNSEEN as error:
+        log.warning("readiness lacks what the database holds: %r", error)
         return None
 
 

@@ -3,7 +3,8 @@ future."""
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from os import urandom
 from uuid import UUID
 
 import msgspec
@@ -12,6 +13,9 @@ from eventstore.append import binary_arrays as pg
 from eventstore.chain import cause_in_bytes, digest_of, encoded_cause, encoded_time
 from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, Metadata, Once, StreamRead, TooLarge
 from kit.uuid7 import uuid7
+
+PROOF_BYTES = 8192
+"""As much as a page of PostgreSQL's."""
 
 
 class Pending:
@@ -117,3 +121,13 @@ def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[b
         pg.bigints([read.version for read in reads]),
         pg.array(new_once, onces),
     ]
+
+
+def doomed() -> list[Pending]:
+    """Appends that write as any do, and are undone at the end, as they cannot both be: they are to
+    the same version of a stream, under the same key. Large enough to need new pages."""
+    now, stream = datetime.now(UTC), uuid7()
+    both = [Pending(Metadata(), now, Once(stream, bytes(32))) for _ in range(2)]
+    for pending in both:
+        pending.add(stream, 0, "", [("proof", urandom(PROOF_BYTES))])
+    return both

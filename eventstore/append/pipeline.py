@@ -8,7 +8,7 @@ at the server when the current one ends.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Self
 
@@ -23,8 +23,6 @@ _NAME = b"pipelined"
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE, ExecStatus.PIPELINE_ABORTED)
 _LAST_WORDS = (b"FATAL", b"PANIC")
 """Severities after which the server closes the connection."""
-
-_READ_ONLY = b"SHOW transaction_read_only"
 
 LOOK_SECONDS = 1.0
 """How often the socket is read while an answer is due, even without a notification of the event
@@ -72,26 +70,11 @@ class Pipeline:
     def call(self, arguments: Sequence[bytes | None]) -> asyncio.Future[PGresult]:
         """Run the statement; arguments and result are in binary wire format. Raises psycopg.Error,
         at once or from the future."""
-        formats = [Format.BINARY] * len(arguments)
-        return self._send(
-            lambda: self._pgconn.send_query_prepared(
-                _NAME, arguments, param_formats=formats, result_format=Format.BINARY
-            )
-        )
-
-    async def prove(self) -> None:
-        """Send a harmless statement the way of calls. Raises psycopg.Error if calls would fail, or
-        the server is read-only."""
-        result = await self._send(lambda: self._pgconn.send_query_params(_READ_ONLY, None))
-        if result.get_value(0, 0) == b"on":
-            self._lose(psycopg.errors.ReadOnlySqlTransaction("the server takes no writes"))
-            raise psycopg.errors.ReadOnlySqlTransaction("the server takes no writes")
-
-    def _send(self, send: Callable[[], None]) -> asyncio.Future[PGresult]:
         if self.lost:
             raise psycopg.OperationalError("the connection is lost")
+        formats = [Format.BINARY] * len(arguments)
         try:
-            send()
+            self._pgconn.send_query_prepared(_NAME, arguments, param_formats=formats, result_format=Format.BINARY)
             return self._sent()
         except psycopg.Error as error:  # it cannot send any more, even if it still receives
             self._lose(error)

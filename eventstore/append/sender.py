@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 import psycopg
+from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
-from eventstore.append.pending import Pending, arguments
+from eventstore.append.pending import Pending, arguments, doomed
 from eventstore.append.pipeline import Pipeline
 from eventstore.chain import encoded_time, moment
 from eventstore.database.connections import Watch
@@ -123,6 +124,8 @@ class Sender:
         self._skew_logged_at = float("-inf")
         self.away: Exception | None = None
         """Why the last batch was not appended in time, if it was not."""
+        self._doubtful = False  # whether the last batch failed
+        self._proof: asyncio.Future[PGresult] | None = None
         self._connecting = asyncio.Lock()
         self._pipeline: Pipeline | None = None
         self._inquiries: psycopg.AsyncConnection | None = None
@@ -133,9 +136,10 @@ class Sender:
         while batch := [pending for pending in batch if not pending.future.done()]:  # some callers may have gone
             try:
                 await self._execute(_decided_here(await self._settle(batch)))
-                self.away = None
+                self.away, self._doubtful = None, False
                 return
             except Exception as error:
+                self._doubtful = True
                 tried_before = [pending for pending in batch if pending.uncertain]
                 for pending in batch:
                     pending.uncertain = True
@@ -158,12 +162,20 @@ class Sender:
                 self.away = _unavailable(error)
                 pending.failed(self.away)
 
-    async def prove(self) -> None:
-        """Go the way of a batch without appending. Raises psycopg.Error
-        if none would be accepted."""
+    async def prove(self, *, in_earnest: bool = False) -> None:
+        """Find out whether a batch would be accepted, by an empty one. After one that failed, or
+        `in_earnest`, by one that is written, and then undone: some failures (a full disk) are only
+        met so. Raises psycopg.Error if not."""
         await self._connected()
         assert self._pipeline is not None
-        await self._pipeline.prove()
+        if self._proof is None or self._proof.done():  # who gave up waiting leaves it to the next
+            batch = doomed() if in_earnest or self._doubtful else []
+            self._proof = self._pipeline.call([*arguments(batch, *self._types), b"\x00", None, None])
+            self._proof.add_done_callback(lambda proof: proof.cancelled() or proof.exception())
+        try:
+            await asyncio.shield(self._proof)
+        except psycopg.errors.UniqueViolation:  # as is meant: all else went well
+            self._doubtful = False
 
     async def close(self) -> None:
         """Close the connections."""

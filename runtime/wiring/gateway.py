@@ -125,8 +125,9 @@ async def _check_database(core: Core) -> None:
 
 
 async def _check_writer(core: Core) -> None:
+    """Whether appends would be taken, and what they need before: persons' keys."""
     with core.log.while_there():
-        await core.log.prove_writer()
+        await asyncio.gather(core.log.prove_writer(), core.log.keys.get(()))
 
 
 async def _check_clock(core: Core) -> None:

@@ -212,6 +212,29 @@ async def test_what_writes_is_told_in_time_that_the_server_is_read_only_and_what
     assert states == {"database": "ok", "writer": "down", "clock": "ok"}
 
 
+@pytest.mark.parametrize(
+    ("right", "down"),
+    [
+        ("EXECUTE ON FUNCTION log.append_v4", "writer"),
+        ("SELECT ON private.person_keys", "writer"),
+        ("SELECT ON consumers.feeds", "database"),
+    ],
+)
+async def test_readiness_names_what_cannot_be_written_or_read_for_lack_of_a_right(
+    stage: Stage, right: str, down: str
+) -> None:
+    await stage.until_served()
+    stage.server.run(f"REVOKE {right} FROM ludoteca_app")
+    try:
+        lacking, _ = await _health(stage)
+    finally:
+        stage.server.run(f"GRANT {right} TO ludoteca_app")
+    states = {name: one["status"] for name, one in lacking.json()["dependencies"].items()}
+    assert states == {"database": "ok", "writer": "ok", "clock": "ok", down: "down"}
+    assert lacking.status_code == 503
+    assert (await _health(stage))[0].status_code == 200
+
+
 async def test_a_database_that_is_made_read_only_and_ends_all_sessions_is_read_on(stage: Stage) -> None:
     await stage.until_served()
     stage.server.read_only_from_now_on()

@@ -4,10 +4,12 @@ import asyncio
 import os
 import secrets
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -166,6 +168,36 @@ async def _has_what_was_acknowledged(server: OwnPostgres, log: PostgresLog, appe
     steps = [step async for step in log.verify(Verifier(), upto=len(events), page=500)]
     assert steps
     assert not [step for step in steps if isinstance(step, Fault)]
+
+
+async def test_while_the_disk_of_the_tables_is_full_the_proof_of_a_writer_fails_and_then_succeeds_by_itself() -> None:
+    with OwnPostgres() as server, _events_on_a_disk_of_their_own(server, 4) as disk:
+        async with PostgresLog.open(server.url, CODEC, pool_size=1, watched=True) as log:
+            appender = Appender(log)
+            while await appender.append():
+                pass
+            for another in (False, True) * 3:
+                with pytest.raises(psycopg.errors.DiskFull):
+                    await log.prove_writer(another=another)
+            await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=64m", disk], check=True)
+            await log.prove_writer()
+            assert await appender.append()
+            events = server.run("SELECT name FROM log.events ORDER BY position")
+            assert [name for (name,) in events] == [Counted.NAME, Labelled.NAME] * len(appender.acknowledged)
+
+
+@contextmanager
+def _events_on_a_disk_of_their_own(server: OwnPostgres, size_mb: int) -> Iterator[Path]:
+    disk = server.home / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", disk], check=True)
+    try:
+        shutil.chown(disk, (server.home / "postgres").stat().st_uid)
+        server.run(f"CREATE TABLESPACE small LOCATION '{disk}'")
+        server.run("ALTER TABLE log.events SET TABLESPACE small")
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_server_is_started_again_as_soon_as_there_is_room(server: OwnPostgres) -> None:

@@ -118,6 +118,53 @@ async def test_a_server_that_takes_no_writes_fails_the_proof_of_a_writer_at_rest
             await log.append([new_stream("b")])
 
 
+OBSTACLES = {
+    "no right to append": (
+        "REVOKE EXECUTE ON FUNCTION log.append_v4 FROM ludoteca_app",
+        "GRANT EXECUTE ON FUNCTION log.append_v4 TO ludoteca_app",
+    ),
+    "no table": ("ALTER TABLE log.events RENAME TO away", "ALTER TABLE log.away RENAME TO events"),
+    "a trigger that refuses": (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON log.events FOR EACH ROW EXECUTE FUNCTION refuse()",
+        "DROP TRIGGER refuse ON log.events; DROP FUNCTION refuse",
+    ),
+}
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+async def test_while_no_append_is_taken_the_proof_of_a_writer_fails_and_then_succeeds_by_itself(
+    database: str, obstacle: str
+) -> None:
+    begin, end = OBSTACLES[obstacle]
+    async with PostgresLog.open(database, CODEC, watched=True) as log:
+        await log.append([new_stream("a")])
+        admin(database, begin)
+        with pytest.raises((LogUnavailable, psycopg.Error)):
+            await log.append([new_stream("b")])
+        for another in (False, True, False):
+            with pytest.raises(psycopg.Error):
+                await log.prove_writer(another=another)
+        admin(database, end)
+        await log.prove_writer()
+        assert await log.head() == 1
+        assert (await log.append([new_stream("b")])).first_position == 2
+
+
+async def test_a_proof_that_waits_for_the_end_of_the_log_holds_up_no_append_once_it_is_free(database: str) -> None:
+    async with PostgresLog.open(database, CODEC) as log:
+        await log.append([new_stream("a")])
+        with psycopg.connect(database) as holding:
+            holding.execute("SELECT pg_advisory_xact_lock(4910, 1)")
+            for _ in range(5):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.1):  # as readiness, which is asked again and again
+                        await log.prove_writer()
+            assert len(log._writer._sender._pipeline._calls) == 1  # type: ignore[union-attr]
+        await log.prove_writer()
+        assert (await log.append([new_stream("b")])).first_position == 2
+
+
 async def test_a_process_whose_writer_is_dead_though_another_would_not_be_ends(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
