@@ -31,6 +31,9 @@ NAMED = 10
 """Games that differ of which the ids are told."""
 
 
+_ASIDE = "aside"
+
+
 def index_name(prefix: str, storage: str) -> str:
     """The index of a storage. The prefix is an instance's own: two shops may share one Elasticsearch."""
     return f"{prefix}-{storage}"
@@ -121,7 +124,7 @@ class ElasticsearchDocuments:
 
     def aside(self) -> "ElasticsearchDocuments":
         """Indices of a prefix of their own."""
-        return ElasticsearchDocuments(self._client, f"{self._prefix}-aside")
+        return ElasticsearchDocuments(self._client, f"{self._prefix}-{_ASIDE}")
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:  # noqa: ARG002
         """Number of documents, and the sum of their hashes."""
@@ -141,6 +144,12 @@ class ElasticsearchDocuments:
         """Drop the index."""
         with _telling():
             self._store.drop_index(self._index(storage))
+
+    def storages(self) -> Sequence[str]:
+        """The storages whose indices we made, but for those of a verify, which the next one replaces."""
+        with _telling():
+            found = [name.removeprefix(f"{self._prefix}-") for name in self._store.made(f"{self._prefix}-*")]
+        return [storage for storage in found if not storage.startswith(f"{_ASIDE}-")]
 
     def activated(self, storage: str) -> None:
         """Point the alias to the index."""

@@ -71,6 +71,11 @@ CHUNK, CHUNK_BYTES = 1000, 5 * 2**20
 SCROLL = "10m"
 """How long the server keeps what a scan sees between two pages of it."""
 
+LOOK_SECONDS = 2.0
+"""How long somebody waits who only wants to know what there is."""
+
+_MARKED_BY = ["*.mappings._meta", "*.settings.index.uuid", "*.settings.index.verified_before_close"]
+
 FETCHED_AT_ONCE = 200
 """Documents, of some 100 kB at most."""
 
@@ -108,6 +113,14 @@ class ElasticsearchGameStore:
         without the same mappings; not to several; not to a closed one."""
         found = self._looked_at(alias) or {}
         return found.keys() == {index} and _is_marked(found[index])
+
+    def made(self, pattern: str) -> list[str]:
+        """The indices of a pattern that were made here, by whichever release: not those that somebody copied."""
+        look = self._client.options(request_timeout=LOOK_SECONDS, max_retries=0)
+        found: dict[str, Any] = look.indices.get(index=pattern, filter_path=_MARKED_BY).body
+        return sorted(
+            name for name, each in found.items() if each.get("mappings", {}).get("_meta", {}).get("uuid") == _uuid(each)
+        )
 
     def drop_index(self, index: str) -> None:
         """Drop an index, if it is there."""
@@ -214,9 +227,8 @@ class ElasticsearchGameStore:
 
     def _looked_at(self, name: str) -> dict[str, Any] | None:
         """The indices of a name or an alias, with what marks them; None when there is none."""
-        wanted = ["*.mappings._meta", "*.settings.index.uuid", "*.settings.index.verified_before_close"]
         try:
-            found: dict[str, Any] = self._client.indices.get(index=name, filter_path=wanted).body
+            found: dict[str, Any] = self._client.indices.get(index=name, filter_path=_MARKED_BY).body
         except ApiError as error:
             if is_lost(error):
                 return None

@@ -35,9 +35,9 @@ class InUse(Exception):
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """A feed that was dropped with its storage; or not yet, for somebody reads the storage."""
+    """A feed that was dropped with its storage; or not yet, for somebody reads the storage. Or a storage of no feed."""
 
-    feed: str
+    feed: str | None
     storage: str
     dropped: bool
 
@@ -89,6 +89,24 @@ def drop_all(conn: psycopg.Connection, models: Models, rows: list[checkpoints.Fe
             done.append(Dropped(row.feed, row.storage, drop(conn, store, row.feed, active=True)))
     if kept and not done:
         raise InUse("; ".join(kept))
+    return done
+
+
+def left_behind(conn: psycopg.Connection, models: Models) -> list[tuple[str, str]]:
+    """Projections and their storages that no feed names: the database, with its feeds, went back to an earlier moment,
+    and what is kept elsewhere did not. Raises StoreFailed."""
+    found = [(name, storage) for name, each in models.items() for storage in each.store.storages()]
+    named = {row.storage for row in checkpoints.feeds(conn)}  # looked at later: a feed is there before its storage
+    return [(name, storage) for name, storage in found if storage not in named]
+
+
+def drop_left_behind(conn: psycopg.Connection, models: Models) -> list[Dropped]:
+    """Drop what no feed names. Raises Busy, StoreFailed."""
+    done = []
+    for name, storage in left_behind(conn, models):
+        with alone(conn, name):
+            models[name].store.drop(conn, storage)
+        done.append(Dropped(None, storage, dropped=True))
     return done
 
 

@@ -94,6 +94,11 @@ class Store(Protocol[R]):
         """Remove the storage."""
         ...
 
+    def storages(self) -> Sequence[str]:
+        """The storages that there are, of a store that keeps them elsewhere than the checkpoints: when these go back,
+        some are left that no feed names. None of a transactional store, with which all goes back."""
+        ...
+
     def activated(self, storage: str) -> None:
         """Queries now read this storage."""
         ...
@@ -217,6 +222,10 @@ class PostgresTable(Generic[R]):
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
         """Drop the table."""
         conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table(storage)))
+
+    def storages(self) -> Sequence[str]:
+        """None elsewhere."""
+        return ()
 
     def activated(self, storage: str) -> None:
         """Nothing: queries look up the active table."""

@@ -98,6 +98,10 @@ class PostgresDocuments:
         with self._in_schema(conn):
             postgres_index.drop_tables(conn, storage)
 
+    def storages(self) -> Sequence[str]:
+        """None elsewhere."""
+        return ()
+
     def activated(self, storage: str) -> None:
         """Nothing: queries look up the active tables."""
 

@@ -29,11 +29,16 @@ def drop(
         ),
     ] = None,
     unused: Annotated[
-        bool, typer.Option("--unused", help="All that is only kept: of older versions, and left by rebuilds that died.")
+        bool,
+        typer.Option(
+            "--unused",
+            help="All that is only kept: of older versions, left by rebuilds that died, or of a lost history.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Drop storages that nobody reads: of older versions, of former projections, left by rebuilds, or on standby.
+    """Drop storages that nobody reads: of older versions, of former projections, left by rebuilds, or on standby; and
+    search indexes that were left in Elasticsearch when the database went back to an earlier moment.
 
     What queries read is never dropped, nor what a projector of another release feeds. A storage that somebody reads at
     this moment (a backup, a long query) is fed no longer, and dropped by the next `drop` or rebuild: exit code 1.
@@ -44,8 +49,9 @@ def drop(
       ludoteca projections drop orders.2.r1 --json
     """
     from projections.engine import dropping
+    from projections.engine.folding import StoreFailed
 
-    settings = opening.quiet_settings()
+    settings, away = opening.quiet_settings(), None
     if bool(names) == unused:
         raise Failure("name what to drop, or say --unused", Code.USAGE)
     known = known_projections(settings)
@@ -59,12 +65,21 @@ def drop(
                     raise Failure(str(error)) from error
             except dropping.Busy as error:
                 raise Failure(str(error)) from error
+        if unused:
+            try:
+                done += dropping.drop_left_behind(conn, known)
+            except dropping.Busy as error:
+                raise Failure(str(error)) from error
+            except StoreFailed as error:  # what was dropped before is to be told all the same
+                away = error
     with console.telling_what_was_done():
         if json:
             console.print_json({"dropped": done})
         else:
             rows_of_table = [(d.feed, d.storage, console.verdict(d.dropped, no="NO, somebody reads it")) for d in done]
             console.table(("feed", "storage", "dropped"), rows_of_table, empty="nothing to drop")
+    if away is not None:
+        raise away
     if not all(d.dropped for d in done):
         raise typer.Exit(Code.DIFFERS)
 

@@ -37,7 +37,8 @@ def list_(json: Json = False) -> None:
     Read models can be rebuilt and verified. A reactor or the relay acts on events instead of keeping rows. A storage
     on standby is the one before the last rebuild, still fed: `rollback` goes back to it. One that catches up is not
     read yet. What is not fed has nothing that it is behind of: a storage of another version, or one that is being
-    built; `drop --unused` drops what is only kept.
+    built; `drop --unused` drops what is only kept. One that is left behind no consumer knows of: the database went back
+    to an earlier moment, and Elasticsearch did not.
 
     [bold]Examples[/bold]
       ludoteca projections list
@@ -46,8 +47,9 @@ def list_(json: Json = False) -> None:
     settings = opening.quiet_settings()
     known = known_projections(settings)
     feeds = asyncio.run(_feeds(settings))
+    left = _left_behind(settings, known)
     if json:
-        console.print_json([{**_as_dict(feed), "state": _state(feed, known)} for feed in feeds])
+        console.print_json([*({**_as_dict(feed), "state": _state(feed, known)} for feed in feeds), *left])
         return
     console.table(
         ("projection", "state", "fed", "position", "behind", "quarantined", "storage", "feed"),
@@ -57,6 +59,11 @@ def list_(json: Json = False) -> None:
         ],
         empty="no consumer has run yet: start `ludoteca run`",
     )
+    if left:
+        console.note(
+            f"left by a lost history, and read by nobody: {', '.join(each['storage'] for each in left)};"
+            " `ludoteca projections drop --unused` drops it"
+        )
     missing = sorted(known.keys() - {feed.projection for feed in feeds})
     if missing:
         console.note(f"never ran: {', '.join(missing)}")
@@ -189,6 +196,20 @@ async def _feeds(settings: "Settings") -> "list[FeedState]":
         return await Operations(
             pool, {name: each.projection.version for name, each in known_projections(settings).items()}
         ).feeds()
+
+
+def _left_behind(settings: "Settings", known: "dict[str, Registered]") -> list[dict[str, str]]:
+    """The storages that no feed names; none where their server does not say."""
+    from projections.engine import dropping
+    from projections.engine.folding import StoreFailed
+
+    try:
+        with opening.connection(settings) as conn:
+            found = dropping.left_behind(conn, known)
+    except StoreFailed as error:
+        console.note(str(error))
+        return []
+    return [{"projection": name, "storage": storage, "state": "left behind"} for name, storage in found]
 
 
 def _set_paused(name: str, *, paused: bool) -> None:

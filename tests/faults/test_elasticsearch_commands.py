@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from eventstore.consumers.checkpoints import FEEDS
@@ -43,14 +44,7 @@ INDEXED = f"SELECT position FROM {FEEDS} WHERE projection = 'games_index'"
 def test_a_command_says_it_in_one_line(odd: OddElasticsearch, database: str, answer: Odd, command: str) -> None:
     shop, ludoteca = Shop(database), Ludoteca()
     shop.list_game("Celeste")
-    runner = Runner(database, codec(), search_models(Settings()))
-    thread = threading.Thread(target=runner.run)
-    thread.start()
-    try:
-        until(lambda: bool(shop.ask(INDEXED)))
-    finally:
-        runner.stop()
-        thread.join()
+    project(shop)
     assert ludoteca("projections", command, "games_index").exit_code == 0
     odd.answers(answer)
     result = ludoteca("projections", command, "games_index")
@@ -59,3 +53,40 @@ def test_a_command_says_it_in_one_line(odd: OddElasticsearch, database: str, ans
     assert "Traceback" not in result.output
     odd.passes_on()
     assert ludoteca("projections", command, "games_index").exit_code == 0
+
+
+def project(shop: Shop) -> None:
+    """Have the index made."""
+    runner = Runner(shop.url, codec(), search_models(Settings()))
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    try:
+        until(lambda: bool(shop.ask(INDEXED)))
+    finally:
+        runner.stop()
+        thread.join()
+
+
+def test_an_index_of_a_history_that_is_gone_is_listed_and_dropped(odd: OddElasticsearch, database: str) -> None:
+    shop, ludoteca = Shop(database), Ludoteca()
+    (index,) = search_models(Settings())
+    shop.list_game("Celeste")
+    project(shop)
+    with psycopg.connect(database, autocommit=True) as conn:
+        index.store.begin(conn, "games_index_202_0b8faa96")  # as it was named in an epoch that the database forgot
+        index.store.aside().begin(conn, "games_index_202_replayed")  # of a verify that goes on
+    left = {"projection": "games_index", "storage": "games_index_202_0b8faa96", "state": "left behind"}
+    assert left in ludoteca.json("projections", "list")
+    assert left["storage"] in ludoteca("projections", "list").stderr
+
+    odd.answers(refuses(401, "security_exception"))
+    assert "Elasticsearch" in ludoteca("projections", "list").stderr
+    assert ludoteca("projections", "drop", "--unused").exit_code == 3
+    odd.passes_on()
+    dropped = ludoteca.json("projections", "drop", "--unused")["dropped"]
+    assert dropped == [{"feed": None, "storage": left["storage"], "dropped": True}]
+    assert sorted(index.store.storages()) == [index.storage]
+    with psycopg.connect(database) as conn:
+        assert index.store.aside().exists(conn, "games_index_202_replayed")
+    assert "nothing to drop" in ludoteca("projections", "drop", "--unused").stdout
+    assert ludoteca("projections", "verify", "games_index").exit_code == 0
