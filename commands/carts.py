@@ -12,7 +12,7 @@ import msgspec
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, no_such_product
 from commands.cart_holds import EndReason, Holds, given_up
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.inventory import stock_of
 from commands.offers import offer
 from commands.order_saga import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
@@ -52,10 +52,10 @@ class CartChanged(msgspec.Struct, frozen=True):
 class Carts:
     """Commands on carts."""
 
-    def __init__(self, bus: CommandBus, rules: ShopRules) -> None:
-        self._bus = bus
+    def __init__(self, handler: CommandHandler, rules: ShopRules) -> None:
+        self._handler = handler
         self._rules = rules
-        self._holds = Holds(bus.clock, rules)
+        self._holds = Holds(handler.clock, rules)
 
     async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
@@ -68,7 +68,7 @@ class Carts:
         new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
 
         async def decision(unit: UnitOfWork) -> UUID:
-            now, buyer_id = self._bus.clock.now(), caller.person()
+            now, buyer_id = self._handler.clock.now(), caller.person()
             buyer, game = await must_be_open(unit, buyer_id), await unit.load(GAME, game_id)
             if game is None or game.status == "DRAFT":
                 raise no_such_product()
@@ -96,7 +96,7 @@ class Carts:
             unit.refer(cart_id=cart_id, item_id=item_id)
             return cart_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def change(
         self,
@@ -116,7 +116,7 @@ class Carts:
 
         async def decision(unit: UnitOfWork) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
-            now = self._bus.clock.now()
+            now = self._handler.clock.now()
             item = item_of(cart, item_id)
             inventory.check_quantity(quantity)
             price = None
@@ -131,7 +131,7 @@ class Carts:
             unit.refer(cart_id=cart_id)
             return cart_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def remove(
         self, caller: Caller, item_id: UUID, *, expected_version: int | None = None, once: Once | None = None
@@ -140,14 +140,14 @@ class Carts:
 
         async def decision(unit: UnitOfWork) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
-            now = self._bus.clock.now()
+            now = self._handler.clock.now()
             removed = carts.remove(cart, item_id, cart.until(now, self._rules.cart_ttl), now=now)
             await self._holds.extend(unit, cart_id, cart, {item_id: 0})
             unit.emit(cart_id, removed)
             unit.refer(cart_id=cart_id)
             return cart_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def check_out(
         self,
@@ -167,7 +167,7 @@ class Carts:
         made = Placed(uuid7(), uuid7())
 
         async def decision(unit: UnitOfWork) -> Placed | CartChanged:
-            now = self._bus.clock.now()
+            now = self._handler.clock.now()
             cart_id, cart = await self._own_cart(unit, caller, cart_is_empty)
             buyer = await must_be_open(unit, cart.buyer_id)
             if changes := await self._review(unit, cart_id, cart, buyer):
@@ -198,7 +198,7 @@ class Carts:
             unit.refer(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def discard(self, caller: Caller, *, expected_version: int | None = None) -> Landed[None]:
         """Throw the caller's cart away, with what it holds; where there is none, nothing happens. Raises Stale."""
@@ -210,7 +210,7 @@ class Carts:
                 return
             await self._end(unit, cart_id, cart, carts.discard(cart), "cart thrown away")
 
-        return await self._bus.run(decision, caller)
+        return await self._handler.handle(decision, caller)
 
     async def show_expired(self, caller: Caller, cart_id: UUID) -> Landed[Cart | None]:
         """The caller's cart that is past its time, to show them what was in it. None when it is not, is empty, was
@@ -227,7 +227,7 @@ class Carts:
             unit.emit(cart_id, shown)
             return cart if shown else None
 
-        return await self._bus.run(decision, caller)
+        return await self._handler.handle(decision, caller)
 
     async def expire(self, caller: Caller, cart_id: UUID, *, once: Once | None = None) -> Landed[None]:
         """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past its time."""
@@ -235,7 +235,7 @@ class Carts:
         async def decision(unit: UnitOfWork) -> None:
             await self._expire(unit, cart_id, await unit.get(CART, cart_id))
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     # -- the caller's cart ---------------------------------------------------------------------------------------------
 
@@ -247,14 +247,14 @@ class Carts:
         if claim is None or not claim.held:
             raise missing()
         cart = await unit.get(CART, claim.holder_id)
-        if not cart.is_open(self._bus.clock.now()):
+        if not cart.is_open(self._handler.clock.now()):
             raise missing()
         unit.expect(claim.holder_id, expected_version)
         return claim.holder_id, cart
 
     async def _open_cart(self, unit: UnitOfWork, buyer_id: UUID, new_cart_id: UUID, currency: str) -> UUID:
         """The buyer's cart; a new one when there is none, or its time is over."""
-        now, claim_stream = self._bus.clock.now(), claim_id("cart", buyer_id)
+        now, claim_stream = self._handler.clock.now(), claim_id("cart", buyer_id)
         claim = await unit.load(CLAIM, claim_stream)
         if claim is not None and claim.held:
             cart = await unit.get(CART, claim.holder_id)
@@ -272,7 +272,7 @@ class Carts:
         return new_cart_id
 
     async def _expire(self, unit: UnitOfWork, cart_id: UUID, cart: Cart) -> None:
-        await self._end(unit, cart_id, cart, carts.expire(cart, self._bus.clock.now()), "expired")
+        await self._end(unit, cart_id, cart, carts.expire(cart, self._handler.clock.now()), "expired")
 
     async def _end(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, ended: list[Event], reason: EndReason) -> None:
         """Emit a cart's end with what goes with it: it holds nothing any more, and its buyer may begin another."""
@@ -290,7 +290,7 @@ class Carts:
 
     async def _review(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, buyer: User) -> list[LineChange]:
         """Bring the cart, and what it holds, up to date; returns what was not as it stood there."""
-        now, found, taken = self._bus.clock.now(), dict[UUID, LineNow](), dict[UUID, int]()
+        now, found, taken = self._handler.clock.now(), dict[UUID, LineNow](), dict[UUID, int]()
         for item in cart.items.values():
             line = await self._line_now(unit, cart_id, cart, item, buyer.region, taken.get(item.game_id, 0))
             if item.reservation_id is not None and not await self._holds.is_held(unit, item):
@@ -314,7 +314,7 @@ class Carts:
             return LineNow(None, 0)
         if item.reservation_id is None:
             ownership = claim_id("ownership", cart.buyer_id, item.game_id)
-            await free_overdue_ownership(unit, ownership, self._bus.clock.now())
+            await free_overdue_ownership(unit, ownership, self._handler.clock.now())
             claim = await unit.load(CLAIM, ownership)
             return LineNow(None, 0) if claim is not None and claim.held else LineNow(price, 1)
         if await self._holds.is_held(unit, item):
@@ -327,7 +327,7 @@ class Carts:
         self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]
     ) -> OrderLine:
         """The order's line of an item, with its hold turned hard, or its ownership claimed."""
-        now, game = self._bus.clock.now(), await unit.get(GAME, item.game_id)
+        now, game = self._handler.clock.now(), await unit.get(GAME, item.game_id)
         if item.reservation_id is not None:
             if not await self._holds.is_held(unit, item):
                 await self._holds.hold(unit, cart_id, cart, item, item.quantity)

@@ -7,7 +7,7 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CLAIM, GAME
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import catalog, claims
 from domain.catalog import Game, GameCreated, GamePublished, GameUpdated, InitialStatus, Listing, sku_key
@@ -22,8 +22,8 @@ from kit.uuid7 import uuid7
 class Catalog:
     """Commands on games. A SELLER lists their own; what an ADMIN lists is the platform's."""
 
-    def __init__(self, bus: CommandBus) -> None:
-        self._bus = bus
+    def __init__(self, handler: CommandHandler) -> None:
+        self._handler = handler
 
     async def create(
         self,
@@ -46,7 +46,7 @@ class Catalog:
             unit.refer(game_id=game_id)
             return game_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def update(
         self,
@@ -78,7 +78,7 @@ class Catalog:
             unit.emit(game_id, events)
             return unit.version_after(game_id)
 
-        return await self._bus.run(decision, caller)
+        return await self._handler.handle(decision, caller)
 
     async def retire(self, caller: Caller, game_id: UUID, *, expected_version: int | None = None) -> Landed[None]:
         """Take a game off sale for good; its SKU may be used again. Raises NotFound, Forbidden("not_owner"), Stale."""
@@ -89,7 +89,7 @@ class Catalog:
             unit.emit(game_id, catalog.retire(game, by=seller_of(caller), is_admin=caller.is_admin))
             await _release_sku(unit, game, game_id, "retired")
 
-        return await self._bus.run(decision, caller)
+        return await self._handler.handle(decision, caller)
 
 
 def seller_of(caller: Caller) -> UUID:
@@ -101,7 +101,7 @@ def seller_of(caller: Caller) -> UUID:
     return caller.user_id
 
 
-def sku_claims(bus: CommandBus) -> Reactor:
+def sku_claims(handler: CommandHandler) -> Reactor:
     """Claims the SKUs of games that were listed when a claim was on the SKU as it was typed (`ABC-1` and `abc-1` were
     two): by its key, for the game that had it first. What is listed now has its claim already."""
     name = "sku_claims"
@@ -119,7 +119,7 @@ def sku_claims(bus: CommandBus) -> Reactor:
             if claim is None or not claim.held:
                 unit.emit(claim_stream, claims.take(claim, "sku", env.stream_id, _sku_taken()))
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     return Reactor(name, {GameCreated: listed, GameUpdated: listed})
 

@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.handler import IMPORTER, SYSTEM, CommandBus
+from commands.handler import IMPORTER, SYSTEM, CommandHandler
 from commands.ports.fiscal import FiscalOperator, KnownReceipt
 from commands.ports.queue import Job, WorkQueue
 from commands.reactors.reactor import job_for
@@ -63,16 +63,18 @@ async def _emit_in_book(unit: UnitOfWork, event: FiscalNumberGiven | FiscalNumbe
     unit.emit(book_id, [event])
 
 
-async def reconcile(bus: CommandBus, operator: FiscalOperator, issued_since: datetime | None = None) -> list[Found]:
+async def reconcile(
+    handler: CommandHandler, operator: FiscalOperator, issued_since: datetime | None = None
+) -> list[Found]:
     """Enter every receipt that the operator has issued (since a moment), page by page; it may be repeated. Returns
     those that the log did not know. Raises OperatorUnavailable, OperatorRefused.
     """
     found: list[Found] = []
     after: str | None = None
     while page := await operator.receipts_since(issued_since, after):
-        entered = (await bus.run(partial(enter, known=page), SYSTEM)).value
+        entered = (await handler.handle(partial(enter, known=page), SYSTEM)).value
         for each in entered:
-            order = await bus.repository.state(ORDER, each.order_id)
+            order = await handler.repository.state(ORDER, each.order_id)
             found.append(Found(each, order is not None))
         if page[-1].reference == after:
             break  # it repeats itself
@@ -80,10 +82,10 @@ async def reconcile(bus: CommandBus, operator: FiscalOperator, issued_since: dat
     return found
 
 
-async def jobs_of(bus: CommandBus, confirmed: Envelope) -> list[Job]:
+async def jobs_of(handler: CommandHandler, confirmed: Envelope) -> list[Job]:
     """A job for each seller who is to give a receipt for an order that was paid: always the same ones. None for an
     imported order, which was sold, and reported, elsewhere."""
-    placed = (await bus.repository.log.read_stream(confirmed.stream_id, limit=1))[0]
+    placed = (await handler.repository.log.read_stream(confirmed.stream_id, limit=1))[0]
     if placed.env.actor == IMPORTER.actor:
         return []
     order: OrderCreated = placed.event
@@ -95,11 +97,11 @@ async def jobs_of(bus: CommandBus, confirmed: Envelope) -> list[Job]:
     return jobs
 
 
-async def ask_for_missing(bus: CommandBus, queue: WorkQueue, paid_since: datetime) -> list[Job]:
+async def ask_for_missing(handler: CommandHandler, queue: WorkQueue, paid_since: datetime) -> list[Job]:
     """Ask anew for the receipts of orders paid since a moment that neither are issued nor failed: their jobs may have
     lain in a broker that lost them. Returns these jobs; one that waits all the same is not done twice.
     """
-    log, asked = bus.repository.log, list[Job]()
+    log, asked = handler.repository.log, list[Job]()
     head, position = await log.head(), 0
     while page := await log.read(position, upto=head, names=[OrderConfirmed.NAME]):
         position = page[-1].env.position
@@ -107,14 +109,14 @@ async def ask_for_missing(bus: CommandBus, queue: WorkQueue, paid_since: datetim
             job
             for recorded in page
             if recorded.env.occurred_at >= paid_since
-            for job in await jobs_of(bus, recorded.env)
-            if await _is_missing(bus, job)
+            for job in await jobs_of(handler, recorded.env)
+            if await _is_missing(handler, job)
         ]
         await queue.publish(missing)
         asked += missing
     return asked
 
 
-async def _is_missing(bus: CommandBus, job: Job) -> bool:
-    receipt = await bus.repository.state(RECEIPT, job.id)
+async def _is_missing(handler: CommandHandler, job: Job) -> bool:
+    receipt = await handler.repository.state(RECEIPT, job.id)
     return receipt is None or receipt.status == "REQUESTED"

@@ -1,4 +1,4 @@
-"""The command bus: who asks, deciding with retries, and the position that the answer carries."""
+"""Carrying out commands: who asks, deciding with retries, and the position that the answer carries."""
 
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -58,13 +58,14 @@ class Landed(msgspec.Struct, Generic[T], frozen=True):
     position: int | None
 
 
-class CommandBus:
+class CommandHandler:
     """Carries out decisions on aggregates."""
 
     def __init__(self, repository: Repository, clock: Clock) -> None:
-        self.repository, self.clock = repository, clock
+        self.repository = repository
+        self.clock = clock
 
-    async def run(
+    async def handle(
         self, decision: Callable[[UnitOfWork], Awaitable[T]], caller: Caller, once: Once | None = None
     ) -> Landed[T]:
         """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (a known Once key)."""

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import CART, GAME, ORDER, STOCK, no_such_product
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.shop_rules import ShopRules
 from domain import inventory
 from domain.errors import Conflict, Forbidden, Invalid
@@ -34,8 +34,8 @@ class StockNow(msgspec.Struct, frozen=True):
 class Inventory:
     """Commands on stock. A hold that no cart or order looks after lasts as long as theirs would."""
 
-    def __init__(self, bus: CommandBus, rules: ShopRules) -> None:
-        self._bus = bus
+    def __init__(self, handler: CommandHandler, rules: ShopRules) -> None:
+        self._handler = handler
         self._rules = rules
 
     async def set_total(
@@ -64,7 +64,7 @@ class Inventory:
             if counted_at is not None and counted_at != version:
                 raise Conflict("version_conflict", f"the stock is at version {version}", version=version)
             unit.expect(stock_id(game_id), expected_version)
-            now = self._bus.clock.now()
+            now = self._handler.clock.now()
             needed = stock.reserved + stock.allocated - total
             unit.emit(stock_id(game_id), inventory.expire(stock, now, units=needed))
             freed = (await _now(unit, game_id)).stock
@@ -72,7 +72,7 @@ class Inventory:
             unit.refer(product_id=game_id)
             return await _now(unit, game_id)
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def reserve(
         self, caller: Caller, game_id: UUID, quantity: int, cart_id: UUID, *, once: Once | None = None
@@ -155,11 +155,11 @@ class Inventory:
         """
 
         async def decision(unit: UnitOfWork) -> None:
-            stock, now = await unit.load(STOCK, stock_id), self._bus.clock.now()
+            stock, now = await unit.load(STOCK, stock_id), self._handler.clock.now()
             if stock is not None:
                 unit.emit(stock_id, inventory.expire(stock, now, await _overdue_foreign(unit, stock, now)))
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def _change(
         self,
@@ -171,7 +171,7 @@ class Inventory:
         check: Check | None = None,
     ) -> Landed[UUID]:
         async def decision(unit: UnitOfWork) -> UUID:
-            stock, now = await stock_of(unit, game_id), self._bus.clock.now()
+            stock, now = await stock_of(unit, game_id), self._handler.clock.now()
             reservation_id = find(stock, now)
             if check is not None:
                 await check(unit, stock, reservation_id)
@@ -180,7 +180,7 @@ class Inventory:
             unit.refer(reservation_id=reservation_id, product_id=game_id)
             return reservation_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
 
 async def stock_of(unit: UnitOfWork, game_id: UUID) -> Stock:

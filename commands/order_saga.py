@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import CART, CLAIM, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments
@@ -200,7 +200,7 @@ async def emit_refund(
 
 
 async def request_refund(
-    bus: CommandBus, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, once: Once | None
+    handler: CommandHandler, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, once: Once | None
 ) -> Landed[UUID]:
     """Ask for money to go back: without an amount, all that is left, which is a cent at least unless the payment was
     free, so that nothing left is refused as too much. Free payments need no provider. Returns the refund's id."""
@@ -220,4 +220,4 @@ async def request_refund(
         unit.refer(refund_id=refund_id, payment_id=payment_id)
         return refund_id
 
-    return await bus.run(decision, caller, once)
+    return await handler.handle(decision, caller, once)

@@ -7,7 +7,7 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import GAME, ORDER, PAYMENT
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.offers import offer
 from commands.order_saga import (
     Placed,
@@ -58,8 +58,8 @@ def payment_awaits_buyer(payment: Payment) -> bool:
 class Orders:
     """Commands on orders."""
 
-    def __init__(self, bus: CommandBus, follower: StreamWatcher, rules: ShopRules) -> None:
-        self._bus = bus
+    def __init__(self, handler: CommandHandler, follower: StreamWatcher, rules: ShopRules) -> None:
+        self._handler = handler
         self._follower = follower
         self._rules = rules
 
@@ -86,14 +86,14 @@ class Orders:
                 raise GAME.missing()
             if game.listing.kind == "PHYSICAL":
                 raise Invalid("cart_required", "what is shipped is bought through the cart")
-            await claim_ownership(unit, buyer_id, game_id, made.order_id, self._bus.clock.now())
+            await claim_ownership(unit, buyer_id, game_id, made.order_id, self._handler.clock.now())
             price = await offer(unit, game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
-            await emit_payment(unit, made, buyer_id, price, method, self._bus.clock.now() + self._rules.payment_ttl)
+            await emit_payment(unit, made, buyer_id, price, method, self._handler.clock.now() + self._rules.payment_ttl)
             unit.refer(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     def _emit_order(
         self,
@@ -121,7 +121,7 @@ class Orders:
             currency=price.currency,
             lines=[line],
             payment_id=made.payment_id,
-            expires_at=self._bus.clock.now() + self._rules.payment_ttl,
+            expires_at=self._handler.clock.now() + self._rules.payment_ttl,
         )
         unit.create(ORDER, made.order_id, placed)
 
@@ -135,18 +135,18 @@ class Orders:
             payment = await unit.load(PAYMENT, order.payment_id)
             if payment is not None and payment.is_captured:
                 raise Conflict("order_not_cancellable", "a paid order cannot be cancelled, only refunded")
-            await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._bus.clock.now())
+            await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._handler.clock.now())
             unit.refer(order_id=order_id)
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def expire(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> Landed[None]:
         """The deadline fired: cancel it if it is still unpaid."""
 
         async def decision(unit: UnitOfWork) -> None:
-            await expire_unpaid(unit, order_id, self._bus.clock.now())
+            await expire_unpaid(unit, order_id, self._handler.clock.now())
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def refund(
         self,
@@ -158,8 +158,8 @@ class Orders:
         once: Once | None = None,
     ) -> Landed[UUID]:
         """Send money back (ADMIN): without an amount, all that is left. Returns the refund's id."""
-        order = await self._bus.repository.get(ORDER, order_id)
-        return await request_refund(self._bus, caller, order.payment_id, amount_cents, reason, once)
+        order = await self._handler.repository.get(ORDER, order_id)
+        return await request_refund(self._handler, caller, order.payment_id, amount_cents, reason, once)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Orders:
 
     async def _look(self, order_id: UUID, *, fresh: bool = True) -> OrderAndPayment:
         """As they are in the log; or else as this process has last seen them."""
-        repository = self._bus.repository
+        repository = self._handler.repository
         version, order = await repository.get_versioned(ORDER, order_id, fresh=fresh)
         payment = await repository.get(PAYMENT, order.payment_id, fresh=fresh)
         return OrderAndPayment(order, payment, version)

@@ -6,7 +6,7 @@ from uuid import UUID
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import PAYMENT
 from commands.client_secrets import ClientSecrets
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.order_saga import owned_order, request_refund
 from commands.ports.payments import Intent, PaymentProvider, ProviderNotice, ProviderRefund, ProviderRefused
 from commands.ports.signatures import InvalidSignature
@@ -28,8 +28,10 @@ UNKNOWN = "unknown_payment"
 class Payments:
     """Commands on payments."""
 
-    def __init__(self, bus: CommandBus, provider: PaymentProvider, secrets: ClientSecrets, text_log: TextLog) -> None:
-        self._bus, self._provider, self._secrets, self._text_log = bus, provider, secrets, text_log
+    def __init__(
+        self, handler: CommandHandler, provider: PaymentProvider, secrets: ClientSecrets, text_log: TextLog
+    ) -> None:
+        self._handler, self._provider, self._secrets, self._text_log = handler, provider, secrets, text_log
 
     def client_secret(self, payment_id: UUID, ref: str | None) -> str | None:
         """The provider's client secret behind an event's reference: for the payer alone."""
@@ -56,26 +58,26 @@ class Payments:
             by_wallet = method is not None and method.type == "wallet"
             if by_wallet and caller.user_id != order.buyer_id:
                 raise Forbidden("not_yours", "only its owner spends a wallet's money")
-            orders.must_be_payable(order, paid=payment.is_captured, now=self._bus.clock.now())
+            orders.must_be_payable(order, paid=payment.is_captured, now=self._handler.clock.now())
             if by_wallet:
                 wallet_id = await wallet_of(unit, order.buyer_id, payment.currency)
                 wallet = Method("wallet", str(wallet_id))
-                unit.emit(order.payment_id, payments.attach_method(payment, wallet, self._bus.clock.now()))
+                unit.emit(order.payment_id, payments.attach_method(payment, wallet, self._handler.clock.now()))
                 await pay_from_wallet(unit, order.payment_id, wallet_id)
             elif method is not None:
-                unit.emit(order.payment_id, payments.attach_method(payment, method, self._bus.clock.now()))
+                unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.clock.now()))
             elif payment.method is not None or not payment.is_open:
                 raise Conflict("payment_started", "the payment runs already, or is settled")
             unit.refer(order_id=order_id, payment_id=order.payment_id)
             return order.payment_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def refund(
         self, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, *, once: Once | None = None
     ) -> Landed[UUID]:
         """Send money back (ADMIN). Returns the refund's id."""
-        return await request_refund(self._bus, caller, payment_id, amount_cents, reason, once)
+        return await request_refund(self._handler, caller, payment_id, amount_cents, reason, once)
 
     async def receive_notice(self, body: bytes, signature: str) -> int | None:
         """Apply a webhook notice, at most once; returns its position, None when it changed nothing.
@@ -83,7 +85,7 @@ class Payments:
         Raises InvalidSignature; Invalid("malformed_notice").
         """
         try:
-            notice = self._provider.parse_webhook(body, signature, self._bus.clock.now())
+            notice = self._provider.parse_webhook(body, signature, self._handler.clock.now())
         except InvalidSignature as error:
             self._text_log.write("webhook refused", code="invalid_signature", reason=error)
             raise
@@ -139,7 +141,7 @@ class Payments:
             outcomes = [event.outcome for event in events if isinstance(event, PaymentNoticeReceived)]
             return next(iter(outcomes), "repeated"), after.status if after else "", code
 
-        return await self._bus.run(decision, await self._on_behalf(payment_id))
+        return await self._handler.handle(decision, await self._on_behalf(payment_id))
 
     def _following(self, payment_id: UUID, payment: Payment, notice: ProviderNotice) -> tuple[list[Event], str]:
         """What follows from a notice, and the code of a refusal. One that the domain refuses (another amount was
@@ -189,7 +191,7 @@ class Payments:
 
     async def _on_behalf(self, payment_id: UUID) -> Caller:
         """The provider as the one who acts, in what the request for the payment set in motion."""
-        first = next(iter(await self._bus.repository.log.read_stream(payment_id, limit=1)), None)
+        first = next(iter(await self._handler.repository.log.read_stream(payment_id, limit=1)), None)
         return Caller(
             f"provider:{self._provider.name}",
             correlation_id=first.env.correlation_id if first else None,

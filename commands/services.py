@@ -17,7 +17,7 @@ from commands.accounts.session_ends import SessionEnds
 from commands.carts import Carts
 from commands.catalog import Catalog
 from commands.client_secrets import ClientSecrets
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.images import Images
 from commands.inventory import Inventory
 from commands.orders import Orders
@@ -71,7 +71,7 @@ class Commands:
     What runs in the background is ended by `stack`. `access_lifetime` is that of an access token.
     """
 
-    bus: CommandBus
+    handler: CommandHandler
     log: PostgresLog
     follower: StreamFollower
     rules: ShopRules
@@ -84,33 +84,33 @@ class Commands:
 
     @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.bus, self.log.keys, self.ports.hasher, self.mailboxes, self.mail_tokens)
+        return Accounts(self.handler, self.log.keys, self.ports.hasher, self.mailboxes, self.mail_tokens)
 
     @cached_property
     def account_settling(self) -> AccountSettling:
-        return AccountSettling(self.bus, self.ports.belongings)
+        return AccountSettling(self.handler, self.ports.belongings)
 
     @cached_property
     def account_ends(self) -> AccountEnds:
-        return AccountEnds(self.bus, self.ports.belongings, self.account_settling, self.mailboxes, self.log.keys)
+        return AccountEnds(self.handler, self.ports.belongings, self.account_settling, self.mailboxes, self.log.keys)
 
     @cached_property
     def logins(self) -> Logins:
-        return Logins(self.bus, self.mailboxes, self.ports.hasher, self.ports.sessions)
+        return Logins(self.handler, self.mailboxes, self.ports.hasher, self.ports.sessions)
 
     @cached_property
     def mail_proofs(self) -> MailProofs:
-        return MailProofs(self.bus, self.mailboxes, self.ports.hasher, self.mail_tokens)
+        return MailProofs(self.handler, self.mailboxes, self.ports.hasher, self.mail_tokens)
 
     @cached_property
     def session_ends(self) -> SessionEnds:
-        ends = SessionEnds(self.log, self.bus.repository, self.ports.sessions, self.access_lifetime)
+        ends = SessionEnds(self.log, self.handler.repository, self.ports.sessions, self.access_lifetime)
         self.stack.push_async_callback(ends.close)
         return ends
 
     @cached_property
     def catalog(self) -> Catalog:
-        return Catalog(self.bus)
+        return Catalog(self.handler)
 
     @cached_property
     def images(self) -> Images:
@@ -118,38 +118,38 @@ class Commands:
 
     @cached_property
     def inventory(self) -> Inventory:
-        return Inventory(self.bus, self.rules)
+        return Inventory(self.handler, self.rules)
 
     @cached_property
     def carts(self) -> Carts:
-        return Carts(self.bus, self.rules)
+        return Carts(self.handler, self.rules)
 
     @cached_property
     def orders(self) -> Orders:
-        return Orders(self.bus, self.follower, self.rules)
+        return Orders(self.handler, self.follower, self.rules)
 
     @cached_property
     def payments(self) -> Payments:
         ports = self.ports
-        return Payments(self.bus, ports.payment_provider, self.client_secrets, ports.payment_webhook_log)
+        return Payments(self.handler, ports.payment_provider, self.client_secrets, ports.payment_webhook_log)
 
     @cached_property
     def wallets(self) -> Wallets:
-        return Wallets(self.bus)
+        return Wallets(self.handler)
 
     @cached_property
     def transactions(self) -> Transactions:
-        transactions = Transactions(self.bus, self.follower, self.rules)
+        transactions = Transactions(self.handler, self.follower, self.rules)
         self.stack.push_async_callback(transactions.close)
         return transactions
 
     @cached_property
     def webhook_endpoints(self) -> WebhookEndpoints:
-        return WebhookEndpoints(self.bus, self.ports.webhook_sender, self.client_secrets)
+        return WebhookEndpoints(self.handler, self.ports.webhook_sender, self.client_secrets)
 
     @cached_property
     def shipments(self) -> Shipments:
-        return Shipments(self.bus, self.ports.carrier_signatures)
+        return Shipments(self.handler, self.ports.carrier_signatures)
 
     def make_all(self) -> None:
         """Make every service now, in the order above: what cannot be opened is to stop a start, not a request."""

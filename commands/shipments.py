@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import ORDER, SHIPMENT
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.ports.signatures import CarrierSignatures
 from domain import fulfilment, orders
 from domain.errors import Conflict, Forbidden, Invalid
@@ -32,8 +32,8 @@ class DeliveryNotice(msgspec.Struct, frozen=True):
 class Shipments:
     """Commands on shipments."""
 
-    def __init__(self, bus: CommandBus, signatures: CarrierSignatures) -> None:
-        self._bus, self._signatures = bus, signatures
+    def __init__(self, handler: CommandHandler, signatures: CarrierSignatures) -> None:
+        self._handler, self._signatures = handler, signatures
 
     async def process(
         self, caller: Caller, shipment_id: UUID, *, expected_version: int | None = None, once: Once | None = None
@@ -72,7 +72,7 @@ class Shipments:
         number), invalid_delivered_at (of the future, or before it was shipped); NotFound("shipment_not_found");
         Conflict: shipment_not_shipped, wrong_shipment (it names another one).
         """
-        now = self._bus.clock.now()
+        now = self._handler.clock.now()
         self._signatures.check(body, signature, now)
         notice = _read(body)
         if notice.delivered_at is not None:
@@ -85,7 +85,7 @@ class Shipments:
                 raise Conflict("wrong_shipment", "the notice is of another shipment")
             await _emit(unit, shipment_id, shipment, delivered)
 
-        return await self._bus.run(decision, caller)
+        return await self._handler.handle(decision, caller)
 
     async def deliver(
         self, caller: Caller, shipment_id: UUID, at: datetime | None, reason: str, *, once: Once | None = None
@@ -100,11 +100,11 @@ class Shipments:
 
         async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
-            delivered = fulfilment.deliver_by_hand(shipment, at, self._bus.clock.now(), reason)
+            delivered = fulfilment.deliver_by_hand(shipment, at, self._handler.clock.now(), reason)
             await _emit(unit, shipment_id, shipment, delivered)
             unit.refer(shipment_id=shipment_id)
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def _change(
         self,
@@ -119,10 +119,10 @@ class Shipments:
             if not caller.may_act_for(shipment.seller_id):
                 raise Forbidden("not_yours", "that is another seller's shipment")
             unit.expect(shipment_id, expected_version)
-            await _emit(unit, shipment_id, shipment, decide(shipment, self._bus.clock.now()))
+            await _emit(unit, shipment_id, shipment, decide(shipment, self._handler.clock.now()))
             unit.refer(shipment_id=shipment_id)
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
 
 async def _emit(unit: UnitOfWork, shipment_id: UUID, shipment: Shipment, events: list[Event]) -> None:

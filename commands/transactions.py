@@ -13,7 +13,7 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open, must_take_money
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.order_saga import owned_order
 from commands.orders import payment_awaits_buyer
 from commands.shop_rules import ShopRules
@@ -52,8 +52,8 @@ class TransactionAndPayment(msgspec.Struct, frozen=True):
 class Transactions:
     """Commands on transactions."""
 
-    def __init__(self, bus: CommandBus, follower: StreamWatcher, rules: ShopRules) -> None:
-        self._bus = bus
+    def __init__(self, handler: CommandHandler, follower: StreamWatcher, rules: ShopRules) -> None:
+        self._handler = handler
         self._follower = follower
         self._rules = rules
         self._running: dict[UUID, asyncio.Task[None]] = {}
@@ -97,14 +97,14 @@ class Transactions:
                 buyer_id=user_id,
                 amount_cents=amount_cents,
                 currency=currency,
-                expires_at=self._bus.clock.now() + self._rules.payment_ttl,
+                expires_at=self._handler.clock.now() + self._rules.payment_ttl,
                 method=method,
             )
             unit.create(PAYMENT, payment_id, requested)
             unit.refer(transaction_id=transaction_id, payment_id=payment_id)
             return transaction_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def transfer(
         self,
@@ -143,7 +143,7 @@ class Transactions:
             unit.refer(transaction_id=transaction_id)
             return transaction_id
 
-        landed = await self._bus.run(decision, caller, once)
+        landed = await self._handler.handle(decision, caller, once)
         self._go_on(transaction_id, caller)
         return landed
 
@@ -178,11 +178,11 @@ class Transactions:
             )
             wallet = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(wallet, currency)
-            orders.must_be_payable(order, paid=payment.is_captured, now=self._bus.clock.now())
+            orders.must_be_payable(order, paid=payment.is_captured, now=self._handler.clock.now())
             if (amount_cents, currency) != (payment.amount_cents, payment.currency):
                 raise Conflict("amount_mismatch", "the order costs another amount", amount_cents=payment.amount_cents)
             method = Method("wallet", str(from_wallet_id))
-            unit.emit(order.payment_id, payments.attach_method(payment, method, self._bus.clock.now()))
+            unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.clock.now()))
             await pay_from_wallet(unit, order.payment_id, from_wallet_id, transaction_id)
             unit.create(TRANSACTION, transaction_id, created)
             for step in (transactions.process, transactions.complete):
@@ -190,7 +190,7 @@ class Transactions:
             unit.refer(transaction_id=transaction_id, order_id=order_id, payment_id=order.payment_id)
             return transaction_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     # -- the steps of a transfer ---------------------------------------------------------------------------------------
 
@@ -208,8 +208,8 @@ class Transactions:
 
     async def resume(self, caller: Caller, transaction_id: UUID) -> None:
         """Take a transfer to its end from wherever it is. Of one that has ended, nothing more is done."""
-        await self._bus.run(lambda unit: self._deduct(unit, transaction_id), caller)
-        await self._bus.run(lambda unit: self._credit(unit, transaction_id), caller)
+        await self._handler.handle(lambda unit: self._deduct(unit, transaction_id), caller)
+        await self._handler.handle(lambda unit: self._credit(unit, transaction_id), caller)
 
     async def _deduct(self, unit: UnitOfWork, transaction_id: UUID) -> None:
         transaction = await unit.get(TRANSACTION, transaction_id)
@@ -251,11 +251,11 @@ class Transactions:
 
         async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, payment_id)
-            if payment is None or not payment.is_open or self._bus.clock.now() < payment.expires_at:
+            if payment is None or not payment.is_open or self._handler.clock.now() < payment.expires_at:
                 return
             unit.emit(payment_id, payments.fail(payment, "expired", "the time to pay is over"))
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class Transactions:
         return found
 
     async def _look(self, transaction_id: UUID) -> TransactionAndPayment:
-        repository = self._bus.repository
+        repository = self._handler.repository
         version, transaction = await repository.get_versioned(TRANSACTION, transaction_id)
         payment_id = transaction.payment_id
         payment = None if payment_id is None else await repository.state(PAYMENT, payment_id)

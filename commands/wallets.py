@@ -5,7 +5,7 @@ from uuid import UUID
 
 from commands.accounts.open_accounts import must_be_open, must_not_be_forgotten, must_take_money
 from commands.aggregates import CLAIM, PAYMENT, WALLET
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from domain import claims, payments, wallets
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
@@ -20,8 +20,8 @@ from kit.uuid7 import uuid7
 class Wallets:
     """Commands on wallets."""
 
-    def __init__(self, bus: CommandBus) -> None:
-        self._bus = bus
+    def __init__(self, handler: CommandHandler) -> None:
+        self._handler = handler
 
     async def create(self, caller: Caller, currency: str, *, once: Once | None = None) -> Landed[UUID]:
         """Open the caller's wallet in a currency; returns its id.
@@ -40,7 +40,7 @@ class Wallets:
             unit.refer(wallet_id=wallet_id)
             return wallet_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def deactivate(
         self, caller: Caller, wallet_id: UUID, reason: str, *, once: Once | None = None
@@ -92,7 +92,7 @@ class Wallets:
             unit.emit(wallet_id, decide(wallet))
             unit.refer(wallet_id=wallet_id)
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
 
 # -- shared with orders, payments and transactions ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
 from commands.catalog import seller_of
 from commands.client_secrets import ClientSecrets
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.ports.webhooks import WebhookSender
 from domain import webhook_deliveries, webhook_endpoints
 from domain.errors import Conflict
@@ -31,8 +31,8 @@ class WebhookEndpoints:
     """Commands on webhook endpoints. A SELLER has their own; those that an ADMIN makes are the platform's, and an ADMIN
     may change everybody's."""
 
-    def __init__(self, bus: CommandBus, sender: WebhookSender, secrets: ClientSecrets) -> None:
-        self._bus, self._sender, self._secrets = bus, sender, secrets
+    def __init__(self, handler: CommandHandler, sender: WebhookSender, secrets: ClientSecrets) -> None:
+        self._handler, self._sender, self._secrets = handler, sender, secrets
 
     async def create(
         self, caller: Caller, url: str, events: Sequence[str], description: str = "", *, once: Once | None = None
@@ -65,7 +65,7 @@ class WebhookEndpoints:
             unit.refer(endpoint_id=endpoint_id)
             return endpoint_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def update(
         self,
@@ -89,7 +89,7 @@ class WebhookEndpoints:
 
     async def rotate_secret(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
         """Sign with a new secret, and for a day with the one before it, too. Raises NotFound."""
-        secret_ref, now = self._new_secret(endpoint_id), self._bus.clock.now()
+        secret_ref, now = self._new_secret(endpoint_id), self._handler.clock.now()
         return await self._change(
             caller, endpoint_id, lambda _: webhook_endpoints.rotate_secret(secret_ref, now), once=once
         )
@@ -123,7 +123,7 @@ class WebhookEndpoints:
             unit.emit(endpoint_id, deleted)
             unit.emit(index, removed)
 
-        return await self._bus.run(decision, caller)
+        return await self._handler.handle(decision, caller)
 
     # -- deliveries ----------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class WebhookEndpoints:
             unit.refer(delivery_id=delivery_id)
             return delivery_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def redeliver(
         self, caller: Caller, endpoint_id: UUID, delivery_id: UUID, *, once: Once | None = None
@@ -160,7 +160,7 @@ class WebhookEndpoints:
             unit.refer(delivery_id=delivery_id)
             return delivery_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     # -- shared --------------------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class WebhookEndpoints:
             unit.refer(endpoint_id=endpoint_id)
             return endpoint_id
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
 
 async def _owned(

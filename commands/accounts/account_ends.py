@@ -14,7 +14,7 @@ from uuid import UUID
 from commands.accounts.belongings import Belongings
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.ports.secrets import PersonKeys
 from commands.reactors.account_settling import AccountSettling
 from domain import identity, obligations
@@ -40,13 +40,13 @@ class AccountEnds:
 
     def __init__(
         self,
-        bus: CommandBus,
+        handler: CommandHandler,
         belongings: Belongings,
         settling: AccountSettling,
         mailboxes: Mailboxes,
         keys: PersonKeys,
     ) -> None:
-        self._bus, self._belongings, self._settling = bus, belongings, settling
+        self._handler, self._belongings, self._settling = handler, belongings, settling
         self._mailboxes, self._keys = mailboxes, keys
 
     async def close(
@@ -86,7 +86,7 @@ class AccountEnds:
             unit.refer(user_id=user_id)
             return await unit.get(USER, user_id)
 
-        landed = await self._bus.run(decision, caller, once)
+        landed = await self._handler.handle(decision, caller, once)
         return Landed(landed.value, await self._settling.settle_now(caller, user_id, landed.position))
 
     # -- closing -------------------------------------------------------------------------------------------------------
@@ -98,14 +98,14 @@ class AccountEnds:
             await self._must_leave_an_admin(unit, user_id, user)
             unit.emit(user_id, identity.deactivate(user))
 
-        return await self._bus.run(decision, caller)
+        return await self._handler.handle(decision, caller)
 
     async def _must_leave_an_admin(self, unit: UnitOfWork, user_id: UUID, user: User) -> None:
         """Another ADMIN can log in. The append checks that they still can: of two who close each other at once, one is
         refused. Raises Conflict("last_admin")."""
         if user.account_type != "ADMIN" or not user.may_act:
             return
-        for other_id in await self._belongings.admins(await self._bus.repository.log.head()):
+        for other_id in await self._belongings.admins(await self._handler.repository.log.head()):
             other = await unit.load(USER, other_id) if other_id != user_id else None
             if other is not None and other.may_act and other.password_hash:
                 return
@@ -121,13 +121,13 @@ class AccountEnds:
             if found := await self._obligations(unit, user_id):
                 raise obligations.refusal(found)
 
-        await self._bus.run(decision, caller)
+        await self._handler.handle(decision, caller)
 
     async def _forget(self, caller: Caller, user_id: UUID) -> Landed[None]:
         for _ in range(LOOKS):
-            await self._bus.run(lambda unit: self._mark(unit, user_id), caller)
+            await self._handler.handle(lambda unit: self._mark(unit, user_id), caller)
             try:
-                return await self._bus.run(lambda unit: self._forget_unless_owing(unit, user_id), caller)
+                return await self._handler.handle(lambda unit: self._forget_unless_owing(unit, user_id), caller)
             except _BegunMeanwhile:
                 continue
         raise Conflict("account_in_use", "something is begun for the account again and again")
@@ -159,7 +159,7 @@ class AccountEnds:
         return found[:OBLIGATIONS_TOLD]
 
     async def _owed(self, unit: UnitOfWork, user_id: UUID) -> AsyncIterator[list[Obligation]]:
-        owed = await self._belongings.owed(user_id, await self._bus.repository.log.head())
+        owed = await self._belongings.owed(user_id, await self._handler.repository.log.head())
         for shipment_id in owed.shipments:
             if (shipment := await unit.load(SHIPMENT, shipment_id)) is not None:
                 yield obligations.of_shipment(shipment_id, shipment)

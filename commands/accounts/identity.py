@@ -8,7 +8,7 @@ from commands.accounts.mail_proofs import tell_change
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes, taken
 from commands.aggregates import USER
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.ports.secrets import PasswordHasher, PersonKeys
 from domain import identity
 from domain.errors import Forbidden, Invalid, Refused, Unauthorized
@@ -29,9 +29,14 @@ class Accounts:
     """Commands on accounts."""
 
     def __init__(
-        self, bus: CommandBus, keys: PersonKeys, hasher: PasswordHasher, mailboxes: Mailboxes, tokens: MailTokens
+        self,
+        handler: CommandHandler,
+        keys: PersonKeys,
+        hasher: PasswordHasher,
+        mailboxes: Mailboxes,
+        tokens: MailTokens,
     ) -> None:
-        self._bus, self._keys, self._hasher = bus, keys, hasher
+        self._handler, self._keys, self._hasher = handler, keys, hasher
         self._mailboxes, self._tokens = mailboxes, tokens
 
     # -- opening an account --------------------------------------------------------------------------------------------
@@ -76,7 +81,7 @@ class Accounts:
 
         await self._keys.create([user_id])
         try:
-            return await self._bus.run(decision, caller, once)
+            return await self._handler.handle(decision, caller, once)
         except Refused:
             await self._keys.destroy(user_id)  # nothing was written under it
             raise
@@ -129,10 +134,10 @@ class Accounts:
                 unit.emit(user_id, identity.end_sessions(user, but=caller.session_id if own else None))
             changed = await unit.get(USER, user_id)
             if moves or password_hash is not None:
-                tell_change(unit, self._tokens, user, changed, self._bus)
+                tell_change(unit, self._tokens, user, changed, self._handler)
             return Versioned(changed, unit.version_after(user_id))
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def _proven_hash(self, user_id: UUID, password: str) -> str | None:
         """The hash of the account's password, when this is it."""
@@ -141,7 +146,7 @@ class Accounts:
 
     async def get(self, user_id: UUID) -> User:
         """The account as it is now. Raises NotFound("user_not_found")."""
-        return await self._bus.repository.get(USER, user_id)
+        return await self._handler.repository.get(USER, user_id)
 
     def _must_be_allowed(self, caller: Caller, user_id: UUID) -> None:
         if not caller.may_act_for(user_id) and caller.actor != "system":

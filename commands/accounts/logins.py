@@ -8,7 +8,7 @@ import msgspec
 
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import USER
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.ports.secrets import PasswordHasher
 from commands.ports.sessions import Session, Sessions
 from domain import identity
@@ -34,8 +34,10 @@ class Login(msgspec.Struct, frozen=True):
 class Logins:
     """Commands on sessions."""
 
-    def __init__(self, bus: CommandBus, mailboxes: Mailboxes, hasher: PasswordHasher, sessions: Sessions) -> None:
-        self._bus, self._mailboxes, self._hasher, self._sessions = bus, mailboxes, hasher, sessions
+    def __init__(
+        self, handler: CommandHandler, mailboxes: Mailboxes, hasher: PasswordHasher, sessions: Sessions
+    ) -> None:
+        self._handler, self._mailboxes, self._hasher, self._sessions = handler, mailboxes, hasher, sessions
 
     async def log_in(
         self,
@@ -67,7 +69,7 @@ class Logins:
             return found
 
         as_user = msgspec.structs.replace(caller, actor=f"user:{user_id}", user_id=user_id)
-        landed = await self._bus.run(decision, as_user, once)
+        landed = await self._handler.handle(decision, as_user, once)
         return Landed(await self.open(landed.value, session_id), landed.position)
 
     async def again(self, user_id: UUID, session_id: UUID, password: str) -> Login:
@@ -85,7 +87,7 @@ class Logins:
 
         Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive"); NotFound.
         """
-        user = await self._bus.repository.get(USER, user_id)
+        user = await self._handler.repository.get(USER, user_id)
         if not await self._hasher.matches(user.password_hash, password):
             raise _wrong()
         if not user.may_act:
@@ -102,7 +104,7 @@ class Logins:
 
     async def open(self, user: User, session_id: UUID | None = None) -> Login:
         """Open a session for an account whose owner has proved who they are."""
-        expires_at = self._bus.clock.now() + SESSION_LIFETIME
+        expires_at = self._handler.clock.now() + SESSION_LIFETIME
         session = Session(session_id or uuid7(), user.user_id, 0, expires_at, user.session_epoch)
         await self._sessions.open(session)
         return Login(user, session.session_id, 0, expires_at, session.epoch)
@@ -110,9 +112,9 @@ class Logins:
     async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> Landed[Login]:
         """Spend a refresh token; a spent one revokes the session. Raises refresh_reused, invalid_token."""
         session = await self._sessions.find(session_id)
-        if session is None or session.expires_at <= self._bus.clock.now():
+        if session is None or session.expires_at <= self._handler.clock.now():
             raise _over()
-        user = await self._bus.repository.get(USER, session.user_id)
+        user = await self._handler.repository.get(USER, session.user_id)
         if generation == session.generation and not self._lasts(session, user):
             raise _over()
         if not await self._sessions.advance(session_id, generation):
@@ -137,7 +139,7 @@ class Logins:
             user = await unit.get(USER, user_id)
             unit.emit(user_id, identity.log_out(user, session_id))
 
-        return await self._bus.run(decision, caller)
+        return await self._handler.handle(decision, caller)
 
     async def _note_reuse(self, caller: Caller, session: Session) -> None:
         """Once for each session, however often the token comes back."""
@@ -148,7 +150,7 @@ class Logins:
 
         with suppress(AlreadyDone):
             once = Once(uuid5(session.session_id, "refresh_reused"), expires_at=session.expires_at)
-            await self._bus.run(decision, caller, once)
+            await self._handler.handle(decision, caller, once)
 
     async def _proven_by(self, email: str, password: str) -> User:
         """The account of this e-mail and password; it takes as long when there is none."""
@@ -163,7 +165,7 @@ class Logins:
         return right[0]
 
     def _lasts(self, session: Session, user: User) -> bool:
-        in_time = session.expires_at > self._bus.clock.now()
+        in_time = session.expires_at > self._handler.clock.now()
         return in_time and not session.revoked and user.keeps(session.session_id, session.epoch)
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from commands.accounts.mail_tokens import MailProof, MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import NOTICE, USER
-from commands.handler import Caller, CommandBus, Landed
+from commands.handler import Caller, CommandHandler, Landed
 from commands.ports.secrets import PasswordHasher
 from domain import email_addresses, identity, notices
 from domain.errors import Invalid
@@ -22,24 +22,26 @@ from kit.uuid7 import uuid7
 class MailProofs:
     """Commands by mailed tokens, and the mails that bring them."""
 
-    def __init__(self, bus: CommandBus, mailboxes: Mailboxes, hasher: PasswordHasher, tokens: MailTokens) -> None:
-        self._bus, self._mailboxes, self._hasher, self._tokens = bus, mailboxes, hasher, tokens
+    def __init__(
+        self, handler: CommandHandler, mailboxes: Mailboxes, hasher: PasswordHasher, tokens: MailTokens
+    ) -> None:
+        self._handler, self._mailboxes, self._hasher, self._tokens = handler, mailboxes, hasher, tokens
 
     async def verify_email(self, caller: Caller, token: str, *, once: Once | None = None) -> Landed[None]:
         """Raises Invalid("invalid_token")."""
-        proof = self._tokens.read(token, self._bus.clock.now(), "verify-email")
+        proof = self._tokens.read(token, self._handler.clock.now(), "verify-email")
 
         async def decision(unit: UnitOfWork) -> None:
             user = await self._fitting(unit, proof, "the token is for another e-mail address")
             unit.emit(user.user_id, identity.verify_email(user, user.email_digest))
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def mail_verification(self, caller: Caller, user: User | None, *, once: Once | None = None) -> Landed[None]:
         """Mail the token to verify the address with once more, unless there is nothing to verify."""
         if user is None or not user.may_act or user.email_verified:
             return Landed(None, None)
-        token = self._tokens.make("verify-email", user, self._bus.clock.now())
+        token = self._tokens.make("verify-email", user, self._handler.clock.now())
         return await self._mail(caller, user, "verification", token, once)
 
     async def forgot_password(self, caller: Caller, email: str, *, once: Once | None = None) -> Landed[None]:
@@ -47,7 +49,7 @@ class MailProofs:
         user = await self._mailboxes.find(email)
         if user is None or not user.may_act:
             return Landed(None, None)
-        token = self._tokens.make("reset-password", user, self._bus.clock.now())
+        token = self._tokens.make("reset-password", user, self._handler.clock.now())
         return await self._mail(caller, user, "password_reset", token, once)
 
     async def verification_again(self, caller: Caller, email: str, *, once: Once | None = None) -> Landed[None]:
@@ -60,7 +62,7 @@ class MailProofs:
         """Set a password by a mailed token, which works once; ends all sessions. One that was mailed to an address
         which the account had before brings that address back, too. Raises Invalid, Conflict("email_taken")."""
         identity.check_password(password)
-        proof = self._tokens.read(token, self._bus.clock.now(), "reset-password", "take-back")
+        proof = self._tokens.read(token, self._handler.clock.now(), "reset-password", "take-back")
         password_hash = await self._hasher.hash(password)
 
         async def decision(unit: UnitOfWork) -> User | None:
@@ -70,10 +72,10 @@ class MailProofs:
             unit.emit(user.user_id, identity.change_password(user, password_hash))
             unit.emit(user.user_id, identity.end_sessions(user))
             changed = await unit.get(USER, user.user_id)
-            tell_change(unit, self._tokens, changed, changed, self._bus)
+            tell_change(unit, self._tokens, changed, changed, self._handler)
             return changed
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
     async def _bring_back(self, unit: UnitOfWork, user: User, proof: MailProof) -> None:
         digest = self._mailboxes.digest(proof.email)
@@ -92,13 +94,13 @@ class MailProofs:
         async def decision(unit: UnitOfWork) -> None:
             ask_for_mail(unit, user, template, {"token": token}, to=user.email)
 
-        return await self._bus.run(decision, caller, once)
+        return await self._handler.handle(decision, caller, once)
 
 
-def tell_change(unit: UnitOfWork, tokens: MailTokens, before: User, after: User, bus: CommandBus) -> None:
+def tell_change(unit: UnitOfWork, tokens: MailTokens, before: User, after: User, handler: CommandHandler) -> None:
     """Mail to the address that the account had that its password or its address was changed, with a way back: of a
     new password a token for another one, of a new address one that brings the old one back."""
-    now = bus.clock.now()
+    now = handler.clock.now()
     if before.email != after.email:
         token = tokens.make_take_back(after, before.email, now)
         ask_for_mail(unit, before, "email_changed", {"token": token}, to=before.email)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from uuid import UUID
 
 from commands.aggregates import CLAIM, USER
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import claims, email_addresses
 from domain.claims import ReleaseReason
@@ -96,7 +96,7 @@ def taken() -> Conflict:
     return Conflict("email_taken", "there is an account with this e-mail already")
 
 
-def mailboxes_claimed(bus: CommandBus, mailboxes: Mailboxes) -> Reactor:
+def mailboxes_claimed(handler: CommandHandler, mailboxes: Mailboxes) -> Reactor:
     """Claims the mailbox of each account that is known by the digest of its case-folded e-mail only.
 
     Where two such accounts are of one mailbox, the older one gets it; the other is still found by its own spelling.
@@ -110,7 +110,7 @@ def mailboxes_claimed(bus: CommandBus, mailboxes: Mailboxes) -> Reactor:
                 with suppress(Conflict, Invalid):  # taken, or no mailbox at all
                     await mailboxes.take(unit, user.email, user_id)
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     async def registered(event: UserRegistered, env: Envelope) -> None:
         if event.digest_of == CASE_FOLDED and mailboxes.name(event.email) != event.email_digest:

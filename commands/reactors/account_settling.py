@@ -21,7 +21,7 @@ import msgspec
 from commands.accounts.belongings import Belongings, NotSeenYet
 from commands.accounts.open_accounts import closing_of
 from commands.aggregates import CART, CLAIM, GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, USER
-from commands.handler import Caller, CommandBus
+from commands.handler import Caller, CommandHandler
 from commands.order_saga import call_off
 from commands.reactors.reactor import React, Reactor, caused
 from domain import cart as carts
@@ -51,8 +51,8 @@ class AccountSettling:
 
     NAME = "account_settling"
 
-    def __init__(self, bus: CommandBus, belongings: Belongings) -> None:
-        self._bus, self._belongings = bus, belongings
+    def __init__(self, handler: CommandHandler, belongings: Belongings) -> None:
+        self._handler, self._belongings = handler, belongings
 
     @property
     def reactor(self) -> Reactor:
@@ -63,10 +63,10 @@ class AccountSettling:
 
         async def parcel(_: ShipmentConfirmed, env: Envelope) -> None:
             """Its order was paid just before its seller's account was closed."""
-            shipment = await self._bus.repository.state(SHIPMENT, env.stream_id)
-            seller = None if shipment is None else await self._bus.repository.state(USER, shipment.seller_id)
+            shipment = await self._handler.repository.state(SHIPMENT, env.stream_id)
+            seller = None if shipment is None else await self._handler.repository.state(USER, shipment.seller_id)
             if shipment is not None and seller is not None and not seller.may_act:
-                closing = await closing_of(self._bus.repository, shipment.seller_id)
+                closing = await closing_of(self._handler.repository, shipment.seller_id)
                 if closing is not None and closing.position < env.position:
                     await self._tell_admins(caused(self.NAME, env), shipment.seller_id, [env.stream_id], env)
 
@@ -84,16 +84,16 @@ class AccountSettling:
         with contextlib.suppress(NotSeenYet, TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self.settle(caller, user_id, position)
-        return await self._bus.repository.log.head()
+        return await self._handler.repository.log.head()
 
     async def settle(self, caller: Caller, user_id: UUID, position: int) -> None:
         """Bring in step what hangs on an account that was closed or opened at this position. Raises NotSeenYet."""
         await self._settle_games(caller, user_id, position)
-        user = await self._bus.repository.state(USER, user_id)
+        user = await self._handler.repository.state(USER, user_id)
         if user is None or user.may_act:
             return
-        await self._bus.run(lambda unit: self._abandon_cart(unit, user_id), caller)
-        position = await self._bus.repository.log.head()  # beyond the last suspension, whoever wrote it
+        await self._handler.handle(lambda unit: self._abandon_cart(unit, user_id), caller)
+        position = await self._handler.repository.log.head()  # beyond the last suspension, whoever wrote it
         unpaid = await self._belongings.unpaid_orders(user_id, position)
         await self._each(caller, unpaid, lambda unit, order_id: self._call_off(unit, order_id, user_id))
         deposits = await self._belongings.open_deposits(user_id, position)
@@ -107,7 +107,7 @@ class AccountSettling:
         games = await self._belongings.games(user_id, position)
         for start in range(0, len(games), GAMES_AT_ONCE):
             some = games[start : start + GAMES_AT_ONCE]
-            await self._bus.run(partial(self._follow_seller, user_id, some), caller)
+            await self._handler.handle(partial(self._follow_seller, user_id, some), caller)
 
     async def _follow_seller(self, user_id: UUID, game_ids: Sequence[UUID], unit: UnitOfWork) -> None:
         seller = await unit.load(USER, user_id)
@@ -118,12 +118,12 @@ class AccountSettling:
 
     async def _tell_of_parcels(self, caller: Caller, user_id: UUID, position: int) -> None:
         """A closed seller sends nothing; an ADMIN can, or gives the money back."""
-        closing = await closing_of(self._bus.repository, user_id)
+        closing = await closing_of(self._handler.repository, user_id)
         if closing is None:
             return
         waiting = []
         for shipment_id in await self._belongings.unsent_shipments(user_id, position):
-            shipment = await self._bus.repository.state(SHIPMENT, shipment_id)
+            shipment = await self._handler.repository.state(SHIPMENT, shipment_id)
             is_unsent = shipment is not None and shipment.status in {"PENDING", "PROCESSING"}
             if is_unsent and await self._was_confirmed(shipment_id, closing.position):
                 waiting.append(shipment_id)
@@ -132,7 +132,7 @@ class AccountSettling:
 
     async def _was_confirmed(self, shipment_id: UUID, position: int) -> bool:
         """Whether it was to be sent by then. What was not, is told of when it is."""
-        recorded = await self._bus.repository.log.read_stream(shipment_id, upto=position)
+        recorded = await self._handler.repository.log.read_stream(shipment_id, upto=position)
         return any(isinstance(each.event, ShipmentConfirmed) for each in recorded)
 
     async def _tell_admins(
@@ -161,7 +161,7 @@ class AccountSettling:
                     )
                     unit.emit(notice_id, asked)
 
-        await self._bus.run(step, caller)
+        await self._handler.handle(step, caller)
 
     # -- what a person began -------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class AccountSettling:
             return
         if await self._is_closed(unit, user_id):
             reason: CancelReason = "account_closed" if order.buyer_id == user_id else "seller_closed"
-            await call_off(unit, order_id, order, orders.cancel(order, reason), self._bus.clock.now())
+            await call_off(unit, order_id, order, orders.cancel(order, reason), self._handler.clock.now())
 
     async def _fail_deposit(self, unit: UnitOfWork, payment_id: UUID, user_id: UUID) -> None:
         payment = await unit.load(PAYMENT, payment_id)
@@ -204,6 +204,6 @@ class AccountSettling:
 
         async def one(stream_id: UUID) -> None:
             async with places:
-                await self._bus.run(lambda unit: step(unit, stream_id), caller)
+                await self._handler.handle(lambda unit: step(unit, stream_id), caller)
 
         await asyncio.gather(*[one(stream_id) for stream_id in ids])

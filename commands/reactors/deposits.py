@@ -14,7 +14,7 @@ from uuid import UUID
 
 from commands.accounts.open_accounts import must_take_money
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.order_saga import emit_refund
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import payments, transactions, wallets
@@ -39,8 +39,8 @@ class Deposits:
 
     NAME = "deposits"
 
-    def __init__(self, bus: CommandBus) -> None:
-        self._bus = bus
+    def __init__(self, handler: CommandHandler) -> None:
+        self._handler = handler
 
     @property
     def reactor(self) -> Reactor:
@@ -58,7 +58,7 @@ class Deposits:
         )
 
     async def _submitted(self, event: PaymentSubmitted, env: Envelope) -> None:
-        payment = await self._bus.repository.seen(PAYMENT, env.stream_id)
+        payment = await self._handler.repository.seen(PAYMENT, env.stream_id)
         if payment is None or payment.transaction_id is None or event.attempt > 1:
             return
         transaction_id = payment.transaction_id
@@ -89,7 +89,7 @@ class Deposits:
         await self._fail(env.stream_id, event.transaction_id, event.code, env)
 
     async def _cancelled(self, event: PaymentIntentCancelled, env: Envelope) -> None:
-        payment = await self._bus.repository.seen(PAYMENT, env.stream_id)
+        payment = await self._handler.repository.seen(PAYMENT, env.stream_id)
         if payment is not None and payment.transaction_id is not None and event.reason == "provider":
             await self._fail(env.stream_id, payment.transaction_id, "payment_cancelled", env)
 
@@ -138,13 +138,13 @@ class Deposits:
 
     async def _of_deposit(self, decision: Callable[[UnitOfWork, UUID], Awaitable[None]], env: Envelope) -> None:
         """Decide on the deposit that an event's payment is of, if it is of one."""
-        payment = await self._bus.repository.seen(PAYMENT, env.stream_id)
+        payment = await self._handler.repository.seen(PAYMENT, env.stream_id)
         if payment is not None and payment.transaction_id is not None:
             transaction_id = payment.transaction_id
             await self._once(lambda unit: decision(unit, transaction_id), env)
 
     async def _once(self, decision: Decision[R], env: Envelope) -> R:
-        return (await self._bus.run(decision, caused(self.NAME, env), once_for(self.NAME, env))).value
+        return (await self._handler.handle(decision, caused(self.NAME, env), once_for(self.NAME, env))).value
 
 
 async def _send_back(

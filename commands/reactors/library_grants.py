@@ -1,7 +1,7 @@
 """Puts games into their buyers' libraries, and takes back what was refunded."""
 
 from commands.aggregates import LIBRARY, ORDER
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.order_saga import release_ownership
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import library
@@ -11,18 +11,18 @@ from eventstore.log import Envelope
 from eventstore.repository import UnitOfWork
 
 
-def library_grants(bus: CommandBus) -> Reactor:
+def library_grants(handler: CommandHandler) -> Reactor:
     """Grants what was bought; takes it back after a full refund."""
     name = "library_grants"
 
     async def completed(_event: OrderCompleted, env: Envelope) -> None:
-        order = await bus.repository.seen(ORDER, env.stream_id)
+        order = await handler.repository.seen(ORDER, env.stream_id)
         if order is not None and order.is_digital:
             await grant(env)
 
     async def confirmed(_event: OrderConfirmed, env: Envelope) -> None:
         """Of a mixed order the games are granted when it is paid, not when the rest is delivered."""
-        order = await bus.repository.seen(ORDER, env.stream_id)
+        order = await handler.repository.seen(ORDER, env.stream_id)
         if order is not None and not order.is_digital and any(line.kind == "DIGITAL" for line in order.lines):
             await grant(env)
 
@@ -42,7 +42,7 @@ def library_grants(bus: CommandBus) -> Reactor:
                     )
                     unit.emit(stream_id, added)
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     async def refunded(event: OrderRefunded, env: Envelope) -> None:
         if not event.full:
@@ -59,6 +59,6 @@ def library_grants(bus: CommandBus) -> Reactor:
                 )
             await release_ownership(unit, env.stream_id, order, "refunded")
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     return Reactor(name, {OrderConfirmed: confirmed, OrderCompleted: completed, OrderRefunded: refunded})

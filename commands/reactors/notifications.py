@@ -18,7 +18,7 @@ import msgspec
 
 from commands.accounts.mail_tokens import MailTokens
 from commands.aggregates import GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER, WALLET
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.ports.queue import WorkQueue
 from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
 from domain import email_addresses, notices, orders
@@ -56,10 +56,10 @@ class Telling(msgspec.Struct, frozen=True):
     params: dict[str, str]
 
 
-def people_told(bus: CommandBus, tokens: MailTokens) -> Reactor:
+def people_told(handler: CommandHandler, tokens: MailTokens) -> Reactor:
     """Asks for a notice of what a person should know: one per event, template, channel and person."""
-    about = _Tellings(bus)
-    desk = _Desk(bus, tokens)
+    about = _Tellings(handler)
+    desk = _Desk(handler, tokens)
     tellings: dict[type[msgspec.Struct], Callable[[Any, Envelope], Awaitable[list[Telling]]]] = {
         UserRegistered: about.registered,
         ProfileChanged: about.profile_changed,
@@ -99,8 +99,8 @@ def notice_jobs(queue: WorkQueue) -> Reactor:
 class _Desk:
     """Asks for the notices."""
 
-    def __init__(self, bus: CommandBus, tokens: MailTokens) -> None:
-        self._bus, self._tokens = bus, tokens
+    def __init__(self, handler: CommandHandler, tokens: MailTokens) -> None:
+        self._handler, self._tokens = handler, tokens
 
     async def tell(self, tellings: Sequence[Telling], env: Envelope) -> None:
         """Ask for all notices of one event, in one append; of those to closed accounts and imported people, none."""
@@ -112,12 +112,12 @@ class _Desk:
                     await self._request(unit, env, user, telling)
 
         if tellings:
-            await self._bus.run(decision, caused(NAME, env), once_for(NAME, env))
+            await self._handler.handle(decision, caused(NAME, env), once_for(NAME, env))
 
     async def _request(self, unit: UnitOfWork, env: Envelope, user: User, telling: Telling) -> None:
         template, params = telling.template, {"name": user.name, **telling.params}
         if template in {"welcome", "verification"}:
-            now = self._bus.clock.now()
+            now = self._handler.clock.now()
             params["token"] = self._tokens.make("verify-email", user, now)
             params[notices.ADDRESS] = user.email  # whose reader it is that the token proves something of
         for channel in notices.channels_of(template):
@@ -136,12 +136,12 @@ class _Desk:
 class _Tellings:
     """Who is to be told what when something happened."""
 
-    def __init__(self, bus: CommandBus) -> None:
-        self._bus = bus
+    def __init__(self, handler: CommandHandler) -> None:
+        self._handler = handler
 
     async def _seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S:
         """What the event is about: being older than the event, it is there."""
-        return await self._bus.repository.get(aggregate, stream_id, fresh=False)
+        return await self._handler.repository.get(aggregate, stream_id, fresh=False)
 
     async def registered(self, event: UserRegistered, _env: Envelope) -> list[Telling]:
         return [Telling(event.user_id, "welcome", {})]
@@ -177,7 +177,7 @@ class _Tellings:
 
     async def shipment_moved(self, event: ShipmentStatusUpdated, env: Envelope) -> list[Telling]:
         """The buyer is told how far it has come; a seller who may have begun, that it is not wanted any more."""
-        shipment = await self._bus.repository.get(SHIPMENT, env.stream_id)
+        shipment = await self._handler.repository.get(SHIPMENT, env.stream_id)
         about = _about_parcel(env.stream_id, shipment)
         if event.status == "CANCELLED":
             return [] if shipment.provisional else [Telling(shipment.seller_id, "shipment_cancelled", about)]
@@ -204,7 +204,7 @@ class _Tellings:
         into the wallet, as of a refund."""
         payment = await self._seen(PAYMENT, env.stream_id)
         if payment.transaction_id is not None:
-            deposit = await self._bus.repository.state(TRANSACTION, payment.transaction_id)
+            deposit = await self._handler.repository.state(TRANSACTION, payment.transaction_id)
             if deposit is not None and deposit.status == "COMPLETED":
                 return []
         about = _about_refund(payment, event.amount_cents)
@@ -214,7 +214,7 @@ class _Tellings:
 
     async def refund_failed(self, event: PaymentRefundFailed, env: Envelope) -> list[Telling]:
         """Whoever asked for it should ask again. What nobody asked for by hand is a dead letter alone."""
-        events = await self._bus.repository.log.read_stream(env.stream_id, upto=env.position)
+        events = await self._handler.repository.log.read_stream(env.stream_id, upto=env.position)
         for each in events:
             asked, asker = each.event, _person_of(each.env.actor)
             is_it = isinstance(asked, PaymentRefundRequested) and asked.refund_id == event.refund_id

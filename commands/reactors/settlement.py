@@ -6,7 +6,7 @@ import msgspec
 
 from commands.accounts.open_accounts import closed_party
 from commands.aggregates import ORDER, PAYMENT
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.order_saga import call_off, emit_refund, fulfil, take_back
 from commands.reactors.reactor import React, Reactor, caused, once_for
 from domain import orders
@@ -24,14 +24,14 @@ from eventstore.log import Envelope
 from eventstore.repository import UnitOfWork
 
 
-def settlement(bus: CommandBus) -> Reactor:
+def settlement(handler: CommandHandler) -> Reactor:
     """Lets the order follow its payment; money that came too late, or for a closed account, goes back."""
     name = "settlement"
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
         async def decision(unit: UnitOfWork) -> None:
             order = await unit.get(ORDER, event.order_id)
-            closed = await closed_party(bus.repository, unit, order, env.position)
+            closed = await closed_party(handler.repository, unit, order, env.position)
             if closed is not None and order.status == "PENDING_PAYMENT":
                 await call_off(unit, event.order_id, order, orders.cancel(order, closed), env.occurred_at)
                 order = await unit.get(ORDER, event.order_id)
@@ -49,13 +49,13 @@ def settlement(bus: CommandBus) -> Reactor:
                 if confirmed:
                     await fulfil(unit, order)
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     async def failed(event: PaymentFailed, env: Envelope) -> None:
         await cancel(event.order_id, "payment_failed", env)
 
     async def intent_cancelled(event: PaymentIntentCancelled, env: Envelope) -> None:
-        payment = await bus.repository.seen(PAYMENT, env.stream_id)
+        payment = await handler.repository.seen(PAYMENT, env.stream_id)
         if event.reason == "provider" and payment is not None and payment.order_id is not None:
             await cancel(payment.order_id, "payment_cancelled", env)
 
@@ -65,7 +65,7 @@ def settlement(bus: CommandBus) -> Reactor:
             if order.status == "PENDING_PAYMENT":
                 await call_off(unit, order_id, order, orders.cancel(order, reason), env.occurred_at)
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     return Reactor(
         name,
@@ -73,12 +73,12 @@ def settlement(bus: CommandBus) -> Reactor:
             PaymentCaptured: captured,
             PaymentFailed: failed,
             PaymentIntentCancelled: intent_cancelled,
-            **_following_refunds(bus, name),
+            **_following_refunds(handler, name),
         },
     )
 
 
-def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct], React]:
+def _following_refunds(handler: CommandHandler, name: str) -> dict[type[msgspec.Struct], React]:
     """How an order follows what goes back of its payment, and what of that comes in again."""
 
     async def refunded(event: PaymentRefunded, env: Envelope) -> None:
@@ -92,7 +92,7 @@ def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct],
             if any(isinstance(each, OrderRefunded) and each.full for each in recorded):
                 await take_back(unit, order, env.occurred_at)
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     async def reversed_(event: PaymentRefundReversed, env: Envelope) -> None:
         async def decision(unit: UnitOfWork) -> None:
@@ -102,6 +102,6 @@ def _following_refunds(bus: CommandBus, name: str) -> dict[type[msgspec.Struct],
             order = await unit.get(ORDER, payment.order_id)
             unit.emit(payment.order_id, orders.reverse_refund(order, event.amount_cents))
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     return {PaymentRefunded: refunded, PaymentRefundReversed: reversed_}

@@ -1,6 +1,6 @@
 """Opens a stock item for each physical game."""
 
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.inventory import stock_of
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain.catalog import GameCreated
@@ -8,7 +8,7 @@ from eventstore.log import Envelope
 from eventstore.repository import UnitOfWork
 
 
-def stock_opened(bus: CommandBus) -> Reactor:
+def stock_opened(handler: CommandHandler) -> Reactor:
     """Puts every new physical game on the books, with none in stock."""
     name = "stock_opened"
 
@@ -19,6 +19,6 @@ def stock_opened(bus: CommandBus) -> Reactor:
         async def decision(unit: UnitOfWork) -> None:
             await stock_of(unit, env.stream_id)
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     return Reactor(name, {GameCreated: created})

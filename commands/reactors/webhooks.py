@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import USER, WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.ports.queue import WorkQueue
 from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
 from commands.webhook_news import news_of
@@ -29,17 +29,17 @@ REMEMBERED = 10_000
 """Sellers without an endpoint that a process keeps in mind."""
 
 
-def merchant_webhooks(bus: CommandBus) -> Reactor:
+def merchant_webhooks(handler: CommandHandler) -> Reactor:
     """Asks for a delivery to each endpoint that wants an event; all of an event's in one append, so once."""
     name, without = "merchant_webhooks", _Without()
-    bus.repository.log.history.when_it_changes(without.forget)
+    handler.repository.log.history.when_it_changes(without.forget)
 
     async def happened(event: Event, env: Envelope) -> None:
-        news = await news_of(bus.repository, event, env)
+        news = await news_of(handler.repository, event, env)
         sellers = set() if news is None else {PLATFORM_ID, *news.sellers}
         if without.are(sellers, env.position):
             return
-        head = await bus.repository.log.head()
+        head = await handler.repository.log.head()
 
         async def decision(unit: UnitOfWork) -> None:
             endpoints = await _endpoints_of(unit, sellers)
@@ -56,7 +56,7 @@ def merchant_webhooks(bus: CommandBus) -> Reactor:
                     )
                     unit.emit(delivery_id, requested)
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     async def account_moved(_: UserDeactivated | UserForgotten | UserReactivated, env: Envelope) -> None:
         """The account as it is by now counts: it may have been opened again."""
@@ -72,7 +72,7 @@ def merchant_webhooks(bus: CommandBus) -> Reactor:
                     else webhook_endpoints.disable(endpoint, "account_closed"),
                 )
 
-        await bus.run(decision, caused(name, env), once_for(name, env))
+        await handler.handle(decision, caused(name, env), once_for(name, env))
 
     reactions: dict[type[msgspec.Struct], React] = {
         **dict.fromkeys(FACTS, happened),

@@ -8,7 +8,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from commands.aggregates import NOTICE, USER
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.ports.notifications import Carrier, Message, NotDelivered
 from commands.ports.queue import Delivery, JobWorker
 from commands.reactors.reactor import on_behalf
@@ -25,8 +25,8 @@ stranger's address, and do a hundred things of which its owner is told."""
 class NoticeWorker(JobWorker):
     """Handles the jobs of the notice queue; `body` has notice_id."""
 
-    def __init__(self, bus: CommandBus, carriers: Mapping[Channel, Carrier]) -> None:
-        self._bus, self._carriers = bus, carriers
+    def __init__(self, handler: CommandHandler, carriers: Mapping[Channel, Carrier]) -> None:
+        self._handler, self._carriers = handler, carriers
         self._unverified = MovingWindowRateLimiter(MemoryStorage())
 
     async def handle(self, delivery: Delivery) -> None:
@@ -36,10 +36,10 @@ class NoticeWorker(JobWorker):
         Should the worker die between the sending and the recording, it is sent again, as the same message.
         """
         notice_id = UUID(delivery.job.body["notice_id"])
-        notice = await self._bus.repository.state(NOTICE, notice_id)
+        notice = await self._handler.repository.state(NOTICE, notice_id)
         if notice is None or notice.status == "SENT":
             return
-        user = await self._bus.repository.state(USER, notice.user_id)
+        user = await self._handler.repository.state(USER, notice.user_id)
         if user is None or user.status == "FORGOTTEN" or notice.params is None:
             await self._record_failure(notice_id, "recipient_unknown", delivery)
             return
@@ -67,14 +67,16 @@ class NoticeWorker(JobWorker):
             current = await unit.get(NOTICE, notice_id)
             unit.emit(notice_id, notices.mark_sent(current, reference))
 
-        await outlast(lambda: self._bus.run(decision, on_behalf("worker:mail", delivery.job)))  # lest it be sent again
+        await outlast(
+            lambda: self._handler.handle(decision, on_behalf("worker:mail", delivery.job))
+        )  # lest it be sent again
 
     async def _record_failure(self, notice_id: UUID, code: str, delivery: Delivery) -> None:
         async def decision(unit: UnitOfWork) -> None:
             current = await unit.get(NOTICE, notice_id)
             unit.emit(notice_id, notices.mark_failed(current, code, delivery.attempt))
 
-        await self._bus.run(decision, on_behalf("worker:mail", delivery.job))
+        await self._handler.handle(decision, on_behalf("worker:mail", delivery.job))
 
 
 def _message(notice_id: UUID, notice: Notice, params: Mapping[str, str], user: identity.User) -> Message:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from commands.aggregates import PAYMENT
 from commands.client_secrets import ClientSecrets
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.ports.payments import Intent, PaymentProvider, ProviderRefund, ProviderRefused, ProviderUnavailable
 from commands.ports.queue import Delivery, JobWorker
 from commands.ports.text_log import TextLog
@@ -40,8 +40,10 @@ Decide = Callable[[Payment], list[Event]]
 class PaymentWorker(JobWorker):
     """Handles the jobs of the payment queue; `body` has payment_id, and refund_id for a refund."""
 
-    def __init__(self, bus: CommandBus, provider: PaymentProvider, secrets: ClientSecrets, text_log: TextLog) -> None:
-        self._bus, self._provider, self._secrets, self._text_log = bus, provider, secrets, text_log
+    def __init__(
+        self, handler: CommandHandler, provider: PaymentProvider, secrets: ClientSecrets, text_log: TextLog
+    ) -> None:
+        self._handler, self._provider, self._secrets, self._text_log = handler, provider, secrets, text_log
 
     async def handle(self, delivery: Delivery) -> None:
         """Do the job. Raises ProviderUnavailable: try again later, or dead after the last attempt."""
@@ -54,7 +56,7 @@ class PaymentWorker(JobWorker):
             "refund_failed": self._tell_failure,
         }
         self._note("worker took", delivery, payment_id)
-        payment = await self._bus.repository.state(PAYMENT, payment_id)
+        payment = await self._handler.repository.state(PAYMENT, payment_id)
         if payment is None:
             self._note("worker dropped", delivery, payment_id, reason="unknown payment")
             return
@@ -63,14 +65,14 @@ class PaymentWorker(JobWorker):
         except ProviderUnavailable as error:
             self._note("worker failed", delivery, payment_id, error=error, last=delivery.last)
             raise
-        after = await self._bus.repository.seen(PAYMENT, payment_id)
+        after = await self._handler.repository.seen(PAYMENT, payment_id)
         self._note("worker done", delivery, payment_id, status=after.status if after else "")
 
     async def lost(self, delivery: Delivery) -> None:
         """The worker of the last attempt was lost: end the payment now, as the provider has it, not by its deadline."""
         payment_id = UUID(delivery.job.body["payment_id"])
         self._note("worker lost", delivery, payment_id)
-        payment = await self._bus.repository.state(PAYMENT, payment_id)
+        payment = await self._handler.repository.state(PAYMENT, payment_id)
         if delivery.job.kind == "charge" and payment is not None and payment.is_open:
             detail = "the payment was interrupted again and again"
             await self._look_before_failing(delivery, payment_id, payment, "payment_interrupted", detail)
@@ -83,7 +85,7 @@ class PaymentWorker(JobWorker):
         if not payment.is_open or payment.closed:
             await self._reconcile(delivery, payment_id, payment)
             return
-        now = self._bus.clock.now()
+        now = self._handler.clock.now()
         try:
             await self._record(
                 delivery,
@@ -147,7 +149,7 @@ class PaymentWorker(JobWorker):
     async def _give_up_if_closed(self, payment_id: UUID, intent: Intent) -> None:
         """The order was cancelled, or paid by a wallet, while the provider was asked: leave nobody an intent that can
         still be paid."""
-        payment = await self._bus.repository.state(PAYMENT, payment_id)
+        payment = await self._handler.repository.state(PAYMENT, payment_id)
         done = payment is not None and (payment.closed or payment.wallet_id is not None)
         if done and intent.status in {"requires_action", "requires_payment_method"}:
             await self._provider.cancel(intent.ref, idempotency_key=f"{payment_id}:cancel:{intent.status}")
@@ -180,7 +182,7 @@ class PaymentWorker(JobWorker):
                 idempotency_key=str(payment_id),
             )
         except ProviderRefused as refused:
-            current = await self._bus.repository.state(PAYMENT, payment_id)
+            current = await self._handler.repository.state(PAYMENT, payment_id)
             if current is not None and current.method is not None:
                 return  # a method came meanwhile, and made the intent with it
             await self._fail(delivery, payment_id, refused.code, refused.detail)
@@ -353,7 +355,7 @@ class PaymentWorker(JobWorker):
             payment = await unit.get(PAYMENT, payment_id)
             unit.emit(payment_id, decide(payment))
 
-        await self._bus.run(decision, on_behalf("worker:payments", delivery.job))
+        await self._handler.handle(decision, on_behalf("worker:payments", delivery.job))
 
     def _note(self, step: str, delivery: Delivery, payment_id: UUID, **more: object) -> None:
         self._text_log.write(

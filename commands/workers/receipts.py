@@ -14,7 +14,7 @@ from uuid import UUID
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
 from commands.fiscal_books import enter, jobs_of
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.ports.fiscal import FiscalOperator, IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.ports.queue import Delivery, JobWorker, WorkQueue
 from commands.reactors.reactor import Reactor, on_behalf
@@ -33,13 +33,13 @@ RENUMBERED_AT_MOST = 20
 """How often one attempt gives a receipt another number; each time it learns a page of the operator's book."""
 
 
-def fiscal_receipts(bus: CommandBus, queue: WorkQueue) -> Reactor:
+def fiscal_receipts(handler: CommandHandler, queue: WorkQueue) -> Reactor:
     """Puts a job on the fiscal queue for each seller who took money by an order, in the book of the year (UTC) in which
     the order was paid.
     """
 
     async def confirmed(_: OrderConfirmed, env: Envelope) -> None:
-        if jobs := await jobs_of(bus, env):
+        if jobs := await jobs_of(handler, env):
             await queue.publish(jobs)
 
     return Reactor("fiscal_receipts", {OrderConfirmed: confirmed}, starts_from="now")
@@ -48,8 +48,8 @@ def fiscal_receipts(bus: CommandBus, queue: WorkQueue) -> Reactor:
 class ReceiptWorker(JobWorker):
     """Handles the jobs of the fiscal queue; `body` has order_id, seller_id and year."""
 
-    def __init__(self, bus: CommandBus, operator: FiscalOperator) -> None:
-        self._bus, self._operator = bus, operator
+    def __init__(self, handler: CommandHandler, operator: FiscalOperator) -> None:
+        self._handler, self._operator = handler, operator
 
     async def handle(self, delivery: Delivery) -> None:
         """Get the receipt. Raises OperatorUnavailable and OperatorRefused: again later, or dead after the last try."""
@@ -121,7 +121,7 @@ class ReceiptWorker(JobWorker):
             after = await unit.get(RECEIPT, receipt_id)
             return found, after
 
-        found, after = (await self._bus.run(decision, on_behalf(ACTOR, delivery.job))).value
+        found, after = (await self._handler.handle(decision, on_behalf(ACTOR, delivery.job))).value
         log.warning(
             "the fiscal operator refused number %s/%s of seller %s for order %s (%s): it is %s/%s now; the operator had"
             " %s receipts that the log did not know: %s",
@@ -166,7 +166,7 @@ class ReceiptWorker(JobWorker):
                 receipt = await unit.load(RECEIPT, receipt_id)
             return receipt
 
-        receipt = (await self._bus.run(decision, on_behalf(ACTOR, delivery.job))).value
+        receipt = (await self._handler.handle(decision, on_behalf(ACTOR, delivery.job))).value
         return None if receipt is None else (receipt_id, receipt)
 
     async def _record(self, delivery: Delivery, receipt_id: UUID, decide: Callable[[Receipt], list[Event]]) -> None:
@@ -174,4 +174,4 @@ class ReceiptWorker(JobWorker):
             receipt = await unit.get(RECEIPT, receipt_id)
             unit.emit(receipt_id, decide(receipt))
 
-        await self._bus.run(decision, on_behalf(ACTOR, delivery.job))
+        await self._handler.handle(decision, on_behalf(ACTOR, delivery.job))

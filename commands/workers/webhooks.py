@@ -9,7 +9,7 @@ from uuid import UUID
 
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
 from commands.client_secrets import ClientSecrets
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.ports.queue import Delivery, JobWorker
 from commands.ports.webhooks import WebhookMessage, WebhookSender, WebhookUnsent
 from commands.reactors.reactor import on_behalf
@@ -30,17 +30,17 @@ Decide = Callable[[WebhookDelivery, WebhookEndpoint], tuple[list[Event], list[Ev
 class WebhookWorker(JobWorker):
     """Handles the jobs of the webhook queue; `body` has delivery_id."""
 
-    def __init__(self, bus: CommandBus, sender: WebhookSender, secrets: ClientSecrets) -> None:
-        self._bus, self._sender, self._secrets = bus, sender, secrets
+    def __init__(self, handler: CommandHandler, sender: WebhookSender, secrets: ClientSecrets) -> None:
+        self._handler, self._sender, self._secrets = handler, sender, secrets
 
     async def handle(self, job: Delivery) -> None:
         """Deliver. Raises WebhookUnsent: try again later, or dead after the last attempt. Nothing is sent of what was
         delivered meanwhile, nor to an endpoint that is disabled."""
         delivery_id = UUID(job.job.body["delivery_id"])
-        delivery = await self._bus.repository.state(WEBHOOK_DELIVERY, delivery_id)
+        delivery = await self._handler.repository.state(WEBHOOK_DELIVERY, delivery_id)
         if delivery is None or delivery.status == "DELIVERED":
             return
-        endpoint = await self._bus.repository.state(WEBHOOK_ENDPOINT, delivery.endpoint_id)
+        endpoint = await self._handler.repository.state(WEBHOOK_ENDPOINT, delivery.endpoint_id)
         if endpoint is None or not endpoint.is_enabled:
             code = "endpoint_deleted" if endpoint is None or endpoint.deleted else "endpoint_disabled"
             await self._record(job, delivery_id, lambda d, _: (webhook_deliveries.abandon(d, code), []))
@@ -56,7 +56,7 @@ class WebhookWorker(JobWorker):
         await self._record_answer(job, delivery_id, status)
 
     async def _body(self, delivery_id: UUID, delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> bytes:
-        repository, position = self._bus.repository, delivery.position
+        repository, position = self._handler.repository, delivery.position
         if position is None:
             (requested,) = await repository.log.read_stream(delivery_id, limit=1)
             data: dict[str, object] = {"event_id": delivery.event_id, "endpoint_id": delivery.endpoint_id}
@@ -67,7 +67,7 @@ class WebhookWorker(JobWorker):
         return body_of(delivery.event_name, news, recorded.env, endpoint.seller_id)
 
     async def _send(self, delivery_id: UUID, endpoint_id: UUID, endpoint: WebhookEndpoint, body: bytes) -> int:
-        now = self._bus.clock.now()
+        now = self._handler.clock.now()
         opened = [self._secrets.open(endpoint_id, ref) for ref in endpoint.secret_refs(now)]
         secrets = [secret for secret in opened if secret is not None]
         return await self._sender.send(WebhookMessage(str(delivery_id), endpoint.url, body, secrets, now))
@@ -98,4 +98,6 @@ class WebhookWorker(JobWorker):
             unit.emit(delivery_id, about_delivery)
             unit.emit(delivery.endpoint_id, about_endpoint)
 
-        await outlast(lambda: self._bus.run(decision, on_behalf("worker:webhooks", job.job)))  # lest it be sent again
+        await outlast(
+            lambda: self._handler.handle(decision, on_behalf("worker:webhooks", job.job))
+        )  # lest it be sent again

@@ -73,6 +73,6 @@ async def _reconcile(since: datetime | None) -> "tuple[list[Found], list[Job]]":
     if not settings.fiscal_url and not settings.fiscal_port:
         settings = settings.model_copy(update={"fiscal_port": noted_port(settings, "fiscal")})
     async with opening.core(settings) as core, open_queues(core) as queues:
-        found = await fiscal_books.reconcile(core.bus, core.adapters.fiscal_operator, since)
-        asked = [] if since is None else await fiscal_books.ask_for_missing(core.bus, queues[FISCAL.queue], since)
+        found = await fiscal_books.reconcile(core.handler, core.adapters.fiscal_operator, since)
+        asked = [] if since is None else await fiscal_books.ask_for_missing(core.handler, queues[FISCAL.queue], since)
         return found, asked

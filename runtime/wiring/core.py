@@ -12,7 +12,7 @@ from api.tokens import ACCESS_LIFETIME, Tokens
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.client_secrets import ClientSecrets
-from commands.handler import CommandBus
+from commands.handler import CommandHandler
 from commands.ports.secrets import PasswordHasher
 from commands.services import Commands
 from commands.shop_rules import ShopRules
@@ -41,7 +41,7 @@ class Core:
     log: PostgresLog
     clock_watch: ClockWatch
     repository: Repository
-    bus: CommandBus
+    handler: CommandHandler
     secrets: Secrets
     stack: AsyncExitStack
     adapters: Adapters
@@ -71,12 +71,12 @@ async def open_core(
         repository = Repository(log, Snapshots(log.pool))
         follower = StreamFollower(log)
         stack.push_async_callback(follower.close)
-        bus = CommandBus(repository, clock)
+        handler = CommandHandler(repository, clock)
         secrets = await read_secrets(settings, log.pool)
         watch = await _watched(stack, log, clock, tolerance)
         adapters = Adapters(settings, secrets, log, stack, hasher or Argon2Hasher())
         commands = Commands(
-            bus=bus,
+            handler=handler,
             log=log,
             follower=follower,
             rules=rules_of(settings),
@@ -87,7 +87,7 @@ async def open_core(
             access_lifetime=ACCESS_LIFETIME,
             stack=stack,
         )
-        yield Core(settings, url, clock, log, watch, repository, bus, secrets, stack, adapters, commands)
+        yield Core(settings, url, clock, log, watch, repository, handler, secrets, stack, adapters, commands)
 
 
 def rules_of(settings: Settings) -> ShopRules:

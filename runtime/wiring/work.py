@@ -55,22 +55,22 @@ def payment_worker(core: Core) -> PaymentWorker:
     """Asks the payment provider."""
     adapters = core.adapters
     secrets = core.commands.client_secrets
-    return PaymentWorker(core.bus, adapters.payment_provider, secrets, adapters.payment_worker_log)
+    return PaymentWorker(core.handler, adapters.payment_provider, secrets, adapters.payment_worker_log)
 
 
 def notice_worker(core: Core) -> NoticeWorker:
     """Sends mail and push messages."""
-    return NoticeWorker(core.bus, {"email": core.adapters.mailer, "push": core.adapters.pusher})
+    return NoticeWorker(core.handler, {"email": core.adapters.mailer, "push": core.adapters.pusher})
 
 
 def receipt_worker(core: Core) -> ReceiptWorker:
     """Tells the fiscal operator of receipts."""
-    return ReceiptWorker(core.bus, core.adapters.fiscal_operator)
+    return ReceiptWorker(core.handler, core.adapters.fiscal_operator)
 
 
 def webhook_worker(core: Core) -> WebhookWorker:
     """Calls the merchants' webhooks."""
-    return WebhookWorker(core.bus, core.adapters.webhook_sender, core.commands.client_secrets)
+    return WebhookWorker(core.handler, core.adapters.webhook_sender, core.commands.client_secrets)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Work:
 
 PAYMENTS = Work(
     queue="ludoteca.payments",
-    reactor=lambda core, queue: payment_jobs(core.bus, queue),
+    reactor=lambda core, queue: payment_jobs(core.handler, queue),
     worker=payment_worker,
     backoff=lambda settings: settings.payment_retry_seconds,
     concurrency=lambda settings: settings.workers,
@@ -104,7 +104,7 @@ MAIL = Work(
 )
 FISCAL = Work(
     queue="ludoteca.fiscal",
-    reactor=lambda core, queue: fiscal_receipts(core.bus, queue),
+    reactor=lambda core, queue: fiscal_receipts(core.handler, queue),
     worker=receipt_worker,
     backoff=lambda settings: settings.notice_retry_seconds,
     concurrency=lambda _: 8,
@@ -153,17 +153,17 @@ def reactors_of(core: Core, queues: Queues) -> list[Reactor]:
     """All reactors: those that make jobs, and those that do at once what follows from an event."""
     return [
         *(work.reactor(core, queues[work.queue]) for work in WORK),
-        settlement(core.bus),
-        Deposits(core.bus).reactor,
+        settlement(core.handler),
+        Deposits(core.handler).reactor,
         core.commands.account_settling.reactor,
-        stock_opened(core.bus),
-        sku_claims(core.bus),
-        Ledger(core.bus).reactor,
-        library_grants(core.bus),
-        notifications.people_told(core.bus, core.commands.mail_tokens),
-        merchant_webhooks(core.bus),
+        stock_opened(core.handler),
+        sku_claims(core.handler),
+        Ledger(core.handler).reactor,
+        library_grants(core.handler),
+        notifications.people_told(core.handler, core.commands.mail_tokens),
+        merchant_webhooks(core.handler),
         forgetting(core.log.keys),
-        mailboxes_claimed(core.bus, core.commands.mailboxes),
+        mailboxes_claimed(core.handler, core.commands.mailboxes),
     ]
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from commands.handler import Caller, CommandBus
+from commands.handler import Caller, CommandHandler
 from commands.reactors.account_settling import AccountSettling
 from domain.obligations import Obligation
 from eventstore.repository import Repository, UnitOfWork
@@ -301,9 +301,9 @@ def another_process(shop: Shop) -> Any:
     from commands.accounts.account_ends import AccountEnds
 
     core = shop.core
-    bus = CommandBus(Repository(core.log), core.clock)
-    settling = AccountSettling(bus, core.adapters.belongings)
-    return AccountEnds(bus, core.adapters.belongings, settling, PostgresSessions(core.log.pool), core.log.keys)
+    handler = CommandHandler(Repository(core.log), core.clock)
+    settling = AccountSettling(handler, core.adapters.belongings)
+    return AccountEnds(handler, core.adapters.belongings, settling, PostgresSessions(core.log.pool), core.log.keys)
 
 
 # -- forgetting --------------------------------------------------------------------------------------------------------

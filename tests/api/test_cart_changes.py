@@ -214,7 +214,7 @@ async def test_a_cart_whose_time_ran_out_is_shown_once_with_what_was_in_it(
     added = (await put_in(buyer, game, 2)).json()
     replaced = (await put_in(other, game)).json()
     clock = ManualClock(shop.core.clock.now() + timedelta(minutes=16))
-    monkeypatch.setattr(shop.core.bus, "clock", clock)
+    monkeypatch.setattr(shop.core.handler, "clock", clock)
     later = create_app(dataclasses.replace(shop.services, clock=clock))
 
     async def seen(who: Person) -> dict[str, Any]:

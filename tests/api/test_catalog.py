@@ -73,7 +73,7 @@ async def test_a_sku_claimed_as_it_was_typed_collides_with_all_its_spellings(sho
         unit.create(GAME, game_id, created)
         unit.create(CLAIM, typed, [ClaimTaken(kind="sku", holder_id=game_id)])
 
-    landed = await shop.core.bus.run(as_before, SYSTEM)
+    landed = await shop.core.handler.handle(as_before, SYSTEM)
     assert (await seller.post("/api/v1/games", json=a_game(sku=sku))).json()["code"] == "sku_taken"
 
     async def claimed() -> bool:

@@ -50,7 +50,7 @@ class Desk:
 
     def __init__(self, core: Core, carrier: FakeCarrier, notice_id: UUID) -> None:
         self._core, self.notice_id = core, notice_id
-        self._worker = NoticeWorker(core.bus, {"email": carrier, "push": carrier})
+        self._worker = NoticeWorker(core.handler, {"email": carrier, "push": carrier})
 
     async def attempt(self, number: int) -> None:
         job = Job(uuid4(), "mail", {"notice_id": str(self.notice_id)})
@@ -83,7 +83,7 @@ async def asked(
     async def decision(unit: UnitOfWork) -> None:
         unit.create(NOTICE, notice_id, [wanted])
 
-    await core.bus.run(decision, SYSTEM)
+    await core.handler.handle(decision, SYSTEM)
     return Desk(core, carrier, notice_id)
 
 
@@ -144,7 +144,7 @@ async def test_an_address_that_nobody_verified_is_not_written_to_without_end(cor
     ann = (
         await core.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")
     ).value
-    worker = NoticeWorker(core.bus, {"email": carrier})
+    worker = NoticeWorker(core.handler, {"email": carrier})
 
     async def told() -> list[object]:
         desk = await asked(core, carrier, ann=ann)

@@ -130,7 +130,7 @@ async def test_an_event_that_is_reacted_to_again_is_sent_once(
         for each in await shop.core.log.read_stream(UUID(order["order_id"]))
         if each.env.name == "order.completed.v1"
     ]
-    reactor = merchant_webhooks(shop.core.bus)
+    reactor = merchant_webhooks(shop.core.handler)
     await reactor.react(completed)
     await subscribe(seller, merchant)
     with pytest.raises(AlreadyDone):  # nor does an endpoint hear of it that is newer than the reaction
@@ -393,7 +393,7 @@ async def test_a_url_in_our_own_network_is_refused_and_leaves_no_trace(shop: Sho
     endpoint = await subscribe(seller, merchant)
     careful = HttpWebhookSender()
     secrets = ClientSecrets(shop.core.secrets.client_secrets)
-    as_in_production = WebhookEndpoints(shop.core.bus, careful, secrets)
+    as_in_production = WebhookEndpoints(shop.core.handler, careful, secrets)
     commands = replaced(shop.commands, webhook_endpoints=as_in_production)
     app = create_app(dataclasses.replace(shop.services, commands=commands))
     client = client_of(app)

@@ -67,7 +67,7 @@ def lives(database: str, tmp_path: Path) -> Lives:
 async def sell(core: Core, operator: HttpFiscalOperator, order_id: UUID | None = None) -> UUID:
     """A sale that gets its receipt at the first attempt; that of an order there is, or of a new one."""
     order_id = order_id or await paid(core, (SELLER, 500))
-    await handle(ReceiptWorker(core.bus, operator), order_id, SELLER)
+    await handle(ReceiptWorker(core.handler, operator), order_id, SELLER)
     assert (await receipt_of(core, order_id, SELLER)).status == "CREATED"
     return order_id
 
@@ -161,7 +161,7 @@ async def test_a_number_is_free_whoever_finds_that_it_was_asked_for_in_vain(
         with pytest.raises(OperatorUnavailable):
             await handle(unheard(core), order_id, SELLER)
         assert (await receipt_of(core, order_id, SELLER)).number == 1
-        assert len(await reconcile(core.bus, operator)) == 1
+        assert len(await reconcile(core.handler, operator)) == 1
         assert (await receipt_of(core, order_id, SELLER)).number == 2
         await sell(core, operator)
         await assert_whole(core, operator, 2)
@@ -176,11 +176,11 @@ async def test_an_order_paid_again_in_another_year_has_the_receipt_of_the_first(
     async with lives.open() as core:
         await sell(core, operator, order_id)
     async with lives.restored() as core:
-        await handle(ReceiptWorker(core.bus, operator), order_id, SELLER, year=YEAR + 1)
+        await handle(ReceiptWorker(core.handler, operator), order_id, SELLER, year=YEAR + 1)
         receipt = await receipt_of(core, order_id, SELLER)
         assert (receipt.year, receipt.number, receipt.status) == (YEAR, 1, "CREATED")
         next_year = await paid(core, (SELLER, 500))
-        await handle(ReceiptWorker(core.bus, operator), next_year, SELLER, year=YEAR + 1)
+        await handle(ReceiptWorker(core.handler, operator), next_year, SELLER, year=YEAR + 1)
         assert (await receipt_of(core, next_year, SELLER)).number == 1
 
 
@@ -191,7 +191,7 @@ async def test_what_somebody_entered_at_the_operator_by_hand_is_passed_over(
     operator = HttpFiscalOperator(operator_url)
     storno = KnownReceipt(SELLER, YEAR, 7, uuid4(), -500, "USD", "storno")
     async with lives.open() as core:
-        assert (await core.bus.run(lambda unit: enter(unit, [storno]), IMPORTER)).value == []
+        assert (await core.handler.handle(lambda unit: enter(unit, [storno]), IMPORTER)).value == []
         await sell(core, operator)
         await assert_whole(core, operator, 1)
     assert "none of ours" in caplog.text
@@ -200,7 +200,7 @@ async def test_what_somebody_entered_at_the_operator_by_hand_is_passed_over(
 
 def unheard(core: Core) -> ReceiptWorker:
     """A worker whose operator is nowhere."""
-    return ReceiptWorker(core.bus, HttpFiscalOperator("http://127.0.0.1:1"))
+    return ReceiptWorker(core.handler, HttpFiscalOperator("http://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("lost", [30, pytest.param(250, marks=pytest.mark.soak)])
@@ -250,7 +250,7 @@ async def test_a_failed_receipt_is_got_by_a_redrive(lives: Lives, operator: Http
         await sell(core, operator)
     async with lives.restored() as core:
         order_id = await paid(core, (SELLER, 500))
-        deaf = ReceiptWorker(core.bus, BooksClosed())  # type: ignore[arg-type]
+        deaf = ReceiptWorker(core.handler, BooksClosed())  # type: ignore[arg-type]
         with pytest.raises(OperatorRefused, match="idempotency_key_reused"):
             await handle(deaf, order_id, SELLER, last=True)
         assert (await receipt_of(core, order_id, SELLER)).status == "FAILED"
@@ -280,7 +280,7 @@ async def test_a_refusal_that_the_book_does_not_explain_is_one(lives: Lives, ope
     async with lives.open() as core:
         order_id = await paid(core, (SELLER, 500))
         with pytest.raises(OperatorRefused, match="tax_id_unknown"):
-            await handle(ReceiptWorker(core.bus, operator), order_id, SELLER, last=True)
+            await handle(ReceiptWorker(core.handler, operator), order_id, SELLER, last=True)
         assert await names(core, order_id, SELLER) == ["requested", "failed"]
     await operator.aclose()
 
@@ -288,7 +288,7 @@ async def test_a_refusal_that_the_book_does_not_explain_is_one(lives: Lives, ope
 async def test_no_number_is_given_to_an_order_that_the_log_has_lost(lives: Lives, operator: HttpFiscalOperator) -> None:
     async with lives.open() as core:
         order_id, head = uuid4(), await core.log.head()
-        await handle(ReceiptWorker(core.bus, operator), order_id, SELLER)
+        await handle(ReceiptWorker(core.handler, operator), order_id, SELLER)
         assert await core.repository.state(RECEIPT, receipt_id(order_id, SELLER)) is None
         assert await core.log.head() == head
     assert await book(operator) == {}
@@ -302,11 +302,11 @@ async def test_all_that_the_operator_issued_can_be_entered_at_once(lives: Lives,
         for n in range(102):
             await sell(core, operator, kept if n == 50 else None)
     async with lives.restored() as core:
-        found = await reconcile(core.bus, operator)
+        found = await reconcile(core.handler, operator)
         assert [each.receipt.number for each in found] == list(range(1, 103))
         assert [each.receipt.number for each in found if each.order_is_known] == [51]
         head = await core.log.head()
-        assert await reconcile(core.bus, operator) == []
+        assert await reconcile(core.handler, operator) == []
         assert await core.log.head() == head
         await sell(core, operator, kept)
         new = await sell(core, operator)
@@ -320,11 +320,11 @@ async def test_receipts_whose_jobs_a_broker_lost_are_asked_for_anew(lives: Lives
         await sell(core, operator)
         lost, elsewhere = await paid(core, (SELLER, 500)), await paid(core, (SELLER, 500), by=IMPORTER)
         queue = PostgresQueue(core.log.pool, "ludoteca.fiscal", poll_seconds=0.05)
-        assert await ask_for_missing(core.bus, queue, core.clock.now()) == []
+        assert await ask_for_missing(core.handler, queue, core.clock.now()) == []
         for _ in range(2):  # the second time it waits already
-            (job,) = await ask_for_missing(core.bus, queue, began)
+            (job,) = await ask_for_missing(core.handler, queue, began)
         assert await queue.depth() == 1
-        working = asyncio.create_task(queue.consume(ReceiptWorker(core.bus, operator).handle))
+        working = asyncio.create_task(queue.consume(ReceiptWorker(core.handler, operator).handle))
         async with asyncio.timeout(30):
             while await queue.depth():  # noqa: ASYNC110 - the database knows
                 await asyncio.sleep(0.02)

@@ -313,7 +313,7 @@ async def emit(till: Till, game: UUID, *events: Event) -> None:
         await unit.load(STOCK, stock_id(game))
         unit.emit(stock_id(game), list(events))
 
-    await till.core.bus.run(decision, SYSTEM)
+    await till.core.handler.handle(decision, SYSTEM)
 
 
 async def test_an_order_whose_stock_is_not_there_is_neither_confirmed_nor_refunded(till: Till) -> None:

@@ -66,7 +66,7 @@ async def who_logs_in(core: Core, email: str, password: str = PASSWORD) -> UUID 
 
 async def react(core: Core) -> None:
     """As the worker does at the first start of this release."""
-    reactor = mailboxes_claimed(core.bus, core.commands.mailboxes)
+    reactor = mailboxes_claimed(core.handler, core.commands.mailboxes)
     for recorded in await core.log.read(0):
         await reactor.react(recorded)
 

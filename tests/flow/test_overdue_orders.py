@@ -83,7 +83,7 @@ class Shop:
             assert payment is not None
             unit.emit(placed.payment_id, payments.capture(payment, "card", provider="simulated", provider_ref="pi_1"))
 
-        await self.core.bus.run(decision, SYSTEM)
+        await self.core.handler.handle(decision, SYSTEM)
 
     async def fire(self) -> int:
         """Fire what is due, with due times that know all that has happened."""

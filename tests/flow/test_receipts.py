@@ -66,7 +66,7 @@ async def core(database: str, tmp_path: Path) -> AsyncIterator[Core]:
 
 async def jobs_of(core: Core, order_id: UUID) -> list[Job]:
     queue = Published()
-    await fiscal_receipts(core.bus, queue).react(await confirmation(core, order_id))  # type: ignore[arg-type]
+    await fiscal_receipts(core.handler, queue).react(await confirmation(core, order_id))  # type: ignore[arg-type]
     return queue.jobs
 
 
@@ -91,7 +91,7 @@ async def test_a_receipt_belongs_to_the_year_in_utc_in_which_the_order_was_paid(
     new_year_in_utc = datetime(2025, 12, 31, 23, 30, tzinfo=timezone(timedelta(hours=-2)))
     queue = Published()
     env = msgspec.structs.replace(confirmed.env, recorded_at=new_year_in_utc)
-    await fiscal_receipts(core.bus, queue).react(Recorded(env, confirmed.event))  # type: ignore[arg-type]
+    await fiscal_receipts(core.handler, queue).react(Recorded(env, confirmed.event))  # type: ignore[arg-type]
     assert [job.body["year"] for job in queue.jobs] == ["2026"]
 
 
@@ -127,12 +127,12 @@ async def _ask_at_once(one: Core, other: Core, sales: list[list[int]], lost: int
         wanted += [(order_id, sellers[n]) for n in sorted(set(sold))]
     asked = [(core, *each) for each in wanted for core in (one, other)]
     await asyncio.gather(
-        *(handle(ReceiptWorker(core.bus, operator), order_id, seller) for core, order_id, seller in asked),
+        *(handle(ReceiptWorker(core.handler, operator), order_id, seller) for core, order_id, seller in asked),
         return_exceptions=True,
     )
     operator.recover()
     for order_id, seller in wanted:
-        await handle(ReceiptWorker(one.bus, operator), order_id, seller)
+        await handle(ReceiptWorker(one.handler, operator), order_id, seller)
     numbers: dict[UUID, list[int]] = {seller: [] for seller in sellers}
     for order_id, seller in wanted:
         receipt = await receipt_of(other, order_id, seller)
@@ -149,7 +149,7 @@ async def _ask_at_once(one: Core, other: Core, sales: list[list[int]], lost: int
 async def test_a_long_book_goes_on_from_its_snapshot(core: Core, database: str, tmp_path: Path) -> None:
     seller = uuid4()
     ids = [await paid(core, (seller, 500)) for _ in range(BOOK.snapshot_every + 1)]
-    worker = ReceiptWorker(core.bus, Operator())
+    worker = ReceiptWorker(core.handler, Operator())
     for order_id in ids:
         await handle(worker, order_id, seller)
     await asyncio.gather(*core.repository._background)
@@ -157,7 +157,7 @@ async def test_a_long_book_goes_on_from_its_snapshot(core: Core, database: str, 
         found = await later.repository._from_snapshot(BOOK, book_id(seller, YEAR))
         assert (found.version, found.state) == (BOOK.snapshot_every, BOOK.state(BOOK.snapshot_every))
         order_id = await paid(later, (seller, 500))
-        await handle(ReceiptWorker(later.bus, Operator()), order_id, seller)
+        await handle(ReceiptWorker(later.handler, Operator()), order_id, seller)
         assert (await receipt_of(later, order_id, seller)).number == BOOK.snapshot_every + 2
 
 
@@ -169,7 +169,7 @@ async def test_a_worker_killed_around_its_call_leaves_the_number_to_the_next(cor
     seller = uuid4()
     operator = Operator(**{when: [asyncio.CancelledError()]})
     order_id, next_id = await paid(core, (seller, 500)), await paid(core, (seller, 500))
-    worker = ReceiptWorker(core.bus, operator)
+    worker = ReceiptWorker(core.handler, operator)
     with pytest.raises(asyncio.CancelledError):
         await handle(worker, order_id, seller)
     await handle(worker, next_id, seller)

@@ -25,7 +25,7 @@ from commands.accounts.mailboxes import Mailboxes
 from commands.carts import Carts
 from commands.catalog import Catalog
 from commands.client_secrets import ClientSecrets
-from commands.handler import Caller, CommandBus
+from commands.handler import Caller, CommandHandler
 from commands.images import Images
 from commands.inventory import Inventory
 from commands.orders import Orders
@@ -89,7 +89,7 @@ class Shop:
     def __init__(self, log: MemoryLog, clock: ManualClock) -> None:
         self.log = log
         self.clock = clock
-        self.bus = CommandBus(Repository(log), clock)
+        self.handler = CommandHandler(Repository(log), clock)
         self.hasher = PlainHasher()
         self.sessions = SessionMemory(clock)
         self.provider = FakeProvider()
@@ -97,27 +97,27 @@ class Shop:
         self.image_store = ImageMemory()
         self.mail_tokens = MailTokens(b"m" * 32)
         self.secrets = ClientSecrets(b"c" * 32)
-        self.mailboxes = Mailboxes(self.bus.repository, b"pepper")
+        self.mailboxes = Mailboxes(self.handler.repository, b"pepper")
 
     @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.bus, self.log.keys, self.hasher, self.mailboxes, self.mail_tokens)
+        return Accounts(self.handler, self.log.keys, self.hasher, self.mailboxes, self.mail_tokens)
 
     @cached_property
     def logins(self) -> Logins:
-        return Logins(self.bus, self.mailboxes, self.hasher, self.sessions)
+        return Logins(self.handler, self.mailboxes, self.hasher, self.sessions)
 
     @cached_property
     def mail_proofs(self) -> MailProofs:
-        return MailProofs(self.bus, self.mailboxes, self.hasher, self.mail_tokens)
+        return MailProofs(self.handler, self.mailboxes, self.hasher, self.mail_tokens)
 
     @cached_property
     def carts(self) -> Carts:
-        return Carts(self.bus, RULES)
+        return Carts(self.handler, RULES)
 
     @cached_property
     def catalog(self) -> Catalog:
-        return Catalog(self.bus)
+        return Catalog(self.handler)
 
     @cached_property
     def images(self) -> Images:
@@ -125,31 +125,31 @@ class Shop:
 
     @cached_property
     def inventory(self) -> Inventory:
-        return Inventory(self.bus, RULES)
+        return Inventory(self.handler, RULES)
 
     @cached_property
     def orders(self) -> Orders:
-        return Orders(self.bus, self.log, RULES)
+        return Orders(self.handler, self.log, RULES)
 
     @cached_property
     def payments(self) -> Payments:
-        return Payments(self.bus, self.provider, self.secrets, self.text_log)
+        return Payments(self.handler, self.provider, self.secrets, self.text_log)
 
     @cached_property
     def shipments(self) -> Shipments:
-        return Shipments(self.bus, Verifier([CARRIER_SECRET]))
+        return Shipments(self.handler, Verifier([CARRIER_SECRET]))
 
     @cached_property
     def transactions(self) -> Transactions:
-        return Transactions(self.bus, self.log, RULES)
+        return Transactions(self.handler, self.log, RULES)
 
     @cached_property
     def wallets(self) -> Wallets:
-        return Wallets(self.bus)
+        return Wallets(self.handler)
 
     @cached_property
     def webhook_endpoints(self) -> WebhookEndpoints:
-        return WebhookEndpoints(self.bus, RefusesLocalhost(), self.secrets)
+        return WebhookEndpoints(self.handler, RefusesLocalhost(), self.secrets)
 
     # -- given, when, then ---------------------------------------------------------------------------------------------
 

@@ -45,8 +45,8 @@ async def paid(core: Core, *sold: tuple[UUID, int], by: Caller = SYSTEM) -> UUID
         assert order is not None
         unit.emit(order_id, orders.confirm(order, core.clock.now()))
 
-    await core.bus.run(place, by)
-    await core.bus.run(confirm, SYSTEM)
+    await core.handler.handle(place, by)
+    await core.handler.handle(confirm, SYSTEM)
     return order_id
 
 

@@ -94,13 +94,13 @@ class Till:
         self.queue = KeptJobs()
         self.dead: list[Job] = []
         self.reactors = [
-            payment_jobs(core.bus, self.queue),
-            settlement(core.bus),
-            library_grants(core.bus),
-            Deposits(core.bus).reactor,
+            payment_jobs(core.handler, self.queue),
+            settlement(core.handler),
+            library_grants(core.handler),
+            Deposits(core.handler).reactor,
             core.commands.account_settling.reactor,
-            stock_opened(core.bus),
-            Ledger(core.bus).reactor,
+            stock_opened(core.handler),
+            Ledger(core.handler).reactor,
         ]
         self._position = 0
         self._notices = itertools.count()
