@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.fields import Page
 from api.services import Services
-from commands.handler import Landed
+from commands.handler import CommandResult
 
 POSITION_HEADER = "Event-Position"
 DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS = 2, 10
@@ -42,9 +42,9 @@ def answer(
     return Response(body.model_dump_json(), status, fields, "application/json")
 
 
-async def position_of(landed: Landed[Any], services: Services) -> int:
+async def position_of(result: CommandResult[Any], services: Services) -> int:
     """Where a command landed; when it had nothing to do, the end of the log, which holds the reason."""
-    return await services.log.head() if landed.position is None else landed.position
+    return await services.log.head() if result.position is None else result.position
 
 
 def page_answer(request: Request, page: Page[Any], position: int) -> Response:

@@ -22,7 +22,7 @@ from api.answers import POSITION_HEADER
 from api.auth import Asking
 from api.middleware.context import context_of
 from api.problems import Problem
-from commands.handler import Caller, Landed
+from commands.handler import Caller, CommandResult
 from domain.errors import Refused
 from eventstore.codec import decrypt, encrypt
 from eventstore.log import AlreadyDone, Done, Once
@@ -40,9 +40,9 @@ REPLAYED_HEADER = "Idempotent-Replayed"
 _NAMESPACE = UUID("0b8b4d2e-3c55-5f0f-9f7d-6a51de3c0002")
 _FIELD = "answer"
 
-Command = Callable[[Once | None], Awaitable[Landed[T]]]
+Command = Callable[[Once | None], Awaitable[CommandResult[T]]]
 Recall = Callable[[Done], Awaitable[T]]
-Reply = Callable[[Landed[T]], Awaitable[Response]]
+Reply = Callable[[CommandResult[T]], Awaitable[Response]]
 
 
 def made(name: str) -> Recall[UUID]:
@@ -150,7 +150,7 @@ class Idempotent:
             done = await answers.done(once)
             if done is None:
                 try:
-                    landed = await command(once)
+                    result = await command(once)
                 except AlreadyDone as already:
                     done = same(once, already.done)
                 except Refused:  # perhaps because another process has just done this very thing
@@ -158,12 +158,12 @@ class Idempotent:
                     if done is None:
                         raise
                 else:
-                    return await self._first(once, landed, reply, keep)
+                    return await self._first(once, result, reply, keep)
             return await self._again(once, done, recall, reply, keep)
 
-    async def _first(self, once: Once, landed: Landed[T], reply: Reply[T], keep: bool) -> Response:
-        response = await reply(landed)
-        if keep and landed.position is not None and self._caller.user_id is not None:
+    async def _first(self, once: Once, result: CommandResult[T], reply: Reply[T], keep: bool) -> Response:
+        response = await reply(result)
+        if keep and result.position is not None and self._caller.user_id is not None:
             await self._answers.keep(once, self._caller.user_id, response)
         return response
 
@@ -171,7 +171,7 @@ class Idempotent:
         person = self._caller.user_id
         response = await self._answers.recall(done, person) if keep and person is not None else None
         if response is None:
-            response = await self._first(once, Landed(await recall(done), done.position), reply, keep)
+            response = await self._first(once, CommandResult(await recall(done), done.position), reply, keep)
         response.headers[REPLAYED_HEADER] = "true"
         response.headers.setdefault(POSITION_HEADER, str(done.position))
         return response

@@ -9,16 +9,16 @@ from api.answers import Preference, answer, position_of
 from api.services import Services
 from api.views.payments import RefundView
 from commands.aggregates import ORDER, PAYMENT
-from commands.handler import Landed
+from commands.handler import CommandResult
 from commands.orders import OrderAndPayment
 
 
 async def settled(
-    services: Services, order_id: UUID, landed: Landed[Any], prefer: Preference
+    services: Services, order_id: UUID, result: CommandResult[Any], prefer: Preference
 ) -> tuple[OrderAndPayment, int]:
     """The order and payment after as long a wait as the client prefers, and a position that reflects them."""
     now = await services.commands.orders.settled(order_id, prefer.wait_seconds)
-    return now, await position_of(landed, services) if prefer.asynchronous else await services.log.head()
+    return now, await position_of(result, services) if prefer.asynchronous else await services.log.head()
 
 
 async def see_anew(services: Services, order_id: UUID) -> None:
@@ -29,16 +29,16 @@ async def see_anew(services: Services, order_id: UUID) -> None:
         await services.repository.state(PAYMENT, order.payment_id)
 
 
-async def refunded(services: Services, payment_id: UUID, landed: Landed[UUID]) -> Response:
+async def refunded(services: Services, payment_id: UUID, result: CommandResult[UUID]) -> Response:
     """The refund as it stands in the log."""
     payment = await services.repository.get(PAYMENT, payment_id)
-    refund = payment.refunds[landed.value]
+    refund = payment.refunds[result.value]
     view = RefundView(
-        refund_id=landed.value,
+        refund_id=result.value,
         payment_id=payment_id,
         order_id=payment.order_id,
         amount_cents=refund.amount_cents,
         currency=payment.currency,
         status=refund.state,
     )
-    return answer(view, status=201, position=await position_of(landed, services))
+    return answer(view, status=201, position=await position_of(result, services))

@@ -12,7 +12,7 @@ import msgspec
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, no_such_product
 from commands.cart_holds import EndReason, Holds, given_up
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.inventory import stock_of
 from commands.offers import offer
 from commands.order_saga import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
@@ -57,7 +57,9 @@ class Carts:
         self._rules = rules
         self._holds = Holds(handler.clock, rules)
 
-    async def add(self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None) -> Landed[UUID]:
+    async def add(
+        self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None
+    ) -> CommandResult[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
 
         Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with `available`
@@ -106,7 +108,7 @@ class Carts:
         *,
         expected_version: int | None = None,
         once: Once | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Want another quantity of a line of the caller's cart, more of it at the price of now; returns the cart's id.
 
         Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available` and `product_id`),
@@ -135,7 +137,7 @@ class Carts:
 
     async def remove(
         self, caller: Caller, item_id: UUID, *, expected_version: int | None = None, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Take a line out of the caller's cart; returns the cart's id. Raises NotFound("item_not_found"), Stale."""
 
         async def decision(unit: UnitOfWork) -> UUID:
@@ -156,7 +158,7 @@ class Carts:
         shipping_address: dict[str, str] | None,
         *,
         once: Once | None = None,
-    ) -> Landed[Placed | CartChanged]:
+    ) -> CommandResult[Placed | CartChanged]:
         """Order what is in the caller's cart: order, payment, shipments and holds in one append. Where a line cannot be
         had as it stands there any more, nothing is ordered: the cart is brought up to date, and it is told how.
 
@@ -200,7 +202,7 @@ class Carts:
 
         return await self._handler.handle(decision, caller, once)
 
-    async def discard(self, caller: Caller, *, expected_version: int | None = None) -> Landed[None]:
+    async def discard(self, caller: Caller, *, expected_version: int | None = None) -> CommandResult[None]:
         """Throw the caller's cart away, with what it holds; where there is none, nothing happens. Raises Stale."""
 
         async def decision(unit: UnitOfWork) -> None:
@@ -212,7 +214,7 @@ class Carts:
 
         return await self._handler.handle(decision, caller)
 
-    async def show_expired(self, caller: Caller, cart_id: UUID) -> Landed[Cart | None]:
+    async def show_expired(self, caller: Caller, cart_id: UUID) -> CommandResult[Cart | None]:
         """The caller's cart that is past its time, to show them what was in it. None when it is not, is empty, was
         shown before, or another one has taken its place."""
 
@@ -229,7 +231,7 @@ class Carts:
 
         return await self._handler.handle(decision, caller)
 
-    async def expire(self, caller: Caller, cart_id: UUID, *, once: Once | None = None) -> Landed[None]:
+    async def expire(self, caller: Caller, cart_id: UUID, *, once: Once | None = None) -> CommandResult[None]:
         """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past its time."""
 
         async def decision(unit: UnitOfWork) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CLAIM, GAME
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import catalog, claims
 from domain.catalog import Game, GameCreated, GamePublished, GameUpdated, InitialStatus, Listing, sku_key
@@ -33,7 +33,7 @@ class Catalog:
         *,
         once: Once | None = None,
         game_id: UUID | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """List a game; returns its id. Raises Conflict("sku_taken"), Forbidden, Invalid."""
         seller_id, game_id = seller_of(caller), game_id or uuid7()
         events = catalog.create(seller_id, listing, status)
@@ -56,7 +56,7 @@ class Catalog:
         *,
         status: InitialStatus | None = None,
         expected_version: int | None = None,
-    ) -> Landed[int]:
+    ) -> CommandResult[int]:
         """Edit what is named in `changes` (fields of Listing); returns the new version.
 
         Raises NotFound, Forbidden("not_owner"), Stale, Conflict("sku_taken" | "game_retired"), Invalid.
@@ -80,7 +80,9 @@ class Catalog:
 
         return await self._handler.handle(decision, caller)
 
-    async def retire(self, caller: Caller, game_id: UUID, *, expected_version: int | None = None) -> Landed[None]:
+    async def retire(
+        self, caller: Caller, game_id: UUID, *, expected_version: int | None = None
+    ) -> CommandResult[None]:
         """Take a game off sale for good; its SKU may be used again. Raises NotFound, Forbidden("not_owner"), Stale."""
 
         async def decision(unit: UnitOfWork) -> None:

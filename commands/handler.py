@@ -51,7 +51,7 @@ IMPORTER = Caller("import", account_type="ADMIN")
 """Who loads what happened elsewhere: what this actor ordered is not ours to report to a fiscal operator."""
 
 
-class Landed(msgspec.Struct, Generic[T], frozen=True):
+class CommandResult(msgspec.Struct, Generic[T], frozen=True):
     """What a command made, and the log position that holds it (None when there was nothing to do)."""
 
     value: T
@@ -67,7 +67,7 @@ class CommandHandler:
 
     async def handle(
         self, decision: Callable[[UnitOfWork], Awaitable[T]], caller: Caller, once: Once | None = None
-    ) -> Landed[T]:
+    ) -> CommandResult[T]:
         """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (a known Once key)."""
         value, appended = await self.repository.decide(decision, caller.metadata(), once=once, refusal=Refused)
-        return Landed(value, appended.position if appended else None)
+        return CommandResult(value, appended.position if appended else None)

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import CART, GAME, ORDER, STOCK, no_such_product
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.shop_rules import ShopRules
 from domain import inventory
 from domain.errors import Conflict, Forbidden, Invalid
@@ -47,7 +47,7 @@ class Inventory:
         *,
         expected_version: int | None = None,
         once: Once | None = None,
-    ) -> Landed[StockNow]:
+    ) -> CommandResult[StockNow]:
         """Say how many there are, held ones included (the seller, or an ADMIN).
 
         A version that it is not at is refused: as `counted_at` (part of what is said) by Conflict("version_conflict"),
@@ -76,7 +76,7 @@ class Inventory:
 
     async def reserve(
         self, caller: Caller, game_id: UUID, quantity: int, cart_id: UUID, *, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Hold some softly, for a cart of another system (ADMIN, SERVICE). Returns the reservation's id.
 
         Raises NotFound("product_not_found"); Conflict: insufficient_stock, game_unavailable (it is not on sale),
@@ -100,7 +100,7 @@ class Inventory:
 
     async def allocate(
         self, caller: Caller, game_id: UUID, hold: HoldName, order_id: UUID, *, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Turn a soft hold into a hard one, for an order of another system (ADMIN, SERVICE).
 
         Raises as `inventory.find`; Conflict: reservation_expired, reservation_allocated, reservation_in_use (it is a
@@ -123,7 +123,7 @@ class Inventory:
 
     async def release(
         self, caller: Caller, game_id: UUID, hold: HoldName, reason: str, *, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Give a hold up (ADMIN, SERVICE); a cart of ours that goes on takes another, if it can.
 
         Raises as `inventory.find`; Conflict("reservation_in_use"), when it is an order's; Forbidden.
@@ -137,7 +137,7 @@ class Inventory:
 
     async def confirm_sale(
         self, caller: Caller, game_id: UUID, hold: HoldName, *, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """What an order of another system holds is sold (ADMIN, SERVICE).
 
         Raises as `inventory.find`; Conflict: not_allocated, reservation_in_use; Forbidden.
@@ -149,7 +149,7 @@ class Inventory:
         _must_serve(caller)
         return await self._change(caller, game_id, _finder(hold), decide, once)
 
-    async def expire(self, caller: Caller, stock_id: UUID, *, once: Once | None = None) -> Landed[None]:
+    async def expire(self, caller: Caller, stock_id: UUID, *, once: Once | None = None) -> CommandResult[None]:
         """A hold's deadline fired: all holds of this stock item that are past their time end, but those of orders of
         ours, which end with them.
         """
@@ -169,7 +169,7 @@ class Inventory:
         decide: Decide,
         once: Once | None,
         check: Check | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         async def decision(unit: UnitOfWork) -> UUID:
             stock, now = await stock_of(unit, game_id), self._handler.clock.now()
             reservation_id = find(stock, now)

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import CART, CLAIM, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments
@@ -201,7 +201,7 @@ async def emit_refund(
 
 async def request_refund(
     handler: CommandHandler, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, once: Once | None
-) -> Landed[UUID]:
+) -> CommandResult[UUID]:
     """Ask for money to go back: without an amount, all that is left, which is a cent at least unless the payment was
     free, so that nothing left is refused as too much. Free payments need no provider. Returns the refund's id."""
     refund_id = uuid7() if once is None else once.key

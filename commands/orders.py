@@ -7,7 +7,7 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import GAME, ORDER, PAYMENT
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.offers import offer
 from commands.order_saga import (
     Placed,
@@ -70,7 +70,7 @@ class Orders:
         method: Method | None,
         *,
         once: Once | None = None,
-    ) -> Landed[Placed]:
+    ) -> CommandResult[Placed]:
         """Order a digital game for the caller. A price of 0 is captured in the same append.
 
         From a wallet (the buyer's, in the price's currency) it is paid in the same append, or not ordered at all.
@@ -127,7 +127,7 @@ class Orders:
 
     # -- calling it off ------------------------------------------------------------------------------------------------
 
-    async def cancel(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> Landed[None]:
+    async def cancel(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> CommandResult[None]:
         """The buyer calls it off before it is paid. Raises NotFound, Conflict("order_not_cancellable")."""
 
         async def decision(unit: UnitOfWork) -> None:
@@ -140,7 +140,7 @@ class Orders:
 
         return await self._handler.handle(decision, caller, once)
 
-    async def expire(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> Landed[None]:
+    async def expire(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> CommandResult[None]:
         """The deadline fired: cancel it if it is still unpaid."""
 
         async def decision(unit: UnitOfWork) -> None:
@@ -156,7 +156,7 @@ class Orders:
         reason: str,
         *,
         once: Once | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Send money back (ADMIN): without an amount, all that is left. Returns the refund's id."""
         order = await self._handler.repository.get(ORDER, order_id)
         return await request_refund(self._handler, caller, order.payment_id, amount_cents, reason, once)

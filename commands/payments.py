@@ -6,7 +6,7 @@ from uuid import UUID
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import PAYMENT
 from commands.client_secrets import ClientSecrets
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.order_saga import owned_order, request_refund
 from commands.ports.payments import Intent, PaymentProvider, ProviderNotice, ProviderRefund, ProviderRefused
 from commands.ports.signatures import InvalidSignature
@@ -43,7 +43,7 @@ class Payments:
 
     async def attach(
         self, caller: Caller, order_id: UUID, method: Method | None, *, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Pay an order by this method; returns the payment's id. Without one, only says which payment it is.
 
         Raises NotFound, Forbidden, Conflict: order_cancelled, order_expired, order_paid, payment_started; Invalid.
@@ -75,7 +75,7 @@ class Payments:
 
     async def refund(
         self, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, *, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Send money back (ADMIN). Returns the refund's id."""
         return await request_refund(self._handler, caller, payment_id, amount_cents, reason, once)
 
@@ -103,15 +103,15 @@ class Payments:
         if notice.refund is not None:
             ids["refund"] = notice.refund.ref
         try:
-            landed = await self._apply(notice, payment_id)
+            result = await self._apply(notice, payment_id)
         except Refused as refusal:
             self._text_log.write("webhook refused", **ids, code=refusal.code)
             return None
-        outcome, status, code = landed.value
+        outcome, status, code = result.value
         if code == UNKNOWN:  # another shop's; or the log went back, and somebody has paid for nothing
             log.error("the provider speaks of a payment that the log does not have: %s", ids)
         self._text_log.write(f"webhook {outcome}", **ids, status=status, **({"code": code} if code else {}))
-        return landed.position
+        return result.position
 
     async def _payment_of(self, notice: ProviderNotice) -> UUID | None:
         """Whose notice it is. A refund that was made by hand names only its intent, of which the provider knows more.
@@ -128,7 +128,7 @@ class Payments:
         except ProviderRefused:
             return None
 
-    async def _apply(self, notice: ProviderNotice, payment_id: UUID) -> Landed[tuple[Outcome, str, str]]:
+    async def _apply(self, notice: ProviderNotice, payment_id: UUID) -> CommandResult[tuple[Outcome, str, str]]:
         """What came of it: the outcome, the payment's status after it, and why it was refused, if it was."""
 
         async def decision(unit: UnitOfWork) -> tuple[Outcome, str, str]:

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import ORDER, SHIPMENT
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.ports.signatures import CarrierSignatures
 from domain import fulfilment, orders
 from domain.errors import Conflict, Forbidden, Invalid
@@ -37,7 +37,7 @@ class Shipments:
 
     async def process(
         self, caller: Caller, shipment_id: UUID, *, expected_version: int | None = None, once: Once | None = None
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         """The seller begins.
 
         Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional, shipment_not_pending.
@@ -53,7 +53,7 @@ class Shipments:
         *,
         expected_version: int | None = None,
         once: Once | None = None,
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         """The carrier has it.
 
         Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional, shipment_not_processing;
@@ -65,7 +65,9 @@ class Shipments:
 
         return await self._change(caller, shipment_id, decide, expected_version, once)
 
-    async def receive_notice(self, caller: Caller, shipment_id: UUID, body: bytes, signature: str) -> Landed[None]:
+    async def receive_notice(
+        self, caller: Caller, shipment_id: UUID, body: bytes, signature: str
+    ) -> CommandResult[None]:
         """The carrier's signed notice that it has delivered; a repeat changes nothing.
 
         Raises InvalidSignature; Invalid: malformed_notice, parcel_not_named (it names neither shipment nor tracking
@@ -89,7 +91,7 @@ class Shipments:
 
     async def deliver(
         self, caller: Caller, shipment_id: UUID, at: datetime | None, reason: str, *, once: Once | None = None
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         """An operator (ADMIN) says that it was delivered, or when, should another time have been reported.
 
         Raises Forbidden("role_required"); NotFound("shipment_not_found"); Conflict("shipment_not_shipped");
@@ -113,7 +115,7 @@ class Shipments:
         decide: Callable[[Shipment, datetime], list[Event]],
         expected_version: int | None,
         once: Once | None,
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
             if not caller.may_act_for(shipment.seller_id):

@@ -13,7 +13,7 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open, must_take_money
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.order_saga import owned_order
 from commands.orders import payment_awaits_buyer
 from commands.shop_rules import ShopRules
@@ -69,7 +69,7 @@ class Transactions:
         method: Method | None,
         *,
         once: Once | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Bring money into the caller's wallet by card; returns the transaction's id.
 
         Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: wallet_inactive, currency_mismatch;
@@ -115,7 +115,7 @@ class Transactions:
         currency: str,
         *,
         once: Once | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Move money from the caller's wallet to another; returns the transaction's id, and goes on with it.
 
         Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: insufficient_funds, wallet_inactive,
@@ -143,9 +143,9 @@ class Transactions:
             unit.refer(transaction_id=transaction_id)
             return transaction_id
 
-        landed = await self._handler.handle(decision, caller, once)
+        result = await self._handler.handle(decision, caller, once)
         self._go_on(transaction_id, caller)
-        return landed
+        return result
 
     async def pay(
         self,
@@ -156,7 +156,7 @@ class Transactions:
         currency: str,
         *,
         once: Once | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Pay the caller's order from their wallet, all in one append; returns the transaction's id.
 
         Raises NotFound: wallet_not_found, order_not_found; Forbidden("not_yours"); Conflict: insufficient_funds,
@@ -246,7 +246,9 @@ class Transactions:
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
-    async def expire_deposit(self, caller: Caller, payment_id: UUID, *, once: Once | None = None) -> Landed[None]:
+    async def expire_deposit(
+        self, caller: Caller, payment_id: UUID, *, once: Once | None = None
+    ) -> CommandResult[None]:
         """The deadline fired: the deposit fails if it is still unpaid."""
 
         async def decision(unit: UnitOfWork) -> None:

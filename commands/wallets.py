@@ -5,7 +5,7 @@ from uuid import UUID
 
 from commands.accounts.open_accounts import must_be_open, must_not_be_forgotten, must_take_money
 from commands.aggregates import CLAIM, PAYMENT, WALLET
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from domain import claims, payments, wallets
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.events import Event
@@ -23,7 +23,7 @@ class Wallets:
     def __init__(self, handler: CommandHandler) -> None:
         self._handler = handler
 
-    async def create(self, caller: Caller, currency: str, *, once: Once | None = None) -> Landed[UUID]:
+    async def create(self, caller: Caller, currency: str, *, once: Once | None = None) -> CommandResult[UUID]:
         """Open the caller's wallet in a currency; returns its id.
 
         Raises Conflict("wallet_exists"), Invalid("invalid_currency"), Forbidden.
@@ -44,19 +44,19 @@ class Wallets:
 
     async def deactivate(
         self, caller: Caller, wallet_id: UUID, reason: str, *, once: Once | None = None
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         """Let nothing in or out (ADMIN). Raises NotFound("wallet_not_found"), Conflict("wallet_inactive"), Invalid."""
         return await self._change(caller, wallet_id, lambda wallet: wallets.deactivate(wallet, reason), once)
 
     async def reactivate(
         self, caller: Caller, wallet_id: UUID, reason: str, *, once: Once | None = None
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         """Let it be used again (ADMIN). Raises NotFound("wallet_not_found"), Conflict("wallet_active"), Invalid."""
         return await self._change(caller, wallet_id, lambda wallet: wallets.reactivate(wallet, reason), once)
 
     async def add_funds(
         self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: Once | None = None
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         """Adjust the balance upwards (ADMIN).
 
         Raises NotFound; Conflict: wallet_inactive; recipient_closed, when its owner's account is; Invalid.
@@ -68,7 +68,7 @@ class Wallets:
 
     async def deduct_funds(
         self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: Once | None = None
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         """Adjust the balance downwards (ADMIN). Raises NotFound, Conflict: wallet_inactive, insufficient_funds."""
         cause = Cause(reason=wallets.check_reason(reason))
         return await self._change(caller, wallet_id, lambda w: wallets.deduct_funds(w, amount_cents, cause), once)
@@ -81,7 +81,7 @@ class Wallets:
         once: Once | None,
         *,
         comes_in: bool = False,
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         if not caller.is_admin:
             raise Forbidden("role_required", "this needs the role ADMIN")
 

@@ -10,7 +10,7 @@ from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
 from commands.catalog import seller_of
 from commands.client_secrets import ClientSecrets
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.ports.webhooks import WebhookSender
 from domain import webhook_deliveries, webhook_endpoints
 from domain.errors import Conflict
@@ -36,7 +36,7 @@ class WebhookEndpoints:
 
     async def create(
         self, caller: Caller, url: str, events: Sequence[str], description: str = "", *, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Make an endpoint; returns its id.
 
         Raises Forbidden("not_a_seller"); Invalid: webhook_url_refused, unknown_event_pattern;
@@ -76,7 +76,7 @@ class WebhookEndpoints:
         events: Sequence[str] | None = None,
         description: str | None = None,
         expected_version: int | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Edit what is given. Raises NotFound, Stale, and Invalid as `create`."""
         patterns = None if events is None else webhook_endpoints.check_patterns(events, NAMES)
         if url is not None:
@@ -87,14 +87,16 @@ class WebhookEndpoints:
 
         return await self._change(caller, endpoint_id, decide, expected_version=expected_version)
 
-    async def rotate_secret(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+    async def rotate_secret(
+        self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None
+    ) -> CommandResult[UUID]:
         """Sign with a new secret, and for a day with the one before it, too. Raises NotFound."""
         secret_ref, now = self._new_secret(endpoint_id), self._handler.clock.now()
         return await self._change(
             caller, endpoint_id, lambda _: webhook_endpoints.rotate_secret(secret_ref, now), once=once
         )
 
-    async def enable(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+    async def enable(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> CommandResult[UUID]:
         """Send to it again what happens from now on. Raises NotFound, Forbidden("disabled_by_operator")."""
         return await self._change(
             caller,
@@ -103,7 +105,7 @@ class WebhookEndpoints:
             once=once,
         )
 
-    async def disable(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+    async def disable(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> CommandResult[UUID]:
         """Send nothing more to it. Raises NotFound."""
 
         def decide(endpoint: WebhookEndpoint) -> list[Event]:
@@ -112,7 +114,9 @@ class WebhookEndpoints:
 
         return await self._change(caller, endpoint_id, decide, once=once)
 
-    async def delete(self, caller: Caller, endpoint_id: UUID, *, expected_version: int | None = None) -> Landed[None]:
+    async def delete(
+        self, caller: Caller, endpoint_id: UUID, *, expected_version: int | None = None
+    ) -> CommandResult[None]:
         """Remove it for good. Raises NotFound, Stale."""
 
         async def decision(unit: UnitOfWork) -> None:
@@ -127,7 +131,7 @@ class WebhookEndpoints:
 
     # -- deliveries ----------------------------------------------------------------------------------------------------
 
-    async def test(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> Landed[UUID]:
+    async def test(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> CommandResult[UUID]:
         """Send a test; returns the delivery's id. Raises NotFound, Conflict("webhook_endpoint_disabled")."""
         event_id = uuid7()
         delivery_id = webhook_deliveries.delivery_id(endpoint_id, event_id)
@@ -145,7 +149,7 @@ class WebhookEndpoints:
 
     async def redeliver(
         self, caller: Caller, endpoint_id: UUID, delivery_id: UUID, *, once: Once | None = None
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         """Send a delivery again, now, whatever came of it; returns its id.
 
         Raises NotFound: webhook_endpoint_not_found, webhook_delivery_not_found; Conflict("webhook_endpoint_disabled").
@@ -180,7 +184,7 @@ class WebhookEndpoints:
         *,
         expected_version: int | None = None,
         once: Once | None = None,
-    ) -> Landed[UUID]:
+    ) -> CommandResult[UUID]:
         async def decision(unit: UnitOfWork) -> UUID:
             unit.emit(endpoint_id, decide(await _owned(unit, caller, endpoint_id, expected_version)))
             unit.refer(endpoint_id=endpoint_id)

@@ -14,7 +14,7 @@ from api.services import ServicesOf
 from api.views.accounts import Account
 from api.whose import AccountId
 from commands.aggregates import USER
-from commands.handler import Landed
+from commands.handler import CommandResult
 from domain.identity import User
 from eventstore.log import Done
 
@@ -37,11 +37,11 @@ async def close_account(
     With `forget` its personal data becomes unreadable everywhere, for good. 409 `account_has_obligations` names, as
     `obligations: [{kind, id, …}]`, what is to be settled before: then nothing was changed.
     """
-    landed = await services.commands.account_ends.close(
+    result = await services.commands.account_ends.close(
         caller, user_id, forget=forget, expected_version=expected_version
     )
-    await services.commands.session_ends.reached(landed.position)
-    return answer(None, status=204, position=await position_of(landed, services))
+    await services.commands.session_ends.reached(result.position)
+    return answer(None, status=204, position=await position_of(result, services))
 
 
 @router.post("/users/{user_id}/reopen", response_model=Account)
@@ -59,8 +59,8 @@ async def reopen_account(
     async def again(done: Done) -> User:
         return await services.repository.get(USER, UUID(done.refs["user_id"]))
 
-    async def reply(landed: Landed[User]) -> Response:
-        return answer(Account.model_validate(landed.value), position=await position_of(landed, services))
+    async def reply(result: CommandResult[User]) -> Response:
+        return answer(Account.model_validate(result.value), position=await position_of(result, services))
 
     return await idempotency.answer(
         lambda once: services.commands.account_ends.reopen(caller, user_id, reason, once=once), again, reply

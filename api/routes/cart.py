@@ -20,7 +20,7 @@ from api.services import Services, ServicesOf
 from api.views.payments import PaymentMethod, declined, secret_of
 from commands.aggregates import CART
 from commands.carts import CartChanged
-from commands.handler import Caller, Landed
+from commands.handler import Caller, CommandResult
 from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
 from domain.cart import Cart, Item, LineChange
@@ -151,8 +151,8 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempoten
         await services.repository.state(CART, cart_id)  # it may have been changed since, in another process
         return cart_id
 
-    async def reply(landed: Landed[UUID]) -> Response:
-        return await _cart_now(services, landed, status=201)
+    async def reply(result: CommandResult[UUID]) -> Response:
+        return await _cart_now(services, result, status=201)
 
     return await idempotency.answer(
         lambda once: services.commands.carts.add(caller, body.product_id, body.quantity, once=once), again, reply
@@ -204,11 +204,11 @@ async def check_out(
         await see_anew(services, placed.order_id)
         return placed
 
-    async def reply(landed: Landed[Placed | CartChanged]) -> Response:
-        if isinstance(landed.value, CartChanged):
-            return _changed(request, landed.value, await position_of(landed, services))
-        order_id = landed.value.order_id
-        now, position = await settled(services, order_id, landed, prefer)
+    async def reply(result: CommandResult[Placed | CartChanged]) -> Response:
+        if isinstance(result.value, CartChanged):
+            return _changed(request, result.value, await position_of(result, services))
+        order_id = result.value.order_id
+        now, position = await settled(services, order_id, result, prefer)
         if now.payment.status == "FAILED":
             return declined(request, order_id, now, position)
         headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}
@@ -223,8 +223,8 @@ async def check_out(
 @router.delete("", status_code=204)
 async def discard_cart(services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion) -> Response:
     """Throw one's cart away, with what it holds; where there is none, nothing happens."""
-    landed = await services.commands.carts.discard(caller, expected_version=expected_version)
-    return answer(None, status=204, position=await position_of(landed, services))
+    result = await services.commands.carts.discard(caller, expected_version=expected_version)
+    return answer(None, status=204, position=await position_of(result, services))
 
 
 def _changed(request: Request, changed: CartChanged, position: int) -> Response:
@@ -263,11 +263,11 @@ def _checkout_url(request: Request, services: Services, order_id: UUID, now: Ord
     return page or f"{services.settings.public_url or str(request.base_url).rstrip('/')}/api/v1/orders/{order_id}"
 
 
-async def _cart_now(services: Services, landed: Landed[UUID], status: int = 200) -> Response:
+async def _cart_now(services: Services, result: CommandResult[UUID], status: int = 200) -> Response:
     """The cart as a command of this process left it: the read model may not have reached that."""
-    version, cart = await services.repository.get_versioned(CART, landed.value, fresh=False)
+    version, cart = await services.repository.get_versioned(CART, result.value, fresh=False)
     return answer(
-        _of_state(landed.value, cart), status=status, position=await position_of(landed, services), version=version
+        _of_state(result.value, cart), status=status, position=await position_of(result, services), version=version
     )
 
 

@@ -21,7 +21,7 @@ from api.views.games import DatedGame, GameView, Offered, SearchPage, TitleView,
 from api.views.region import CallerRegion, ViewCurrency, ViewRegion, currency_of
 from api.whose import must_be_account
 from commands.aggregates import GAME
-from commands.handler import Landed
+from commands.handler import CommandResult
 from domain.catalog import InitialStatus, Kind, Listing
 from domain.catalog import Status as GameStatus
 from domain.regions import ANY_REGION
@@ -102,9 +102,9 @@ async def create_game(
     """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
     await services.commands.images.check(caller, body.image_ids)
 
-    async def reply(landed: Landed[UUID]) -> Response:
-        headers = {"Location": f"/api/v1/games/{landed.value}"}
-        return await _game_now(services, landed, landed.value, region, status=201, headers=headers)
+    async def reply(result: CommandResult[UUID]) -> Response:
+        headers = {"Location": f"/api/v1/games/{result.value}"}
+        return await _game_now(services, result, result.value, region, status=201, headers=headers)
 
     return await idempotency.answer(
         lambda once: services.commands.catalog.create(caller, body.listing(), body.status, once=once),
@@ -125,10 +125,10 @@ async def update_game(
     """Edit or publish a game (its seller, ADMIN). 412 when If-Match is stale."""
     await services.commands.images.check(caller, body.image_ids or ())
     changes = {name: value for name, value in body.model_dump(exclude={"status"}).items() if value is not None}
-    landed = await services.commands.catalog.update(
+    result = await services.commands.catalog.update(
         caller, game_id, changes, status=body.status, expected_version=expected_version
     )
-    return await _game_now(services, landed, game_id, region)
+    return await _game_now(services, result, game_id, region)
 
 
 @router.delete("/games/{game_id}", status_code=204)
@@ -136,11 +136,13 @@ async def retire_game(
     game_id: UUID, services: ServicesOf, caller: SellerOfGame, expected_version: ExpectedVersion
 ) -> Response:
     """Take a game off sale for good (its seller, ADMIN)."""
-    landed = await services.commands.catalog.retire(caller, game_id, expected_version=expected_version)
-    return answer(None, status=204, position=await position_of(landed, services))
+    result = await services.commands.catalog.retire(caller, game_id, expected_version=expected_version)
+    return answer(None, status=204, position=await position_of(result, services))
 
 
-async def _game_now(services: Services, landed: Landed[Any], game_id: UUID, region: str, **options: Any) -> Response:
+async def _game_now(
+    services: Services, result: CommandResult[Any], game_id: UUID, region: str, **options: Any
+) -> Response:
     """The game as a command left it: from the log, which the read model may not have reached."""
     version, game = await services.repository.get_versioned(GAME, game_id)
     body = GameView.model_validate(
@@ -155,7 +157,7 @@ async def _game_now(services: Services, landed: Landed[Any], game_id: UUID, regi
     offer_of(body, body.prices, body.image_ids, region)
     if body.kind == "PHYSICAL":
         await _show_stock(services, services.reads, [body])
-    return answer(body, position=await position_of(landed, services), version=version, **options)
+    return answer(body, position=await position_of(result, services), version=version, **options)
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from api.services import ServicesOf
 from api.views.accounts import NOT_STORED, Account, DatedAccount, TokenPair, account_view, tokens_for
 from api.whose import AccountId
 from commands.aggregates import USER
-from commands.handler import Landed
+from commands.handler import CommandResult
 from domain.email_addresses import mailbox
 from domain.errors import Invalid
 from domain.identity import DEFAULT_REGION, AccountType, Status, User
@@ -72,12 +72,12 @@ async def register(
     async def again(done: Done) -> User:
         return await services.commands.logins.proven(UUID(done.refs["user_id"]), body.password)
 
-    async def reply(landed: Landed[User]) -> Response:
-        account = account_view(landed.value)
-        tokens = tokens_for(services, await services.commands.logins.open(landed.value))
+    async def reply(result: CommandResult[User]) -> Response:
+        account = account_view(result.value)
+        tokens = tokens_for(services, await services.commands.logins.open(result.value))
         made = Registered.model_validate({"user_id": account.id, **account.model_dump(), **tokens.model_dump()})
         headers = {"Location": f"/api/v1/users/{account.id}", **NOT_STORED}
-        return answer(made, status=201, position=landed.position, headers=headers)
+        return answer(made, status=201, position=result.position, headers=headers)
 
     return await idempotency.answer(
         lambda once: services.commands.accounts.register(caller, **body.model_dump(), once=once),
@@ -141,9 +141,9 @@ async def update_user(
     if body.email is not None:
         await attempts.by_client()
         await attempts.mail_to(body.email, by=user_id)
-    landed = await services.commands.accounts.update(
+    result = await services.commands.accounts.update(
         caller, user_id, **body.model_dump(), expected_version=expected_version
     )
-    await services.commands.session_ends.reached(landed.position)
-    position = await position_of(landed, services)
-    return answer(account_view(landed.value.user), position=position, version=landed.value.version)
+    await services.commands.session_ends.reached(result.position)
+    position = await position_of(result, services)
+    return answer(account_view(result.value.user), position=position, version=result.value.version)

@@ -13,7 +13,7 @@ from api.idempotency import IdempotencyKey, Idempotent, made
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
-from commands.handler import Landed
+from commands.handler import CommandResult
 from domain.errors import Forbidden
 from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
@@ -118,12 +118,12 @@ async def set_stock(
     body: StockCount, services: ServicesOf, caller: Stockkeeper, expected_version: ExpectedVersion
 ) -> Response:
     """Say how many there are (the product's seller, ADMIN). 409 `version_conflict`, `stock_below_commitments`."""
-    landed = await services.commands.inventory.set_total(
+    result = await services.commands.inventory.set_total(
         caller, body.product_id, body.total_quantity, body.expected_version, expected_version=expected_version
     )
-    now = landed.value
+    now = result.value
     view = _stock(body.product_id, now.stock, now.version)
-    return answer(view, position=await position_of(landed, services), version=now.version)
+    return answer(view, position=await position_of(result, services), version=now.version)
 
 
 @router.post("/reserve", status_code=201, response_model=ReservationView)
@@ -131,7 +131,7 @@ async def reserve(body: NewReservation, services: ServicesOf, caller: Service, i
     """Hold some softly (SERVICE, ADMIN). 409 `insufficient_stock` with `available` and `product_id`; `game_unavailable`
     when it is not on sale; `shop_cart` for a cart of this shop, which holds what is put into it."""
 
-    async def command(once: Once | None) -> Landed[UUID]:
+    async def command(once: Once | None) -> CommandResult[UUID]:
         return await services.commands.inventory.reserve(
             caller, body.product_id, body.quantity, body.cart_id, once=once
         )
@@ -145,7 +145,7 @@ async def allocate(body: Allocation, services: ServicesOf, caller: Service, idem
     this shop has it; also 409 `reservation_expired`, `reservation_allocated`; `shop_order`: it is this shop's."""
     hold = HoldName(body.reservation_id, body.cart_id, quantity=body.quantity)
 
-    async def command(once: Once | None) -> Landed[UUID]:
+    async def command(once: Once | None) -> CommandResult[UUID]:
         return await services.commands.inventory.allocate(caller, body.product_id, hold, body.order_id, once=once)
 
     return await _changed(services, idempotency, body.product_id, command, ended="RELEASED")
@@ -157,7 +157,7 @@ async def release(body: HoldRef, services: ServicesOf, caller: Service, idempote
     `quantity_mismatch` with the hold's `quantity`, `reservation_in_use` when an order of this shop has it; 422
     `hold_not_named` without id, cart and order."""
 
-    async def command(once: Once | None) -> Landed[UUID]:
+    async def command(once: Once | None) -> CommandResult[UUID]:
         return await services.commands.inventory.release(
             caller, body.product_id, body.name(), "released by an operator", once=once
         )
@@ -169,7 +169,7 @@ async def release(body: HoldRef, services: ServicesOf, caller: Service, idempote
 async def confirm_sale(body: HoldRef, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
     """What an order holds is sold (SERVICE, ADMIN). Refused as a release is; also 409 `not_allocated`."""
 
-    async def command(once: Once | None) -> Landed[UUID]:
+    async def command(once: Once | None) -> CommandResult[UUID]:
         return await services.commands.inventory.confirm_sale(caller, body.product_id, body.name(), once=once)
 
     return await _changed(services, idempotency, body.product_id, command, ended="SOLD")
@@ -179,24 +179,24 @@ async def _changed(
     services: Services,
     idempotency: Idempotent,
     product_id: UUID,
-    command: Callable[[Once | None], Awaitable[Landed[UUID]]],
+    command: Callable[[Once | None], Awaitable[CommandResult[UUID]]],
     *,
     ended: str,
     status: int = 200,
 ) -> Response:
     """Do something about a hold. `ended` is what became of it, if it is gone."""
 
-    async def reply(landed: Landed[UUID]) -> Response:
+    async def reply(result: CommandResult[UUID]) -> Response:
         version, stock = await services.repository.get_versioned(STOCK, stock_id(product_id))
-        held = stock.reservations.get(landed.value)
+        held = stock.reservations.get(result.value)
         view = ReservationView(
-            reservation_id=landed.value,
+            reservation_id=result.value,
             status=ended if held is None else held.kind,
             quantity=None if held is None else held.quantity,
             expires_at=None if held is None else held.expires_at,
             **_stock(product_id, stock, version).model_dump(),
         )
-        return answer(view, status=status, position=await position_of(landed, services), version=version)
+        return answer(view, status=status, position=await position_of(result, services), version=version)
 
     return await idempotency.answer(command, made("reservation_id"), reply)
 

@@ -27,7 +27,7 @@ from api.views.receipts import ReceiptView, first_issued
 from api.views.shipments import ShipmentView
 from api.whose import must_be_account
 from commands.aggregates import ORDER
-from commands.handler import Caller, Landed
+from commands.handler import Caller, CommandResult
 from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
 from domain.errors import Forbidden
@@ -127,9 +127,9 @@ async def place_order(
         await see_anew(services, placed.order_id)
         return placed
 
-    async def reply(landed: Landed[Placed]) -> Response:
-        order_id = landed.value.order_id
-        now, position = await settled(services, order_id, landed, prefer)
+    async def reply(result: CommandResult[Placed]) -> Response:
+        order_id = result.value.order_id
+        now, position = await settled(services, order_id, result, prefer)
         if now.payment.status == "FAILED":
             return declined(request, order_id, now, position)
         headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}
@@ -163,9 +163,9 @@ async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, i
     async def again(_: Done) -> None:
         await see_anew(services, order_id)
 
-    async def reply(landed: Landed[None]) -> Response:
+    async def reply(result: CommandResult[None]) -> Response:
         now = await services.commands.orders.settled(order_id, 0)
-        return answer(_placed(services, caller, order_id, now), position=await position_of(landed, services))
+        return answer(_placed(services, caller, order_id, now), position=await position_of(result, services))
 
     return await idempotency.answer(
         lambda once: services.commands.orders.cancel(caller, order_id, once=once), again, reply
@@ -178,9 +178,9 @@ async def refund_order(
 ) -> Response:
     """Send money back (ADMIN). Once all of it is back, digital games leave the library."""
 
-    async def reply(landed: Landed[UUID]) -> Response:
+    async def reply(result: CommandResult[UUID]) -> Response:
         order = await services.repository.get(ORDER, order_id)
-        return await refunded(services, order.payment_id, landed)
+        return await refunded(services, order.payment_id, result)
 
     return await idempotency.answer(
         lambda once: services.commands.orders.refund(caller, order_id, body.amount_cents, body.reason, once=once),

@@ -16,7 +16,7 @@ from api.services import ServicesOf
 from api.signed_notices import signed_notice
 from api.views.payments import PaymentMethod, PaymentView, Refund, RefundView, declined, payment_view, secret_of
 from commands.aggregates import PAYMENT
-from commands.handler import Landed
+from commands.handler import CommandResult
 from domain.errors import Forbidden
 from domain.payments.events import RefundState, Status
 from eventstore.log import Done
@@ -76,12 +76,12 @@ async def pay(
         await see_anew(services, body.order_id)
         return UUID(done.refs["payment_id"])
 
-    async def reply(landed: Landed[UUID]) -> Response:
-        now, position = await settled(services, body.order_id, landed, prefer)
+    async def reply(result: CommandResult[UUID]) -> Response:
+        now, position = await settled(services, body.order_id, result, prefer)
         if now.payment.status == "FAILED":
             return declined(request, body.order_id, now, position)
         started = StartedPayment(
-            payment_id=landed.value,
+            payment_id=result.value,
             order_id=body.order_id,
             status=now.payment.status,
             amount_cents=now.payment.amount_cents,
@@ -117,7 +117,7 @@ async def refund_payment(
     return await idempotency.answer(
         lambda once: services.commands.payments.refund(caller, payment_id, body.amount_cents, body.reason, once=once),
         made("refund_id"),
-        lambda landed: refunded(services, payment_id, landed),
+        lambda result: refunded(services, payment_id, result),
     )
 
 

@@ -19,7 +19,7 @@ from api.idempotency import IdempotencyKey, Idempotent, made_nothing
 from api.services import Services, ServicesOf
 from api.views.accounts import NOT_STORED, Account, TokenPair, account_view, tokens_for
 from commands.accounts.logins import Login
-from commands.handler import Caller, Landed
+from commands.handler import Caller, CommandResult
 from domain.errors import Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import AlreadyDone, Done, Once
@@ -96,11 +96,11 @@ async def _log_in(
     async def again(done: Done) -> Login:
         return await logins.again(UUID(done.refs["user_id"]), UUID(done.refs["session_id"]), body.password)
 
-    async def reply(landed: Landed[Login]) -> Response:
+    async def reply(result: CommandResult[Login]) -> Response:
         await attempts.succeeded(body.email)
-        tokens = tokens_for(services, landed.value)
-        opened = LoggedIn(**tokens.model_dump(), user=account_view(landed.value.user))
-        return answer(opened, position=await position_of(landed, services), headers=NOT_STORED)
+        tokens = tokens_for(services, result.value)
+        opened = LoggedIn(**tokens.model_dump(), user=account_view(result.value.user))
+        return answer(opened, position=await position_of(result, services), headers=NOT_STORED)
 
     return await idempotency.answer(
         lambda once: logins.log_in(caller, email=body.email, password=body.password, only=only, once=once),
@@ -114,18 +114,18 @@ async def _log_in(
 async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCaller) -> Response:
     """Spend a refresh token for a new pair. One that was spent already closes the session: 401 `refresh_reused`."""
     token = services.tokens.read_refresh(body.refresh_token)
-    landed = await services.commands.logins.refresh(caller, token.session_id, token.generation)
-    position = await position_of(landed, services)
-    return answer(tokens_for(services, landed.value), position=position, headers=NOT_STORED)
+    result = await services.commands.logins.refresh(caller, token.session_id, token.generation)
+    position = await position_of(result, services)
+    return answer(tokens_for(services, result.value), position=position, headers=NOT_STORED)
 
 
 @router.post("/auth/logout", status_code=204)
 async def log_out(services: ServicesOf, caller: SignedIn) -> Response:
     """Close the session that the access token is of, and with it its tokens and sockets."""
     assert caller.session_id is not None
-    landed = await services.commands.logins.log_out(caller, caller.session_id)
-    await services.commands.session_ends.reached(landed.position)
-    return answer(None, status=204, position=await position_of(landed, services))
+    result = await services.commands.logins.log_out(caller, caller.session_id)
+    await services.commands.session_ends.reached(result.position)
+    return answer(None, status=204, position=await position_of(result, services))
 
 
 @well_known.get("/.well-known/jwks.json", dependencies=[EVERYBODY])
@@ -145,7 +145,7 @@ async def verify_email(
     return await idempotency.answer(
         lambda once: services.commands.mail_proofs.verify_email(caller, body.token, once=once),
         made_nothing,
-        lambda landed: _no_content(services, landed),
+        lambda result: _no_content(services, result),
     )
 
 
@@ -203,10 +203,10 @@ async def reset_password(
     """Choose a new password by a mailed token; ends all sessions. A token that was mailed to an address which the
     account had before brings that address back, too. 422 `invalid_token` | `weak_password`; 409 `email_taken`."""
 
-    async def reply(landed: Landed[User | None]) -> Response:
-        if landed.value is not None:
-            await attempts.succeeded(landed.value.email)
-        return await _no_content(services, landed)
+    async def reply(result: CommandResult[User | None]) -> Response:
+        if result.value is not None:
+            await attempts.succeeded(result.value.email)
+        return await _no_content(services, result)
 
     return await idempotency.answer(
         lambda once: services.commands.mail_proofs.reset_password(caller, body.token, body.password, once=once),
@@ -215,6 +215,6 @@ async def reset_password(
     )
 
 
-async def _no_content(services: Services, landed: Landed[Any]) -> Response:
-    await services.commands.session_ends.reached(landed.position)
-    return answer(None, status=204, position=await position_of(landed, services))
+async def _no_content(services: Services, result: CommandResult[Any]) -> Response:
+    await services.commands.session_ends.reached(result.position)
+    return answer(None, status=204, position=await position_of(result, services))

@@ -17,7 +17,7 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.shipments import AddressedShipment, MovedShipment, ShipmentView
 from commands.aggregates import ORDER, SHIPMENT
-from commands.handler import Caller, Landed
+from commands.handler import Caller, CommandResult
 from domain.errors import Forbidden
 from domain.fulfilment import Status
 from eventstore.log import Done
@@ -54,8 +54,8 @@ async def process_shipment(
     shipment_id: UUID, services: ServicesOf, caller: SellerOfShipment, expected_version: ExpectedVersion
 ) -> Response:
     """Begin to make it ready (its seller, ADMIN). 409 `shipment_provisional`, `shipment_not_pending`."""
-    landed = await services.commands.shipments.process(caller, shipment_id, expected_version=expected_version)
-    return await _now(services, landed, shipment_id)
+    result = await services.commands.shipments.process(caller, shipment_id, expected_version=expected_version)
+    return await _now(services, result, shipment_id)
 
 
 @router.put("/shipments/{shipment_id}/ship", response_model=MovedShipment)
@@ -63,10 +63,10 @@ async def ship_shipment(
     shipment_id: UUID, body: Dispatch, services: ServicesOf, caller: SellerOfShipment, expected_version: ExpectedVersion
 ) -> Response:
     """The carrier has it (its seller, ADMIN). 409 `shipment_not_processing`."""
-    landed = await services.commands.shipments.ship(
+    result = await services.commands.shipments.ship(
         caller, shipment_id, body.carrier, body.tracking_number, expected_version=expected_version
     )
-    return await _now(services, landed, shipment_id)
+    return await _now(services, result, shipment_id)
 
 
 @router.post("/shipments/{shipment_id}/delivered", response_model=MovedShipment)
@@ -88,8 +88,8 @@ async def receive_delivery(
         return await _delivered_by_hand(shipment_id, request, services, idempotency)
     carrier = Caller("webhook:carrier", correlation_id=caller.correlation_id, traceparent=caller.traceparent)
     body = await request.body()
-    landed = await services.commands.shipments.receive_notice(carrier, shipment_id, body, carrier_signature)
-    return await _now(services, landed, shipment_id)
+    result = await services.commands.shipments.receive_notice(carrier, shipment_id, body, carrier_signature)
+    return await _now(services, result, shipment_id)
 
 
 async def _delivered_by_hand(
@@ -110,16 +110,16 @@ async def _delivered_by_hand(
             caller, shipment_id, said.delivered_at, said.reason, once=once
         ),
         again,
-        lambda landed: _now(services, landed, shipment_id),
+        lambda result: _now(services, result, shipment_id),
     )
 
 
-async def _now(services: Services, landed: Landed[None], shipment_id: UUID) -> Response:
+async def _now(services: Services, result: CommandResult[None], shipment_id: UUID) -> Response:
     """The shipment as a command left it: from the log, which the read model may not have reached."""
     version, shipment = await services.repository.get_versioned(SHIPMENT, shipment_id)
     said = {"shipment_id": shipment_id, "version": version, **msgspec.structs.asdict(shipment)}
     body = MovedShipment.model_validate(said)
-    return answer(body, position=await position_of(landed, services), version=version)
+    return answer(body, position=await position_of(result, services), version=version)
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------

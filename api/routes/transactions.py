@@ -17,7 +17,7 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.payments import PaymentMethod
 from commands.aggregates import TRANSACTION, WALLET
-from commands.handler import Caller, Landed
+from commands.handler import Caller, CommandResult
 from commands.transactions import TransactionAndPayment
 from domain.errors import Forbidden
 from domain.payments import Method
@@ -128,10 +128,10 @@ async def create_transaction(
     body.check_fields()
     method = body.method()
 
-    async def reply(landed: Landed[UUID]) -> Response:
-        transaction_id = landed.value
+    async def reply(result: CommandResult[UUID]) -> Response:
+        transaction_id = result.value
         now = await services.commands.transactions.settled(transaction_id, prefer.wait_seconds)
-        position = await position_of(landed, services) if prefer.asynchronous else await services.log.head()
+        position = await position_of(result, services) if prefer.asynchronous else await services.log.head()
         if now.transaction.status == "FAILED":
             return _failed(request, transaction_id, now.transaction, position)
         headers = {"Location": f"/api/v1/transactions/{transaction_id}", **prefer.headers}
@@ -145,7 +145,7 @@ async def create_transaction(
 
 async def _start(
     services: Services, caller: Caller, body: NewTransaction, method: Method | None, once: Once | None
-) -> Landed[UUID]:
+) -> CommandResult[UUID]:
     transactions, source, target, order = (
         services.commands.transactions,
         body.from_wallet_id,

@@ -16,7 +16,7 @@ from api.idempotency import IdempotencyKey, Idempotent, made, made_nothing
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
-from commands.handler import Landed
+from commands.handler import CommandResult
 from domain.errors import Forbidden
 from domain.wallets import DEPOSIT_TAKEN_BACK
 from domain.wallets import Status as WalletStatus
@@ -102,9 +102,9 @@ async def create_wallet(
 ) -> Response:
     """Open one's wallet in a currency. 409 `wallet_exists`."""
 
-    async def reply(landed: Landed[UUID]) -> Response:
-        position = await position_of(landed, services)
-        return await _wallet_now(services, landed.value, position, status=201)
+    async def reply(result: CommandResult[UUID]) -> Response:
+        position = await position_of(result, services)
+        return await _wallet_now(services, result.value, position, status=201)
 
     return await idempotency.answer(
         lambda once: services.commands.wallets.create(caller, body.currency, once=once), made("wallet_id"), reply
@@ -165,10 +165,10 @@ async def _changed(
     services: Services,
     wallet_id: UUID,
     idempotency: Idempotent,
-    command: Callable[[Once | None], Awaitable[Landed[None]]],
+    command: Callable[[Once | None], Awaitable[CommandResult[None]]],
 ) -> Response:
-    async def reply(landed: Landed[None]) -> Response:
-        return await _wallet_now(services, wallet_id, await position_of(landed, services))
+    async def reply(result: CommandResult[None]) -> Response:
+        return await _wallet_now(services, wallet_id, await position_of(result, services))
 
     return await idempotency.answer(command, made_nothing, reply)
 

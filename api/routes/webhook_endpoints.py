@@ -15,7 +15,7 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
 from commands.catalog import seller_of
-from commands.handler import Landed
+from commands.handler import CommandResult
 from domain.webhook_endpoints import MAX_PATTERNS
 from projections.models.webhook_endpoints import WebhookEndpoint
 from queries import webhook_endpoints as query
@@ -106,9 +106,9 @@ async def create_webhook_endpoint(
 ) -> Response:
     """Subscribe to events (SELLER; ADMIN: to everybody's). 422 `webhook_url_refused`, `unknown_event_pattern`."""
 
-    async def reply(landed: Landed[UUID]) -> Response:
-        headers = {"Location": f"{router.prefix}/{landed.value}"}
-        return await _endpoint_now(services, landed, status=201, secret=True, headers=headers)
+    async def reply(result: CommandResult[UUID]) -> Response:
+        headers = {"Location": f"{router.prefix}/{result.value}"}
+        return await _endpoint_now(services, result, status=201, secret=True, headers=headers)
 
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.create(
@@ -129,7 +129,7 @@ async def update_webhook_endpoint(
     expected_version: ExpectedVersion,
 ) -> Response:
     """Edit an endpoint. 412 when If-Match is stale."""
-    landed = await services.commands.webhook_endpoints.update(
+    result = await services.commands.webhook_endpoints.update(
         caller,
         endpoint_id,
         url=body.url,
@@ -137,7 +137,7 @@ async def update_webhook_endpoint(
         description=body.description,
         expected_version=expected_version,
     )
-    return await _endpoint_now(services, landed)
+    return await _endpoint_now(services, result)
 
 
 @router.delete("/{endpoint_id}", status_code=204)
@@ -145,8 +145,8 @@ async def delete_webhook_endpoint(
     endpoint_id: UUID, services: ServicesOf, caller: Merchant, expected_version: ExpectedVersion
 ) -> Response:
     """Remove an endpoint for good."""
-    landed = await services.commands.webhook_endpoints.delete(caller, endpoint_id, expected_version=expected_version)
-    return answer(None, status=204, position=await position_of(landed, services))
+    result = await services.commands.webhook_endpoints.delete(caller, endpoint_id, expected_version=expected_version)
+    return answer(None, status=204, position=await position_of(result, services))
 
 
 @router.post("/{endpoint_id}/rotate-secret", response_model=EndpointWithSecret)
@@ -157,7 +157,7 @@ async def rotate_webhook_secret(
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.rotate_secret(caller, endpoint_id, once=once),
         made("endpoint_id"),
-        lambda landed: _endpoint_now(services, landed, secret=True),
+        lambda result: _endpoint_now(services, result, secret=True),
         keep=False,
     )
 
@@ -170,7 +170,7 @@ async def enable_webhook_endpoint(
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.enable(caller, endpoint_id, once=once),
         made("endpoint_id"),
-        lambda landed: _endpoint_now(services, landed),
+        lambda result: _endpoint_now(services, result),
     )
 
 
@@ -182,7 +182,7 @@ async def disable_webhook_endpoint(
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.disable(caller, endpoint_id, once=once),
         made("endpoint_id"),
-        lambda landed: _endpoint_now(services, landed),
+        lambda result: _endpoint_now(services, result),
     )
 
 
@@ -194,7 +194,7 @@ async def test_webhook_endpoint(
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.test(caller, endpoint_id, once=once),
         made("delivery_id"),
-        lambda landed: _delivery_now(services, landed),
+        lambda result: _delivery_now(services, result),
     )
 
 
@@ -206,13 +206,13 @@ async def redrive_webhook_delivery(
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.redeliver(caller, endpoint_id, delivery_id, once=once),
         made("delivery_id"),
-        lambda landed: _delivery_now(services, landed),
+        lambda result: _delivery_now(services, result),
     )
 
 
 async def _endpoint_now(
     services: Services,
-    landed: Landed[UUID],
+    result: CommandResult[UUID],
     *,
     status: int = 200,
     secret: bool = False,
@@ -221,15 +221,15 @@ async def _endpoint_now(
     """The endpoint as a command left it: from the log, which the read model may not have reached. A repeat of the
     command shows what the first answer did, whatever was done to the endpoint since: a secret made later, for instance,
     is none of its; and of an endpoint that was deleted there is nothing to show. Raises NotFound."""
-    stream = await services.log.read_stream(landed.value)
+    stream = await services.log.read_stream(result.value)
     now = WEBHOOK_ENDPOINT.fold(None, [each.event for each in stream])
     if now is None or now.deleted:
         raise WEBHOOK_ENDPOINT.missing()
-    recorded = [each for each in stream if landed.position is None or each.env.position <= landed.position]
+    recorded = [each for each in stream if result.position is None or each.env.position <= result.position]
     endpoint = WEBHOOK_ENDPOINT.fold(None, [each.event for each in recorded])
     assert endpoint is not None
     shown = {
-        "endpoint_id": landed.value,
+        "endpoint_id": result.value,
         "seller_id": endpoint.seller_id,
         "url": endpoint.url,
         "events": list(endpoint.events),
@@ -242,22 +242,22 @@ async def _endpoint_now(
     }
     view = EndpointView.model_validate(shown)
     if secret:
-        opened = services.commands.webhook_endpoints.secret(landed.value, endpoint)
+        opened = services.commands.webhook_endpoints.secret(result.value, endpoint)
         view = EndpointWithSecret.model_validate({**shown, "secret": opened})
-    position, version = await position_of(landed, services), recorded[-1].env.version
+    position, version = await position_of(result, services), recorded[-1].env.version
     return answer(view, status=status, position=position, version=version, headers=headers)
 
 
-async def _delivery_now(services: Services, landed: Landed[UUID]) -> Response:
-    delivery = await services.repository.get(WEBHOOK_DELIVERY, landed.value)
+async def _delivery_now(services: Services, result: CommandResult[UUID]) -> Response:
+    delivery = await services.repository.get(WEBHOOK_DELIVERY, result.value)
     view = RequestedDelivery(
-        id=landed.value,
+        id=result.value,
         endpoint_id=delivery.endpoint_id,
         event_id=delivery.event_id,
         event=delivery.event_name,
         status=delivery.status,
     )
-    return answer(view, status=202, position=await position_of(landed, services))
+    return answer(view, status=202, position=await position_of(result, services))
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from uuid import UUID
 from commands.accounts.belongings import Belongings
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.ports.secrets import PersonKeys
 from commands.reactors.account_settling import AccountSettling
 from domain import identity, obligations
@@ -51,7 +51,7 @@ class AccountEnds:
 
     async def close(
         self, caller: Caller, user_id: UUID, *, forget: bool = False, expected_version: int | None = None
-    ) -> Landed[None]:
+    ) -> CommandResult[None]:
         """Close an account and its sessions, and call off what hangs on it; with `forget` its key is destroyed, and its
         e-mail may be used anew. Closing a closed one changes nothing.
 
@@ -63,15 +63,15 @@ class AccountEnds:
             raise Forbidden("not_yours", "that is another person's account")
         if forget:
             await self._must_owe_nothing(caller, user_id, expected_version)
-            landed = await self._forget(caller, user_id)
+            result = await self._forget(caller, user_id)
             await self._keys.destroy(user_id)  # and again by a reactor, should we die here
         else:
-            landed = await self._close(caller, user_id, expected_version)
-        return Landed(None, await self._settling.settle_now(caller, user_id, landed.position))
+            result = await self._close(caller, user_id, expected_version)
+        return CommandResult(None, await self._settling.settle_now(caller, user_id, result.position))
 
     async def reopen(
         self, caller: Caller, user_id: UUID, reason: str | None = None, *, once: Once | None = None
-    ) -> Landed[User]:
+    ) -> CommandResult[User]:
         """Open a closed account again (ADMIN), and put what it sold on sale again.
 
         Raises Forbidden("role_required"); NotFound; Conflict: account_active, account_forgotten.
@@ -86,12 +86,12 @@ class AccountEnds:
             unit.refer(user_id=user_id)
             return await unit.get(USER, user_id)
 
-        landed = await self._handler.handle(decision, caller, once)
-        return Landed(landed.value, await self._settling.settle_now(caller, user_id, landed.position))
+        result = await self._handler.handle(decision, caller, once)
+        return CommandResult(result.value, await self._settling.settle_now(caller, user_id, result.position))
 
     # -- closing -------------------------------------------------------------------------------------------------------
 
-    async def _close(self, caller: Caller, user_id: UUID, expected_version: int | None) -> Landed[None]:
+    async def _close(self, caller: Caller, user_id: UUID, expected_version: int | None) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, user_id)
             unit.expect(user_id, expected_version)
@@ -123,7 +123,7 @@ class AccountEnds:
 
         await self._handler.handle(decision, caller)
 
-    async def _forget(self, caller: Caller, user_id: UUID) -> Landed[None]:
+    async def _forget(self, caller: Caller, user_id: UUID) -> CommandResult[None]:
         for _ in range(LOOKS):
             await self._handler.handle(lambda unit: self._mark(unit, user_id), caller)
             try:

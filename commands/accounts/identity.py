@@ -8,7 +8,7 @@ from commands.accounts.mail_proofs import tell_change
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes, taken
 from commands.aggregates import USER
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher, PersonKeys
 from domain import identity
 from domain.errors import Forbidden, Invalid, Refused, Unauthorized
@@ -52,7 +52,7 @@ class Accounts:
         region: str = identity.DEFAULT_REGION,
         once: Once | None = None,
         user_id: UUID | None = None,
-    ) -> Landed[User]:
+    ) -> CommandResult[User]:
         """Open an account, without a session. Without a password (an import) nobody can log in until it is reset.
 
         Raises Conflict("email_taken"), and as `domain.identity.register` and `check_password`.
@@ -100,7 +100,7 @@ class Accounts:
         current_password: str | None = None,
         expected_version: int | None = None,
         once: Once | None = None,
-    ) -> Landed[Versioned]:
+    ) -> CommandResult[Versioned]:
         """Change what is given. A new password or e-mail takes the current password of who changes their own account,
         is told to the address that it had, and ends all sessions but the one it is asked for by.
 

@@ -8,7 +8,7 @@ import msgspec
 
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import USER
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher
 from commands.ports.sessions import Session, Sessions
 from domain import identity
@@ -47,7 +47,7 @@ class Logins:
         password: str,
         only: AccountType | None = None,
         once: Once | None = None,
-    ) -> Landed[Login]:
+    ) -> CommandResult[Login]:
         """Open a session; with `only`, for accounts of that type.
 
         Raises Unauthorized("invalid_credentials") alike for an unknown e-mail; Forbidden("user_inactive" |
@@ -69,8 +69,8 @@ class Logins:
             return found
 
         as_user = msgspec.structs.replace(caller, actor=f"user:{user_id}", user_id=user_id)
-        landed = await self._handler.handle(decision, as_user, once)
-        return Landed(await self.open(landed.value, session_id), landed.position)
+        result = await self._handler.handle(decision, as_user, once)
+        return CommandResult(await self.open(result.value, session_id), result.position)
 
     async def again(self, user_id: UUID, session_id: UUID, password: str) -> Login:
         """The session that a login opened, for a replay of it. Raises as `proven`; Unauthorized("invalid_token")."""
@@ -109,7 +109,7 @@ class Logins:
         await self._sessions.open(session)
         return Login(user, session.session_id, 0, expires_at, session.epoch)
 
-    async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> Landed[Login]:
+    async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> CommandResult[Login]:
         """Spend a refresh token; a spent one revokes the session. Raises refresh_reused, invalid_token."""
         session = await self._sessions.find(session_id)
         if session is None or session.expires_at <= self._handler.clock.now():
@@ -124,13 +124,13 @@ class Logins:
             raise Unauthorized("refresh_reused", "this refresh token was spent: the session is closed")
         if not user.may_act:
             raise Unauthorized("user_inactive", "the account is closed")
-        return Landed(Login(user, session_id, generation + 1, session.expires_at, session.epoch), None)
+        return CommandResult(Login(user, session_id, generation + 1, session.expires_at, session.epoch), None)
 
     async def sessions_of(self, user_id: UUID) -> list[Session]:
         """An account's sessions that have not expired, ended ones too."""
         return await self._sessions.of_user(user_id)
 
-    async def log_out(self, caller: Caller, session_id: UUID) -> Landed[None]:
+    async def log_out(self, caller: Caller, session_id: UUID) -> CommandResult[None]:
         """End a session of the caller's."""
         user_id = caller.person()
         await self._sessions.revoke(session_id)

@@ -9,7 +9,7 @@ from uuid import UUID
 from commands.accounts.mail_tokens import MailProof, MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import NOTICE, USER
-from commands.handler import Caller, CommandHandler, Landed
+from commands.handler import Caller, CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher
 from domain import email_addresses, identity, notices
 from domain.errors import Invalid
@@ -27,7 +27,7 @@ class MailProofs:
     ) -> None:
         self._handler, self._mailboxes, self._hasher, self._tokens = handler, mailboxes, hasher, tokens
 
-    async def verify_email(self, caller: Caller, token: str, *, once: Once | None = None) -> Landed[None]:
+    async def verify_email(self, caller: Caller, token: str, *, once: Once | None = None) -> CommandResult[None]:
         """Raises Invalid("invalid_token")."""
         proof = self._tokens.read(token, self._handler.clock.now(), "verify-email")
 
@@ -37,28 +37,30 @@ class MailProofs:
 
         return await self._handler.handle(decision, caller, once)
 
-    async def mail_verification(self, caller: Caller, user: User | None, *, once: Once | None = None) -> Landed[None]:
+    async def mail_verification(
+        self, caller: Caller, user: User | None, *, once: Once | None = None
+    ) -> CommandResult[None]:
         """Mail the token to verify the address with once more, unless there is nothing to verify."""
         if user is None or not user.may_act or user.email_verified:
-            return Landed(None, None)
+            return CommandResult(None, None)
         token = self._tokens.make("verify-email", user, self._handler.clock.now())
         return await self._mail(caller, user, "verification", token, once)
 
-    async def forgot_password(self, caller: Caller, email: str, *, once: Once | None = None) -> Landed[None]:
+    async def forgot_password(self, caller: Caller, email: str, *, once: Once | None = None) -> CommandResult[None]:
         """Mail a token to reset the password, if there is such an account; the answer tells nobody whether there is."""
         user = await self._mailboxes.find(email)
         if user is None or not user.may_act:
-            return Landed(None, None)
+            return CommandResult(None, None)
         token = self._tokens.make("reset-password", user, self._handler.clock.now())
         return await self._mail(caller, user, "password_reset", token, once)
 
-    async def verification_again(self, caller: Caller, email: str, *, once: Once | None = None) -> Landed[None]:
+    async def verification_again(self, caller: Caller, email: str, *, once: Once | None = None) -> CommandResult[None]:
         """As `mail_verification`, for who only says the address."""
         return await self.mail_verification(caller, await self._mailboxes.find(email), once=once)
 
     async def reset_password(
         self, caller: Caller, token: str, password: str, *, once: Once | None = None
-    ) -> Landed[User | None]:
+    ) -> CommandResult[User | None]:
         """Set a password by a mailed token, which works once; ends all sessions. One that was mailed to an address
         which the account had before brings that address back, too. Raises Invalid, Conflict("email_taken")."""
         identity.check_password(password)
@@ -90,7 +92,9 @@ class MailProofs:
             raise Invalid("invalid_token", otherwise)
         return user
 
-    async def _mail(self, caller: Caller, user: User, template: str, token: str, once: Once | None) -> Landed[None]:
+    async def _mail(
+        self, caller: Caller, user: User, template: str, token: str, once: Once | None
+    ) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
             ask_for_mail(unit, user, template, {"token": token}, to=user.email)
 

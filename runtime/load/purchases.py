@@ -212,7 +212,7 @@ async def _buy(
     tries = 0
     while True:
         try:
-            landed = await core.commands.orders.place(buyer, purchase.game_id, METHOD, once=_once(purchase, tries))
+            result = await core.commands.orders.place(buyer, purchase.game_id, METHOD, once=_once(purchase, tries))
         except AlreadyDone as before:
             order_id = UUID(before.done.refs["order_id"])
             if order_id in outcomes.cancelled:
@@ -225,7 +225,7 @@ async def _buy(
             code = "already_owned" if refusal.code == "order_pending" else refusal.code
             report.refused[code] += 1
             return False
-        placed[purchase] = landed.value.order_id
+        placed[purchase] = result.value.order_id
         return True
 
 

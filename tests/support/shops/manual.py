@@ -14,7 +14,7 @@ import httpx
 from adapters.webhooks import signature
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
 from commands.carts import CartChanged
-from commands.handler import SYSTEM, Caller, Landed
+from commands.handler import SYSTEM, Caller, CommandResult
 from commands.order_saga import Placed
 from commands.ports.queue import DeadLetter, Delivery, Job, JobHandler
 from commands.reactors.deposits import Deposits
@@ -77,7 +77,7 @@ class KeptJobs:
         return False
 
 
-async def ordered(checkout: Awaitable[Landed[Placed | CartChanged]]) -> Placed:
+async def ordered(checkout: Awaitable[CommandResult[Placed | CartChanged]]) -> Placed:
     """What a checkout made, which found the cart as it stood."""
     made = (await checkout).value
     assert isinstance(made, Placed), made
