@@ -46,7 +46,7 @@ class JobWorker(ABC):
     async def handle(self, delivery: Delivery, /) -> None:
         """Do a job. An exception means: again later, or dead after the last attempt."""
 
-    async def lost(self, delivery: Delivery, /) -> None:
+    async def lost(self, _: Delivery, /) -> None:
         """See `WorkQueue.consume`. Most workers do nothing about such a job."""
         return
 

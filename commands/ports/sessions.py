@@ -35,3 +35,7 @@ class Sessions(Protocol):
     async def of_user(self, user_id: UUID) -> list[Session]:
         """Those that have not expired, ended ones too."""
         ...
+
+    async def purge_expired(self, now: datetime) -> None:
+        """Drop those that have expired."""
+        ...

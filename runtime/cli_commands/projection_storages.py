@@ -164,7 +164,7 @@ def recover(
 
 def known_projections(settings: "Settings") -> "dict[str, Registered]":
     """The read models of this release, by their names."""
-    from runtime.wiring.models import all_models
+    from runtime.wiring.search import all_models
 
     return {registered.projection.name: registered for registered in all_models(settings)}
 

@@ -10,7 +10,7 @@ from projections.engine.runner import Registered, Runner
 from projections.registry import read_models
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
-from runtime.wiring.models import search_models
+from runtime.wiring.search import search_models
 
 
 def run_projector(settings: Settings, url: str) -> None:

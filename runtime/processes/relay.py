@@ -10,7 +10,6 @@ from uuid import UUID
 import psycopg
 
 from adapters.relay.cloudevents import to_cloudevent
-from adapters.relay.rabbitmq import RabbitPublisher
 from eventstore.consumers import checkpoints, histories
 from eventstore.consumers.leadership import RETRY_SECONDS, leading
 from eventstore.database.postgres import AWAY
@@ -19,6 +18,7 @@ from eventstore.history import HistoryChanged
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from runtime.settings import Settings
+from runtime.wiring.adapters import event_bus
 from runtime.wiring.core import open_core
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Publisher(Protocol):
 
 async def relay(settings: Settings) -> None:
     """Publish the log to RabbitMQ, in order, from where it left off."""
-    publisher = RabbitPublisher(settings.rabbitmq_url.get_secret_value())
+    publisher = event_bus(settings)
     async with open_core(settings) as core:
         while True:
             try:

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from adapters.postgres.sessions import PostgresSessions
 from commands.ports.queue import Delivery, JobHandler
+from commands.ports.sessions import Sessions
 from domain.errors import Refused
 from eventstore.consumers.leadership import leading
 from eventstore.consumers.reactor_runner import ReactorRunner
@@ -74,7 +74,7 @@ async def _keep_time(core: Core) -> None:
             await asyncio.sleep(1)
 
 
-async def purge_expired(log_: PostgresLog, sessions: PostgresSessions, clock: Clock) -> None:
+async def purge_expired(log_: PostgresLog, sessions: Sessions, clock: Clock) -> None:
     """Drop the idempotency keys and sessions whose time is over, now and then. Raises psycopg.OperationalError."""
     while True:
         await log_.purge_expired()

@@ -11,6 +11,7 @@ from adapters.notifications.push import PushFiles, PushGateway
 from adapters.notifications.smtp import SmtpMailer
 from adapters.payments.simulated import SimulatedProvider
 from adapters.postgres.sessions import PostgresSessions
+from adapters.relay.rabbitmq import RabbitPublisher
 from adapters.text_log import FileTextLog
 from adapters.webhooks.sender import HttpWebhookSender
 from adapters.webhooks.signature import Verifier
@@ -141,3 +142,8 @@ class Adapters:
         sender = HttpWebhookSender(private=self._settings.webhook_private)
         self._stack.push_async_callback(sender.aclose)
         return sender
+
+
+def event_bus(settings: Settings) -> RabbitPublisher:
+    """Where the relay publishes the log. To be closed by the caller."""
+    return RabbitPublisher(settings.rabbitmq_url.get_secret_value())

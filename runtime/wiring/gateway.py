@@ -1,4 +1,4 @@
-"""The gateway, put together: which index is searched, what health means here, how a rebuild is started from afar."""
+"""The gateway, put together: what health means here, and how a rebuild is started from afar."""
 
 import asyncio
 import logging
@@ -17,28 +17,20 @@ from domain.errors import Conflict
 from eventstore.database.postgres import AWAY, connect
 from projections.engine import rebuild
 from projections.engine.runner import Registered
-from projections.search.projection import GamesIndex, GamesText
 from queries.audit import Audit
 from queries.operations import Operations
-from queries.positions import ActiveFeed
 from queries.read_models import ReadModels
-from queries.search.engines import Engine, SearchEngines
 from queries.search.port import SearchUnavailable
-from queries.search.postgres import PostgresGameIndex
-from queries.search.searching import GameSearch
 from runtime import log_stream
 from runtime.logs import dropped_lines
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
-from runtime.wiring.models import all_models, index_prefix
+from runtime.wiring.search import all_models, open_search
 from runtime.wiring.work import PAYMENTS, Queues
 
 log = logging.getLogger(__name__)
 
 ELASTICSEARCH = "elasticsearch"
-
-SEARCH_SECONDS = 0.4
-"""How long Elasticsearch may take for an answer: most take some milliseconds, and PostgreSQL has one, too."""
 
 _UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 
@@ -56,9 +48,9 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
         "writer": lambda: _check_writer(core),
         "clock": lambda: _check_clock(core),
     }
-    elasticsearch, reads = await _elasticsearch(core), ReadModels(core.log.pool)
-    search = _search(core, elasticsearch)
-    if elasticsearch is not None:
+    reads = ReadModels(core.log.pool)
+    search = await open_search(core)
+    if settings.elasticsearch_url.get_secret_value():
         health[ELASTICSEARCH] = lambda: search.check(reads)
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
@@ -91,32 +83,6 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             ),
         )
     )
-
-
-def _search(core: Core, elasticsearch: Engine | None) -> SearchEngines:
-    def search(feed: ActiveFeed) -> GameSearch:
-        return GameSearch(PostgresGameIndex(core.log.pool, lambda: feed.storage))
-
-    return SearchEngines(core.log.pool, GamesText.name, search, elasticsearch)
-
-
-async def _elasticsearch(core: Core) -> Engine | None:
-    """The engine that is asked first, where it is set."""
-    url = core.settings.elasticsearch_url.get_secret_value()
-    if not url:
-        return None
-    from adapters.elasticsearch.client import open_async_client  # slow to import: only where it is used
-    from adapters.elasticsearch.documents import alias_name
-    from adapters.elasticsearch.search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
-
-    client = open_async_client(url, seconds=SEARCH_SECONDS)
-    core.stack.push_async_callback(client.close)
-    circuit, prefix = elasticsearch_circuit(), await asyncio.to_thread(index_prefix, core.settings)
-
-    def search(feed: ActiveFeed) -> GameSearch:
-        return GameSearch(ElasticsearchGameIndex(client, alias_name(prefix, feed.storage), circuit))
-
-    return Engine(GamesIndex.name, search, lambda: check_elasticsearch(client, circuit))
 
 
 async def _check_database(core: Core) -> None:

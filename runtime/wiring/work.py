@@ -38,10 +38,7 @@ from runtime.wiring.core import Core
 LEASE_SECONDS = 10
 """How long the jobs of a worker that was killed wait for another. A job done twice does no harm."""
 
-BROKER_AWAY = (AMQPError, ChannelInvalidStateError)
-"""What a queue on RabbitMQ raises while its broker is away."""
-
-UNAVAILABLE = (TimeoutError, ConnectionError, *BROKER_AWAY, NotSeenYet)
+UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError, NotSeenYet)
 """What a reactor meets while the work queues' broker, or the projector, is away."""
 
 Queues = Mapping[str, WorkQueue]

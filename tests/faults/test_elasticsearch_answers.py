@@ -20,7 +20,7 @@ from eventstore.log import StreamAppend
 from kit import circuit
 from projections.engine import lanes
 from queries.search.searching import SearchQuery
-from runtime.wiring import gateway
+from runtime.wiring import search
 from runtime.wiring.gateway import open_app
 from tests.search.test_elasticsearch_stopped import indexing
 from tests.support.servers.odd_elasticsearch import (
@@ -97,7 +97,7 @@ async def shop(
 ) -> AsyncIterator[Shop]:
     """A shop that never leaves Elasticsearch alone, so that each question meets what it answers."""
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
-    monkeypatch.setattr(gateway, "SEARCH_SECONDS", 0.5)
+    monkeypatch.setattr(search, "SEARCH_SECONDS", 0.5)
     monkeypatch.setattr(client, "MAX_ANSWER", 2**20)
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.1, 0.2))
     async with (

@@ -11,7 +11,7 @@ from eventstore.consumers.checkpoints import FEEDS
 from projections.engine.runner import Runner
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
-from runtime.wiring.models import search_models
+from runtime.wiring.search import search_models
 from tests.support.servers import shared
 from tests.support.servers.odd_elasticsearch import Odd, OddElasticsearch, breaks_off, hangs_up, refuses, says
 from tests.support.shops.commands import Ludoteca, Shop, until

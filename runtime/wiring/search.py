@@ -1,0 +1,85 @@
+"""Search: which engine keeps the index of games, and which one is asked."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from eventstore.database.postgres import connect
+from projections.engine.runner import Registered
+from projections.registry import read_models
+from projections.search.projection import GamesIndex, GamesText
+from queries.positions import ActiveFeed
+from queries.search.engines import Engine, SearchEngines
+from queries.search.postgres import PostgresGameIndex
+from queries.search.searching import GameSearch
+from runtime.instance import database_url
+from runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from runtime.wiring.core import Core  # imports all commands and adapters, which the projector does not need
+
+INDEX_SECONDS = 10.0
+"""How long Elasticsearch may take to write, or to read out, what goes with one request: a second, where it is well."""
+
+SEARCH_SECONDS = 0.4
+"""How long Elasticsearch may take for an answer: most take some milliseconds, and PostgreSQL has one, too."""
+
+
+def all_models(settings: Settings) -> list[Registered]:
+    """Every read model, with the store that its rows are in."""
+    return [*read_models(), *search_models(settings)]
+
+
+def search_models(settings: Settings) -> list[Registered]:
+    """The search indexes beyond PostgreSQL: one, where Elasticsearch is set."""
+    url = settings.elasticsearch_url.get_secret_value()
+    if not url:
+        return []
+    from adapters.elasticsearch.client import open_client  # slow to import: only where it is used
+    from adapters.elasticsearch.documents import ElasticsearchDocuments
+
+    client = open_client(url, seconds=INDEX_SECONDS)
+    return [Registered(GamesIndex(), ElasticsearchDocuments(client, _index_prefix(settings)))]
+
+
+async def open_search(core: "Core") -> SearchEngines:
+    """The engines that searches ask: Elasticsearch first, where it is set, and PostgreSQL. Closed with the core."""
+
+    def search(feed: ActiveFeed) -> GameSearch:
+        return GameSearch(PostgresGameIndex(core.log.pool, lambda: feed.storage))
+
+    elasticsearch = await _open_elasticsearch(core.settings, core.stack)
+    return SearchEngines(core.log.pool, GamesText.name, search, elasticsearch)
+
+
+async def _open_elasticsearch(settings: Settings, stack: AsyncExitStack) -> Engine | None:
+    url = settings.elasticsearch_url.get_secret_value()
+    if not url:
+        return None
+    from adapters.elasticsearch.client import open_async_client  # slow to import: only where it is used
+    from adapters.elasticsearch.documents import alias_name
+    from adapters.elasticsearch.search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
+
+    client = open_async_client(url, seconds=SEARCH_SECONDS)
+    stack.push_async_callback(client.close)
+    circuit = elasticsearch_circuit()
+    prefix = await asyncio.to_thread(_index_prefix, settings)
+
+    def search(feed: ActiveFeed) -> GameSearch:
+        return GameSearch(ElasticsearchGameIndex(client, alias_name(prefix, feed.storage), circuit))
+
+    return Engine(GamesIndex.name, search, lambda: check_elasticsearch(client, circuit))
+
+
+def _index_prefix(settings: Settings) -> str:
+    """What the names of this shop's indices begin with; it is kept in the database, so another database has another."""
+    with connect(database_url(settings), "ludoteca", role="") as conn:
+        made = f"ludoteca-{token_hex(4)}".encode()
+        conn.execute(
+            "INSERT INTO private.secrets (name, value) VALUES ('index_prefix', %s) ON CONFLICT (name) DO NOTHING",
+            (made,),
+        )
+        row = conn.execute("SELECT value FROM private.secrets WHERE name = 'index_prefix'").fetchone()
+    assert row is not None
+    return bytes(row[0]).decode()
