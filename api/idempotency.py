@@ -25,7 +25,7 @@ from api.problems import Problem
 from commands.handler import Caller, CommandResult
 from domain.errors import Refused
 from eventstore.codec import decrypt, encrypt
-from eventstore.log import AlreadyDone, Done, Once
+from eventstore.log import AlreadyDone, IdempotencyKey, IdempotencyRecord
 from eventstore.postgres_log import PostgresLog
 from kit.clock import Clock
 
@@ -40,21 +40,21 @@ REPLAYED_HEADER = "Idempotent-Replayed"
 _NAMESPACE = UUID("0b8b4d2e-3c55-5f0f-9f7d-6a51de3c0002")
 _FIELD = "answer"
 
-Command = Callable[[Once | None], Awaitable[CommandResult[T]]]
-Recall = Callable[[Done], Awaitable[T]]
+Command = Callable[[IdempotencyKey | None], Awaitable[CommandResult[T]]]
+Recall = Callable[[IdempotencyRecord], Awaitable[T]]
 Reply = Callable[[CommandResult[T]], Awaitable[Response]]
 
 
 def made(name: str) -> Recall[UUID]:
     """Recalls the id that the command recorded under this name."""
 
-    async def recall(done: Done) -> UUID:
+    async def recall(done: IdempotencyRecord) -> UUID:
         return UUID(done.refs[name])
 
     return recall
 
 
-async def made_nothing(_: Done) -> None:
+async def made_nothing(_: IdempotencyRecord) -> None:
     """Recalls a command without a result."""
 
 
@@ -73,10 +73,12 @@ class Answers:
         self._log, self._clock, self._secret = log, clock, secret
         self._running: set[UUID] = set()
 
-    def once(self, scope: str, key: str, request: bytes) -> Once:
+    def once(self, scope: str, key: str, request: bytes) -> IdempotencyKey:
         """The log's record for a key. The fingerprint is keyed: a request may hold a password."""
         fingerprint = hmac.new(self._secret, request, hashlib.sha256).digest()
-        return Once(uuid5(_NAMESPACE, f"{scope}\x1f{key}"), fingerprint, expires_at=self._clock.now() + KEPT_FOR)
+        return IdempotencyKey(
+            uuid5(_NAMESPACE, f"{scope}\x1f{key}"), fingerprint, expires_at=self._clock.now() + KEPT_FOR
+        )
 
     @contextmanager
     def running(self, key: UUID) -> Iterator[None]:
@@ -91,12 +93,12 @@ class Answers:
         finally:
             self._running.discard(key)
 
-    async def done(self, once: Once) -> Done | None:
+    async def done(self, once: IdempotencyKey) -> IdempotencyRecord | None:
         """The record under the key. Raises Problem 422 when it is of another request."""
         done = await self._log.done(once.key)
         return None if done is None else same(once, done)
 
-    async def keep(self, once: Once, person_id: UUID, response: Response) -> None:
+    async def keep(self, once: IdempotencyKey, person_id: UUID, response: Response) -> None:
         """Keep an answer, for this person only; without a key of theirs (forgotten) nothing is kept."""
         person_key = (await self._log.keys.get([person_id])).get(person_id)
         if person_key is not None:
@@ -104,7 +106,7 @@ class Answers:
             token = encrypt(msgspec.msgpack.encode(kept), person_key, once.key, _FIELD)
             await self._log.answer(once.key, token.encode())
 
-    async def recall(self, done: Done, person_id: UUID) -> Response | None:
+    async def recall(self, done: IdempotencyRecord, person_id: UUID) -> Response | None:
         """The answer that was kept, if it can still be read."""
         person_key = (await self._log.keys.get([person_id])).get(person_id)
         if done.answer is None or person_key is None:
@@ -117,7 +119,7 @@ class Answers:
         return Response(kept.body, kept.status, headers)
 
 
-def same(once: Once, done: Done) -> Done:
+def same(once: IdempotencyKey, done: IdempotencyRecord) -> IdempotencyRecord:
     """The record, if it is of the same request. Raises Problem 422 `idempotency_key_reused`."""
     if not hmac.compare_digest(bytes(done.fingerprint), once.fingerprint):
         raise Problem(422, "idempotency_key_reused", "this key was used for another request")
@@ -127,11 +129,11 @@ def same(once: Once, done: Done) -> Done:
 class Idempotent:
     """One request and the key that it came with, if any."""
 
-    def __init__(self, answers: Answers, caller: Caller, once: Once | None) -> None:
+    def __init__(self, answers: Answers, caller: Caller, once: IdempotencyKey | None) -> None:
         self._answers, self._caller, self._once = answers, caller, once
 
     @property
-    def untold(self) -> Once | None:
+    def untold(self) -> IdempotencyKey | None:
         """The record for a command whose answer must not tell whether it did anything, not even by refusing the key
         for another request: each request under the key has a record of its own."""
         once = self._once
@@ -161,13 +163,15 @@ class Idempotent:
                     return await self._first(once, result, reply, keep)
             return await self._again(once, done, recall, reply, keep)
 
-    async def _first(self, once: Once, result: CommandResult[T], reply: Reply[T], keep: bool) -> Response:
+    async def _first(self, once: IdempotencyKey, result: CommandResult[T], reply: Reply[T], keep: bool) -> Response:
         response = await reply(result)
         if keep and result.position is not None and self._caller.user_id is not None:
             await self._answers.keep(once, self._caller.user_id, response)
         return response
 
-    async def _again(self, once: Once, done: Done, recall: Recall[T], reply: Reply[T], keep: bool) -> Response:
+    async def _again(
+        self, once: IdempotencyKey, done: IdempotencyRecord, recall: Recall[T], reply: Reply[T], keep: bool
+    ) -> Response:
         person = self._caller.user_id
         response = await self._answers.recall(done, person) if keep and person is not None else None
         if response is None:
@@ -206,4 +210,4 @@ def _canonical(asked: list[object]) -> bytes:
     return json.dumps(asked, sort_keys=True, default=str).encode()
 
 
-IdempotencyKey = Annotated[Idempotent, Depends(_idempotent)]
+Idempotency = Annotated[Idempotent, Depends(_idempotent)]

@@ -27,7 +27,7 @@ from domain.identity import User
 from domain.ids import PLATFORM_ID, claim_id, stock_id
 from domain.orders import OrderLine
 from domain.payments import Method
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -58,7 +58,7 @@ class Carts:
         self._holds = Holds(handler.clock, rules)
 
     async def add(
-        self, caller: Caller, game_id: UUID, quantity: int, *, once: Once | None = None
+        self, caller: Caller, game_id: UUID, quantity: int, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
 
@@ -107,7 +107,7 @@ class Carts:
         quantity: int,
         *,
         expected_version: int | None = None,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Want another quantity of a line of the caller's cart, more of it at the price of now; returns the cart's id.
 
@@ -136,7 +136,7 @@ class Carts:
         return await self._handler.handle(decision, caller, once)
 
     async def remove(
-        self, caller: Caller, item_id: UUID, *, expected_version: int | None = None, once: Once | None = None
+        self, caller: Caller, item_id: UUID, *, expected_version: int | None = None, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Take a line out of the caller's cart; returns the cart's id. Raises NotFound("item_not_found"), Stale."""
 
@@ -157,7 +157,7 @@ class Carts:
         method: Method | None,
         shipping_address: dict[str, str] | None,
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[Placed | CartChanged]:
         """Order what is in the caller's cart: order, payment, shipments and holds in one append. Where a line cannot be
         had as it stands there any more, nothing is ordered: the cart is brought up to date, and it is told how.
@@ -231,7 +231,7 @@ class Carts:
 
         return await self._handler.handle(decision, caller)
 
-    async def expire(self, caller: Caller, cart_id: UUID, *, once: Once | None = None) -> CommandResult[None]:
+    async def expire(self, caller: Caller, cart_id: UUID, *, once: IdempotencyKey | None = None) -> CommandResult[None]:
         """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past its time."""
 
         async def decision(unit: UnitOfWork) -> None:

@@ -14,7 +14,7 @@ from domain.catalog import Game, GameCreated, GamePublished, GameUpdated, Initia
 from domain.claims import ReleaseReason
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.ids import PLATFORM_ID, claim_id
-from eventstore.log import Envelope, Once
+from eventstore.log import Envelope, IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -31,7 +31,7 @@ class Catalog:
         listing: Listing,
         status: InitialStatus = "DRAFT",
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
         game_id: UUID | None = None,
     ) -> CommandResult[UUID]:
         """List a game; returns its id. Raises Conflict("sku_taken"), Forbidden, Invalid."""

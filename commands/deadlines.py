@@ -13,7 +13,7 @@ import msgspec
 from commands.handler import SYSTEM, Caller
 from domain.errors import Refused
 from domain.ids import derived
-from eventstore.log import AlreadyDone, Once
+from eventstore.log import AlreadyDone, IdempotencyKey
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 
@@ -38,7 +38,7 @@ class Deadline(Protocol):
     def version(self) -> int: ...
 
 
-Fire = Callable[[Caller, UUID, Once], Awaitable[object]]
+Fire = Callable[[Caller, UUID, IdempotencyKey], Awaitable[object]]
 """The command of a deadline: who asks, whose deadline it is, and the key under which it is done once."""
 
 
@@ -91,4 +91,4 @@ class Deadlines:
     async def _fire(self, key: UUID, deadline: Deadline) -> None:
         caller = msgspec.structs.replace(SYSTEM, actor="deadline")
         with contextlib.suppress(AlreadyDone, Refused):  # fired before, or moved on: the projection is about to say so
-            await self._commands[deadline.kind](caller, deadline.stream_id, Once(key))
+            await self._commands[deadline.kind](caller, deadline.stream_id, IdempotencyKey(key))

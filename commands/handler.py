@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from domain.errors import Forbidden, Refused
-from eventstore.log import Metadata, Once
+from eventstore.log import IdempotencyKey, Metadata
 from eventstore.repository import Repository, UnitOfWork
 from kit.clock import Clock
 
@@ -66,8 +66,8 @@ class CommandHandler:
         self.clock = clock
 
     async def handle(
-        self, decision: Callable[[UnitOfWork], Awaitable[T]], caller: Caller, once: Once | None = None
+        self, decision: Callable[[UnitOfWork], Awaitable[T]], caller: Caller, once: IdempotencyKey | None = None
     ) -> CommandResult[T]:
-        """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (a known Once key)."""
+        """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (the key is known)."""
         value, appended = await self.repository.decide(decision, caller.metadata(), once=once, refusal=Refused)
         return CommandResult(value, appended.position if appended else None)

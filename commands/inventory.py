@@ -15,7 +15,7 @@ from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
 from domain.reservations import Kind
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -46,7 +46,7 @@ class Inventory:
         counted_at: int | None = None,
         *,
         expected_version: int | None = None,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[StockNow]:
         """Say how many there are, held ones included (the seller, or an ADMIN).
 
@@ -75,7 +75,7 @@ class Inventory:
         return await self._handler.handle(decision, caller, once)
 
     async def reserve(
-        self, caller: Caller, game_id: UUID, quantity: int, cart_id: UUID, *, once: Once | None = None
+        self, caller: Caller, game_id: UUID, quantity: int, cart_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Hold some softly, for a cart of another system (ADMIN, SERVICE). Returns the reservation's id.
 
@@ -99,7 +99,7 @@ class Inventory:
         return await self._change(caller, game_id, lambda _stock, _now: new, decide, once, check)
 
     async def allocate(
-        self, caller: Caller, game_id: UUID, hold: HoldName, order_id: UUID, *, once: Once | None = None
+        self, caller: Caller, game_id: UUID, hold: HoldName, order_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Turn a soft hold into a hard one, for an order of another system (ADMIN, SERVICE).
 
@@ -122,7 +122,7 @@ class Inventory:
         return await self._change(caller, game_id, _finder(hold, "SOFT"), decide, once, check)
 
     async def release(
-        self, caller: Caller, game_id: UUID, hold: HoldName, reason: str, *, once: Once | None = None
+        self, caller: Caller, game_id: UUID, hold: HoldName, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Give a hold up (ADMIN, SERVICE); a cart of ours that goes on takes another, if it can.
 
@@ -136,7 +136,7 @@ class Inventory:
         return await self._change(caller, game_id, _finder(hold), decide, once)
 
     async def confirm_sale(
-        self, caller: Caller, game_id: UUID, hold: HoldName, *, once: Once | None = None
+        self, caller: Caller, game_id: UUID, hold: HoldName, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """What an order of another system holds is sold (ADMIN, SERVICE).
 
@@ -149,7 +149,9 @@ class Inventory:
         _must_serve(caller)
         return await self._change(caller, game_id, _finder(hold), decide, once)
 
-    async def expire(self, caller: Caller, stock_id: UUID, *, once: Once | None = None) -> CommandResult[None]:
+    async def expire(
+        self, caller: Caller, stock_id: UUID, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[None]:
         """A hold's deadline fired: all holds of this stock item that are past their time end, but those of orders of
         ours, which end with them.
         """
@@ -167,7 +169,7 @@ class Inventory:
         game_id: UUID,
         find: Find,
         decide: Decide,
-        once: Once | None,
+        once: IdempotencyKey | None,
         check: Check | None = None,
     ) -> CommandResult[UUID]:
         async def decision(unit: UnitOfWork) -> UUID:

@@ -25,7 +25,7 @@ from domain.events import Event
 from domain.ids import claim_id, stock_id
 from domain.orders import Order
 from domain.payments import Method, refunds
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -200,7 +200,12 @@ async def emit_refund(
 
 
 async def request_refund(
-    handler: CommandHandler, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, once: Once | None
+    handler: CommandHandler,
+    caller: Caller,
+    payment_id: UUID,
+    amount_cents: int | None,
+    reason: str,
+    once: IdempotencyKey | None,
 ) -> CommandResult[UUID]:
     """Ask for money to go back: without an amount, all that is left, which is a cent at least unless the payment was
     free, so that nothing left is refused as too much. Free payments need no provider. Returns the refund's id."""

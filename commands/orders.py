@@ -25,7 +25,7 @@ from domain.ids import PLATFORM_ID
 from domain.orders import Order, OrderLine
 from domain.payments import Method, Payment
 from eventstore.consumers.stream_watcher import StreamWatcher
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -69,7 +69,7 @@ class Orders:
         game_id: UUID,
         method: Method | None,
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[Placed]:
         """Order a digital game for the caller. A price of 0 is captured in the same append.
 
@@ -127,7 +127,9 @@ class Orders:
 
     # -- calling it off ------------------------------------------------------------------------------------------------
 
-    async def cancel(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> CommandResult[None]:
+    async def cancel(
+        self, caller: Caller, order_id: UUID, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[None]:
         """The buyer calls it off before it is paid. Raises NotFound, Conflict("order_not_cancellable")."""
 
         async def decision(unit: UnitOfWork) -> None:
@@ -140,7 +142,9 @@ class Orders:
 
         return await self._handler.handle(decision, caller, once)
 
-    async def expire(self, caller: Caller, order_id: UUID, *, once: Once | None = None) -> CommandResult[None]:
+    async def expire(
+        self, caller: Caller, order_id: UUID, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[None]:
         """The deadline fired: cancel it if it is still unpaid."""
 
         async def decision(unit: UnitOfWork) -> None:
@@ -155,7 +159,7 @@ class Orders:
         amount_cents: int | None,
         reason: str,
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Send money back (ADMIN): without an amount, all that is left. Returns the refund's id."""
         order = await self._handler.repository.get(ORDER, order_id)

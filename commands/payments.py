@@ -17,7 +17,7 @@ from domain.errors import Conflict, Forbidden, Invalid, Refused
 from domain.events import Event
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
 from domain.payments.refunds import NoticedRefund
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Payments:
         return self._provider.pay_page(payment_id)
 
     async def attach(
-        self, caller: Caller, order_id: UUID, method: Method | None, *, once: Once | None = None
+        self, caller: Caller, order_id: UUID, method: Method | None, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Pay an order by this method; returns the payment's id. Without one, only says which payment it is.
 
@@ -74,7 +74,13 @@ class Payments:
         return await self._handler.handle(decision, caller, once)
 
     async def refund(
-        self, caller: Caller, payment_id: UUID, amount_cents: int | None, reason: str, *, once: Once | None = None
+        self,
+        caller: Caller,
+        payment_id: UUID,
+        amount_cents: int | None,
+        reason: str,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Send money back (ADMIN). Returns the refund's id."""
         return await request_refund(self._handler, caller, payment_id, amount_cents, reason, once)

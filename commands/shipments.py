@@ -16,7 +16,7 @@ from domain import fulfilment, orders
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.events import Event
 from domain.fulfilment import Shipment
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 
 
@@ -36,7 +36,12 @@ class Shipments:
         self._handler, self._signatures = handler, signatures
 
     async def process(
-        self, caller: Caller, shipment_id: UUID, *, expected_version: int | None = None, once: Once | None = None
+        self,
+        caller: Caller,
+        shipment_id: UUID,
+        *,
+        expected_version: int | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[None]:
         """The seller begins.
 
@@ -52,7 +57,7 @@ class Shipments:
         tracking_number: str,
         *,
         expected_version: int | None = None,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[None]:
         """The carrier has it.
 
@@ -90,7 +95,7 @@ class Shipments:
         return await self._handler.handle(decision, caller)
 
     async def deliver(
-        self, caller: Caller, shipment_id: UUID, at: datetime | None, reason: str, *, once: Once | None = None
+        self, caller: Caller, shipment_id: UUID, at: datetime | None, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
         """An operator (ADMIN) says that it was delivered, or when, should another time have been reported.
 
@@ -114,7 +119,7 @@ class Shipments:
         shipment_id: UUID,
         decide: Callable[[Shipment, datetime], list[Event]],
         expected_version: int | None,
-        once: Once | None,
+        once: IdempotencyKey | None,
     ) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)

@@ -24,7 +24,7 @@ from domain.payments import Method, Payment
 from domain.transactions import Transaction
 from domain.wallets import Cause
 from eventstore.consumers.stream_watcher import StreamWatcher
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -68,7 +68,7 @@ class Transactions:
         currency: str,
         method: Method | None,
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Bring money into the caller's wallet by card; returns the transaction's id.
 
@@ -114,7 +114,7 @@ class Transactions:
         amount_cents: int,
         currency: str,
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Move money from the caller's wallet to another; returns the transaction's id, and goes on with it.
 
@@ -155,7 +155,7 @@ class Transactions:
         amount_cents: int,
         currency: str,
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Pay the caller's order from their wallet, all in one append; returns the transaction's id.
 
@@ -247,7 +247,7 @@ class Transactions:
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
     async def expire_deposit(
-        self, caller: Caller, payment_id: UUID, *, once: Once | None = None
+        self, caller: Caller, payment_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
         """The deadline fired: the deposit fails if it is still unpaid."""
 

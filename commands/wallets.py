@@ -12,7 +12,7 @@ from domain.events import Event
 from domain.ids import claim_id
 from domain.payments import refunds
 from domain.wallets import Cause, Wallet
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -23,7 +23,7 @@ class Wallets:
     def __init__(self, handler: CommandHandler) -> None:
         self._handler = handler
 
-    async def create(self, caller: Caller, currency: str, *, once: Once | None = None) -> CommandResult[UUID]:
+    async def create(self, caller: Caller, currency: str, *, once: IdempotencyKey | None = None) -> CommandResult[UUID]:
         """Open the caller's wallet in a currency; returns its id.
 
         Raises Conflict("wallet_exists"), Invalid("invalid_currency"), Forbidden.
@@ -43,19 +43,19 @@ class Wallets:
         return await self._handler.handle(decision, caller, once)
 
     async def deactivate(
-        self, caller: Caller, wallet_id: UUID, reason: str, *, once: Once | None = None
+        self, caller: Caller, wallet_id: UUID, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
         """Let nothing in or out (ADMIN). Raises NotFound("wallet_not_found"), Conflict("wallet_inactive"), Invalid."""
         return await self._change(caller, wallet_id, lambda wallet: wallets.deactivate(wallet, reason), once)
 
     async def reactivate(
-        self, caller: Caller, wallet_id: UUID, reason: str, *, once: Once | None = None
+        self, caller: Caller, wallet_id: UUID, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
         """Let it be used again (ADMIN). Raises NotFound("wallet_not_found"), Conflict("wallet_active"), Invalid."""
         return await self._change(caller, wallet_id, lambda wallet: wallets.reactivate(wallet, reason), once)
 
     async def add_funds(
-        self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: Once | None = None
+        self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
         """Adjust the balance upwards (ADMIN).
 
@@ -67,7 +67,7 @@ class Wallets:
         )
 
     async def deduct_funds(
-        self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: Once | None = None
+        self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
         """Adjust the balance downwards (ADMIN). Raises NotFound, Conflict: wallet_inactive, insufficient_funds."""
         cause = Cause(reason=wallets.check_reason(reason))
@@ -78,7 +78,7 @@ class Wallets:
         caller: Caller,
         wallet_id: UUID,
         decide: Callable[[Wallet], list[Event]],
-        once: Once | None,
+        once: IdempotencyKey | None,
         *,
         comes_in: bool = False,
     ) -> CommandResult[None]:

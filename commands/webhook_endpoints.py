@@ -18,7 +18,7 @@ from domain.events import Event
 from domain.ids import PLATFORM_ID
 from domain.merchant_news import NAMES
 from domain.webhook_endpoints import WebhookEndpoint
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -35,7 +35,13 @@ class WebhookEndpoints:
         self._handler, self._sender, self._secrets = handler, sender, secrets
 
     async def create(
-        self, caller: Caller, url: str, events: Sequence[str], description: str = "", *, once: Once | None = None
+        self,
+        caller: Caller,
+        url: str,
+        events: Sequence[str],
+        description: str = "",
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Make an endpoint; returns its id.
 
@@ -88,7 +94,7 @@ class WebhookEndpoints:
         return await self._change(caller, endpoint_id, decide, expected_version=expected_version)
 
     async def rotate_secret(
-        self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None
+        self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Sign with a new secret, and for a day with the one before it, too. Raises NotFound."""
         secret_ref, now = self._new_secret(endpoint_id), self._handler.clock.now()
@@ -96,7 +102,9 @@ class WebhookEndpoints:
             caller, endpoint_id, lambda _: webhook_endpoints.rotate_secret(secret_ref, now), once=once
         )
 
-    async def enable(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> CommandResult[UUID]:
+    async def enable(
+        self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[UUID]:
         """Send to it again what happens from now on. Raises NotFound, Forbidden("disabled_by_operator")."""
         return await self._change(
             caller,
@@ -105,7 +113,9 @@ class WebhookEndpoints:
             once=once,
         )
 
-    async def disable(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> CommandResult[UUID]:
+    async def disable(
+        self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[UUID]:
         """Send nothing more to it. Raises NotFound."""
 
         def decide(endpoint: WebhookEndpoint) -> list[Event]:
@@ -131,7 +141,9 @@ class WebhookEndpoints:
 
     # -- deliveries ----------------------------------------------------------------------------------------------------
 
-    async def test(self, caller: Caller, endpoint_id: UUID, *, once: Once | None = None) -> CommandResult[UUID]:
+    async def test(
+        self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[UUID]:
         """Send a test; returns the delivery's id. Raises NotFound, Conflict("webhook_endpoint_disabled")."""
         event_id = uuid7()
         delivery_id = webhook_deliveries.delivery_id(endpoint_id, event_id)
@@ -148,7 +160,7 @@ class WebhookEndpoints:
         return await self._handler.handle(decision, caller, once)
 
     async def redeliver(
-        self, caller: Caller, endpoint_id: UUID, delivery_id: UUID, *, once: Once | None = None
+        self, caller: Caller, endpoint_id: UUID, delivery_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Send a delivery again, now, whatever came of it; returns its id.
 
@@ -183,7 +195,7 @@ class WebhookEndpoints:
         decide: Decide,
         *,
         expected_version: int | None = None,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         async def decision(unit: UnitOfWork) -> UUID:
             unit.emit(endpoint_id, decide(await _owned(unit, caller, endpoint_id, expected_version)))

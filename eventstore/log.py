@@ -54,7 +54,7 @@ class StreamRead(msgspec.Struct, frozen=True):
     version: int
 
 
-class Once(msgspec.Struct, frozen=True):
+class IdempotencyKey(msgspec.Struct, frozen=True):
     """Makes an append happen once: committed with its events, refused with AlreadyDone when the key
     is known.
 
@@ -68,8 +68,8 @@ class Once(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
 
 
-class Done(msgspec.Struct, frozen=True):
-    """The record of a completed append: the fields of its Once, and the
+class IdempotencyRecord(msgspec.Struct, frozen=True):
+    """The record of a completed append: the fields of its key, and the
     position of its last event."""
 
     key: UUID
@@ -147,9 +147,9 @@ class WrongKind(Exception):
 
 
 class AlreadyDone(Exception):
-    """The append's Once key is already in the log. Nothing was appended."""
+    """The append's idempotency key is already in the log. Nothing was appended."""
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: IdempotencyRecord) -> None:
         super().__init__(f"already done at position {done.position}")
         self.done = done
 
@@ -166,7 +166,7 @@ class TooLarge(Exception):
 
 
 class LogUnavailable(Exception):
-    """The log is unreachable or closed. The append may have happened: its Once key tells."""
+    """The log is unreachable or closed. The append may have happened: its idempotency key tells."""
 
 
 class ClocksDiffer(LogUnavailable):
@@ -251,7 +251,7 @@ class Log(StreamReader, Protocol):
         self,
         streams: Sequence[StreamAppend],
         metadata: Metadata = ...,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
         reads: Sequence[StreamRead] = (),
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold.
@@ -296,15 +296,15 @@ class Log(StreamReader, Protocol):
         """Endless pages of events after a position: existing ones, then new ones."""
         ...
 
-    async def done(self, key: UUID) -> Done | None:
-        """The record of a Once key, if its append happened."""
+    async def done(self, key: UUID) -> IdempotencyRecord | None:
+        """The record of an idempotency key, if its append happened."""
         ...
 
     async def answer(self, key: UUID, answer: bytes) -> None:
-        """Store the answer given under a Once key, for replays."""
+        """Store the answer given under an idempotency key, for replays."""
         ...
 
     async def purge_expired(self) -> int:
-        """Delete the Once keys that have expired by both the log's clock and ours. Returns their
+        """Delete the idempotency keys that have expired by both the log's clock and ours. Returns their
         number."""
         ...

@@ -27,11 +27,11 @@ from eventstore.log import (
     AlreadyDone,
     Appended,
     ClocksDiffer,
-    Done,
     Envelope,
+    IdempotencyKey,
+    IdempotencyRecord,
     LogUnavailable,
     Metadata,
-    Once,
     Recorded,
     StreamAppend,
     StreamRead,
@@ -58,8 +58,8 @@ class Memory:
         self.rows: list[Row] = []
         """All events with their payloads; an event's position is its index + 1."""
         self.streams: defaultdict[UUID, list[Row]] = defaultdict(list)
-        self.done: dict[UUID, tuple[Done, datetime | None]] = {}
-        """The records of Once keys, with their expiry."""
+        self.done: dict[UUID, tuple[IdempotencyRecord, datetime | None]] = {}
+        """The records of idempotency keys, with their expiry."""
         self.keys: dict[UUID, bytes] = {}
         self.waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
         """Waiters by stream."""
@@ -146,7 +146,7 @@ class MemoryLog:
         self,
         streams: Sequence[StreamAppend],
         metadata: Metadata = Metadata(),
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
         reads: Sequence[StreamRead] = (),
     ) -> Appended:
         """As `Log.append`; also raises MissingKey for personal fields of a person without a key."""
@@ -164,7 +164,7 @@ class MemoryLog:
             self._memory.streams[row[0].stream_id].append(row)
         first, last = rows[0][0], rows[-1][0]
         if once is not None:
-            done = Done(once.key, once.fingerprint, dict(once.refs), last.position)
+            done = IdempotencyRecord(once.key, once.fingerprint, dict(once.refs), last.position)
             self._memory.done[once.key] = done, once.expires_at
         self._saw(rows)
         self._tell({stream.stream_id for stream in streams})
@@ -328,7 +328,7 @@ class MemoryLog:
 
     # -- once-keys -----------------------------------------------------------------------------------------------------
 
-    async def done(self, key: UUID) -> Done | None:
+    async def done(self, key: UUID) -> IdempotencyRecord | None:
         """As `Log.done`."""
         await self._turn()
         found = self._memory.done.get(key)

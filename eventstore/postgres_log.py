@@ -26,10 +26,10 @@ from eventstore.log import (
     CLOCK_TOLERANCE,
     STREAM_PAGE,
     Appended,
-    Done,
     Envelope,
+    IdempotencyKey,
+    IdempotencyRecord,
     Metadata,
-    Once,
     Recorded,
     StreamAppend,
     StreamRead,
@@ -148,7 +148,7 @@ class PostgresLog:
         self,
         streams: Sequence[StreamAppend],
         metadata: Metadata = Metadata(),
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
         reads: Sequence[StreamRead] = (),
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold.
@@ -363,22 +363,22 @@ class PostgresLog:
 
     # -- once-keys and proof -------------------------------------------------------------------------------------------
 
-    async def done(self, key: UUID) -> Done | None:
-        """The record of a Once key, if its append happened."""
+    async def done(self, key: UUID) -> IdempotencyRecord | None:
+        """The record of an idempotency key, if its append happened."""
         return (await self.done_many([key])).get(key)
 
-    async def done_many(self, keys: Iterable[UUID]) -> dict[UUID, Done]:
+    async def done_many(self, keys: Iterable[UUID]) -> dict[UUID, IdempotencyRecord]:
         """The records of the known keys among these."""
         async with self.pool.connection() as conn:
             return {row[0]: done_of(row) for row in await (await conn.execute(DONE, (list(keys),))).fetchall()}
 
     async def answer(self, key: UUID, answer: bytes) -> None:
-        """Store the answer given under a Once key, for replays."""
+        """Store the answer given under an idempotency key, for replays."""
         async with self.pool.connection() as conn:
             await conn.execute("UPDATE log.once SET answer = %s WHERE key = %s", (answer, key))
 
     async def purge_expired(self) -> int:
-        """Delete the Once keys that have expired by both the database's clock and ours. Returns
+        """Delete the idempotency keys that have expired by both the database's clock and ours. Returns
         their number."""
         async with self.pool.connection() as conn:
             return (await conn.execute(_PURGE, (self._clock.now(),))).rowcount

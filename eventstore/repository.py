@@ -30,9 +30,9 @@ from eventstore.history import HistoryChanged
 from eventstore.log import (
     AlreadyDone,
     Appended,
+    IdempotencyKey,
     Log,
     Metadata,
-    Once,
     StreamAppend,
     StreamRead,
     VersionConflict,
@@ -324,7 +324,7 @@ class Repository:
         decision: Decision[R],
         metadata: Metadata = Metadata(),
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
         refusal: type[Exception] = Exception,
     ) -> tuple[R, Appended | None]:
         """Run a decision and append its events. On a conflict it runs again, with the contended
@@ -373,7 +373,7 @@ class Repository:
                     return result, appended
             raise AssertionError("unreachable")
 
-    async def _raise_if_done(self, once: Once | None) -> None:
+    async def _raise_if_done(self, once: IdempotencyKey | None) -> None:
         """A refusal may only mean that another process has carried out the same request, sent twice
         at once."""
         if once is not None and (done := await self.log.done(once.key)) is not None:

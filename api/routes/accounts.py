@@ -9,14 +9,14 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, position_of
 from api.auth import Admin, Oneself
 from api.fields import Body, Line
-from api.idempotency import IdempotencyKey
+from api.idempotency import Idempotency
 from api.services import ServicesOf
 from api.views.accounts import Account
 from api.whose import AccountId
 from commands.aggregates import USER
 from commands.handler import CommandResult
 from domain.identity import User
-from eventstore.log import Done
+from eventstore.log import IdempotencyRecord
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 
@@ -49,14 +49,14 @@ async def reopen_account(
     user_id: UUID,
     services: ServicesOf,
     caller: Admin,
-    idempotency: IdempotencyKey,
+    idempotency: Idempotency,
     body: Reopening | None = None,
 ) -> Response:
     """Open a closed account again (ADMIN): what it had on sale is on sale again. 409 `account_active`,
     `account_forgotten`."""
     reason = None if body is None else body.reason
 
-    async def again(done: Done) -> User:
+    async def again(done: IdempotencyRecord) -> User:
         return await services.repository.get(USER, UUID(done.refs["user_id"]))
 
     async def reply(result: CommandResult[User]) -> Response:

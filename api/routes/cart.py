@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.answers import POSITION_HEADER, ExpectedVersion, Prefer, answer, position_of, versioned
 from api.auth import Buyer
 from api.fields import Answer, Body, Country, Filled, Quantity, Time
-from api.idempotency import IdempotencyKey
+from api.idempotency import Idempotency
 from api.paying import see_anew, settled
 from api.problems import Problem, problem_response
 from api.reading import Reads
@@ -24,7 +24,7 @@ from commands.handler import Caller, CommandResult
 from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
 from domain.cart import Cart, Item, LineChange
-from eventstore.log import Done
+from eventstore.log import IdempotencyRecord
 from projections.models import carts as cart_rows
 from queries import carts as carts_query
 
@@ -141,12 +141,12 @@ class CheckedOut(Answer):
 
 
 @router.post("/items", status_code=201, response_model=CartView)
-async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempotency: IdempotencyKey) -> Response:
+async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempotency: Idempotency) -> Response:
     """Put a product into one's cart; other lines of it cost what it costs now, too. 409 `insufficient_stock` with
     `available` and `product_id`, `currency_mismatch`, `game_unavailable`, `already_owned`, `already_in_cart`,
     `quantity_limit` with `limit`."""
 
-    async def again(done: Done) -> UUID:
+    async def again(done: IdempotencyRecord) -> UUID:
         cart_id = UUID(done.refs["cart_id"])
         await services.repository.state(CART, cart_id)  # it may have been changed since, in another process
         return cart_id
@@ -187,7 +187,7 @@ async def check_out(
     request: Request,
     services: ServicesOf,
     caller: Buyer,
-    idempotency: IdempotencyKey,
+    idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
     """Order what is in one's cart. 409 `cart_empty`; `cart_changed` when a line cannot be had as it stands there any
@@ -196,7 +196,7 @@ async def check_out(
     method = body.payment_method.method() if body.payment_method else None
     address = body.shipping_address.model_dump(exclude_none=True) if body.shipping_address else None
 
-    async def again(done: Done) -> Placed | CartChanged:
+    async def again(done: IdempotencyRecord) -> Placed | CartChanged:
         if "changes" in done.refs:
             changes = msgspec.json.decode(done.refs["changes"], type=list[LineChange])
             return CartChanged(UUID(done.refs["cart_id"]), changes)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
 from api.fields import Body, Cents, Day, Line, Page, Prose, Word
-from api.idempotency import IdempotencyKey, made
+from api.idempotency import Idempotency, made
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.game_offers import offers_of, show_offers
@@ -97,7 +97,7 @@ class GameChanges(Body):
 
 @router.post("/games", status_code=201, response_model=GameView)
 async def create_game(
-    body: NewGame, services: ServicesOf, caller: Merchant, region: CallerRegion, idempotency: IdempotencyKey
+    body: NewGame, services: ServicesOf, caller: Merchant, region: CallerRegion, idempotency: Idempotency
 ) -> Response:
     """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
     await services.commands.images.check(caller, body.image_ids)

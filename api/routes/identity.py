@@ -11,7 +11,7 @@ from api.answers import ExpectedVersion, answer, page_answer, position_of, versi
 from api.attempt_limits import Attempt, attempts_of
 from api.auth import Admin, Oneself, OptionalCaller
 from api.fields import Body, Email, Line, Page, Text
-from api.idempotency import IdempotencyKey
+from api.idempotency import Idempotency
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
 from api.views.accounts import NOT_STORED, Account, DatedAccount, TokenPair, account_view, tokens_for
@@ -21,7 +21,7 @@ from commands.handler import CommandResult
 from domain.email_addresses import mailbox
 from domain.errors import Invalid
 from domain.identity import DEFAULT_REGION, AccountType, Status, User
-from eventstore.log import Done
+from eventstore.log import IdempotencyRecord
 from queries import users as users_query
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
@@ -64,12 +64,12 @@ class Registered(TokenPair, Account):
 
 @router.post("/users", status_code=201, response_model=Registered)
 async def register(
-    body: Registration, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+    body: Registration, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
 ) -> Response:
     """Open an account, and a session with it. 409 `email_taken`; 422 `weak_password` | `invalid_email`."""
     await attempts.mail_to(body.email)
 
-    async def again(done: Done) -> User:
+    async def again(done: IdempotencyRecord) -> User:
         return await services.commands.logins.proven(UUID(done.refs["user_id"]), body.password)
 
     async def reply(result: CommandResult[User]) -> Response:

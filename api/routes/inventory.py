@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Seller, Service, SignedIn, Stockkeeper
 from api.fields import Answer, Body, Count, Page, Quantity, Time, Version
-from api.idempotency import IdempotencyKey, Idempotent, made
+from api.idempotency import Idempotency, Idempotent, made
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
@@ -17,7 +17,7 @@ from commands.handler import CommandResult
 from domain.errors import Forbidden
 from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from queries import stock as stock_query
 
 router = APIRouter(prefix="/api/v1/inventory", tags=["inventory"])
@@ -127,11 +127,11 @@ async def set_stock(
 
 
 @router.post("/reserve", status_code=201, response_model=ReservationView)
-async def reserve(body: NewReservation, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
+async def reserve(body: NewReservation, services: ServicesOf, caller: Service, idempotency: Idempotency) -> Response:
     """Hold some softly (SERVICE, ADMIN). 409 `insufficient_stock` with `available` and `product_id`; `game_unavailable`
     when it is not on sale; `shop_cart` for a cart of this shop, which holds what is put into it."""
 
-    async def command(once: Once | None) -> CommandResult[UUID]:
+    async def command(once: IdempotencyKey | None) -> CommandResult[UUID]:
         return await services.commands.inventory.reserve(
             caller, body.product_id, body.quantity, body.cart_id, once=once
         )
@@ -140,24 +140,24 @@ async def reserve(body: NewReservation, services: ServicesOf, caller: Service, i
 
 
 @router.post("/allocate", response_model=ReservationView)
-async def allocate(body: Allocation, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
+async def allocate(body: Allocation, services: ServicesOf, caller: Service, idempotency: Idempotency) -> Response:
     """Make a soft hold an order's (SERVICE, ADMIN). Refused as a release is, but `reservation_in_use` when a cart of
     this shop has it; also 409 `reservation_expired`, `reservation_allocated`; `shop_order`: it is this shop's."""
     hold = HoldName(body.reservation_id, body.cart_id, quantity=body.quantity)
 
-    async def command(once: Once | None) -> CommandResult[UUID]:
+    async def command(once: IdempotencyKey | None) -> CommandResult[UUID]:
         return await services.commands.inventory.allocate(caller, body.product_id, hold, body.order_id, once=once)
 
     return await _changed(services, idempotency, body.product_id, command, ended="RELEASED")
 
 
 @router.post("/release", response_model=ReservationView)
-async def release(body: HoldRef, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
+async def release(body: HoldRef, services: ServicesOf, caller: Service, idempotency: Idempotency) -> Response:
     """Give a hold up (SERVICE, ADMIN). 404 `reservation_not_found`; 409 `several_reservations` with `reservation_ids`,
     `quantity_mismatch` with the hold's `quantity`, `reservation_in_use` when an order of this shop has it; 422
     `hold_not_named` without id, cart and order."""
 
-    async def command(once: Once | None) -> CommandResult[UUID]:
+    async def command(once: IdempotencyKey | None) -> CommandResult[UUID]:
         return await services.commands.inventory.release(
             caller, body.product_id, body.name(), "released by an operator", once=once
         )
@@ -166,10 +166,10 @@ async def release(body: HoldRef, services: ServicesOf, caller: Service, idempote
 
 
 @router.post("/confirm-sale", response_model=ReservationView)
-async def confirm_sale(body: HoldRef, services: ServicesOf, caller: Service, idempotency: IdempotencyKey) -> Response:
+async def confirm_sale(body: HoldRef, services: ServicesOf, caller: Service, idempotency: Idempotency) -> Response:
     """What an order holds is sold (SERVICE, ADMIN). Refused as a release is; also 409 `not_allocated`."""
 
-    async def command(once: Once | None) -> CommandResult[UUID]:
+    async def command(once: IdempotencyKey | None) -> CommandResult[UUID]:
         return await services.commands.inventory.confirm_sale(caller, body.product_id, body.name(), once=once)
 
     return await _changed(services, idempotency, body.product_id, command, ended="SOLD")
@@ -179,7 +179,7 @@ async def _changed(
     services: Services,
     idempotency: Idempotent,
     product_id: UUID,
-    command: Callable[[Once | None], Awaitable[CommandResult[UUID]]],
+    command: Callable[[IdempotencyKey | None], Awaitable[CommandResult[UUID]]],
     *,
     ended: str,
     status: int = 200,

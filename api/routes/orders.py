@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import Prefer, answer, page_answer, position_of
 from api.auth import Admin, Oneself, SignedIn
 from api.fields import Answer, Body, Page, Time
-from api.idempotency import IdempotencyKey, made
+from api.idempotency import Idempotency, made
 from api.paying import refunded, see_anew, settled
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -32,7 +32,7 @@ from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
 from domain.errors import Forbidden
 from domain.orders import Status
-from eventstore.log import Done
+from eventstore.log import IdempotencyRecord
 from queries import orders as orders_query
 from queries.orders import Order
 
@@ -115,14 +115,14 @@ async def place_order(
     request: Request,
     services: ServicesOf,
     caller: SignedIn,
-    idempotency: IdempotencyKey,
+    idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
     """Buy a digital game. 409 `already_owned`, `order_pending` (with `order_id`), `game_unavailable`; 402
     `payment_failed` when that is known in time."""
     method = body.payment_method.method() if body.payment_method else None
 
-    async def again(done: Done) -> Placed:
+    async def again(done: IdempotencyRecord) -> Placed:
         placed = Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
         await see_anew(services, placed.order_id)
         return placed
@@ -157,10 +157,10 @@ def _placed(services: Services, caller: Caller, order_id: UUID, now: OrderAndPay
 
 
 @router.post("/orders/{order_id}/cancel", response_model=PlacedOrder)
-async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey) -> Response:
+async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: Idempotency) -> Response:
     """Call an order off before it is paid. 409 `order_not_cancellable`."""
 
-    async def again(_: Done) -> None:
+    async def again(_: IdempotencyRecord) -> None:
         await see_anew(services, order_id)
 
     async def reply(result: CommandResult[None]) -> Response:
@@ -174,7 +174,7 @@ async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, i
 
 @router.post("/orders/{order_id}/refund", status_code=201, response_model=RefundView)
 async def refund_order(
-    order_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+    order_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Send money back (ADMIN). Once all of it is back, digital games leave the library."""
 

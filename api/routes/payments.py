@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.answers import Prefer, answer, page_answer
 from api.auth import EVERYBODY, Admin, SignedIn
 from api.fields import Answer, Body, Page
-from api.idempotency import IdempotencyKey, made
+from api.idempotency import Idempotency, made
 from api.paying import refunded, see_anew, settled
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
@@ -19,7 +19,7 @@ from commands.aggregates import PAYMENT
 from commands.handler import CommandResult
 from domain.errors import Forbidden
 from domain.payments.events import RefundState, Status
-from eventstore.log import Done
+from eventstore.log import IdempotencyRecord
 from queries import payments as payments_query
 
 router = APIRouter(prefix="/api/v1", tags=["payments"])
@@ -65,14 +65,14 @@ async def pay(
     request: Request,
     services: ServicesOf,
     caller: SignedIn,
-    idempotency: IdempotencyKey,
+    idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
     """Pay an order by a method: the first one, or another after a failure. 409 `payment_started`,
     `order_paid`, `order_cancelled`, `order_expired`, `too_many_tries`; 402 when it fails."""
     method = body.payment_method.method() if body.payment_method else None
 
-    async def again(done: Done) -> UUID:
+    async def again(done: IdempotencyRecord) -> UUID:
         await see_anew(services, body.order_id)
         return UUID(done.refs["payment_id"])
 
@@ -110,7 +110,7 @@ async def receive_notice(
 
 @router.post("/payments/{payment_id}/refund", status_code=201, response_model=RefundView)
 async def refund_payment(
-    payment_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+    payment_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Send money back (ADMIN). 409 `refund_exceeds_capture`, `payment_not_captured`, `too_many_refunds` (only the
     rest, `refundable_cents`, can go back)."""

@@ -15,14 +15,14 @@ from api.answers import answer, position_of
 from api.attempt_limits import Attempt, Attempts
 from api.auth import EVERYBODY, OptionalCaller, SignedIn
 from api.fields import Body, Email, Text, Token
-from api.idempotency import IdempotencyKey, Idempotent, made_nothing
+from api.idempotency import Idempotency, Idempotent, made_nothing
 from api.services import Services, ServicesOf
 from api.views.accounts import NOT_STORED, Account, TokenPair, account_view, tokens_for
 from commands.accounts.logins import Login
 from commands.handler import Caller, CommandResult
 from domain.errors import Unauthorized
 from domain.identity import AccountType, User
-from eventstore.log import AlreadyDone, Done, Once
+from eventstore.log import AlreadyDone, IdempotencyKey, IdempotencyRecord
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 well_known = APIRouter(tags=["identity"])
@@ -67,7 +67,7 @@ class LoggedIn(TokenPair):
 
 @router.post("/auth/login", response_model=LoggedIn)
 async def log_in(
-    body: Credentials, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+    body: Credentials, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
 ) -> Response:
     """Open a session. 401 `invalid_credentials`, alike for an unknown e-mail; 403 `user_inactive`."""
     return await _log_in(body, services, caller, attempts, idempotency)
@@ -75,7 +75,7 @@ async def log_in(
 
 @router.post("/auth/admin/login", response_model=LoggedIn)
 async def log_in_as_admin(
-    body: Credentials, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+    body: Credentials, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
 ) -> Response:
     """Open a session of an ADMIN; 403 for others."""
     return await _log_in(body, services, caller, attempts, idempotency, only="ADMIN")
@@ -93,7 +93,7 @@ async def _log_in(
     logins = services.commands.logins
     await attempts.on_account(body.email)
 
-    async def again(done: Done) -> Login:
+    async def again(done: IdempotencyRecord) -> Login:
         return await logins.again(UUID(done.refs["user_id"]), UUID(done.refs["session_id"]), body.password)
 
     async def reply(result: CommandResult[Login]) -> Response:
@@ -139,7 +139,7 @@ async def keys(services: ServicesOf) -> Response:
 
 @router.post("/auth/verify-email", status_code=204)
 async def verify_email(
-    body: MailedToken, services: ServicesOf, caller: OptionalCaller, _: Attempt, idempotency: IdempotencyKey
+    body: MailedToken, services: ServicesOf, caller: OptionalCaller, _: Attempt, idempotency: Idempotency
 ) -> Response:
     """Confirm an address by the token that was mailed to it. 422 `invalid_token`."""
     return await idempotency.answer(
@@ -154,7 +154,7 @@ async def verify_email_again(
     services: ServicesOf,
     caller: OptionalCaller,
     attempts: Attempt,
-    idempotency: IdempotencyKey,
+    idempotency: Idempotency,
     body: Annotated[EmailAddress | None, JsonBody()] = None,
 ) -> Response:
     """Mail the token to confirm an address with once more: that of the caller, or of whose it is. The answer does not
@@ -172,7 +172,7 @@ async def verify_email_again(
 
 @router.post("/auth/password/forgot", status_code=202)
 async def forgot_password(
-    body: EmailAddress, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+    body: EmailAddress, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
 ) -> Response:
     """Mail a token to choose a new password with, if there is such an account; the answer does not tell.
 
@@ -184,7 +184,7 @@ async def forgot_password(
     )
 
 
-def _untold(idempotency: Idempotent, command: Callable[[Once | None], Awaitable[object]]) -> Response:
+def _untold(idempotency: Idempotent, command: Callable[[IdempotencyKey | None], Awaitable[object]]) -> Response:
     """The answer to whom it must not tell whether anything came of it: by no position, and by no time."""
 
     async def mail() -> None:
@@ -198,7 +198,7 @@ def _untold(idempotency: Idempotent, command: Callable[[Once | None], Awaitable[
 
 @router.post("/auth/password/reset", status_code=204)
 async def reset_password(
-    body: NewPassword, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: IdempotencyKey
+    body: NewPassword, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
 ) -> Response:
     """Choose a new password by a mailed token; ends all sessions. A token that was mailed to an address which the
     account had before brings that address back, too. 422 `invalid_token` | `weak_password`; 409 `email_taken`."""

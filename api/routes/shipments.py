@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import Access, OptionalCaller, Seller, SellerOfShipment, SignedIn
 from api.fields import Body, Moment, Page, Reason, Word
-from api.idempotency import IdempotencyKey, Idempotent
+from api.idempotency import Idempotency, Idempotent
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.shipments import AddressedShipment, MovedShipment, ShipmentView
@@ -20,7 +20,7 @@ from commands.aggregates import ORDER, SHIPMENT
 from commands.handler import Caller, CommandResult
 from domain.errors import Forbidden
 from domain.fulfilment import Status
-from eventstore.log import Done
+from eventstore.log import IdempotencyRecord
 from queries import shipments as shipments_query
 from queries.shipments import ShipmentOfBuyer
 
@@ -75,7 +75,7 @@ async def receive_delivery(
     request: Request,
     services: ServicesOf,
     caller: OptionalCaller,
-    idempotency: IdempotencyKey,
+    idempotency: Idempotency,
     carrier_signature: Annotated[str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")] = "",
 ) -> Response:
     """The carrier's signed notice `{shipment_id | tracking_number, delivered_at?}`. 400 on a bad, stale or future
@@ -102,7 +102,7 @@ async def _delivered_by_hand(
         wrong = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
         raise RequestValidationError(wrong) from error
 
-    async def again(_: Done) -> None:
+    async def again(_: IdempotencyRecord) -> None:
         await services.repository.state(SHIPMENT, shipment_id)
 
     return await idempotency.answer(

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.answers import Prefer, answer, page_answer, position_of
 from api.auth import SignedIn
 from api.fields import Amount, Answer, Body, Currency, Page, Time
-from api.idempotency import IdempotencyKey, made
+from api.idempotency import Idempotency, made
 from api.problems import Problem, problem_response
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -22,7 +22,7 @@ from commands.transactions import TransactionAndPayment
 from domain.errors import Forbidden
 from domain.payments import Method
 from domain.transactions import Status, Transaction, Type
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from queries import transactions as transactions_query
 
 router = APIRouter(prefix="/api/v1", tags=["transactions"])
@@ -120,7 +120,7 @@ async def create_transaction(
     request: Request,
     services: ServicesOf,
     caller: SignedIn,
-    idempotency: IdempotencyKey,
+    idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
     """Move money. 409 `insufficient_funds`, `currency_mismatch`, `recipient_closed`; 400 `transaction_failed`, with
@@ -144,7 +144,7 @@ async def create_transaction(
 
 
 async def _start(
-    services: Services, caller: Caller, body: NewTransaction, method: Method | None, once: Once | None
+    services: Services, caller: Caller, body: NewTransaction, method: Method | None, once: IdempotencyKey | None
 ) -> CommandResult[UUID]:
     transactions, source, target, order = (
         services.commands.transactions,

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.answers import answer, page_answer, position_of, versioned
 from api.auth import Admin, SignedIn
 from api.fields import Amount, Answer, Body, Currency, Page, Reason, Time
-from api.idempotency import IdempotencyKey, Idempotent, made, made_nothing
+from api.idempotency import Idempotency, Idempotent, made, made_nothing
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
@@ -20,7 +20,7 @@ from commands.handler import CommandResult
 from domain.errors import Forbidden
 from domain.wallets import DEPOSIT_TAKEN_BACK
 from domain.wallets import Status as WalletStatus
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from projections.models.wallets import DEBT_SETTLED, Wallet, WalletMovement
 from queries import wallets as wallets_query
 from queries.read_models import ReadModels
@@ -97,9 +97,7 @@ class MovementView(Answer):
 
 
 @router.post("/wallets", status_code=201, response_model=WalletView)
-async def create_wallet(
-    body: NewWallet, services: ServicesOf, caller: SignedIn, idempotency: IdempotencyKey
-) -> Response:
+async def create_wallet(body: NewWallet, services: ServicesOf, caller: SignedIn, idempotency: Idempotency) -> Response:
     """Open one's wallet in a currency. 409 `wallet_exists`."""
 
     async def reply(result: CommandResult[UUID]) -> Response:
@@ -113,7 +111,7 @@ async def create_wallet(
 
 @router.post("/wallets/{wallet_id}/deactivate", response_model=WalletView)
 async def deactivate_wallet(
-    wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+    wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Let nothing in or out (ADMIN). 409 `wallet_inactive`."""
     wallets = services.commands.wallets
@@ -124,7 +122,7 @@ async def deactivate_wallet(
 
 @router.post("/wallets/{wallet_id}/reactivate", response_model=WalletView)
 async def reactivate_wallet(
-    wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+    wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Let it be used again (ADMIN). 409 `wallet_active`."""
     wallets = services.commands.wallets
@@ -135,7 +133,7 @@ async def reactivate_wallet(
 
 @router.post("/wallets/{wallet_id}/add-funds", response_model=WalletView)
 async def add_funds(
-    wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+    wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Adjust the balance upwards (ADMIN). 409 `wallet_inactive`."""
     wallets = services.commands.wallets
@@ -149,7 +147,7 @@ async def add_funds(
 
 @router.post("/wallets/{wallet_id}/deduct-funds", response_model=WalletView)
 async def deduct_funds(
-    wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: IdempotencyKey
+    wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Adjust the balance downwards (ADMIN). 409 `insufficient_funds` with `balance_cents`, `wallet_inactive`."""
     wallets = services.commands.wallets
@@ -165,7 +163,7 @@ async def _changed(
     services: Services,
     wallet_id: UUID,
     idempotency: Idempotent,
-    command: Callable[[Once | None], Awaitable[CommandResult[None]]],
+    command: Callable[[IdempotencyKey | None], Awaitable[CommandResult[None]]],
 ) -> Response:
     async def reply(result: CommandResult[None]) -> Response:
         return await _wallet_now(services, wallet_id, await position_of(result, services))

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import Merchant
 from api.fields import Answer, Body, Line, Page, Time, Url
-from api.idempotency import IdempotencyKey, made
+from api.idempotency import Idempotency, made
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
@@ -102,7 +102,7 @@ class RequestedDelivery(Answer):
 
 @router.post("", status_code=201, response_model=EndpointWithSecret)
 async def create_webhook_endpoint(
-    body: NewEndpoint, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
+    body: NewEndpoint, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
     """Subscribe to events (SELLER; ADMIN: to everybody's). 422 `webhook_url_refused`, `unknown_event_pattern`."""
 
@@ -151,7 +151,7 @@ async def delete_webhook_endpoint(
 
 @router.post("/{endpoint_id}/rotate-secret", response_model=EndpointWithSecret)
 async def rotate_webhook_secret(
-    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
     """Make another secret. The old one signs beside it for 24 hours."""
     return await idempotency.answer(
@@ -164,7 +164,7 @@ async def rotate_webhook_secret(
 
 @router.post("/{endpoint_id}/enable", response_model=EndpointView)
 async def enable_webhook_endpoint(
-    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
     """Send to it again what happens from now on. 403 `disabled_by_operator`."""
     return await idempotency.answer(
@@ -176,7 +176,7 @@ async def enable_webhook_endpoint(
 
 @router.post("/{endpoint_id}/disable", response_model=EndpointView)
 async def disable_webhook_endpoint(
-    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
     """Send nothing more to it."""
     return await idempotency.answer(
@@ -188,7 +188,7 @@ async def disable_webhook_endpoint(
 
 @router.post("/{endpoint_id}/test", status_code=202, response_model=RequestedDelivery)
 async def test_webhook_endpoint(
-    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
+    endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
     """Send a `webhook.test`. 409 `webhook_endpoint_disabled`."""
     return await idempotency.answer(
@@ -200,7 +200,7 @@ async def test_webhook_endpoint(
 
 @router.post("/{endpoint_id}/deliveries/{delivery_id}/redrive", status_code=202, response_model=RequestedDelivery)
 async def redrive_webhook_delivery(
-    endpoint_id: UUID, delivery_id: UUID, services: ServicesOf, caller: Merchant, idempotency: IdempotencyKey
+    endpoint_id: UUID, delivery_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
     """Send a delivery again, now, under the same id: one that failed, waits for its next try, or was delivered."""
     return await idempotency.answer(

@@ -21,7 +21,7 @@ from domain import identity, obligations
 from domain.errors import Conflict, Forbidden
 from domain.identity import User
 from domain.obligations import Obligation
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 
 OBLIGATIONS_TOLD = 100
@@ -70,7 +70,7 @@ class AccountEnds:
         return CommandResult(None, await self._settling.settle_now(caller, user_id, result.position))
 
     async def reopen(
-        self, caller: Caller, user_id: UUID, reason: str | None = None, *, once: Once | None = None
+        self, caller: Caller, user_id: UUID, reason: str | None = None, *, once: IdempotencyKey | None = None
     ) -> CommandResult[User]:
         """Open a closed account again (ADMIN), and put what it sold on sale again.
 

@@ -13,7 +13,7 @@ from commands.ports.secrets import PasswordHasher, PersonKeys
 from domain import identity
 from domain.errors import Forbidden, Invalid, Refused, Unauthorized
 from domain.identity import AccountType, User
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -50,7 +50,7 @@ class Accounts:
         name: str,
         account_type: AccountType = "BUYER",
         region: str = identity.DEFAULT_REGION,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
         user_id: UUID | None = None,
     ) -> CommandResult[User]:
         """Open an account, without a session. Without a password (an import) nobody can log in until it is reset.
@@ -99,7 +99,7 @@ class Accounts:
         password: str | None = None,
         current_password: str | None = None,
         expected_version: int | None = None,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[Versioned]:
         """Change what is given. A new password or e-mail takes the current password of who changes their own account,
         is told to the address that it had, and ends all sessions but the one it is asked for by.

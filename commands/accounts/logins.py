@@ -14,7 +14,7 @@ from commands.ports.sessions import Session, Sessions
 from domain import identity
 from domain.errors import Forbidden, Unauthorized
 from domain.identity import AccountType, User
-from eventstore.log import AlreadyDone, Once
+from eventstore.log import AlreadyDone, IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -46,7 +46,7 @@ class Logins:
         email: str,
         password: str,
         only: AccountType | None = None,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[Login]:
         """Open a session; with `only`, for accounts of that type.
 
@@ -149,7 +149,7 @@ class Logins:
             unit.emit(session.user_id, identity.note_refresh_reuse(user, session.session_id))
 
         with suppress(AlreadyDone):
-            once = Once(uuid5(session.session_id, "refresh_reused"), expires_at=session.expires_at)
+            once = IdempotencyKey(uuid5(session.session_id, "refresh_reused"), expires_at=session.expires_at)
             await self._handler.handle(decision, caller, once)
 
     async def _proven_by(self, email: str, password: str) -> User:

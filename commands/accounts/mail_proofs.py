@@ -14,7 +14,7 @@ from commands.ports.secrets import PasswordHasher
 from domain import email_addresses, identity, notices
 from domain.errors import Invalid
 from domain.identity import User
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.repository import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -27,7 +27,9 @@ class MailProofs:
     ) -> None:
         self._handler, self._mailboxes, self._hasher, self._tokens = handler, mailboxes, hasher, tokens
 
-    async def verify_email(self, caller: Caller, token: str, *, once: Once | None = None) -> CommandResult[None]:
+    async def verify_email(
+        self, caller: Caller, token: str, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[None]:
         """Raises Invalid("invalid_token")."""
         proof = self._tokens.read(token, self._handler.clock.now(), "verify-email")
 
@@ -38,7 +40,7 @@ class MailProofs:
         return await self._handler.handle(decision, caller, once)
 
     async def mail_verification(
-        self, caller: Caller, user: User | None, *, once: Once | None = None
+        self, caller: Caller, user: User | None, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
         """Mail the token to verify the address with once more, unless there is nothing to verify."""
         if user is None or not user.may_act or user.email_verified:
@@ -46,7 +48,9 @@ class MailProofs:
         token = self._tokens.make("verify-email", user, self._handler.clock.now())
         return await self._mail(caller, user, "verification", token, once)
 
-    async def forgot_password(self, caller: Caller, email: str, *, once: Once | None = None) -> CommandResult[None]:
+    async def forgot_password(
+        self, caller: Caller, email: str, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[None]:
         """Mail a token to reset the password, if there is such an account; the answer tells nobody whether there is."""
         user = await self._mailboxes.find(email)
         if user is None or not user.may_act:
@@ -54,12 +58,14 @@ class MailProofs:
         token = self._tokens.make("reset-password", user, self._handler.clock.now())
         return await self._mail(caller, user, "password_reset", token, once)
 
-    async def verification_again(self, caller: Caller, email: str, *, once: Once | None = None) -> CommandResult[None]:
+    async def verification_again(
+        self, caller: Caller, email: str, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[None]:
         """As `mail_verification`, for who only says the address."""
         return await self.mail_verification(caller, await self._mailboxes.find(email), once=once)
 
     async def reset_password(
-        self, caller: Caller, token: str, password: str, *, once: Once | None = None
+        self, caller: Caller, token: str, password: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[User | None]:
         """Set a password by a mailed token, which works once; ends all sessions. One that was mailed to an address
         which the account had before brings that address back, too. Raises Invalid, Conflict("email_taken")."""
@@ -93,7 +99,7 @@ class MailProofs:
         return user
 
     async def _mail(
-        self, caller: Caller, user: User, template: str, token: str, once: Once | None
+        self, caller: Caller, user: User, template: str, token: str, once: IdempotencyKey | None
     ) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
             ask_for_mail(unit, user, template, {"token": token}, to=user.email)

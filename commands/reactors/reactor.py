@@ -11,7 +11,7 @@ import msgspec
 from commands.handler import Caller
 from commands.ports.queue import Job
 from domain.errors import NotFound
-from eventstore.log import Envelope, Once, Recorded
+from eventstore.log import Envelope, IdempotencyKey, Recorded
 
 React = Callable[[Any, Envelope], Awaitable[None]]
 """Called with the event and its envelope. Refused is an outcome; any other exception parks the event's stream."""
@@ -52,9 +52,9 @@ def caused(name: str, env: Envelope) -> Caller:
     )
 
 
-def once_for(name: str, env: Envelope, part: str = "") -> Once:
+def once_for(name: str, env: Envelope, part: str = "") -> IdempotencyKey:
     """The key of the reaction to an event (of one part, where it is several commands); kept for ever."""
-    return Once(uuid5(env.event_id, f"{name}/{part}"))
+    return IdempotencyKey(uuid5(env.event_id, f"{name}/{part}"))
 
 
 def job_for(env: Envelope, kind: str, **body: UUID) -> Job:

@@ -11,7 +11,7 @@ import msgspec
 
 from eventstore.append import binary_arrays as pg
 from eventstore.chain import cause_in_bytes, digest_of, encoded_cause, encoded_time
-from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, Metadata, Once, StreamRead, TooLarge
+from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, IdempotencyKey, Metadata, StreamRead, TooLarge
 from kit.uuid7 import uuid7
 
 PROOF_BYTES = 8192
@@ -41,7 +41,7 @@ class Pending:
     )
 
     def __init__(
-        self, metadata: Metadata, occurred_at: datetime, once: Once | None, reads: Sequence[StreamRead] = ()
+        self, metadata: Metadata, occurred_at: datetime, once: IdempotencyKey | None, reads: Sequence[StreamRead] = ()
     ) -> None:
         self.occurred_at = occurred_at
         self.once = once
@@ -127,7 +127,7 @@ def doomed() -> list[Pending]:
     """Appends that write as any do, and are undone at the end, as they cannot both be: they are to
     the same version of a stream, under the same key. Large enough to need new pages."""
     now, stream = datetime.now(UTC), uuid7()
-    both = [Pending(Metadata(), now, Once(stream, bytes(32))) for _ in range(2)]
+    both = [Pending(Metadata(), now, IdempotencyKey(stream, bytes(32))) for _ in range(2)]
     for pending in both:
         pending.add(stream, 0, "", [("proof", urandom(PROOF_BYTES))])
     return both

@@ -19,7 +19,7 @@ from eventstore.chain import encoded_time, moment
 from eventstore.database.connections import Watch
 from eventstore.database.postgres import connect_async, is_away, kept_once_set_up
 from eventstore.history import History
-from eventstore.log import AlreadyDone, ClocksDiffer, Done, LogUnavailable, VersionConflict, WrongKind
+from eventstore.log import AlreadyDone, ClocksDiffer, IdempotencyRecord, LogUnavailable, VersionConflict, WrongKind
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +78,9 @@ WHERE NOT EXISTS (SELECT FROM log.event_kinds k WHERE k.name = u.name) ON CONFLI
 DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = ANY (%s)"
 
 
-def done_of(row: TupleRow) -> Done:
+def done_of(row: TupleRow) -> IdempotencyRecord:
     """The record in a row of DONE."""
-    return Done(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
+    return IdempotencyRecord(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
 
 
 def _unavailable(error: Exception) -> LogUnavailable:

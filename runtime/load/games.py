@@ -10,7 +10,7 @@ from domain.catalog import Listing, Price
 from domain.errors import Invalid, Refused
 from domain.ids import derived
 from domain.text import breaks_line, is_visible, unescaped
-from eventstore.log import AlreadyDone, Once
+from eventstore.log import AlreadyDone, IdempotencyKey
 from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
 from runtime.wiring.core import Core
 
@@ -55,7 +55,9 @@ async def load_games(core: Core, path: Path, progress: Progress = silent) -> Loa
     async def one(game_id: UUID) -> None:
         line, listing = listings[game_id]
         try:
-            await core.commands.catalog.create(IMPORTER, listing, "ACTIVE", once=Once(key_of(game_id)), game_id=game_id)
+            await core.commands.catalog.create(
+                IMPORTER, listing, "ACTIVE", once=IdempotencyKey(key_of(game_id)), game_id=game_id
+            )
             report.loaded += 1
         except AlreadyDone:
             report.known += 1

@@ -16,7 +16,7 @@ from domain.library import LibraryGameAdded
 from domain.orders import OrderCancelled
 from domain.payments import Method
 from domain.text import unescaped
-from eventstore.log import AlreadyDone, Once
+from eventstore.log import AlreadyDone, IdempotencyKey
 from runtime.load.rows import (
     PAGE,
     BrokenRow,
@@ -135,7 +135,7 @@ async def _of_registered(
                 email=f"{person}@import.invalid",
                 password=None,
                 name=f"Player {person}",
-                once=Once(key_of(user_id)),
+                once=IdempotencyKey(key_of(user_id)),
                 user_id=user_id,
             )
         except AlreadyDone:
@@ -176,8 +176,8 @@ async def _look(core: Core, outcomes: _Outcomes, head: int) -> None:
     outcomes.position = end
 
 
-def _once(purchase: Purchase, tries: int) -> Once:
-    return Once(derived("import.purchase", purchase.person, purchase.title, purchase.occurrence, tries))
+def _once(purchase: Purchase, tries: int) -> IdempotencyKey:
+    return IdempotencyKey(derived("import.purchase", purchase.person, purchase.title, purchase.occurrence, tries))
 
 
 async def _not_known(

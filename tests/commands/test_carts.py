@@ -40,7 +40,7 @@ from domain.inventory import (
 )
 from domain.orders import OrderCreated
 from domain.payments import PaymentRequested
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import RULES, Shop, Streams
 from tests.support.given_when_then import NOON, an_id
 from tests.support.past import ADDRESS, ANA, ANA_ID, BEN, BEN_ID, BOARD, CARD, GAME, SELLER_ID, account, game, order
@@ -154,7 +154,7 @@ async def test_a_closed_account_puts_nothing_in(shop: Shop) -> None:
 async def test_under_a_key_it_is_put_in_once(shop: Shop) -> None:
     await shop.append(account(ANA_ID))
     await shop.append(game())
-    once = Once(an_id("key"))
+    once = IdempotencyKey(an_id("key"))
     made = await shop.carts.add(ANA, GAME, 1, once=once)
     done = await shop.when(shop.carts.add(ANA, GAME, 1, once=once)).then_known()
     assert done.refs == {"cart_id": str(made.value), "item_id": ANY}
@@ -332,7 +332,7 @@ async def test_an_empty_cart_and_none_are_the_same(shop: Shop) -> None:
 async def test_under_a_key_it_is_checked_out_once(shop: Shop) -> None:
     for streams in (account(ANA_ID), game(), CHESS):
         await shop.append(streams)
-    once = Once(an_id("key"))
+    once = IdempotencyKey(an_id("key"))
     made = (await shop.carts.check_out(ANA, CARD, None, once=once)).value
     assert isinstance(made, Placed)
     done = await shop.when(shop.carts.check_out(ANA, CARD, None, once=once)).then_known()

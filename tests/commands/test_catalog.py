@@ -10,7 +10,7 @@ from domain.claims import ClaimReleased, ClaimTaken
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.identity import UserDeactivated
 from domain.ids import PLATFORM_ID
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, Shop, caller
 from tests.support.given_when_then import an_id
 from tests.support.past import ANA, BEN_ID, GAME, SELLER, SELLER_ID, account, game
@@ -50,7 +50,7 @@ async def test_a_sku_is_the_sellers_once_however_it_is_typed(shop: Shop) -> None
 
 
 async def test_under_a_key_a_game_is_listed_once(shop: Shop) -> None:
-    once = Once(an_id("key"))
+    once = IdempotencyKey(an_id("key"))
     made = await shop.catalog.create(ADMIN, CHESS, once=once)
     done = await shop.when(shop.catalog.create(ADMIN, CHESS, once=once)).then_known()
     assert done.refs == {"game_id": str(made.value)}

@@ -20,7 +20,7 @@ from domain.identity import (
     UserRegistered,
 )
 from domain.notices import NotificationRequested
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, Shop, caller
 from tests.support.given_when_then import an_id
 
@@ -186,7 +186,7 @@ async def test_a_token_is_for_one_purpose_and_a_while(shop: Shop) -> None:
 
 async def test_under_a_key_a_mail_is_sent_once(shop: Shop) -> None:
     await ana(shop)
-    once = Once(an_id("key"))
+    once = IdempotencyKey(an_id("key"))
     await shop.mail_proofs.forgot_password(SYSTEM, MAIL, once=once)
     await shop.when(shop.mail_proofs.forgot_password(SYSTEM, MAIL, once=once)).then_known()
 

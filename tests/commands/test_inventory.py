@@ -18,7 +18,7 @@ from domain.inventory import (
     Reserved,
     StockUpdated,
 )
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, RULES, Shop
 from tests.support.given_when_then import NOON, an_id
 from tests.support.past import ANA, BOARD, GAME, SELLER, game
@@ -102,7 +102,7 @@ async def test_what_is_not_on_sale_is_not_held(shop: Shop) -> None:
 
 async def test_under_a_key_it_is_held_once(shop: Shop) -> None:
     await shop.append(SHELF)
-    once = Once(an_id("key"))
+    once = IdempotencyKey(an_id("key"))
     made = await shop.inventory.reserve(SERVICE, BOARD, 2, CART, once=once)
     done = await shop.when(shop.inventory.reserve(SERVICE, BOARD, 2, CART, once=once)).then_known()
     assert done.refs == {"reservation_id": str(made.value), "product_id": str(BOARD)}

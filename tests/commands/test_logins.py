@@ -8,7 +8,7 @@ from commands.accounts.logins import SESSION_LIFETIME, Login
 from commands.handler import SYSTEM
 from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import LoggedIn, LoggedOut, PasswordChanged, RefreshReused, SessionsEnded, UserDeactivated
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import Shop, caller
 from tests.support.given_when_then import NOON, an_id
 
@@ -59,7 +59,7 @@ async def test_a_login_may_be_for_one_type_of_account_only(shop: Shop) -> None:
 
 
 async def test_under_a_key_a_session_is_opened_once_and_its_owner_gets_it_again(shop: Shop) -> None:
-    user_id, once = await ana(shop), Once(an_id("key"))
+    user_id, once = await ana(shop), IdempotencyKey(an_id("key"))
     login = (await shop.logins.log_in(SYSTEM, email=MAIL, password=PASSWORD, once=once)).value
     done = await shop.when(shop.logins.log_in(SYSTEM, email=MAIL, password=PASSWORD, once=once)).then_known()
     assert done.refs == {"user_id": str(user_id), "session_id": str(login.session_id)}

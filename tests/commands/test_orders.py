@@ -21,7 +21,7 @@ from domain.payments import (
     PaymentRequested,
 )
 from domain.wallets import FundsDeducted, WalletDeactivated
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, RULES, Shop
 from tests.support.given_when_then import NOON, an_id
 from tests.support.past import (
@@ -183,7 +183,7 @@ async def test_a_closed_account_orders_nothing(shop: Shop) -> None:
 async def test_under_a_key_it_is_ordered_once_and_the_key_tells_what_was_made(shop: Shop) -> None:
     await shop.append(account(ANA_ID))
     await shop.append(game())
-    once = Once(an_id("key"))
+    once = IdempotencyKey(an_id("key"))
     made = await shop.orders.place(ANA, GAME, CARD, once=once)
     done = await shop.when(shop.orders.place(ANA, GAME, CARD, once=once)).then_known()
     assert done.refs == {"order_id": str(made.value.order_id), "payment_id": str(made.value.payment_id)}

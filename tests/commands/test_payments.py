@@ -20,7 +20,7 @@ from domain.payments import (
     PaymentRefundRequested,
 )
 from domain.wallets import FundsAdded, FundsDeducted
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, RULES, Shop
 from tests.support.given_when_then import NOON, an_id
 from tests.support.past import (
@@ -115,7 +115,7 @@ async def test_a_closed_account_pays_nothing(shop: Shop) -> None:
 
 
 async def test_an_admin_asks_for_money_to_go_back_once_a_key(shop: Shop) -> None:
-    once = Once(an_id("refund"))
+    once = IdempotencyKey(an_id("refund"))
     paid = shop.given(order(paid=True))
     made = await paid.when(shop.payments.refund(ADMIN, PAYMENT, None, "damaged", once=once)).then(
         PaymentRefundRequested(refund_id=once.key, amount_cents=1999, reason="damaged")

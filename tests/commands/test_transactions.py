@@ -17,7 +17,7 @@ from domain.payments import (
 )
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed, TransactionProcessing
 from domain.wallets import FundsAdded, FundsDeducted, WalletDeactivated
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import RULES, Shop, Streams
 from tests.support.given_when_then import NOON, an_id
 from tests.support.past import (
@@ -139,7 +139,7 @@ async def test_a_transfer_takes_from_one_wallet_and_gives_to_the_other(shop: Sho
 async def test_a_transfer_is_made_once_a_key(shop: Shop) -> None:
     for streams in PEOPLE:
         await shop.append(streams)
-    once = Once(an_id("key"))
+    once = IdempotencyKey(an_id("key"))
     made = await shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR", once=once)
     await shop.transactions.settled(made.value, 60)
     again = shop.when(shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR", once=once))

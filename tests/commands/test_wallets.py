@@ -8,7 +8,7 @@ from domain.claims import ClaimTaken
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.identity import UserDeactivated
 from domain.wallets import FundsAdded, FundsDeducted, WalletCreated, WalletDeactivated, WalletReactivated
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, Shop
 from tests.support.given_when_then import an_id
 from tests.support.past import ANA, ANA_ID, WALLET, account, wallet
@@ -36,7 +36,7 @@ async def test_a_closed_account_opens_no_wallet(shop: Shop) -> None:
 
 
 async def test_under_a_key_a_wallet_is_opened_once_and_the_key_tells_which(shop: Shop) -> None:
-    once = Once(an_id("key"), b"print")
+    once = IdempotencyKey(an_id("key"), b"print")
     await shop.append(account(ANA_ID))
     made = await shop.wallets.create(ANA, "EUR", once=once)
     done = await shop.when(shop.wallets.create(ANA, "EUR", once=once)).then_known()

@@ -21,7 +21,7 @@ from domain.webhook_endpoints import (
     SecretRotated,
     index_id,
 )
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, Shop, Streams, caller
 from tests.support.given_when_then import NOON, an_id
 from tests.support.past import ANA, BEN_ID, SELLER, SELLER_ID, account
@@ -77,7 +77,7 @@ async def test_a_buyer_has_none_and_a_seller_not_too_many(shop: Shop) -> None:
 
 
 async def test_under_a_key_it_is_made_once(shop: Shop) -> None:
-    once = Once(an_id("key"))
+    once = IdempotencyKey(an_id("key"))
     made = await shop.webhook_endpoints.create(ADMIN, URL, ["*"], once=once)
     done = await shop.when(shop.webhook_endpoints.create(ADMIN, URL, ["*"], once=once)).then_known()
     assert done.refs == {"endpoint_id": str(made.value)}

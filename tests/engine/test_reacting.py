@@ -13,7 +13,7 @@ from domain.events import Event
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints, leadership, reactor_runner
 from eventstore.consumers.reactor_runner import ReactorRunner, Reacts, register_reactors
-from eventstore.log import AlreadyDone, Done, Recorded, StreamAppend
+from eventstore.log import AlreadyDone, IdempotencyRecord, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from queries.operations import Operations
 from tests.support.events.tallies import Counted, Ignored, Labelled
@@ -236,7 +236,7 @@ async def test_a_refusal_is_recorded_once_and_the_stream_goes_on(desk: Desk) -> 
 
 async def test_that_something_was_done_before_is_no_refusal(desk: Desk) -> None:
     repeating, stream = Noting("repeating", Counted), uuid4()
-    repeating.trouble = raising(AlreadyDone(Done(uuid4(), b"", {}, 1, None)))
+    repeating.trouble = raising(AlreadyDone(IdempotencyRecord(uuid4(), b"", {}, 1, None)))
     await desk.append(stream, Counted(1))
     async with reacting_to(desk, repeating):
         await desk.caught_up("repeating.1")

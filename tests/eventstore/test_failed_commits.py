@@ -14,7 +14,7 @@ from adapters.queues.postgres import PostgresQueue
 from commands.ports.queue import Delivery, Job
 from eventstore.append import writer
 from eventstore.database.postgres import open_pool
-from eventstore.log import LogUnavailable, Once, StreamAppend
+from eventstore.log import IdempotencyKey, LogUnavailable, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from runtime.migrate import migrate
 from tests.support.events.notes import CODEC, admin, new_stream, texts_of
@@ -42,7 +42,7 @@ async def test_an_append_whose_commit_fails_is_not_acknowledged(
 ) -> None:
     """By a deferred constraint, a full disk, a serialization failure, a limit: whatever it is."""
     monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.3)
-    once = Once(uuid4())
+    once = IdempotencyKey(uuid4())
     with _refusing_at_commit(database, code):
         with pytest.raises((psycopg.Error, LogUnavailable)):
             await postgres_log.append([new_stream("poison")], once=once)

@@ -13,7 +13,15 @@ import psycopg
 import pytest
 
 from eventstore.append import writer
-from eventstore.log import AlreadyDone, Appended, LogUnavailable, Metadata, Once, StreamAppend, VersionConflict
+from eventstore.log import (
+    AlreadyDone,
+    Appended,
+    IdempotencyKey,
+    LogUnavailable,
+    Metadata,
+    StreamAppend,
+    VersionConflict,
+)
 from eventstore.postgres_log import PostgresLog
 from tests.support.events.notes import CODEC, admin, new_stream, noted, texts_of
 
@@ -86,11 +94,11 @@ async def test_a_conflict_in_a_batch_fails_its_caller_alone(postgres_log: Postgr
 
 
 async def test_a_known_once_key_in_a_batch_stops_its_caller_alone(postgres_log: PostgresLog, database: str) -> None:
-    once = Once(uuid4(), refs={"id": "1"})
+    once = IdempotencyKey(uuid4(), refs={"id": "1"})
     await postgres_log.append([new_stream("first")], once=once)
     async with _one_batch(postgres_log, database):
         repeat = asyncio.create_task(postgres_log.append([new_stream("repeat")], once=once))
-        other = asyncio.create_task(postgres_log.append([new_stream("other")], once=Once(uuid4())))
+        other = asyncio.create_task(postgres_log.append([new_stream("other")], once=IdempotencyKey(uuid4())))
     with pytest.raises(AlreadyDone) as done:
         await repeat
     assert done.value.done.refs == {"id": "1"}
@@ -152,7 +160,7 @@ async def test_what_the_database_refuses_fails_alone(postgres_log: PostgresLog, 
 
 
 async def test_a_once_record_that_cannot_be_written_fails_alone(postgres_log: PostgresLog, database: str) -> None:
-    timeless = Once(uuid4(), expires_at=datetime(2030, 1, 1))  # the mistake: no time zone
+    timeless = IdempotencyKey(uuid4(), expires_at=datetime(2030, 1, 1))  # the mistake: no time zone
     async with _one_batch(postgres_log, database):
         bad = asyncio.create_task(postgres_log.append([new_stream("bad")], once=timeless))
         good = asyncio.create_task(postgres_log.append([new_stream("good")]))
@@ -193,7 +201,7 @@ async def test_an_append_never_reads_the_whole_log_however_small_it_was_when_its
         admin(database, "ANALYZE log.events")  # so that reading all of it looks cheapest
         before = scans()
         for version in range(1, 8):
-            await log.append([StreamAppend(stream.stream_id, version, noted("b"))], once=Once(uuid4()))
+            await log.append([StreamAppend(stream.stream_id, version, noted("b"))], once=IdempotencyKey(uuid4()))
         with pytest.raises(VersionConflict):
             await log.append([StreamAppend(stream.stream_id, 1, noted("late"))])
     # The writer's backend reports its counts as it ends.
@@ -270,7 +278,7 @@ async def test_an_append_outlives_a_lost_connection(postgres_log: PostgresLog, d
 
 async def test_an_append_whose_answer_was_lost_is_told_as_what_it_was(postgres_log: PostgresLog, database: str) -> None:
     """The client loses the connection while the server works on: it commits, and the writer must find that out."""
-    taken, once = new_stream("taken"), Once(uuid4())
+    taken, once = new_stream("taken"), IdempotencyKey(uuid4())
     await postgres_log.append([taken])
     with _tail_held(database):
         landing = [asyncio.create_task(postgres_log.append([new_stream("a", "b")], once=once))]
@@ -304,7 +312,9 @@ class Told:
         self.unsure: set[str] = set()
         self.progress = asyncio.Event()
 
-    async def append(self, log: PostgresLog, text: str, stream: UUID, version: int, once: Once | None = None) -> None:
+    async def append(
+        self, log: PostgresLog, text: str, stream: UUID, version: int, once: IdempotencyKey | None = None
+    ) -> None:
         try:
             self.landed[text] = await log.append([StreamAppend(stream, version, noted(text))], once=once)
         except (VersionConflict, AlreadyDone):
@@ -324,7 +334,7 @@ async def test_in_a_storm_of_lost_connections_every_answer_is_true(
         for n in range(20):
             text = f"{no}/{n}"
             if n % 3:
-                await told.append(postgres_log, text, uuid4(), 0, Once(uuid4()) if n % 2 else None)
+                await told.append(postgres_log, text, uuid4(), 0, IdempotencyKey(uuid4()) if n % 2 else None)
             else:  # contended: somebody else may be first
                 stream = shared[no % 3]
                 version = len(await postgres_log.read_stream_raw(stream))

@@ -14,10 +14,10 @@ from eventstore.log import (
     MAX_EVENT_BYTES,
     AlreadyDone,
     ClocksDiffer,
+    IdempotencyKey,
     Log,
     LogUnavailable,
     Metadata,
-    Once,
     Recorded,
     StreamAppend,
     StreamRead,
@@ -299,7 +299,7 @@ async def test_those_who_rest_on_the_same_stream_do_not_hinder_each_other(log: L
 
 
 async def test_under_a_once_key_an_append_happens_once(log: Log) -> None:
-    once = Once(uuid4(), b"print", {"order_id": "o-1"})
+    once = IdempotencyKey(uuid4(), b"print", {"order_id": "o-1"})
     appended = await log.append([new_stream("a", "b")], once=once)
     with pytest.raises(AlreadyDone) as repeat:
         await log.append([new_stream("c")], once=once)
@@ -310,14 +310,14 @@ async def test_under_a_once_key_an_append_happens_once(log: Log) -> None:
 
 
 async def test_a_once_key_that_is_known_counts_before_a_version_conflict(log: Log) -> None:
-    once, append = Once(uuid4()), new_stream("a")
+    once, append = IdempotencyKey(uuid4()), new_stream("a")
     await log.append([append], once=once)
     with pytest.raises(AlreadyDone):
         await log.append([append], once=once)
 
 
 async def test_an_append_that_is_refused_leaves_its_once_key_unused(log: Log) -> None:
-    taken, once = new_stream("taken"), Once(uuid4())
+    taken, once = new_stream("taken"), IdempotencyKey(uuid4())
     await log.append([taken])
     with pytest.raises(VersionConflict):
         await log.append([StreamAppend(taken.stream_id, 0, noted("late"))], once=once)
@@ -326,7 +326,7 @@ async def test_an_append_that_is_refused_leaves_its_once_key_unused(log: Log) ->
 
 
 async def test_what_was_done_under_a_key_can_be_looked_up(log: Log) -> None:
-    once = Once(uuid4(), b"f", {"id": "7"}, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    once = IdempotencyKey(uuid4(), b"f", {"id": "7"}, expires_at=datetime.now(UTC) + timedelta(hours=1))
     appended = await log.append([new_stream("a")], once=once)
     done = await log.done(once.key)
     assert done is not None
@@ -335,7 +335,7 @@ async def test_what_was_done_under_a_key_can_be_looked_up(log: Log) -> None:
 
 
 async def test_of_the_same_request_sent_many_times_at_once_one_lands(open_log: OpenLog) -> None:
-    once = Once(uuid4())
+    once = IdempotencyKey(uuid4())
     async with open_log() as here, open_log() as there:
         outcomes = await asyncio.gather(
             *((here, there)[n % 2].append([new_stream(str(n))], once=once) for n in range(20)), return_exceptions=True
@@ -346,7 +346,7 @@ async def test_of_the_same_request_sent_many_times_at_once_one_lands(open_log: O
 
 
 async def test_the_answer_that_was_given_under_a_key_is_kept_with_it(log: Log) -> None:
-    once = Once(uuid4())
+    once = IdempotencyKey(uuid4())
     await log.append([new_stream("a")], once=once)
     await log.answer(once.key, b"token")
     await log.answer(uuid4(), b"of no append")
@@ -361,7 +361,7 @@ async def test_the_answer_that_was_given_under_a_key_is_kept_with_it(log: Log) -
 async def test_a_key_whose_time_is_over_is_purged_and_may_be_used_again(log: Log) -> None:
     now = datetime.now(UTC)
     over, later, never = (
-        Once(uuid4(), expires_at=expires_at)
+        IdempotencyKey(uuid4(), expires_at=expires_at)
         for expires_at in (now - timedelta(seconds=1), now + timedelta(hours=1), None)
     )
     for once in (over, later, never):
@@ -431,7 +431,7 @@ class Moved:
 @pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
 async def test_what_the_clock_of_a_process_misdates_is_refused(open_log: OpenLog, hours: int) -> None:
     mine = Moved()
-    stream, once = uuid4(), Once(uuid4())
+    stream, once = uuid4(), IdempotencyKey(uuid4())
     async with open_log(clock=mine) as log:
         mine.by = timedelta(hours=hours)
         with pytest.raises(ClocksDiffer) as refused:

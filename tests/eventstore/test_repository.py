@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from eventstore.log import AlreadyDone, Once, Recorded, StreamAppend, VersionConflict, WrongKind
+from eventstore.log import AlreadyDone, IdempotencyKey, Recorded, StreamAppend, VersionConflict, WrongKind
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Aggregate, NoSuchStream, Repository, UnexpectedVersion, UnitOfWork
 from eventstore.snapshots import Snapshots
@@ -65,7 +65,7 @@ async def test_a_decision_is_appended_whole_over_all_its_streams(here: Repositor
         unit.refer(made=one)
         return "done"
 
-    once = Once(uuid4(), b"f", {"asked": "x"})
+    once = IdempotencyKey(uuid4(), b"f", {"asked": "x"})
     result, appended = await here.decide(both, once=once)
     assert result == "done"
     assert appended is not None
@@ -89,7 +89,7 @@ async def test_a_decision_that_emits_nothing_appends_nothing(here: Repository) -
     async def nothing(unit: UnitOfWork) -> int:
         return 7
 
-    assert await here.decide(nothing, once=Once(uuid4())) == (7, None)
+    assert await here.decide(nothing, once=IdempotencyKey(uuid4())) == (7, None)
     assert await here.log.head() == 0
 
 
@@ -382,7 +382,7 @@ async def test_who_never_gets_a_turn_is_told_of_the_conflict(here: Repository, t
 async def test_a_request_that_another_process_carried_out_is_told_as_done_and_not_as_refused(
     here: Repository, there: Repository
 ) -> None:
-    once, stream = Once(uuid4()), uuid4()
+    once, stream = IdempotencyKey(uuid4()), uuid4()
     await count(here, stream, 50)
     await there.decide(lambda unit: _spend(unit, stream, 40), once=once, refusal=TooMuch)
     with pytest.raises(AlreadyDone):

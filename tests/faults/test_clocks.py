@@ -20,7 +20,7 @@ from eventstore import chain
 from eventstore.chain import Verifier
 from eventstore.clock_watch import ClockWatch
 from eventstore.database.postgres import open_pool
-from eventstore.log import ClocksDiffer, Once, StreamAppend
+from eventstore.log import ClocksDiffer, IdempotencyKey, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from kit.clock import SYSTEM_CLOCK
 from runtime.settings import Settings
@@ -216,7 +216,7 @@ async def test_an_append_that_this_processs_clock_misdates_is_refused(database: 
     async with PostgresLog.open(database, CODEC, clock=mine) as wrong, PostgresLog.open(database, CODEC) as right:
         await wrong.append([new_stream("before")])
         mine.by = timedelta(seconds=seconds)
-        stream, once = uuid4(), Once(uuid4())
+        stream, once = uuid4(), IdempotencyKey(uuid4())
         for _ in range(2):
             with pytest.raises(ClocksDiffer) as refused:
                 await wrong.append([StreamAppend(stream, 0, noted("misdated"))], once=once)

@@ -137,9 +137,9 @@ async def test_an_append_without_a_unit_is_refused_when_the_log_went_back(log: P
 
 async def test_what_was_lost_is_appended_again_by_its_key(log: PostgresLog, earlier: Earlier) -> None:
     """A request under an Idempotency-Key that only the lost history knew is carried out."""
-    from eventstore.log import Once
+    from eventstore.log import IdempotencyKey
 
-    key = Once(uuid4())
+    key = IdempotencyKey(uuid4())
     earlier.keep()
     await log.append([StreamAppend(uuid4(), 0, [Counted(by=1)])], once=key)
     earlier.go_back()

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from eventstore.database.postgres import UnsafeDatabase, check_server, connect, connect_async, open_pool
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from eventstore.postgres_log import PostgresLog
 from runtime.migrate import migrate
 from tests.support.events.notes import CODEC, new_stream
@@ -85,7 +85,7 @@ async def test_every_connection_is_as_the_program_needs_it(hostile: str) -> None
 
 
 async def test_appends_and_reads_are_as_ever(hostile: str) -> None:
-    once = Once(uuid4(), b"\\x00'", {"a": "b"})
+    once = IdempotencyKey(uuid4(), b"\\x00'", {"a": "b"})
     async with PostgresLog.open(hostile, CODEC) as log:
         appended = await log.append([new_stream("x \\ 'é')")], once=once)
         (recorded,) = await log.read()

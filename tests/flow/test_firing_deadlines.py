@@ -10,7 +10,7 @@ import pytest
 from commands.deadlines import AT_ONCE, Deadlines
 from commands.handler import Caller
 from domain.errors import Conflict
-from eventstore.log import Once
+from eventstore.log import IdempotencyKey
 from kit.clock import ManualClock
 
 
@@ -31,14 +31,14 @@ class Desk:
     async def due(self, now: datetime, limit: int) -> Sequence[Due]:
         return self.left[:limit]
 
-    async def _meet(self, _caller: Caller, stream_id: UUID, _once: Once) -> None:
+    async def _meet(self, _caller: Caller, stream_id: UUID, _once: IdempotencyKey) -> None:
         self.met.append(stream_id)
         self.left = [each for each in self.left if each.stream_id != stream_id]
 
-    async def _refuse(self, _caller: Caller, _stream_id: UUID, _once: Once) -> None:
+    async def _refuse(self, _caller: Caller, _stream_id: UUID, _once: IdempotencyKey) -> None:
         raise Conflict("not_so", "it is not")
 
-    async def _fail(self, _caller: Caller, _stream_id: UUID, _once: Once) -> None:
+    async def _fail(self, _caller: Caller, _stream_id: UUID, _once: IdempotencyKey) -> None:
         raise ZeroDivisionError("a mistake")
 
 

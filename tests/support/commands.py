@@ -38,7 +38,7 @@ from commands.webhook_endpoints import WebhookEndpoints
 from domain.errors import Refused
 from domain.events import Event
 from domain.identity import AccountType
-from eventstore.log import AlreadyDone, Done, StreamAppend
+from eventstore.log import AlreadyDone, IdempotencyRecord, StreamAppend
 from eventstore.memory_log import Memory, MemoryLog
 from eventstore.repository import Repository
 from kit.clock import ManualClock
@@ -211,7 +211,7 @@ class When(Generic[T]):
         """It fails in this way; nothing happens."""
         await self._then_raises(kind)
 
-    async def then_known(self) -> Done:
+    async def then_known(self) -> IdempotencyRecord:
         """It was carried out before under the same key, and nothing happens; returns the record of it."""
         return (await self._then_raises(AlreadyDone)).done
 
