@@ -45,6 +45,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "commands.transactions.Transactions",  # tasks under way, which decide again
     "eventstore.database.watch.DatabaseWatch",  # connections, and who waits
     "eventstore.history.History",
+    "eventstore.memory_log.Memory",  # is the log
     "projections.engine.folding.UndoableRows",  # within one page
     "projections.engine.folding._Folding",
     "eventstore.consumers.leadership.Challenger",  # other leaders
