@@ -1,13 +1,13 @@
-"""Answers of other systems over HTTP, which are as long as they please."""
+"""HTTP answers of other systems, whose length we do not control."""
 
 import aiohttp
 
 MAX_BYTES = 1 << 20
-"""More than any answer that we ask for takes: what is longer is no answer."""
+"""More than any answer that we request needs; a longer one is treated as broken."""
 
 
 async def whole_body(response: aiohttp.ClientResponse) -> bytes:
-    """The body. Raises ClientPayloadError for one of more than MAX_BYTES, and closes the connection."""
+    """The body. For more than MAX_BYTES, closes the connection and raises ClientPayloadError."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

@@ -1,4 +1,5 @@
-"""Argon2id (RFC 9106) by argon2-cffi, in threads, a few at a time: each hash takes its memory."""
+"""Argon2id (RFC 9106) by argon2-cffi, in threads, a few at a time, as
+each hash takes its memory."""
 
 import asyncio
 import os
@@ -13,15 +14,16 @@ from commands.ports.secrets import Overloaded
 from domain.identity import MAX_TYPED_PASSWORD, as_compared
 
 LONGEST_QUEUE = 40
-"""So many may wait for their turn, some seconds; more are sent away, so that no login waits long behind a flood."""
+"""How many may wait for their turn (some seconds); more are refused, so that no login waits long
+behind a flood."""
 
 
 class Argon2Hasher:
-    """Fulfils `commands.ports.secrets.PasswordHasher`. `hasher` sets the cost; the default is RFC 9106's for little
-    memory.
+    """Implements `commands.ports.secrets.PasswordHasher`. `hasher` sets the cost; the default is
+    RFC 9106's for little memory.
 
-    Passwords are hashed in the form in which all keyboards agree (`domain.identity.as_compared`); hashes of the first
-    releases are of passwords as they were typed.
+    Passwords are hashed in their normalized form (`domain.identity.as_compared`); the first
+    releases hashed them as typed.
     """
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
@@ -36,7 +38,8 @@ class Argon2Hasher:
             return await asyncio.to_thread(self._hasher.hash, as_compared(password))
 
     async def matches(self, password_hash: str, password: str) -> bool:
-        """Whether the password is right; takes as long when there is no hash, so that time tells nothing.
+        """Whether the password is right. Takes as long without a hash, so that timing reveals
+        nothing.
 
         Raises Overloaded.
         """
@@ -59,7 +62,8 @@ class Argon2Hasher:
             self._places.release()
 
     def _is_either(self, password_hash: str, password: str) -> bool:
-        """Tries each form in which the password may have been hashed; how many there are, its spelling decides."""
+        """Try each form in which the password may have been hashed; the spelling alone decides how
+        many there are."""
         if len(password) > MAX_TYPED_PASSWORD:
             return self._verify(password_hash, password)
         tried = [self._verify(password_hash, form) for form in {as_compared(password), password}]  # all, for the time
@@ -73,7 +77,8 @@ class Argon2Hasher:
 
 
 def _nobodys(hasher: PasswordHasher) -> str:
-    """A hash that no password has, but takes as long to verify; made up, for to hash one would cost every start."""
+    """A hash that no password matches, but that takes as long to verify. It is made up, as hashing
+    would slow every start."""
     salt, tag = (b64encode(os.urandom(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len))
     cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
     return f"$argon2{hasher.type.name.lower()}$v=19${cost}${salt}${tag}"

@@ -1,7 +1,7 @@
-"""Calls to addresses that others gave us, none of which leads into our own network.
+"""Calls to addresses given by others, none of which may lead into our own network.
 
-Each address is looked at when a socket for it is made, after the name was resolved, so that a name which resolves to
-something else the next time is of no use.
+Each address is checked when its socket is created, after the name was resolved: a name that
+resolves differently the next time gains nothing.
 """
 
 import asyncio
@@ -18,22 +18,23 @@ from domain.web_addresses import is_public
 
 CONNECTIONS_PER_HOST = 8
 RESOLVERS = 8
-"""Threads that look names up."""
+"""Threads for name look-ups."""
 
 Private = Literal["refuse", "allow"]
-"""Whether addresses that are not public are called: for development and tests."""
+"""Whether non-public addresses may be called: for development and tests."""
 
 
 class AddressRefused(OSError):
-    """An address that is not called. The text is the same for all, so that of several the first stands for them."""
+    """The address may not be called. The text is the same for all, so that aiohttp reports one
+    error for several addresses."""
 
     def __init__(self) -> None:
         super().__init__("the address is not public")
 
 
 class OwnResolver(AbstractResolver):
-    """Looks names up in threads of its own: somebody's name server that never answers holds up no payment, whose
-    look-ups go through the loop's few threads."""
+    """Resolves names in its own threads: a name server that never answers does not delay payments,
+    whose look-ups use the loop's few threads."""
 
     def __init__(self, name: str) -> None:
         self._threads = ThreadPoolExecutor(RESOLVERS, name)
@@ -52,7 +53,7 @@ class OwnResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Let go of the threads; those that still wait end by themselves."""
+        """Release the threads; those that still wait end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -63,9 +64,9 @@ def open_session(
     timeout_seconds: float,
     tls: ssl.SSLContext | Literal[True] = True,
 ) -> aiohttp.ClientSession:
-    """A session that connects to public addresses only, keeps no cookie and asks no proxy; its requests raise
-    ClientConnectorError over AddressRefused for any other. To be made and closed within a running event loop, and the
-    resolver closed after it."""
+    """A session that connects to public addresses only, without cookies or proxies; for others its
+    requests raise ClientConnectorError with AddressRefused. Create and close it within a running
+    event loop; close the resolver after it."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit_per_host=CONNECTIONS_PER_HOST,

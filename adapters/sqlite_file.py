@@ -1,4 +1,4 @@
-"""The books of a simulator: one SQLite file, which one process writes and any other may copy meanwhile."""
+"""A simulator's books: one SQLite file that one process writes and any other may copy meanwhile."""
 
 import fcntl
 import os
@@ -11,15 +11,16 @@ _LOCK_POLL_SECONDS = 0.05
 
 
 class SqliteFile:
-    """A file that this process alone has open: a second one would do all that is due a second time. `db` commits each
-    statement by itself.
+    """A file that only this process may open, since a second one would repeat all that is due. `db`
+    is in autocommit mode.
 
-    WAL with `synchronous=NORMAL` loses nothing when the process is killed (only a power cut may take the last
-    transactions), and needs no wait for the disk on each commit.
+    WAL with `synchronous=NORMAL` loses nothing when the process is killed (a power cut may lose the
+    last transactions), and does not wait for the disk on each commit.
     """
 
     def __init__(self, path: Path, lock_timeout_seconds: float = 5.0) -> None:
-        """Raises sqlite3.OperationalError when another process has it for longer than that."""
+        """Raises sqlite3.OperationalError when another process holds the file for longer than
+        `lock_timeout_seconds`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(path.with_name(f"{path.name}.lock"), lock_timeout_seconds)
         try:
@@ -30,20 +31,21 @@ class SqliteFile:
             raise
 
     def close(self) -> None:
-        """Leave it to others."""
+        """Close the file and release its lock."""
         self.db.close()
         os.close(self._lock)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy such a file as it is at one moment, also while a process writes it. Raises sqlite3.Error."""
+    """Copy such a file as of one moment, even while a process writes it. Raises sqlite3.Error."""
     with closing(sqlite3.connect(source)) as reader, closing(sqlite3.connect(target)) as writer:
         reader.backup(writer)
         writer.execute("pragma journal_mode = delete")  # all of it is in the one file
 
 
 def _locked(path: Path, timeout_seconds: float) -> int:
-    """A lock beside the file: SQLite's own would keep out those who only read, too. It ends with the process."""
+    """A lock file beside the database: SQLite's own lock would also exclude readers. It ends with
+    the process."""
     lock, deadline = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), time.monotonic() + timeout_seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Plain text logs, one line per step, with the ids to follow a payment through both of them."""
+"""Plain text logs, one line per step, with ids to follow a payment through both of them."""
 
 import logging
 import os
@@ -11,24 +11,25 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, line and paragraph separators, what turns the direction of writing, and what is no text."""
+"""Control characters, line and paragraph separators, bidirectional controls, and surrogates."""
 
 
 class FileTextLog:
-    """Fulfils `commands.ports.text_log.TextLog` by a file that is appended to, line by line.
+    """Implements `commands.ports.text_log.TextLog` with a file that is appended to, line by line.
 
-    Where logrotate has moved the file away, or somebody has removed it, the next line begins a new one.
+    When logrotate or somebody has moved or removed the file, the next line starts a new one.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
         self._writing = threading.Lock()
-        with suppress(OSError):  # there from the start, for who follows it by `tail -f`
+        with suppress(OSError):  # create it at the start, for `tail -f`
             self._opened()
 
     def write(self, step: str, **ids: object) -> None:
-        """`2026-01-01T00:00:00.000Z step key=value …`, control characters escaped. A full disk stops no payment."""
+        """Write `2026-01-01T00:00:00.000Z step key=value …`, with control characters escaped. A
+        full disk stops no payment."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         pairs = (f"{name}={_quoted(str(value))}" for name, value in ids.items())
         line = one_line(" ".join((at, step, *pairs))) + "\n"
@@ -39,13 +40,12 @@ class FileTextLog:
             log.error("%s lacks a line: %s", self._path, error)
 
     def close(self) -> None:
-        """Close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _opened(self) -> int:
-        """The file that has the path's name now."""
+        """The file that currently has the path's name."""
         if self._file is not None and not self._is_there(self._file):
             self.close()
         if self._file is None:
@@ -61,7 +61,7 @@ class FileTextLog:
 
 
 def one_line(text: str) -> str:
-    """The text with whatever ends a line, or moves a terminal's cursor, escaped."""
+    """The text with line ends and terminal controls escaped."""
     return text if text.isprintable() else _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
 
 

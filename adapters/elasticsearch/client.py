@@ -1,7 +1,8 @@
-"""Clients of Elasticsearch whose calls all end: within their time-out from the first byte to the last, with no more
-than MAX_ANSWER bytes, and where they were sent (no redirect is followed).
+"""Elasticsearch clients whose calls are bounded: by a time-out from the first byte to the last, by
+MAX_ANSWER bytes, and to the server they were sent to (no redirects).
 
-The library's own nodes bound the wait for the next byte only, read whatever comes, and follow redirects.
+The library's own nodes only bound the wait for the next byte, read any length, and follow
+redirects.
 """
 
 import time
@@ -17,18 +18,19 @@ from elasticsearch import AsyncElasticsearch, Elasticsearch
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 MAX_ANSWER = 32 * 2**20
-"""Bytes of an answer. The largest that is asked for, 200 documents of some 100 kB, is within it."""
+"""Bytes of an answer. The largest expected one, 200 documents of some 100 kB, fits."""
 
 _PIECE = 2**16
 
 
 def open_client(url: str, *, seconds: float) -> Elasticsearch:
-    """A client for threads. A call takes `seconds` at most; only one whose connection was lost is made once more."""
+    """A client for threads. A call takes at most `seconds`; it is repeated once, only when the
+    connection was lost."""
     return Elasticsearch(url, node_class=BoundedNode, request_timeout=seconds, max_retries=1, retry_on_status=())
 
 
 def open_async_client(url: str, *, seconds: float) -> AsyncElasticsearch:
-    """A client for coroutines, with one more try at most."""
+    """A client for coroutines; a call is repeated at most once."""
     return AsyncElasticsearch(url, node_class=BoundedAsyncNode, request_timeout=seconds, max_retries=1)
 
 
@@ -41,7 +43,7 @@ class BoundedNode(Urllib3HttpNode):
 
 
 class BoundedAsyncNode(AiohttpHttpNode):
-    """A node over aiohttp, whose time-outs are of the whole call already."""
+    """A node over aiohttp, whose time-outs already cover the whole call."""
 
     def _create_aiohttp_session(self) -> None:
         super()._create_aiohttp_session()
@@ -55,7 +57,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Pool:
-    """A pool of urllib3 that reads answers within bounds."""
+    """A urllib3 pool that reads answers within the bounds."""
 
     def __init__(self, pool: urllib3.HTTPConnectionPool, seconds: float | None) -> None:
         self._pool, self._seconds = pool, seconds
@@ -73,7 +75,7 @@ class _Pool:
                 if time.monotonic() > deadline:
                     raise ReadTimeoutError(self._pool, url, f"the answer takes longer than {seconds} s")
         except BaseException:
-            response.close()  # the rest of it is nobody's answer
+            response.close()  # discard the rest
             raise
         response.release_conn()
         return _Answer(response.status, response.headers, bytes(data))
@@ -83,7 +85,7 @@ class _Pool:
 
 
 class _Session:
-    """A session of aiohttp that reads answers within bounds."""
+    """An aiohttp session that reads answers within the bounds."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session

@@ -1,11 +1,11 @@
-"""Where the documents of the search index live in Elasticsearch: the projection engine's store over the game store.
+"""The projection engine's store of search documents in Elasticsearch, over the game store.
 
-It cannot commit with a checkpoint: every write is refreshed before the checkpoint moves, and a write that is repeated
-meets its own positions and changes nothing.
+It cannot commit together with a checkpoint: every write is refreshed before the checkpoint moves,
+and a repeated write meets its own positions and has no effect.
 
-Anybody may drop an index, close it, or put another in its place. So each is marked when it is made, and has an alias of
-its own, made last, by which it is written and searched: what took its place has no such alias, and what has the alias
-but not the mark is not taken for it.
+Anybody may drop an index, close it, or put another in its place. So each is marked when it is
+created, and has an alias of its own, created last, through which it is written and searched. A
+replacement lacks the alias, and an index with the alias but without the mark is not accepted.
 """
 
 import hashlib
@@ -28,27 +28,28 @@ from projections.search.document import GameDocument
 from projections.search.projection import Document
 
 NAMED = 10
-"""Games that differ of which the ids are told."""
+"""How many differing games a comparison names."""
 
 
 _ASIDE = "aside"
 
 
 def index_name(prefix: str, storage: str) -> str:
-    """The index of a storage. The prefix is an instance's own: two shops may share one Elasticsearch."""
+    """The index of a storage. The prefix belongs to an instance: two shops may share one
+    Elasticsearch."""
     return f"{prefix}-{storage}"
 
 
 def alias_name(prefix: str, storage: str) -> str:
-    """The alias by which the index of a storage is written and searched."""
+    """The alias through which the index of a storage is written and searched."""
     return f"{index_name(prefix, storage)}-made"
 
 
 class ElasticsearchDocuments:
-    """Documents in an index per storage; the alias that `prefix` is leads to the active one.
+    """Documents in one index per storage; the alias named like `prefix` points to the active one.
 
-    The connections of the calls are asked about the log, and shown to live. Whatever Elasticsearch fails in is raised
-    as StoreFailed, StorageLost or RowsRefused.
+    The connections passed in are asked about the log, and kept visibly alive. All failures of
+    Elasticsearch are raised as StoreFailed, StorageLost or RowsRefused.
     """
 
     transactional = False
@@ -59,7 +60,8 @@ class ElasticsearchDocuments:
         self._counted: dict[str, int] = {}
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
-        """Make the index unless it is there as it was made; the first one of all becomes the active one."""
+        """Create the index unless it exists as created; the very first
+        one becomes the active one."""
         with _telling():
             if not self._is_there(storage):
                 self._make(storage)
@@ -67,12 +69,13 @@ class ElasticsearchDocuments:
                 self._store.point_alias(self._prefix, self._index(storage))
 
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
-        """Whether the index is there as it was made."""
+        """Whether the index exists as created."""
         with _telling():
             return self._is_there(storage)
 
     def follows(self, conn: psycopg.Connection, storage: str) -> bool:
-        """Whether the log has the event of the newest document: otherwise it went back without the index."""
+        """Whether the log has the newest document's event: otherwise the log went back without the
+        index."""
         with _telling():
             newest = self._store.newest(self._alias(storage))
         if newest is None:
@@ -81,15 +84,15 @@ class ElasticsearchDocuments:
         return str(_event_ids(conn, [position]).get(position)) == event_id
 
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
-        """The documents of these games, findable yet or not."""
+        """The documents of these games, searchable yet or not."""
         with _telling():
             found = [_row(each) for each in self._store.fetch(self._alias(storage), keys, between=_alive(conn))]
             if len(found) < len(keys):
-                self._require(storage)  # or those that are not there were lost
+                self._require(storage)  # otherwise the missing ones may have been lost
             return found
 
     def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Document], deletes: Sequence[UUID]) -> None:
-        """Insert or replace documents, delete by game, and make it findable."""
+        """Insert or replace documents, delete by game, and make the changes searchable."""
         if not puts and not deletes:
             return
         with _telling():
@@ -98,7 +101,7 @@ class ElasticsearchDocuments:
                 for some in _parts(puts):
                     created += self._put(conn, alias, some)
             except RowsRefused:
-                self._require(storage)  # or it was another index that refused them
+                self._require(storage)  # otherwise another index may have refused them
                 raise
             if deletes:
                 self._store.delete(alias, deletes, between=_alive(conn))
@@ -107,23 +110,23 @@ class ElasticsearchDocuments:
             self._counted[storage] = self._counted.get(storage, 0) + created
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
-        """A new index, in place of whatever has its name."""
+        """Create a new index in place of any with its name."""
         with _telling():
             self._make(storage)
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:
-        """Put documents in, findable by their ids."""
+        """Insert documents, readable by their ids."""
         for some in _parts(rows):
             with _telling():
                 self._put(conn, self._alias(storage), some)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
-        """Make them findable."""
+        """Make them searchable."""
         with _telling():
             self._store.refresh(self._alias(storage))
 
     def aside(self) -> "ElasticsearchDocuments":
-        """Indices of a prefix of their own."""
+        """The same with a prefix of its own."""
         return ElasticsearchDocuments(self._client, f"{self._prefix}-{_ASIDE}")
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:  # noqa: ARG002
@@ -132,16 +135,15 @@ class ElasticsearchDocuments:
             return _digest(self.scan(storage))
 
     def frozen(self, conn: psycopg.Connection, storage: str) -> "FrozenIndex":  # noqa: ARG002
-        """The index as the server shows it from now on to this one scan."""
+        """The index as of now, for one scan."""
         with _telling():
             return FrozenIndex(self.scan(storage))
 
     def scan(self, storage: str) -> Iterator[GameDocument]:
-        """The documents by id, as they are when this is called."""
+        """The documents by id, as of this call."""
         return self._store.scan(self._alias(storage))
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
-        """Drop the index."""
         with _telling():
             self._store.drop_index(self._index(storage))
 
@@ -161,7 +163,7 @@ class ElasticsearchDocuments:
         return self._store.bulk(alias, some, event_ids, require_alias=True, between=_alive(conn))
 
     def _make(self, storage: str) -> None:
-        """A new, empty index in the place of whatever has its name."""
+        """Create a new, empty index in place of any with its name."""
         index = self._index(storage)
         self._counted.pop(storage, None)
         self._store.drop_index(index)
@@ -173,7 +175,7 @@ class ElasticsearchDocuments:
             return False
         before, now = self._counted.get(storage, 0), self._store.count(self._alias(storage))
         self._counted[storage] = max(before, now)
-        return now >= before  # no document is ever taken out, but by others
+        return now >= before  # only others remove documents
 
     def _require(self, storage: str) -> None:
         if not self._is_there(storage):
@@ -187,13 +189,13 @@ class ElasticsearchDocuments:
 
 
 class FrozenIndex:
-    """An index as it was when its scan began."""
+    """An index as of the start of its scan."""
 
     def __init__(self, scan: Iterator[GameDocument]) -> None:
         self._scan = scan
 
     def compare(self, conn: psycopg.Connection, store: Store[Document], storage: str) -> Difference:
-        """Both document by document, in the order of their ids."""
+        """Compare document by document, in the order of their ids."""
         assert isinstance(store, ElasticsearchDocuments)
         with _telling():
             store.finish(conn, storage)
@@ -213,13 +215,14 @@ def _parts(rows: Iterable[Document]) -> Iterator[Sequence[Document]]:
 
 
 def _alive(conn: psycopg.Connection) -> Between:
-    """Shows that we live, for where the server is slow a page takes longer than a leader may be silent."""
+    """A statement that keeps the leader's session active: with a slow server, a page takes longer
+    than it may be idle."""
     return partial(conn.execute, "SELECT 1")
 
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Say of a failure whose it is."""
+    """Raise failures by whose fault they are."""
     try:
         yield
     except (StoreFailed, RowsRefused, psycopg.Error):
@@ -239,13 +242,13 @@ def _row(document: GameDocument) -> Document:
 
 
 class _Sum:
-    """Number of documents, and the sum of their hashes, which does not depend on their order."""
+    """Number of documents, and the sum of their hashes, independent of their order."""
 
     def __init__(self) -> None:
         self.count = self._sum = 0
 
     def add(self, document: GameDocument | None) -> int:
-        """Returns the hash of the document; 0 where there is none."""
+        """Add a document. Returns its hash; 0 for None."""
         if document is None:
             return 0
         value = int.from_bytes(hashlib.sha256(msgspec.json.encode(document)).digest()[:8], "big")
@@ -267,7 +270,7 @@ def _digest(documents: Iterable[GameDocument]) -> tuple[int, str]:
 def _side_by_side(
     some: Iterator[GameDocument], others: Iterator[GameDocument]
 ) -> Iterator[tuple[UUID, GameDocument | None, GameDocument | None]]:
-    """Documents of the same id, both in the order of their ids; None where one side has none."""
+    """Pairs of documents with the same id, in the order of ids; None where one side has none."""
     one, other = next(some, None), next(others, None)
     while one is not None or other is not None:
         first = min(str(each.game_id) for each in (one, other) if each is not None)

@@ -1,7 +1,7 @@
-"""Looking games up in Elasticsearch.
+"""Game look-ups in Elasticsearch.
 
-Whatever goes wrong with it is SearchUnavailable: it does not answer, refuses, or answers what cannot be read. Nothing
-of an answer is taken on trust: what stands before the server may answer, too, and another server may have its address.
+Every failure is SearchUnavailable: no answer, a refusal, or an unreadable answer. Nothing in an
+answer is trusted: a proxy may answer, or another server may have the address.
 """
 
 import asyncio
@@ -88,7 +88,8 @@ class _Counts(msgspec.Struct, frozen=True):
 
 
 class ElasticsearchGameIndex:
-    """The port `GameIndex` over an index, or the one behind an alias. The client and its circuit are the caller's."""
+    """Implements `GameIndex` over an index, or the one behind an alias. The caller owns the client
+    and its circuit."""
 
     name: EngineName = "elasticsearch"
 
@@ -168,14 +169,14 @@ def elasticsearch_circuit() -> Circuit:
 
 
 async def check_elasticsearch(client: AsyncElasticsearch, circuit: Circuit) -> None:
-    """Raises SearchUnavailable when it does not answer: at once, where that is known."""
+    """Raises SearchUnavailable when the server does not answer: at once, when that is known."""
     async with _answering(circuit):
         await client.cluster.health()
 
 
 @asynccontextmanager
 async def _answering(circuit: Circuit) -> AsyncIterator[None]:
-    """Around a call and the reading of its answer. Raises SearchUnavailable, whatever fails."""
+    """Wrap a call and the reading of its answer. Raises SearchUnavailable for any failure."""
     try:
         async with circuit.calling():
             yield
@@ -184,14 +185,16 @@ async def _answering(circuit: Circuit) -> AsyncIterator[None]:
 
 
 def _is_down(error: BaseException) -> bool:
-    """Whether others would fare alike: all but who asks for an index that is not there, or for too much."""
+    """Whether other calls would fail alike: not when the index is
+    missing, or the request is bad."""
     if isinstance(error, ApiError):
         return error.status_code != BAD_REQUEST and not is_lost(error)
     return isinstance(error, Exception) and not isinstance(error, StorageLost)
 
 
 def _candidates(lookup: Lookup) -> dict[str, Any]:
-    """The part of a search request that brings candidates: loose matches, those that begin alike first."""
+    """The part of a search request that selects candidates: loose matches, those that begin alike
+    first."""
     if lookup.typed is None:
         return {"query": {"bool": {"filter": _counts(lookup)}}, "size": 0}
     typed = lookup.typed
@@ -229,7 +232,7 @@ def _facets(counts: _Counts) -> Facets:
 
 
 def _strict(typed: Typed) -> Query:
-    """Every word typed is there, in one way or another."""
+    """Every typed word matches, in one way or another."""
     groups = [{"bool": {"should": [_alternative(each) for each in group]}} for group in typed.strict]
     return {"bool": {"filter": groups, "_name": "strict"}}
 
@@ -239,7 +242,7 @@ def _alternative(alternative: Alternative) -> Query:
 
 
 def _counts(lookup: Lookup) -> list[Query]:
-    """The conditions that a game counts for this lookup."""
+    """The conditions for a game to count in this lookup."""
     conditions: list[Query] = [{"term": {"filters": each}} for each in lookup.filters]
     if lookup.game_ids is None:
         conditions.append({"term": {"active": True}})
@@ -253,7 +256,7 @@ def _counts(lookup: Lookup) -> list[Query]:
 
 
 def _price_between(lookup: Lookup, low: int | None, high: int | None) -> Query:
-    """The price there is in range, or there is none there and that of everywhere is."""
+    """The region's price is in range; or there is none, and the `*` price is."""
     in_range: Query = {"range": {"prices.cents": {"gte": low, "lte": high}}}
     either = [
         {"bool": {"filter": [{"nested": {"path": "prices", "query": {"bool": {"filter": [*of, in_range]}}}}, *also]}}
@@ -263,7 +266,8 @@ def _price_between(lookup: Lookup, low: int | None, high: int | None) -> Query:
 
 
 def _price_sources(lookup: Lookup) -> list[tuple[list[Query], list[Query]]]:
-    """Where a game's price may be found: which of its prices, each with the conditions under which it counts."""
+    """Where a game's price may be: which of its prices, with the conditions under which each
+    counts."""
 
     def priced(at: str) -> list[Query]:
         return [{"term": {"prices.at": at}}, {"term": {"prices.currency": lookup.currency}}]
@@ -273,7 +277,7 @@ def _price_sources(lookup: Lookup) -> list[tuple[list[Query], list[Query]]]:
 
 
 def _sorts(order: Order, lookup: Lookup) -> list[tuple[Query, list[Query]]]:
-    """What to sort by, and what of the games that is for."""
+    """What to sort by, with the games that each applies to."""
     direction = "desc" if order.descending else "asc"
     if order.field != "price":
         return [({order.field: {"order": direction}}, [])]

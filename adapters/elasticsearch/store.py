@@ -1,7 +1,7 @@
-"""The search index in Elasticsearch: its documents, its mark, and the aliases that lead to it.
+"""The search index in Elasticsearch: its documents, its mark, and the aliases that point to it.
 
-Only what the minimal distribution has is asked of the server: whitespace, prefixes, aggregations, aliases, external
-versions. How titles are taken apart is `projections.search.text`.
+It uses only features of the minimal distribution: whitespace, prefixes, aggregations, aliases,
+external versions. `projections.search.text` splits the titles.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ MAPPINGS: dict[str, Any] = {
         "tags": _SHOWN,
         "platforms": _SHOWN,
         "priced_at": {"type": "keyword"},
-        # Nested: a field for each region and currency would soon be more fields than an index may have.
+        # Nested: one field per region and currency would soon exceed the index's limit of fields.
         "prices": {
             "type": "nested",
             "properties": {"at": {"type": "keyword"}, "currency": {"type": "keyword"}, "cents": {"type": "long"}},
@@ -58,7 +58,7 @@ MAPPINGS: dict[str, Any] = {
 
 SETTINGS: dict[str, Any] = {
     "number_of_shards": 1,
-    "refresh_interval": "-1",  # whoever moves a checkpoint refreshes first
+    "refresh_interval": "-1",  # the projection refreshes before it moves a checkpoint
     "similarity": {"keys": {"type": "BM25", "k1": 0.4, "b": 0.3}},
 }
 
@@ -66,10 +66,10 @@ SETTINGS: dict[str, Any] = {
 _SHAPE = hashlib.sha256(msgspec.json.encode([MAPPINGS, SETTINGS])).hexdigest()[:16]
 
 CHUNK, CHUNK_BYTES = 1000, 5 * 2**20
-"""How much is put in with one request, at most; a larger document goes alone."""
+"""The most documents and bytes per request; a larger document goes alone."""
 
 SCROLL = "10m"
-"""How long the server keeps what a scan sees between two pages of it."""
+"""How long the server keeps a scan's view between two pages."""
 
 LOOK_SECONDS = 2.0
 """How long somebody waits who only wants to know what there is."""
@@ -77,40 +77,40 @@ LOOK_SECONDS = 2.0
 _MARKED_BY = ["*.mappings._meta", "*.settings.index.uuid", "*.settings.index.verified_before_close"]
 
 FETCHED_AT_ONCE = 200
-"""Documents, of some 100 kB at most."""
+"""Documents, of at most some 100 kB each."""
 
 
 Between = Callable[[], object]
-"""Called after each request of several, for whoever has to show meanwhile that he lives."""
+"""Called after each of several requests, to show that the caller is alive."""
 
 
 class ElasticsearchGameStore:
-    """Writes documents and moves aliases. The client is the caller's.
+    """Writes documents and moves aliases. The caller owns the client.
 
-    Raises what the client does, and of `projections.engine.folding` what it can tell: StorageLost, RowsRefused,
-    StoreFailed.
+    Raises the client's exceptions and, where it can tell, StorageLost, RowsRefused and StoreFailed
+    of `projections.engine.folding`.
     """
 
     def __init__(self, client: Elasticsearch) -> None:
         self._client = client
 
     def create_index(self, index: str, *, replicas: int = 0) -> None:
-        """Create an index, empty."""
+        """Create an empty index."""
         settings = SETTINGS | {"number_of_replicas": replicas}
         self._client.indices.create(index=index, settings=settings, mappings=MAPPINGS)
 
     def mark(self, index: str, alias: str) -> None:
-        """Have an index that was just created be known again as this very one, and lead the alias to it.
+        """Mark a new index, so that it is recognised as this very one, and point the alias to it.
 
-        The alias comes last: whoever finds the index by it finds a marked one.
+        The alias comes last: an index found through it is always marked.
         """
         found = self._looked_at(index) or {}
         self._client.indices.put_mapping(index=index, meta=_mark(found[index]))
         self.point_alias(alias, index)
 
     def is_marked(self, index: str, alias: str) -> bool:
-        """Whether the alias leads to the index as it was made and marked: not to another of the same name, with or
-        without the same mappings; not to several; not to a closed one."""
+        """Whether the alias points to the index as created and marked: not to another with the same
+        name, with or without the same mappings; not to several; not to a closed one."""
         found = self._looked_at(alias) or {}
         return found.keys() == {index} and _is_marked(found[index])
 
@@ -123,7 +123,7 @@ class ElasticsearchGameStore:
         )
 
     def drop_index(self, index: str) -> None:
-        """Drop an index, if it is there."""
+        """Drop an index, if it exists."""
         self._client.options(ignore_status=NOT_FOUND).indices.delete(index=index)
 
     def bulk(
@@ -135,10 +135,11 @@ class ElasticsearchGameStore:
         require_alias: bool = False,
         between: Between = lambda: None,
     ) -> int:
-        """Put documents in; returns how many were not there before. One that is not newer than what is there, by its
-        position, is ignored. `event_ids`: which event is at a document's position.
+        """Insert or replace documents. Returns how many are new. A document that is not newer than
+        the stored one, by position, is ignored. `event_ids`: the event at each document's position.
 
-        Where `index` must be an alias, the server makes no index of its own in the place of one that is gone.
+        With `require_alias`, the server does not create an index of its own in place of a missing
+        one.
         """
         done = _Done()
         for chunk in _chunks(_operation(each, event_ids.get(each.position)) for each in documents):
@@ -148,13 +149,14 @@ class ElasticsearchGameStore:
         return done.created
 
     def delete(self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None) -> None:
-        """Take documents out, where they are there. (A retired game stays in, with its status.)"""
+        """Delete documents, where they exist. (A retired game keeps its
+        document, with its status.)"""
         for game_id in game_ids:
             self._client.options(ignore_status=NOT_FOUND).delete(index=index, id=str(game_id))
             between()
 
     def newest(self, index: str) -> tuple[int, str] | None:
-        """Position and event of the document that was changed last, of all that were put in; None in an empty index."""
+        """Position and event of the document changed last; None in an empty index."""
         self.refresh(index)
         answer = self._client.search(
             index=index,
@@ -167,13 +169,13 @@ class ElasticsearchGameStore:
         return (found[0]["position"], found[0]["event_id"]) if found else None
 
     def refresh(self, index: str) -> None:
-        """Make all that was put in findable."""
+        """Make all documents searchable."""
         answer = self._client.indices.refresh(index=index)
         if answer["_shards"]["failed"]:
             raise StoreFailed(f"{index} is not refreshed: {answer['_shards']}")
 
     def fetch(self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None) -> list[GameDocument]:
-        """The documents of games, in the order asked for; those that are not there are left out."""
+        """The documents of games, in the order asked for, without missing ones."""
         found: list[GameDocument] = []
         for start in range(0, len(game_ids), FETCHED_AT_ONCE):
             ids = [str(game_id) for game_id in game_ids[start : start + FETCHED_AT_ONCE]]
@@ -183,14 +185,14 @@ class ElasticsearchGameStore:
         return found
 
     def count(self, index: str) -> int:
-        """How many documents are findable."""
+        """The number of searchable documents."""
         answer = self._client.count(index=index)
         if answer["_shards"]["failed"]:
             raise StoreFailed(f"{index} is not counted: {answer['_shards']}")
         return int(answer["count"])
 
     def scan(self, index: str) -> Iterator[GameDocument]:
-        """All documents that are findable now, by id: what is put in while they are read is not among them."""
+        """All documents that are searchable now, by id, without those inserted meanwhile."""
         page = self._client.search(
             index=index,
             scroll=SCROLL,
@@ -212,11 +214,12 @@ class ElasticsearchGameStore:
             self._client.options(ignore_status=NOT_FOUND).clear_scroll(scroll_id=page["_scroll_id"])
 
     def active_index(self, alias: str) -> str | None:
-        """The index that the alias points to, None when there is no such alias."""
+        """The index that the alias points to; None when there is no such alias."""
         return next((name for name in self._looked_at(alias) or {} if name != alias), None)
 
     def point_alias(self, alias: str, index: str) -> None:
-        """Point the alias to an index, and away from any other, in one step. An index that took its name goes."""
+        """Point the alias to this index only, in one step. Removes an index that has the alias's
+        name."""
         actions: list[dict[str, Any]] = []
         for name in self._looked_at(alias) or {}:
             if name == alias:
@@ -226,7 +229,7 @@ class ElasticsearchGameStore:
         self._client.indices.update_aliases(actions=[*actions, {"add": {"index": index, "alias": alias}}])
 
     def _looked_at(self, name: str) -> dict[str, Any] | None:
-        """The indices of a name or an alias, with what marks them; None when there is none."""
+        """The indices with this name or alias, with their marks; None when there is none."""
         try:
             found: dict[str, Any] = self._client.indices.get(index=name, filter_path=_MARKED_BY).body
         except ApiError as error:
@@ -240,7 +243,7 @@ class ElasticsearchGameStore:
     def _put(
         self, index: str, chunk: Sequence["_Operation"], require_alias: bool, done: "_Done", between: Between
     ) -> None:
-        """Put in what goes with one request, and note what became of it."""
+        """Insert what goes with one request, and note the outcome."""
         lines = [line for each in chunk for line in each.lines]
         try:
             answer = self._client.bulk(index=index, operations=lines, require_alias=require_alias)  # type: ignore[arg-type]
@@ -266,13 +269,13 @@ class ElasticsearchGameStore:
 
 
 def decode_documents(hits: Iterable[dict[str, Any]]) -> list[GameDocument]:
-    """The documents in a response's hits; a hit without a source is of a game that is not there."""
+    """The documents in a response's hits; a hit without a source belongs to a missing game."""
     return [msgspec.convert(hit["_source"]["document"], GameDocument) for hit in hits if "_source" in hit]
 
 
 def read_fetched(found: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[GameDocument]:
-    """The documents that were asked for by their ids. Raises StorageLost, or StoreFailed, unless it is said of each
-    whether it is there."""
+    """The documents fetched by these ids. Raises StorageLost, or StoreFailed, unless the answer
+    says of each whether it exists."""
     failed = next((each for each in found if not isinstance(each.get("found"), bool)), None)
     if failed is not None:
         raise (StorageLost if says_lost(NOT_FOUND, failed) else StoreFailed)(str(failed.get("error")))
@@ -282,7 +285,7 @@ def read_fetched(found: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[
 
 
 def _mark(index: dict[str, Any]) -> dict[str, str]:
-    """An index of the same name that is made again, restored or copied has another uuid."""
+    """The uuid differs for an index of the same name that is created again, restored or copied."""
     return {"uuid": _uuid(index), "shape": _SHAPE}
 
 
@@ -296,10 +299,10 @@ def _is_marked(index: dict[str, Any]) -> bool:
 
 
 def _is_refused(item: dict[str, Any]) -> bool:
-    """Whether a document is refused for what is in it. Raises StorageLost, StoreFailed: it was not put in, without any
-    fault of its own."""
+    """Whether a document is refused for its content. Raises StorageLost, StoreFailed when it was
+    not stored for another reason."""
     status = item["status"]
-    if 200 <= status < 300 or status == CONFLICT:  # a conflict: it is there already, or a newer one
+    if 200 <= status < 300 or status == CONFLICT:  # a conflict: the same or a newer one is stored
         return False
     if says_refused(status, item):
         return True
@@ -312,14 +315,14 @@ def _described(item: dict[str, Any]) -> str:
 
 
 class _Done(msgspec.Struct):
-    """What became of documents: how many were not there before, and which were refused, and why."""
+    """The outcome for documents: how many are new, and which were refused, and why."""
 
     created: int = 0
     refused: dict[UUID, str] = {}
 
 
 class _Operation(msgspec.Struct, frozen=True):
-    """A document as two lines of a request."""
+    """A document as two lines of a bulk request."""
 
     game_id: UUID
     lines: tuple[bytes, bytes]

@@ -1,4 +1,4 @@
-"""The client of a fiscal operator that speaks HTTP: fulfils the port `FiscalOperator`."""
+"""The client of a fiscal operator over HTTP: implements the port `FiscalOperator`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from adapters.answers import whole_body
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 
 ACCEPTED = 202
-"""HTTP's "taken in, but not done yet" (RFC 9110, 15.3.3)."""
+"""HTTP's "accepted, but not completed" (RFC 9110, 15.3.3)."""
 
 NOT_FOUND = 404
 MAX_CODE_LENGTH = 100
@@ -35,7 +35,8 @@ _REFUSED = frozenset({"rejected", "refused", "denied", "failed", "canceled"})
 
 
 class _Listed(msgspec.Struct):
-    """A receipt of a list, also one that somebody entered there by hand (such as a storno, below zero)."""
+    """A listed receipt, including one entered by hand at the operator (such as a negative
+    correction)."""
 
     seller_id: UUID
     year: Annotated[int, msgspec.Meta(ge=0, le=9999)]
@@ -52,7 +53,7 @@ class _List(msgspec.Struct):
 
 
 class _NotFound(OperatorRefused):
-    """It has not what was asked for."""
+    """The operator does not have what was asked for."""
 
 
 class _Refusal(msgspec.Struct):
@@ -61,8 +62,8 @@ class _Refusal(msgspec.Struct):
 
 
 class HttpFiscalOperator:
-    """Talks to the operator at `base_url`, with its API `key`, if any; `timeout_seconds` bounds a whole call. Close it
-    with `aclose`."""
+    """Talks to the operator at `base_url`, with its API `key`, if any. `timeout_seconds` bounds a
+    whole call. Close it with `aclose`."""
 
     def __init__(self, base_url: str, timeout_seconds: float = 10.0, *, key: str = "") -> None:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -86,7 +87,8 @@ class HttpFiscalOperator:
         currency: str,
         idempotency_key: str,
     ) -> IssuedReceipt:
-        """Report a sale. Raises OperatorUnavailable, also while the operator has yet to decide; OperatorRefused."""
+        """Report a sale. Raises OperatorRefused; OperatorUnavailable, also while the operator has
+        yet to decide."""
         body = {
             "seller_id": str(seller_id),
             "year": year,
@@ -102,17 +104,19 @@ class HttpFiscalOperator:
             code = receipt.code[:MAX_CODE_LENGTH] or f"receipt_{state}"
             raise OperatorRefused(code, "the operator did not issue the receipt")
         if status == ACCEPTED or state not in _ISSUED or not receipt.reference:
-            # It was taken in, and will be decided on later: it is asked after again, under the same key.
+            # The operator will decide later: the worker asks again, under the same key.
             raise OperatorUnavailable(f"the receipt is {state} and not issued yet")
         return IssuedReceipt(receipt.reference, receipt.url)
 
     async def receipt_of(self, seller_id: UUID, order_id: UUID) -> KnownReceipt | None:
-        """What it has issued to a seller for an order. Raises OperatorUnavailable, OperatorRefused."""
+        """The receipt that the operator has issued to a seller for an order. Raises
+        OperatorUnavailable, OperatorRefused."""
         listed = await self._list(f"/v1/orders/{order_id}/receipts?seller_id={seller_id}")
         return next((each for each in listed if (each.seller_id, each.order_id) == (seller_id, order_id)), None)
 
     async def receipts_from(self, seller_id: UUID, year: int, number: int) -> Sequence[KnownReceipt]:
-        """The first receipts of a book from a number on. Raises OperatorUnavailable, OperatorRefused."""
+        """The first receipts of a book from this number on. Raises OperatorUnavailable,
+        OperatorRefused."""
         listed = await self._list(f"/v1/books/{seller_id}/{year}/receipts?from_number={number}")
         return [each for each in listed if (each.seller_id, each.year) == (seller_id, year) and each.number >= number]
 
@@ -125,7 +129,7 @@ class HttpFiscalOperator:
         try:
             _, answer = await self._call("GET", path, params=params)
         except _NotFound:
-            return []  # it knows no such book or order, or shows them to nobody
+            return []  # the operator has no such book or order, or does not show them
         return [KnownReceipt(**msgspec.structs.asdict(each)) for each in _read(answer, _List).receipts]
 
     async def _call(
@@ -159,12 +163,12 @@ class HttpFiscalOperator:
 def _read(answer: bytes, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(answer, type=type_)
-    except (msgspec.MsgspecError, RecursionError) as error:  # as unknown as no answer at all
+    except (msgspec.MsgspecError, RecursionError) as error:  # the outcome is as unknown as without an answer
         raise OperatorUnavailable(f"unreadable answer: {error}") from error
 
 
 def _failure(status: int, answer: bytes) -> OperatorRefused | OperatorUnavailable:
-    # 408 and 429 are the two refusals that a later repeat mends.
+    # 408 and 429 are the two refusals that a retry may overcome.
     if not 400 <= status < 500 or status in (408, 429):
         return OperatorUnavailable(f"HTTP {status}")
     try:

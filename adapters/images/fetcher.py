@@ -1,4 +1,5 @@
-"""Images from URLs that people give us: public ones only (`adapters.public_http`), and no longer than they may be."""
+"""Images from URLs that people give: public addresses only (`adapters.public_http`), and of limited
+size."""
 
 import ssl
 from typing import Literal
@@ -19,7 +20,7 @@ _REDIRECT = {301, 302, 303, 307, 308}
 
 
 class HttpImageFetcher:
-    """Fulfils `ImageFetcher`. To be made and closed within a running event loop."""
+    """Implements `ImageFetcher`. Create and close it within a running event loop."""
 
     def __init__(
         self,
@@ -33,12 +34,11 @@ class HttpImageFetcher:
         self._http = open_session(self._resolver, private=private, timeout_seconds=timeout_seconds, tls=tls)
 
     async def aclose(self) -> None:
-        """Close all connections."""
         await self._http.close()
         await self._resolver.close()
 
     async def fetch(self, url: str, max_bytes: int) -> bytes:
-        """See `ImageFetcher`. A redirect is followed, a few times, to what may be called as well."""
+        """See `ImageFetcher`. Follows a few redirects, each checked like the first URL."""
         try:
             for _ in range(REDIRECTS + 1):
                 found = await self._get(url, max_bytes)
@@ -58,7 +58,7 @@ class HttpImageFetcher:
         raise _unreachable(f"it is redirected more than {REDIRECTS} times")
 
     async def _get(self, url: str, max_bytes: int) -> bytes | str:
-        """What is there, or where it says that it is."""
+        """The content, or the target of a redirect."""
         check_url(url, private_allowed=self._private_allowed, code=REFUSED)
         async with self._http.get(url, headers=_HEADERS, allow_redirects=False) as response:
             location = response.headers.get("location")
@@ -70,7 +70,7 @@ class HttpImageFetcher:
 
 
 async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """All of it. What is declared may be wrong: it is counted while it comes."""
+    """The whole body, counted while it arrives, as the declared length may be wrong."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 
 class ImageFolder:
-    """Fulfils `ImageStore`. Of files written at once by several, one stays, whole."""
+    """Implements `ImageStore`. Of concurrent writes of a file, one wins as a whole."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,7 +26,7 @@ class ImageFolder:
 
     def _write(self, key: str, content: bytes) -> None:
         path = self._path(key)
-        if path.exists():  # what is under a key never changes
+        if path.exists():  # the content of a key never changes
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = path.with_suffix(f".{uuid4().hex}.part")
@@ -43,5 +43,5 @@ class ImageFolder:
             return None
 
     def _path(self, key: str) -> Path:
-        """By the first letters of the key, so that no folder grows too large."""
+        """Grouped by the key's first letters, so that no folder grows too large."""
         return self._folder / key[:2] / key

@@ -1,6 +1,6 @@
-"""Images by Pillow: told by their content, whatever their name says, and drawn anew, so that nothing but the picture is
-kept: no EXIF (where it was taken), no second file hidden behind the first, no further frames.
-"""
+"""Images by Pillow: recognised by their content, whatever their name, and redrawn, so that only the
+picture is stored: no EXIF (where it was taken), no second file hidden behind the first, no further
+frames."""
 
 import asyncio
 import io
@@ -16,13 +16,13 @@ from commands.ports.images import Picture
 from domain.errors import Invalid
 
 MAX_PIXELS = 25_000_000
-"""What is drawn at all: a small file may say that it holds gigabytes."""
+"""The largest image that is drawn: a small file may claim to contain gigabytes."""
 
 MAX_SIDE, THUMBNAIL_SIDE = 2048, 320
 """Pixels of the longer side."""
 
 THREADS = 2
-"""Images drawn at once; each may take a few hundred megabytes for a moment."""
+"""Images drawn concurrently; each may briefly take a few hundred megabytes."""
 
 Format = Literal["PNG", "JPEG", "WEBP"]
 
@@ -36,7 +36,7 @@ _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
     *(struct.error, zlib.error),
 )
-"""What Pillow raises when the content is not what its head says."""
+"""What Pillow raises when the content does not match its header."""
 
 _TO_UPRIGHT: Mapping[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,17 +47,17 @@ _TO_UPRIGHT: Mapping[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF's orientation."""
+"""By EXIF orientation."""
 
 
 class PillowImages:
-    """Fulfils `ImageMaker`."""
+    """Implements `ImageMaker`."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, "images")
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Release the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def make(self, content: bytes) -> Picture:
@@ -66,7 +66,7 @@ class PillowImages:
 
 
 def picture_of(content: bytes) -> Picture:
-    """The image, drawn anew. Raises Invalid: image_unsupported, image_broken, image_too_large."""
+    """The image, redrawn. Raises Invalid: image_unsupported, image_broken, image_too_large."""
     format = format_of(content)
     if format is None:
         raise Invalid("image_unsupported", "an image is a PNG, a JPEG or a WebP")
@@ -80,7 +80,7 @@ def picture_of(content: bytes) -> Picture:
 
 
 def format_of(content: bytes) -> Format | None:
-    """What the first bytes say."""
+    """The format by the first bytes."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if content.startswith(b"\xff\xd8\xff"):
@@ -95,7 +95,7 @@ def _drawn(content: bytes, format: Format) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=[format]) as image:
         if image.width * image.height > MAX_PIXELS:
             raise _too_large()
-        image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a JPEG is decoded no larger than is needed
+        image.draft("RGB", (MAX_SIDE, MAX_SIDE))  # decode a JPEG no larger than needed
         image.load()
         upright = _upright(image)
         if format == "PNG":
@@ -106,10 +106,10 @@ def _drawn(content: bytes, format: Format) -> Image.Image:
 
 
 def _in_eight_bits(image: Image.Image, depth: int) -> Image.Image:
-    """A PNG's picture with samples of 8 bits, and its transparent colour in the same scale.
+    """A PNG's picture with 8-bit samples, and its transparent colour on the same scale.
 
-    Pillow scales the samples of most kinds (of 16-bit colours it keeps the upper byte), but cuts off grey of 16 bits at
-    255, and leaves the transparent colour as it stands in the file.
+    Pillow scales the samples of most kinds (of 16-bit colours it keeps the upper byte), but clips
+    16-bit grey at 255, and leaves the transparent colour as in the file.
     """
     colour = image.info.get("transparency")
     if image.mode.startswith("I"):
@@ -127,13 +127,14 @@ def _in_eight_bits(image: Image.Image, depth: int) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Not by `ImageOps.exif_transpose`: it writes the EXIF anew, and fails where that is damaged."""
+    """The image, rotated by its EXIF. `ImageOps.exif_transpose` would rewrite the EXIF, and fails
+    when that is damaged."""
     turn = _TO_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
     return image if turn is None else image.transpose(turn)
 
 
 def _encoded(image: Image.Image, side: int, format: Format) -> bytes:
-    """The image, no larger than this, as a file."""
+    """The image as a file, with at most `side` pixels on the longer side."""
     small = image.copy()
     small.thumbnail((side, side))
     file = io.BytesIO()

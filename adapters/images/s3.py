@@ -1,6 +1,5 @@
-"""Images in a bucket of S3, or of what speaks like it. Who we are comes from where boto3 looks for it:
-AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the machine's role.
-"""
+"""Images in a bucket of S3, or of a compatible store. boto3 finds the credentials:
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the machine's role."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -25,10 +24,11 @@ _ABSENT = {"NoSuchKey", "404"}
 
 
 class ImageBucket:
-    """Fulfils `ImageStore` by a bucket that exists. After a few failures in a row S3 is left alone for a moment."""
+    """Implements `ImageStore` with an existing bucket. After a few failures in a row S3 is not
+    called for a moment."""
 
     def __init__(self, url: str) -> None:
-        """`url`: s3://BUCKET/PREFIX?endpoint=URL&region=NAME, of which only the bucket is needed."""
+        """`url`: s3://BUCKET/PREFIX?endpoint=URL&region=NAME; only the bucket is required."""
         parts = urlsplit(url)
         options = {name: values[0] for name, values in parse_qs(parts.query).items()}
         self._bucket, self._prefix = parts.netloc, parts.path.lstrip("/")
@@ -47,7 +47,6 @@ class ImageBucket:
         self._circuit = Circuit("s3", _is_down)
 
     def close(self) -> None:
-        """Close all connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._s3.close()
 

@@ -1,4 +1,5 @@
-"""Mail as files: where no SMTP server is configured, each message is an .eml that a mail program opens."""
+"""Mail as files: without an SMTP server, each message becomes an .eml file that a mail program
+opens."""
 
 import asyncio
 import os
@@ -9,14 +10,14 @@ from commands.ports.notifications import Message
 
 
 class MailFiles:
-    """Fulfils `Carrier` by a folder; the same message twice is one file."""
+    """Implements `Carrier` with a folder. A repeated message is one file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds tokens that reset passwords
 
     async def send(self, message: Message) -> str:
-        """Write the message; returns the file's name."""
+        """Write the message. Returns the file's name."""
         return await asyncio.to_thread(self._write, message)
 
     def _write(self, message: Message) -> str:

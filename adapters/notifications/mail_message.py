@@ -1,4 +1,4 @@
-"""A notice as a mail (RFC 5322): what it looks like whichever way it goes."""
+"""A notice as a mail (RFC 5322), independent of its transport."""
 
 import re
 from contextlib import suppress
@@ -12,16 +12,16 @@ from domain.email_addresses import deliverable
 from domain.errors import Invalid
 
 SENDER = "Ludoteca <no-reply@ludoteca.invalid>"
-"""Who mails come from as long as none of them leaves the machine."""
+"""The sender of mails that do not leave the machine."""
 
 MAX_LINE = 998
-"""Octets that a line of a mail may have (RFC 5322, 2.1.1)."""
+"""Octets of a mail's line (RFC 5322, 2.1.1)."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
-    """The message as RFC 5322 has it. The same notice has the same Message-ID, so that a repeat is known as such.
+    """The message by RFC 5322. A repeated notice has the same Message-ID, and is recognised by it.
 
     Raises ValueError when the address cannot be written in a header.
     """
@@ -32,19 +32,21 @@ def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
     mail["Subject"] = _one_line(message.subject)
     mail["Message-ID"] = f"<{message.notice_id}@{mail['From'].addresses[0].domain}>"
     mail["Date"] = formatdate(usegmt=True)
-    mail["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday replies to it (RFC 3834)
+    mail["Auto-Submitted"] = "auto-generated"  # prevents automatic replies (RFC 3834)
     mail.set_content(message.text, cte=_encoding(message.text))
     return mail
 
 
 def _address(name: str, address: str) -> Address:
-    """A mailbox; its domain in ASCII (IDNA 2008), which every server takes. Raises ValueError."""
+    """A mailbox, with its domain in ASCII (IDNA 2008), which every server accepts. Raises
+    ValueError."""
     local, _, domain = _written(address).rpartition("@")
     return Address(_one_line(name), unquote(local) if local.startswith('"') else local, domain)
 
 
 def _written(address: str) -> str:
-    """As it stands in a header; an older release may have kept it without the quotes that it needs."""
+    """The address as in a header; an older release may have stored it without the quotes that it
+    needs."""
     local, _, domain = address.rpartition("@")
     for spelling in (address, f'"{quote(local)}"@{domain}'):
         with suppress(Invalid):
@@ -53,12 +55,13 @@ def _written(address: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks, which would begin another header, and other control characters."""
+    """The text without line breaks, which would start another header, and without other control
+    characters."""
     return " ".join(_CONTROLS.sub(" ", text).split())
 
 
 def _encoding(text: str) -> str:
-    """As it is where the lines are short enough, so that a token in it stays in one piece."""
+    """Unencoded when the lines are short enough, so that a token stays in one piece."""
     if max(map(len, text.encode().splitlines()), default=0) > MAX_LINE:
         return "quoted-printable"
     return "7bit" if text.isascii() else "8bit"

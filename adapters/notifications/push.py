@@ -1,11 +1,13 @@
-"""Push notices: posted to a gateway that knows people's devices, or written as files where there is none.
+"""Push notices: posted to a gateway that knows people's devices, or written as files without one.
 
-What is posted is JSON under the header `Idempotency-Key: <id>`, once or, after a failure, several times:
+The body is JSON, posted with the header `Idempotency-Key: <id>`, once or, after a failure, several
+times:
 
     {"id": "<notice id>", "user_id": "<user id>", "template": "purchase", "title": "Your purchase: …", "body": "…"}
 
-Any 2xx takes it; an answer like `{"id": "…"}` names the gateway's own reference. 404 and 410 say that the person has no
-device, 408, 429 and 5xx ask for another try, any other status refuses the message.
+Any 2xx accepts it; an answer like `{"id": "…"}` gives the gateway's own reference. 404 and 410 mean
+that the person has no device; 408, 429 and 5xx ask for another attempt; any other status refuses
+the message.
 """
 
 import asyncio
@@ -23,7 +25,7 @@ _ANSWER_BYTES = 10_000
 
 
 class PushMessage(msgspec.Struct, frozen=True):
-    """What is posted."""
+    """The posted body."""
 
     id: str
     user_id: str
@@ -37,29 +39,27 @@ class _Taken(msgspec.Struct):
 
 
 def to_json(message: Message) -> bytes:
-    """The message as it is posted."""
+    """The message as posted."""
     return msgspec.json.encode(
         PushMessage(str(message.notice_id), str(message.user_id), message.template, message.subject, message.text)
     )
 
 
 class PushGateway:
-    """Fulfils `Carrier` by the gateway at a URL (which may hold user:password). Close it with `aclose`.
-
-    `timeout_seconds` bounds the whole call.
-    """
+    """Implements `Carrier` with the gateway at a URL (which may contain user:password). Close it
+    with `aclose`. `timeout_seconds` bounds the whole call."""
 
     def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
         self._url, self._timeout = url, aiohttp.ClientTimeout(total=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
 
     async def aclose(self) -> None:
-        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
     async def send(self, message: Message) -> str:
-        """Post the message; returns the gateway's reference, or else the notice's id. Raises NotDelivered."""
+        """Post the message. Returns the gateway's reference, or else the notice's id. Raises
+        NotDelivered."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(message.notice_id)}
@@ -87,14 +87,14 @@ def _code(status: int) -> str:
 
 
 class PushFiles:
-    """Fulfils `Carrier` by a folder; the same message twice is one file."""
+    """Implements `Carrier` with a folder. A repeated message is one file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what people bought is nobody else's business
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # purchases are private
 
     async def send(self, message: Message) -> str:
-        """Write the message; returns the file's name."""
+        """Write the message. Returns the file's name."""
         return await asyncio.to_thread(self._write, message)
 
     def _write(self, message: Message) -> str:

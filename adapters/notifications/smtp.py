@@ -1,4 +1,4 @@
-"""Mail by SMTP, one connection a message."""
+"""Mail by SMTP, one connection per message."""
 
 import re
 import ssl
@@ -17,16 +17,19 @@ from adapters.notifications.mail_message import to_mail
 from commands.ports.notifications import Message, NotDelivered
 
 START_TLS: dict[str, bool | None] = {"smtp": None, "smtp+starttls": True, "smtps": False}
-"""By the URL's scheme: `smtp` encrypts where the server offers it, `smtp+starttls` must, `smtps` speaks TLS at once."""
+"""By the URL's scheme: `smtp` encrypts when the server offers it, `smtp+starttls` requires it,
+`smtps` uses TLS at once."""
 
 _ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+")
 _REFERENCE_LENGTH = 200
 
 
 class SmtpMailer:
-    """Fulfils `Carrier` by the SMTP server of a URL: `smtp://user:password@host:port`, `smtp+starttls://…`, `smtps://…`.
+    """Implements `Carrier` with the SMTP server of a URL: `smtp://user:password@host:port`,
+    `smtp+starttls://…`, `smtps://…`.
 
-    `timeout_seconds` bounds each step of a session; a server that looks at a mail before it takes it needs its time.
+    `timeout_seconds` bounds each step of a session; a server that scans mails before accepting them
+    needs time.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class SmtpMailer:
         self._timeout, self._tls_context = timeout_seconds, tls_context
 
     async def send(self, message: Message) -> str:
-        """Hand the mail to the server; returns what it said. Raises NotDelivered."""
+        """Hand the mail to the server. Returns its answer. Raises NotDelivered."""
         try:
             mail = to_mail(message, self._sender)
         except ValueError as error:
@@ -60,7 +63,7 @@ class SmtpMailer:
 
 
 def _not_delivered(error: Exception) -> NotDelivered:
-    """What went wrong, told apart by the server's reply code: 5xx is for good, 4xx for now."""
+    """The failure, by the server's reply code: 5xx is permanent, 4xx temporary."""
     if isinstance(error, SMTPRecipientsRefused):
         refusal = error.recipients[0]
         return _refused("recipient_refused", refusal.code, refusal.message)
@@ -78,5 +81,6 @@ def _refused(code: str, reply: int, text: str) -> NotDelivered:
 
 
 def _nameless(text: str) -> str:
-    """A server's words without addresses: they go where a person's data must not, to dead letters and the log."""
+    """A server's words without addresses: they go to dead letters and the log, where personal data
+    must not."""
     return _ADDRESS.sub("…", " ".join(text.split()))[:_REFERENCE_LENGTH]

@@ -1,4 +1,4 @@
-"""The client of the simulated payment provider: fulfils the port `PaymentProvider` over HTTP."""
+"""The client of the simulated payment provider: implements the port `PaymentProvider` over HTTP."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -25,15 +25,15 @@ from adapters.webhooks.signature import Verifier
 from commands.ports.payments import Intent, ProviderNotice, ProviderRefund, ProviderUnavailable
 
 _CONNECTION_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
-"""The connection broke, or a kept one had died: worth one more try at once. A time-out is not."""
+"""The connection broke, or a reused one was dead: worth an immediate retry, unlike a time-out."""
 
 
 class SimulatedProvider:
     """Talks to the simulated provider at `base_url`. Close it with `aclose`.
 
-    `webhook_secrets` are all that a notice may be signed with; `timeout_seconds` bounds each step of a call
-    (connecting, sending, waiting for the answer). `public_url` is where payers reach its pages, if elsewhere; `key` is
-    what its API may ask for.
+    `webhook_secrets` are all secrets that may sign a notice; `timeout_seconds` bounds each step of
+    a call (connecting, sending, waiting for the answer). `public_url` is where payers reach its
+    pages, if elsewhere; `key` is its API key, if it requires one.
     """
 
     name = "simulated"
@@ -87,40 +87,43 @@ class SimulatedProvider:
         return await self._post_intent("/v1/payment_intents", body, idempotency_key)
 
     async def confirm(self, ref: str, *, method: str, idempotency_key: str) -> Intent:
-        """Try a method on an intent that awaits one. Raises ProviderUnavailable, ProviderRefused."""
+        """Try a method on an intent that waits for one. Raises ProviderUnavailable,
+        ProviderRefused."""
         return await self._post_intent(f"{_path(ref)}/confirm", {"payment_method": method}, idempotency_key)
 
     async def get(self, ref: str) -> Intent:
-        """The intent as it stands. Raises ProviderUnavailable, ProviderRefused."""
+        """The current intent. Raises ProviderUnavailable, ProviderRefused."""
         return own_intent(read(await self._request("GET", _path(ref)), PaymentIntent))
 
     async def find(self, payment_id: UUID) -> Intent | None:
-        """The intent made for a payment. Raises ProviderUnavailable, ProviderRefused."""
+        """The intent created for a payment. Raises ProviderUnavailable, ProviderRefused."""
         answer = await self._request("GET", "/v1/payment_intents", params={"payment_id": str(payment_id)})
         return intent_of(payment_id, read(answer, IntentList).data)
 
     async def cancel(self, ref: str, *, idempotency_key: str) -> Intent:
-        """Give the intent up. Raises ProviderUnavailable; ProviderRefused when money has come or is on its way."""
+        """Cancel the intent. Raises ProviderUnavailable; ProviderRefused when money has arrived or
+        is on its way."""
         return await self._post_intent(f"{_path(ref)}/cancel", {}, idempotency_key)
 
     async def refund(
         self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
     ) -> ProviderRefund:
-        """Ask for money to go back. Raises ProviderUnavailable, ProviderRefused."""
+        """Request a refund. Raises ProviderUnavailable, ProviderRefused."""
         metadata = {"payment_id": str(payment_id), "refund_id": str(refund_id)}
         body: dict[str, object] = {"payment_intent": ref, "amount": amount_cents, "metadata": metadata}
         return own_refund(read(await self._post("/v1/refunds", body, idempotency_key), Refund))
 
     async def get_refund(self, ref: str) -> ProviderRefund:
-        """The refund as it stands. Raises ProviderUnavailable, ProviderRefused."""
+        """The current refund. Raises ProviderUnavailable, ProviderRefused."""
         return own_refund(read(await self._request("GET", f"/v1/refunds/{quote(ref, safe='')}"), Refund))
 
     def pay_page(self, payment_id: UUID) -> str:
-        """The provider's page on which this payment is paid in a browser."""
+        """The provider's page to pay this payment in a browser."""
         return f"{self._public_url}/pay/{payment_id}"
 
     def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
-        """Verify and read a notice; its intent is None for a type that we do not know, or a payment not ours.
+        """Verify and read a notice. Its intent is None for an unknown type, or a payment that is
+        not ours.
 
         Raises InvalidSignature; ValueError when the body is not a notice.
         """

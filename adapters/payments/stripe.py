@@ -1,6 +1,6 @@
-"""Stripe: fulfils the port `PaymentProvider` by Stripe's own package.
+"""Stripe: implements the port `PaymentProvider` with Stripe's own package.
 
-Import it only where it is chosen: the package takes some 0.4 seconds to load.
+Import it only where it is used: the package takes some 0.4 seconds to load.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -30,16 +30,17 @@ _PAGE = 100
 """The most that Stripe lists at once."""
 
 _OTHER_UNITS = frozenset({"BHD", "IQD", "ISK", "JOD", "KWD", "LYD", "MGA", "OMR", "TND", "UGX"})
-"""Currencies whose smallest unit is another to Stripe than to ISO 4217, or is rounded there: 1500 of them would not be
-what the buyer was shown (https://docs.stripe.com/currencies)."""
+"""Currencies whose smallest unit differs between Stripe and ISO 4217, or that Stripe rounds: 1500
+units would not be what the buyer was shown (https://docs.stripe.com/currencies)."""
 
 
 class StripeProvider:
-    """Talks to Stripe under `api_key`. Close it with `aclose`.
+    """Talks to Stripe with `api_key`. Close it with `aclose`.
 
-    `webhook_secrets` are all that a notice may be signed with; `api_base` is another address of the API (stripe-mock).
-    With a `return_url`, buyers who have to prove who they are get a page of their bank to go to, and come back there;
-    without, the client goes on with Stripe.js and the client secret. `timeout_seconds` bounds each step of a call.
+    `webhook_secrets` are all secrets that may sign a notice; `api_base` is another address of the
+    API (stripe-mock). With a `return_url`, buyers who must authenticate are sent to a page of their
+    bank, and come back there; without, the client continues with Stripe.js and the client secret.
+    `timeout_seconds` bounds each step of a call.
     """
 
     name = "stripe"
@@ -55,7 +56,7 @@ class StripeProvider:
     ) -> None:
         self._webhook_secrets, self._return_url = tuple(webhook_secrets), return_url
         self._http = stripe.HTTPXClient(timeout=timeout_seconds)
-        # No retries of its own: the payment queue repeats a call, later and later, under the same idempotency key.
+        # No retries of its own: the payment queue retries with growing pauses, under the same idempotency key.
         client = stripe.StripeClient(
             api_key,
             http_client=self._http,
@@ -65,7 +66,6 @@ class StripeProvider:
         self._intents, self._refunds = client.v1.payment_intents, client.v1.refunds
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.close_async()  # type: ignore[no-untyped-call]
 
     async def create(
@@ -90,7 +90,8 @@ class StripeProvider:
         return await _intent("create intent", self._intents.create_async(params, {"idempotency_key": idempotency_key}))
 
     async def confirm(self, ref: str, *, method: str, idempotency_key: str) -> Intent:
-        """Try a method on an intent that awaits one. Raises ProviderUnavailable, ProviderRefused."""
+        """Try a method on an intent that waits for one. Raises ProviderUnavailable,
+        ProviderRefused."""
         params: PaymentIntentConfirmParams = {"payment_method": method}
         if self._return_url:
             params["return_url"] = self._return_url
@@ -99,14 +100,15 @@ class StripeProvider:
         )
 
     async def get(self, ref: str) -> Intent:
-        """The intent as it stands. Raises ProviderUnavailable, ProviderRefused."""
+        """The current intent. Raises ProviderUnavailable, ProviderRefused."""
         return await _intent("get intent", self._intents.retrieve_async(ref))
 
     async def find(self, payment_id: UUID) -> Intent | None:
-        """The intent made for a payment. Raises ProviderUnavailable, ProviderRefused.
+        """The intent created for a payment. Raises ProviderUnavailable, ProviderRefused.
 
-        Stripe's search knows a new intent only after a minute, so the newest are looked through first. One that slips
-        between the two is found by creating it: under its idempotency key Stripe answers with the one that there is.
+        Stripe's search finds a new intent only after a minute, so the newest are listed first. One
+        missed by both is found by creating it: with its idempotency key Stripe returns the existing
+        one.
         """
         newest = await _answer("list intents", self._intents.list_async({"limit": _PAGE}))
         found = intent_of(payment_id, read(newest, IntentList).data)
@@ -117,7 +119,8 @@ class StripeProvider:
         return intent_of(payment_id, read(older, IntentList).data)
 
     async def cancel(self, ref: str, *, idempotency_key: str) -> Intent:
-        """Give the intent up. Raises ProviderUnavailable; ProviderRefused when money has come or is on its way."""
+        """Cancel the intent. Raises ProviderUnavailable; ProviderRefused when money has arrived or
+        is on its way."""
         return await _intent(
             "cancel intent", self._intents.cancel_async(ref, options={"idempotency_key": idempotency_key})
         )
@@ -125,7 +128,7 @@ class StripeProvider:
     async def refund(
         self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
     ) -> ProviderRefund:
-        """Ask for money to go back. Raises ProviderUnavailable, ProviderRefused."""
+        """Request a refund. Raises ProviderUnavailable, ProviderRefused."""
         metadata = {"payment_id": str(payment_id), "refund_id": str(refund_id)}
         request = self._refunds.create_async(
             {"payment_intent": ref, "amount": amount_cents, "metadata": metadata}, {"idempotency_key": idempotency_key}
@@ -133,18 +136,19 @@ class StripeProvider:
         return own_refund(read(await _answer("create refund", request), Refund))
 
     async def get_refund(self, ref: str) -> ProviderRefund:
-        """The refund as it stands. Raises ProviderUnavailable, ProviderRefused."""
+        """The current refund. Raises ProviderUnavailable, ProviderRefused."""
         return own_refund(read(await _answer("get refund", self._refunds.retrieve_async(ref)), Refund))
 
     def pay_page(self, payment_id: UUID) -> None:
-        """None: clients build the page themselves, of Stripe's elements."""
+        """None: clients build the page themselves with Stripe's elements."""
 
     def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
-        """Verify and read a notice; its intent is None for a type that we do not know, or a payment not ours.
+        """Verify and read a notice. Its intent is None for an unknown type, or a payment that is
+        not ours.
 
         Raises InvalidSignature; ValueError when the body is not a notice.
         """
-        # The package looks at the machine's clock, and lets the future pass: the time is checked here, by our clock.
+        # The package uses the machine's clock, and accepts the future: check the time here, by our clock.
         webhook_signature.check_time(signature, now)
         if not any(_is_signed(body, signature, secret) for secret in self._webhook_secrets):
             raise InvalidSignature("no signature matches")

@@ -1,7 +1,9 @@
-"""Stripe's objects, as far as they are used here, read into the terms of `commands.ports`.
+"""Stripe's objects, as far as they are used here, and their translation to the terms of
+`commands.ports`.
 
-Both providers speak them, Stripe itself and the simulated one: answers, refusals and the notices of webhooks.
-Stripe's reference: https://docs.stripe.com/api/payment_intents/object, …/charges/object, …/events/object, …/errors.
+Both providers use them, Stripe itself and the simulated one: answers, refusals and webhook notices.
+Stripe's reference: https://docs.stripe.com/api/payment_intents/object, …/charges/object,
+…/events/object, …/errors.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,17 +33,18 @@ _STATUS_OF_EVENT: Mapping[str, IntentStatus] = {
     "payment_intent.canceled": "canceled",
     "charge.refunded": "succeeded",
 }
-"""The events that we know of intents, and how they leave them. They may arrive in any order; each speaks of its own
-moment."""
+"""The known events of intents, and the status after each. They may arrive in any order; each
+reports its own moment."""
 
 _REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
-"""The events that speak of a refund."""
+"""The events about a refund."""
 
 _DISPUTE_EVENTS: Mapping[str, RefundStatus] = {
     "charge.dispute.funds_withdrawn": "SUCCEEDED",
     "charge.dispute.funds_reinstated": "FAILED",
 }
-"""The events by which a buyer's bank takes money back, and gives it again: a refund that nobody here asked for."""
+"""The events by which a buyer's bank takes money back, or returns it: a refund that nobody
+requested here."""
 
 _REFUND_STATUS: Mapping[str, RefundStatus] = {
     "pending": "PENDING",
@@ -71,8 +74,8 @@ _STATUS: Mapping[_Status, IntentStatus] = {
 }
 
 _MENDED_BY_A_REPEAT = frozenset({401, 403, 408, 409, 429})
-"""The refusals that a later repeat mends: our key is wrong (operators mend that; no buyer is declined for it), too
-slow, another call with this idempotency key is under way, too many calls."""
+"""Refusals that a retry may overcome: our key is wrong (operators fix that; no buyer is declined
+for it), too slow, another call with this idempotency key is running, too many calls."""
 
 _Id = Annotated[str, Meta(min_length=1)]
 _Cents = Annotated[int, Meta(ge=0)]
@@ -80,7 +83,7 @@ _T = TypeVar("_T")
 
 
 class Error(Struct):
-    """Why a call, or a try to pay, came to nothing. A decline carries the intent that it leaves behind."""
+    """Why a call, or an attempt to pay, failed. A decline has the intent that it leaves."""
 
     type: str = ""
     code: str | None = None
@@ -101,7 +104,8 @@ class _Reference(Struct):
 
 
 class _NoticeObject(Struct, kw_only=True):
-    """What a notice speaks of: an intent, or a charge, which names its intent. Its type already says the status."""
+    """What a notice is about: an intent, or a charge, which names its intent. The notice's type
+    already gives the status."""
 
     id: _Id
     amount: _Cents
@@ -115,7 +119,7 @@ class _NoticeObject(Struct, kw_only=True):
 
 
 class PaymentIntent(_NoticeObject, kw_only=True):
-    """An intent as an answer has it."""
+    """An intent in an answer."""
 
     status: _Status
 
@@ -127,8 +131,8 @@ class IntentList(Struct):
 
 
 class Refund(Struct):
-    """Money on its way back, or not: `status` is pending, requires_action, succeeded, failed or canceled. A dispute has
-    another `status`, which is told by its events better."""
+    """A refund; `status` is pending, requires_action, succeeded, failed or canceled. A dispute has
+    other statuses; its events say more."""
 
     id: _Id
     amount: _Cents
@@ -143,7 +147,7 @@ class _Refusal(Struct):
 
 
 class _EventData(Struct):
-    object: msgspec.Raw = msgspec.Raw(b"null")  # read only where the type is one that we know
+    object: msgspec.Raw = msgspec.Raw(b"null")  # decoded only for known types
 
 
 class _Event(Struct):
@@ -157,7 +161,8 @@ class _Event(Struct):
 
 
 def read(body: bytes | str, shape: type[_T]) -> _T:
-    """Read an answer. Raises ProviderUnavailable: one without sense leaves the outcome as unknown as none at all."""
+    """Decode an answer. Raises ProviderUnavailable: an unreadable one leaves the outcome as unknown
+    as none at all."""
     try:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -165,21 +170,22 @@ def read(body: bytes | str, shape: type[_T]) -> _T:
 
 
 def own_intent(found: PaymentIntent) -> Intent:
-    """An intent that we asked for, in our terms."""
+    """An intent in our terms."""
     error = found.last_payment_error
-    # Without a code it was not a card that failed, but a call (an "idempotency_error").
+    # Without a code a call failed, not a card (an "idempotency_error").
     failed = found.status == "requires_payment_method" and error is not None and bool(error.code)
     return _intent(found, "failed" if failed else _STATUS[found.status])
 
 
 def intent_of(payment_id: UUID, found: Iterable[PaymentIntent]) -> Intent | None:
-    """Of intents, newest first, the payment's own: of several, the one that was paid, or else the newest."""
+    """The payment's own intent among these, newest first: the paid one if there is one, else the
+    newest."""
     intents = [intent for intent in map(own_intent, found) if intent.payment_id == payment_id]
     return next((intent for intent in intents if intent.status == "succeeded"), next(iter(intents), None))
 
 
 def own_refund(found: Refund, status: RefundStatus | None = None) -> ProviderRefund:
-    """A refund in our terms. One without a status that we know is still under way, as far as we know."""
+    """A refund in our terms. One with an unknown status counts as pending."""
     status = status or _REFUND_STATUS.get(found.status or "", "PENDING")
     intent = found.payment_intent
     return ProviderRefund(
@@ -194,7 +200,7 @@ def own_refund(found: Refund, status: RefundStatus | None = None) -> ProviderRef
 
 
 def declined(body: bytes | str) -> Intent | None:
-    """The intent behind a refusal that tells of a declined card; None for any other refusal."""
+    """The intent of a refusal that reports a declined card; None for any other refusal."""
     error = _error(body)
     if error.type != "card_error" or error.payment_intent is None:
         return None
@@ -202,11 +208,11 @@ def declined(body: bytes | str) -> Intent | None:
 
 
 def failure(call: str, status: int, body: bytes | str) -> ProviderRefused | ProviderUnavailable:
-    """What an answer with an HTTP status that is not 2xx means."""
+    """The meaning of an answer with an HTTP status other than 2xx."""
     if not 400 <= status < 500 or status in _MENDED_BY_A_REPEAT:
         return ProviderUnavailable(f"{call}: HTTP {status}")
     error = _error(body)
-    # What is said of anything but a card is for operators, and may hold our own key: it is not told to buyers.
+    # Messages about anything but a card are for operators, and may contain our key: hide them from buyers.
     detail = error.message if error.type == "card_error" else None
     return ProviderRefused(error.code or f"http_{status}", detail or "the payment provider refused the request")
 

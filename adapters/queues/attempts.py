@@ -1,4 +1,5 @@
-"""What every work queue does alike: how often a job is tried, how one attempt is made, how its failure is worded."""
+"""What all work queues share: how often a job is tried, how an attempt is made, how its failure is
+worded."""
 
 import asyncio
 import logging
@@ -14,27 +15,29 @@ from kit.wording import described
 log = logging.getLogger(__name__)
 
 BACKOFF: Sequence[float] = (0.5, 2, 8, 30)
-"""Seconds to wait after each failed attempt; a job is attempted once more than there are waits."""
+"""Seconds to wait after each failed attempt; there is one more attempt than waits."""
 
 WORKER_LOST = "the worker was lost during the last attempt"
 
 CALL_SECONDS = 2 * PATIENCE_SECONDS
-"""How long a handler may take, whatever time-outs of its own it has: servers may answer by drips and drabs."""
+"""How long a handler may take, whatever its own time-outs: servers may answer byte by byte."""
 
 POSTPONED = "postponed: our own database is away"
-"""The outcome of an attempt that was none: the same attempt is made later."""
+"""The outcome of an attempt that does not count: it is made again later."""
 
 MakeAttempt = Callable[[Job, int], Awaitable[str | None]]
-"""`attempt` with all but the job and its number given."""
+"""`attempt` for a job and its number."""
 
 
 async def attempt(job: Job, number: int, *, most: int, handler: JobHandler, lost: JobHandler | None) -> str | None:
-    """Make the `number`-th attempt at a job, of `most`. Returns what went wrong, None when nothing did.
+    """Make the `number`-th attempt at a job, of `most`. Returns the error, or None on success.
 
-    While our own database is away it is begun again, for ten minutes; then returns POSTPONED. Raises only when itself
-    cancelled.
-    One more than that means that the worker of the last attempt was lost: then `lost` is told, if there is one, but
-    only once, lest the telling cost worker after worker.
+    While our own database is down the attempt is repeated, for ten minutes; then returns POSTPONED.
+    Raises only when itself cancelled.
+
+    A number of `most` + 1 means that the worker of the last attempt was lost. Then `lost` is
+    called, if given, but only once, so that a crashing `lost` handler cannot kill one worker after
+    another.
     """
     if number <= most:
         return await _hand_over(handler, Delivery(job, number, last=number == most))
@@ -53,7 +56,7 @@ async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
         return POSTPONED if is_away(error) else described(error)
     except asyncio.CancelledError as error:
         stop_if_cancelled()
-        return described(error)  # something within the handler was cancelled, not the worker
+        return described(error)  # the handler's own task was cancelled, not the worker
     return None
 
 

@@ -1,7 +1,8 @@
-"""The work queue on PostgreSQL: rows claimed with FOR UPDATE SKIP LOCKED, held by a lease that its worker renews.
+"""The work queue on PostgreSQL: rows claimed with FOR UPDATE SKIP LOCKED, held by a lease that the
+worker renews.
 
-A job is published once: an id that waits, is worked on or is dead is not taken again. Every start counts as an attempt,
-so that a job whose worker dies each time ends among the dead too.
+A job is published once: an id that is waiting, in progress or dead is ignored. Every start counts
+as an attempt, so that a job whose worker dies each time also becomes a dead letter.
 """
 
 import asyncio
@@ -57,8 +58,8 @@ _CATCH_UP = """
 UPDATE queue.jobs SET set_at = now(),
     due_at = now() + make_interval(secs => CASE WHEN held_by IS NULL THEN 0 ELSE %(lease)s END)
 WHERE queue = %(queue)s AND died_at IS NULL AND due_at > now() AND set_at > now() + interval '1 second'"""
-"""What was made to wait while the server's clock was ahead, which has gone back since, is due: it would wait until the
-clock is so late again."""
+"""Jobs made to wait while the server's clock was ahead are due once it has gone back: otherwise
+they would wait until the clock is that late again."""
 
 _DONE = """
 DELETE FROM queue.jobs AS job
@@ -84,7 +85,7 @@ WHERE job.queue = %(queue)s AND job.id = put_off.id AND job.attempts = put_off.a
 _GIVE_BACK = """
 UPDATE queue.jobs SET held_by = NULL, attempts = attempts - 1, due_at = now(), set_at = now()
 WHERE queue = %(queue)s AND held_by = %(holder)s AND died_at IS NULL AND id <> ALL (%(known)s)"""
-"""Jobs that we were given by a commit whose answer was lost: nobody has begun them."""
+"""Jobs assigned to us by a commit whose answer was lost: nobody has started them."""
 
 _RELEASE = """
 WITH released AS (
@@ -122,11 +123,12 @@ _log = structlog.get_logger(__name__)
 
 
 class QueueClosed(Exception):
-    """The process stopped while jobs were being published: whether they are in the queue is unknown."""
+    """The process stopped while publishing jobs: whether they are in the queue is unknown."""
 
 
 class PostgresQueue:
-    """Fulfils `WorkQueue`. Each running `consume` has a connection of its own beside the pool's, to listen on."""
+    """Implements `WorkQueue`. Each running `consume` has its own connection to listen on, beside
+    the pool's."""
 
     def __init__(
         self,
@@ -139,8 +141,8 @@ class PostgresQueue:
     ) -> None:
         """`backoff`: seconds to wait after each failed attempt but the last.
 
-        A worker that vanishes loses its jobs after `lease_seconds`; `poll_seconds` bounds how long a job waits whose
-        notification was lost.
+        A worker that vanishes loses its jobs after `lease_seconds`; `poll_seconds` bounds the wait
+        of a job whose notification was lost.
         """
         self.name = name
         self.backoff = tuple(backoff)
@@ -152,20 +154,20 @@ class PostgresQueue:
         self._consumers: set[_Consumer] = set()
 
     def forget(self) -> None:
-        """The database went back: what was claimed and done of its jobs is not known to it."""
+        """Drop all claims, because the database went back and does not know them."""
         for consumer in self._consumers:
             consumer.forget()
 
     @property
     def max_attempts(self) -> int:
-        """How often a job is tried before it is dead."""
+        """How often a job is tried before it becomes a dead letter."""
         return len(self.backoff) + 1
 
     async def publish(self, jobs: Sequence[Job]) -> None:
-        """Returns when the jobs are committed. Ids that the queue knows already are left as they are.
+        """Return when the jobs are committed. Known ids are ignored.
 
-        What is published while a statement is under way goes together in the next one.
-        A lost database is waited for, PUBLISH_SECONDS. Raises psycopg.Error.
+        Jobs published while a statement is running share the next one. Waits for a lost database,
+        PUBLISH_SECONDS. Raises psycopg.Error.
         """
         if not jobs:
             return
@@ -180,7 +182,7 @@ class PostgresQueue:
             outbox, self._outbox = self._outbox, []
             try:
                 jobs = [job for jobs, _ in outbox for job in jobs]
-                await outlast(partial(self._publish, jobs), PUBLISH_SECONDS)  # harmless: the queue knows its ids
+                await outlast(partial(self._publish, jobs), PUBLISH_SECONDS)  # idempotent by the jobs' ids
             except BaseException as error:
                 for _, committed in outbox:
                     if not committed.done():
@@ -201,14 +203,15 @@ class PostgresQueue:
         try:
             await _run(self._pool, _PUBLISH, queue=self.name, wake=True, **columns)
         except ProgramLimitExceeded as error:
-            # The server's notification queue may be full: somebody listens and never reads. Consumers also poll.
+            # The server's notification queue may be full, as some listener never reads. Consumers also poll.
             _log.warning("publishing jobs without waking consumers", queue=self.name, error=str(error))
             await _run(self._pool, _PUBLISH, queue=self.name, wake=False, **columns)
 
     async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
-        """Hand jobs to the handler until cancelled, `concurrency` at a time. Then lets go of what it was working on.
+        """Hand jobs to the handler until cancelled, `concurrency` at a time; then release those in
+        progress.
 
-        A lost database is waited for.
+        Waits for a lost database.
         """
         make_attempt = partial(attempt, most=self.max_attempts, handler=handler, lost=lost)
         consumer = _Consumer(self, self._pool, make_attempt, concurrency)
@@ -219,42 +222,45 @@ class PostgresQueue:
             self._consumers.remove(consumer)
 
     async def depth(self) -> int:
-        """Jobs that wait or are being worked on."""
+        """The number of jobs that wait or are in progress."""
         ((count,),) = await _run(self._pool, _DEPTH, queue=self.name)
         return int(count)
 
     async def dead(self) -> int:
-        """How many died and were not redriven."""
+        """The number of dead letters."""
         ((count,),) = await _run(self._pool, _DEAD_COUNT, queue=self.name)
         return int(count)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """The dead, the longest dead first."""
+        """The dead letters, the oldest first."""
         return [
             DeadLetter(
                 job=Job(id, kind, body),
                 queue=self.name,
                 error=error or "",
-                attempts=min(attempts, self.max_attempts),  # a lost worker is found out by one claim more
+                attempts=min(attempts, self.max_attempts),  # a lost worker takes one more claim to detect
                 died_at=died_at,
             )
             for id, kind, body, error, attempts, died_at in await _run(self._pool, _DEAD, queue=self.name, limit=limit)
         ]
 
     async def redrive(self, job_id: UUID) -> bool:
-        """Put a dead job back to work with fresh attempts. False when there is none of that id."""
+        """Put a dead letter back to work with fresh attempts. Returns False when there is none with
+        this id."""
         return bool(await _run(self._pool, _REDRIVE, queue=self.name, id=job_id))
 
 
 class _Claim(msgspec.Struct, frozen=True):
-    """A job and the attempt that it was claimed for: a later claim of the same job is another."""
+    """A job and the attempt it was claimed for, which distinguishes a
+    later claim of the same job."""
 
     job_id: UUID
     attempt: int
 
 
 class _Consumer:
-    """One running `consume`: claims as many jobs as it has hands free, and tells how they went in batches."""
+    """One running `consume`: claims as many jobs as it has free places, and reports outcomes in
+    batches."""
 
     def __init__(
         self, queue: PostgresQueue, pool: AsyncConnectionPool, make_attempt: MakeAttempt, concurrency: int
@@ -262,9 +268,9 @@ class _Consumer:
         self._queue, self._pool, self._make_attempt, self._concurrency = queue, pool, make_attempt, concurrency
         self._holder = uuid4()
         self._working: dict[_Claim, asyncio.Task[None]] = {}
-        self._outcomes: dict[_Claim, str | None] = {}  # the error, None when done; kept until the database knows
+        self._outcomes: dict[_Claim, str | None] = {}  # the error, or None; kept until committed
         self._wake = asyncio.Event()
-        self._unsure = False  # whether a claim may have been committed that we do not know of
+        self._unsure = False  # whether a claim unknown to us may have been committed
 
     async def run(self) -> None:
         helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._renew())]
@@ -282,11 +288,11 @@ class _Consumer:
             await self._let_go()
 
     def forget(self) -> None:
-        """Hold nothing of what was claimed so far: how that ends is told to nobody, and its leases run out."""
+        """Drop all claims: their outcomes are not reported, and their leases expire."""
         self._holder = uuid4()
 
     async def _step(self) -> None:
-        self._wake.clear()  # before looking: what is published from here on wakes us
+        self._wake.clear()  # before the query: later jobs wake us
         free = self._concurrency - len(self._working)
         claimed, seconds = await self._exchange(free)
         for job, number in claimed:
@@ -304,11 +310,13 @@ class _Consumer:
             self._wake.set()
 
     async def _exchange(self, limit: int) -> tuple[list[tuple[Job, int]], float]:
-        """Tell the database what has been done and what has failed, and take what is due, each with its attempt.
+        """Report outcomes, and claim due jobs, each with its attempt. Also returns after how many
+        seconds to look again.
 
-        Also tells after how many seconds to look again. The commit does not wait for the disk: should the server crash,
-        what it forgets of this is worked on again.
-        No pipeline here: under one, once in some hundred cancelled consumers a pooled connection came back out of step.
+        The commit does not wait for the disk: what a crash of the server forgets is done again.
+
+        No pipeline here: under one, about once per hundred cancelled consumers a pooled connection
+        came back out of step.
         """
         outcomes = dict(self._outcomes)
         done = [claim for claim, error in outcomes.items() if error is None]
@@ -341,11 +349,11 @@ class _Consumer:
         return jobs, poll if seconds is None else min(max(seconds, 0.01), poll)  # due already: just being claimed
 
     def _delay(self, claim: _Claim) -> float | None:
-        """Seconds until the next attempt; None when that was the last."""
+        """Seconds until the next attempt; None after the last."""
         return self._queue.backoff[claim.attempt - 1] if claim.attempt < self._queue.max_attempts else None
 
     async def _listen(self) -> None:
-        """Wake up at every notification. When this fails, polling stands in until it works again."""
+        """Wake up at every notification. While this fails, polling stands in."""
         while True:
             with contextlib.suppress(*AWAY):
                 async with await connect_beside(self._pool, "ludoteca queue") as conn:
@@ -355,7 +363,7 @@ class _Consumer:
                         async for notice in conn.notifies(timeout=self._queue.poll_seconds):
                             if notice.payload == self._queue.name:
                                 self._wake.set()
-                        await conn.execute("SELECT 1")  # who only listens does not notice that he is deaf
+                        await conn.execute("SELECT 1")  # a mere listener would not notice a lost connection
             await asyncio.sleep(self._queue.poll_seconds)
 
     async def _renew(self) -> None:
@@ -369,7 +377,8 @@ class _Consumer:
                 await _run(self._pool, _CATCH_UP, **ours)
 
     async def _let_go(self) -> None:
-        """Another worker need not wait for the lease to end. If the database is gone, it does."""
+        """Release the jobs, so that other workers need not wait for the leases to end, as they must
+        if the database is gone."""
         try:
             await self._exchange(0)
             await _run(self._pool, _RELEASE, queue=self._queue.name, holder=self._holder)
@@ -378,7 +387,7 @@ class _Consumer:
 
 
 async def _stop(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until they end: what they wait in may take a cancellation for its own and go on."""
+    """Cancel until the tasks end: a library may mistake a cancellation for its own and go on."""
     left = set(tasks)
     while left:
         for task in left:

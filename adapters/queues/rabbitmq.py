@@ -1,11 +1,12 @@
-"""The work queue on RabbitMQ: quorum queues, and publisher confirms for whatever moves between them.
+"""The work queue on RabbitMQ: quorum queues, and publisher confirms for every move between them.
 
-    work  <name>                 a failed job is published to a retry queue, or to the dead, and only then acknowledged
-    retry <name>.retry.<ms>      one for each wait, because a TTL within one queue blocks at its head; expires into work
+    work  <name>                 a failed job is published to a retry or the dead queue, and only then acknowledged
+    retry <name>.retry.<ms>      one per wait, because a TTL within one queue blocks at its head; expires into work
     dead  <name>.dlq             through the exchange `ludoteca.dlx`
 
-RabbitMQ does not know a job's id: published twice, it is delivered twice, and the handler's idempotency makes it one.
-Every start counts as an attempt, so that a job whose worker dies each time ends among the dead too.
+RabbitMQ does not know a job's id: published twice, it is delivered twice, and the handler must be
+idempotent. Every start counts as an attempt, so that a job whose worker dies each time also becomes
+a dead letter.
 """
 
 import asyncio
@@ -40,32 +41,35 @@ ATTEMPT_HEADER = "x-ludoteca-attempt"
 ERROR_HEADER = "x-ludoteca-error"
 
 _DELIVERY_LIMIT = 20
-"""The broker's own end of a job that kills its worker before its attempt can be counted. Not derived from the backoff:
-a queue's arguments cannot be changed once it is there, the backoff is a setting."""
+"""The broker's own limit for a job that kills its worker before the attempt can be counted. It does
+not depend on the backoff, which is a setting: a queue's arguments cannot be changed once it exists.
+"""
 
 _LOOKS = 2**31 - 1
-"""Delivery limit of the dead: each look counts as one. Without a limit RabbitMQ 4 would set 20 and drop what was looked
-at more often, and what is put back goes to the queue's end."""
+"""Delivery limit of the dead queue, where each look counts as a delivery. Without a limit RabbitMQ
+4 would set 20 and drop what was looked at more often, and returned messages would go to the queue's
+end."""
 
 _KEPT_IN_ORDER = 1000
-"""How many dead keep their order through a look at some of them: what is put back goes behind what was put back before,
-so all must be taken and put back together."""
+"""How many dead letters keep their order when some are looked at: a returned message goes behind
+those returned before, so all must be taken and returned together."""
 
 HEARTBEAT_SECONDS = 4
-"""Each end gives a connection up over which it has heard nothing for two to three times as long."""
+"""Each end drops a connection after a silence of two to three times as long."""
 
 ANSWER_SECONDS = 0.8
-"""How long the broker may take to answer a look at a queue, or a job put back to work."""
+"""How long the broker may take for a look at a queue, or for a redrive."""
 
 _PUBLISH_AT_ONCE = 500
 _LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, OSError)
-_NO_ANSWER = (AMQPConnectionError, ChannelInvalidStateError, OSError)  # of which a timeout is one
+_NO_ANSWER = (AMQPConnectionError, ChannelInvalidStateError, OSError)  # a timeout is an OSError
 
 _log = structlog.get_logger(__name__)
 
 
 async def connect(url: str, *, reconnect_seconds: float = 1) -> AbstractRobustConnection:
-    """Connect to the broker. Where it is away, now or later, the connection comes about by itself once it is back."""
+    """Connect to the broker. While it is down, now or later, the
+    connection re-establishes itself."""
     connection = RobustConnection(
         make_url(url, reconnect_interval=reconnect_seconds, fail_fast=False, heartbeat=HEARTBEAT_SECONDS),
         client_properties={"connection_name": "ludoteca"},
@@ -87,7 +91,7 @@ def rabbitmq_circuit() -> Circuit:
 
 
 class RabbitQueue:
-    """Fulfils `WorkQueue`. Declares what it needs on first use; the connection stays its owner's to close."""
+    """Implements `WorkQueue`. Declares its queues on first use. The caller owns the connection."""
 
     def __init__(
         self,
@@ -98,8 +102,9 @@ class RabbitQueue:
         publish_seconds: float = 30,
         circuit: Circuit | None = None,
     ) -> None:
-        """`backoff`: seconds to wait after each failed attempt but the last; `publish_seconds`: how long to try to
-        publish. Queues of one broker share a `circuit`: what one has found, all know."""
+        """`backoff`: seconds to wait after each failed attempt but the last; `publish_seconds`: how
+        long to try to publish. Queues of one broker share a `circuit`, and so what one has found
+        out."""
         self.name = name
         self.backoff = tuple(backoff)
         self.publish_seconds = publish_seconds
@@ -111,22 +116,23 @@ class RabbitQueue:
 
     @property
     def max_attempts(self) -> int:
-        """How often a job is tried before it is dead."""
+        """How often a job is tried before it becomes a dead letter."""
         return len(self.backoff) + 1
 
     async def publish(self, jobs: Sequence[Job]) -> None:
-        """Returns when a majority of the brokers has written the jobs down.
+        """Return when a majority of the brokers has stored the jobs.
 
-        A lost connection is waited for, and what was not confirmed is sent again. Raises TimeoutError when the broker
-        stays away, PublishError when the queue has been removed.
+        Waits for a lost connection, and sends unconfirmed jobs again. Raises TimeoutError when the
+        broker stays down, PublishError when the queue has been removed.
         """
         for start in range(0, len(jobs), _PUBLISH_AT_ONCE):
             await self._send([_message(job) for job in jobs[start : start + _PUBLISH_AT_ONCE]], "", self.name)
 
     async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
-        """Hand jobs to the handler until cancelled, `concurrency` at a time; what is not done then goes back.
+        """Hand jobs to the handler until cancelled, `concurrency` at a time; unfinished ones then
+        go back.
 
-        A lost connection is waited for; what was being worked on is then delivered again.
+        Waits for a lost connection; jobs in progress are then delivered again.
         """
         make_attempt = partial(attempt, most=self.max_attempts, handler=handler, lost=lost)
         while True:
@@ -137,13 +143,15 @@ class RabbitQueue:
                 await asyncio.sleep(1)
 
     async def depth(self) -> int:
-        """Jobs that wait, for work or for a retry, or are being worked on here: the broker does not tell what other
-        processes hold. Raises AMQPConnectionError when it does not answer."""
+        """The number of jobs that wait for work or a retry, or are in progress here: the broker
+        does not count what other processes hold. Raises AMQPConnectionError when it does not
+        answer."""
         async with self._answering():
             return await self._waiting(self.name, *map(self._retry_name, set(self.backoff))) + self._working
 
     async def dead(self) -> int:
-        """How many wait among the dead. Raises AMQPConnectionError when the broker does not answer."""
+        """The number of dead letters. Raises AMQPConnectionError when
+        the broker does not answer."""
         async with self._answering():
             return await self._waiting(self._dead_name)
 
@@ -152,7 +160,8 @@ class RabbitQueue:
         return sum([(await channel.queue_declare(name, passive=True)).message_count or 0 for name in queues])
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """The dead, the longest dead first. They are put back after the look: until then no other process sees them.
+        """The dead letters, the oldest first. Other processes do not see them until this look has
+        returned them.
 
         Raises AMQPConnectionError when the broker does not answer.
         """
@@ -160,9 +169,11 @@ class RabbitQueue:
             return [self._dead_letter(message) for message in messages[:limit]]
 
     async def redrive(self, job_id: UUID) -> bool:
-        """Put a dead job back to work with fresh attempts. False when there is none of that id.
+        """Put a dead letter back to work with fresh attempts. Returns False when there is none with
+        this id.
 
-        Raises AMQPConnectionError when the broker does not answer: the job is then among the dead, at work, or both.
+        Raises AMQPConnectionError when the broker does not answer: the job is then dead, at work,
+        or both.
         """
         async with self._look() as messages:
             for message in messages:
@@ -175,7 +186,8 @@ class RabbitQueue:
 
     @contextlib.asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
-        """For what somebody waits for. Raises AMQPConnectionError when the broker is away (at once) or too slow."""
+        """Wrap a call that a client waits for. Raises AMQPConnectionError when the broker is down
+        (at once) or too slow."""
         if not self._connection.connected.is_set():
             raise AMQPConnectionError("RabbitMQ is not connected")
         try:
@@ -187,14 +199,16 @@ class RabbitQueue:
     # -- working -------------------------------------------------------------------------------------------------------
 
     async def _serve(self, make_attempt: MakeAttempt, concurrency: int) -> None:
-        """Consume on one channel, which is sent no more than is worked on: being lost costs each message an attempt.
+        """Consume on one channel, with no more messages than are in progress: a lost channel costs
+        each of them an attempt.
 
-        One for each worker would cost more: when they close, a job goes from one to the next and is counted each time.
+        A channel per worker would cost more: as they close, a job passes from one to the next and
+        is counted each time.
         """
         await self._open()
         await self._connection.ready()
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        async with self._connection.channel() as channel:  # closing it gives back what is not acknowledged
+        async with self._connection.channel() as channel:  # closing it returns unacknowledged messages
             await channel.set_qos(prefetch_count=concurrency)
             queue = await channel.declare_queue(self.name, durable=True, arguments=self._work_arguments())
             await queue.consume(inbox.put)
@@ -208,7 +222,7 @@ class RabbitQueue:
             stop_if_cancelled()
             message = await inbox.get()
             try:
-                if not message.channel.is_closed:  # else the broker has taken it back already
+                if not message.channel.is_closed:  # otherwise the broker has taken it back
                     await self._work(message, make_attempt)
             except _LOST_CONNECTION as error:
                 _log.warning("a job goes back to the broker", queue=self.name, error=str(error))
@@ -227,7 +241,7 @@ class RabbitQueue:
         finally:
             self._working -= 1
         if message.channel.is_closed:
-            return  # it is being delivered again, and this attempt is counted there
+            return  # the redelivery counts this attempt
         if error == POSTPONED and not self.backoff:
             await message.nack(requeue=True)
             return
@@ -257,17 +271,17 @@ class RabbitQueue:
                         return
                     await asyncio.sleep(0.2)
         except TimeoutError:
-            self._channel = None  # one that does not confirm is not asked again
+            self._channel = None  # do not use a channel that does not confirm again
             raise
 
     async def _unconfirmed(
         self, messages: Sequence[aio_pika.Message], exchange: str, routing_key: str
     ) -> Sequence[aio_pika.Message]:
-        """Publish all at once; returns those that the broker did not confirm."""
+        """Publish all at once. Returns those that the broker did not confirm."""
         try:
             channel = await self._open()
             target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
-        except ChannelPreconditionFailed:  # a queue is there with other arguments: waiting does not mend that
+        except ChannelPreconditionFailed:  # a queue exists with other arguments: waiting does not help
             raise
         except _LOST_CONNECTION as error:
             _log.warning("publishing waits for the broker", queue=self.name, error=str(error))
@@ -287,7 +301,7 @@ class RabbitQueue:
 
     @contextlib.asynccontextmanager
     async def _look(self, limit: int | None = None) -> AsyncIterator[list[AbstractIncomingMessage]]:
-        """Take the dead in hand; afterwards all that are not acknowledged go back to the front."""
+        """Take the dead letters; afterwards all unacknowledged ones go back to the front."""
         async with self._looking:
             async with self._answering():
                 queue = await (await self._open()).get_queue(self._dead_name, ensure=False)
@@ -303,11 +317,11 @@ class RabbitQueue:
             finally:
                 back = [message for message in taken if not message.processed]
                 if back:
-                    with contextlib.suppress(*_LOST_CONNECTION):  # then the broker puts them back by itself
+                    with contextlib.suppress(*_LOST_CONNECTION):  # then the broker returns them by itself
                         await back[-1].nack(multiple=True, requeue=True)
 
     def _dead_letter(self, message: AbstractIncomingMessage) -> DeadLetter:
-        """What we buried says why in its headers; of the rest the broker says why in `x-death`."""
+        """The headers explain our own dead letters; the broker explains the others in `x-death`."""
         deaths = message.headers.get("x-death")
         death = deaths[0] if isinstance(deaths, list) and deaths else None
         reason = death.get("reason") if isinstance(death, dict) else None
@@ -324,7 +338,7 @@ class RabbitQueue:
     # -- what there is on the broker -----------------------------------------------------------------------------------
 
     async def _open(self) -> AbstractChannel:
-        """The channel for all but consuming."""
+        """The channel for everything but consuming."""
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
                 await self._connection.ready()
@@ -360,7 +374,8 @@ _DEAD_ARGUMENTS: Arguments = {"x-queue-type": "quorum", "x-delivery-limit": _LOO
 
 
 def _dead_letters_to(exchange: str, routing_key: str) -> dict[str, FieldValue]:
-    """A quorum queue that keeps what it dead-letters until the next queue has confirmed it."""
+    """Arguments of a quorum queue that keeps what it dead-letters until the next queue has
+    confirmed it."""
     return {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": exchange,
@@ -387,7 +402,8 @@ def _message(job: Job) -> aio_pika.Message:
 
 
 def _copy(message: AbstractIncomingMessage, headers: HeadersType) -> aio_pika.Message:
-    """The same job with other headers: the broker's own must not travel on, they would look like a cycle."""
+    """The same job with other headers: the broker's own must not travel on, as they would look like
+    a cycle."""
     return aio_pika.Message(
         message.body,
         headers=headers,
@@ -400,7 +416,8 @@ def _copy(message: AbstractIncomingMessage, headers: HeadersType) -> aio_pika.Me
 
 
 def _job(message: AbstractIncomingMessage) -> Job:
-    """The job in a message. What somebody else put there is of the kind "unreadable", named by its bytes."""
+    """The job in a message. A foreign message becomes one of the kind "unreadable", with an id from
+    its bytes."""
     try:
         return _decoder.decode(message.body)
     except msgspec.MsgspecError:

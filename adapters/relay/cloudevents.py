@@ -14,7 +14,7 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The attributes by their names on the wire; those that are None stay out."""
+    """The attributes under their wire names; those that are None are left out."""
 
     id: UUID
     type: str
@@ -37,8 +37,8 @@ _encoder = msgspec.json.Encoder()
 
 
 def to_cloudevent(env: Envelope, payload: bytes, epoch: str | None = None) -> bytes:
-    """The message for the bus. `payload` is the JSON as the log has it: personal fields stay encrypted. `epoch` names
-    the stretch of the log's history to which the event belongs."""
+    """The message for the bus. `payload` is the log's JSON: personal fields stay encrypted. `epoch`
+    is the stretch of the log's history that the event belongs to."""
     return _encoder.encode(
         _CloudEvent(
             id=env.event_id,

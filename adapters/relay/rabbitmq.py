@@ -1,4 +1,4 @@
-"""Publishes the log's events to RabbitMQ, in order. Whoever calls it keeps the checkpoint."""
+"""Publishes the log's events to RabbitMQ, in order. The caller keeps the checkpoint."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from adapters.relay.cloudevents import CONTENT_TYPE
 EXCHANGE = "ludoteca.events"
 
 HEARTBEAT_SECONDS = 4
-"""The broker closes a connection over which it has heard nothing for two to three times as long."""
+"""The broker closes a connection after a silence of two to three times as long."""
 
 CLOSE_SECONDS = 2.0
 
@@ -29,10 +29,12 @@ _PERSISTENT = 2
 
 
 class RabbitPublisher:
-    """Publishes to the durable topic exchange `ludoteca.events`; an event that nobody subscribes to is dropped there.
+    """Publishes to the durable topic exchange `ludoteca.events`, which drops events without
+    subscribers.
 
-    Subscribers may see events again, when their page failed and is repeated whole; but never out of order: what got
-    through of a failed page is its beginning. That is why this connection does not mend itself halfway through.
+    Subscribers may get events again, when a failed page is repeated as a whole, but never out of
+    order: what got through of a failed page is its beginning. That is why this connection does not
+    reconnect by itself half-way.
     """
 
     def __init__(self, url: str, *, publish_seconds: float = 10) -> None:
@@ -43,7 +45,7 @@ class RabbitPublisher:
         self._channel: aiormq.abc.AbstractChannel | None = None
 
     async def connect(self) -> None:
-        """Connect and declare the exchange, unless that is so already. Raises ConnectionError when it cannot."""
+        """Connect and declare the exchange, unless that is done. Raises ConnectionError."""
         if self._channel is not None and not self._channel.is_closed:
             return
         await self.close()
@@ -61,10 +63,11 @@ class RabbitPublisher:
             raise ConnectionError(f"no connection to RabbitMQ: {error}") from error
 
     async def publish(self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = float("inf")) -> None:
-        """Publish a page of (routing key, body, message id) in this order; returns when every one is confirmed.
+        """Publish a page of (routing key, body, message id) in this order. Returns when all are
+        confirmed.
 
-        Connects first when need be. Raises ConnectionError when any was not confirmed: publish the page again. Nothing
-        is published after `before` (monotonic time).
+        Connects first if needed. Raises ConnectionError when any was not confirmed: publish the
+        page again. Publishes nothing after `before` (monotonic time).
         """
         await self.connect()
         if monotonic() > before:
@@ -80,14 +83,14 @@ class RabbitPublisher:
             raise
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
-            await self.close()  # nothing of this page may still be under way when it is repeated
+            await self.close()  # nothing of this page may be in flight when it is repeated
             raise ConnectionError(f"RabbitMQ did not confirm {len(failures)} events: {failures[0]}") from failures[0]
 
     async def close(self) -> None:
         """Close the connection; `publish` or `connect` opens another."""
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
-            with suppress(TimeoutError, OSError, AMQPError):  # a broker that does not answer has lost it anyway
+            with suppress(TimeoutError, OSError, AMQPError):  # a broker that does not answer drops it anyway
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await connection.close()
 
@@ -95,10 +98,11 @@ class RabbitPublisher:
 async def _write(
     channel: aiormq.Channel, messages: Sequence[tuple[str, bytes, UUID]]
 ) -> list[asyncio.Future[aiormq.abc.ConfirmationFrameType]]:
-    """Write a page in one go; returns a confirmation to come for each message.
+    """Write a page in one go. Returns a future confirmation for each message.
 
-    The same as `channel.basic_publish` for each, without a task, a lock and a system call for each: 10,000 messages/s
-    instead of 3,500 (2 cores, broker on the same machine, one quorum queue bound).
+    The same as `channel.basic_publish` for each, without a task, a lock and a system call for each:
+    10,000 messages/s instead of 3,500 (2 cores, broker on the same machine, one quorum queue
+    bound).
     """
     frames: list[FrameType | ContentBody] = []
     for routing_key, body, message_id in messages:

@@ -1,6 +1,7 @@
-"""Posts webhooks to servers of merchants, signed by Standard Webhooks 1.0 (https://www.standardwebhooks.com).
+"""Posts webhooks to servers of merchants, signed by Standard Webhooks 1.0
+(https://www.standardwebhooks.com).
 
-Nothing leads it into our own network (`adapters.public_http`), and no redirect is followed.
+It never reaches our own network (`adapters.public_http`), and follows no redirects.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ USER_AGENT = "Ludoteca-Webhooks/1.0"
 
 
 class HttpWebhookSender:
-    """Fulfils `WebhookSender`. `private`: whether addresses that are not public, and http, are called (for development
-    and tests). To be made and closed within a running event loop."""
+    """Implements `WebhookSender`. `private`: whether non-public addresses, and http, are allowed
+    (for development and tests). Create and close it within a running event loop."""
 
     def __init__(self, *, private: Private = "refuse", timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._private_allowed = private == "allow"
@@ -32,13 +33,12 @@ class HttpWebhookSender:
         self._http = open_session(self._resolver, private=private, timeout_seconds=timeout_seconds)
 
     async def aclose(self) -> None:
-        """Close all connections."""
         await self._http.close()
         await self._resolver.close()
 
     async def check(self, url: str) -> None:
-        """Raises Invalid("webhook_url_refused") when it would not call this. A name that cannot be resolved now is not
-        refused: that may pass, and each sending looks again."""
+        """Raises Invalid("webhook_url_refused") when it would not call this URL. A name that cannot
+        be resolved now is allowed: that may pass, and each sending checks again."""
         check_url(url, private_allowed=self._private_allowed)
         if self._private_allowed:
             return
@@ -51,10 +51,10 @@ class HttpWebhookSender:
             check_address(each["host"])
 
     async def send(self, message: WebhookMessage) -> int:
-        """Post the message; returns the answer's status. Raises WebhookUnsent: address_refused, unreachable,
-        tls_failed, timeout, malformed_answer."""
+        """Post the message. Returns the answer's status. Raises WebhookUnsent: address_refused,
+        unreachable, tls_failed, timeout, malformed_answer."""
         try:
-            check_url(message.url, private_allowed=self._private_allowed)  # what is allowed may have changed since
+            check_url(message.url, private_allowed=self._private_allowed)  # the rules may have changed since
             async with self._http.post(
                 message.url, data=message.body, headers=_headers(message), allow_redirects=False
             ) as response:
@@ -76,8 +76,8 @@ class HttpWebhookSender:
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read a short answer to its end, so that the connection can be kept. What it says is decided by its status: one
-    that is long, slow or broken is left at that."""
+    """Read a short answer to its end, so that the connection can be reused. The status alone
+    decides: a long, slow or broken answer is cut off."""
     left = MAX_ANSWER_BYTES
     try:
         while left > 0 and (chunk := await response.content.read(left)):
@@ -87,7 +87,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 
 def _headers(message: WebhookMessage) -> dict[str, str]:
-    """The three headers of the standard: one signature for each secret, the newest first."""
+    """The three headers of the standard: one signature per secret, the newest first."""
     body = message.body.decode()
     signatures = [Webhook(secret).sign(message.message_id, message.sent_at, body) for secret in message.secrets]
     return {

@@ -1,7 +1,8 @@
-"""Signatures of webhooks: `t=<unix seconds>,v1=<hex hmac-sha256 of "t.body">`.
+"""Webhook signatures: `t=<unix seconds>,v1=<hex hmac-sha256 of "t.body">`.
 
-Stripe's scheme (https://docs.stripe.com/webhooks/signature). A header may carry several `v1`, and the receiver may hold
-several secrets, so that a secret can be rotated on either side without losing a notice.
+Stripe's scheme (https://docs.stripe.com/webhooks/signature). A header may carry several `v1`, and
+the receiver may have several secrets, so that either side can rotate a secret without losing a
+notice.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 from commands.ports.signatures import InvalidSignature
 
 TOLERANCE = timedelta(seconds=300)
-"""How far the time of signing may be from ours."""
+"""How far the time of signing may differ from ours."""
 
 
 def sign(body: bytes, secret: str, timestamp: int) -> str:
@@ -21,16 +22,18 @@ def sign(body: bytes, secret: str, timestamp: int) -> str:
 
 
 class Verifier:
-    """Verifies bodies by secrets shared with whoever signs them: several, while one is rotated.
+    """Verifies bodies with secrets shared with the signer: several, during a rotation.
 
-    Fulfils `commands.ports.signatures.CarrierSignatures`. An empty secret never verifies anything.
+    Implements `commands.ports.signatures.CarrierSignatures`. An empty secret never verifies
+    anything.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = tuple(secret for secret in secrets if secret)
 
     def check(self, body: bytes, signature: str, now: datetime) -> None:
-        """Return when one of the secrets signed this body within the tolerance, before or after now.
+        """Return when one of the secrets signed this body within the tolerance, before or after
+        `now`.
 
         Raises InvalidSignature.
         """
@@ -42,9 +45,10 @@ class Verifier:
 
 
 def check_time(header: str, now: datetime) -> None:
-    """Return when the header is well-formed and of a time within the tolerance, before or after now.
+    """Return when the header is well-formed and its time within the tolerance, before or after
+    `now`.
 
-    Raises InvalidSignature otherwise. Whether anybody signed is not looked at.
+    Raises InvalidSignature otherwise. Does not verify the signature.
     """
     timestamp, _ = _parse(header)
     if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():

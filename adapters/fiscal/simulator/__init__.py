@@ -1,4 +1,5 @@
-"""A fiscal operator that is not one: it keeps the books of sellers' receipts, in a process and a file of its own."""
+"""A simulated fiscal operator: it keeps the books of sellers' receipts, in its own process and
+file."""
 
 from adapters.fiscal.simulator.app import create_app
 

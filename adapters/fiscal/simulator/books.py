@@ -1,7 +1,8 @@
-"""The operator's books, in one SQLite file. A number is used once, an order is reported once per seller.
+"""The operator's books, in one SQLite file. A number is used once, and an order is reported once
+per seller.
 
-What "no gaps" means here: receipts may come in any order, since whoever numbers them reports them side by side; a gap
-is a number below the last one that has not come, and `gaps` tells of it until it has.
+Receipts may come in any order, since the shop reports them concurrently. A gap is a number below
+the highest that has not come yet, and `gaps` lists it until it has.
 """
 
 import time
@@ -14,14 +15,14 @@ from msgspec import Struct
 from adapters.sqlite_file import SqliteFile
 
 GAPS_SHOWN = 100
-"""So many gaps of a book are listed at most."""
+"""The most gaps of a book that are listed."""
 
 PAGE = 100
-"""So many receipts are listed at once."""
+"""The most receipts that are listed at once."""
 
 
 class Sale(Struct, frozen=True):
-    """What is reported."""
+    """A reported sale."""
 
     seller_id: UUID
     year: int
@@ -32,7 +33,7 @@ class Sale(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """A sale that was reported, at `issued_at` (unix seconds)."""
+    """A sale reported at `issued_at` (unix seconds)."""
 
     reference: str
     sale: Sale
@@ -40,7 +41,8 @@ class Receipt(Struct, frozen=True):
 
 
 class Book(Struct, frozen=True):
-    """A seller's year: how many receipts came, the highest number, and the numbers below it that have not come."""
+    """A seller's year: the number of receipts, the highest number, and the missing numbers below
+    it."""
 
     issued: int
     last_number: int
@@ -48,7 +50,7 @@ class Book(Struct, frozen=True):
 
 
 class Refusal(Exception):
-    """The operator's no, in a code."""
+    """The operator's refusal, with a code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -59,7 +61,7 @@ _COLUMNS = "reference, issued_at, seller_id, year, number, order_id, amount_cent
 
 
 class Books:
-    """All books. Calls take some microseconds, and are made on the event loop."""
+    """All books. Calls take some microseconds, and run on the event loop."""
 
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path)
@@ -70,7 +72,7 @@ class Books:
         self._file.close()
 
     def issue(self, sale: Sale, idempotency_key: str) -> Receipt:
-        """Enter a sale; the same under the same key is the receipt of then.
+        """Enter a sale. A repeat under the same key returns the first receipt.
 
         Raises Refusal: idempotency_key_reused, number_used, order_reported.
         """
@@ -92,11 +94,11 @@ class Books:
         return receipt
 
     def receipt(self, reference: str) -> Receipt | None:
-        """The receipt of a reference."""
+        """The receipt with this reference."""
         return self._find("reference = ?", reference)
 
     def book(self, seller_id: UUID, year: int) -> Book:
-        """What a seller has reported of a year; an empty book when nothing has come."""
+        """A seller's book of a year; empty when nothing was reported."""
         of_book = (str(seller_id), year)
         (issued, last), *_ = self._db.execute(
             "select count(*), coalesce(max(number), 0) from receipts where seller_id = ? and year = ?", of_book
@@ -110,16 +112,16 @@ class Books:
         return Book(issued, last, gaps[:GAPS_SHOWN])
 
     def of_order(self, seller_id: UUID, order_id: UUID) -> Receipt | None:
-        """What a seller has reported of an order."""
+        """The receipt that a seller has reported for an order."""
         return self._find("seller_id = ? and order_id = ?", str(seller_id), str(order_id))
 
     def from_number(self, seller_id: UUID, year: int, number: int) -> list[Receipt]:
-        """The first receipts of a book that have this number or a higher one."""
+        """The first receipts of a book with this number or a higher one."""
         where = "seller_id = ? and year = ? and number >= ? order by number"
         return self._list(where, str(seller_id), year, number)
 
     def since(self, issued_since: int, after: str | None) -> list[Receipt]:
-        """The next receipts of all books since a moment (unix seconds), in the order in which they came."""
+        """The next receipts of all books since a time (unix seconds), in the order of issue."""
         where = (
             "issued_at >= ? and rowid > coalesce((select rowid from receipts where reference = ?), 0) order by rowid"
         )

@@ -1,4 +1,5 @@
-"""A payment provider that is not one: Stripe's shape, test cards only, in a process and with a memory of its own."""
+"""A simulated payment provider: Stripe's objects, test cards only, in its own process with its own
+memory."""
 
 from adapters.payments.simulator.app import create_app
 

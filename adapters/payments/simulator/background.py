@@ -1,4 +1,4 @@
-"""Work that goes on beside the requests: a step that is repeated, and the alarm that it waits for."""
+"""Work beside the requests: a repeated step, and the alarm it waits for."""
 
 import asyncio
 import logging
@@ -9,7 +9,8 @@ log = logging.getLogger(__name__)
 
 
 class Alarm:
-    """Wakes the one who waits: when rung or at a set time, whichever is first. A ring while nobody waits is kept."""
+    """Wakes its waiter when rung or at a set time, whichever is first. A ring without a waiter is
+    kept."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
@@ -28,7 +29,8 @@ class Alarm:
 
 
 async def repeat(step: Callable[[], Awaitable[None]]) -> None:
-    """Repeat a step until cancelled. A failure is logged and does not end it: what was not done is still due."""
+    """Repeat a step until cancelled. A failure is logged, and the step repeated: its work is still
+    due."""
     while True:
         try:
             await step()

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class TestMethod(StrEnum):
-    """The cards that something is done with by name."""
+    """The cards that the code names."""
 
     VISA = "pm_card_visa"
     DECLINED = "pm_card_chargeDeclined"

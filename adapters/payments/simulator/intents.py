@@ -1,7 +1,8 @@
-"""What a payment intent goes through. Pure: each function takes an intent and returns the next one, or refuses.
+"""The life of a payment intent. Pure: each function takes an intent and returns the next one, or
+refuses.
 
-The shapes are Stripe's (https://docs.stripe.com/api/payment_intents/object), as far as they are used here; amounts are
-in the currency's smallest unit.
+The shapes are Stripe's (https://docs.stripe.com/api/payment_intents/object), as far as they are
+used here; amounts are in the currency's smallest unit.
 """
 
 from typing import Literal
@@ -16,7 +17,7 @@ RefundStatus = Literal["pending", "succeeded", "failed"]
 
 
 class ApiError(Exception):
-    """A call that is refused: the HTTP status, a stable machine code, a message for people."""
+    """A refused call: the HTTP status, a stable machine code, a message for people."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -24,25 +25,26 @@ class ApiError(Exception):
 
     @property
     def document(self) -> dict[str, dict[str, str]]:
-        """The body that tells it."""
+        """The body of the answer."""
         return {"error": {"code": self.code, "message": self.message}}
 
 
 class RedirectToUrl(Struct, frozen=True):
-    """Where the payer's browser has to go."""
+    """Where the payer's browser must go."""
 
     url: str
 
 
 class NextAction(Struct, frozen=True):
-    """What the payer has to do before the payment can go on."""
+    """What the payer must do before the payment can go on."""
 
     redirect_to_url: RedirectToUrl
     type: str = "redirect_to_url"
 
 
 class PaymentIntent(Struct, frozen=True):
-    """One payment, from the wish to pay until it is captured or canceled; `created` is in unix seconds."""
+    """One payment, from its request until it is captured or canceled;
+    `created` is in unix seconds."""
 
     id: str
     amount: int
@@ -80,7 +82,7 @@ class IntentList(Struct, frozen=True):
 
 
 def confirm(intent: PaymentIntent, method: str, authentication_url: str) -> PaymentIntent:
-    """Try a payment method. After a decline the intent awaits another one."""
+    """Try a payment method. After a decline the intent waits for another one."""
     _require(intent, "requires_payment_method", "confirmed")
     intent = replace(intent, payment_method=method)
     if method in PAY:
@@ -116,14 +118,14 @@ def settle(intent: PaymentIntent) -> PaymentIntent:
 
 
 def cancel(intent: PaymentIntent) -> PaymentIntent:
-    """Give up an intent that has no money and none on its way."""
+    """Cancel an intent that has no money and none on its way."""
     if intent.status not in ("requires_payment_method", "requires_action"):
         raise _unexpected_state(intent, "canceled")
     return replace(intent, status="canceled", next_action=None)
 
 
 def refund(intent: PaymentIntent, amount: int | None) -> PaymentIntent:
-    """Give an amount of a captured payment back, or without one all that is left."""
+    """Refund an amount of a captured payment or, without an amount, the whole rest."""
     left = intent.amount - intent.amount_refunded
     if left == 0:
         raise ApiError(400, "charge_already_refunded", f"{intent.id} has been refunded in full.")
@@ -133,12 +135,12 @@ def refund(intent: PaymentIntent, amount: int | None) -> PaymentIntent:
 
 
 def first_status(intent: PaymentIntent) -> RefundStatus:
-    """How a refund of this intent begins: by the card that it was paid with."""
+    """The first status of a refund, by the card that paid the intent."""
     return "pending" if intent.payment_method in {TestMethod.PENDING_REFUND, TestMethod.REFUND_FAIL} else "succeeded"
 
 
 def end_refund(intent: PaymentIntent, refund: Refund, *, fails: bool) -> tuple[PaymentIntent, Refund]:
-    """A pending refund comes to its end: what fails is not given back after all."""
+    """End a pending refund; a failed one leaves the money with the intent."""
     if not fails:
         return intent, replace(refund, status="succeeded")
     kept = replace(intent, amount_refunded=intent.amount_refunded - refund.amount)
