@@ -49,7 +49,7 @@ def made(name: str) -> Recall[UUID]:
     """Recalls the id that the command recorded under this name."""
 
     async def recall(done: IdempotencyRecord) -> UUID:
-        return UUID(done.refs[name])
+        return UUID(done.result_ids[name])
 
     return recall
 

@@ -95,7 +95,7 @@ class Carts:
             until = cart.until(now, self._rules.cart_ttl)
             unit.emit(cart_id, carts.add(cart, item, price.currency, until, digital=digital, now=now))
             await self._holds.check_limit(unit, cart_id, cart, item)
-            unit.refer(cart_id=cart_id, item_id=item_id)
+            unit.record_ids(cart_id=cart_id, item_id=item_id)
             return cart_id
 
         return await self._handler.handle(decision, caller, once)
@@ -130,7 +130,7 @@ class Carts:
             unit.emit(cart_id, carts.change(cart, item_id, quantity, until, now=now, price=price))
             if quantity > item.quantity:
                 await self._holds.check_limit(unit, cart_id, cart, item)
-            unit.refer(cart_id=cart_id)
+            unit.record_ids(cart_id=cart_id)
             return cart_id
 
         return await self._handler.handle(decision, caller, once)
@@ -146,7 +146,7 @@ class Carts:
             removed = carts.remove(cart, item_id, cart.until(now, self._rules.cart_ttl), now=now)
             await self._holds.extend(unit, cart_id, cart, {item_id: 0})
             unit.emit(cart_id, removed)
-            unit.refer(cart_id=cart_id)
+            unit.record_ids(cart_id=cart_id)
             return cart_id
 
         return await self._handler.handle(decision, caller, once)
@@ -174,7 +174,7 @@ class Carts:
             buyer = await must_be_open(unit, cart.buyer_id)
             if changes := await self._review(unit, cart_id, cart, buyer):
                 changed = CartChanged(cart_id, changes)
-                unit.refer(cart_id=cart_id, changes=msgspec.json.encode(changes).decode())
+                unit.record_ids(cart_id=cart_id, changes=msgspec.json.encode(changes).decode())
                 return changed
             unit.emit(cart_id, carts.check_out(cart, made.order_id, made.payment_id, now=now))
             shipments: dict[UUID, UUID] = {}
@@ -197,7 +197,7 @@ class Carts:
             await emit_payment(unit, made, cart.buyer_id, price, method, now + self._rules.stocked_order_ttl)
             claim = claim_id("cart", cart.buyer_id)
             unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "checked out"))
-            unit.refer(order_id=made.order_id, payment_id=made.payment_id)
+            unit.record_ids(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
         return await self._handler.handle(decision, caller, once)

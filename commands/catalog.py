@@ -43,7 +43,7 @@ class Catalog:
                 await must_be_open(unit, seller_id)
             unit.create(GAME, game_id, events)
             await _claim_sku(unit, seller_id, listing.sku, game_id)
-            unit.refer(game_id=game_id)
+            unit.record_ids(game_id=game_id)
             return game_id
 
         return await self._handler.handle(decision, caller, once)

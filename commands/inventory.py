@@ -69,7 +69,7 @@ class Inventory:
             unit.emit(stock_id(game_id), inventory.expire(stock, now, units=needed))
             freed = (await _now(unit, game_id)).stock
             unit.emit(stock_id(game_id), inventory.set_total(freed, total, self._rules.low_stock, now=now))
-            unit.refer(product_id=game_id)
+            unit.record_ids(product_id=game_id)
             return await _now(unit, game_id)
 
         return await self._handler.handle(decision, caller, once)
@@ -179,7 +179,7 @@ class Inventory:
                 await check(unit, stock, reservation_id)
             await _must_not_be_an_orders(unit, stock, reservation_id)
             unit.emit(stock_id(game_id), decide(stock, reservation_id, now))
-            unit.refer(reservation_id=reservation_id, product_id=game_id)
+            unit.record_ids(reservation_id=reservation_id, product_id=game_id)
             return reservation_id
 
         return await self._handler.handle(decision, caller, once)

@@ -222,7 +222,7 @@ async def request_refund(
         left = max(payment.refundable_cents, min(1, payment.amount_cents))
         amount = left if amount_cents is None else amount_cents
         await emit_refund(unit, payment_id, refund_id, amount, reason)
-        unit.refer(refund_id=refund_id, payment_id=payment_id)
+        unit.record_ids(refund_id=refund_id, payment_id=payment_id)
         return refund_id
 
     return await handler.handle(decision, caller, once)

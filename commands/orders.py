@@ -90,7 +90,7 @@ class Orders:
             price = await offer(unit, game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
             await emit_payment(unit, made, buyer_id, price, method, self._handler.clock.now() + self._rules.payment_ttl)
-            unit.refer(order_id=made.order_id, payment_id=made.payment_id)
+            unit.record_ids(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
         return await self._handler.handle(decision, caller, once)
@@ -138,7 +138,7 @@ class Orders:
             if payment is not None and payment.is_captured:
                 raise Conflict("order_not_cancellable", "a paid order cannot be cancelled, only refunded")
             await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._handler.clock.now())
-            unit.refer(order_id=order_id)
+            unit.record_ids(order_id=order_id)
 
         return await self._handler.handle(decision, caller, once)
 

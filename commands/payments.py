@@ -68,7 +68,7 @@ class Payments:
                 unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.clock.now()))
             elif payment.method is not None or not payment.is_open:
                 raise Conflict("payment_started", "the payment runs already, or is settled")
-            unit.refer(order_id=order_id, payment_id=order.payment_id)
+            unit.record_ids(order_id=order_id, payment_id=order.payment_id)
             return order.payment_id
 
         return await self._handler.handle(decision, caller, once)

@@ -109,7 +109,7 @@ class Shipments:
             shipment = await unit.get(SHIPMENT, shipment_id)
             delivered = fulfilment.deliver_by_hand(shipment, at, self._handler.clock.now(), reason)
             await _emit(unit, shipment_id, shipment, delivered)
-            unit.refer(shipment_id=shipment_id)
+            unit.record_ids(shipment_id=shipment_id)
 
         return await self._handler.handle(decision, caller, once)
 
@@ -127,7 +127,7 @@ class Shipments:
                 raise Forbidden("not_yours", "that is another seller's shipment")
             unit.expect(shipment_id, expected_version)
             await _emit(unit, shipment_id, shipment, decide(shipment, self._handler.clock.now()))
-            unit.refer(shipment_id=shipment_id)
+            unit.record_ids(shipment_id=shipment_id)
 
         return await self._handler.handle(decision, caller, once)
 

@@ -101,7 +101,7 @@ class Transactions:
                 method=method,
             )
             unit.create(PAYMENT, payment_id, requested)
-            unit.refer(transaction_id=transaction_id, payment_id=payment_id)
+            unit.record_ids(transaction_id=transaction_id, payment_id=payment_id)
             return transaction_id
 
         return await self._handler.handle(decision, caller, once)
@@ -140,7 +140,7 @@ class Transactions:
             await must_take_money(unit, target)
             wallets.must_cover(source, amount_cents)
             unit.create(TRANSACTION, transaction_id, created)
-            unit.refer(transaction_id=transaction_id)
+            unit.record_ids(transaction_id=transaction_id)
             return transaction_id
 
         result = await self._handler.handle(decision, caller, once)
@@ -187,7 +187,7 @@ class Transactions:
             unit.create(TRANSACTION, transaction_id, created)
             for step in (transactions.process, transactions.complete):
                 unit.emit(transaction_id, step(await unit.get(TRANSACTION, transaction_id)))
-            unit.refer(transaction_id=transaction_id, order_id=order_id, payment_id=order.payment_id)
+            unit.record_ids(transaction_id=transaction_id, order_id=order_id, payment_id=order.payment_id)
             return transaction_id
 
         return await self._handler.handle(decision, caller, once)

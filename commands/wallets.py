@@ -37,7 +37,7 @@ class Wallets:
             exists = Conflict("wallet_exists", f"you have a wallet in {currency} already")
             unit.emit(claim, claims.take(await unit.load(CLAIM, claim), "wallet", wallet_id, exists))
             unit.create(WALLET, wallet_id, created)
-            unit.refer(wallet_id=wallet_id)
+            unit.record_ids(wallet_id=wallet_id)
             return wallet_id
 
         return await self._handler.handle(decision, caller, once)
@@ -90,7 +90,7 @@ class Wallets:
             if comes_in:
                 await must_take_money(unit, wallet)
             unit.emit(wallet_id, decide(wallet))
-            unit.refer(wallet_id=wallet_id)
+            unit.record_ids(wallet_id=wallet_id)
 
         return await self._handler.handle(decision, caller, once)
 

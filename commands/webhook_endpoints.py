@@ -68,7 +68,7 @@ class WebhookEndpoints:
             )
             unit.create(WEBHOOK_ENDPOINT, endpoint_id, created)
             unit.emit(index, added)
-            unit.refer(endpoint_id=endpoint_id)
+            unit.record_ids(endpoint_id=endpoint_id)
             return endpoint_id
 
         return await self._handler.handle(decision, caller, once)
@@ -154,7 +154,7 @@ class WebhookEndpoints:
                 None, endpoint_id=endpoint_id, event_id=event_id, event_name=webhook_deliveries.TEST
             )
             unit.create(WEBHOOK_DELIVERY, delivery_id, requested)
-            unit.refer(delivery_id=delivery_id)
+            unit.record_ids(delivery_id=delivery_id)
             return delivery_id
 
         return await self._handler.handle(decision, caller, once)
@@ -173,7 +173,7 @@ class WebhookEndpoints:
             if delivery.endpoint_id != endpoint_id:
                 raise WEBHOOK_DELIVERY.missing()
             unit.emit(delivery_id, webhook_deliveries.redeliver(delivery))
-            unit.refer(delivery_id=delivery_id)
+            unit.record_ids(delivery_id=delivery_id)
             return delivery_id
 
         return await self._handler.handle(decision, caller, once)
@@ -199,7 +199,7 @@ class WebhookEndpoints:
     ) -> CommandResult[UUID]:
         async def decision(unit: UnitOfWork) -> UUID:
             unit.emit(endpoint_id, decide(await _owned(unit, caller, endpoint_id, expected_version)))
-            unit.refer(endpoint_id=endpoint_id)
+            unit.record_ids(endpoint_id=endpoint_id)
             return endpoint_id
 
         return await self._handler.handle(decision, caller, once)

@@ -58,13 +58,13 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
     """Makes an append happen once: committed with its events, refused with AlreadyDone when the key
     is known.
 
-    `fingerprint` identifies the request, so that a repeat with another one shows; `refs` are the
+    `fingerprint` identifies the request, so that a repeat with another one shows; `result_ids` are the
     ids of what was created; `expires_at` None keeps the record for ever (for reactors).
     """
 
     key: UUID
     fingerprint: bytes = b""
-    refs: Mapping[str, str] = {}
+    result_ids: Mapping[str, str] = {}
     expires_at: datetime | None = None
 
 
@@ -74,7 +74,7 @@ class IdempotencyRecord(msgspec.Struct, frozen=True):
 
     key: UUID
     fingerprint: bytes
-    refs: Mapping[str, str]
+    result_ids: Mapping[str, str]
     position: int
     answer: bytes | None = None
 

@@ -164,7 +164,7 @@ class MemoryLog:
             self._memory.streams[row[0].stream_id].append(row)
         first, last = rows[0][0], rows[-1][0]
         if once is not None:
-            done = IdempotencyRecord(once.key, once.fingerprint, dict(once.refs), last.position)
+            done = IdempotencyRecord(once.key, once.fingerprint, dict(once.result_ids), last.position)
             self._memory.done[once.key] = done, once.expires_at
         self._saw(rows)
         self._tell({stream.stream_id for stream in streams})

@@ -139,7 +139,7 @@ class UnitOfWork:
         self._generation = repository.log.history.generation
         self._streams: dict[UUID, _Stream] = {}
         self.metadata = metadata
-        self.made: dict[str, str] = {}
+        self.result_ids: dict[str, str] = {}
 
     async def load(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state of a stream, including what this unit has emitted; None when the stream does
@@ -206,9 +206,9 @@ class UnitOfWork:
         """The version at which a stream was loaded."""
         return self._streams[stream_id].version
 
-    def refer(self, **ids: UUID | str) -> None:
+    def record_ids(self, **ids: UUID | str) -> None:
         """Name the ids of what was created, for a replay under the request's idempotency key."""
-        self.made.update({name: str(value) for name, value in ids.items()})
+        self.result_ids.update({name: str(value) for name, value in ids.items()})
 
     async def is_stale(self) -> bool:
         """Whether a cached stream has moved on. For decisions without an append, which would find
@@ -351,7 +351,7 @@ class Repository:
                         queued = True
                         continue
                     unit.must_hold()
-                    key = once and msgspec.structs.replace(once, refs={**once.refs, **unit.made})
+                    key = once and msgspec.structs.replace(once, result_ids={**once.result_ids, **unit.result_ids})
                     appended = await self.log.append(appends, unit.metadata, key, unit.reads())
                 except VersionConflict as conflict:
                     if attempt == ATTEMPTS:

@@ -57,7 +57,7 @@ async def reopen_account(
     reason = None if body is None else body.reason
 
     async def again(done: IdempotencyRecord) -> User:
-        return await services.repository.get(USER, UUID(done.refs["user_id"]))
+        return await services.repository.get(USER, UUID(done.result_ids["user_id"]))
 
     async def reply(result: CommandResult[User]) -> Response:
         return answer(Account.model_validate(result.value), position=await position_of(result, services))

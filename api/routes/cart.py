@@ -147,7 +147,7 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempoten
     `quantity_limit` with `limit`."""
 
     async def again(done: IdempotencyRecord) -> UUID:
-        cart_id = UUID(done.refs["cart_id"])
+        cart_id = UUID(done.result_ids["cart_id"])
         await services.repository.state(CART, cart_id)  # it may have been changed since, in another process
         return cart_id
 
@@ -197,10 +197,10 @@ async def check_out(
     address = body.shipping_address.model_dump(exclude_none=True) if body.shipping_address else None
 
     async def again(done: IdempotencyRecord) -> Placed | CartChanged:
-        if "changes" in done.refs:
-            changes = msgspec.json.decode(done.refs["changes"], type=list[LineChange])
-            return CartChanged(UUID(done.refs["cart_id"]), changes)
-        placed = Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
+        if "changes" in done.result_ids:
+            changes = msgspec.json.decode(done.result_ids["changes"], type=list[LineChange])
+            return CartChanged(UUID(done.result_ids["cart_id"]), changes)
+        placed = Placed(UUID(done.result_ids["order_id"]), UUID(done.result_ids["payment_id"]))
         await see_anew(services, placed.order_id)
         return placed
 

@@ -70,7 +70,7 @@ async def register(
     await attempts.mail_to(body.email)
 
     async def again(done: IdempotencyRecord) -> User:
-        return await services.commands.logins.proven(UUID(done.refs["user_id"]), body.password)
+        return await services.commands.logins.proven(UUID(done.result_ids["user_id"]), body.password)
 
     async def reply(result: CommandResult[User]) -> Response:
         account = account_view(result.value)

@@ -123,7 +123,7 @@ async def place_order(
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: IdempotencyRecord) -> Placed:
-        placed = Placed(UUID(done.refs["order_id"]), UUID(done.refs["payment_id"]))
+        placed = Placed(UUID(done.result_ids["order_id"]), UUID(done.result_ids["payment_id"]))
         await see_anew(services, placed.order_id)
         return placed
 

@@ -74,7 +74,7 @@ async def pay(
 
     async def again(done: IdempotencyRecord) -> UUID:
         await see_anew(services, body.order_id)
-        return UUID(done.refs["payment_id"])
+        return UUID(done.result_ids["payment_id"])
 
     async def reply(result: CommandResult[UUID]) -> Response:
         now, position = await settled(services, body.order_id, result, prefer)

@@ -94,7 +94,7 @@ async def _log_in(
     await attempts.on_account(body.email)
 
     async def again(done: IdempotencyRecord) -> Login:
-        return await logins.again(UUID(done.refs["user_id"]), UUID(done.refs["session_id"]), body.password)
+        return await logins.again(UUID(done.result_ids["user_id"]), UUID(done.result_ids["session_id"]), body.password)
 
     async def reply(result: CommandResult[Login]) -> Response:
         await attempts.succeeded(body.email)

@@ -83,7 +83,7 @@ class AccountEnds:
             user = await unit.get(USER, user_id)
             unit.emit(user_id, identity.reopen(user, reason))
             unit.emit(user_id, identity.end_sessions(user))  # those that its closing ended
-            unit.refer(user_id=user_id)
+            unit.record_ids(user_id=user_id)
             return await unit.get(USER, user_id)
 
         result = await self._handler.handle(decision, caller, once)

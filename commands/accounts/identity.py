@@ -76,7 +76,7 @@ class Accounts:
         async def decision(unit: UnitOfWork) -> User:
             unit.create(USER, user_id, events)
             await self._mailboxes.take(unit, email, user_id)
-            unit.refer(user_id=user_id)
+            unit.record_ids(user_id=user_id)
             return await unit.get(USER, user_id)
 
         await self._keys.create([user_id])

@@ -65,7 +65,7 @@ class Logins:
             if only is not None and found.account_type != only:
                 raise Forbidden("role_required", f"this needs the role {only}")
             unit.emit(user_id, opened)
-            unit.refer(user_id=user_id, session_id=session_id)
+            unit.record_ids(user_id=user_id, session_id=session_id)
             return found
 
         as_user = msgspec.structs.replace(caller, actor=f"user:{user_id}", user_id=user_id)

@@ -93,14 +93,14 @@ def cause(actor: bytes, correlation_id: bytes | None, causation_id: bytes | None
     )
 
 
-def new_once(key: UUID, fingerprint: bytes, refs: str, expires_at: datetime | None, last_event: int) -> bytes:
+def new_once(key: UUID, fingerprint: bytes, result_ids: str, expires_at: datetime | None, last_event: int) -> bytes:
     """A log.new_once as an element of an array."""
     value = b"".join(
         (
             _size(5),
             _UUID_SIZE + key.bytes,
             _typed_size(_BYTEA, len(fingerprint)) + fingerprint,
-            _text(refs.encode()),
+            _text(result_ids.encode()),
             _TIME_NULL if expires_at is None else _typed_bigint(_TIMESTAMPTZ, 8, microseconds(expires_at)),
             _typed_bigint(_BIGINT, 8, last_event),
         )

@@ -109,8 +109,8 @@ def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[b
     for pending in batch:
         last += len(pending.wires)
         if (once := pending.once) is not None:
-            refs = msgspec.json.encode(once.refs).decode()
-            onces.append(pg.new_once(once.key, once.fingerprint, refs, once.expires_at, last))
+            result_ids = msgspec.json.encode(once.result_ids).decode()
+            onces.append(pg.new_once(once.key, once.fingerprint, result_ids, once.expires_at, last))
     return [
         pg.array(new_event, [wire for pending in batch for wire in pending.wires]),
         pg.digests([digest for pending in batch for digest in pending.digests]),

@@ -190,7 +190,7 @@ async def _not_known(
         done = await core.log.done_many(_once(purchase, 0).key for purchase in page)
         for purchase in page:
             before = done.get(_once(purchase, 0).key)
-            order_id = None if before is None else UUID(before.refs["order_id"])
+            order_id = None if before is None else UUID(before.result_ids["order_id"])
             if order_id is None or order_id in outcomes.cancelled:
                 new.append(purchase)
             else:
@@ -214,7 +214,7 @@ async def _buy(
         try:
             result = await core.commands.orders.place(buyer, purchase.game_id, METHOD, once=_once(purchase, tries))
         except AlreadyDone as before:
-            order_id = UUID(before.done.refs["order_id"])
+            order_id = UUID(before.done.result_ids["order_id"])
             if order_id in outcomes.cancelled:
                 tries += 1
                 continue

@@ -157,7 +157,7 @@ async def test_under_a_key_it_is_put_in_once(shop: Shop) -> None:
     once = IdempotencyKey(an_id("key"))
     made = await shop.carts.add(ANA, GAME, 1, once=once)
     done = await shop.when(shop.carts.add(ANA, GAME, 1, once=once)).then_known()
-    assert done.refs == {"cart_id": str(made.value), "item_id": ANY}
+    assert done.result_ids == {"cart_id": str(made.value), "item_id": ANY}
 
 
 # -- changing, taking out ----------------------------------------------------------------------------------------------
@@ -336,4 +336,4 @@ async def test_under_a_key_it_is_checked_out_once(shop: Shop) -> None:
     made = (await shop.carts.check_out(ANA, CARD, None, once=once)).value
     assert isinstance(made, Placed)
     done = await shop.when(shop.carts.check_out(ANA, CARD, None, once=once)).then_known()
-    assert done.refs == {"order_id": str(made.order_id), "payment_id": str(made.payment_id)}
+    assert done.result_ids == {"order_id": str(made.order_id), "payment_id": str(made.payment_id)}

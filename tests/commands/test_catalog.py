@@ -53,7 +53,7 @@ async def test_under_a_key_a_game_is_listed_once(shop: Shop) -> None:
     once = IdempotencyKey(an_id("key"))
     made = await shop.catalog.create(ADMIN, CHESS, once=once)
     done = await shop.when(shop.catalog.create(ADMIN, CHESS, once=once)).then_known()
-    assert done.refs == {"game_id": str(made.value)}
+    assert done.result_ids == {"game_id": str(made.value)}
 
 
 async def test_its_seller_edits_what_is_named_and_learns_the_version(shop: Shop) -> None:

@@ -105,7 +105,7 @@ async def test_under_a_key_it_is_held_once(shop: Shop) -> None:
     once = IdempotencyKey(an_id("key"))
     made = await shop.inventory.reserve(SERVICE, BOARD, 2, CART, once=once)
     done = await shop.when(shop.inventory.reserve(SERVICE, BOARD, 2, CART, once=once)).then_known()
-    assert done.refs == {"reservation_id": str(made.value), "product_id": str(BOARD)}
+    assert done.result_ids == {"reservation_id": str(made.value), "product_id": str(BOARD)}
 
 
 async def test_a_hold_is_given_up(shop: Shop) -> None:

@@ -62,7 +62,7 @@ async def test_under_a_key_a_session_is_opened_once_and_its_owner_gets_it_again(
     user_id, once = await ana(shop), IdempotencyKey(an_id("key"))
     login = (await shop.logins.log_in(SYSTEM, email=MAIL, password=PASSWORD, once=once)).value
     done = await shop.when(shop.logins.log_in(SYSTEM, email=MAIL, password=PASSWORD, once=once)).then_known()
-    assert done.refs == {"user_id": str(user_id), "session_id": str(login.session_id)}
+    assert done.result_ids == {"user_id": str(user_id), "session_id": str(login.session_id)}
     assert await shop.logins.again(user_id, login.session_id, PASSWORD) == login
     with pytest.raises(Unauthorized, match="invalid_credentials"):
         await shop.logins.again(user_id, login.session_id, "wrong")

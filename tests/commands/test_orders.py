@@ -186,7 +186,7 @@ async def test_under_a_key_it_is_ordered_once_and_the_key_tells_what_was_made(sh
     once = IdempotencyKey(an_id("key"))
     made = await shop.orders.place(ANA, GAME, CARD, once=once)
     done = await shop.when(shop.orders.place(ANA, GAME, CARD, once=once)).then_known()
-    assert done.refs == {"order_id": str(made.value.order_id), "payment_id": str(made.value.payment_id)}
+    assert done.result_ids == {"order_id": str(made.value.order_id), "payment_id": str(made.value.payment_id)}
 
 
 async def test_of_two_who_order_the_same_game_for_one_buyer_at_once_one_does(shop: Shop) -> None:

@@ -122,7 +122,7 @@ async def test_an_admin_asks_for_money_to_go_back_once_a_key(shop: Shop) -> None
     )
     done = await shop.log.done(once.key)
     assert done is not None
-    assert done.refs == {"refund_id": str(made.value), "payment_id": str(PAYMENT)}
+    assert done.result_ids == {"refund_id": str(made.value), "payment_id": str(PAYMENT)}
     again = await shop.when(shop.payments.refund(ADMIN, PAYMENT, None, "damaged", once=once)).then_nothing()
     assert again.value == made.value
 

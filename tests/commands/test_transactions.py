@@ -143,7 +143,7 @@ async def test_a_transfer_is_made_once_a_key(shop: Shop) -> None:
     made = await shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR", once=once)
     await shop.transactions.settled(made.value, 60)
     again = shop.when(shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR", once=once))
-    assert (await again.then_known()).refs == {"transaction_id": str(made.value)}
+    assert (await again.then_known()).result_ids == {"transaction_id": str(made.value)}
 
 
 async def test_what_is_taken_of_a_transfer_comes_back_where_its_target_takes_nothing(shop: Shop) -> None:

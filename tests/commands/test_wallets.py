@@ -40,7 +40,7 @@ async def test_under_a_key_a_wallet_is_opened_once_and_the_key_tells_which(shop:
     await shop.append(account(ANA_ID))
     made = await shop.wallets.create(ANA, "EUR", once=once)
     done = await shop.when(shop.wallets.create(ANA, "EUR", once=once)).then_known()
-    assert (done.refs, done.position) == ({"wallet_id": str(made.value)}, made.position)
+    assert (done.result_ids, done.position) == ({"wallet_id": str(made.value)}, made.position)
 
 
 async def test_an_admin_moves_a_balance_up_and_down(shop: Shop) -> None:

@@ -80,7 +80,7 @@ async def test_under_a_key_it_is_made_once(shop: Shop) -> None:
     once = IdempotencyKey(an_id("key"))
     made = await shop.webhook_endpoints.create(ADMIN, URL, ["*"], once=once)
     done = await shop.when(shop.webhook_endpoints.create(ADMIN, URL, ["*"], once=once)).then_known()
-    assert done.refs == {"endpoint_id": str(made.value)}
+    assert done.result_ids == {"endpoint_id": str(made.value)}
 
 
 async def test_its_seller_edits_it(shop: Shop) -> None:

@@ -94,14 +94,14 @@ async def test_a_conflict_in_a_batch_fails_its_caller_alone(postgres_log: Postgr
 
 
 async def test_a_known_once_key_in_a_batch_stops_its_caller_alone(postgres_log: PostgresLog, database: str) -> None:
-    once = IdempotencyKey(uuid4(), refs={"id": "1"})
+    once = IdempotencyKey(uuid4(), result_ids={"id": "1"})
     await postgres_log.append([new_stream("first")], once=once)
     async with _one_batch(postgres_log, database):
         repeat = asyncio.create_task(postgres_log.append([new_stream("repeat")], once=once))
         other = asyncio.create_task(postgres_log.append([new_stream("other")], once=IdempotencyKey(uuid4())))
     with pytest.raises(AlreadyDone) as done:
         await repeat
-    assert done.value.done.refs == {"id": "1"}
+    assert done.value.done.result_ids == {"id": "1"}
     assert (await other).position == 3
     assert texts_of(await postgres_log.read()) == ["first", "busy", "other"]
 

@@ -304,7 +304,7 @@ async def test_under_a_once_key_an_append_happens_once(log: Log) -> None:
     with pytest.raises(AlreadyDone) as repeat:
         await log.append([new_stream("c")], once=once)
     done = repeat.value.done
-    assert (done.key, done.fingerprint, done.refs) == (once.key, b"print", {"order_id": "o-1"})
+    assert (done.key, done.fingerprint, done.result_ids) == (once.key, b"print", {"order_id": "o-1"})
     assert done.position == appended.position
     assert texts_of(await log.read()) == ["a", "b"]
 
@@ -330,7 +330,7 @@ async def test_what_was_done_under_a_key_can_be_looked_up(log: Log) -> None:
     appended = await log.append([new_stream("a")], once=once)
     done = await log.done(once.key)
     assert done is not None
-    assert (done.refs, done.position) == ({"id": "7"}, appended.position)
+    assert (done.result_ids, done.position) == ({"id": "7"}, appended.position)
     assert await log.done(uuid4()) is None
 
 

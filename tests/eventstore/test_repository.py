@@ -62,7 +62,7 @@ async def test_a_decision_is_appended_whole_over_all_its_streams(here: Repositor
         unit.create(TALLY, one, [Counted(1)])
         unit.create(TALLY, other, [Counted(2)])
         unit.emit(one, [Counted(3)])
-        unit.refer(made=one)
+        unit.record_ids(made=one)
         return "done"
 
     once = IdempotencyKey(uuid4(), b"f", {"asked": "x"})
@@ -72,7 +72,7 @@ async def test_a_decision_is_appended_whole_over_all_its_streams(here: Repositor
     assert (await _total(here, one), await _total(here, other)) == (4, 2)
     done = await here.log.done(once.key)
     assert done is not None
-    assert done.refs == {"asked": "x", "made": str(one)}
+    assert done.result_ids == {"asked": "x", "made": str(one)}
 
 
 async def test_a_unit_sees_what_it_has_emitted(here: Repository) -> None:
