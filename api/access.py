@@ -1,4 +1,4 @@
-"""The access token of a request, read once however many ask for it."""
+"""The access token of a request, decoded once per request."""
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -8,7 +8,8 @@ from domain.errors import Unauthorized
 
 
 def access_of(scope: Scope, tokens: Tokens) -> Access | None:
-    """Whom the request's bearer token speaks for; None without one. Raises Unauthorized("invalid_token")."""
+    """The holder of the request's bearer token; None without one. Raises
+    Unauthorized("invalid_token")."""
     state = scope.setdefault("state", {})
     if "access" not in state:
         try:

@@ -1,7 +1,7 @@
-"""Every path under which the source documents name what also has a canonical path, in one table.
+"""Every path in the source documents that has a canonical path as well, in one table.
 
-An alias runs the same endpoint function, and takes the same bodies. Beside those listed here, all of /api/v1/X answers
-at /api/X.
+An alias runs the same endpoint function, and takes the same bodies. Besides those listed here,
+everything under /api/v1/X is also available under /api/X.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,8 @@ ALIASES: Sequence[tuple[str, str, str]] = (
     ("POST", "/api/v1/wallets/{wallet_id}/deduct-funds", "/wallets/{wallet_id}/deduct-funds"),
     ("POST", "/api/v1/transactions", "/transactions/create"),
 )
-"""(method, canonical path, alias). A POST of a canonical path that only reads stands for its GET."""
+"""(method, canonical path, alias). A POST alias of a canonical path that
+only reads runs its GET."""
 
 PREFIXES: Sequence[tuple[str, str]] = (
     ("/api/v1/games", "/jogos"),
@@ -53,11 +54,12 @@ PREFIXES: Sequence[tuple[str, str]] = (
     ("/api/v1/games", "/api/v1/catalog/products"),
     ("/api/v1/games", "/api/v1/admin/products"),
 )
-"""(canonical prefix, alias): all that is below the one is below the other, too."""
+"""(canonical prefix, alias): everything below the first is also below the second."""
 
 
 def add_routes(app: FastAPI, routes: Sequence[APIRoute]) -> None:
-    """Serve canonical routes, then their aliases; of two paths that match, the one with fewer parameters goes first."""
+    """Add canonical routes, then their aliases. Of two matching paths, the one with fewer
+    parameters comes first."""
     by_name = {(method, route.path): route for route in routes for method in route.methods or ()}
     canonical = [(route.path, {method}, route, False) for (method, _), route in by_name.items()]
     aliases = {
@@ -70,7 +72,7 @@ def add_routes(app: FastAPI, routes: Sequence[APIRoute]) -> None:
 
 
 def add_sockets(app: FastAPI, routes: Iterable[APIWebSocketRoute]) -> None:
-    """Serve WebSockets under their canonical paths, and without a version."""
+    """Add WebSockets under their canonical paths, and without a version."""
     for route in routes:
         for path in (route.path, UNVERSIONED + route.path.removeprefix(V1)):
             app.add_api_websocket_route(path, route.endpoint)
@@ -96,7 +98,7 @@ def _aliases(by_name: dict[tuple[str, str], APIRoute]) -> Iterable[tuple[str, st
 
 
 def _generality(path: str) -> list[bool]:
-    """Sorts literal path segments before parameters, which would swallow them."""
+    """Sorts literal path segments before parameters, which would match them."""
     return [segment.startswith("{") for segment in path.split("/")]
 
 

@@ -1,4 +1,4 @@
-"""Answers and the header fields that go with them: positions, entity tags, links to next pages, preferences."""
+"""Answers and their header fields: positions, entity tags, links to next pages, preferences."""
 
 import hashlib
 import re
@@ -30,8 +30,8 @@ def answer(
     beside: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A JSON answer (none for None), with the log position that it reflects and the version that it shows; `beside` is
-    what else it shows, as for `etag`."""
+    """A JSON answer (without a body for None), with the log position that it reflects and the
+    version that it shows; `beside` is other content, as for `etag`."""
     fields = dict(headers or {})
     if position is not None:
         fields[POSITION_HEADER] = str(position)
@@ -43,13 +43,14 @@ def answer(
 
 
 async def position_of(result: CommandResult[Any], services: Services) -> int:
-    """Where a command landed; when it had nothing to do, the end of the log, which holds the reason."""
+    """The position of a command's append; without one, the end of the log, which contains the
+    reason."""
     return await services.log.head() if result.position is None else result.position
 
 
 def page_answer(request: Request, page: Page[Any], position: int) -> Response:
-    """A page of a list, with a link to the next one (RFC 8288), or 304 when the client has it already. Its entity tag
-    is made of what it says: a list has no version."""
+    """A page of a list, with a link to the next one (RFC 8288), or 304 when the client has it. Its
+    entity tag is a digest of its content, as a list has no version."""
     body = page.model_dump_json().encode()
     headers = {POSITION_HEADER: str(position), "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
     if page.next_cursor is not None:
@@ -64,8 +65,8 @@ def page_answer(request: Request, page: Page[Any], position: int) -> Response:
 
 
 def etag(version: int, beside: str = "") -> str:
-    """A strong entity tag: the stream's version and, where the answer shows more than comes of the stream, a digest of
-    what is `beside` it. An edit is based on the version alone."""
+    """A strong entity tag: the stream's version and, when the answer shows more than the stream, a
+    digest of the rest (`beside`). An edit is based on the version alone."""
     digest = f"-{hashlib.sha256(beside.encode()).hexdigest()[:8]}" if beside else ""
     return f'"{version}{digest}"'
 
@@ -73,7 +74,8 @@ def etag(version: int, beside: str = "") -> str:
 def _expected_version(
     if_match: Annotated[str | None, Header(description="The ETag that the edit is based on.")] = None,
 ) -> int | None:
-    """The version that an edit is based on; of several the newest; one that can never be when none is a tag of ours."""
+    """The version that an edit is based on; the newest of several; an impossible one when none is a
+    tag of ours."""
     if if_match is None or if_match.strip() == "*":
         return None
     tags = [_STRONG_TAG.fullmatch(tag) for tag in if_match.split(",")]
@@ -85,7 +87,7 @@ ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
 
 
 def has_tag(request: Request, tag: str) -> bool:
-    """Whether the client says, by If-None-Match, that it has what this entity tag stands for."""
+    """Whether If-None-Match says that the client has the content of this entity tag."""
     header = request.headers.get("if-none-match", "")
     tags = {each.strip().removeprefix("W/") for each in header.split(",")}
     return "*" in tags or tag in tags
@@ -100,7 +102,7 @@ def versioned(
     beside: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """What is there, or 304 when the client has it already; `beside` as for `etag`."""
+    """The resource, or 304 when the client has it; `beside` as for `etag`."""
     if has_tag(request, etag(version, beside)):
         return answer(None, status=304, position=position, version=version, beside=beside, headers=headers)
     return answer(body, position=position, version=version, beside=beside, headers=headers)
@@ -111,7 +113,7 @@ def versioned(
 
 @dataclass(frozen=True)
 class Preference:
-    """How long the client wants the answer to wait (RFC 7240)."""
+    """How long the answer should wait (RFC 7240)."""
 
     wait_seconds: float = DEFAULT_WAIT_SECONDS
     asynchronous: bool = False
@@ -119,7 +121,7 @@ class Preference:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What was made of it."""
+        """The header that says what was applied."""
         return {"Preference-Applied": self.applied} if self.applied else {}
 
     @property

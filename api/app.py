@@ -32,16 +32,16 @@ from queries.live.subscriptions import LiveStatus
 
 STATIC = "/docs/static"
 UNGUARDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/", "/api/v1/images/", "/api/images/")
-"""Paths that answer while the database is down, be it to say so. (Under the last two images are only served.)"""
+"""Paths that answer while the database is down, if only to say so. (The last two only serve
+images.)"""
 
 
 def create_app(services: Services) -> FastAPI:
-    """The whole gateway."""
     return gateway(services, ROUTERS)
 
 
 def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
-    """Routes behind all that every route shares: problems, limits, context, metrics, documentation."""
+    """Routes with everything they share: problems, limits, context, metrics, documentation."""
     app = FastAPI(
         title="Ludoteca",
         summary="A game shop and marketplace on an event-sourced log.",
@@ -49,7 +49,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        strict_content_type=False,  # who does not say what a body is sends JSON
+        strict_content_type=False,  # a body without a content type is JSON
         responses={
             "default": {"model": ProblemDocument, "description": "A problem (RFC 9457)", "content": {MEDIA_TYPE: {}}}
         },

@@ -1,4 +1,5 @@
-"""Limits on what proves who somebody is, and on what makes us send mail: per client, and per account or address."""
+"""Limits on attempts to authenticate, and on requests that send mail: per client, and per account
+or address."""
 
 import hashlib
 import hmac
@@ -14,41 +15,43 @@ from domain.errors import Invalid
 
 
 class Attempts:
-    """What one request tries. All raise Problem 429; whether there is such an account makes no difference."""
+    """The attempts of one request. All methods raise Problem 429; whether the account exists makes
+    no difference."""
 
     def __init__(self, limiter: Limiter, client: str, secret: bytes) -> None:
         self._limiter, self._client, self._secret = limiter, client, secret
 
     async def by_client(self) -> None:
-        """The client tries something."""
+        """Count an attempt by the client."""
         if self._limiter.on:
             await self._limiter.take("attempts", self._client)
 
     async def on_account(self, email: str) -> None:
-        """The client tries a password of the account of this address; one that has logged in to it before may."""
+        """Count an attempt at the password of this address's account. A client that has logged in
+        to it before is exempt."""
         account = self._name(email)
         if self._limiter.on and not await self._limiter.is_known(account, self._client):
             await self._limiter.take("account", account)
 
     async def on_password(self, user_id: UUID) -> None:
-        """The client, logged in as that person, tries to say the password, too."""
+        """Count an attempt of a logged-in client to state its password."""
         if self._limiter.on:
             await self._limiter.take("account", str(user_id))
 
     async def mail_to(self, email: str, by: UUID | None = None) -> None:
-        """The client has us send mail to this address, if all is as it says; `by` an account that names ever others."""
+        """Count a mail to this address; `by` is the account that names new addresses."""
         if self._limiter.on:
             await self._limiter.take("mails", self._name(email))
             if by is not None:
                 await self._limiter.take("mails", str(by))
 
     async def succeeded(self, email: str) -> None:
-        """The client has shown that the account of this address is its own."""
+        """Remember that the client has authenticated to this address's account."""
         if self._limiter.on:
             await self._limiter.remember(self._name(email), self._client)
 
     def _name(self, email: str) -> str:
-        """The same for all spellings of a mailbox, and nothing to read for who sees what is counted."""
+        """The same for all spellings of a mailbox, and unreadable to those who see the counters."""
         try:
             key = email_addresses.mailbox(email)
         except Invalid:
@@ -69,4 +72,4 @@ async def _counted(request: Request, services: ServicesOf) -> Attempts:
 
 
 Attempt = Annotated[Attempts, Depends(_counted)]
-"""One attempt of the client's, counted before anything else is looked at."""
+"""One attempt by the client, counted before anything else."""

@@ -1,6 +1,7 @@
-"""Who asks: the caller of a request, from its access token, and which callers a route admits.
+"""The caller of a request, from its access token, and which callers a route admits.
 
-A route declares whom it admits by the `Access` among its dependencies, which `api.routing` asks before a body is read.
+A route declares whom it admits with the `Access` among its dependencies, which `api.routing` checks
+before a body is read.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,11 +19,13 @@ from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType
 
 Owner = Callable[[Services, UUID], Awaitable[UUID | None]]
-"""Whose a thing is, by its id; None when there is no such thing, which is told only after the body was looked at."""
+"""Finds the owner of a thing by its id; None when the thing does not exist, which is reported only
+after the body was checked."""
 
 
 async def proved(request: Request) -> Caller | Unauthorized:
-    """Whom the token speaks for, or why nobody: unauthorized, invalid_token, session_ended. Looked up once."""
+    """The token's holder, or why there is none: unauthorized, invalid_token, session_ended. Looked
+    up once per request."""
     state = request.scope["state"]
     if "caller" not in state:
         state["caller"] = await _prove(request)
@@ -54,7 +57,7 @@ async def _prove(request: Request) -> Caller | Unauthorized:
 
 
 async def asking(request: Request) -> Caller:
-    """Whoever asks: anonymous without a token, and with one that is worth nothing (any more)."""
+    """The caller; anonymous without a valid token."""
     found = await proved(request)
     if isinstance(found, Caller):
         return found
@@ -63,14 +66,16 @@ async def asking(request: Request) -> Caller:
 
 
 Asking = Annotated[Caller, Depends(asking)]
-"""Whoever asks, for what routes share. It admits everybody, and so does not say whom a route admits."""
+"""The caller, for dependencies shared by routes. It admits everybody, and so does not declare a
+route's access."""
 
 
 class Access:
-    """Whom a route admits: anybody, who has an account, or some roles alone. Raises Unauthorized, Forbidden.
+    """Whom a route admits: anybody, account holders, or some roles. Raises Unauthorized, Forbidden.
 
-    `owner` names the path parameter of what only its owner or an ADMIN may change, and how to find whose that is; it
-    is asked where there is a body that must not be judged for others. `code` is what the wrong role is told.
+    `owner` names the path parameter of a thing that only its owner or an ADMIN may change, and how
+    to find its owner; use it for routes whose body must not be judged for others. `code` is the
+    refusal for a wrong role.
     """
 
     def __init__(
@@ -102,7 +107,7 @@ class Access:
         parameter, owner_of = self.owner
         try:
             owner = await owner_of(request.app.state.services, UUID(request.path_params[parameter]))
-        except (ValueError, NotFound):  # which is told with whatever else is wrong
+        except (ValueError, NotFound):  # reported later, with other errors
             return
         if owner is not None and not caller.may_act_for(owner):
             raise Forbidden(self.owner_code, "that is another person's")
@@ -123,13 +128,13 @@ async def _oneself(_: Services, user_id: UUID) -> UUID:
 
 
 EVERYBODY = Depends(Access(anybody=True))
-"""For a route that needs no caller: the one whose signature, if any, is the proof, or what is told to all."""
+"""For a route without a caller: a signature is the proof, if any is needed."""
 
 OptionalCaller = Annotated[Caller, Depends(Access(anybody=True))]
-"""Whoever asks. Anonymous without a token, and with one that is worth nothing (any more): who needs none is served."""
+"""The caller; anonymous without a valid token."""
 
 SignedIn = Annotated[Caller, Depends(Access())]
-"""A caller with an account: 401 for others."""
+"""A caller with an account; others get 401."""
 
 Seller = Annotated[Caller, Depends(Access("SELLER", "ADMIN"))]
 Merchant = Annotated[Caller, Depends(Access("SELLER", "ADMIN", code="not_a_seller"))]

@@ -1,4 +1,4 @@
-"""What request bodies are made of, and the shapes that all answers share."""
+"""Field types of request bodies, and base classes of bodies and answers."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Generic, TypeVar
@@ -26,7 +26,7 @@ from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
 T = TypeVar("T")
 
 MAX_TYPED_EMAIL = 1000
-"""Characters. No address is that long; it bounds what is looked at to say so."""
+"""Characters. No address is that long; longer input is refused unread."""
 
 
 class Body(BaseModel):
@@ -102,7 +102,7 @@ def _must_be_quantity(value: object) -> object:
 
 
 def _must_be_currency(value: str) -> str:
-    check_currency(value[:16])  # a longer text is none either, and need not be told back whole
+    check_currency(value[:16])  # a longer text is invalid as well, and need not be quoted whole
     return value
 
 
@@ -146,35 +146,35 @@ Email = Annotated[
     PlainValidator(_must_be_bounded_email),
     WithJsonSchema({"type": "string", "maxLength": MAX_TYPED_EMAIL}),
 ]
-"""What somebody typed for an e-mail address, be it even no text that can be kept: the domain says what is one."""
+"""An e-mail address as typed, even if it is no storable text: the domain decides what is one."""
 
 Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line, _seen]
-"""One line with something on it; blanks around it are dropped."""
+"""One line with visible content; surrounding blanks are dropped."""
 
 Url = Annotated[str, Field(min_length=1, max_length=2048), _line]
-"""The address of something."""
+"""A URL, unchecked."""
 
 Text = Annotated[str, Field(max_length=4096)]
 """Any text: a password."""
 
 Token = Annotated[str, Field(min_length=1, max_length=4096), _line]
-"""A text that means something to a machine."""
+"""A text for machines."""
 
 Prose = Annotated[str, Field(max_length=20_000), AfterValidator(_several_lines)]
 """Several lines of text."""
 
 Cents = Annotated[int, Field(strict=True, ge=0, le=LARGEST_CENTS)]
-"""An amount in the currency's smallest unit: an integer, nothing that could become one. How large it may be in its own
-currency is the domain's to say."""
+"""An amount in the currency's smallest unit: strictly an integer. The domain checks the limit of
+its currency."""
 
 Amount = Annotated[int, Field(strict=True, ge=1, le=LARGEST_CENTS), BeforeValidator(_must_be_amount)]
-"""As `Cents`, of money that moves: above zero. Anything else is refused as `invalid_amount`."""
+"""As `Cents`, for money that moves: positive. Anything else is refused as `invalid_amount`."""
 
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY), BeforeValidator(_must_be_count)]
-"""How many there are, perhaps none. Anything else is refused as `invalid_quantity`."""
+"""A number of units, at least 0. Anything else is refused as `invalid_quantity`."""
 
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY), BeforeValidator(_must_be_quantity)]
-"""How many are wanted: one at least. Anything else is refused as `invalid_quantity`."""
+"""A requested number of units, at least 1. Anything else is refused as `invalid_quantity`."""
 
 Version = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 """A version that a client has seen."""
@@ -186,24 +186,24 @@ Region = Annotated[str, AfterValidator(_must_be_region)]
 """A country of ISO 3166-1 alpha-2; another text is refused as `invalid_region`."""
 
 PriceRegion = Annotated[str, AfterValidator(_must_be_price_region)]
-"""As `Region`, or `*`: wherever there is nothing else."""
+"""As `Region`, or `*`: the fallback for all others."""
 
 Country = Annotated[str, AfterValidator(_must_be_country)]
 """A country of ISO 3166-1 alpha-2, as a part of an address."""
 
 Reason = Annotated[Line, Field(min_length=1), _seen, AfterValidator(without_card_number)]
-"""Why an operator does what they do. With a card number in it, it is refused as `card_data_refused`."""
+"""An operator's reason. With a card number in it, it is refused as `card_data_refused`."""
 
 CardToken = Annotated[Token, AfterValidator(card_token)]
-"""What the provider calls a card. A card number is refused as `card_data_refused`."""
+"""The provider's token of a card. A card number is refused as `card_data_refused`."""
 
 Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_only_text)]
-"""A day, as in 2026-03-01, of the years in which games are released."""
+"""A date, as in 2026-03-01, within the range of release dates."""
 
 Moment = Annotated[
     AwareDatetime, Field(ge=EARLIEST, le=LATEST), AfterValidator(_in_utc), BeforeValidator(_must_be_rfc_3339)
 ]
-"""A moment that is told to us: RFC 3339, with its zone, of the years 2000 to 2199."""
+"""A time in input: RFC 3339, with a zone, from 2000 to 2199."""
 
 Time = Annotated[datetime, AfterValidator(_in_utc)]
-"""A moment; answered in RFC 3339, UTC, with Z."""
+"""A time in answers: RFC 3339, UTC, with Z."""

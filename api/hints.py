@@ -1,4 +1,5 @@
-"""Hints for who uses another name for a field or a parameter: camelCase, or a name of the source documents."""
+"""Hints for clients that use another name of a field or parameter: camelCase, or a name from the
+source documents."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,13 +29,13 @@ OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "type": ("account_type",),
     "user_type": ("account_type",),
 }
-"""What the source documents, and others, call what we call by one of these names."""
+"""By a name from the source documents or elsewhere: our names for it."""
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def hint(name: str, known: Iterable[str]) -> str | None:
-    """Which of the known names was meant, if that can be told."""
+    """The known name that was probably meant, or None."""
     candidate = _HUMP.sub("_", name[:100]).replace("-", "_").lower()
     names = set(known)
     meant = (candidate, *OTHER_NAMES.get(candidate, ()))
@@ -42,7 +43,7 @@ def hint(name: str, known: Iterable[str]) -> str | None:
 
 
 def hinted(refusal: RequestValidationError, query: Iterable[str], body: ModelField | None) -> RequestValidationError:
-    """The refusal, with a hint for each unknown name that is another name for one that we know."""
+    """The refusal, with a hint for each unknown name that is another name of a known one."""
     return RequestValidationError([_hinted(error, query, body) for error in refusal.errors()])
 
 
@@ -55,7 +56,7 @@ def _hinted(error: Mapping[str, Any], query: Iterable[str], body: ModelField | N
 
 
 def _fields_at(body: ModelField | None, path: Iterable[str | int]) -> Iterable[str]:
-    """The names of the fields that a body has at a place in it."""
+    """The field names of a body at a place in it."""
     model = None if body is None else _model(body.field_info.annotation)
     for step in path:
         if model is None or isinstance(step, int):
@@ -66,7 +67,7 @@ def _fields_at(body: ModelField | None, path: Iterable[str | int]) -> Iterable[s
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation: by itself, or in an optional or a list of it."""
+    """The model in an annotation: by itself, optional, or in a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     parts = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)

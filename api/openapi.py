@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, and what every route answers by what is asked of all of them in one place."""
+"""The OpenAPI document: FastAPI's own, completed in one place with what all routes may answer."""
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -31,7 +31,7 @@ _PROBLEM_HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Re
 
 
 def describe(app: FastAPI) -> None:
-    """Have the application show the whole document."""
+    """Make the application serve the completed document."""
     generate = app.openapi
 
     def openapi() -> Json:
@@ -81,11 +81,11 @@ def _complete_operation(route: CheckedRoute, method: str, operation: Json) -> No
 
 
 def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int]:
-    """The statuses of the problems that it may answer."""
+    """The statuses of the problems that the route may answer with."""
     headers, query = _names(operation, "header"), _names(operation, "query")
     yield from (422, 429, 503)
     if not all(access.anybody for access in route.access) or method != "GET" or "status" in query:
-        yield from (401, 403)  # who logs in may be refused as well, and not all that is listed is for everybody
+        yield from (401, 403)  # logging in may be refused as well, and some statuses of a list are not for everybody
     if "{" in route.path or method != "GET":
         yield 404
     if "requestBody" in operation or query & {"cursor", "as_of"} or "min-position" in headers:
@@ -103,7 +103,7 @@ def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int
 
 
 def _told(route: APIRoute, method: str, operation: Json) -> Iterator[str]:
-    """The header fields that it may answer with when all is well."""
+    """The header fields of a successful answer."""
     yield "Event-Position"
     if _has_tag(route, method) or "if-match" in _names(operation, "header"):
         yield "ETag"
@@ -118,7 +118,7 @@ def _told(route: APIRoute, method: str, operation: Json) -> Iterator[str]:
 
 
 def _has_tag(route: APIRoute, method: str) -> bool:
-    """What is shown under an entity tag looks at the request for the one that the client has."""
+    """An answer with an entity tag reads the client's tag from the request."""
     return method == "GET" and route.dependant.request_param_name is not None
 
 

@@ -1,7 +1,7 @@
-"""Errors as problem documents (RFC 9457): the one place that decides which failure is which answer.
+"""Errors as problem documents (RFC 9457): the one place that maps failures to answers.
 
-A problem says what the client may know. What is ours (stack traces, SQL, secrets) goes to the log, under the trace id
-that the client was given.
+A problem says what the client may know. Internal details (stack traces, SQL, secrets) go to the
+log, under the trace id given to the client.
 """
 
 import json
@@ -40,7 +40,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
 MAX_ERRORS = 100
-"""Of a request with more wrong fields, the first are told."""
+"""The most wrong fields of a request that are reported."""
 
 STATUS: Mapping[type[Refused], int] = {
     Invalid: 422,
@@ -53,7 +53,7 @@ STATUS: Mapping[type[Refused], int] = {
 
 
 class Problem(Exception):
-    """An answer that is an error. `extra` are further fields of the document."""
+    """An error as an answer. `extra` are further fields of the document."""
 
     def __init__(
         self, status: int, code: str, detail: str = "", *, headers: Mapping[str, str] | None = None, **extra: object
@@ -89,18 +89,18 @@ class ProblemDocument(BaseModel):
 
 
 def unavailable(code: str, detail: str) -> Problem:
-    """503, with when to try again."""
+    """503, with Retry-After."""
     return Problem(503, code, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def dependency_unavailable() -> Problem:
-    """The answer while something that we need is down."""
+    """The answer while a dependency is down."""
     return unavailable("dependency_unavailable", "something that this needs is not reachable at the moment")
 
 
 def problem_of(error: BaseException) -> Problem:
-    """What a failure is to the client; of several at once, what was not foreseen, or else the first. Anything
-    unforeseen is a 500 that tells nothing."""
+    """The problem for a failure; for several at once, an unforeseen one, or else the first. An
+    unforeseen failure is a 500 without details."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, BaseExceptionGroup):
@@ -130,7 +130,7 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
 
 
 def error_response(error: BaseException, scope: Scope) -> Response:
-    """The answer to a failed request; what is away or was not foreseen is logged."""
+    """The answer to a failed request; outages and unforeseen failures are logged."""
     problem = problem_of(error)
     if problem.status >= 500:
         log_failure(f"{scope.get('method')} {scope.get('path')}", problem, error)
@@ -138,7 +138,7 @@ def error_response(error: BaseException, scope: Scope) -> Response:
 
 
 def log_failure(what: str, problem: Problem, error: BaseException) -> None:
-    """Log why something failed: what was not foreseen with its traceback; what is away, in a line now and then."""
+    """Log a failure: unforeseen ones with their traceback, outages in an occasional line."""
     if problem.status == 503:
         cause = error.__cause__ if isinstance(error, Problem) and error.__cause__ else error
         said = problem.detail if isinstance(cause, Problem) else " ".join(str(cause).split()) or type(cause).__name__
@@ -148,7 +148,7 @@ def log_failure(what: str, problem: Problem, error: BaseException) -> None:
 
 
 def to_json(value: object) -> bytes:
-    """JSON, also of what orjson refuses: texts of clients may hold lone surrogates."""
+    """JSON, including what orjson refuses: texts from clients may hold lone surrogates."""
     try:
         return orjson.dumps(value, default=str)
     except orjson.JSONEncodeError:
@@ -168,7 +168,7 @@ def _refused(refusal: Refused) -> Problem:
 
 
 def _http(error: HTTPException) -> Problem:
-    if error.status_code == 400:  # what FastAPI says of a body that cannot be read; a form's faults it tells
+    if error.status_code == 400:  # FastAPI could not read the body; it explains the faults of a form
         if error.detail == "There was an error parsing the body":
             return Problem(400, "malformed_json", "the body is not JSON")
         return Problem(400, "malformed_form", str(error.detail))

@@ -1,4 +1,4 @@
-"""What queries share: how far their read models must be, whether a resource is there, and moments of the past."""
+"""What queries share: how current their read models must be, missing resources, and past times."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -24,7 +24,7 @@ BEYOND_EVERY_LOG = 2**63 - 1
 
 
 def _as_position(said: object) -> object:
-    """A number of more digits than a position has is one that no log reaches, however many they are."""
+    """A number with more digits than any position is capped: no log reaches it."""
     if isinstance(said, str) and len(said) > 18 and said.isascii() and said.isdecimal():
         return BEYOND_EVERY_LOG if said[:-18].strip("0") else said[-18:]
     return said
@@ -55,7 +55,7 @@ async def _log_position(services: ServicesOf, min_position: MinPosition = 0) -> 
 
 
 LogPosition = Annotated[int, Depends(_log_position)]
-"""The end of the log: what a query that reads the log itself reflects."""
+"""The end of the log, which a query of the log itself reflects."""
 
 
 async def found(
@@ -64,7 +64,7 @@ async def found(
     ask: Callable[[ReadModels], Awaitable[Answer[T | None]]],
     missing: Callable[[], Exception],
 ) -> tuple[T, int]:
-    """What a query finds, and the position. Raises `missing` only once it has seen the end of the log."""
+    """A query's result, and its position. Raises `missing` only after seeing the end of the log."""
     answer = await ask(reads)
     if answer.value is None:
         head = await services.log.head()
@@ -93,10 +93,10 @@ async def _moment(
     if as_of.isdecimal() and len(as_of) < 19:
         return int(as_of)
     try:
-        if as_of.lstrip("+-").replace(".", "", 1).isdecimal():  # pydantic would take it for seconds since 1970
+        if as_of.lstrip("+-").replace(".", "", 1).isdecimal():  # pydantic would read it as seconds since 1970
             raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time")
-        at = _time.validate_strings(as_of.replace(" ", "+"))  # a plus that nobody escaped arrives as a blank
-        return min(max(at, EARLIEST), LATEST)  # before and after, there is nothing more to see
+        at = _time.validate_strings(as_of.replace(" ", "+"))  # an unescaped plus arrives as a blank
+        return min(max(at, EARLIEST), LATEST)  # nothing happened outside these
     except ValidationError as error:
         raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time") from error
 

@@ -1,7 +1,6 @@
-"""The order in which a request is judged, the same for every route: who asks (401), whether they may (403), then what
-they send: parameters (422), the body's kind (415), size (413) and contents (400, 422). What is there (404), and what
-is decided (409, 412, 402), comes after that. No body is read before it is known whom it is from.
-"""
+"""The order of checks for every request: authentication (401), authorization (403), then the input:
+parameters (422), the body's content type (415), size (413) and content (400, 422). Existence (404)
+and decisions (409, 412, 402) come last. No body is read before its sender is known."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -25,26 +24,28 @@ from api.services import GatewaySettings
 Handler = Callable[[Request], Awaitable[Response]]
 
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
-"""What PostgreSQL keeps in no text, and UTF-8 cannot say."""
+"""What PostgreSQL cannot store in a text, and UTF-8 cannot encode."""
 
 _NAMED = re.compile(r"\(\?P<\w+>")
-"""How a parameter begins in a path's pattern."""
+"""The start of a parameter in a path's pattern."""
 
 
 class CheckedRoute(APIRoute):
-    """A route that asks who is there before it reads what they send. `access`: whom it admits, all of which hold."""
+    """A route that checks the caller before it reads the input. `access`: all conditions for the
+    caller."""
 
     access: tuple[Access, ...]
     _begins: str
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Most routes are told from a path by how they begin: there are hundreds, and each is asked about each path."""
+        """Compare the literal beginning first: there are hundreds of routes, and each is tried for
+        each path."""
         if not scope.get("root_path") and not scope["path"].startswith(self._begins):
             return Match.NONE, {}
         return super().matches(scope)
 
     def get_route_handler(self) -> Callable[[Request], Any]:
-        """Wraps FastAPI's own handler, which begins by reading the body."""
+        """Wrap FastAPI's own handler, which begins by reading the body."""
         handle = super().get_route_handler()
         self._begins = self.path.partition("{")[0]
         self.access = tuple(dict.fromkeys(_access(self.dependant)))
@@ -89,7 +90,7 @@ def _query_names(dependant: Dependant) -> frozenset[str]:
 
 
 def _check_parameters(request: Request, known: frozenset[str]) -> None:
-    """Raises RequestValidationError for a query parameter that the route does not have, and for text that is none."""
+    """Raises RequestValidationError for unknown query parameters, and for invalid text."""
     errors = []
     if _NO_TEXT.search(request.scope["path"]):
         wrong = (name for name, value in request.path_params.items() if _NO_TEXT.search(str(value)))
@@ -112,7 +113,7 @@ def _error(code: str, place: str, name: str, message: str) -> dict[str, Any]:
 
 
 def _check_kind(request: Request, *, form: bool) -> None:
-    """Raises Problem 415 for a body of another kind than the route takes. One that does not say is taken for JSON."""
+    """Raises Problem 415 for a body of another content type. A body without one counts as JSON."""
     said, coding = request.headers.get("content-type"), request.headers.get("content-encoding", "identity")
     wanted = "multipart/form-data" if form else "application/json"
     if said is not None and said != wanted:
@@ -128,7 +129,8 @@ def _unsupported(detail: str, headers: Mapping[str, str]) -> Problem:
 
 
 def _limited(request: Request, limit: int) -> Receive:
-    """What the body is read by: raises 413 as soon as it is, or says it is, larger than so many bytes."""
+    """The body's receiver: raises 413 as soon as the body is, or is declared, larger than `limit`
+    bytes."""
     receive, received = request.receive, 0
     declared = request.headers.get("content-length", "")
     too_large = declared.isdecimal() and (len(declared) > 18 or int(declared) > limit)
@@ -147,7 +149,8 @@ def _limited(request: Request, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> HTTPException:
-    """Of the one kind that FastAPI's reader of bodies lets through. The connection ends: what is left is not read."""
+    """The exception type that FastAPI's body reader lets through. The connection is closed, as the
+    rest is not read."""
     return HTTPException(413, f"a body has at most {limit} bytes", {"Connection": "close"})
 
 
@@ -155,8 +158,8 @@ def _too_large(limit: int) -> HTTPException:
 
 
 def methods_at(request: Request) -> str:
-    """All methods that the path of a request has, for `Allow`: those of the first pattern that matches, by which a
-    request is told where to go. The patterns after it take for an id what is a word here."""
+    """All methods of the request's path, for `Allow`: those of the first matching pattern, which is
+    the one that routes. Later patterns match a literal segment as an id."""
     first, found = None, set[str]()
     for route in request.app.routes:
         methods = getattr(route, "methods", None)

@@ -1,6 +1,6 @@
-"""Routes that take notices which their sender has signed: providers and carriers send as many as there are.
+"""Routes for notices signed by their sender: providers and carriers send any number of them.
 
-A route says of itself that it is one. By the look of a path nobody can tell: whoever asks may choose it.
+A route is marked as one. Its path alone does not show it, and clients choose the path.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ _MARK = "takes_signed_notices"
 
 
 def signed_notice(endpoint: C) -> C:
-    """Mark the endpoint of a route as one that takes signed notices."""
+    """Mark a route's endpoint as one for signed notices."""
     setattr(endpoint, _MARK, True)
     return endpoint
 
 
 def is_signed_notice(scope: Scope) -> bool:
-    """Whether the request goes to such a route, under whichever of its paths."""
+    """Whether the request goes to such a route, under any of its paths."""
     routes = (route for route in scope["app"].routes if isinstance(route, Route))
     marked = (route for route in routes if getattr(route.endpoint, _MARK, False))
     return any(route.matches(scope)[0] is Match.FULL for route in marked)

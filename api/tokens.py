@@ -1,7 +1,7 @@
-"""Tokens that clients carry: access tokens (JWT, signed with Ed25519, 15 minutes) and refresh tokens.
+"""Tokens of clients: access tokens (JWT, signed with Ed25519, 15 minutes) and refresh tokens.
 
-Both are signed by one key and told apart by audience and type, so neither passes for the other. A refresh token names a
-session and a generation; whether it was spent is the session's to know.
+Both are signed by one key and distinguished by audience and type, so that neither passes for the
+other. A refresh token names a session and a generation; the session knows whether it was spent.
 """
 
 import warnings
@@ -33,7 +33,7 @@ ACCESS_TYPE, REFRESH_TYPE = "at+jwt", "refresh+jwt"
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Whom a valid access token speaks for, and until when; `epoch` is the account's when the session was opened."""
+    """The content of a valid access token; `epoch` is the account's when the session was opened."""
 
     user_id: UUID
     account_type: AccountType
@@ -43,26 +43,27 @@ class Access(msgspec.Struct, frozen=True):
 
     @property
     def opened(self) -> Opened:
-        """The session, of which `commands.accounts.session_ends` knows whether it is over."""
+        """The session; `commands.accounts.session_ends` knows whether it is over."""
         return Opened(self.user_id, self.session_id, self.epoch)
 
 
 class Refresh(msgspec.Struct, frozen=True):
-    """What a refresh token names."""
+    """The content of a refresh token."""
 
     session_id: UUID
     generation: int
 
 
 def new_private_key() -> bytes:
-    """A fresh signing key: PEM, PKCS #8."""
+    """A new signing key: PEM, PKCS #8."""
     return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
 class Tokens:
-    """Mints and reads tokens. `private_key` is PEM; `issuer` and `audience` are what others check them against."""
+    """Mints and reads tokens. `private_key` is PEM; `issuer` and `audience` are checked by those
+    who accept them."""
 
     def __init__(self, private_key: bytes, issuer: str, audience: str, clock: Clock) -> None:
         key = OKPKey.import_key(private_key)
@@ -70,22 +71,23 @@ class Tokens:
         self._issuer, self._audience, self._clock = issuer, audience, clock
 
     def jwks(self) -> dict[str, object]:
-        """The public key (RFC 7517), by which anybody can check an access token."""
+        """The public key (RFC 7517), with which anybody can verify an access token."""
         return cast(dict[str, object], KeySet([self._key]).as_dict(private=False))
 
     # -- access --------------------------------------------------------------------------------------------------------
 
     def mint_access(self, user_id: UUID, account_type: AccountType, session_id: UUID, epoch: int = 0) -> str:
-        """An access token that starts now."""
+        """An access token, valid from now."""
         who: dict[str, object] = {"sub": str(user_id), "role": account_type}
         claims: dict[str, object] = {**who, "sid": str(session_id), "epoch": epoch}
         return self._mint(ACCESS_TYPE, self._audience, self._clock.now() + ACCESS_LIFETIME, claims)
 
     def read_access(self, token: str) -> Access:
-        """Raises Unauthorized("invalid_token") when it is forged, expired, of another purpose or of another issuer."""
+        """The token's content. Raises Unauthorized("invalid_token") when it is forged, expired, or
+        of another purpose or issuer."""
         claims = self._claims(ACCESS_TYPE, self._audience, token)
         if cast(int, claims["iat"]) > (self._clock.now() + SKEW).timestamp():
-            raise _invalid()  # minted while a clock was ahead: it would outlive what is remembered of sessions' ends
+            raise _invalid()  # minted while a clock was ahead: it would outlive the memory of ended sessions
         named = {"user_id": claims.get("sub"), "account_type": claims.get("role"), "session_id": claims.get("sid")}
         epoch, expires_at = claims.get("epoch", 0), datetime.fromtimestamp(cast(int, claims["exp"]), UTC)
         return _convert({**named, "epoch": epoch, "expires_at": expires_at}, Access)
@@ -98,7 +100,7 @@ class Tokens:
         return self._mint(REFRESH_TYPE, self._refresh_audience, expires_at, claims)
 
     def read_refresh(self, token: str) -> Refresh:
-        """Raises Unauthorized("invalid_token")."""
+        """The token's content. Raises Unauthorized("invalid_token")."""
         claims = self._claims(REFRESH_TYPE, self._refresh_audience, token)
         return _convert({"session_id": claims.get("sid"), "generation": claims.get("gen")}, Refresh)
 
@@ -125,7 +127,7 @@ class Tokens:
             decoded = jwt.decode(token, self._key, algorithms=[ALGORITHM])
             if decoded.header.get("typ") != typ:
                 raise ValueError("a token for another purpose")
-            # Without iat: the clock of the machine that minted it may be ahead of ours by what is tolerated.
+            # Without iat: the minting machine's clock may be ahead of ours within the tolerance.
             registry.validate({name: claim for name, claim in decoded.claims.items() if name != "iat"})
             if not isinstance(decoded.claims.get("iat"), int):
                 raise ValueError("a token of no time")

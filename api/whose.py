@@ -1,4 +1,4 @@
-"""Whose account a path is about."""
+"""The account that a path is about."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -25,7 +25,7 @@ AccountId = Annotated[UUID, Depends(_whose)]
 
 
 async def must_be_account(services: Services, user_id: UUID) -> None:
-    """What a list of somebody's things begins with: nobody's list is not an empty one. Raises
-    NotFound("user_not_found"). The platform sells games, and has no account."""
+    """Raises NotFound("user_not_found") unless the account exists: a list of nobody's things is not
+    an empty one. The platform sells games without an account."""
     if user_id != PLATFORM_ID:
         await services.repository.get(USER, user_id, fresh=False)

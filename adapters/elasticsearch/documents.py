@@ -148,7 +148,8 @@ class ElasticsearchDocuments:
             self._store.drop_index(self._index(storage))
 
     def storages(self) -> Sequence[str]:
-        """The storages whose indices we made, but for those of a verify, which the next one replaces."""
+        """The storages whose indices we created, without those of a verify, which the next verify
+        replaces."""
         with _telling():
             found = [name.removeprefix(f"{self._prefix}-") for name in self._store.made(f"{self._prefix}-*")]
         return [storage for storage in found if not storage.startswith(f"{_ASIDE}-")]

@@ -72,7 +72,7 @@ SCROLL = "10m"
 """How long the server keeps a scan's view between two pages."""
 
 LOOK_SECONDS = 2.0
-"""How long somebody waits who only wants to know what there is."""
+"""How long a listing waits."""
 
 _MARKED_BY = ["*.mappings._meta", "*.settings.index.uuid", "*.settings.index.verified_before_close"]
 
@@ -115,7 +115,8 @@ class ElasticsearchGameStore:
         return found.keys() == {index} and _is_marked(found[index])
 
     def made(self, pattern: str) -> list[str]:
-        """The indices of a pattern that were made here, by whichever release: not those that somebody copied."""
+        """The indices matching a pattern that were created here, by any release, without copies
+        made by others."""
         look = self._client.options(request_timeout=LOOK_SECONDS, max_retries=0)
         found: dict[str, Any] = look.indices.get(index=pattern, filter_path=_MARKED_BY).body
         return sorted(

@@ -1,6 +1,8 @@
-"""Card numbers are not for us: clients send them to the provider, and the provider's token to us. What a card could be
-written into, a payment method and an operator's note, is refused when there is one in it; what has numbers of its own,
-such as SKUs, barcodes, parcels and keys, is not looked at.
+"""Refuses card numbers: clients send them to the provider, and the provider's token to us.
+
+Fields into which a card number could be written, a payment method and an operator's note, are
+refused when they contain one. Fields with numbers of their own, such as SKUs, barcodes, tracking
+numbers and keys, are not checked.
 """
 
 import re
@@ -44,38 +46,39 @@ ISSUERS: Sequence[tuple[str, str, frozenset[int]]] = (
     ("62", "62", _LONG),  # UnionPay
     ("81", "82", _LONG),  # UnionPay, RuPay
 )
-"""First and last prefix, and the lengths that are issued (en.wikipedia.org/wiki/Payment_card_number)."""
+"""First and last prefix, and the issued lengths (en.wikipedia.org/wiki/Payment_card_number)."""
 
 _UUID = re.compile(r"(?<![^\W_])[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![^\W_])", re.IGNORECASE)
 _BETWEEN = "[\\s._/\u2010-\u2015\u2212\uff0d-]{1,3}"
 _ROW = rf"\d{{4,}}(?:{_BETWEEN}\d{{4,}})*(?:{_BETWEEN}\d{{3}})?"
 _ROWS = re.compile(rf"(?<![^\W_])(?<!\d\.)(?<!\+){_ROW}(?![^\W_])")
-"""Digits of any script, whole or in groups of four and more (of nineteen the last three), as cards have them. What has
-letters next to it is another name, what has a + before it a telephone's.
-"""
+"""Digits of any script, unbroken or in groups of four and more (of nineteen digits, the last
+three), as on cards. Digits next to letters are another kind of name, those after a + a telephone
+number."""
 _GLUED_ROWS = re.compile(rf"(?<!\d){_ROW}(?!\d)")
-"""As that, with letters next to it, too."""
+"""The same, also next to letters."""
 
 _GROUPS_AT_MOST, _SHORTEST, _LONGEST = 5, 12, 19
 _LOOKED_AT = 1000
-"""Texts of what is refused anyway, and letters of each: enough for who means no harm."""
+"""The most texts that are checked in a refused body, and letters of each: enough for honest
+mistakes."""
 
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-"""Twice a digit, in Luhn's check: the sum of the digits of that."""
+"""By digit: the digit sum of its double, for Luhn's check."""
 
 
 def has_card_number(text: str) -> bool:
-    """Whether a text has a card number in it. UUIDs are none, nor are barcodes (EAN-13)."""
+    """Whether a text contains a card number. UUIDs and barcodes (EAN-13) do not count."""
     return any(is_card_number(digits) and not _is_barcode(digits) for digits in _candidates(_ROWS, text))
 
 
 def is_card_token(token: str) -> bool:
-    """Whether a payment method's token has a card number in it, whatever is written around that."""
+    """Whether a payment method's token contains a card number, whatever surrounds it."""
     return any(map(is_card_number, _candidates(_GLUED_ROWS, token)))
 
 
 def is_card_number(digits: str) -> bool:
-    """Whether digits begin as an issuer's cards do, are as many as those have, and pass Luhn's check (ISO/IEC 7812)."""
+    """Whether digits have an issuer's prefix and length, and pass Luhn's check (ISO/IEC 7812)."""
     return (
         len(digits) >= _SHORTEST
         and any(first <= digits[: len(first)] <= last and len(digits) in lengths for first, last, lengths in ISSUERS)
@@ -88,12 +91,13 @@ def _luhn(digits: list[int]) -> bool:
 
 
 def _is_barcode(digits: str) -> bool:
-    """GS1's check digit."""
+    """Whether GS1's check digit is right."""
     return len(digits) == 13 and (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 
 def _candidates(rows: re.Pattern[str], text: str) -> Iterator[str]:
-    """Every run of whole groups that is not too long for a card number, its digits in ASCII."""
+    """Every run of whole groups that is short enough for a card number,
+    with its digits in ASCII."""
     for row in rows.finditer(_UUID.sub(" ", text)):
         groups = re.findall(r"\d+", row[0])
         for start in range(len(groups)):
@@ -109,34 +113,34 @@ def _candidates(rows: re.Pattern[str], text: str) -> Iterator[str]:
 
 
 def refused() -> Invalid:
-    """What who sends a card number is told; not the number."""
+    """The refusal, which does not quote the number."""
     return Invalid("card_data_refused", "that looks like a card number: send the provider's token for the card")
 
 
 def without_card_number(note: str) -> str:
-    """Validates a note. Raises Invalid("card_data_refused")."""
+    """Validate a note. Raises Invalid("card_data_refused")."""
     if has_card_number(note):
         raise refused()
     return note
 
 
 def card_token(token: str) -> str:
-    """Validates a payment method's token. Raises Invalid("card_data_refused")."""
+    """Validate a payment method's token. Raises Invalid("card_data_refused")."""
     if is_card_token(token):
         raise refused()
     return token
 
 
 def tell_of_cards(errors: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a body was refused for fields that hold, or are named by, a card number: unknown ones, and those of a
-    payment method. Such errors are told to nobody."""
+    """Whether a body was refused for fields that contain, or are named by, a card number: unknown
+    ones, and those of a payment method. Such errors must not be reported."""
     suspects = (each for each in errors if each["type"] == "extra_forbidden" or "payment_method" in each["loc"])
     texts = (text for each in suspects for text in _texts([each.get("input"), *each["loc"]]))
     return any(is_card_token(text[:_LOOKED_AT]) for text in islice(texts, _LOOKED_AT))
 
 
 def _texts(values: Iterable[object]) -> Iterator[str]:
-    """All texts and numbers in JSON values, names of fields among them, however deep, as far as anybody looks."""
+    """All texts and numbers in JSON values, including field names, at any depth."""
     entered = [iter(values)]
     while entered:
         for value in entered[-1]:

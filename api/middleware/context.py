@@ -1,4 +1,4 @@
-"""What is known of a request before anything looks at it: its trace (W3C Trace Context), correlation and client."""
+"""A request's context: its trace (W3C Trace Context), correlation and client."""
 
 import re
 import secrets
@@ -17,7 +17,8 @@ CORRELATION_HEADER = "X-Correlation-ID"
 
 
 class Context(msgspec.Struct, frozen=True):
-    """A request's trace, of which this program is one span; `client_ip` is the peer's, or what a trusted proxy says."""
+    """A request's trace, in which this program is one span; `client_ip` is the peer's, or what a
+    trusted proxy reports."""
 
     trace_id: str
     span_id: str
@@ -27,12 +28,12 @@ class Context(msgspec.Struct, frozen=True):
 
     @property
     def traceparent(self) -> str:
-        """This span, as the parent of what follows from it."""
+        """This span, as the parent of later ones."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
 def context_of(scope: Scope) -> Context:
-    """The context of a request that came through `RequestContext`; made on the spot for any other."""
+    """The context of a request from `RequestContext`; created on the spot for any other."""
     state = scope.setdefault("state", {})
     if "context" not in state:
         state["context"] = _read(scope)
@@ -62,7 +63,8 @@ def _uuid(text: str | None) -> UUID | None:
 
 
 class RequestContext:
-    """Middleware: gives every request its context, tells the client of it, and binds it to the log's lines."""
+    """Middleware: gives every request its context, reports it to the client, and binds it to log
+    lines."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

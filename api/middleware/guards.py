@@ -1,4 +1,5 @@
-"""Middlewares that stand before the routes: no failure leaves unexplained, nobody waits for a database that is away."""
+"""Middlewares before the routes: every failure is explained, and nobody waits for a database that
+is down."""
 
 from collections.abc import Sequence
 
@@ -10,8 +11,9 @@ from eventstore.database.watch import DatabaseWatch
 
 
 class Failures:
-    """Answers whatever was raised with a problem document. Requests end as soon as the database is found to be away,
-    and are answered at once while it is; all but those for `unguarded` paths."""
+    """Answers every exception with a problem document. Ends requests as soon as the database is
+    found to be down, and answers new ones at once until it is back, except for `unguarded` paths.
+    """
 
     def __init__(
         self,
@@ -34,7 +36,7 @@ class Failures:
             begun = True
             await send(message)
             if waiting is not None and message["type"] == "http.response.body" and not message.get("more_body"):
-                waiting.leave()  # what is done after the answer is not ended
+                waiting.leave()  # work after the answer is not cancelled
 
         try:
             if self._watch is None or scope["path"].startswith(self._unguarded):
@@ -44,10 +46,10 @@ class Failures:
                     await self._app(scope, receive, watched_send)
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # also being cancelled, and what native code has for a panic
+        except BaseException as error:  # including cancellation, and panics of native code
             if begun:
                 raise
-            if isinstance(error, DatabaseAway):  # which was logged, once
+            if isinstance(error, DatabaseAway):  # already logged, once
                 return await problem_response(dependency_unavailable(), scope)(scope, receive, send)
             if isinstance(error, self._dependency_errors):
                 down = dependency_unavailable()
@@ -58,7 +60,7 @@ class Failures:
 
 
 class Heads:
-    """Middleware: answers HEAD as GET would, without the body (RFC 9110, 9.3.2)."""
+    """Middleware: answers HEAD like GET, without the body (RFC 9110, 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

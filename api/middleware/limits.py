@@ -1,8 +1,10 @@
-"""How often a client may ask: per client for everything, per user for writes; and, for what proves who somebody is or
-sends mail, per client and per account or address, so that neither many clients nor many accounts help.
+"""Rate limits: per client for all requests, per user for writes; for requests that authenticate or
+send mail, per client and per account or address, so that neither many clients nor many accounts
+help.
 
-Nothing that a client may choose freely is counted by: an IPv6 client has a whole network of addresses, and a mailbox
-many spellings. Moving windows, by the `limits` library; in this process, or in what its storage URL names.
+Nothing that a client can choose freely is counted: an IPv6 client has a whole network of addresses,
+and a mailbox many spellings. Moving windows, by the `limits` library; in this process, or in the
+store of its storage URL.
 """
 
 import math
@@ -27,17 +29,17 @@ from domain.errors import Unauthorized
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 CLOCK_BACK_SECONDS = 1.0
-"""How far the clock must have gone back to be noticed."""
+"""How far the clock must go back to be noticed."""
 
 KNOWN_SECONDS = 30 * 24 * 3600
-"""How long a client is known to an account after a login."""
+"""How long an account remembers a client after a login."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How many there may be, and where they are counted (`async+redis://…` for several hosts).
+    """The limits, and where they are counted (`async+redis://…` for several hosts).
 
-    `ipv6_prefix` is how many leading bits of an IPv6 address make a client.
+    `ipv6_prefix` is how many leading bits of an IPv6 address identify a client.
     """
 
     per_ip: int = 600  # a minute
@@ -51,7 +53,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What is left of a policy, and in how many seconds some of it comes back."""
+    """What remains of a policy, and in how many seconds some of it is restored."""
 
     policy: str
     quota: int
@@ -69,7 +71,7 @@ class Allowance:
 
 
 class Limiter:
-    """Counts. When it is off, nothing is refused."""
+    """Counts requests. When it is off, nothing is refused."""
 
     def __init__(self, rates: Rates, *, on: bool = True) -> None:
         self.on = on
@@ -101,28 +103,29 @@ class Limiter:
         return allowance
 
     async def _follow_the_clock(self) -> None:
-        """Begin anew when the clock went back: what was counted lies in the future then, and would not come to its end
-        before the clock is so late again."""
+        """Reset the counters when the clock went back: their windows would lie in the future, until
+        the clock is that late again."""
         before, self._clock_ahead = self._clock_ahead, time.time() - time.monotonic()
         if self._clock_ahead < before - CLOCK_BACK_SECONDS and isinstance(self._storage, MemoryStorage):
             await self._storage.reset()
 
     def client(self, scope: Scope) -> str:
-        """Who is counted as one client: an IPv4 address, or the network of an IPv6 address."""
+        """The client as counted: an IPv4 address, or the network of an IPv6 address."""
         return client_of(context_of(scope).client_ip, self._ipv6_prefix)
 
     async def is_known(self, account: str, client: str) -> bool:
-        """Whether a client has logged in to an account lately."""
+        """Whether the client has logged in to the account recently."""
         return await self._storage.get(_known(account, client)) > 0
 
     async def remember(self, account: str, client: str) -> None:
-        """A client has logged in to an account: who guesses its password elsewhere does not lock this one out."""
+        """Record that the client has logged in to the account: attempts from elsewhere do not lock
+        it out."""
         await self._storage.incr(_known(account, client), KNOWN_SECONDS)
 
 
 def client_of(address: str, ipv6_prefix: int) -> str:
-    """An address in its canonical form (RFC 5952), of an IPv6 one only its network; an IPv4 address that is written as
-    an IPv6 one is the IPv4 address. What is no address is taken as it is."""
+    """An address in canonical form (RFC 5952); of IPv6 only the network; an IPv4-mapped address
+    becomes the IPv4 one. Anything else is returned as it is."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -139,7 +142,7 @@ def _known(account: str, client: str) -> str:
 
 
 class RateLimit:
-    """Middleware: counts every request but those of probes and of signed notices."""
+    """Middleware: counts every request except probes and signed notices."""
 
     def __init__(self, app: ASGIApp, limiter: Limiter, tokens: Tokens) -> None:
         self._app, self._limiter, self._tokens = app, limiter, tokens
@@ -159,7 +162,7 @@ class RateLimit:
         return await self._app(scope, receive, send_with_limits)
 
     async def _allowance(self, scope: Scope) -> Allowance:
-        """Count it; of two policies the one with less left is shown."""
+        """Count the request; of two policies, the one with less left is shown."""
         of_ip = await self._limiter.take("ip", self._limiter.client(scope))
         user = self._user(scope) if scope["method"] in WRITES else None
         if user is None:

@@ -1,4 +1,4 @@
-"""What /metrics tells, in Prometheus' text format."""
+"""The content of /metrics, in Prometheus' text format."""
 
 import time
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ class Metrics:
         self._seconds.labels(method, route).observe(seconds)
 
     def clock(self, steps: int, ahead_seconds: float) -> None:
-        """What is known of this process's clock."""
+        """Set the state of this process's clock."""
         self._clock_steps.set(steps)
         self._clock_ahead.set(ahead_seconds)
 
@@ -74,8 +74,8 @@ class Metrics:
         queues: Mapping[str, tuple[int, int]],
         dropped: Mapping[str, int],
     ) -> bytes:
-        """All metrics, with what was looked up just now: of feeds (lag, streams set aside, whether it is astray), of
-        queues (depth, dead), of processes (log lines dropped)."""
+        """All metrics, with current values for feeds (lag, quarantined streams, whether astray),
+        queues (depth, dead letters) and processes (dropped log lines)."""
         self._head.set(head)
         looked_up: list[tuple[tuple[Gauge, ...], Mapping[str, tuple[int, ...]]]] = [
             ((self._lag, self._parked, self._astray), feeds),
@@ -92,7 +92,7 @@ class Metrics:
 
 
 class RequestMetrics:
-    """Middleware: counts and times requests by route (not by path, of which there is no end)."""
+    """Middleware: counts and times requests by route (not by path, as there is no end of paths)."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics

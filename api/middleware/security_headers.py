@@ -1,4 +1,4 @@
-"""Header fields that tell browsers what not to do with an answer."""
+"""Header fields that restrict what browsers do with an answer."""
 
 import base64
 import hashlib
@@ -23,17 +23,18 @@ HEADERS: Sequence[tuple[str, str]] = (
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
 )
-"""What every answer has, errors too: it is data, shown in no frame, and names in its URL are told to nobody."""
+"""Headers of every answer, errors too: it is data, shown in no frame, and
+its URL is not passed on."""
 
 
 def protect(headers: MutableHeaders) -> None:
-    """Add what an answer does not say itself."""
+    """Add the headers that the answer does not set itself."""
     for name, value in HEADERS:
         headers.setdefault(name, value)
 
 
 def with_its_script(page: HTMLResponse) -> HTMLResponse:
-    """The page, allowed to run the one script that is written in it, and those of our own files."""
+    """The page, allowed to run its one inline script, and our own files."""
     script = _INLINE.search(bytes(page.body).decode())
     digest = hashlib.sha256(script[1].encode() if script else b"").digest()
     page.headers[CSP] = _DOCUMENTATION.format(script=f"'sha256-{base64.b64encode(digest).decode()}'")

@@ -1,4 +1,4 @@
-"""What views of games that are found otherwise show of what they are offered for."""
+"""Offers in views of games that come from elsewhere."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -15,7 +15,7 @@ async def offers_of(services: Services, reads: ReadModels, games: Sequence[Offer
 
 
 async def show_offers(services: Services, reads: ReadModels, games: Sequence[Offered], region: str) -> int:
-    """Show what games cost in a region, how many there are, and their images; returns the position reflected."""
+    """Add prices in a region, availability and images. Returns the position reflected."""
     found = await offers_of(services, reads, games)
     for game in games:
         offer = found.value.get(game.game_id)

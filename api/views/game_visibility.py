@@ -1,4 +1,5 @@
-"""Which games a list shows: those on sale to everybody, others only to whose they are."""
+"""Visibility of games in lists: ACTIVE ones for everyone, the rest for
+their seller and an ADMIN."""
 
 from typing import Annotated
 from uuid import UUID
@@ -11,7 +12,7 @@ from queries.games import Shown
 
 
 async def _shown(request: Request, status: Shown = "ACTIVE", seller_id: UUID | None = None) -> Shown:
-    """Who asks is looked at only where it matters: most lists are of games on sale, and nobody's in particular."""
+    """The caller is looked up only if needed: most lists are of games on sale."""
     if status == "ACTIVE":
         return status
     caller = await proved(request)
@@ -23,4 +24,4 @@ async def _shown(request: Request, status: Shown = "ACTIVE", seller_id: UUID | N
 
 
 ShownStatus = Annotated[Shown, Depends(_shown)]
-"""The status of the games that are asked for: raises Unauthorized; Forbidden("not_yours")."""
+"""The requested status of games: raises Unauthorized; Forbidden("not_yours")."""

@@ -1,4 +1,4 @@
-"""What the gateway shows of games: as they are, in lists, and as search results."""
+"""Games as clients see them: by themselves, in lists, and as search results."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -125,12 +125,12 @@ class TitleView(Offered):
 
 
 def found_game(item: SearchItem) -> FoundGame:
-    """A search result, but for what it is offered for."""
+    """A search result, without its offer."""
     return FoundGame.model_validate(item.document).model_copy(update={"highlight": item.highlight})
 
 
 def offer_of(game: Offered, prices: Sequence[PriceView | PriceRow], image_ids: Sequence[UUID], region: str) -> None:
-    """Show what a game costs in a region, and its images."""
+    """Add the price in a region, and the images."""
     price = price_there(prices, region)
     game.price = None if price is None else AmountView.model_validate(price)
     game.image_urls = [

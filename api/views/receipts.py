@@ -23,5 +23,5 @@ class ReceiptView(Answer):
 
 
 def first_issued(receipts: Sequence[Receipt]) -> Receipt | None:
-    """The first receipt that the operator has, in the order of the sellers' lines."""
+    """The first issued receipt, in the order of the sellers' lines."""
     return next((receipt for receipt in receipts if receipt.status == "CREATED"), None)

@@ -1,4 +1,5 @@
-"""Whose prices are shown and compared: those of the region asked for, else of the caller's, else of everywhere."""
+"""The region whose prices are shown and compared: the requested one,
+else the caller's, else `*`."""
 
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from queries.read_models import ReadModels
 
 
 async def _caller_region(request: Request, services: ServicesOf) -> str:
-    """From the log: who has just moved sees the prices there."""
+    """From the log, so that somebody who has just moved sees the new prices."""
     try:
         access = access_of(request.scope, services.tokens)
     except Unauthorized:
@@ -24,7 +25,7 @@ async def _caller_region(request: Request, services: ServicesOf) -> str:
 
 
 CallerRegion = Annotated[str, Depends(_caller_region)]
-"""Where the caller lives; `*` for who has no account."""
+"""The caller's region; `*` without an account."""
 
 
 async def _region(
@@ -39,7 +40,7 @@ async def _region(
 
 
 ViewRegion = Annotated[str, Depends(_region)]
-"""The region that a list is asked for, else the caller's."""
+"""The region requested for a list, else the caller's."""
 
 ViewCurrency = Annotated[
     Currency | None,
@@ -48,5 +49,5 @@ ViewCurrency = Annotated[
 
 
 async def currency_of(services: Services, reads: ReadModels, region: str, asked: str | None) -> str:
-    """The currency asked for, else what the region is priced in."""
+    """The requested currency, else the region's."""
     return asked or (await services.game_pages.currency(reads, region)).value
