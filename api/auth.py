@@ -114,12 +114,12 @@ class Access:
 
 
 async def _seller_of_game(services: Services, game_id: UUID) -> UUID | None:
-    game = await services.repository.seen(GAME, game_id)
+    game = await services.repository.cached(GAME, game_id)
     return None if game is None else game.seller_id
 
 
 async def _seller_of_shipment(services: Services, shipment_id: UUID) -> UUID | None:
-    shipment = await services.repository.seen(SHIPMENT, shipment_id)
+    shipment = await services.repository.cached(SHIPMENT, shipment_id)
     return None if shipment is None else shipment.seller_id
 
 

@@ -70,7 +70,7 @@ class Carts:
         new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
 
         async def decision(unit: UnitOfWork) -> UUID:
-            now, buyer_id = self._handler.clock.now(), caller.person()
+            now, buyer_id = self._handler.now(), caller.person()
             buyer, game = await must_be_open(unit, buyer_id), await unit.load(GAME, game_id)
             if game is None or game.status == "DRAFT":
                 raise no_such_product()
@@ -118,7 +118,7 @@ class Carts:
 
         async def decision(unit: UnitOfWork) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
-            now = self._handler.clock.now()
+            now = self._handler.now()
             item = item_of(cart, item_id)
             inventory.check_quantity(quantity)
             price = None
@@ -142,7 +142,7 @@ class Carts:
 
         async def decision(unit: UnitOfWork) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
-            now = self._handler.clock.now()
+            now = self._handler.now()
             removed = carts.remove(cart, item_id, cart.until(now, self._rules.cart_ttl), now=now)
             await self._holds.extend(unit, cart_id, cart, {item_id: 0})
             unit.emit(cart_id, removed)
@@ -169,7 +169,7 @@ class Carts:
         made = Placed(uuid7(), uuid7())
 
         async def decision(unit: UnitOfWork) -> Placed | CartChanged:
-            now = self._handler.clock.now()
+            now = self._handler.now()
             cart_id, cart = await self._own_cart(unit, caller, cart_is_empty)
             buyer = await must_be_open(unit, cart.buyer_id)
             if changes := await self._review(unit, cart_id, cart, buyer):
@@ -249,14 +249,14 @@ class Carts:
         if claim is None or not claim.held:
             raise missing()
         cart = await unit.get(CART, claim.holder_id)
-        if not cart.is_open(self._handler.clock.now()):
+        if not cart.is_open(self._handler.now()):
             raise missing()
         unit.expect(claim.holder_id, expected_version)
         return claim.holder_id, cart
 
     async def _open_cart(self, unit: UnitOfWork, buyer_id: UUID, new_cart_id: UUID, currency: str) -> UUID:
         """The buyer's cart; a new one when there is none, or its time is over."""
-        now, claim_stream = self._handler.clock.now(), claim_id("cart", buyer_id)
+        now, claim_stream = self._handler.now(), claim_id("cart", buyer_id)
         claim = await unit.load(CLAIM, claim_stream)
         if claim is not None and claim.held:
             cart = await unit.get(CART, claim.holder_id)
@@ -274,7 +274,7 @@ class Carts:
         return new_cart_id
 
     async def _expire(self, unit: UnitOfWork, cart_id: UUID, cart: Cart) -> None:
-        await self._end(unit, cart_id, cart, carts.expire(cart, self._handler.clock.now()), "expired")
+        await self._end(unit, cart_id, cart, carts.expire(cart, self._handler.now()), "expired")
 
     async def _end(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, ended: list[Event], reason: EndReason) -> None:
         """Emit a cart's end with what goes with it: it holds nothing any more, and its buyer may begin another."""
@@ -292,7 +292,7 @@ class Carts:
 
     async def _review(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, buyer: User) -> list[LineChange]:
         """Bring the cart, and what it holds, up to date; returns what was not as it stood there."""
-        now, found, taken = self._handler.clock.now(), dict[UUID, LineNow](), dict[UUID, int]()
+        now, found, taken = self._handler.now(), dict[UUID, LineNow](), dict[UUID, int]()
         for item in cart.items.values():
             line = await self._line_now(unit, cart_id, cart, item, buyer.region, taken.get(item.game_id, 0))
             if item.reservation_id is not None and not await self._holds.is_held(unit, item):
@@ -316,7 +316,7 @@ class Carts:
             return LineNow(None, 0)
         if item.reservation_id is None:
             ownership = claim_id("ownership", cart.buyer_id, item.game_id)
-            await free_overdue_ownership(unit, ownership, self._handler.clock.now())
+            await free_overdue_ownership(unit, ownership, self._handler.now())
             claim = await unit.load(CLAIM, ownership)
             return LineNow(None, 0) if claim is not None and claim.held else LineNow(price, 1)
         if await self._holds.is_held(unit, item):
@@ -329,7 +329,7 @@ class Carts:
         self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]
     ) -> OrderLine:
         """The order's line of an item, with its hold turned hard, or its ownership claimed."""
-        now, game = self._handler.clock.now(), await unit.get(GAME, item.game_id)
+        now, game = self._handler.now(), await unit.get(GAME, item.game_id)
         if item.reservation_id is not None:
             if not await self._holds.is_held(unit, item):
                 await self._holds.hold(unit, cart_id, cart, item, item.quantity)

@@ -74,7 +74,7 @@ async def reconcile(
     while page := await operator.receipts_since(issued_since, after):
         entered = (await handler.handle(partial(enter, known=page), SYSTEM)).value
         for each in entered:
-            order = await handler.repository.state(ORDER, each.order_id)
+            order = await handler.state(ORDER, each.order_id)
             found.append(Found(each, order is not None))
         if page[-1].reference == after:
             break  # it repeats itself
@@ -85,7 +85,7 @@ async def reconcile(
 async def jobs_of(handler: CommandHandler, confirmed: Envelope) -> list[Job]:
     """A job for each seller who is to give a receipt for an order that was paid: always the same ones. None for an
     imported order, which was sold, and reported, elsewhere."""
-    placed = (await handler.repository.log.read_stream(confirmed.stream_id, limit=1))[0]
+    placed = (await handler.log.read_stream(confirmed.stream_id, limit=1))[0]
     if placed.env.actor == IMPORTER.actor:
         return []
     order: OrderCreated = placed.event
@@ -101,7 +101,7 @@ async def ask_for_missing(handler: CommandHandler, queue: WorkQueue, paid_since:
     """Ask anew for the receipts of orders paid since a moment that neither are issued nor failed: their jobs may have
     lain in a broker that lost them. Returns these jobs; one that waits all the same is not done twice.
     """
-    log, asked = handler.repository.log, list[Job]()
+    log, asked = handler.log, list[Job]()
     head, position = await log.head(), 0
     while page := await log.read(position, upto=head, names=[OrderConfirmed.NAME]):
         position = page[-1].env.position
@@ -118,5 +118,5 @@ async def ask_for_missing(handler: CommandHandler, queue: WorkQueue, paid_since:
 
 
 async def _is_missing(handler: CommandHandler, job: Job) -> bool:
-    receipt = await handler.repository.state(RECEIPT, job.id)
+    receipt = await handler.state(RECEIPT, job.id)
     return receipt is None or receipt.status == "REQUESTED"

@@ -64,7 +64,7 @@ class Inventory:
             if counted_at is not None and counted_at != version:
                 raise Conflict("version_conflict", f"the stock is at version {version}", version=version)
             unit.expect(stock_id(game_id), expected_version)
-            now = self._handler.clock.now()
+            now = self._handler.now()
             needed = stock.reserved + stock.allocated - total
             unit.emit(stock_id(game_id), inventory.expire(stock, now, units=needed))
             freed = (await _now(unit, game_id)).stock
@@ -157,7 +157,7 @@ class Inventory:
         """
 
         async def decision(unit: UnitOfWork) -> None:
-            stock, now = await unit.load(STOCK, stock_id), self._handler.clock.now()
+            stock, now = await unit.load(STOCK, stock_id), self._handler.now()
             if stock is not None:
                 unit.emit(stock_id, inventory.expire(stock, now, await _overdue_foreign(unit, stock, now)))
 
@@ -173,7 +173,7 @@ class Inventory:
         check: Check | None = None,
     ) -> CommandResult[UUID]:
         async def decision(unit: UnitOfWork) -> UUID:
-            stock, now = await stock_of(unit, game_id), self._handler.clock.now()
+            stock, now = await stock_of(unit, game_id), self._handler.now()
             reservation_id = find(stock, now)
             if check is not None:
                 await check(unit, stock, reservation_id)
@@ -220,7 +220,7 @@ async def _overdue_foreign(unit: UnitOfWork, stock: Stock, now: datetime) -> set
         if len(foreign) >= inventory.FREED_AT_ONCE:
             break
         order_id = stock.reservations[reservation_id].order_id
-        order = None if order_id is None else await unit.glance(ORDER, order_id)
+        order = None if order_id is None else await unit.load(ORDER, order_id, check=False)
         if order is None or not order.has_reservation(reservation_id):
             foreign.add(reservation_id)
     return foreign

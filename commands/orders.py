@@ -86,10 +86,10 @@ class Orders:
                 raise GAME.missing()
             if game.listing.kind == "PHYSICAL":
                 raise Invalid("cart_required", "what is shipped is bought through the cart")
-            await claim_ownership(unit, buyer_id, game_id, made.order_id, self._handler.clock.now())
+            await claim_ownership(unit, buyer_id, game_id, made.order_id, self._handler.now())
             price = await offer(unit, game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
-            await emit_payment(unit, made, buyer_id, price, method, self._handler.clock.now() + self._rules.payment_ttl)
+            await emit_payment(unit, made, buyer_id, price, method, self._handler.now() + self._rules.payment_ttl)
             unit.record_ids(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
@@ -121,7 +121,7 @@ class Orders:
             currency=price.currency,
             lines=[line],
             payment_id=made.payment_id,
-            expires_at=self._handler.clock.now() + self._rules.payment_ttl,
+            expires_at=self._handler.now() + self._rules.payment_ttl,
         )
         unit.create(ORDER, made.order_id, placed)
 
@@ -137,7 +137,7 @@ class Orders:
             payment = await unit.load(PAYMENT, order.payment_id)
             if payment is not None and payment.is_captured:
                 raise Conflict("order_not_cancellable", "a paid order cannot be cancelled, only refunded")
-            await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._handler.clock.now())
+            await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._handler.now())
             unit.record_ids(order_id=order_id)
 
         return await self._handler.handle(decision, caller, once)
@@ -148,7 +148,7 @@ class Orders:
         """The deadline fired: cancel it if it is still unpaid."""
 
         async def decision(unit: UnitOfWork) -> None:
-            await expire_unpaid(unit, order_id, self._handler.clock.now())
+            await expire_unpaid(unit, order_id, self._handler.now())
 
         return await self._handler.handle(decision, caller, once)
 
@@ -162,7 +162,7 @@ class Orders:
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Send money back (ADMIN): without an amount, all that is left. Returns the refund's id."""
-        order = await self._handler.repository.get(ORDER, order_id)
+        order = await self._handler.get(ORDER, order_id)
         return await request_refund(self._handler, caller, order.payment_id, amount_cents, reason, once)
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -174,8 +174,8 @@ class Orders:
         Raises NotFound("order_not_found").
         """
         if timeout_seconds <= 0:
-            return await self._look(order_id, fresh=False)
-        found = await self._look(order_id)
+            return await self._fetch(order_id, fresh=False)
+        found = await self._fetch(order_id)
         if found.settled:
             return found
         try:
@@ -183,14 +183,14 @@ class Orders:
                 asyncio.timeout(timeout_seconds),
                 self._follower.watching([order_id, found.order.payment_id]) as news,
             ):
-                while not (found := await self._look(order_id)).settled:
+                while not (found := await self._fetch(order_id)).settled:
                     await news.wait()
                     news.clear()
         except TimeoutError:
-            found = await self._look(order_id)
+            found = await self._fetch(order_id)
         return found
 
-    async def _look(self, order_id: UUID, *, fresh: bool = True) -> OrderAndPayment:
+    async def _fetch(self, order_id: UUID, *, fresh: bool = True) -> OrderAndPayment:
         """As they are in the log; or else as this process has last seen them."""
         repository = self._handler.repository
         version, order = await repository.get_versioned(ORDER, order_id, fresh=fresh)

@@ -58,14 +58,14 @@ class Payments:
             by_wallet = method is not None and method.type == "wallet"
             if by_wallet and caller.user_id != order.buyer_id:
                 raise Forbidden("not_yours", "only its owner spends a wallet's money")
-            orders.must_be_payable(order, paid=payment.is_captured, now=self._handler.clock.now())
+            orders.must_be_payable(order, paid=payment.is_captured, now=self._handler.now())
             if by_wallet:
                 wallet_id = await wallet_of(unit, order.buyer_id, payment.currency)
                 wallet = Method("wallet", str(wallet_id))
-                unit.emit(order.payment_id, payments.attach_method(payment, wallet, self._handler.clock.now()))
+                unit.emit(order.payment_id, payments.attach_method(payment, wallet, self._handler.now()))
                 await pay_from_wallet(unit, order.payment_id, wallet_id)
             elif method is not None:
-                unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.clock.now()))
+                unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.now()))
             elif payment.method is not None or not payment.is_open:
                 raise Conflict("payment_started", "the payment runs already, or is settled")
             unit.record_ids(order_id=order_id, payment_id=order.payment_id)
@@ -91,7 +91,7 @@ class Payments:
         Raises InvalidSignature; Invalid("malformed_notice").
         """
         try:
-            notice = self._provider.parse_webhook(body, signature, self._handler.clock.now())
+            notice = self._provider.parse_webhook(body, signature, self._handler.now())
         except InvalidSignature as error:
             self._text_log.write("webhook refused", code="invalid_signature", reason=error)
             raise
@@ -197,7 +197,7 @@ class Payments:
 
     async def _on_behalf(self, payment_id: UUID) -> Caller:
         """The provider as the one who acts, in what the request for the payment set in motion."""
-        first = next(iter(await self._handler.repository.log.read_stream(payment_id, limit=1)), None)
+        first = next(iter(await self._handler.log.read_stream(payment_id, limit=1)), None)
         return Caller(
             f"provider:{self._provider.name}",
             correlation_id=first.env.correlation_id if first else None,

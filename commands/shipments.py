@@ -79,7 +79,7 @@ class Shipments:
         number), invalid_delivered_at (of the future, or before it was shipped); NotFound("shipment_not_found");
         Conflict: shipment_not_shipped, wrong_shipment (it names another one).
         """
-        now = self._handler.clock.now()
+        now = self._handler.now()
         self._signatures.check(body, signature, now)
         notice = _read(body)
         if notice.delivered_at is not None:
@@ -107,7 +107,7 @@ class Shipments:
 
         async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
-            delivered = fulfilment.deliver_by_hand(shipment, at, self._handler.clock.now(), reason)
+            delivered = fulfilment.deliver_by_hand(shipment, at, self._handler.now(), reason)
             await _emit(unit, shipment_id, shipment, delivered)
             unit.record_ids(shipment_id=shipment_id)
 
@@ -126,7 +126,7 @@ class Shipments:
             if not caller.may_act_for(shipment.seller_id):
                 raise Forbidden("not_yours", "that is another seller's shipment")
             unit.expect(shipment_id, expected_version)
-            await _emit(unit, shipment_id, shipment, decide(shipment, self._handler.clock.now()))
+            await _emit(unit, shipment_id, shipment, decide(shipment, self._handler.now()))
             unit.record_ids(shipment_id=shipment_id)
 
         return await self._handler.handle(decision, caller, once)

@@ -97,7 +97,7 @@ class Transactions:
                 buyer_id=user_id,
                 amount_cents=amount_cents,
                 currency=currency,
-                expires_at=self._handler.clock.now() + self._rules.payment_ttl,
+                expires_at=self._handler.now() + self._rules.payment_ttl,
                 method=method,
             )
             unit.create(PAYMENT, payment_id, requested)
@@ -132,10 +132,9 @@ class Transactions:
                 amount_cents=amount_cents,
                 currency=currency,
             )
-            await unit.glance(WALLET, to_wallet_id)  # what it takes shows when it is credited
             source = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(source, currency)
-            target = await unit.get(WALLET, to_wallet_id)
+            target = await unit.get(WALLET, to_wallet_id, check=False)  # that is done when it is credited
             wallets.must_be_in(target, currency)
             await must_take_money(unit, target)
             wallets.must_cover(source, amount_cents)
@@ -178,11 +177,11 @@ class Transactions:
             )
             wallet = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(wallet, currency)
-            orders.must_be_payable(order, paid=payment.is_captured, now=self._handler.clock.now())
+            orders.must_be_payable(order, paid=payment.is_captured, now=self._handler.now())
             if (amount_cents, currency) != (payment.amount_cents, payment.currency):
                 raise Conflict("amount_mismatch", "the order costs another amount", amount_cents=payment.amount_cents)
             method = Method("wallet", str(from_wallet_id))
-            unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.clock.now()))
+            unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.now()))
             await pay_from_wallet(unit, order.payment_id, from_wallet_id, transaction_id)
             unit.create(TRANSACTION, transaction_id, created)
             for step in (transactions.process, transactions.complete):
@@ -253,7 +252,7 @@ class Transactions:
 
         async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, payment_id)
-            if payment is None or not payment.is_open or self._handler.clock.now() < payment.expires_at:
+            if payment is None or not payment.is_open or self._handler.now() < payment.expires_at:
                 return
             unit.emit(payment_id, payments.fail(payment, "expired", "the time to pay is over"))
 
@@ -270,23 +269,23 @@ class Transactions:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     return await self._wait(transaction_id)
-        return await self._look(transaction_id)
+        return await self._fetch(transaction_id)
 
     async def _wait(self, transaction_id: UUID) -> TransactionAndPayment:
         """Until it is settled: where it is driven here, until that is done."""
         if (task := self._running.get(transaction_id)) is not None:
             await asyncio.wait({task})
-        found = await self._look(transaction_id)
+        found = await self._fetch(transaction_id)
         if found.settled:
             return found
         streams = [each for each in (transaction_id, found.transaction.payment_id) if each is not None]
         async with self._follower.watching(streams) as news:
-            while not (found := await self._look(transaction_id)).settled:
+            while not (found := await self._fetch(transaction_id)).settled:
                 await news.wait()
                 news.clear()
         return found
 
-    async def _look(self, transaction_id: UUID) -> TransactionAndPayment:
+    async def _fetch(self, transaction_id: UUID) -> TransactionAndPayment:
         repository = self._handler.repository
         version, transaction = await repository.get_versioned(TRANSACTION, transaction_id)
         payment_id = transaction.payment_id

@@ -97,7 +97,7 @@ class WebhookEndpoints:
         self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
         """Sign with a new secret, and for a day with the one before it, too. Raises NotFound."""
-        secret_ref, now = self._new_secret(endpoint_id), self._handler.clock.now()
+        secret_ref, now = self._new_secret(endpoint_id), self._handler.now()
         return await self._change(
             caller, endpoint_id, lambda _: webhook_endpoints.rotate_secret(secret_ref, now), once=once
         )

@@ -25,16 +25,16 @@ async def news_of(repository: Repository, event: Event, env: Envelope) -> News |
         case TransactionPosted():
             return merchant_news.of_posting(event, env.stream_id)
         case GameCreated() | GameUpdated() | GamePublished() | GameSuspended() | GameResumed() | GameRetired():
-            game = await repository.seen(GAME, env.stream_id)
+            game = await repository.cached(GAME, env.stream_id)
             return None if game is None else merchant_news.of_game(event, env.stream_id, game)
         case ShipmentCreated() | ShipmentConfirmed() | ShipmentStatusUpdated():
-            shipment = await repository.seen(SHIPMENT, env.stream_id)
+            shipment = await repository.cached(SHIPMENT, env.stream_id)
             return None if shipment is None else merchant_news.of_shipment(event, env.stream_id, shipment)
     if event.NAME.startswith("inventory."):
-        stock = await repository.seen(STOCK, env.stream_id)
+        stock = await repository.cached(STOCK, env.stream_id)
         return None if stock is None else merchant_news.of_stock(event, stock)
     order_id = await _order_of(repository, event, env)
-    order = None if order_id is None else await repository.seen(ORDER, order_id)
+    order = None if order_id is None else await repository.cached(ORDER, order_id)
     return None if order_id is None or order is None else merchant_news.of_order(event, order_id, order)
 
 
@@ -43,7 +43,7 @@ async def _order_of(repository: Repository, event: Event, env: Envelope) -> UUID
         case PaymentCaptured(order_id=order_id):
             return order_id
         case PaymentRefunded() | PaymentRefundReversed():
-            payment = await repository.seen(PAYMENT, env.stream_id)
+            payment = await repository.cached(PAYMENT, env.stream_id)
             return None if payment is None else payment.order_id
     return env.stream_id
 

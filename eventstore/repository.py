@@ -127,7 +127,7 @@ class _Stream(msgspec.Struct):
     state: Any
     cached: bool
     events: list[msgspec.Struct]
-    glanced: bool = False
+    checked: bool = False
 
 
 class UnitOfWork:
@@ -141,9 +141,13 @@ class UnitOfWork:
         self.metadata = metadata
         self.result_ids: dict[str, str] = {}
 
-    async def load(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
+    async def load(self, aggregate: Aggregate[S], stream_id: UUID, *, check: bool = True) -> S | None:
         """The state of a stream, including what this unit has emitted; None when the stream does
-        not exist."""
+        not exist.
+
+        The append verifies that the state is still the latest. Without `check` it does so only for
+        a stream that does not exist: for a state that a later step decides on again.
+        """
         stream = self._streams.get(stream_id)
         if stream is None:
             stream = self._streams[stream_id] = await self._first_load(aggregate, stream_id)
@@ -151,12 +155,13 @@ class UnitOfWork:
             if stream.events or (found := await self._first_load(aggregate, stream_id)).state is None:
                 return None
             stream = self._streams[stream_id] = found  # it is not of the kind asked for first
+        stream.checked = stream.checked or check or stream.state is None
         state: S | None = stream.state
         return state
 
-    async def get(self, aggregate: Aggregate[S], stream_id: UUID) -> S:
+    async def get(self, aggregate: Aggregate[S], stream_id: UUID, *, check: bool = True) -> S:
         """As `load`, of a stream that has to exist. Raises the kind's `missing`."""
-        state = await self.load(aggregate, stream_id)
+        state = await self.load(aggregate, stream_id, check=check)
         if state is None:
             raise aggregate.missing()
         return state
@@ -170,14 +175,6 @@ class UnitOfWork:
         if version is not None and version != stream.version:
             raise stream.aggregate.stale(stream.version)
 
-    async def glance(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
-        """As `load`, for a state that a later step decides on again: the append does not check that
-        it is current."""
-        state = await self.load(aggregate, stream_id)
-        if state is not None:  # absence is always checked
-            self._streams[stream_id].glanced = True
-        return state
-
     async def _first_load(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
         version, state, cached = await self._repository.load(aggregate, stream_id, fresh=self._fresh)
         return _Stream(aggregate, version, state, cached, [])
@@ -185,7 +182,7 @@ class UnitOfWork:
     def create(self, aggregate: Aggregate[S], stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
         """Emit the first events of a stream that is known to be new (a fresh id), without reading
         it."""
-        self._streams.setdefault(stream_id, _Stream(aggregate, 0, None, False, []))
+        self._streams.setdefault(stream_id, _Stream(aggregate, 0, None, False, [], checked=True))
         self.emit(stream_id, events)
 
     def emit(self, stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
@@ -226,7 +223,7 @@ class UnitOfWork:
 
     def reads(self) -> list[StreamRead]:
         """The streams that the decision rests on without appending to them."""
-        return [StreamRead(i, s.version) for i, s in self._streams.items() if not s.events and not s.glanced]
+        return [StreamRead(i, s.version) for i, s in self._streams.items() if not s.events and s.checked]
 
     def must_hold(self) -> None:
         """Raises VersionConflict when the log's history has changed since this unit began."""
@@ -284,7 +281,7 @@ class Repository:
         return (await self.load(aggregate, stream_id))[1]
 
     async def get(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> S:
-        """The state as it is now in the log; without `fresh`, as `seen`. Raises the kind's `missing`."""
+        """The state as it is now in the log; without `fresh`, as `cached`. Raises the kind's `missing`."""
         return (await self.get_versioned(aggregate, stream_id, fresh=fresh))[1]
 
     async def get_versioned(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> tuple[int, S]:
@@ -294,7 +291,7 @@ class Repository:
             raise aggregate.missing()
         return version, state
 
-    async def reread(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
+    async def rehydrate(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """As `state`, but folded from the events alone, so that personal data is present only if
         its key still exists.
 
@@ -314,7 +311,7 @@ class Repository:
             state = aggregate.fold(state, [recorded.event for recorded in events])
         return version, state
 
-    async def seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
+    async def cached(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
         """The state as last seen by this process: sufficient for what
         never changes once it exists."""
         return (await self.load(aggregate, stream_id, fresh=False))[1]

@@ -73,12 +73,12 @@ async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Doc
     repository = services.repository
     orders = []
     for order in found.orders:
-        placed = await repository.reread(ORDER, order.order_id)
+        placed = await repository.rehydrate(ORDER, order.order_id)
         address = None if placed is None else placed.shipping_address
         orders.append({**msgspec.to_builtins(order), "shipping_address": address})
     notices = []
     for told in found.notifications:
-        notice = await repository.reread(NOTICE, told.notification_id)
+        notice = await repository.rehydrate(NOTICE, told.notification_id)
         params = {} if notice is None or notice.params is None else notice.params
         said = {name: value for name, value in params.items() if name not in SECRET_PARAMS}
         notices.append({**msgspec.to_builtins(told), "params": said})

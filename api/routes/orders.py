@@ -261,7 +261,7 @@ async def _addressed(services: Services, order: Order, caller: Caller) -> Addres
     """The address is in no read model: it is opened by its buyer's key, from the log."""
     view = AddressedOrder.model_validate(_view(services, order, caller), from_attributes=True)
     if order.shipment_ids and caller.may_act_for(order.user_id):
-        placed = await services.repository.reread(ORDER, order.order_id)
+        placed = await services.repository.rehydrate(ORDER, order.order_id)
         view.shipping_address = None if placed is None else placed.shipping_address
     return view
 

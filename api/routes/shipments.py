@@ -153,7 +153,7 @@ async def get_shipment(
     view = AddressedShipment.model_validate(shipment)
     if not shipment.provisional and (caller.may_act_for(shipment.buyer_id) or shipment.status in _ADDRESS_NEEDED):
         # in no read model: opened by the buyer's key, from the log
-        order = await services.repository.reread(ORDER, shipment.order_id)
+        order = await services.repository.rehydrate(ORDER, shipment.order_id)
         view.shipping_address = None if order is None else order.shipping_address
     return versioned(request, view, position=position, version=shipment.version)
 

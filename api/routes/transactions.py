@@ -239,7 +239,7 @@ async def get_transaction(transaction_id: UUID, services: ServicesOf, reads: Rea
     )
     if not caller.may_act_for(transaction.user_id):
         target = transaction.to_wallet_id
-        wallet = None if target is None else await services.repository.seen(WALLET, target)
+        wallet = None if target is None else await services.repository.cached(WALLET, target)
         if wallet is None or wallet.user_id != caller.user_id:
             raise Forbidden("not_yours", "that is another person's transaction")
     return answer(DatedTransaction.model_validate(transaction), position=position)

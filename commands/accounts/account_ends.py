@@ -105,7 +105,7 @@ class AccountEnds:
         refused. Raises Conflict("last_admin")."""
         if user.account_type != "ADMIN" or not user.may_act:
             return
-        for other_id in await self._belongings.admins(await self._handler.repository.log.head()):
+        for other_id in await self._belongings.admins(await self._handler.log.head()):
             other = await unit.load(USER, other_id) if other_id != user_id else None
             if other is not None and other.may_act and other.password_hash:
                 return
@@ -159,7 +159,7 @@ class AccountEnds:
         return found[:OBLIGATIONS_TOLD]
 
     async def _owed(self, unit: UnitOfWork, user_id: UUID) -> AsyncIterator[list[Obligation]]:
-        owed = await self._belongings.owed(user_id, await self._handler.repository.log.head())
+        owed = await self._belongings.owed(user_id, await self._handler.log.head())
         for shipment_id in owed.shipments:
             if (shipment := await unit.load(SHIPMENT, shipment_id)) is not None:
                 yield obligations.of_shipment(shipment_id, shipment)

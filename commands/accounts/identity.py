@@ -146,7 +146,7 @@ class Accounts:
 
     async def get(self, user_id: UUID) -> User:
         """The account as it is now. Raises NotFound("user_not_found")."""
-        return await self._handler.repository.get(USER, user_id)
+        return await self._handler.get(USER, user_id)
 
     def _must_be_allowed(self, caller: Caller, user_id: UUID) -> None:
         if not caller.may_act_for(user_id) and caller.actor != "system":

@@ -87,7 +87,7 @@ class Logins:
 
         Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive"); NotFound.
         """
-        user = await self._handler.repository.get(USER, user_id)
+        user = await self._handler.get(USER, user_id)
         if not await self._hasher.matches(user.password_hash, password):
             raise _wrong()
         if not user.may_act:
@@ -104,7 +104,7 @@ class Logins:
 
     async def open(self, user: User, session_id: UUID | None = None) -> Login:
         """Open a session for an account whose owner has proved who they are."""
-        expires_at = self._handler.clock.now() + SESSION_LIFETIME
+        expires_at = self._handler.now() + SESSION_LIFETIME
         session = Session(session_id or uuid7(), user.user_id, 0, expires_at, user.session_epoch)
         await self._sessions.open(session)
         return Login(user, session.session_id, 0, expires_at, session.epoch)
@@ -112,9 +112,9 @@ class Logins:
     async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> CommandResult[Login]:
         """Spend a refresh token; a spent one revokes the session. Raises refresh_reused, invalid_token."""
         session = await self._sessions.find(session_id)
-        if session is None or session.expires_at <= self._handler.clock.now():
+        if session is None or session.expires_at <= self._handler.now():
             raise _over()
-        user = await self._handler.repository.get(USER, session.user_id)
+        user = await self._handler.get(USER, session.user_id)
         if generation == session.generation and not self._lasts(session, user):
             raise _over()
         if not await self._sessions.advance(session_id, generation):
@@ -165,7 +165,7 @@ class Logins:
         return right[0]
 
     def _lasts(self, session: Session, user: User) -> bool:
-        in_time = session.expires_at > self._handler.clock.now()
+        in_time = session.expires_at > self._handler.now()
         return in_time and not session.revoked and user.keeps(session.session_id, session.epoch)
 
 

@@ -31,7 +31,7 @@ class MailProofs:
         self, caller: Caller, token: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
         """Raises Invalid("invalid_token")."""
-        proof = self._tokens.read(token, self._handler.clock.now(), "verify-email")
+        proof = self._tokens.read(token, self._handler.now(), "verify-email")
 
         async def decision(unit: UnitOfWork) -> None:
             user = await self._fitting(unit, proof, "the token is for another e-mail address")
@@ -45,7 +45,7 @@ class MailProofs:
         """Mail the token to verify the address with once more, unless there is nothing to verify."""
         if user is None or not user.may_act or user.email_verified:
             return CommandResult(None, None)
-        token = self._tokens.make("verify-email", user, self._handler.clock.now())
+        token = self._tokens.make("verify-email", user, self._handler.now())
         return await self._mail(caller, user, "verification", token, once)
 
     async def forgot_password(
@@ -55,7 +55,7 @@ class MailProofs:
         user = await self._mailboxes.find(email)
         if user is None or not user.may_act:
             return CommandResult(None, None)
-        token = self._tokens.make("reset-password", user, self._handler.clock.now())
+        token = self._tokens.make("reset-password", user, self._handler.now())
         return await self._mail(caller, user, "password_reset", token, once)
 
     async def verification_again(
@@ -70,7 +70,7 @@ class MailProofs:
         """Set a password by a mailed token, which works once; ends all sessions. One that was mailed to an address
         which the account had before brings that address back, too. Raises Invalid, Conflict("email_taken")."""
         identity.check_password(password)
-        proof = self._tokens.read(token, self._handler.clock.now(), "reset-password", "take-back")
+        proof = self._tokens.read(token, self._handler.now(), "reset-password", "take-back")
         password_hash = await self._hasher.hash(password)
 
         async def decision(unit: UnitOfWork) -> User | None:
@@ -110,7 +110,7 @@ class MailProofs:
 def tell_change(unit: UnitOfWork, tokens: MailTokens, before: User, after: User, handler: CommandHandler) -> None:
     """Mail to the address that the account had that its password or its address was changed, with a way back: of a
     new password a token for another one, of a new address one that brings the old one back."""
-    now = handler.clock.now()
+    now = handler.now()
     if before.email != after.email:
         token = tokens.make_take_back(after, before.email, now)
         ask_for_mail(unit, before, "email_changed", {"token": token}, to=before.email)

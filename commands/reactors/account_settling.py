@@ -63,8 +63,8 @@ class AccountSettling:
 
         async def parcel(_: ShipmentConfirmed, env: Envelope) -> None:
             """Its order was paid just before its seller's account was closed."""
-            shipment = await self._handler.repository.state(SHIPMENT, env.stream_id)
-            seller = None if shipment is None else await self._handler.repository.state(USER, shipment.seller_id)
+            shipment = await self._handler.state(SHIPMENT, env.stream_id)
+            seller = None if shipment is None else await self._handler.state(USER, shipment.seller_id)
             if shipment is not None and seller is not None and not seller.may_act:
                 closing = await closing_of(self._handler.repository, shipment.seller_id)
                 if closing is not None and closing.position < env.position:
@@ -84,16 +84,16 @@ class AccountSettling:
         with contextlib.suppress(NotSeenYet, TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self.settle(caller, user_id, position)
-        return await self._handler.repository.log.head()
+        return await self._handler.log.head()
 
     async def settle(self, caller: Caller, user_id: UUID, position: int) -> None:
         """Bring in step what hangs on an account that was closed or opened at this position. Raises NotSeenYet."""
         await self._settle_games(caller, user_id, position)
-        user = await self._handler.repository.state(USER, user_id)
+        user = await self._handler.state(USER, user_id)
         if user is None or user.may_act:
             return
         await self._handler.handle(lambda unit: self._abandon_cart(unit, user_id), caller)
-        position = await self._handler.repository.log.head()  # beyond the last suspension, whoever wrote it
+        position = await self._handler.log.head()  # beyond the last suspension, whoever wrote it
         unpaid = await self._belongings.unpaid_orders(user_id, position)
         await self._each(caller, unpaid, lambda unit, order_id: self._call_off(unit, order_id, user_id))
         deposits = await self._belongings.open_deposits(user_id, position)
@@ -123,7 +123,7 @@ class AccountSettling:
             return
         waiting = []
         for shipment_id in await self._belongings.unsent_shipments(user_id, position):
-            shipment = await self._handler.repository.state(SHIPMENT, shipment_id)
+            shipment = await self._handler.state(SHIPMENT, shipment_id)
             is_unsent = shipment is not None and shipment.status in {"PENDING", "PROCESSING"}
             if is_unsent and await self._was_confirmed(shipment_id, closing.position):
                 waiting.append(shipment_id)
@@ -132,7 +132,7 @@ class AccountSettling:
 
     async def _was_confirmed(self, shipment_id: UUID, position: int) -> bool:
         """Whether it was to be sent by then. What was not, is told of when it is."""
-        recorded = await self._handler.repository.log.read_stream(shipment_id, upto=position)
+        recorded = await self._handler.log.read_stream(shipment_id, upto=position)
         return any(isinstance(each.event, ShipmentConfirmed) for each in recorded)
 
     async def _tell_admins(
@@ -185,7 +185,7 @@ class AccountSettling:
             return
         if await self._is_closed(unit, user_id):
             reason: CancelReason = "account_closed" if order.buyer_id == user_id else "seller_closed"
-            await call_off(unit, order_id, order, orders.cancel(order, reason), self._handler.clock.now())
+            await call_off(unit, order_id, order, orders.cancel(order, reason), self._handler.now())
 
     async def _fail_deposit(self, unit: UnitOfWork, payment_id: UUID, user_id: UUID) -> None:
         payment = await unit.load(PAYMENT, payment_id)

@@ -58,7 +58,7 @@ class Deposits:
         )
 
     async def _submitted(self, event: PaymentSubmitted, env: Envelope) -> None:
-        payment = await self._handler.repository.seen(PAYMENT, env.stream_id)
+        payment = await self._handler.cached(PAYMENT, env.stream_id)
         if payment is None or payment.transaction_id is None or event.attempt > 1:
             return
         transaction_id = payment.transaction_id
@@ -89,7 +89,7 @@ class Deposits:
         await self._fail(env.stream_id, event.transaction_id, event.code, env)
 
     async def _cancelled(self, event: PaymentIntentCancelled, env: Envelope) -> None:
-        payment = await self._handler.repository.seen(PAYMENT, env.stream_id)
+        payment = await self._handler.cached(PAYMENT, env.stream_id)
         if payment is not None and payment.transaction_id is not None and event.reason == "provider":
             await self._fail(env.stream_id, payment.transaction_id, "payment_cancelled", env)
 
@@ -138,7 +138,7 @@ class Deposits:
 
     async def _of_deposit(self, decision: Callable[[UnitOfWork, UUID], Awaitable[None]], env: Envelope) -> None:
         """Decide on the deposit that an event's payment is of, if it is of one."""
-        payment = await self._handler.repository.seen(PAYMENT, env.stream_id)
+        payment = await self._handler.cached(PAYMENT, env.stream_id)
         if payment is not None and payment.transaction_id is not None:
             transaction_id = payment.transaction_id
             await self._once(lambda unit: decision(unit, transaction_id), env)

@@ -61,7 +61,7 @@ class Ledger:
     async def _captured(self, event: PaymentCaptured, env: Envelope) -> None:
         if event.amount_cents == 0:
             return
-        order = await self._handler.repository.get(ORDER, event.order_id, fresh=False)
+        order = await self._handler.get(ORDER, event.order_id, fresh=False)
         if event.method_type == "wallet":
             wallet_id = (await self._payment(env.stream_id)).wallet_id
             assert wallet_id is not None
@@ -101,9 +101,9 @@ class Ledger:
 
     async def _shares(self, order_id: UUID, env: Envelope) -> dict[str, int]:
         """What a refund, or the reversal of one, takes from each share of an order; below zero where it gives."""
-        order = await self._handler.repository.get(ORDER, order_id, fresh=False)
+        order = await self._handler.get(ORDER, order_id, fresh=False)
         moved = []
-        for each in await self._handler.repository.log.read_stream(env.stream_id, upto=env.position):
+        for each in await self._handler.log.read_stream(env.stream_id, upto=env.position):
             if isinstance(each.event, PaymentRefunded):
                 moved.append(each.event.amount_cents)
             elif isinstance(each.event, PaymentRefundReversed):
@@ -121,7 +121,7 @@ class Ledger:
         await self._post(env, ledger.move(wallet_account(env.stream_id), account, event.amount_cents, event.currency))
 
     async def _receivable(self, wallet_id: UUID) -> str:
-        wallet = await self._handler.repository.get(WALLET, wallet_id, fresh=False)
+        wallet = await self._handler.get(WALLET, wallet_id, fresh=False)
         return ledger.receivable_account(wallet.user_id)
 
     async def _added(self, event: FundsAdded, env: Envelope) -> None:
@@ -147,11 +147,11 @@ class Ledger:
     async def _is_deposit(self, transaction_id: UUID | None) -> bool:
         if transaction_id is None:
             return False
-        transaction = await self._handler.repository.seen(TRANSACTION, transaction_id)
+        transaction = await self._handler.cached(TRANSACTION, transaction_id)
         return transaction is not None and transaction.type == "deposit"
 
     async def _payment(self, payment_id: UUID) -> Payment:
-        return await self._handler.repository.get(PAYMENT, payment_id)
+        return await self._handler.get(PAYMENT, payment_id)
 
     async def _post(
         self,

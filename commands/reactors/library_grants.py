@@ -16,13 +16,13 @@ def library_grants(handler: CommandHandler) -> Reactor:
     name = "library_grants"
 
     async def completed(_event: OrderCompleted, env: Envelope) -> None:
-        order = await handler.repository.seen(ORDER, env.stream_id)
+        order = await handler.cached(ORDER, env.stream_id)
         if order is not None and order.is_digital:
             await grant(env)
 
     async def confirmed(_event: OrderConfirmed, env: Envelope) -> None:
         """Of a mixed order the games are granted when it is paid, not when the rest is delivered."""
-        order = await handler.repository.seen(ORDER, env.stream_id)
+        order = await handler.cached(ORDER, env.stream_id)
         if order is not None and not order.is_digital and any(line.kind == "DIGITAL" for line in order.lines):
             await grant(env)
 

@@ -117,7 +117,7 @@ class _Desk:
     async def _request(self, unit: UnitOfWork, env: Envelope, user: User, telling: Telling) -> None:
         template, params = telling.template, {"name": user.name, **telling.params}
         if template in {"welcome", "verification"}:
-            now = self._handler.clock.now()
+            now = self._handler.now()
             params["token"] = self._tokens.make("verify-email", user, now)
             params[notices.ADDRESS] = user.email  # whose reader it is that the token proves something of
         for channel in notices.channels_of(template):
@@ -141,7 +141,7 @@ class _Tellings:
 
     async def _seen(self, aggregate: Aggregate[S], stream_id: UUID) -> S:
         """What the event is about: being older than the event, it is there."""
-        return await self._handler.repository.get(aggregate, stream_id, fresh=False)
+        return await self._handler.get(aggregate, stream_id, fresh=False)
 
     async def registered(self, event: UserRegistered, _env: Envelope) -> list[Telling]:
         return [Telling(event.user_id, "welcome", {})]
@@ -177,7 +177,7 @@ class _Tellings:
 
     async def shipment_moved(self, event: ShipmentStatusUpdated, env: Envelope) -> list[Telling]:
         """The buyer is told how far it has come; a seller who may have begun, that it is not wanted any more."""
-        shipment = await self._handler.repository.get(SHIPMENT, env.stream_id)
+        shipment = await self._handler.get(SHIPMENT, env.stream_id)
         about = _about_parcel(env.stream_id, shipment)
         if event.status == "CANCELLED":
             return [] if shipment.provisional else [Telling(shipment.seller_id, "shipment_cancelled", about)]
@@ -204,7 +204,7 @@ class _Tellings:
         into the wallet, as of a refund."""
         payment = await self._seen(PAYMENT, env.stream_id)
         if payment.transaction_id is not None:
-            deposit = await self._handler.repository.state(TRANSACTION, payment.transaction_id)
+            deposit = await self._handler.state(TRANSACTION, payment.transaction_id)
             if deposit is not None and deposit.status == "COMPLETED":
                 return []
         about = _about_refund(payment, event.amount_cents)
@@ -214,7 +214,7 @@ class _Tellings:
 
     async def refund_failed(self, event: PaymentRefundFailed, env: Envelope) -> list[Telling]:
         """Whoever asked for it should ask again. What nobody asked for by hand is a dead letter alone."""
-        events = await self._handler.repository.log.read_stream(env.stream_id, upto=env.position)
+        events = await self._handler.log.read_stream(env.stream_id, upto=env.position)
         for each in events:
             asked, asker = each.event, _person_of(each.env.actor)
             is_it = isinstance(asked, PaymentRefundRequested) and asked.refund_id == event.refund_id

@@ -37,19 +37,19 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
             await queue.publish([job_for(env, "charge", payment_id=env.stream_id)])
 
     async def cancelled(_event: OrderCancelled, env: Envelope) -> None:
-        order = await handler.repository.seen(ORDER, env.stream_id)
+        order = await handler.cached(ORDER, env.stream_id)
         if order is not None and order.total_cents > 0:
             await queue.publish([job_for(env, "cancel", payment_id=order.payment_id)])
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
         """A wallet paid: an intent of the provider, made before, must not be paid as well."""
-        first = (await handler.repository.log.read_stream(env.stream_id, limit=1))[0].event
+        first = (await handler.log.read_stream(env.stream_id, limit=1))[0].event
         if event.method_type == "wallet" and isinstance(first, PaymentRequested) and first.method is None:
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def noticed(event: PaymentNoticeReceived, env: Envelope) -> None:
         """Somebody paid at the provider what a wallet had paid, or there is news of that money's way back."""
-        payment = await handler.repository.state(PAYMENT, env.stream_id)
+        payment = await handler.state(PAYMENT, env.stream_id)
         told = event.type == "payment_intent.succeeded" or event.type.startswith(("refund.", "charge.refund."))
         if (
             told
@@ -65,7 +65,7 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
 
     async def refund_requested(event: PaymentRefundRequested, env: Envelope) -> None:
         """What a wallet paid, or nobody, is given back where it is asked for; what was made by hand is on its way."""
-        payment = await handler.repository.state(PAYMENT, env.stream_id)
+        payment = await handler.state(PAYMENT, env.stream_id)
         done = payment is not None and payment.refunds[event.refund_id].state == "SUCCEEDED"
         if done or event.reason == AT_PROVIDER:
             return

@@ -55,7 +55,7 @@ def settlement(handler: CommandHandler) -> Reactor:
         await cancel(event.order_id, "payment_failed", env)
 
     async def intent_cancelled(event: PaymentIntentCancelled, env: Envelope) -> None:
-        payment = await handler.repository.seen(PAYMENT, env.stream_id)
+        payment = await handler.cached(PAYMENT, env.stream_id)
         if event.reason == "provider" and payment is not None and payment.order_id is not None:
             await cancel(payment.order_id, "payment_cancelled", env)
 

@@ -32,14 +32,14 @@ REMEMBERED = 10_000
 def merchant_webhooks(handler: CommandHandler) -> Reactor:
     """Asks for a delivery to each endpoint that wants an event; all of an event's in one append, so once."""
     name, without = "merchant_webhooks", _Without()
-    handler.repository.log.history.when_it_changes(without.forget)
+    handler.log.history.when_it_changes(without.forget)
 
     async def happened(event: Event, env: Envelope) -> None:
         news = await news_of(handler.repository, event, env)
         sellers = set() if news is None else {PLATFORM_ID, *news.sellers}
         if without.are(sellers, env.position):
             return
-        head = await handler.repository.log.head()
+        head = await handler.log.head()
 
         async def decision(unit: UnitOfWork) -> None:
             endpoints = await _endpoints_of(unit, sellers)

@@ -36,10 +36,10 @@ class NoticeWorker(JobWorker):
         Should the worker die between the sending and the recording, it is sent again, as the same message.
         """
         notice_id = UUID(delivery.job.body["notice_id"])
-        notice = await self._handler.repository.state(NOTICE, notice_id)
+        notice = await self._handler.state(NOTICE, notice_id)
         if notice is None or notice.status == "SENT":
             return
-        user = await self._handler.repository.state(USER, notice.user_id)
+        user = await self._handler.state(USER, notice.user_id)
         if user is None or user.status == "FORGOTTEN" or notice.params is None:
             await self._record_failure(notice_id, "recipient_unknown", delivery)
             return

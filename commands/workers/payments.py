@@ -56,7 +56,7 @@ class PaymentWorker(JobWorker):
             "refund_failed": self._tell_failure,
         }
         self._note("worker took", delivery, payment_id)
-        payment = await self._handler.repository.state(PAYMENT, payment_id)
+        payment = await self._handler.state(PAYMENT, payment_id)
         if payment is None:
             self._note("worker dropped", delivery, payment_id, reason="unknown payment")
             return
@@ -65,14 +65,14 @@ class PaymentWorker(JobWorker):
         except ProviderUnavailable as error:
             self._note("worker failed", delivery, payment_id, error=error, last=delivery.last)
             raise
-        after = await self._handler.repository.seen(PAYMENT, payment_id)
+        after = await self._handler.cached(PAYMENT, payment_id)
         self._note("worker done", delivery, payment_id, status=after.status if after else "")
 
     async def lost(self, delivery: Delivery) -> None:
         """The worker of the last attempt was lost: end the payment now, as the provider has it, not by its deadline."""
         payment_id = UUID(delivery.job.body["payment_id"])
         self._note("worker lost", delivery, payment_id)
-        payment = await self._handler.repository.state(PAYMENT, payment_id)
+        payment = await self._handler.state(PAYMENT, payment_id)
         if delivery.job.kind == "charge" and payment is not None and payment.is_open:
             detail = "the payment was interrupted again and again"
             await self._look_before_failing(delivery, payment_id, payment, "payment_interrupted", detail)
@@ -85,7 +85,7 @@ class PaymentWorker(JobWorker):
         if not payment.is_open or payment.closed:
             await self._reconcile(delivery, payment_id, payment)
             return
-        now = self._handler.clock.now()
+        now = self._handler.now()
         try:
             await self._record(
                 delivery,
@@ -149,7 +149,7 @@ class PaymentWorker(JobWorker):
     async def _give_up_if_closed(self, payment_id: UUID, intent: Intent) -> None:
         """The order was cancelled, or paid by a wallet, while the provider was asked: leave nobody an intent that can
         still be paid."""
-        payment = await self._handler.repository.state(PAYMENT, payment_id)
+        payment = await self._handler.state(PAYMENT, payment_id)
         done = payment is not None and (payment.closed or payment.wallet_id is not None)
         if done and intent.status in {"requires_action", "requires_payment_method"}:
             await self._provider.cancel(intent.ref, idempotency_key=f"{payment_id}:cancel:{intent.status}")
@@ -182,7 +182,7 @@ class PaymentWorker(JobWorker):
                 idempotency_key=str(payment_id),
             )
         except ProviderRefused as refused:
-            current = await self._handler.repository.state(PAYMENT, payment_id)
+            current = await self._handler.state(PAYMENT, payment_id)
             if current is not None and current.method is not None:
                 return  # a method came meanwhile, and made the intent with it
             await self._fail(delivery, payment_id, refused.code, refused.detail)

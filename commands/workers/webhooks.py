@@ -37,10 +37,10 @@ class WebhookWorker(JobWorker):
         """Deliver. Raises WebhookUnsent: try again later, or dead after the last attempt. Nothing is sent of what was
         delivered meanwhile, nor to an endpoint that is disabled."""
         delivery_id = UUID(job.job.body["delivery_id"])
-        delivery = await self._handler.repository.state(WEBHOOK_DELIVERY, delivery_id)
+        delivery = await self._handler.state(WEBHOOK_DELIVERY, delivery_id)
         if delivery is None or delivery.status == "DELIVERED":
             return
-        endpoint = await self._handler.repository.state(WEBHOOK_ENDPOINT, delivery.endpoint_id)
+        endpoint = await self._handler.state(WEBHOOK_ENDPOINT, delivery.endpoint_id)
         if endpoint is None or not endpoint.is_enabled:
             code = "endpoint_deleted" if endpoint is None or endpoint.deleted else "endpoint_disabled"
             await self._record(job, delivery_id, lambda d, _: (webhook_deliveries.abandon(d, code), []))
@@ -67,7 +67,7 @@ class WebhookWorker(JobWorker):
         return body_of(delivery.event_name, news, recorded.env, endpoint.seller_id)
 
     async def _send(self, delivery_id: UUID, endpoint_id: UUID, endpoint: WebhookEndpoint, body: bytes) -> int:
-        now = self._handler.clock.now()
+        now = self._handler.now()
         opened = [self._secrets.open(endpoint_id, ref) for ref in endpoint.secret_refs(now)]
         secrets = [secret for secret in opened if secret is not None]
         return await self._sender.send(WebhookMessage(str(delivery_id), endpoint.url, body, secrets, now))

@@ -157,7 +157,7 @@ async def test_a_stream_loaded_as_another_kind_is_not_there_and_stays_as_it_was(
     repository, stream = Repository(shop.core.log), ids[of]
     assert await repository.state(taken_for, stream) is None, "read anew"
     state = await repository.state(KINDS[of], stream)
-    assert await repository.seen(taken_for, stream) is None, "from the cache"
+    assert await repository.cached(taken_for, stream) is None, "from the cache"
 
     async def emit(unit: UnitOfWork) -> None:
         assert await unit.load(taken_for, stream) is None
@@ -165,7 +165,9 @@ async def test_a_stream_loaded_as_another_kind_is_not_there_and_stays_as_it_was(
 
     with pytest.raises((WrongKind, MissingKey)):  # what is personal is refused before: that stream is no person's
         await repository.decide(emit)
-    assert await repository.seen(KINDS[of], stream) == await Repository(shop.core.log).state(KINDS[of], stream) == state
+    assert (
+        await repository.cached(KINDS[of], stream) == await Repository(shop.core.log).state(KINDS[of], stream) == state
+    )
 
 
 async def _first_event(shop: Shop, stream: UUID) -> Any:
@@ -232,5 +234,5 @@ async def test_a_signed_notice_about_another_kind_of_thing_changes_nothing(
 
 async def test_after_all_that_every_stream_is_what_the_log_says(shop: Shop, ids: dict[str, UUID]) -> None:
     for kind, stream in ids.items():
-        cached = await shop.core.repository.seen(KINDS[kind], stream)
+        cached = await shop.core.repository.cached(KINDS[kind], stream)
         assert cached == await Repository(shop.core.log).state(KINDS[kind], stream), kind

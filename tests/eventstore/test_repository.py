@@ -231,6 +231,41 @@ async def test_a_decision_does_not_rest_on_a_stale_stream_that_it_only_reads(
     assert await _total(here, order) == 15
 
 
+@pytest.mark.parametrize(
+    ("checks", "tries"), [([False], 1), ([False, False], 1), ([False, True], 2), ([True, False], 2)]
+)
+async def test_what_need_not_be_checked_may_have_moved_on(
+    here: Repository, there: Repository, checks: list[bool], tries: int
+) -> None:
+    read, written = uuid4(), uuid4()
+    await count(here, read, 1)
+    await count(there, read, 1)  # which `here` has not seen
+    seen: list[Tally | None] = []
+
+    async def decision(unit: UnitOfWork) -> None:
+        for check in checks:
+            state = await unit.load(TALLY, read, check=check)
+        seen.append(state)
+        unit.create(TALLY, written, [Counted(1)])
+
+    await here.decide(decision)
+    assert seen == [Tally(1, 1), Tally(2, 2)][:tries]
+
+
+async def test_that_there_is_no_such_stream_is_always_checked(here: Repository, there: Repository) -> None:
+    read, written = uuid4(), uuid4()
+    seen: list[Tally | None] = []
+
+    async def decision(unit: UnitOfWork) -> None:
+        seen.append(await unit.load(TALLY, read, check=False))
+        unit.create(TALLY, written, [Counted(1)])
+        if len(seen) == 1:
+            await count(there, read, 1)
+
+    await here.decide(decision)
+    assert seen == [None, Tally(1, 1)]
+
+
 async def test_the_cache_keeps_no_more_than_its_size(postgres_log: PostgresLog) -> None:
     repository = Repository(postgres_log, cache_size=3)
     streams = [uuid4() for _ in range(10)]
@@ -282,7 +317,7 @@ async def test_a_stream_loaded_as_another_kind_is_not_there(here: Repository, th
         return await unit.load(FILE, stream), await unit.load(TALLY, stream), await unit.load(FILE, stream)
 
     assert (await repository.decide(as_both))[0] == (None, Tally(1, 1), None)
-    for look in (repository.state, repository.seen, repository.reread):
+    for look in (repository.state, repository.cached, repository.rehydrate):
         assert await look(FILE, stream) is None
 
 
