@@ -1,5 +1,5 @@
--- What API processes of release 1 append by, while they go on beside a newer release: log.append_v3 without kinds. Each
--- stream is taken for what it is; one that is not there yet has no kind, and so the append is refused, as it should be.
+-- For API processes of release 1 that run beside a newer release: log.append_v3 without kinds. Each existing stream
+-- counts as being of its own kind; a new stream has no kind, and so the append is refused, as it must be.
 CREATE OR REPLACE FUNCTION log.append(
     events log.new_event[], digests bytea[], from_streams uuid[], from_versions bigint[],
     read_streams uuid[], read_versions bigint[], onces log.new_once[],

@@ -1,4 +1,4 @@
--- As log.append_v4, without the time of each event's decision: for processes of the release before.
+-- As log.append_v4, without the events' time of decision: for processes of the previous release.
 CREATE OR REPLACE FUNCTION log.append_v3(
     events log.new_event[], digests bytea[], from_streams uuid[], from_versions bigint[], from_kinds text[],
     read_streams uuid[], read_versions bigint[], onces log.new_once[], wake boolean,

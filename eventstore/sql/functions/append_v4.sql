@@ -1,22 +1,21 @@
--- Append a batch of appends in one statement: the group commit of docs/log.md. All of it happens, or nothing.
+-- Append a batch of appends in one statement: the group commit of docs/log.md. All or nothing.
 --
--- `events` are in order, `digests` has one for each; `from_streams`, `from_versions` and `from_kinds` are the streams that
--- must exist already, the version that they must have reached and the kind that they must be of; `read_streams` and
--- `read_versions` are those that are not appended to, but must be at just that version; `onces` are the idempotency keys
--- that come with the batch.
--- `wake` has listeners notified: a hint, left out while the server's notification queue is full.
--- Raises unique_violation when some stream had moved on, has not come so far or is of another kind, or some key is known:
--- the caller finds out which, and sends the others again.
+-- `events` are in order, with one of `digests` each. `from_streams`, `from_versions` and `from_kinds` are the streams that
+-- must already exist, the version that each must have reached, and its kind. `read_streams` and `read_versions` are streams
+-- that are not appended to, but must be at exactly that version. `onces` are the idempotency keys of the batch.
+-- `wake` notifies listeners: a hint, left out while the server's notification queue is full.
+-- Raises unique_violation when a stream has moved on, has not reached its version or is of another kind, or when a key is
+-- known: the caller finds out which, and sends the others again.
 --
--- The advisory lock makes this the only writer until commit; every statement of a volatile function sees what was
--- committed before the lock was granted, so position order is commit order and the last row is the true tail.
+-- The advisory lock makes this the only writer until commit. Every statement of a volatile function sees what was committed
+-- before the lock was granted, so position order is commit order and the last row is the true tail.
 --
--- Lock and notification are called in assignments, which PL/pgSQL evaluates by itself: PERFORM would start the executor
--- for each, which a lone append would feel.
+-- Lock and notification are called in assignments, which PL/pgSQL evaluates by itself: PERFORM would start the executor for
+-- each, at a cost that a lone append would notice.
 --
--- `not_before` and `not_after` are what the clock here may say if it is to agree with that of the process that asks
--- (null: whatever it says). When it says something else, nothing is appended: LT001 is raised, with this clock's time in
--- the detail, in microseconds since 1970. So no time becomes history that one of the two clocks contradicts.
+-- `not_before` and `not_after` bound the time of the server's clock, to agree with the calling process's (null: unbounded).
+-- Outside them nothing is appended: LT001 is raised, with the server's time in the detail, in microseconds since 1970. So no
+-- time that either clock contradicts becomes history.
 CREATE OR REPLACE FUNCTION log.append_v4(
     events log.new_event_v4[], digests bytea[], from_streams uuid[], from_versions bigint[], from_kinds text[],
     read_streams uuid[], read_versions bigint[], onces log.new_once[], wake boolean,

@@ -1,4 +1,4 @@
--- Begin an epoch, unless one later than `after` was begun already; returns the latest. No append is under way meanwhile.
+-- Begin an epoch, unless one later than `after` exists. Returns the latest. No append runs meanwhile.
 CREATE OR REPLACE FUNCTION log.begin_epoch(after int, reason text) RETURNS log.epochs LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

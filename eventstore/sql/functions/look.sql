@@ -1,5 +1,5 @@
--- What a connection asks first: the latest epoch, begun now if the server is in another history than when that began; where
--- the log ends; and which event is at a position that the asker remembers.
+-- A connection's first query: the latest epoch, begun now if the server is in another history than when that one began; where
+-- the log ends; and which event is at the position that the caller remembers.
 CREATE OR REPLACE FUNCTION log.look(
     at bigint,
     OUT epoch int, OUT epoch_id text, OUT epoch_position bigint, OUT head bigint, OUT last uuid, OUT there uuid

@@ -1,4 +1,4 @@
--- Which history a server is in by its own account: a new timeline begins whenever one is promoted or recovered to a moment.
+-- The server's own account of its history: a new timeline begins whenever a server is promoted or recovered to a moment.
 CREATE OR REPLACE FUNCTION log.server() RETURNS text LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
