@@ -55,6 +55,30 @@ class Quarantined(msgspec.Struct, frozen=True):
     retry: bool
 
 
+_FEEDS = f"""
+SELECT
+    feed, projection, version, storage, position, head, fed, astray, active, paused, building, ready_at, updated_at,
+    CASE WHEN fed THEN CASE WHEN astray THEN head ELSE greatest(head - position, 0) END END AS lag,
+    (SELECT count(*) FROM consumers.quarantine q WHERE q.feed = one.feed) AS parked,
+    (SELECT count(*) FROM consumers.refusals r WHERE r.feed = one.feed) AS refused
+FROM (
+    SELECT
+        f.*, c.position, c.updated_at, {ASTRAY} AS astray,
+        NOT building AND (
+            storage = '' OR (projection, version) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
+        ) AS fed
+    FROM {FEEDS}
+) AS one, (SELECT {HEAD} AS head) AS log
+ORDER BY feed
+"""
+
+_QUARANTINE = """
+SELECT id, feed, stream_id, position, name, error, since, attempts, retry
+FROM consumers.quarantine WHERE %(feed)s::text IS NULL OR feed = %(feed)s
+ORDER BY position, feed LIMIT %(limit)s
+"""
+
+
 class Operations:
     """Feeds and quarantine, over connections of a pool (autocommit).
 
@@ -69,18 +93,7 @@ class Operations:
     async def feeds(self) -> list[FeedState]:
         """All consumers of the log, by name."""
         async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(FeedState)) as cursor:
-            await cursor.execute(
-                "SELECT feed, projection, version, storage, position, head, astray,"
-                " CASE WHEN fed THEN CASE WHEN astray THEN head ELSE greatest(head - position, 0) END END AS lag, fed,"
-                " active, paused, building, ready_at, updated_at,"
-                " (SELECT count(*) FROM consumers.quarantine q WHERE q.feed = one.feed) AS parked,"
-                " (SELECT count(*) FROM consumers.refusals r WHERE r.feed = one.feed) AS refused"
-                f" FROM (SELECT f.*, c.position, c.updated_at, {ASTRAY} AS astray,"
-                " NOT building AND (storage = '' OR (projection, version) IN"
-                f" (SELECT * FROM unnest(%s::text[], %s::int[]))) AS fed FROM {FEEDS}) AS one,"
-                f" (SELECT {HEAD} AS head) AS log ORDER BY feed",
-                [list(self._versions), list(self._versions.values())],
-            )
+            await cursor.execute(_FEEDS.encode(), [list(self._versions), list(self._versions.values())])
             return await cursor.fetchall()
 
     async def astray(self) -> list[str]:
@@ -100,11 +113,7 @@ class Operations:
     async def quarantine(self, feed: str | None = None, limit: int = 200) -> list[Quarantined]:
         """Streams set aside, of a feed or of all, in the order of the log."""
         async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(Quarantined)) as cursor:
-            await cursor.execute(
-                "SELECT id, feed, stream_id, position, name, error, since, attempts, retry FROM consumers.quarantine"
-                " WHERE %(feed)s::text IS NULL OR feed = %(feed)s ORDER BY position, feed LIMIT %(limit)s",
-                {"feed": feed, "limit": limit},
-            )
+            await cursor.execute(_QUARANTINE, {"feed": feed, "limit": limit})
             return await cursor.fetchall()
 
     async def retry(self, quarantine_id: UUID) -> bool:

@@ -7,13 +7,22 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.consumers.checkpoints import EXAMINED, FEEDS
+from eventstore.consumers.checkpoints import EXAMINED, FEEDS, HEAD
 
 FIRST_POLL, SLOWEST_POLL = 0.003, 0.02
 """Seconds between two looks while somebody waits; the longer nothing moves, the longer."""
 
 FED_SECONDS = 10
 """A feed that has not moved for so long, and is not at the head, is not fed any more."""
+
+
+_READABLE = f"""
+SELECT
+    projection, version, feed, storage, c.position, {EXAMINED}, ready_at,
+    updated_at > clock_timestamp() - interval '{FED_SECONDS} s'
+FROM {FEEDS} WHERE active OR ready_at IS NOT NULL
+ORDER BY version
+"""
 
 
 class ReadModelBehind(Exception):
@@ -128,11 +137,7 @@ class PositionWaiter:
         behind: dict[str, Progress] = {}
         stand_ins: dict[str, tuple[ActiveFeed, bool]] = {}
         async with self._pool.connection() as conn:
-            rows = await conn.execute(
-                f"SELECT projection, version, feed, storage, c.position, {EXAMINED}, ready_at,"
-                f" updated_at > clock_timestamp() - interval '{FED_SECONDS} s'"
-                f" FROM {FEEDS} WHERE active OR ready_at IS NOT NULL ORDER BY version"
-            )
+            rows = await conn.execute(_READABLE)
             for projection, version, feed, storage, position, examined, ready_at, fed in await rows.fetchall():
                 readable = self._readable.get(projection, Readable(version))
                 if version == readable.version and ready_at is not None:
@@ -149,7 +154,7 @@ class PositionWaiter:
     async def head(self) -> int:
         """The last position of the log."""
         async with self._pool.connection() as conn:
-            row = await (await conn.execute("SELECT coalesce(max(position), 0) FROM log.events")).fetchone()
+            row = await (await conn.execute(f"SELECT {HEAD}")).fetchone()
         return int(row[0]) if row else 0
 
     async def _check(self, position: int) -> None:

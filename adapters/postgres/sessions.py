@@ -7,6 +7,31 @@ from psycopg_pool import AsyncConnectionPool
 
 from commands.ports.sessions import Session
 
+_OPEN = """
+INSERT INTO private.sessions (session_id, user_id, generation, expires_at, epoch)
+VALUES (%s, %s, %s, %s, %s) ON CONFLICT (session_id) DO NOTHING
+"""
+
+_FIND = """
+SELECT session_id, user_id, generation, expires_at, epoch, revoked
+FROM private.sessions WHERE session_id = %s
+"""
+
+_OF_USER = """
+SELECT session_id, user_id, generation, expires_at, epoch, revoked
+FROM private.sessions WHERE user_id = %s AND expires_at >= clock_timestamp()
+ORDER BY expires_at
+"""
+
+_ADVANCE = """
+UPDATE private.sessions SET generation = generation + 1
+WHERE session_id = %s AND generation = %s AND NOT revoked
+"""
+
+_REVOKE = "UPDATE private.sessions SET revoked = true WHERE session_id = %s"
+
+_PURGE_EXPIRED = "DELETE FROM private.sessions WHERE expires_at < least(%s, clock_timestamp())"
+
 
 class PostgresSessions:
     """Implements `commands.ports.sessions.Sessions`."""
@@ -17,47 +42,33 @@ class PostgresSessions:
     async def open(self, session: Session) -> None:
         """Store a new session. Idempotent."""
         await self._execute(
-            "INSERT INTO private.sessions (session_id, user_id, generation, expires_at, epoch)"
-            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (session_id) DO NOTHING",
+            _OPEN,
             (session.session_id, session.user_id, session.generation, session.expires_at, session.epoch),
         )
 
     async def find(self, session_id: UUID) -> Session | None:
         """The session, or None."""
         async with self._pool.connection() as conn:
-            cursor = await conn.execute(
-                "SELECT session_id, user_id, generation, expires_at, epoch, revoked FROM private.sessions"
-                " WHERE session_id = %s",
-                (session_id,),
-            )
-            row = await cursor.fetchone()
+            row = await (await conn.execute(_FIND, (session_id,))).fetchone()
         return Session(*row) if row else None
 
     async def advance(self, session_id: UUID, generation: int) -> bool:
         """Compare and set: of two attempts to spend one generation, one succeeds."""
-        return await self._execute(
-            "UPDATE private.sessions SET generation = generation + 1"
-            " WHERE session_id = %s AND generation = %s AND NOT revoked",
-            (session_id, generation),
-        )
+        return await self._execute(_ADVANCE, (session_id, generation))
 
     async def revoke(self, session_id: UUID) -> None:
         """End a session."""
-        await self._execute("UPDATE private.sessions SET revoked = true WHERE session_id = %s", (session_id,))
+        await self._execute(_REVOKE, (session_id,))
 
     async def of_user(self, user_id: UUID) -> list[Session]:
         """A user's unexpired sessions, including ended ones; the longest-lived last."""
         async with self._pool.connection() as conn:
-            cursor = await conn.execute(
-                "SELECT session_id, user_id, generation, expires_at, epoch, revoked FROM private.sessions"
-                " WHERE user_id = %s AND expires_at >= clock_timestamp() ORDER BY expires_at",
-                (user_id,),
-            )
-            return [Session(*row) for row in await cursor.fetchall()]
+            rows = await (await conn.execute(_OF_USER, (user_id,))).fetchall()
+            return [Session(*row) for row in rows]
 
     async def purge_expired(self, now: datetime) -> None:
         """Delete sessions that have expired by both the database's clock and ours (`now`)."""
-        await self._execute("DELETE FROM private.sessions WHERE expires_at < least(%s, clock_timestamp())", (now,))
+        await self._execute(_PURGE_EXPIRED, (now,))
 
     async def _execute(self, query: str, values: tuple[object, ...]) -> bool:
         async with self._pool.connection() as conn:

@@ -58,10 +58,9 @@ class CheckpointMoved(Exception):
 FEEDS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"
 """All feeds with their checkpoints."""
 
-ASTRAY = (
-    "(c.position > 0 AND NOT EXISTS (SELECT FROM log.events e"
-    " WHERE e.position = c.position AND e.event_id = coalesce(c.event_id, e.event_id)))"
-)
+ASTRAY = """(c.position > 0 AND NOT EXISTS (
+    SELECT FROM log.events e WHERE e.position = c.position AND e.event_id = coalesce(c.event_id, e.event_id)
+))"""
 """Whether the checkpoint `c` belongs to another history than the log's."""
 
 EXAMINED = "coalesce(f.epoch = (SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1), false)"
@@ -71,7 +70,97 @@ _FEED = f"feed, projection, version, storage, c.position, active, paused, buildi
 
 HEAD = "(SELECT coalesce(max(position), 0) FROM log.events)"
 """The position of the last event."""
-_PARKED = "id, feed, stream_id, position, name, error, since, attempts, retry"
+
+_REGISTER = f"""
+WITH added AS (
+    INSERT INTO consumers.feeds (feed, projection, version, storage, active, ready_at)
+    SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, ready_at IS NULL, ready_at
+    FROM (SELECT CASE WHEN %(storage)s <> '' THEN nullif({HEAD}, 0) END AS ready_at) AS log
+    WHERE NOT EXISTS (SELECT FROM consumers.feeds WHERE projection = %(projection)s AND version = %(version)s)
+    ON CONFLICT DO NOTHING
+    RETURNING feed
+)
+INSERT INTO consumers.checkpoints (feed, position, event_id)
+SELECT feed, %(position)s, (SELECT event_id FROM log.events WHERE position = %(position)s) FROM added
+"""
+
+_BEGIN_ANEW = f"""
+UPDATE consumers.feeds SET active = false, ready_at = greatest({HEAD}, ready_at)
+WHERE feed = %s AND (active OR ready_at IS NOT NULL)
+RETURNING ready_at
+"""
+
+_ACTIVATE_FILLED = """
+UPDATE consumers.feeds SET active = true, ready_at = NULL WHERE feed = ANY (%s) AND ready_at IS NOT NULL
+"""
+
+_ADD_BUILDING = """
+INSERT INTO consumers.feeds (feed, projection, version, storage, building) VALUES (%s, %s, %s, %s, true)
+"""
+_ADD_CHECKPOINT = """
+INSERT INTO consumers.checkpoints (feed, position, event_id)
+VALUES (%(name)s, %(at)s, (SELECT event_id FROM log.events WHERE position = %(at)s))
+"""
+
+_ACTIVATE = """
+UPDATE consumers.feeds f SET active = true, building = false, paused = o.paused
+FROM consumers.feeds o WHERE f.feed = %s AND o.feed = %s
+"""
+
+_STOP_FEEDING = """
+UPDATE consumers.feeds SET building = true, active = false, ready_at = NULL
+WHERE feed = %s AND (NOT active OR %s)
+"""
+
+_MOVE = f"""
+UPDATE consumers.checkpoints c SET position = u.new, event_id = u.event_id, updated_at = clock_timestamp()
+FROM (
+    SELECT u.feed, u.old, u.new, e.event_id
+    FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS u(feed, old, new)
+    LEFT JOIN log.events e ON e.position = u.new
+) AS u
+WHERE c.feed = u.feed AND c.position = u.old AND (u.event_id IS NOT NULL OR u.new = 0) AND NOT {ASTRAY}
+"""
+
+_QUIET_LEADERS = """
+SELECT DISTINCT a.pid, a.state_change
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()
+    AND l.classid = 4911 AND l.objsubid = 2 AND a.pid <> pg_backend_pid()
+    AND l.objid = ANY (SELECT (hashtext(n)::bigint & 4294967295)::oid FROM unnest(%s::text[]) n)
+    AND (a.state <> 'active' OR a.wait_event_type = 'Client') AND a.state <> 'disabled'
+"""
+
+_END_SESSION = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND state_change = %s
+"""
+
+_PARKED = """
+SELECT id, feed, stream_id, position, name, error, since, attempts, retry
+FROM consumers.quarantine WHERE %(feeds)s::text[] IS NULL OR feed = ANY (%(feeds)s)
+ORDER BY position
+"""
+
+PARK = """
+INSERT INTO consumers.quarantine (feed, stream_id, position, name, error)
+SELECT %s, u.id, u.at, u.name, left(u.error, 2000)
+FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[]) AS u(id, at, name, error)
+ON CONFLICT (feed, stream_id) DO UPDATE SET
+    position = excluded.position, name = excluded.name, error = excluded.error,
+    attempts = quarantine.attempts + 1, retry = false
+"""
+
+RELEASE = "DELETE FROM consumers.quarantine WHERE id = ANY (%s)"
+
+NOTE_REFUSAL = """
+INSERT INTO consumers.refusals (feed, event_id, position, stream_id, code, detail)
+VALUES (%s, %s, %s, %s, %s, left(%s, 2000)) ON CONFLICT DO NOTHING
+"""
+"""A repeated reaction is refused again, and recorded once."""
+
+_ASK_RETRY = """
+UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)
+"""
 
 
 def register(conn: psycopg.Connection, projection: str, version: int, storage: str, position: int = 0) -> str:
@@ -82,14 +171,7 @@ def register(conn: psycopg.Connection, projection: str, version: int, storage: s
     """
     feed = f"{projection}.{version}"
     conn.execute(
-        "WITH added AS ("
-        " INSERT INTO consumers.feeds (feed, projection, version, storage, active, ready_at)"
-        " SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, ready_at IS NULL, ready_at FROM ("
-        f" SELECT CASE WHEN %(storage)s <> '' THEN nullif({HEAD}, 0) END AS ready_at) AS log"
-        " WHERE NOT EXISTS (SELECT FROM consumers.feeds WHERE projection = %(projection)s AND version = %(version)s)"
-        " ON CONFLICT DO NOTHING RETURNING feed)"
-        " INSERT INTO consumers.checkpoints (feed, position, event_id)"
-        " SELECT feed, %(position)s, (SELECT event_id FROM log.events WHERE position = %(position)s) FROM added",
+        _REGISTER,
         {"feed": feed, "projection": projection, "version": version, "storage": storage, "position": position},
     )
     return feed
@@ -101,56 +183,34 @@ def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None
     Raises CheckpointMoved."""
     with conn.transaction():
         move(conn, [(name, position, 0)])
-        row = conn.execute(
-            f"UPDATE consumers.feeds SET active = false, ready_at = greatest({HEAD}, ready_at)"
-            " WHERE feed = %s AND (active OR ready_at IS NOT NULL) RETURNING ready_at",
-            (name,),
-        ).fetchone()
+        row = conn.execute(_BEGIN_ANEW, (name,)).fetchone()
     return row[0] if row else None
 
 
 def activate_filled(conn: psycopg.Connection, names: Sequence[str]) -> None:
     """Let queries read feeds that have caught up."""
-    conn.execute(
-        "UPDATE consumers.feeds SET active = true, ready_at = NULL WHERE feed = ANY (%s) AND ready_at IS NOT NULL",
-        (list(names),),
-    )
+    conn.execute(_ACTIVATE_FILLED, (list(names),))
     wake(conn)
 
 
 def add_building(conn: psycopg.Connection, name: str, projection: str, version: int, storage: str, at: int) -> None:
     """Add a feed that belongs to a rebuild until it is activated."""
-    conn.execute(
-        "INSERT INTO consumers.feeds (feed, projection, version, storage, building) VALUES (%s, %s, %s, %s, true)",
-        (name, projection, version, storage),
-    )
-    conn.execute(
-        "INSERT INTO consumers.checkpoints (feed, position, event_id)"
-        " VALUES (%(name)s, %(at)s, (SELECT event_id FROM log.events WHERE position = %(at)s))",
-        {"name": name, "at": at},
-    )
+    conn.execute(_ADD_BUILDING, (name, projection, version, storage))
+    conn.execute(_ADD_CHECKPOINT, {"name": name, "at": at})
 
 
 def activate(conn: psycopg.Connection, old: str, new: str) -> None:
     """Let queries read the feed `new` instead of `old`. The new one takes
     over the old one's pause."""
     conn.execute("UPDATE consumers.feeds SET active = false WHERE feed = %s", (old,))
-    conn.execute(
-        "UPDATE consumers.feeds f SET active = true, building = false, paused = o.paused"
-        " FROM consumers.feeds o WHERE f.feed = %s AND o.feed = %s",
-        (new, old),
-    )
+    conn.execute(_ACTIVATE, (new, old))
     wake(conn)
 
 
 def stop_feeding(conn: psycopg.Connection, name: str, *, active: bool = False) -> bool:
     """Keep projectors off a feed that will be dropped. Returns False when it is active, unless
     `active` allows that."""
-    found = conn.execute(
-        "UPDATE consumers.feeds SET building = true, active = false, ready_at = NULL"
-        " WHERE feed = %s AND (NOT active OR %s)",
-        (name, active),
-    )
+    found = conn.execute(_STOP_FEEDING, (name, active))
     wake(conn)
     return found.rowcount > 0
 
@@ -187,12 +247,7 @@ def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> Non
     Both positions must exist in the log as it is, and `from` must still be the same event.
     """
     moved = conn.execute(
-        "UPDATE consumers.checkpoints c SET position = u.new, event_id = u.event_id, updated_at = clock_timestamp()"
-        " FROM (SELECT u.feed, u.old, u.new, e.event_id"
-        " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS u(feed, old, new)"
-        " LEFT JOIN log.events e ON e.position = u.new) AS u"
-        " WHERE c.feed = u.feed AND c.position = u.old AND (u.event_id IS NOT NULL OR u.new = 0)"
-        f" AND NOT {ASTRAY}",
+        _MOVE,
         [[m[0] for m in moves], [m[1] for m in moves], [m[2] for m in moves]],
         prepare=True,
     )
@@ -220,25 +275,14 @@ def quiet_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[
     when."""
     with conn.transaction():
         conn.execute("SET LOCAL ROLE NONE")  # as the login user: the server shows less to others
-        rows = conn.execute(
-            "SELECT DISTINCT a.pid, a.state_change FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-            " WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()"
-            " AND l.classid = 4911 AND l.objsubid = 2 AND a.pid <> pg_backend_pid()"
-            " AND l.objid = ANY (SELECT (hashtext(n)::bigint & 4294967295)::oid FROM unnest(%s::text[]) n)"
-            " AND (a.state <> 'active' OR a.wait_event_type = 'Client') AND a.state <> 'disabled'",
-            (list(names),),
-        )
-        return [(int(pid), changed) for pid, changed in rows]
+        return [(int(pid), changed) for pid, changed in conn.execute(_QUIET_LEADERS, (list(names),))]
 
 
 def end_session(conn: psycopg.Connection, pid: int, quiet_since: datetime) -> bool:
     """Terminate a session if it has been idle since then. Returns whether it was."""
     with conn.transaction():
         conn.execute("SET LOCAL ROLE NONE")
-        row = conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND state_change = %s",
-            (pid, quiet_since),
-        ).fetchone()
+        row = conn.execute(_END_SESSION, (pid, quiet_since)).fetchone()
     return bool(row and row[0])
 
 
@@ -252,28 +296,8 @@ def wake(conn: psycopg.Connection) -> None:
 
 def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) -> list[Parked]:
     """Quarantined streams, of some feeds or of all."""
-    rows = conn.execute(
-        f"SELECT {_PARKED} FROM consumers.quarantine WHERE %(feeds)s::text[] IS NULL OR feed = ANY (%(feeds)s)"
-        " ORDER BY position",
-        {"feeds": list(feed_names) if feed_names is not None else None},
-    )
-    return [Parked(*row) for row in rows]
-
-
-PARK = (
-    "INSERT INTO consumers.quarantine (feed, stream_id, position, name, error)"
-    " SELECT %s, u.id, u.at, u.name, left(u.error, 2000)"
-    " FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[]) AS u(id, at, name, error)"
-    " ON CONFLICT (feed, stream_id) DO UPDATE SET position = excluded.position, name = excluded.name,"
-    " error = excluded.error, attempts = quarantine.attempts + 1, retry = false"
-)
-
-
-NOTE_REFUSAL = (
-    "INSERT INTO consumers.refusals (feed, event_id, position, stream_id, code, detail)"
-    " VALUES (%s, %s, %s, %s, %s, left(%s, 2000)) ON CONFLICT DO NOTHING"
-)
-"""A repeated reaction is refused again, and recorded once."""
+    wanted = {"feeds": list(feed_names) if feed_names is not None else None}
+    return [Parked(*row) for row in conn.execute(_PARKED, wanted)]
 
 
 def park(conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID, int, str, str]]) -> None:
@@ -281,9 +305,6 @@ def park(conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID,
     Counts another attempt for those already in quarantine."""
     if streams:
         conn.execute(PARK, [feed_name, *map(list, zip(*streams, strict=True))])
-
-
-RELEASE = "DELETE FROM consumers.quarantine WHERE id = ANY (%s)"
 
 
 def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
@@ -313,9 +334,6 @@ def asked(conn: psycopg.Connection) -> set[str]:
 
 def ask_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:
     """Ask the leaders to retry these streams, or all. Returns their number."""
-    found = conn.execute(
-        "UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)",
-        {"ids": list(ids) if ids is not None else None},
-    ).rowcount
+    found = conn.execute(_ASK_RETRY, {"ids": list(ids) if ids is not None else None}).rowcount
     wake(conn)
     return found
