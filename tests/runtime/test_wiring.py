@@ -1,0 +1,56 @@
+"""What a process is put together of."""
+
+from collections.abc import AsyncIterator
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from commands.handler import SYSTEM
+from commands.services import Commands
+from runtime.settings import Settings
+from runtime.wiring.core import Core, open_core
+from runtime.wiring.work import WORK, open_queues, reactors_of
+
+SERVICES = {name for name, attribute in vars(Commands).items() if isinstance(attribute, cached_property)}
+
+
+@pytest.fixture
+async def core(database: str, tmp_path: Path) -> AsyncIterator[Core]:
+    async with open_core(Settings(home=tmp_path, database_url=database)) as core:
+        yield core
+
+
+def made(commands: Commands) -> set[str]:
+    return SERVICES & vars(commands).keys()
+
+
+async def test_a_process_opens_no_adapter_that_it_does_not_need(core: Core, tmp_path: Path) -> None:
+    await core.commands.accounts.register(SYSTEM, email="a@example.com", password=None, name="Ann")
+
+    assert made(core.commands) == {"accounts"}
+    assert not (tmp_path / "logs").exists()
+
+
+async def test_the_gateway_makes_every_service_at_its_start(core: Core, tmp_path: Path) -> None:
+    core.commands.make_all()
+
+    assert made(core.commands) == SERVICES
+    assert (tmp_path / "logs" / "payment-webhook.txt").exists()
+
+
+async def test_each_kind_of_work_has_a_queue_with_its_pauses(core: Core) -> None:
+    async with open_queues(core) as queues:
+        assert list(queues) == [work.queue for work in WORK]
+        assert [queue.name for queue in queues.values()] == list(queues)
+        assert [queue.max_attempts for queue in queues.values()] == [  # type: ignore[attr-defined]
+            len(work.backoff(core.settings)) + 1 for work in WORK
+        ]
+
+
+async def test_no_two_reactors_have_one_name(core: Core) -> None:
+    """Under its name a reactor's checkpoint is kept."""
+    async with open_queues(core) as queues:
+        names = [reactor.name for reactor in reactors_of(core, queues)]
+
+    assert len(set(names)) == len(names) > len(WORK)
