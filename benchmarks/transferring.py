@@ -1,8 +1,8 @@
 """How many transfers between wallets are carried out per second, by so many clients at once.
 
-Ours goes through the public calls `Transactions.transfer` and `settled`: three appends with all that they promise, and
-crash-safe between any two. The peer does the same sums in one PostgreSQL transaction of two UPDATEs and an INSERT: no
-history, no events, nobody told. Each client has a pair of wallets; on the hot wallet, all take from the same one.
+Ours goes through the public calls `Transactions.transfer` and `when_ready`: three appends with all that they promise,
+and crash-safe between any two. The peer does the same sums in one PostgreSQL transaction of two UPDATEs and an INSERT:
+no history, no events, nobody told. Each client has a pair of wallets; on the hot wallet, all take from the same one.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ def _ours(server: Server, clients: int, seconds: float, *, hot: bool = False) ->
 
             async def transfer(caller: Caller, source: UUID, target: UUID) -> None:
                 landed = await core.commands.transactions.transfer(caller, source, target, 1, "USD")
-                found = await core.commands.transactions.settled(landed.value, 60)
+                found = await core.commands.transactions.when_ready(landed.value, 60)
                 assert found.transaction.status == "COMPLETED"
 
             payers = [await person() for _ in range(1 if hot else clients)]

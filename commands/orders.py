@@ -38,7 +38,7 @@ class OrderAndPayment(msgspec.Struct, frozen=True):
     version: int
 
     @property
-    def settled(self) -> bool:
+    def ready_to_answer(self) -> bool:
         """Whether there is nothing to wait for: decided either way, or somebody must act."""
         return self.order.status != "PENDING_PAYMENT" or self.needs_action
 
@@ -167,7 +167,7 @@ class Orders:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    async def settled(self, order_id: UUID, timeout_seconds: float) -> OrderAndPayment:
+    async def when_ready(self, order_id: UUID, timeout_seconds: float) -> OrderAndPayment:
         """The order and its payment once settled (or an action is needed), or as they are when time is over; without
         any time, as this process has last seen them.
 
@@ -176,14 +176,14 @@ class Orders:
         if timeout_seconds <= 0:
             return await self._fetch(order_id, fresh=False)
         found = await self._fetch(order_id)
-        if found.settled:
+        if found.ready_to_answer:
             return found
         try:
             async with (
                 asyncio.timeout(timeout_seconds),
                 self._follower.watching([order_id, found.order.payment_id]) as news,
             ):
-                while not (found := await self._fetch(order_id)).settled:
+                while not (found := await self._fetch(order_id)).ready_to_answer:
                     await news.wait()
                     news.clear()
         except TimeoutError:

@@ -39,9 +39,9 @@ class TransactionAndPayment(msgspec.Struct, frozen=True):
     version: int
 
     @property
-    def settled(self) -> bool:
+    def ready_to_answer(self) -> bool:
         """Whether there is nothing to wait for: decided either way, or the payer must act."""
-        return self.transaction.settled or self.needs_action
+        return self.transaction.is_final or self.needs_action
 
     @property
     def needs_action(self) -> bool:
@@ -260,7 +260,7 @@ class Transactions:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    async def settled(self, transaction_id: UUID, timeout_seconds: float) -> TransactionAndPayment:
+    async def when_ready(self, transaction_id: UUID, timeout_seconds: float) -> TransactionAndPayment:
         """The transaction once settled (or the payer must act), or as it is when time is over.
 
         Raises NotFound("transaction_not_found").
@@ -276,11 +276,11 @@ class Transactions:
         if (task := self._running.get(transaction_id)) is not None:
             await asyncio.wait({task})
         found = await self._fetch(transaction_id)
-        if found.settled:
+        if found.ready_to_answer:
             return found
         streams = [each for each in (transaction_id, found.transaction.payment_id) if each is not None]
         async with self._follower.watching(streams) as news:
-            while not (found := await self._fetch(transaction_id)).settled:
+            while not (found := await self._fetch(transaction_id)).ready_to_answer:
                 await news.wait()
                 news.clear()
         return found

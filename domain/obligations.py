@@ -67,7 +67,7 @@ def of_deposit(transaction_id: UUID, transaction: Transaction, payment: Payment)
     assert payment_id is not None
     failed = transaction.status == "FAILED"
     found = _refunds(payment_id, payment, came_for_nothing=failed, transaction_id=transaction_id)
-    if payment.is_open or (payment.is_captured and not transaction.settled):
+    if payment.is_open or (payment.is_captured and not transaction.is_final):
         found.append(
             Obligation(
                 kind="deposit",
@@ -94,7 +94,7 @@ def of_wallet(wallet_id: UUID, wallet: Wallet) -> list[Obligation]:
 
 def of_transfer(transaction_id: UUID, transaction: Transaction) -> list[Obligation]:
     """Money that has left a wallet and may still come back to it."""
-    if transaction.settled or transaction.from_wallet_id is None:
+    if transaction.is_final or transaction.from_wallet_id is None:
         return []
     return [
         Obligation(

@@ -105,7 +105,7 @@ class Transaction(msgspec.Struct, frozen=True):
     reversed_cents: int = 0
 
     @property
-    def settled(self) -> bool:
+    def is_final(self) -> bool:
         """Whether the transaction has ended."""
         return self.status in {"COMPLETED", "FAILED"}
 
@@ -185,14 +185,14 @@ def payment(
 
 def process(transaction: Transaction) -> list[Event]:
     """Record that the first step was taken. Idempotent. Raises Conflict("transaction_settled")."""
-    if transaction.settled:
+    if transaction.is_final:
         raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
     return [TransactionProcessing()] if transaction.status == "PENDING" else []
 
 
 def complete(transaction: Transaction) -> list[Event]:
     """Record that the money arrived. Raises Conflict("transaction_settled")."""
-    if transaction.settled:
+    if transaction.is_final:
         raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
     return [TransactionCompleted(amount_cents=transaction.amount_cents, currency=transaction.currency)]
 
@@ -200,7 +200,7 @@ def complete(transaction: Transaction) -> list[Event]:
 def fail(transaction: Transaction, step: Step, code: str, refunded_cents: int = 0) -> list[Event]:
     """Fail the transaction; the caller returns what was debited, in the same append. Raises
     Conflict("transaction_settled")."""
-    if transaction.settled:
+    if transaction.is_final:
         raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
     return [TransactionFailed(step=step, code=code, refunded_cents=refunded_cents)]
 

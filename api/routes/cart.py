@@ -13,7 +13,7 @@ from api.answers import POSITION_HEADER, ExpectedVersion, Prefer, answer, positi
 from api.auth import Buyer
 from api.fields import Answer, Body, Country, Filled, Quantity, Time
 from api.idempotency import Idempotency
-from api.paying import see_anew, settled
+from api.paying import see_anew, wait_as_preferred
 from api.problems import Problem, problem_response
 from api.reading import Reads
 from api.services import Services, ServicesOf
@@ -208,7 +208,7 @@ async def check_out(
         if isinstance(result.value, CartChanged):
             return _changed(request, result.value, await position_of(result, services))
         order_id = result.value.order_id
-        now, position = await settled(services, order_id, result, prefer)
+        now, position = await wait_as_preferred(services, order_id, result, prefer)
         if now.payment.status == "FAILED":
             return declined(request, order_id, now, position)
         headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}

@@ -10,7 +10,7 @@ from api.answers import Prefer, answer, page_answer, position_of
 from api.auth import Admin, Oneself, SignedIn
 from api.fields import Answer, Body, Page, Time
 from api.idempotency import Idempotency, made
-from api.paying import refunded, see_anew, settled
+from api.paying import refunded, see_anew, wait_as_preferred
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.payments import (
@@ -129,7 +129,7 @@ async def place_order(
 
     async def reply(result: CommandResult[Placed]) -> Response:
         order_id = result.value.order_id
-        now, position = await settled(services, order_id, result, prefer)
+        now, position = await wait_as_preferred(services, order_id, result, prefer)
         if now.payment.status == "FAILED":
             return declined(request, order_id, now, position)
         headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}
@@ -164,7 +164,7 @@ async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, i
         await see_anew(services, order_id)
 
     async def reply(result: CommandResult[None]) -> Response:
-        now = await services.commands.orders.settled(order_id, 0)
+        now = await services.commands.orders.when_ready(order_id, 0)
         return answer(_placed(services, caller, order_id, now), position=await position_of(result, services))
 
     return await idempotency.answer(

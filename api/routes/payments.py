@@ -10,7 +10,7 @@ from api.answers import Prefer, answer, page_answer
 from api.auth import EVERYBODY, Admin, SignedIn
 from api.fields import Answer, Body, Page
 from api.idempotency import Idempotency, made
-from api.paying import refunded, see_anew, settled
+from api.paying import refunded, see_anew, wait_as_preferred
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
 from api.signed_notices import signed_notice
@@ -77,7 +77,7 @@ async def pay(
         return UUID(done.result_ids["payment_id"])
 
     async def reply(result: CommandResult[UUID]) -> Response:
-        now, position = await settled(services, body.order_id, result, prefer)
+        now, position = await wait_as_preferred(services, body.order_id, result, prefer)
         if now.payment.status == "FAILED":
             return declined(request, body.order_id, now, position)
         started = StartedPayment(

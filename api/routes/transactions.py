@@ -130,7 +130,7 @@ async def create_transaction(
 
     async def reply(result: CommandResult[UUID]) -> Response:
         transaction_id = result.value
-        now = await services.commands.transactions.settled(transaction_id, prefer.wait_seconds)
+        now = await services.commands.transactions.when_ready(transaction_id, prefer.wait_seconds)
         position = await position_of(result, services) if prefer.asynchronous else await services.log.head()
         if now.transaction.status == "FAILED":
             return _failed(request, transaction_id, now.transaction, position)

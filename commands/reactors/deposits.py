@@ -65,7 +65,7 @@ class Deposits:
 
         async def decision(unit: UnitOfWork) -> None:
             transaction = await unit.get(TRANSACTION, transaction_id)
-            if not transaction.settled:
+            if not transaction.is_final:
                 unit.emit(transaction_id, transactions.process(transaction))
 
         await self._once(decision, env)
@@ -98,7 +98,7 @@ class Deposits:
 
         async def decision(unit: UnitOfWork) -> None:
             transaction, payment = await unit.get(TRANSACTION, transaction_id), await unit.get(PAYMENT, payment_id)
-            if not transaction.settled:
+            if not transaction.is_final:
                 unit.emit(transaction_id, transactions.fail(transaction, "charge", code))
             unit.emit(payment_id, payments.cancel_intent(payment, "deposit_failed"))
 
@@ -151,7 +151,7 @@ async def _send_back(
     unit: UnitOfWork, event: PaymentProcessed, env: Envelope, transaction: Transaction, refusal: Refused
 ) -> None:
     """The wallet cannot have it: the deposit fails, if it had not before, and the money goes back to the card."""
-    if not transaction.settled:
+    if not transaction.is_final:
         failed = transactions.fail(transaction, "credit", refusal.code, event.amount_cents)
         unit.emit(event.transaction_id, failed)
     payment = await unit.get(PAYMENT, env.stream_id)

@@ -265,7 +265,7 @@ async def test_three_d_secure_sends_the_buyer_on_and_the_providers_notice_settle
     assert (repeat.status_code, "event-position" in repeat.headers) == (200, True)
 
     async def completed():
-        return (await shop.services.commands.orders.settled(UUID(placed["order_id"]), 0)).order.status == "COMPLETED"
+        return (await shop.services.commands.orders.when_ready(UUID(placed["order_id"]), 0)).order.status == "COMPLETED"
 
     await shop.eventually(completed)
 
@@ -274,7 +274,7 @@ async def succeeded(shop: Shop, payment_id: UUID) -> bytes:
     """A notice that a payment's intent succeeded."""
     (requested, *_) = await shop.core.log.read_stream(payment_id)
     assert isinstance(requested.event, PaymentRequested)
-    payment = (await shop.services.commands.orders.settled(requested.event.order_id, 0)).payment
+    payment = (await shop.services.commands.orders.when_ready(requested.event.order_id, 0)).payment
     intent = {
         "id": payment.provider_ref,
         "amount": payment.amount_cents,

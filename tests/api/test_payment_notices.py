@@ -59,7 +59,7 @@ class Unpaid:
         return json.dumps(event).encode()
 
     async def now(self) -> OrderAndPayment:
-        return await self.shop.services.commands.orders.settled(self.order_id, 0)
+        return await self.shop.services.commands.orders.when_ready(self.order_id, 0)
 
     async def ends_as(self, order_status: str, payment_status: str) -> OrderAndPayment:
         return await self.shop.eventually(

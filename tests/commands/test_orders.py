@@ -103,8 +103,8 @@ def captured(cents: int, by: str) -> PaymentCaptured:
 async def test_a_buyer_orders_a_game_and_its_money_is_asked_for(shop: Shop) -> None:
     ordering = shop.given(account(ANA_ID), game()).when(shop.orders.place(ANA, GAME, CARD))
     made = await ordering.then(OWNED, created(), requested(method=CARD))
-    found = await shop.orders.settled(made.value.order_id, 0)
-    assert (found.order.status, found.payment.status, found.settled) == ("PENDING_PAYMENT", "REQUESTED", False)
+    found = await shop.orders.when_ready(made.value.order_id, 0)
+    assert (found.order.status, found.payment.status, found.ready_to_answer) == ("PENDING_PAYMENT", "REQUESTED", False)
 
 
 async def test_what_costs_nothing_is_paid_at_once(shop: Shop) -> None:
@@ -154,7 +154,7 @@ async def test_an_overdue_order_makes_room_for_the_next(shop: Shop) -> None:
     await shop.append(order())
     shop.clock.advance(RULES.payment_ttl)
     made = await shop.orders.place(ANA, GAME, None)
-    old, new = await shop.orders.settled(ORDER, 0), await shop.orders.settled(made.value.order_id, 0)
+    old, new = await shop.orders.when_ready(ORDER, 0), await shop.orders.when_ready(made.value.order_id, 0)
     assert (old.order.status, old.order.cancel_reason, new.order.status) == ("CANCELLED", "expired", "PENDING_PAYMENT")
 
 
@@ -250,7 +250,7 @@ async def test_nobody_else_sends_money_back_nor_what_did_not_come(shop: Shop) ->
 
 async def test_who_waits_for_an_order_hears_as_soon_as_it_is_settled(shop: Shop) -> None:
     await shop.append(order(method=CARD))
-    waiting = asyncio.create_task(shop.orders.settled(ORDER, 60))
+    waiting = asyncio.create_task(shop.orders.when_ready(ORDER, 60))
     await shop.append({PAYMENT: [failed()]})
     await shop.orders.cancel(ANA, ORDER)
     found = await waiting
@@ -260,10 +260,10 @@ async def test_who_waits_for_an_order_hears_as_soon_as_it_is_settled(shop: Shop)
 async def test_who_waits_for_what_is_not_settled_sees_it_as_it_is(shop: Shop) -> None:
     await shop.append(order())
     await shop.append({PAYMENT: [PaymentMethodAttached(method=CARD)]})
-    found = await shop.orders.settled(ORDER, 0.01)
-    assert not found.settled
+    found = await shop.orders.when_ready(ORDER, 0.01)
+    assert not found.ready_to_answer
     with pytest.raises(NotFound, match="order_not_found"):
-        await shop.orders.settled(an_id("?"), 0)
+        await shop.orders.when_ready(an_id("?"), 0)
 
 
 def failed() -> PaymentFailed:

@@ -71,8 +71,8 @@ async def test_a_deposit_asks_for_its_money_by_card(shop: Shop) -> None:
             ),
         )
     )
-    found = await shop.transactions.settled(made.value, 0)
-    assert (found.transaction.status, found.settled) == ("PENDING", False)
+    found = await shop.transactions.when_ready(made.value, 0)
+    assert (found.transaction.status, found.ready_to_answer) == ("PENDING", False)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ async def test_a_deposit_that_nobody_pays_fails_by_its_deadline(shop: Shop) -> N
     for streams in PEOPLE:
         await shop.append(streams)
     made = await shop.transactions.deposit(ANA, WALLET, 500, "EUR", None)
-    found = await shop.transactions.settled(made.value, 0)
+    found = await shop.transactions.when_ready(made.value, 0)
     payment_id = found.transaction.payment_id
     assert payment_id is not None
     await shop.when(shop.transactions.expire_deposit(SYSTEM, payment_id)).then_nothing()
@@ -127,7 +127,7 @@ async def test_a_transfer_takes_from_one_wallet_and_gives_to_the_other(shop: Sho
     for streams in PEOPLE:
         await shop.append(streams)
     made = await shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR")
-    found = await shop.transactions.settled(made.value, 60)
+    found = await shop.transactions.when_ready(made.value, 60)
     assert (found.transaction.status, found.version) == ("COMPLETED", 3)
     steps = [TRANSFER, TransactionProcessing(), TransactionCompleted(amount_cents=300, currency="EUR")]
     assert [recorded.event for recorded in await shop.log.read_stream(made.value)] == steps
@@ -141,7 +141,7 @@ async def test_a_transfer_is_made_once_a_key(shop: Shop) -> None:
         await shop.append(streams)
     once = IdempotencyKey(an_id("key"))
     made = await shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR", once=once)
-    await shop.transactions.settled(made.value, 60)
+    await shop.transactions.when_ready(made.value, 60)
     again = shop.when(shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR", once=once))
     assert (await again.then_known()).result_ids == {"transaction_id": str(made.value)}
 
@@ -233,7 +233,7 @@ async def test_an_order_is_paid_from_a_wallet_in_one_append(shop: Shop) -> None:
         TransactionProcessing(),
         TransactionCompleted(amount_cents=1999, currency="EUR"),
     )
-    assert (await shop.transactions.settled(made.value, 60)).settled
+    assert (await shop.transactions.when_ready(made.value, 60)).ready_to_answer
 
 
 async def test_an_order_is_paid_by_what_it_costs_and_once(shop: Shop) -> None:

@@ -72,7 +72,7 @@ def test_it_is_processed_once() -> None:
 
 def test_it_ends_completed() -> None:
     given(evolve, CREATED, PROCESSING).when(transactions.complete).then(COMPLETED)
-    assert fold(evolve, CREATED, PROCESSING, COMPLETED).settled
+    assert fold(evolve, CREATED, PROCESSING, COMPLETED).is_final
 
 
 def test_or_failed_with_the_step_and_what_went_back() -> None:

@@ -109,7 +109,7 @@ class Money(RuleBasedStateMachine):
             asked = self.till.commands.transactions.transfer(self.people[person], source, target, cents, "USD")
             self.transactions.append(self.run(asked).value)
             if waited:
-                self.run(self.till.commands.transactions.settled(self.transactions[-1], 10))
+                self.run(self.till.commands.transactions.when_ready(self.transactions[-1], 10))
 
     @rule(target=payments, person=st.sampled_from([0, 1]), cents=amounts, by_wallet=st.booleans())
     def buy(self, person: int, cents: int, by_wallet: bool) -> UUID | None:
@@ -227,8 +227,8 @@ class Money(RuleBasedStateMachine):
                     expected[transaction.from_wallet_id] -= transaction.amount_cents
                 if transaction.to_wallet_id is not None:
                     expected[transaction.to_wallet_id] += transaction.amount_cents - transaction.reversed_cents
-            assert transaction.settled or transaction.type == "deposit"
-            if not transaction.settled:
+            assert transaction.is_final or transaction.type == "deposit"
+            if not transaction.is_final:
                 assert (await self._user(transaction.user_id)).may_act
         earned = 0
         for payment_id in self.order_payments:

@@ -37,7 +37,7 @@ async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(h
     ann, bob = await there.person(), await there.person()
     source, target = await there.wallet(ann, 1000), await there.wallet(bob)
     landed = await there.core.commands.transactions.transfer(ann, source, target, 300, "USD")
-    await there.core.commands.transactions.settled(landed.value, 10)
+    await there.core.commands.transactions.when_ready(landed.value, 10)
     assert await here.core.repository.state(USER, bob.person()) is not None, "as the worker has seen him before"
     await there.core.commands.wallets.deduct_funds(ADMIN, target, 300, "paid out")
     await there.core.commands.account_ends.close(bob, bob.person(), forget=True)

@@ -37,8 +37,8 @@ async def test_a_transfer_moves_money_and_ends_completed(till: Till) -> None:
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 1000), await till.wallet(bob)
     landed = await till.commands.transactions.transfer(ann, source, target, 300, "USD")
-    found = await till.commands.transactions.settled(landed.value, 10)
-    assert (found.transaction.status, found.settled) == ("COMPLETED", True)
+    found = await till.commands.transactions.when_ready(landed.value, 10)
+    assert (found.transaction.status, found.ready_to_answer) == ("COMPLETED", True)
     assert (await till.balance(source), await till.balance(target)) == (700, 300)
     await till.settle()
     accounts = await till.accounts()
@@ -52,7 +52,7 @@ async def test_a_target_that_takes_nothing_sends_the_money_back(till: Till) -> N
     source, target = await till.wallet(ann, 1000), await till.wallet(bob)
     await till.commands.wallets.deactivate(ADMIN, target, "lost phone")
     landed = await till.commands.transactions.transfer(ann, source, target, 300, "USD")
-    failed = (await till.commands.transactions.settled(landed.value, 10)).transaction
+    failed = (await till.commands.transactions.when_ready(landed.value, 10)).transaction
     assert (failed.status, failed.step, failed.code, failed.refunded_cents) == (
         "FAILED", "credit", "wallet_inactive", 300,
     )  # fmt: skip
@@ -70,7 +70,7 @@ async def test_many_at_once_never_take_more_than_there_is(till: Till) -> None:
             landed = await till.commands.transactions.transfer(ann, source, target, 100, "USD")
         except Conflict as refusal:
             return refusal.code
-        return (await till.commands.transactions.settled(landed.value, 30)).transaction.status
+        return (await till.commands.transactions.when_ready(landed.value, 30)).transaction.status
 
     outcomes = await asyncio.gather(*[send() for _ in range(40)])
     assert outcomes.count("COMPLETED") == 10
