@@ -29,7 +29,7 @@ ReleaseReason = Literal[
     "SKU changed",
     "taken back",
 ]
-"""Why a claim is given up, as the log has it for ever."""
+"""Why a claim is released. The log stores these texts for ever."""
 
 
 @event("claim.taken.v1")

@@ -35,8 +35,8 @@ Status = Literal[
 CancelReason = Literal[
     "cancelled_by_buyer", "expired", "payment_failed", "payment_cancelled", "account_closed", "seller_closed"
 ]
-"""Why an order is cancelled: `account_closed` is its buyer's account, `seller_closed` that of one of
-its sellers."""
+"""Why an order is cancelled. `account_closed`: the buyer's account was closed; `seller_closed`:
+that of one of its sellers."""
 
 EXPIRED: CancelReason = "expired"
 """The cancellation reason of an overdue order."""
@@ -59,7 +59,7 @@ class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Line(Protocol):
-    """What the rules ask of a line, be it in the log or in a read model."""
+    """What the rules need of a line, from the log or from a read model."""
 
     @property
     def kind(self) -> str: ...
@@ -69,7 +69,7 @@ class Line(Protocol):
 
 
 def are_digital(lines: Iterable[Line]) -> bool:
-    """Whether nothing of these lines is shipped."""
+    """Whether none of these lines is shipped."""
     return all(line.kind == "DIGITAL" for line in lines)
 
 

@@ -57,11 +57,12 @@ only every 2,000 events."""
 
 
 class NoSuchStream(LookupError):
-    """The log does not have the stream, and its kind has no error of its own for that."""
+    """The stream does not exist, and its kind has no error of its own for that."""
 
 
 class UnexpectedVersion(Exception):
-    """The stream is at another `version` than was expected, and its kind has no error of its own for that."""
+    """The stream is at another `version` than expected, and its kind has no error of its own for
+    that."""
 
     def __init__(self, version: int) -> None:
         super().__init__(f"the stream is at version {version}")

@@ -14,8 +14,6 @@ NOT_STORED = {"Cache-Control": "no-store"}
 
 
 class Account(Answer):
-    """An account."""
-
     id: UUID = Field(validation_alias="user_id")
     email: str | None
     name: str | None
@@ -26,14 +24,14 @@ class Account(Answer):
 
 
 class DatedAccount(Account):
-    """An account, and since when."""
+    """An account, with its dates."""
 
     created_at: Time
     updated_at: Time
 
 
 class TokenPair(Answer):
-    """What to send as Bearer for `expires_in` seconds, and what to get the next pair with."""
+    """The token to send as Bearer for `expires_in` seconds, and the one that gets the next pair."""
 
     access_token: str
     refresh_token: str
@@ -42,7 +40,7 @@ class TokenPair(Answer):
 
 
 def tokens_for(services: Services, login: Login) -> TokenPair:
-    """The tokens of a session's present generation."""
+    """The tokens of a session's current generation."""
     user, tokens = login.user, services.tokens
     return TokenPair(
         access_token=tokens.mint_access(user.user_id, user.account_type, login.session_id, login.epoch),

@@ -24,7 +24,7 @@ class AmountView(Answer):
 
 
 class ImageLinks(Answer):
-    """Where an image is, and its thumbnail."""
+    """The URLs of an image and its thumbnail."""
 
     id: UUID
     url: str
@@ -32,8 +32,9 @@ class ImageLinks(Answer):
 
 
 class Offered(Answer):
-    """What every view of a game shows of what it is offered for: `price`, where the caller is (null: it is not sold
-    there); `available`, how many of a PHYSICAL one can be had now (null: no end of them, or not on offer yet)."""
+    """A game's offer, as in every view of a game: `price` in the caller's region (null: not sold
+    there); `available`, how many of a PHYSICAL game can be bought now (null: unlimited, or not on
+    sale yet)."""
 
     game_id: UUID
     price: AmountView | None = None
@@ -42,7 +43,7 @@ class Offered(Answer):
 
 
 class GameView(Offered):
-    """A game; `game_id` is its `id`, by the name that other resources refer to it."""
+    """A game; `game_id` repeats `id` under the name that other resources use."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
     seller_id: UUID
@@ -63,14 +64,14 @@ class GameView(Offered):
 
 
 class DatedGame(GameView):
-    """A game, and since when."""
+    """A game, with its dates."""
 
     created_at: Time
     updated_at: Time
 
 
 class FoundGame(Offered):
-    """A search result: `highlight` is the title as HTML, matches marked."""
+    """A search result; `highlight` is the title as HTML, with the matches marked."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
     seller_id: UUID
@@ -96,7 +97,8 @@ class FacetCount(Answer):
 
 
 class PriceCount(Answer):
-    """How many cost from `price_min` to `price_max` cents, inclusive; null: no end."""
+    """The number of games that cost from `price_min` to `price_max` cents, inclusive; null:
+    unlimited."""
 
     price_min: int
     price_max: int | None
@@ -111,7 +113,7 @@ class FacetsView(Answer):
 
 
 class SearchPage(Page[FoundGame]):
-    """A page of results; `suggestion` is what may have been meant, when nothing was found as it was typed."""
+    """A page of results; `suggestion` is what may have been meant when nothing matched as typed."""
 
     total: int
     facets: FacetsView

@@ -18,29 +18,29 @@ from projections.models.payments import Payment
 
 
 class PaymentMethod(Body):
-    """What to pay with. `token` names the card at the provider; a card without one is attached later. A wallet needs
-    none: it is the buyer's own, in the currency of the price."""
+    """What to pay with. `token` is the provider's token of a card; a card without one is attached
+    later. A wallet needs none: it is the buyer's own, in the currency of the price."""
 
     type: MethodType
     token: CardToken | None = None
 
     def method(self) -> Method | None:
-        """The method, if there is one to pay with yet. Which wallet it is follows from whose it is, and no token that
-        the client sends."""
+        """The method, if there is one to pay with yet. The buyer determines the wallet, not a token
+        from the client."""
         if self.type == "wallet":
             return Method("wallet")
         return None if self.token is None else Method("card", self.token)
 
 
 class Refund(Body):
-    """What to send back; without an amount, all that is left."""
+    """What to refund; without an amount, the whole rest."""
 
     amount_cents: Amount | None = None
     reason: Reason
 
 
 class HappenedView(Answer):
-    """An event of a timeline; what it does not say is left out."""
+    """An event of a timeline; absent values are left out."""
 
     name: str
     at: Time
@@ -61,7 +61,7 @@ class HappenedView(Answer):
 
 
 class PaymentRefundView(Answer):
-    """Money on its way back (PENDING), gone (SUCCEEDED) or not gone (FAILED, and `code` why)."""
+    """A refund: on its way (PENDING), successful (SUCCEEDED) or failed (FAILED, with `code`)."""
 
     refund_id: UUID
     amount_cents: int
@@ -73,8 +73,9 @@ class PaymentRefundView(Answer):
 
 
 class PaymentView(Answer):
-    """A payment. `code` and `detail` tell the last failure; `client_secret` is for the payer only. `refund_status` is
-    PENDING while a refund is under way, else how the last one ended; `refunded_cents` has gone back."""
+    """A payment. `code` and `detail` describe the last failure; `client_secret` is for the payer
+    only. `refund_status` is PENDING while any refund is, else the last one's; `refunded_cents` is
+    what successful refunds returned."""
 
     id: UUID = Field(validation_alias=AliasPath("payment_id"))
     payment_id: UUID
@@ -98,8 +99,8 @@ class PaymentView(Answer):
 
 
 class RefundView(Answer):
-    """A refund that was asked for. `status` is PENDING until the provider says that the money went back (SUCCEEDED), or
-    that it could not be sent (FAILED); the payment shows it."""
+    """A requested refund. `status` is PENDING until the provider reports success (SUCCEEDED) or
+    failure (FAILED); the payment shows it."""
 
     refund_id: UUID
     payment_id: UUID

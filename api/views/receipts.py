@@ -8,8 +8,8 @@ from projections.models.receipts import Receipt
 
 
 class ReceiptView(Answer):
-    """A seller's receipt for an order: REQUESTED, CREATED (issued) or FAILED; `url` is where the fiscal operator shows
-    it, once issued."""
+    """A seller's receipt for an order: REQUESTED, CREATED (issued) or FAILED; once issued, `url` is
+    the fiscal operator's page of it."""
 
     order_id: UUID
     seller_id: UUID

@@ -8,7 +8,7 @@ from api.fields import Answer, Time
 
 
 class ShipmentLineView(Answer):
-    """So many of one game."""
+    """A quantity of one game."""
 
     line_id: UUID
     game_id: UUID
@@ -17,8 +17,8 @@ class ShipmentLineView(Answer):
 
 
 class MovedShipment(Answer):
-    """How a shipment stands: PENDING (`provisional` until the order is paid), PROCESSING, SHIPPED, DELIVERED or
-    CANCELLED."""
+    """A shipment: PENDING (`provisional` until the order is paid), PROCESSING, SHIPPED, DELIVERED
+    or CANCELLED."""
 
     id: UUID = Field(validation_alias=AliasPath("shipment_id"))
     shipment_id: UUID
@@ -33,7 +33,7 @@ class MovedShipment(Answer):
 
 
 class ShipmentView(MovedShipment):
-    """A shipment, and when it came how far, by those who reported it."""
+    """A shipment, with the reported time of each step."""
 
     processing_at: Time | None
     shipped_at: Time | None
@@ -44,6 +44,7 @@ class ShipmentView(MovedShipment):
 
 
 class AddressedShipment(ShipmentView):
-    """… and where it goes, once it is paid: told to its buyer, and to its seller until it has arrived."""
+    """A shipment with its address, once it is paid: shown to its buyer, and to its seller until it
+    has arrived."""
 
     shipping_address: dict[str, str] | None = None

@@ -236,8 +236,8 @@ class PaymentNoticeReceived(Event, frozen=True):
 
 
 def can_be_tried(status: str, *, closed: bool) -> bool:
-    """Whether a payment of this status can still be paid: its outcome is pending, or a failure left
-    it open for another try."""
+    """Whether a payment with this status can still be paid: its outcome is pending, or a failure
+    left it open for another try."""
     return status in OPEN or (status == "FAILED" and not closed)
 
 

@@ -15,7 +15,7 @@ from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, Idempote
 from kit.uuid7 import uuid7
 
 PROOF_BYTES = 8192
-"""As much as a page of PostgreSQL's."""
+"""Bytes: a page of PostgreSQL."""
 
 
 class Pending:
@@ -124,8 +124,8 @@ def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[b
 
 
 def doomed() -> list[Pending]:
-    """Appends that write as any do, and are undone at the end, as they cannot both be: they are to
-    the same version of a stream, under the same key. Large enough to need new pages."""
+    """Two appends that are written like any other and then undone, as both are to the same version
+    of a stream, under the same key. Large enough to need new pages."""
     now, stream = datetime.now(UTC), uuid7()
     both = [Pending(Metadata(), now, IdempotencyKey(stream, bytes(32))) for _ in range(2)]
     for pending in both:

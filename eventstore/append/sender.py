@@ -163,18 +163,18 @@ class Sender:
                 pending.failed(self.away)
 
     async def prove(self, *, in_earnest: bool = False) -> None:
-        """Find out whether a batch would be accepted, by an empty one. After one that failed, or
-        `in_earnest`, by one that is written, and then undone: some failures (a full disk) are only
-        met so. Raises psycopg.Error if not."""
+        """Check that a batch would be accepted, by sending an empty one. After a failed batch, or
+        with `in_earnest`, by one that is written and then undone, as some failures (a full disk)
+        show only then. Raises psycopg.Error if not."""
         await self._connected()
         assert self._pipeline is not None
-        if self._proof is None or self._proof.done():  # who gave up waiting leaves it to the next
+        if self._proof is None or self._proof.done():  # a proof outlives its first caller
             batch = doomed() if in_earnest or self._doubtful else []
             self._proof = self._pipeline.call([*arguments(batch, *self._types), b"\x00", None, None])
             self._proof.add_done_callback(lambda proof: proof.cancelled() or proof.exception())
         try:
             await asyncio.shield(self._proof)
-        except psycopg.errors.UniqueViolation:  # as is meant: all else went well
+        except psycopg.errors.UniqueViolation:  # intended: everything else worked
             self._doubtful = False
 
     async def close(self) -> None:

@@ -1,4 +1,5 @@
-"""The operator's HTTP server: receipts are reported here, books are looked at, and people see a receipt as a page."""
+"""The operator's HTTP server: the shop reports receipts and reads books here, and people see a
+receipt as a page."""
 
 import contextlib
 import secrets
@@ -36,15 +37,13 @@ class NewReceipt(BaseModel):
 
 
 class ListedReceipt(NewReceipt):
-    """A receipt as the operator has it."""
+    """A receipt in the operator's books."""
 
     reference: str
     url: str
 
 
 class ReceiptList(BaseModel):
-    """Some receipts."""
-
     receipts: list[ListedReceipt]
 
 
@@ -57,7 +56,7 @@ TheBooks = Annotated[Books, Depends(_books)]
 
 
 async def _must_have_key(request: Request, authorization: Annotated[str, Header(max_length=500)] = "") -> None:
-    """A receipt's page is for everybody; reporting and looking at books is for who has the key, where there is one."""
+    """A receipt's page is public; reporting and reading books requires the key, if one is set."""
     key: str = request.app.state.api_key
     if key and not secrets.compare_digest(authorization.encode(), f"Bearer {key}".encode()):
         raise HTTPException(401, "send the API key as Authorization: Bearer KEY")
@@ -69,8 +68,8 @@ api = APIRouter(prefix="/v1", dependencies=[Depends(_must_have_key)])
 
 @api.post("/receipts")
 async def issue(request: Request, books: TheBooks, body: NewReceipt, key: IdempotencyKey) -> dict[str, str]:
-    """Report a sale under its number. The same again under the same key gets the same answer; 409 for a number, an
-    order or a key that was used for another."""
+    """Report a sale under its number. A repeat under the same key gets the same answer; 409 for a
+    number, an order or a key that was used for another receipt."""
     receipt = books.issue(Sale(**body.model_dump()), key)
     return {"reference": receipt.reference, "url": _url(request, receipt)}
 
@@ -82,14 +81,14 @@ async def list_since(
     since: Annotated[int, Query(ge=0, le=10**12)] = 0,
     after: Annotated[str | None, Query(max_length=255)] = None,
 ) -> ReceiptList:
-    """The next receipts of all books, issued since a moment (unix seconds), in the order of their issue. `after` is the
-    last page's last reference; an empty page is the end."""
+    """The next receipts of all books, issued since a time (unix seconds), in the order of issue.
+    `after` is the last reference of the previous page; an empty page is the end."""
     return _listed(request, books.since(since, after))
 
 
 @api.get("/orders/{order_id}/receipts")
 async def list_of_order(request: Request, books: TheBooks, order_id: UUID, seller_id: UUID) -> ReceiptList:
-    """What a seller has reported of an order: one receipt, or none."""
+    """The receipt that a seller has reported for an order, if any."""
     found = books.of_order(seller_id, order_id)
     return _listed(request, [] if found is None else [found])
 
@@ -102,13 +101,15 @@ async def list_of_book(
     year: Year,
     from_number: Annotated[int, Query(ge=1, le=10**9)] = 1,
 ) -> ReceiptList:
-    """The first receipts of a book that have this number or a higher one, in the order of their numbers."""
+    """The first receipts of a book with this number or a higher one, in
+    the order of their numbers."""
     return _listed(request, books.from_number(seller_id, year, from_number))
 
 
 @api.get("/books/{seller_id}/{year}")
 async def book(books: TheBooks, seller_id: UUID, year: Year) -> dict[str, int | list[int]]:
-    """A seller's year: how many receipts, the highest number, and which numbers below it have not come."""
+    """A seller's year: the number of receipts, the highest number, and the missing numbers below
+    it."""
     found = books.book(seller_id, year)
     return {"issued": found.issued, "last_number": found.last_number, "gaps": found.gaps}
 
@@ -124,14 +125,14 @@ async def show(books: TheBooks, reference: str) -> HTMLResponse:
 
 @router.get("/health")
 async def health() -> dict[str, str]:
-    """Whether it works."""
+    """Whether the server works."""
     return {"status": "ok"}
 
 
 def create_app(store_path: FilePath, public_url: str, api_key: str = "") -> FastAPI:
-    """The operator's server, to be run by uvicorn in one process. `store_path` is its SQLite file, which no other
-    process may have open; `public_url` is where people reach it, `api_key` what callers of the API must have, if any.
-    """
+    """The operator's server, to be run by uvicorn in one process. `store_path` is its SQLite file,
+    which no other process may have open; `public_url` is where people reach it; `api_key` is
+    required of API callers, if set."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,7 +1,7 @@
-"""The provider's HTTP server: a small part of Stripe's API in JSON, and the pages that payers see.
+"""The provider's HTTP server: a small part of Stripe's API in JSON, and the payers' pages.
 
-A `payment_method` given on creation is confirmed at once. A decline is not an error here: the answer is the intent,
-which says in `last_payment_error` why it awaits another method.
+A `payment_method` given on creation is confirmed at once. A decline is not an error here: the
+answer is the intent, whose `last_payment_error` says why it waits for another method.
 """
 
 import asyncio
@@ -30,14 +30,15 @@ from adapters.payments.simulator.webhooks import WebhookSender
 from domain.money import LARGEST_CENTS
 
 Amount = Annotated[int, Field(gt=0, le=LARGEST_CENTS, strict=True)]
-"""In the smallest unit of the currency. Stripe itself takes eight digits, of some currencies up to twelve."""
+"""In the currency's smallest unit. Stripe itself accepts eight digits, in some currencies up to
+twelve."""
 Text = Annotated[str, Field(max_length=500)]
 Metadata = Annotated[dict[Annotated[str, Field(max_length=40)], Text], Field(max_length=50)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
 class Body(BaseModel):
-    """A request's body: what is not known is refused, so that a misspelt field is noticed."""
+    """A request's body: unknown fields are refused, so that a misspelt one is noticed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,7 +59,7 @@ class ConfirmIntent(Body):
 
 
 class CreateRefund(Body):
-    """The body of POST /v1/refunds; without an amount, all that is left."""
+    """The body of POST /v1/refunds; without an amount, the whole rest."""
 
     payment_intent: Text
     amount: Amount | None = None
@@ -74,7 +75,7 @@ Provider = Annotated[Processor, Depends(_processor)]
 
 
 async def _must_have_key(request: Request, authorization: Annotated[str, Header(max_length=500)] = "") -> None:
-    """Payers' pages are for everybody; the API is for who has the key, where there is one."""
+    """Payers' pages are public; the API requires the key, if one is set."""
     key: str = request.app.state.api_key
     if key and not secrets.compare_digest(authorization.encode(), f"Bearer {key}".encode()):
         raise ApiError(401, "api_key_required", "Send the API key as Authorization: Bearer KEY.")
@@ -107,7 +108,7 @@ async def find_intents(provider: Provider, payment_id: Annotated[str, Query(max_
 
 @api.get("/payment_intents/{ref}")
 async def get_intent(provider: Provider, ref: str) -> Response:
-    """One intent as it stands."""
+    """The current intent."""
     return _json(provider.get(ref))
 
 
@@ -122,7 +123,7 @@ async def confirm_intent(
 
 @api.post("/payment_intents/{ref}/cancel")
 async def cancel_intent(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
-    """Give an intent up."""
+    """Cancel an intent."""
     return await _answer_once(request, provider, key, None, lambda: provider.cancel(ref))
 
 
@@ -130,7 +131,7 @@ async def cancel_intent(request: Request, provider: Provider, ref: str, key: Ide
 async def create_refund(
     request: Request, provider: Provider, body: CreateRefund, key: IdempotencyKey = None
 ) -> Response:
-    """Give money back; by some cards that takes a while, and may fail."""
+    """Refund money; with some cards that takes a while, and may fail."""
     return await _answer_once(
         request, provider, key, body, lambda: provider.refund(body.payment_intent, body.amount, body.metadata)
     )
@@ -138,19 +139,20 @@ async def create_refund(
 
 @api.get("/refunds/{ref}")
 async def get_refund(provider: Provider, ref: str) -> Response:
-    """One refund as it stands."""
+    """The current refund."""
     return _json(provider.get_refund(ref))
 
 
 @api.post("/test_helpers/refunds/{ref}/expire")
 async def expire_refund(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
-    """Let a pending refund fail now, as Stripe's helper of this name does for those that wait for the payer."""
+    """Fail a pending refund now, as Stripe's helper of this name does for refunds that wait for the
+    payer."""
     return await _answer_once(request, provider, key, None, lambda: provider.expire_refund(ref))
 
 
 @router.get("/pay/{payment_id}")
 async def ask_for_card(provider: Provider, payment_id: str) -> Response:
-    """The page on which a payment is paid: the payer chooses a card, or is told how the payment stands."""
+    """The page to pay a payment: the payer chooses a card, or sees the payment's state."""
     intent = _newest(provider, payment_id)
     if intent is None:
         return HTMLResponse(pages.problem("Not found", "No such payment is known here (yet): reload in a moment."), 404)
@@ -177,7 +179,7 @@ def _newest(provider: Processor, payment_id: str) -> PaymentIntent | None:
 
 
 def _stands(intent: PaymentIntent) -> Response:
-    """What has come of a payment, or the way to the payer's bank."""
+    """The payment's state, or a redirect to the payer's bank."""
     if intent.next_action is not None:
         return RedirectResponse(intent.next_action.redirect_to_url.url, 303)
     return HTMLResponse(pages.result(intent))
@@ -185,7 +187,7 @@ def _stands(intent: PaymentIntent) -> Response:
 
 @router.get("/3ds/{ref}")
 async def ask_payer(provider: Provider, ref: str) -> HTMLResponse:
-    """The page on which the payer approves or declines; once that is done, what came of it."""
+    """The page to approve or decline; afterwards, the result."""
     try:
         intent = provider.get(ref)
     except ApiError as error:
@@ -208,7 +210,7 @@ async def hear_payer(provider: Provider, ref: str, decision: Annotated[str, Form
 
 @router.get("/health")
 async def health(request: Request) -> dict[str, str | int]:
-    """Whether it works, and how many webhooks wait for their receiver."""
+    """Whether the server works, and how many webhooks wait for delivery."""
     store: Store = request.app.state.store
     return {"status": "ok", "pending_webhooks": store.pending_webhooks()}
 
@@ -229,11 +231,12 @@ def create_app(
 ) -> FastAPI:
     """The provider's server, to be run by uvicorn in one process.
 
-    `store_path` is its SQLite file, which no other process may have open; `public_url` is where payers reach it (its
-    pages); `api_key` is what callers of the API must have, if any. `slow_seconds` is how long `pm_card_slow` stays
-    processing and a slow refund pending, `hang_seconds` how long the answer to `pm_card_timeout` is held back (longer
-    than any client waits). A webhook is tried again `webhook_retry_seconds` after its first failure, then after twice
-    as long each time, up to an hour, until `webhook_give_up_seconds` have passed.
+    `store_path` is its SQLite file, which no other process may have open; `public_url` is where
+    payers reach its pages; `api_key` is required of API callers, if set. `slow_seconds` is how long
+    `pm_card_slow` stays processing and a slow refund pending; `hang_seconds` is how long the answer
+    to `pm_card_timeout` is held back (longer than any client waits). A webhook is retried
+    `webhook_retry_seconds` after its first failure, then with doubled pauses of up to an hour,
+    until `webhook_give_up_seconds` have passed.
     """
 
     @contextlib.asynccontextmanager
@@ -297,7 +300,8 @@ async def _answer_once(
 
 
 async def _hang(request: Request) -> None:
-    """Hold the answer back until the client has left, or for a very long while. A repeat hangs like the first try."""
+    """Hold the answer back until the client has left, or for a very long time. A repeat hangs like
+    the first try."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(request.app.state.hang_seconds):
             while (await request.receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""The pages that a payer sees: a till to pay at by card, and the bank's 3-D Secure. Plain HTML, no script."""
+"""The payers' pages: a till to pay by card, and the bank's 3-D Secure. Plain HTML, no script."""
 
 from html import escape
 

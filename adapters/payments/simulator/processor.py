@@ -1,4 +1,5 @@
-"""What the provider does: each operation changes an intent, keeps it, and queues the webhook that tells of it."""
+"""The provider's operations: each changes an intent, stores it, and queues the webhook that reports
+it."""
 
 import secrets
 import time
@@ -37,16 +38,17 @@ class Event(Struct, frozen=True):
 
 
 class Processor:
-    """The operations of the API. None of them awaits, so each is whole before the next begins."""
+    """The operations of the API. None of them awaits, so each completes before the next begins."""
 
     def __init__(self, store: Store, public_url: str, slow_seconds: float) -> None:
         self._store, self._public_url, self._slow_seconds = store, public_url.rstrip("/"), slow_seconds
         self.webhook_queued, self.settlement_planned = Alarm(), Alarm()
 
     def once(self, idempotency_key: str | None, fingerprint: str, operation: Callable[[], Struct]) -> Answer:
-        """Answer by running the operation, or, for a key that was used before, as then.
+        """Run the operation and answer with its result; for a known key, repeat the first answer.
 
-        The answer is kept in the transaction of what it tells. Refusals are kept like results, outages are not.
+        The answer is stored in the operation's transaction. Refusals are stored like results,
+        outages are not.
         """
         with self._store.transaction():
             if idempotency_key and (known := self._store.answer(idempotency_key)):
@@ -64,7 +66,8 @@ class Processor:
             return answer
 
     def create(self, amount: int, currency: str, metadata: dict[str, str], method: str | None) -> PaymentIntent:
-        """A new intent; with a method it is confirmed at once, and does not come to be if that is refused."""
+        """Create an intent; with a method it is confirmed at once, and not created if that is
+        refused."""
         ref = _new_id("pi")
         client_secret = f"{ref}_secret_{secrets.token_hex(12)}"
         intent = PaymentIntent(ref, amount, currency.lower(), client_secret, int(time.time()), metadata)
@@ -94,11 +97,12 @@ class Processor:
             return self._changed(intents.authenticate(self.get(ref), approved=approved))
 
     def refund(self, ref: str, amount: int | None, metadata: dict[str, str]) -> Refund:
-        """Give money back: of what was captured no more than that, of an open intent as much as is asked for. By some
-        cards it is on its way for a while, and may fail. An intent that is not known is refused.
+        """Refund money: of a captured payment at most the captured amount, of an open intent any
+        amount. With some cards a refund takes a while, and may fail. Unknown intents are refused.
 
-        Whoever holds the webhook's secret may tell the shop by hand of a capture that there was not (tests and
-        demonstrations do), and that money must be able to go back, too. No webhook tells of it.
+        Whoever has the webhook's secret may report a capture to the shop by hand that never
+        happened (tests and demonstrations do), and that money must be refundable, too. No webhook
+        reports it.
         """
         before, now = self.get(ref), time.time()
         if before.status != "succeeded":
@@ -131,7 +135,8 @@ class Processor:
         return refund
 
     async def settle_due(self) -> None:
-        """Settle the slow payments and refunds whose time has come, then wait for the next (a background step)."""
+        """Settle the slow payments and refunds that are due, then wait for the next (a background
+        step)."""
         now = time.time()
         with self._store.transaction():
             for intent in self._store.intents_to_settle(now):
@@ -142,7 +147,7 @@ class Processor:
         await self.settlement_planned.wait(self._store.next_settlement_at())
 
     def expire_refund(self, ref: str) -> Refund:
-        """A pending refund fails now, whatever the card."""
+        """Fail a pending refund now, whatever the card."""
         refund = self.get_refund(ref)
         if refund.status != "pending":
             raise ApiError(400, "refund_not_pending", f"{ref} is {refund.status}.")

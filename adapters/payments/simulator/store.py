@@ -1,7 +1,7 @@
 """The provider's memory: one SQLite file, owned by one process.
 
-Calls are synchronous and made on the event loop: each takes some microseconds, so that a thread to hand them to would
-cost more.
+Calls are synchronous and made on the event loop: each takes some microseconds, less than handing it
+to a thread.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,8 @@ class Webhook(Struct, frozen=True):
 
 
 class Store:
-    """Intents, refunds, answers given under idempotency keys, and webhooks still to deliver. Times are unix seconds."""
+    """Intents, refunds, answers by idempotency key, and undelivered webhooks. Times are unix
+    seconds."""
 
     def __init__(self, path: Path, lock_timeout_seconds: float = 5.0) -> None:
         self._file = SqliteFile(path, lock_timeout_seconds)

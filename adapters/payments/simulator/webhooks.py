@@ -1,7 +1,8 @@
-"""Delivers webhooks: many at a time, in no set order, each again and again until its receiver says 2xx.
+"""Delivers webhooks: many at a time, in any order, each repeatedly until its receiver answers 2xx.
 
-By aiohttp, because this is the provider's hottest path: measured with 64 at a time, the server managed 1,030 intents a
-second on one core, and 210 with httpx, whose pool looks through all its connections for each request.
+With aiohttp, as this is the provider's hottest path: measured with 64 at a time, the server managed
+1,030 intents a second on one core, and 210 with httpx, whose pool searches all its connections for
+each request.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ LONGEST_BACKOFF_SECONDS = 3600.0
 
 
 class WebhookSender:
-    """Sends what the store holds. A webhook that no one accepted for `give_up_seconds` is kept, but no longer sent."""
+    """Sends the webhooks in the store. One not accepted for `give_up_seconds` is kept, but no
+    longer sent."""
 
     def __init__(
         self,
