@@ -23,10 +23,8 @@ import msgspec
 from eventstore.log import Envelope, Recorded
 from projections.cleaning import Cleaner, cleaner_of
 
-NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-NIL = UUID(int=0)
+NEVER, NIL = datetime.min.replace(tzinfo=UTC), UUID(int=0)
+"""A time and an id that stand for those not known yet, or not read."""
 
 
 class Row(msgspec.Struct, omit_defaults=True):

@@ -238,9 +238,8 @@ class PostgresTable(Generic[R]):
 
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
         """The rows of these keys, in one SELECT."""
-        names = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(c.name)) for c in self.columns)
         query = sql.SQL("SELECT {} FROM {} t JOIN unnest({}) AS k({}) USING ({})").format(
-            names, self.table(storage), self._key_arrays(), self._key_list(), self._key_list()
+            self._names("t"), self.table(storage), self._key_arrays(), self._key_list(), self._key_list()
         )
         return self._rows(conn.cursor(binary=True).execute(query, self._split(keys), prepare=True).fetchall())
 
@@ -293,7 +292,7 @@ class PostgresTable(Generic[R]):
         conn.execute("DROP TABLE pg_temp.staged")
 
     def _copy(self, conn: psycopg.Connection, table: sql.Composable, rows: Iterable[R]) -> None:
-        copy_from = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(table)
+        copy_from = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, self._names())
         with conn.cursor() as cursor, cursor.copy(copy_from) as copy:
             copy.set_types([c.type for c in self.columns])
             for row in rows:
@@ -317,7 +316,6 @@ class PostgresTable(Generic[R]):
         return [msgspec.convert(dict(zip(names, row, strict=True)), self.row_type) for row in rows]
 
     def _upsert(self, storage: str, source: sql.Composable) -> sql.Composed:
-        names = [sql.Identifier(c.name) for c in self.columns]
         others = [sql.Identifier(c.name) for c in self.columns if c.name not in self._key_names]
         update = (
             sql.SQL("UPDATE SET {}").format(
@@ -327,8 +325,12 @@ class PostgresTable(Generic[R]):
             else sql.SQL("NOTHING")
         )
         return sql.SQL("INSERT INTO {} ({}) SELECT * FROM {} ON CONFLICT ({}) DO {}").format(
-            self.table(storage), sql.SQL(", ").join(names), source, self._key_list(), update
+            self.table(storage), self._names(), source, self._key_list(), update
         )
+
+    def _names(self, table: str = "") -> sql.Composed:
+        """The columns in the order of the fields: a table that an older release made may have another."""
+        return sql.SQL(", ").join(sql.Identifier(*filter(None, (table, c.name))) for c in self.columns)
 
     def _key_list(self) -> sql.Composed:
         return sql.SQL(", ").join(map(sql.Identifier, self._key_names))
@@ -345,8 +347,8 @@ class PostgresTable(Generic[R]):
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
         """Count and sum of the rows' hashes."""
-        query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended({}::text, 0)), 0)::text FROM {} t")
-        row = conn.execute(query.format(self._whole("t"), self.table(storage))).fetchone()
+        query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(ROW({})::text, 0)), 0)::text FROM {} t")
+        row = conn.execute(query.format(self._names("t"), self.table(storage))).fetchone()
         assert row is not None
         return row[0], row[1]
 
@@ -358,16 +360,11 @@ class PostgresTable(Generic[R]):
         """Up to ten keys of rows that are in one of two tables only, or not the same."""
         query = sql.SQL(
             "SELECT concat_ws(' ', {}) FROM {} a FULL JOIN {} b USING ({})"
-            " WHERE {}::text IS DISTINCT FROM {}::text LIMIT 10"
+            " WHERE ROW({})::text IS DISTINCT FROM ROW({})::text LIMIT 10"
         )
-        whole = self._whole("a"), self._whole("b")
-        found = conn.execute(query.format(self._key_list(), table, replayed, self._key_list(), *whole))
+        both = self._names("a"), self._names("b")
+        found = conn.execute(query.format(self._key_list(), table, replayed, self._key_list(), *both))
         return [row[0] for row in found]
-
-    def _whole(self, alias: str) -> sql.Composed:
-        """A row with its columns in the order of the fields: a table that an older release made may have another."""
-        names = (sql.SQL("{}.{}").format(sql.Identifier(alias), sql.Identifier(c.name)) for c in self.columns)
-        return sql.SQL("ROW({})").format(sql.SQL(", ").join(names))
 
 
 class FrozenTable(Generic[R]):
