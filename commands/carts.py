@@ -265,7 +265,7 @@ class Carts:
             await self._expire(unit, claim.holder_id, cart)
             claim = await unit.load(CLAIM, claim_stream)
             if claim is not None and claim.held:  # empty, in another currency
-                unit.emit(claim.holder_id, carts.give_way(cart))
+                unit.emit(claim.holder_id, carts.abandon_empty(cart))
                 unit.emit(claim_stream, claims.release(claim, claim.holder_id, "another currency"))
         taken = Conflict("cart_exists", "you have a cart already")
         unit.emit(claim_stream, claims.take(await unit.load(CLAIM, claim_stream), "cart", new_cart_id, taken))

@@ -109,10 +109,10 @@ async def expire_unpaid(unit: UnitOfWork, order_id: UUID, now: datetime) -> None
     order = await unit.load(ORDER, order_id)
     payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
     if order is not None and (payment is None or not payment.is_captured):
-        await call_off(unit, order_id, order, orders.expire(order, now), now)
+        await cancel_order(unit, order_id, order, orders.expire(order, now), now)
 
 
-async def call_off(unit: UnitOfWork, order_id: UUID, order: Order, cancelled: list[Event], now: datetime) -> None:
+async def cancel_order(unit: UnitOfWork, order_id: UUID, order: Order, cancelled: list[Event], now: datetime) -> None:
     """Emit an order's cancellation with all that goes with it: the payment takes no more tries, claims and stock are
     released, shipments cancelled, and the cart that it came from is abandoned.
     """
@@ -142,7 +142,7 @@ async def cancel_shipments(unit: UnitOfWork, order: Order, now: datetime) -> set
     return called_back
 
 
-async def take_back(unit: UnitOfWork, order: Order, now: datetime) -> None:
+async def return_to_stock(unit: UnitOfWork, order: Order, now: datetime) -> None:
     """All the money went back: what has not been sent stays, and is in stock again."""
     called_back = await cancel_shipments(unit, order, now)
     for line in order.lines:

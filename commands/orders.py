@@ -11,7 +11,7 @@ from commands.handler import Caller, CommandHandler, CommandResult
 from commands.offers import offer
 from commands.order_saga import (
     Placed,
-    call_off,
+    cancel_order,
     claim_ownership,
     emit_payment,
     expire_unpaid,
@@ -137,7 +137,7 @@ class Orders:
             payment = await unit.load(PAYMENT, order.payment_id)
             if payment is not None and payment.is_captured:
                 raise Conflict("order_not_cancellable", "a paid order cannot be cancelled, only refunded")
-            await call_off(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._handler.now())
+            await cancel_order(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._handler.now())
             unit.record_ids(order_id=order_id)
 
         return await self._handler.handle(decision, caller, once)

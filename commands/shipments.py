@@ -137,7 +137,7 @@ async def _emit(unit: UnitOfWork, shipment_id: UUID, shipment: Shipment, events:
     unit.emit(shipment_id, events)
     order = await unit.get(ORDER, shipment.order_id)
     statuses = [(await unit.get(SHIPMENT, each)).status for each in order.shipment_ids]
-    unit.emit(shipment.order_id, orders.follow(order, fulfilment.order_status(statuses), shipment_id))
+    unit.emit(shipment.order_id, orders.advance_fulfilment(order, fulfilment.order_status(statuses), shipment_id))
 
 
 def _read(body: bytes) -> DeliveryNotice:

@@ -365,7 +365,7 @@ def close(cart: Cart) -> list[Event]:
     return [CartAbandoned(reason="account_closed")] if cart.status == "ACTIVE" else []
 
 
-def give_way(cart: Cart) -> list[Event]:
+def abandon_empty(cart: Cart) -> list[Event]:
     """Expire an empty cart early, so that its buyer can open one in another currency."""
     return [CartAbandoned(reason="expired")] if cart.status == "ACTIVE" and not cart.items else []
 

@@ -283,7 +283,7 @@ def confirm(order: Order, paid_at: datetime) -> list[Event]:
     return [confirmed, OrderCompleted()] if order.is_digital else [confirmed]
 
 
-def follow(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> list[Event]:
+def advance_fulfilment(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> list[Event]:
     """Advance the order to the status of its shipments; DELIVERED completes it. Continues after a
     partial refund, but not once the order is refunded or cancelled."""
     if status is None or order.step is None or order.status in {"REFUNDED", "CANCELLED"}:

@@ -154,7 +154,7 @@ def _order() -> Machine:
 
 def _followed(order: orders.Order, status: orders.FulfilmentStatus) -> list[Event]:
     """An order follows shipments of its own only."""
-    return orders.follow(order, status, order.shipment_ids[0]) if order.shipment_ids else []
+    return orders.advance_fulfilment(order, status, order.shipment_ids[0]) if order.shipment_ids else []
 
 
 def _payment() -> Machine:
@@ -251,7 +251,7 @@ def _cart() -> Machine:
             cart.show_expiry,
             cart.discard,
             cart.close,
-            cart.give_way,
+            cart.abandon_empty,
         ],
     )
 

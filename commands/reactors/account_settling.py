@@ -22,7 +22,7 @@ from commands.accounts.belongings import Belongings, NotSeenYet
 from commands.accounts.open_accounts import closing_of
 from commands.aggregates import CART, CLAIM, GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, USER
 from commands.handler import Caller, CommandHandler
-from commands.order_saga import call_off
+from commands.order_saga import cancel_order
 from commands.reactors.reactor import React, Reactor, caused
 from domain import cart as carts
 from domain import catalog, claims, inventory, notices, orders, payments
@@ -95,7 +95,7 @@ class AccountSettling:
         await self._handler.handle(lambda unit: self._abandon_cart(unit, user_id), caller)
         position = await self._handler.log.head()  # beyond the last suspension, whoever wrote it
         unpaid = await self._belongings.unpaid_orders(user_id, position)
-        await self._each(caller, unpaid, lambda unit, order_id: self._call_off(unit, order_id, user_id))
+        await self._each(caller, unpaid, lambda unit, order_id: self._cancel_order(unit, order_id, user_id))
         deposits = await self._belongings.open_deposits(user_id, position)
         await self._each(caller, deposits, lambda unit, payment_id: self._fail_deposit(unit, payment_id, user_id))
         if user.account_type == "SELLER":
@@ -177,7 +177,7 @@ class AccountSettling:
                 unit.emit(stock_id(item.game_id), inventory.release(stock, item.reservation_id, "account closed"))
         unit.emit(claim_stream, claims.release(claim, claim.holder_id, "account closed"))
 
-    async def _call_off(self, unit: UnitOfWork, order_id: UUID, user_id: UUID) -> None:
+    async def _cancel_order(self, unit: UnitOfWork, order_id: UUID, user_id: UUID) -> None:
         """Where the money has come, the settlement decides whether it came in time."""
         order = await unit.load(ORDER, order_id)
         payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
@@ -185,7 +185,7 @@ class AccountSettling:
             return
         if await self._is_closed(unit, user_id):
             reason: CancelReason = "account_closed" if order.buyer_id == user_id else "seller_closed"
-            await call_off(unit, order_id, order, orders.cancel(order, reason), self._handler.now())
+            await cancel_order(unit, order_id, order, orders.cancel(order, reason), self._handler.now())
 
     async def _fail_deposit(self, unit: UnitOfWork, payment_id: UUID, user_id: UUID) -> None:
         payment = await unit.load(PAYMENT, payment_id)

@@ -7,7 +7,7 @@ import msgspec
 from commands.accounts.open_accounts import closed_party
 from commands.aggregates import ORDER, PAYMENT
 from commands.handler import CommandHandler
-from commands.order_saga import call_off, emit_refund, fulfil, take_back
+from commands.order_saga import cancel_order, emit_refund, fulfil, return_to_stock
 from commands.reactors.reactor import React, Reactor, caused, once_for
 from domain import orders
 from domain.errors import Conflict
@@ -33,13 +33,13 @@ def settlement(handler: CommandHandler) -> Reactor:
             order = await unit.get(ORDER, event.order_id)
             closed = await closed_party(handler.repository, unit, order, env.position)
             if closed is not None and order.status == "PENDING_PAYMENT":
-                await call_off(unit, event.order_id, order, orders.cancel(order, closed), env.occurred_at)
+                await cancel_order(unit, event.order_id, order, orders.cancel(order, closed), env.occurred_at)
                 order = await unit.get(ORDER, event.order_id)
             try:
                 confirmed = orders.confirm(order, env.occurred_at)
             except Conflict:
                 expired = orders.expire(order, env.occurred_at)
-                await call_off(unit, event.order_id, order, expired, env.occurred_at)
+                await cancel_order(unit, event.order_id, order, expired, env.occurred_at)
                 payment = await unit.get(PAYMENT, env.stream_id)
                 if left := payment.refundable_cents:
                     refund_id = derived("refund.late", env.event_id)
@@ -63,7 +63,7 @@ def settlement(handler: CommandHandler) -> Reactor:
         async def decision(unit: UnitOfWork) -> None:
             order = await unit.get(ORDER, order_id)
             if order.status == "PENDING_PAYMENT":
-                await call_off(unit, order_id, order, orders.cancel(order, reason), env.occurred_at)
+                await cancel_order(unit, order_id, order, orders.cancel(order, reason), env.occurred_at)
 
         await handler.handle(decision, caused(name, env), once_for(name, env))
 
@@ -90,7 +90,7 @@ def _following_refunds(handler: CommandHandler, name: str) -> dict[type[msgspec.
             recorded = orders.record_refund(order, event.amount_cents)
             unit.emit(payment.order_id, recorded)
             if any(isinstance(each, OrderRefunded) and each.full for each in recorded):
-                await take_back(unit, order, env.occurred_at)
+                await return_to_stock(unit, order, env.occurred_at)
 
         await handler.handle(decision, caused(name, env), once_for(name, env))
 

@@ -196,16 +196,18 @@ def test_an_order_follows_its_shipments_after_a_refund_of_a_part(begun: tuple[Fu
     moved = [OrderStatusChanged(status=status, shipment_id=shipment) for status in begun]
     delivered = OrderStatusChanged(status="DELIVERED", shipment_id=shipment)
     partly = given(evolve, MIXED, CONFIRMED, *moved, refunded(500, full=False))
-    partly.when(lambda o: orders.follow(o, "DELIVERED", shipment)).then(delivered, COMPLETED)
+    partly.when(lambda o: orders.advance_fulfilment(o, "DELIVERED", shipment)).then(delivered, COMPLETED)
     for status in begun:
-        partly.when(partial(orders.follow, status=status, shipment_id=shipment)).then_nothing()
+        partly.when(partial(orders.advance_fulfilment, status=status, shipment_id=shipment)).then_nothing()
     order = fold(evolve, MIXED, CONFIRMED, *moved, refunded(500, full=False), delivered, COMPLETED)
     assert (order.status, order.refunded_cents) == ("DELIVERED", 500)
 
 
 @pytest.mark.parametrize("history", [(), (CANCELLED,), (CONFIRMED, refunded(16999, full=True))])
 def test_an_order_unpaid_cancelled_or_refunded_follows_nothing(history: tuple[Event, ...]) -> None:
-    given(evolve, MIXED, *history).when(lambda o: orders.follow(o, "SHIPPED", an_id("shipment"))).then_nothing()
+    given(evolve, MIXED, *history).when(
+        lambda o: orders.advance_fulfilment(o, "SHIPPED", an_id("shipment"))
+    ).then_nothing()
 
 
 def test_refunds_add_up_to_a_full_one() -> None:
