@@ -1,7 +1,7 @@
 """Every cached state stale: what a process may have in its memory while others append.
 
 Installed by `pytest --stale-states SEED`, for tests whose outcome must not depend on how fresh a cache is. A state that
-a decision takes from the cache at its first try, or a reactor has seen, is then that of any earlier version, picked at
+a decision takes from the cache at its first try, or a reactor finds there, is then that of any earlier version, picked at
 random; what must be read anew is read anew.
 """
 
@@ -31,9 +31,9 @@ def install(seed: int) -> None:
             return await first_load(self, aggregate, stream_id)
         return _Stream(aggregate, *found, cached=True, events=[])
 
-    async def stale_seen(self: Repository, aggregate: Aggregate[Any], stream_id: UUID) -> Any:
+    async def stale_cached(self: Repository, aggregate: Aggregate[Any], stream_id: UUID) -> Any:
         found = await stale(self, aggregate, stream_id)
         return None if found is None else found[1]
 
     UnitOfWork._first_load = stale_first_load  # type: ignore[method-assign]
-    Repository.seen = stale_seen  # type: ignore[method-assign, assignment]
+    Repository.cached = stale_cached  # type: ignore[method-assign, assignment]
