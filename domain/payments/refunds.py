@@ -129,7 +129,7 @@ def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
     return [SurplusReturned(provider_ref=provider_ref, amount_cents=payment.amount_cents)]
 
 
-# -- what is heard of refunds ------------------------------------------------------------------------------------------
+# -- the provider's reports --------------------------------------------------------------------------------------------
 
 
 def hear_of_refund(payment: Payment, seen: NoticedRefund) -> list[Event]:
