@@ -98,12 +98,19 @@ class Payments:
         except ValueError as error:
             self._text_log.write("webhook refused", code="malformed_notice")
             raise Invalid("malformed_notice", "the body is not a notice") from error
-        ids = {"event": notice.event_id, "type": notice.type}
         payment_id = await self._payment_of(notice)
         if payment_id is None:
+            ids = {"event": notice.event_id, "type": notice.type}
             self._text_log.write("webhook ignored", **ids, reason="it speaks of no payment of ours")
             return None
-        ids["payment"] = str(payment_id)
+        return (await self.hear(notice, payment_id, "webhook"))[0]
+
+    async def hear(self, notice: ProviderNotice, payment_id: UUID, by: str) -> tuple[int | None, str]:
+        """Apply, at most once, what the provider says of a payment: it told us (by "webhook"), or was asked.
+
+        Returns its position, None when it changed nothing, and why it was refused, if it was.
+        """
+        ids = {"event": notice.event_id, "type": notice.type, "payment": str(payment_id)}
         if notice.intent is not None:
             ids["intent"] = notice.intent.ref
         if notice.refund is not None:
@@ -111,13 +118,13 @@ class Payments:
         try:
             result = await self._apply(notice, payment_id)
         except Refused as refusal:
-            self._text_log.write("webhook refused", **ids, code=refusal.code)
-            return None
+            self._text_log.write(f"{by} refused", **ids, code=refusal.code)
+            return None, refusal.code
         outcome, status, code = result.value
         if code == UNKNOWN:  # another shop's; or the log went back, and somebody has paid for nothing
             log.error("the provider speaks of a payment that the log does not have: %s", ids)
-        self._text_log.write(f"webhook {outcome}", **ids, status=status, **({"code": code} if code else {}))
-        return result.position
+        self._text_log.write(f"{by} {outcome}", **ids, status=status, **({"code": code} if code else {}))
+        return result.position, code
 
     async def _payment_of(self, notice: ProviderNotice) -> UUID | None:
         """Whose notice it is. A refund that was made by hand names only its intent, of which the provider knows more.

@@ -13,6 +13,7 @@ from runtime.cli_commands import (
     dlq,
     events,
     load,
+    payments,
     processes,
     projections,
     quarantine,
@@ -149,6 +150,7 @@ for command in (
 app.add_typer(projections.app, name="projections", rich_help_panel=TEND)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=TEND)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
+app.add_typer(payments.app, name="payments", rich_help_panel=TEND)
 app.add_typer(receipts.app, name="receipts", rich_help_panel=TEND)
 app.add_typer(events.app, name="events", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)

@@ -14,6 +14,7 @@ from adapters.payments.stripe_shapes import (
     IntentList,
     PaymentIntent,
     Refund,
+    RefundList,
     failure,
     intent_of,
     own_intent,
@@ -117,6 +118,16 @@ class SimulatedProvider:
         """The current refund. Raises ProviderUnavailable, ProviderRefused."""
         return own_refund(read(await self._request("GET", f"/v1/refunds/{quote(ref, safe='')}"), Refund))
 
+    async def intents_since(self, since: datetime | None, after: str | None) -> list[Intent]:
+        """A page of intents, newest first. Raises ProviderUnavailable, ProviderRefused."""
+        answer = await self._request("GET", "/v1/payment_intents", params=_page(since, after))
+        return [own_intent(each) for each in read(answer, IntentList).data]
+
+    async def refunds_since(self, since: datetime | None, after: str | None) -> list[ProviderRefund]:
+        """A page of refunds, newest first. Raises ProviderUnavailable, ProviderRefused."""
+        answer = await self._request("GET", "/v1/refunds", params=_page(since, after))
+        return [own_refund(each) for each in read(answer, RefundList).data]
+
     def pay_page(self, payment_id: UUID) -> str:
         """The provider's page to pay this payment in a browser."""
         return f"{self._public_url}/pay/{payment_id}"
@@ -171,3 +182,9 @@ class SimulatedProvider:
 
 def _path(ref: str) -> str:
     return f"/v1/payment_intents/{quote(ref, safe='')}"
+
+
+def _page(since: datetime | None, after: str | None) -> dict[str, str]:
+    """Which page of a list is asked for."""
+    begin = {} if since is None else {"created[gte]": str(int(since.timestamp()))}
+    return begin if after is None else {**begin, "starting_after": after}

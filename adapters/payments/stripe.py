@@ -8,12 +8,18 @@ from datetime import datetime
 from uuid import UUID
 
 import stripe
-from stripe.params import PaymentIntentConfirmParams, PaymentIntentCreateParams
+from stripe.params import (
+    PaymentIntentConfirmParams,
+    PaymentIntentCreateParams,
+    PaymentIntentListParams,
+    RefundListParams,
+)
 
 from adapters.payments.stripe_shapes import (
     IntentList,
     PaymentIntent,
     Refund,
+    RefundList,
     declined,
     failure,
     intent_of,
@@ -138,6 +144,26 @@ class StripeProvider:
     async def get_refund(self, ref: str) -> ProviderRefund:
         """The current refund. Raises ProviderUnavailable, ProviderRefused."""
         return own_refund(read(await _answer("get refund", self._refunds.retrieve_async(ref)), Refund))
+
+    async def intents_since(self, since: datetime | None, after: str | None) -> list[Intent]:
+        """A page of intents, newest first. Raises ProviderUnavailable, ProviderRefused."""
+        params: PaymentIntentListParams = {"limit": _PAGE}
+        if since is not None:
+            params["created"] = {"gte": int(since.timestamp())}
+        if after is not None:
+            params["starting_after"] = after
+        answer = await _answer("list intents", self._intents.list_async(params))
+        return [own_intent(each) for each in read(answer, IntentList).data]
+
+    async def refunds_since(self, since: datetime | None, after: str | None) -> list[ProviderRefund]:
+        """A page of refunds, newest first. Raises ProviderUnavailable, ProviderRefused."""
+        params: RefundListParams = {"limit": _PAGE}
+        if since is not None:
+            params["created"] = {"gte": int(since.timestamp())}
+        if after is not None:
+            params["starting_after"] = after
+        answer = await _answer("list refunds", self._refunds.list_async(params))
+        return [own_refund(each) for each in read(answer, RefundList).data]
 
     def pay_page(self, payment_id: UUID) -> None:
         """None: clients build the page themselves with Stripe's elements."""

@@ -142,6 +142,12 @@ class Refund(Struct):
     metadata: dict[str, object] | None = None
 
 
+class RefundList(Struct):
+    """A page of refunds."""
+
+    data: list[Refund]
+
+
 class _Refusal(Struct):
     error: Error
 

@@ -1,5 +1,6 @@
 """A provider of card payments."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
@@ -95,6 +96,14 @@ class PaymentProvider(Protocol):
         ...
 
     async def get_refund(self, ref: str) -> ProviderRefund: ...
+
+    async def intents_since(self, since: datetime | None, after: str | None) -> Sequence[Intent]:
+        """A page of all intents made since a moment, newest first: what comes behind the one of this ref."""
+        ...
+
+    async def refunds_since(self, since: datetime | None, after: str | None) -> Sequence[ProviderRefund]:
+        """The same of all refunds."""
+        ...
 
     def pay_page(self, payment_id: UUID) -> str | None:
         """The provider's page on which this payment is paid in a browser; None when it has none."""

@@ -51,6 +51,8 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("elastic_transport", "TransportError", Code.UNREACHABLE, "the Elasticsearch of LUDOTECA_ELASTICSEARCH_URL: "),
     ("commands.ports.fiscal", "OperatorUnavailable", Code.UNREACHABLE, "the fiscal operator: "),
     ("commands.ports.fiscal", "OperatorRefused", Code.DIFFERS, "the fiscal operator: "),
+    ("commands.ports.payments", "ProviderUnavailable", Code.UNREACHABLE, "the payment provider: "),
+    ("commands.ports.payments", "ProviderRefused", Code.DIFFERS, "the payment provider: "),
     ("projections.engine.folding", "StoreFailed", Code.UNREACHABLE, ""),
     ("projections.engine.folding", "RowsRefused", Code.DIFFERS, ""),
     ("builtins", "ConnectionError", Code.UNREACHABLE, ""),

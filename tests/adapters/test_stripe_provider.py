@@ -57,6 +57,8 @@ async def test_an_intent_awaits_its_method_and_has_a_secret_for_the_client(provi
 async def test_stripe_understands_every_call(provider: PaymentProvider) -> None:
     made = await provider.create(uuid4(), 5990, "BRL", method="pm_card_visa", idempotency_key=str(uuid4()))
     assert (await provider.get(made.ref)).ref == made.ref
+    assert [each.ref for each in await provider.intents_since(NOW, None)]
+    assert [each.ref for each in await provider.refunds_since(NOW, "re_before")]
     assert (await provider.confirm(made.ref, method="pm_card_visa", idempotency_key="c")).ref == made.ref
     assert (await provider.cancel(made.ref, idempotency_key="x")).ref == made.ref
     assert (await refund(provider, made.ref, 1000, "r")).amount_cents == 1000

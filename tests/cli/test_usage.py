@@ -36,6 +36,7 @@ NEED_AN_INSTANCE = [
     ["audit", "verify"],
     ["dlq", "list"],
     ["receipts", "reconcile"],
+    ["payments", "reconcile"],
     ["admin", "create", "--email", "ana@example.org"],
     ["api"],
     ["projector"],

@@ -90,6 +90,12 @@ class FakeProvider:
     async def get_refund(self, ref: str) -> ProviderRefund:
         raise ProviderRefused("unknown_refund", ref)
 
+    async def intents_since(self, since: datetime | None, after: str | None) -> list[Intent]:
+        return []
+
+    async def refunds_since(self, since: datetime | None, after: str | None) -> list[ProviderRefund]:
+        return []
+
     def pay_page(self, payment_id: UUID) -> str | None:
         return f"https://pay.example/{payment_id}"
 

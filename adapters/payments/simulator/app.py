@@ -36,6 +36,11 @@ Text = Annotated[str, Field(max_length=500)]
 Metadata = Annotated[dict[Annotated[str, Field(max_length=40)], Text], Field(max_length=50)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
+Since = Annotated[int, Query(alias="created[gte]", ge=0, le=2**53)]
+"""In unix seconds."""
+After = Annotated[str | None, Query(max_length=500)]
+"""The last of the page before."""
+
 
 class Body(BaseModel):
     """A request's body: unknown fields are refused, so that a misspelt one is noticed."""
@@ -101,9 +106,16 @@ async def create_intent(
 
 
 @api.get("/payment_intents")
-async def find_intents(provider: Provider, payment_id: Annotated[str, Query(max_length=500)]) -> Response:
-    """The intents whose metadata name this payment, newest first."""
-    return _json(provider.find(payment_id))
+async def find_intents(
+    provider: Provider,
+    payment_id: Annotated[str | None, Query(max_length=500)] = None,
+    created_since: Since = 0,
+    starting_after: After = None,
+) -> Response:
+    """The intents whose metadata name this payment, newest first; or, as at Stripe, a page of all since a moment."""
+    return _json(
+        provider.find(payment_id) if payment_id is not None else provider.list_intents(created_since, starting_after)
+    )
 
 
 @api.get("/payment_intents/{ref}")
@@ -135,6 +147,12 @@ async def create_refund(
     return await _answer_once(
         request, provider, key, body, lambda: provider.refund(body.payment_intent, body.amount, body.metadata)
     )
+
+
+@api.get("/refunds")
+async def list_refunds(provider: Provider, created_since: Since = 0, starting_after: After = None) -> Response:
+    """A page of all refunds since a moment, newest first."""
+    return _json(provider.list_refunds(created_since, starting_after))
 
 
 @api.get("/refunds/{ref}")

@@ -81,6 +81,13 @@ class IntentList(Struct, frozen=True):
     object: str = "list"
 
 
+class RefundList(Struct, frozen=True):
+    """A page of refunds, newest first."""
+
+    data: list[Refund]
+    object: str = "list"
+
+
 def confirm(intent: PaymentIntent, method: str, authentication_url: str) -> PaymentIntent:
     """Try a payment method. After a decline the intent waits for another one."""
     _require(intent, "requires_payment_method", "confirmed")

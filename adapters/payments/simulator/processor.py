@@ -10,7 +10,7 @@ from msgspec import Struct, json
 from adapters.payments.simulator import intents
 from adapters.payments.simulator.background import Alarm
 from adapters.payments.simulator.cards import TestMethod
-from adapters.payments.simulator.intents import ApiError, IntentList, PaymentIntent, Refund
+from adapters.payments.simulator.intents import ApiError, IntentList, PaymentIntent, Refund, RefundList
 from adapters.payments.simulator.store import Answer, Store
 
 _EVENT_OF_STATUS: dict[intents.Status, str] = {
@@ -84,6 +84,12 @@ class Processor:
 
     def find(self, payment_id: str) -> IntentList:
         return IntentList(self._store.intents_of(payment_id))
+
+    def list_intents(self, since: int, after: str | None) -> IntentList:
+        return IntentList(self._store.intents_since(since, after))
+
+    def list_refunds(self, since: int, after: str | None) -> RefundList:
+        return RefundList(self._store.refunds_since(since, after))
 
     def confirm(self, ref: str, method: str) -> PaymentIntent:
         return self._confirm(self.get(ref), method)

@@ -7,6 +7,7 @@ to a thread.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 
 from msgspec import Struct, json
@@ -16,6 +17,11 @@ from adapters.sqlite_file import SqliteFile
 
 _decode_intent = json.Decoder(PaymentIntent).decode
 _decode_refund = json.Decoder(Refund).decode
+
+
+PAGE = 100
+PAGE_BYTES = 512 * 1024
+"""So many intents or refunds, of so many bytes, are listed at once."""
 
 
 class Answer(Struct, frozen=True):
@@ -76,6 +82,11 @@ class Store:
         query = "select document from intents where payment_id = ? order by rowid desc limit 100"
         return [_decode_intent(document) for (document,) in self._db.execute(query, (payment_id,))]
 
+    def intents_since(self, since: int, after: str | None) -> list[PaymentIntent]:
+        """A page of the intents made since a moment, newest first: what comes behind the one of this ref."""
+        found = map(_decode_intent, self._page("intents", after))
+        return list(takewhile(lambda intent: intent.created >= since, found))
+
     def intents_to_settle(self, now: float) -> list[PaymentIntent]:
         query = "select document from intents where settles_at <= ? order by settles_at limit 1000"
         return [_decode_intent(document) for (document,) in self._db.execute(query, (now,))]
@@ -99,6 +110,11 @@ class Store:
     def refund(self, ref: str) -> Refund | None:
         rows = self._db.execute("select document from refunds where id = ?", (ref,)).fetchall()
         return _decode_refund(rows[0][0]) if rows else None
+
+    def refunds_since(self, since: int, after: str | None) -> list[Refund]:
+        """As `intents_since`."""
+        found = map(_decode_refund, self._page("refunds", after))
+        return list(takewhile(lambda refund: refund.created >= since, found))
 
     def refunds_to_end(self, now: float) -> list[Refund]:
         query = "select document from refunds where ends_at <= ? order by ends_at limit 1000"
@@ -151,6 +167,20 @@ class Store:
         """How many still wait for their receiver."""
         row: tuple[int] = self._db.execute("select count(*) from webhooks where due_at is not null").fetchone()
         return row[0]
+
+    def _page(self, table: str, after: str | None) -> list[bytes]:
+        """Documents in the order in which they came, the last first."""
+        query = (
+            f"select document from {table} where ? is null or rowid < (select rowid from {table} where id = ?)"
+            f" order by rowid desc limit {PAGE}"
+        )
+        found, size = list[bytes](), 0
+        for (document,) in self._db.execute(query, (after, after)):
+            size += len(document)
+            if found and size > PAGE_BYTES:
+                break
+            found.append(document)
+        return found
 
     def _time(self, query: str) -> float | None:
         row: tuple[float | None] = self._db.execute(query).fetchone()
