@@ -1,10 +1,9 @@
 """Wallets: opening one, looking at it and its statement, and what an ADMIN may do to it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from fastapi import APIRouter, Query, Request
 from pydantic import AliasPath, Field
 from starlette.responses import Response
@@ -18,10 +17,9 @@ from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
 from commands.handler import CommandResult
 from domain.errors import Forbidden
-from domain.wallets import DEPOSIT_TAKEN_BACK
 from domain.wallets import Status as WalletStatus
 from eventstore.log import IdempotencyKey
-from projections.models.wallets import DEBT_SETTLED, Wallet, WalletMovement
+from projections.models.wallets import MovementType, Wallet
 from queries import wallets as wallets_query
 from queries.read_models import ReadModels
 
@@ -48,9 +46,6 @@ class Adjustment(Body):
 
     amount_cents: Amount
     reason: Reason
-
-
-MovementType = Literal["deposit", "deposit_refund", "transfer", "payment", "refund", "adjustment", "debt"]
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -255,23 +250,7 @@ async def get_statement(
     """What went in and out of a wallet, the latest first (its owner, ADMIN)."""
     await _owned(services, reads, caller.may_act_for, wallet_id)
     page = await wallets_query.statement(reads, wallet_id, limit=limit, cursor=cursor)
-    items = [_shown(movement) for movement in page.value.items]
-    shown = Page[MovementView](items=items, next_cursor=page.value.next_cursor)
-    return page_answer(request, shown, page.position)
-
-
-def _shown(movement: WalletMovement) -> MovementView:
-    """A movement, with what it was: see the events' causes in `domain.wallets`."""
-    kind: MovementType
-    if movement.reason == DEBT_SETTLED and movement.direction == "debit" and movement.transaction_id is None:
-        kind = "debt"
-    elif movement.payment_id is None:
-        kind = "adjustment" if movement.transaction_id is None else "transfer"
-    elif movement.direction == "debit":
-        kind = "deposit_refund" if movement.reason == DEPOSIT_TAKEN_BACK else "payment"
-    else:
-        kind = "refund" if movement.transaction_id is None else "deposit"
-    return MovementView.model_validate({**msgspec.structs.asdict(movement), "type": kind})
+    return page_answer(request, Page[MovementView].model_validate(page.value), page.position)
 
 
 async def _owned(

@@ -5,6 +5,7 @@ from typing import Literal
 from uuid import UUID
 
 from domain.wallets import (
+    DEPOSIT_TAKEN_BACK,
     DebtRecorded,
     DebtSettled,
     FundsAdded,
@@ -85,6 +86,9 @@ DEBT_SETTLED = "debt settled"
 """The reason of a movement by which what came in went to what was owed."""
 
 
+MovementType = Literal["deposit", "deposit_refund", "transfer", "payment", "refund", "adjustment", "debt"]
+
+
 class WalletMovement(Row):
     """A line of a wallet's statement, at its place in the log. `direction` is credit (in) or debit (out);
     `balance_cents` is the balance after it."""
@@ -101,6 +105,17 @@ class WalletMovement(Row):
     payment_id: UUID | None
     reason: str | None
     at: datetime
+
+    @property
+    def type(self) -> MovementType:
+        """What it was, by its cause: see `domain.wallets.Cause`."""
+        if self.reason == DEBT_SETTLED and self.direction == "debit" and self.transaction_id is None:
+            return "debt"
+        if self.payment_id is None:
+            return "adjustment" if self.transaction_id is None else "transfer"
+        if self.direction == "debit":
+            return "deposit_refund" if self.reason == DEPOSIT_TAKEN_BACK else "payment"
+        return "refund" if self.transaction_id is None else "deposit"
 
 
 def _line_of(_: FundsAdded | FundsDeducted | DebtSettled, env: Envelope) -> tuple[UUID, int]:
