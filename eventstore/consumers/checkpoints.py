@@ -116,10 +116,17 @@ _MOVE = f"""
 UPDATE consumers.checkpoints c SET position = u.new, event_id = u.event_id, updated_at = clock_timestamp()
 FROM (
     SELECT u.feed, u.old, u.new, e.event_id
-    FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS u(feed, old, new)
+    FROM unnest(%(feeds)s::text[], %(olds)s::bigint[], %(news)s::bigint[]) AS u(feed, old, new)
     LEFT JOIN log.events e ON e.position = u.new
 ) AS u
 WHERE c.feed = u.feed AND c.position = u.old AND (u.event_id IS NOT NULL OR u.new = 0) AND NOT {ASTRAY}
+"""
+
+_MOVE_FREE = f"""
+WITH free AS MATERIALIZED (
+    SELECT feed FROM consumers.checkpoints WHERE feed = ANY (%(feeds)s) FOR UPDATE SKIP LOCKED
+), moved AS ({_MOVE} AND c.feed IN (SELECT feed FROM free) RETURNING c.feed)
+SELECT free.feed, moved.feed IS NOT NULL FROM free LEFT JOIN moved USING (feed)
 """
 
 _QUIET_LEADERS = """
@@ -246,13 +253,21 @@ def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> Non
 
     Both positions must exist in the log as it is, and `from` must still be the same event.
     """
-    moved = conn.execute(
-        _MOVE,
-        [[m[0] for m in moves], [m[1] for m in moves], [m[2] for m in moves]],
-        prepare=True,
-    )
-    if moved.rowcount != len(moves):
+    if conn.execute(_MOVE, _columns(moves), prepare=True).rowcount != len(moves):
         raise CheckpointMoved(", ".join(m[0] for m in moves))
+
+
+def move_free(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> set[str]:
+    """As `move`, but leaves out those that another transaction holds, and returns which were moved. Raises
+    CheckpointMoved after it has moved the others."""
+    free: dict[str, bool] = dict(conn.execute(_MOVE_FREE, _columns(moves), prepare=True).fetchall())
+    if lost := [feed for feed, moved in free.items() if not moved]:
+        raise CheckpointMoved(", ".join(lost))
+    return set(free)
+
+
+def _columns(moves: Sequence[tuple[str, int, int]]) -> dict[str, list[object]]:
+    return {name: [m[n] for m in moves] for n, name in enumerate(("feeds", "olds", "news"))}
 
 
 def try_lead(conn: psycopg.Connection, name: str) -> bool:

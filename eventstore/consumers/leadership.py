@@ -34,9 +34,9 @@ CLOSE_SECONDS = 5.0
 """How long closing a connection waits while a thread executes a statement on it."""
 
 
-LOCK_TIMEOUT = "10s"
-"""How long a leader waits for a lock: a waiting session counts as active, so nobody would terminate
-it."""
+LOCK_TIMEOUT = "1s"
+"""How long a leader waits for a lock that somebody holds: what else it does over the same connection
+waits with it, and a waiting session counts as active, so nobody would terminate it."""
 
 
 PLANNED_ONCE = "SET plan_cache_mode = force_generic_plan"

@@ -151,6 +151,7 @@ class ReactorRunner:
         self._challenger = Challenger()
         self._trail_at = float("-inf")  # when to record the next position
         self._astray: set[str] = set()
+        self._held: set[str] = set()  # whose checkpoints somebody else holds
         self._unknown_names = UnknownNames(log_.codec)
         self._generation = 0  # of the log's history
         log_.history.when_it_changes(self._forget)
@@ -385,15 +386,20 @@ class ReactorRunner:
 
     async def _save(self, conn: psycopg.Connection) -> None:
         self._log.history.must_be(self._generation)
-        moved = [led for led in self._led.values() if led.position > led.saved]
-        if moved:
-            try:
-                await asyncio.to_thread(checkpoints.move, conn, [(led.feed, led.saved, led.position) for led in moved])
-            except psycopg.errors.LockNotAvailable as error:
-                log.warning("reactors cannot move their checkpoints for now: %s", error)
-                return
-            for led in moved:
-                led.saved = led.position
+        ahead = [led for led in self._led.values() if led.position > led.saved]
+        if ahead:
+            moves = [(led.feed, led.saved, led.position) for led in ahead]
+            moved = await asyncio.to_thread(checkpoints.move_free, conn, moves)
+            for (feed, _, position), led in zip(moves, ahead, strict=True):
+                if feed in moved:
+                    led.saved = position
+            self._say_who_is_held({led.feed for led in ahead} - moved)
             if (now := asyncio.get_running_loop().time()) > self._trail_at:
                 self._trail_at = now + histories.TRAIL_SECONDS
                 await asyncio.to_thread(histories.leave_trail, conn, list(self._led))
+
+    def _say_who_is_held(self, held: set[str]) -> None:
+        """Once for each: they go on, and repeat it all should this process end."""
+        for feed in held - self._held:
+            log.warning("somebody holds the checkpoint of %s, which moves later", feed)
+        self._held = held

@@ -86,7 +86,9 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
                 (env.name, to_cloudevent(env, payload, epochs.of(env.position)), env.event_id) for env, payload in rows
             ]
             await _publish(publisher, conn, messages)
-            await asyncio.to_thread(checkpoints.move, conn, [(name, position, rows[-1][0].position)])
+            done = [(name, position, rows[-1][0].position)]
+            while not await asyncio.to_thread(checkpoints.move_free, conn, done):  # noqa: ASYNC110
+                await asyncio.sleep(RETRY_SECONDS)  # somebody holds it: to begin anew would publish the page again
             if (now := asyncio.get_running_loop().time()) > trail_at:
                 trail_at = now + histories.TRAIL_SECONDS
                 await asyncio.to_thread(histories.leave_trail, conn, [name])

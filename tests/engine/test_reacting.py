@@ -182,9 +182,9 @@ async def test_an_outage_is_waited_for_and_nothing_is_parked_or_left_out(desk: D
 async def test_while_somebody_holds_a_checkpoint_reactors_go_on_and_save_it_later(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leadership, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(leadership, "LOCK_TIMEOUT", "0")  # who waited for it would wait for ever
     noting, stream = Noting("noting", Counted), uuid4()
-    async with reacting_to(desk, noting):
+    async with reacting_to(desk, noting, Noting("beside", Counted)):
         await desk.append(stream, Counted(1))
         await desk.caught_up("noting.1")
         with desk.connect() as conn, conn.transaction():
@@ -192,6 +192,7 @@ async def test_while_somebody_holds_a_checkpoint_reactors_go_on_and_save_it_late
             for number in (2, 3):
                 await desk.append(stream, Counted(number))
                 await desk.until(lambda _, n=number: Counted(n) in noting.of(stream))
+                await desk.caught_up("beside.1")
             assert desk.feeds()["noting.1"].position == 1
         await desk.caught_up("noting.1")
     assert noting.of(stream) == [Counted(1), Counted(2), Counted(3)]
