@@ -21,7 +21,7 @@ from tests.support import order, stale
 from tests.support.servers import shared
 
 # Every client of httpx reads the certificate authorities anew, 30 ms of work: tests make thousands.
-httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
+setattr(httpx._transports.default, "create_ssl_context", functools.cache(httpx.create_ssl_context))  # noqa: B010
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

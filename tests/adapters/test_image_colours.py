@@ -15,7 +15,8 @@ ENTRIES = [(255, 0, 0), (0, 255, 0), (1, 2, 3), (9, 9, 9)]
 def kept(content: bytes) -> list[RGBA]:
     """The pixels of what is kept, row by row."""
     image = Image.open(io.BytesIO(picture_of(content).full)).convert("RGBA")
-    return [image.getpixel((x, y)) for y in range(image.height) for x in range(image.width)]
+    raw = image.tobytes()
+    return [(raw[n], raw[n + 1], raw[n + 2], raw[n + 3]) for n in range(0, len(raw), 4)]
 
 
 def pixels_of(colour_type: int, depth: int) -> list[Pixel]:

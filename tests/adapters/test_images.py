@@ -45,7 +45,9 @@ def test_an_image_stays_what_it_is_and_gets_a_thumbnail(format: str) -> None:
     full, thumbnail = opened(picture.full), opened(picture.thumbnail)
     assert (full.format, full.size) == (format, (2048, 1024))
     assert (thumbnail.format, thumbnail.size) == (format, (320, 160))
-    red, green, _ = full.convert("RGB").getpixel((5, 5))
+    pixel = full.convert("RGB").getpixel((5, 5))
+    assert isinstance(pixel, tuple)
+    red, green, _ = pixel
     assert red > 200 > 60 > green
 
 

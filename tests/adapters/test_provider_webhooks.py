@@ -17,7 +17,7 @@ import pytest
 
 from adapters.payments.simulator.store import Store
 from adapters.webhooks.signature import Verifier
-from tests.support.servers.provider import PATIENCE, SECRET, Receiver, running_provider, running_receiver
+from tests.support.servers.provider import PATIENCE, SECRET, Received, Receiver, running_provider, running_receiver
 from tests.support.servers.shared import free_port
 
 
@@ -171,10 +171,10 @@ def test_a_receiver_that_does_not_answer_does_not_hold_up_the_others(store: Path
     answer_now = threading.Event()
     take = receiver.take
 
-    def take_slowly_if_told(webhook: Any) -> int:
-        if webhook.intent["amount"] == 1:
+    def take_slowly_if_told(received: Received) -> int:
+        if received.intent["amount"] == 1:
             answer_now.wait(PATIENCE)
-        return take(webhook)
+        return take(received)
 
     receiver.take = take_slowly_if_told  # type: ignore[method-assign]
     with running_provider(store, receiver.url) as provider:
@@ -252,8 +252,8 @@ def test_webhooks_that_found_no_receiver_are_sent_after_a_restart_at_once(store:
 def test_a_webhook_under_way_at_the_stop_is_sent_again(store: Path, receiver: Receiver) -> None:
     take, stopped = receiver.take, threading.Event()
 
-    def take_and_hang(webhook: Any) -> int:
-        status = take(webhook)
+    def take_and_hang(received: Received) -> int:
+        status = take(received)
         stopped.wait(PATIENCE)
         return status
 

@@ -94,7 +94,8 @@ async def test_events_that_nobody_subscribes_to_and_empty_pages_are_confirmed_to
 
 
 async def test_a_page_that_is_not_confirmed_raises(publisher: RabbitPublisher, broker: AbstractChannel) -> None:
-    await subscribe(broker, "#", **{"x-max-length": 2, "x-overflow": "reject-publish"})
+    full: dict[str, str | int] = {"x-max-length": 2, "x-overflow": "reject-publish"}
+    await subscribe(broker, "#", **full)
     with pytest.raises(ConnectionError):
         await publisher.publish(a_page(0, 50))
 

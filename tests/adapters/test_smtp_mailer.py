@@ -16,7 +16,7 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9." + "x" * 300
 
 
 def mailer(url: str, **settings: Any) -> SmtpMailer:
-    return SmtpMailer(url, SENDER, **{"timeout_seconds": 5.0, **settings})  # type: ignore[arg-type]
+    return SmtpMailer(url, SENDER, **{"timeout_seconds": 5.0, **settings})
 
 
 async def refusal(url: str, **message: Any) -> NotDelivered:
@@ -148,7 +148,7 @@ async def test_a_server_that_is_away_or_silent_is_unreachable() -> None:
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 async def test_a_server_that_asks_for_a_login_gets_it() -> None:
-    asking = {"authenticator": check_login, "auth_required": True, "auth_require_tls": False}
+    asking: dict[str, Any] = {"authenticator": check_login, "auth_required": True, "auth_require_tls": False}
     async with smtp_server(**asking) as postbox:
         login, password = quote(LOGIN.login.decode()), quote(LOGIN.password.decode())
         await mailer(f"smtp://{login}:{password}@127.0.0.1:{postbox.port}").send(a_message())

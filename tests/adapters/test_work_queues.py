@@ -58,7 +58,8 @@ async def rabbitmq(rabbitmq_url: str) -> AsyncIterator[Station]:
 
 @pytest.fixture(params=["postgres", "rabbitmq"])
 def station(request: pytest.FixtureRequest) -> Station:
-    return request.getfixturevalue(request.param)
+    chosen: Station = request.getfixturevalue(request.param)
+    return chosen
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ async def test_a_job_published_while_workers_wait_is_handed_over(station: Statio
     async with consuming(queue, worker):
         for n in range(3):
             await elsewhere.publish([a_job()])
-            await until(lambda n=n: len(worker.deliveries) == n + 1)
+            await until(partial(worker.has_had, n + 1))
 
 
 async def test_publishing_nothing_is_fine(station: Station, name: str) -> None:

@@ -1,5 +1,6 @@
 """A new password, a new address: who may, and what it takes. One mailbox has one account."""
 
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -95,7 +96,7 @@ async def test_a_reset_token_is_worth_nothing_once_the_address_or_the_password_i
     for change in ({"email": some_email()}, {"password": "another password"}):
         ann, before = await shop.register(), await shop.core.log.head()
         await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
-        (mail,) = await shop.eventually(lambda who=ann, since=before: mailed(shop, since, who, "password_reset"))
+        (mail,) = await shop.eventually(partial(mailed, shop, before, ann, "password_reset"))
         await ann.put(ME, json={**change, **WITH_PASSWORD})
 
         body = {"token": mail["token"], "password": "of a thief"}

@@ -261,11 +261,11 @@ async def only_admins(shop: Shop, *kept: Person) -> None:
 async def test_the_last_admin_is_not_closed(shop: Shop, query: dict[str, str]) -> None:
     admin = await shop.register("ADMIN")
     await only_admins(shop, admin)
-    assert code_of(await close(admin, **query)) == (409, "last_admin")
+    assert code_of(await close(admin, None, **query)) == (409, "last_admin")
     assert (await admin.get(path_of(admin))).json()["status"] == "PENDING_VERIFICATION"
     second = await shop.register("ADMIN")
     await closed(admin)
-    assert code_of(await close(second, **query)) == (409, "last_admin")
+    assert code_of(await close(second, None, **query)) == (409, "last_admin")
 
 
 async def test_who_cannot_log_in_is_no_other_admin(shop: Shop) -> None:
@@ -297,13 +297,12 @@ async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(shop: 
 
 def another_process(shop: Shop) -> Any:
     """The commands over the same log, with a cache of their own."""
-    from adapters.postgres.sessions import PostgresSessions
     from commands.accounts.account_ends import AccountEnds
 
     core = shop.core
     handler = CommandHandler(Repository(core.log), core.clock)
     settling = AccountSettling(handler, core.adapters.belongings)
-    return AccountEnds(handler, core.adapters.belongings, settling, PostgresSessions(core.log.pool), core.log.keys)
+    return AccountEnds(handler, core.adapters.belongings, settling, core.commands.mailboxes, core.log.keys)
 
 
 # -- forgetting --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -21,7 +22,12 @@ class Net:
     """Clients at addresses of their own, at a gateway that counts."""
 
     def __init__(self, shop: Shop, **rates: int) -> None:
-        some = {"attempts_per_ip": PLENTY, "attempts_per_account": PLENTY, "mails_per_address": PLENTY, **rates}
+        some: dict[str, Any] = {
+            "attempts_per_ip": PLENTY,
+            "attempts_per_account": PLENTY,
+            "mails_per_address": PLENTY,
+            **rates,
+        }
         settings = GatewaySettings(rates=Rates(**some))
         self._app = create_app(dataclasses.replace(shop.services, settings=settings))
 

@@ -1,6 +1,7 @@
 """The log as auditors see it, over HTTP."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -40,7 +41,8 @@ async def test_the_log_is_read_page_by_page(shop: Shop, seller: Person, auditor:
         await shop.game(seller)
     end = await shop.core.log.head()
 
-    path, positions = f"/api/v1/audit/events?after={since}&limit=2", []
+    path = f"/api/v1/audit/events?after={since}&limit=2"
+    positions: list[int] = []
     while path and len(positions) < end - since:
         page = await auditor.get(path)
         positions += [event["position"] for event in page.json()["items"]]
@@ -80,7 +82,7 @@ async def test_a_stream_can_be_seen_as_it_was(shop: Shop, seller: Person, audito
     await seller.put(f"/api/v1/games/{game['id']}", json={"title": "After"})
     path = f"/api/v1/audit/streams/{game['id']}/state"
 
-    async def title(**moment: object) -> str:
+    async def title(**moment: Any) -> str:
         return str((await auditor.get(path, params=moment)).json()["state"]["listing"]["title"])
 
     assert await title() == "After"
@@ -93,7 +95,7 @@ async def test_a_stream_can_be_seen_as_it_was(shop: Shop, seller: Person, audito
 
 
 @pytest.mark.parametrize(("moment", "status"), [("yesterday", 422), ("2026-01-01T00:00:00", 422), (10**9, 400)])
-async def test_a_moment_that_cannot_be_is_refused(auditor: Person, moment: object, status: int) -> None:
+async def test_a_moment_that_cannot_be_is_refused(auditor: Person, moment: Any, status: int) -> None:
     answer = await auditor.get(f"/api/v1/audit/streams/{auditor.id}/state", params={"as_of": moment})
 
     assert answer.status_code == status
@@ -109,7 +111,7 @@ async def test_an_order_and_a_library_can_be_seen_as_they_were_by_auditors_only(
     (created, *_) = await shop.core.log.read_stream(order_id)
     path, before = f"/api/v1/orders/{order_id}", {"as_of": created.env.position}
 
-    async def owned():
+    async def owned() -> Any:
         library = f"/api/v1/library?user_id={buyer.id}&as_of={await shop.core.log.head()}"
         return (await auditor.get(library)).json()["items"]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -43,7 +44,7 @@ async def test_who_pays_owns_the_game(shop: Shop, buyer: Person, seller: Person)
     assert (order["status"], order["amount_cents"], order["currency"]) == ("COMPLETED", 1999, "USD")
     assert order["transaction_id"] == order["payment_id"]
 
-    async def owned():
+    async def owned() -> Any:
         return (await buyer.get("/jogos/biblioteca", headers=await shop.reached())).json()["items"]
 
     (own,) = await shop.eventually(owned)
@@ -96,9 +97,9 @@ async def test_a_declined_card_is_402_and_the_game_can_be_ordered_again(
     assert problem["decline_code"] == "card_declined"
     assert UUID(problem["payment_id"])
 
-    async def cancelled():
+    async def cancelled() -> bool:
         seen = await buyer.get(f"/api/v1/orders/{problem['order_id']}", headers=await shop.reached())
-        return seen.json()["status"] == "CANCELLED"
+        return bool(seen.json()["status"] == "CANCELLED")
 
     await shop.eventually(cancelled)
     assert (await buy(buyer, game)).status_code == 201
@@ -264,7 +265,7 @@ async def test_three_d_secure_sends_the_buyer_on_and_the_providers_notice_settle
     repeat = await notify(shop, body)
     assert (repeat.status_code, "event-position" in repeat.headers) == (200, True)
 
-    async def completed():
+    async def completed() -> bool:
         return (await shop.services.commands.orders.when_ready(UUID(placed["order_id"]), 0)).order.status == "COMPLETED"
 
     await shop.eventually(completed)
@@ -274,7 +275,9 @@ async def succeeded(shop: Shop, payment_id: UUID) -> bytes:
     """A notice that a payment's intent succeeded."""
     (requested, *_) = await shop.core.log.read_stream(payment_id)
     assert isinstance(requested.event, PaymentRequested)
-    payment = (await shop.services.commands.orders.when_ready(requested.event.order_id, 0)).payment
+    order_id = requested.event.order_id
+    assert order_id is not None
+    payment = (await shop.services.commands.orders.when_ready(order_id, 0)).payment
     intent = {
         "id": payment.provider_ref,
         "amount": payment.amount_cents,
@@ -331,8 +334,8 @@ async def test_a_paid_order_cannot_be_called_off_but_refunded_by_an_admin(
     assert refunds[0].json() == refunds[1].json()
     assert refunds[0].json()["amount_cents"] == 1999
 
-    async def seen():
-        return (await buyer.get(path, headers=await shop.reached())).json()["status"] == "REFUNDED"
+    async def seen() -> bool:
+        return bool((await buyer.get(path, headers=await shop.reached())).json()["status"] == "REFUNDED")
 
     await shop.eventually(seen)
     for asked in ({"amount_cents": 1, "reason": "x"}, {"reason": "all of it, again"}):
@@ -370,7 +373,7 @@ async def test_a_library_is_searched_as_the_catalog_is(shop: Shop, buyer: Person
     for title in ("Stardew Valley", "Hollow Knight"):
         await buy(buyer, await shop.game(seller, title=title, genres=[title.split()[0]]))
 
-    async def owned(query: str = ""):
+    async def owned(query: str = "") -> list[str]:
         answer = await buyer.get(f"/api/v1/library{query}", headers=await shop.reached())
         return [each["title"] for each in answer.json()["items"]]
 
@@ -383,7 +386,7 @@ async def test_a_library_is_searched_as_the_catalog_is(shop: Shop, buyer: Person
 async def test_a_buyer_is_told_of_a_purchase(shop: Shop, buyer: Person, seller: Person) -> None:
     await buy(buyer, await shop.game(seller))
 
-    async def sent():
+    async def sent() -> set[str]:
         notices = (await buyer.get("/api/v1/notifications", headers=await shop.reached())).json()["items"]
         return {notice["template"] for notice in notices if notice["status"] == "SENT"}
 

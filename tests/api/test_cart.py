@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -76,7 +77,14 @@ async def test_a_cart_holds_what_is_put_into_it_until_it_is_taken_out(
 
 
 async def test_an_empty_cart_is_shown_to_who_has_none(shop: Shop, buyer: Person) -> None:
-    empty = {"id": None, "status": "ACTIVE", "items": [], "total_cents": 0, "currency": None, "expires_at": None}
+    empty: dict[str, Any] = {
+        "id": None,
+        "status": "ACTIVE",
+        "items": [],
+        "total_cents": 0,
+        "currency": None,
+        "expires_at": None,
+    }
 
     assert await cart_of(shop, buyer) == empty
     assert (await buyer.get(f"{CART}/summary")).json()["sellers"] == []
@@ -198,8 +206,8 @@ async def test_a_repeat_whose_answer_was_lost_shows_what_became_of_it_in_another
     before, path = dict(known), f"/api/v1/orders/{order_id}/cancel"
     assert (await buyer.post(path, headers=calling_off)).json()["status"] == "CANCELLED"
     for repeat in (
-        lambda: buyer.post(CHECKOUT, json=by_card(None), headers=ordering),
-        lambda: buyer.post(path, headers=calling_off),
+        partial(buyer.post, CHECKOUT, json=by_card(None), headers=ordering),
+        partial(buyer.post, path, headers=calling_off),
     ):
         known.update(before)
         assert (await repeat()).json()["status"] == "CANCELLED"
@@ -333,6 +341,7 @@ async def test_an_address_is_kept_encrypted(shop: Shop, buyer: Person, seller: P
 
     order = await shop.core.repository.state(ORDER, UUID(bought.json()["order_id"]))
     assert order is not None
+    assert order.shipping_address is not None
     assert order.shipping_address["line1"] == street
     async with shop.core.log.pool.connection() as conn:
         found = await conn.execute(
@@ -419,7 +428,8 @@ async def test_sales_of_sellers_are_what_the_ledger_owes_them(
 
     async def owed(account_id: str) -> int | None:
         path = f"/api/v1/ledger/accounts/{account_id}?currency=CHF"
-        return (await admin.get(path, headers=await shop.reached())).json().get("balance_cents")
+        cents: int | None = (await admin.get(path, headers=await shop.reached())).json().get("balance_cents")
+        return cents
 
     async def figures() -> tuple[dict[str, int], dict[str, int | None]]:
         params = {"group_by": "seller", "currency": "CHF"}

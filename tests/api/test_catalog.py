@@ -206,12 +206,12 @@ async def test_a_retired_game_is_no_longer_on_offer(shop: Shop, seller: Person) 
 
 
 async def test_browsing_filters_sorts_and_pages(shop: Shop, seller: Person) -> None:
-    for cents, genres in ((300, ["RPG"]), (100, ["Ação"]), (200, ["Ação"])):
-        prices = [{"region": "*", "amount_cents": cents, "currency": "USD"}]
+    for amount, genres in ((300, ["RPG"]), (100, ["Ação"]), (200, ["Ação"])):
+        prices = [{"region": "*", "amount_cents": amount, "currency": "USD"}]
         await shop.game(seller, prices=prices, genres=genres)
     path = f"/api/v1/games?seller_id={seller.id}&sort=price"
 
-    def cents(answer):
+    def cents(answer: httpx.Response) -> list[int]:
         return [game["prices"][0]["amount_cents"] for game in answer.json()["items"]]
 
     everything = await shop.client().get(path, headers=await shop.reached())

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import pytest
@@ -96,7 +97,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(**limits: float) -> AsyncIterator[Server]:
+async def serving(**limits: Any) -> AsyncIterator[Server]:
     """Things, served as `ludoteca api` does."""
     begun = asyncio.Event()
     config = config_of(gateway(services(), [things(begun)]), "127.0.0.1", 0, Limits(**limits))

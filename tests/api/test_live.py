@@ -51,7 +51,8 @@ class Server:
     @property
     def sockets(self) -> float | None:
         """How many are open, as /metrics tells."""
-        return self.app.state.metrics.registry.get_sample_value("ludoteca_live_sockets")
+        open_now: float | None = self.app.state.metrics.registry.get_sample_value("ludoteca_live_sockets")
+        return open_now
 
     def stop(self) -> None:
         self.uvicorn.should_exit = True

@@ -153,10 +153,10 @@ async def test_odd_headers(people: dict[str, Person], operation: Operation) -> N
     person = somebody(people, operation)
     for name, values in HEADERS.items():
         for value in values:
-            sent = {name: value.encode("latin-1")}
+            sent = {name.encode(): value.encode("latin-1")}
             answer = await person.request(operation.method, operation.url(), json=operation.valid(), headers=sent)
             assert answer.status_code < 500, (name, value[:80], answer.text)
-            doubled = [(name, value.encode("latin-1"))] * 2
+            doubled = [(name.encode(), value.encode("latin-1"))] * 2
             answer = await person.request(operation.method, operation.url(), json=operation.valid(), headers=doubled)
             assert answer.status_code < 500, (name, value[:80], answer.text)
 

@@ -143,7 +143,7 @@ async def test_notices_in_any_order_end_where_the_money_is(
     shop: Shop, buyer: Person, unpaid: Unpaid, told: tuple[str, ...], order_status: str, payment_status: str
 ) -> None:
     for type in told:
-        refunded = {"amount_refunded": PRICE} if type == REFUNDED else {}
+        refunded: dict[str, Any] = {"amount_refunded": PRICE} if type == REFUNDED else {}
         assert (await send(shop, unpaid.notice(type, **refunded))).status_code == 200
 
     end = await unpaid.ends_as(order_status, payment_status)

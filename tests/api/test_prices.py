@@ -43,7 +43,7 @@ async def titles(shop: Shop, genre: str, who: Any = None, *, path: str = "/api/v
 
 @pytest.mark.parametrize("path", ["/api/v1/games", "/api/v1/games/search"])
 async def test_prices_are_compared_in_one_currency(shop: Shop, genre: str, path: str) -> None:
-    at_most = {"price_max": 2500, "sort": "price", "path": path}
+    at_most: dict[str, Any] = {"price_max": 2500, "sort": "price", "path": path}
     assert await titles(shop, genre, currency="JPY", **at_most) == ["both", "yen"]
     assert await titles(shop, genre, currency="USD", **at_most) == ["dollars"]
     assert await titles(shop, genre, currency="KWD", **at_most) == ["dinar"]
@@ -97,7 +97,9 @@ async def test_every_view_shows_price_stock_and_images(shop: Shop, seller: Perso
         "edited": (await seller.put(f"/api/v1/games/{made['id']}", json={"description": "New."})).json(),
     }
     for path in ("/api/v1/games", "/api/v1/games/search", "/api/v1/games/suggest"):
-        params = {"q": title} if "search" in path or "suggest" in path else {"seller_id": str(seller.id), "limit": 200}
+        params: dict[str, Any] = {"seller_id": str(seller.id), "limit": 200}
+        if "search" in path or "suggest" in path:
+            params = {"q": title}
         items = (await shop.client().get(path, params=params, headers=reached)).json()["items"]
         views[path] = next(game for game in items if game["id"] == made["id"])
     own = (await seller.get(f"/api/v1/catalog/products/by-seller/{seller.id}?limit=200", headers=reached)).json()[

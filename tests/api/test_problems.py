@@ -5,6 +5,7 @@ import base64
 import hashlib
 import logging
 import re
+from collections.abc import AsyncIterator
 from typing import Annotated
 from unittest.mock import patch
 from uuid import UUID
@@ -235,7 +236,7 @@ async def test_a_body_that_declares_itself_too_large_is_not_read() -> None:
 async def test_a_body_that_grows_too_large_is_not_read_to_its_end() -> None:
     read = 0
 
-    async def chunks():
+    async def chunks() -> AsyncIterator[bytes]:
         nonlocal read
         for _ in range(100):
             read += 1

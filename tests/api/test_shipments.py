@@ -335,7 +335,7 @@ async def test_nothing_is_delivered_before_it_was_shipped_nor_at_a_time_that_is_
     shop: Shop, buyer: Person, seller: Person
 ) -> None:
     mine, now = await shipped(shop, buyer, seller), datetime.now(UTC)
-    times = [
+    times: list[datetime | str] = [
         now - timedelta(seconds=400), now + timedelta(hours=1), "0001-01-01T00:00:00+01:00", "1969-12-31T23:59:59Z",
         "9999-12-31T23:59:59-01:00",
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from api.app import create_app
 from api.services import GatewaySettings
 from queries.search.port import SearchUnavailable
 from tests.support.shops.gateway import Person, Shop
+from tests.support.shops.manual import KeptJobs
 from tests.support.shops.small_gateway import client_of, services
 
 METHODS = {"get", "post", "put", "delete"}
@@ -182,7 +183,7 @@ async def test_metrics_tell_of_requests_the_log_projections_and_queues(shop: Sho
     assert 'ludoteca_dead_letters{queue="ludoteca.payments"} 0.0' in text
 
 
-class Away:
+class Away(KeptJobs):
     """A queue whose broker does not answer."""
 
     name = "ludoteca.away"
@@ -229,7 +230,8 @@ def answered(openapi: dict[str, Any], method: str, path: str) -> dict[str, Any]:
 
 
 def test_openapi_says_where_a_token_is_needed_and_where_it_may_be_left_out(openapi: dict[str, Any]) -> None:
-    bearer, without = {"HTTPBearer": []}, {}
+    bearer: dict[str, list[str]] = {"HTTPBearer": []}
+    without: dict[str, list[str]] = {}
     assert openapi["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     for path, method, wanted in (
         ("/api/v1/orders", "post", [bearer]),

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -51,7 +52,8 @@ def test_an_access_token_ends_after_fifteen_minutes(tokens: Tokens, clock: Manua
 
 
 def test_anybody_can_check_an_access_token_by_the_published_key(tokens: Tokens) -> None:
-    (key,) = tokens.jwks()["keys"]
+    published: Any = tokens.jwks()["keys"]
+    (key,) = published
     assert "d" not in key
 
     token = jwt.decode(tokens.mint_access(ANN, "SELLER", SESSION), OKPKey.import_key(key), algorithms=["EdDSA"])
@@ -102,7 +104,7 @@ def test_a_token_without_a_signature_is_refused(tokens: Tokens) -> None:
 
 def test_a_token_signed_with_the_public_key_as_a_secret_is_refused(tokens: Tokens) -> None:
     claims = jwt.decode(tokens.mint_access(ANN, "ADMIN", SESSION), OKPKey.import_key(KEY), algorithms=["EdDSA"]).claims
-    secret = OctKey.import_key(OKPKey.import_key(KEY).as_dict(private=False)["x"])
+    secret = OctKey.import_key(str(OKPKey.import_key(KEY).as_dict(private=False)["x"]))
 
     refused(tokens.read_access, jwt.encode({"alg": "HS256", "typ": "at+jwt"}, claims, secret))
 

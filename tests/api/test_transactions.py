@@ -289,7 +289,7 @@ async def test_what_cannot_be_is_refused_with_its_own_code_and_leaves_no_trace(
     right = {"type": "transfer", "amount_cents": 300, "currency": "USD", "from_wallet_id": "source"}
     body = {**right, "to_wallet_id": "another's", **wrong}
     for name in ("from_wallet_id", "to_wallet_id", "order_id"):
-        body[name] = wallets.get(body.get(name), body.get(name))
+        body[name] = wallets.get(str(body.get(name)), body.get(name))
 
     answer = await refused(shop, payer, "/api/v1/transactions", body)
 

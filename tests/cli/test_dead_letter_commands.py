@@ -9,7 +9,7 @@ import pytest
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
 from commands.ports.queue import Delivery, Job, WorkQueue
-from eventstore.postgres_log import open_pool
+from eventstore.database.postgres import open_pool
 from tests.support.shops.commands import PATIENCE, Ludoteca, Shop
 
 Kill = Callable[[str, Sequence[Job]], None]

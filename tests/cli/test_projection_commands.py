@@ -4,6 +4,9 @@ from uuid import uuid4
 
 import psycopg
 
+from domain import catalog
+from domain.events import Event
+from domain.ids import PLATFORM_ID
 from eventstore.consumers import checkpoints
 from projections.models.games import Games
 from tests.support.shops.commands import Ludoteca, Shop
@@ -190,10 +193,7 @@ def test_what_is_not_in_quarantine_cannot_be_retried(ludoteca: Ludoteca, shop: S
     assert "not in quarantine" in result.stderr
 
 
-def _an_event():  # type: ignore[no-untyped-def]
-    from domain import catalog
-    from domain.ids import PLATFORM_ID
-
+def _an_event() -> list[Event]:
     return catalog.create(PLATFORM_ID, catalog.Listing(sku="x", title="x", kind="DIGITAL"))
 
 

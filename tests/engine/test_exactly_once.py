@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+from functools import partial
 from uuid import UUID, uuid4
 
 import psycopg
@@ -67,11 +68,7 @@ async def test_when_its_process_is_killed_midway_and_another_goes_on(desk: Desk)
     for _ in range(2):
         with desk.running_process() as process:
             before = max([f.position for f in desk.feeds().values()], default=0)
-            await desk.until(
-                lambda conn, before=before: (
-                    any(f.position > before for f in checkpoints.feeds(conn)) or _done(desk, conn, traffic)
-                )
-            )
+            await desk.until(partial(_beyond, before, desk, traffic))
             process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(process.wait)
     with desk.running(tallies(), uses()):
@@ -85,6 +82,11 @@ def _done(desk: Desk, conn: psycopg.Connection, traffic: asyncio.Task[None]) -> 
     found = checkpoints.feeds(conn)
     row = conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
     return traffic.done() and bool(found) and row is not None and all(f.position == row[0] for f in found)
+
+
+def _beyond(position: int, desk: Desk, traffic: asyncio.Task[None], conn: psycopg.Connection) -> bool:
+    """Whether anything was folded beyond a position, or there is nothing left to fold."""
+    return any(f.position > position for f in checkpoints.feeds(conn)) or _done(desk, conn, traffic)
 
 
 async def test_one_process_leads_and_another_takes_over_when_it_dies(desk: Desk) -> None:

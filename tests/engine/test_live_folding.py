@@ -22,7 +22,7 @@ from tests.support.events.tallies import (
     tallies,
     uses,
 )
-from tests.support.shops.engine import Desk
+from tests.support.shops.engine import Desk, has_table
 
 
 async def test_what_is_appended_appears_in_the_rows(desk: Desk) -> None:
@@ -60,7 +60,7 @@ async def test_the_checkpoint_moves_over_events_that_are_nobodys(desk: Desk) -> 
 async def test_an_empty_log_makes_an_empty_model(desk: Desk) -> None:
     registered = tallies()
     with desk.running(registered):
-        await desk.until(lambda conn: conn.execute("SELECT to_regclass('read.tallies_1')").fetchone()[0])
+        await desk.until(has_table("read.tallies_1"))
     assert desk.rows(registered) == {}
     assert desk.verify(registered).difference.equal
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, ClassVar, Literal
 from uuid import UUID, uuid4
 
@@ -41,6 +42,9 @@ class Noting:
     def of(self, stream: UUID) -> list[Any]:
         """What was seen of a stream."""
         return [event for seen, event in self.seen if seen == stream]
+
+    def has_seen(self, stream: UUID, event: Event, _conn: object = None) -> bool:
+        return event in self.of(stream)
 
 
 @asynccontextmanager
@@ -191,7 +195,7 @@ async def test_while_somebody_holds_a_checkpoint_reactors_go_on_and_save_it_late
             assert checkpoints.feed(conn, "noting.1", lock=True)
             for number in (2, 3):
                 await desk.append(stream, Counted(number))
-                await desk.until(lambda _, n=number: Counted(n) in noting.of(stream))
+                await desk.until(partial(noting.has_seen, stream, Counted(number)))
                 await desk.caught_up("beside.1")
             assert desk.feeds()["noting.1"].position == 1
         await desk.caught_up("noting.1")

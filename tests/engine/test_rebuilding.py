@@ -14,7 +14,7 @@ from projections.engine.rebuild import Busy, NeverRan, NothingEarlier, Rebuilt, 
 from projections.engine.runner import Feed, Registered
 from projections.engine.store import PostgresTable
 from tests.support.events.tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
-from tests.support.shops.engine import Desk
+from tests.support.shops.engine import Desk, has_table
 
 
 def _rebuild(desk: Desk, registered: Registered, *, replace: bool = False) -> Rebuilt:
@@ -252,5 +252,5 @@ async def test_what_never_ran_cannot_be_verified_rebuilt_or_rolled_back(desk: De
 
 async def test_an_empty_model_can_be_rebuilt(desk: Desk) -> None:
     with desk.running(tallies()):
-        await desk.until(lambda conn: conn.execute("SELECT to_regclass('read.tallies_1')").fetchone()[0])
+        await desk.until(has_table("read.tallies_1"))
         assert (await asyncio.to_thread(_rebuild, desk, tallies())).rows == 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -18,7 +18,7 @@ from tests.support.servers.faulty_proxy import Proxy, Way
 
 
 @pytest.fixture
-def proxy(database: str) -> "AsyncIterator[Proxy]":
+def proxy(database: str) -> Iterator[Proxy]:
     with Proxy(database) as made:
         yield made
 

@@ -6,7 +6,6 @@ from uuid import RFC_4122
 
 import pytest
 
-from kit import uuid7 as module
 from kit.uuid7 import uuid7
 
 
@@ -31,7 +30,7 @@ def test_ids_made_by_several_threads_differ() -> None:
 
 def test_ids_increase_even_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     now = uuid7()
-    monkeypatch.setattr(module.time, "time_ns", lambda: 1_000_000_000)
+    monkeypatch.setattr("kit.uuid7.time.time_ns", lambda: 1_000_000_000)
     later = [uuid7() for _ in range(100)]
     assert [now, *later] == sorted({now, *later})
     assert all(made.version == 7 and made.variant == RFC_4122 for made in later)

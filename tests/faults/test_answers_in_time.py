@@ -271,7 +271,7 @@ async def test_sessions_that_are_ended_again_and_again_cost_those_under_way(stag
             await asyncio.sleep(0.4)
 
     ending = asyncio.create_task(end_them())
-    told = []
+    told: list[Any] = []
     until = monotonic() + 3
     while monotonic() < until:
         told += (await stage.answers(prefer="respond-async")).items()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import psycopg
@@ -30,7 +31,9 @@ from tests.support.shops.small_gateway import client_of
 class Noting:
     """Notes the positions that it reacts to."""
 
-    name, reactions, starts_from = "noting", (Counted,), "beginning"
+    name = "noting"
+    reactions = (Counted,)
+    starts_from: Literal["beginning", "now"] = "beginning"
 
     def __init__(self) -> None:
         self.seen: list[int] = []

@@ -181,7 +181,8 @@ async def test_a_question_that_is_too_much_for_it_is_answered_by_postgresql_and_
 async def test_whatever_it_answers_postgresql_answers_instead_and_that_is_said(
     shop: Shop, odd_elasticsearch: OddElasticsearch
 ) -> None:
-    reader, wrong = await open_reader(shop), {}
+    reader = await open_reader(shop)
+    wrong: dict[str, object] = {}
     for name, odd in ODD.items():
         await until_elasticsearch_answers(reader)
         odd_elasticsearch.answers(odd)

@@ -361,7 +361,7 @@ def test_it_opens_and_serves_in_hostile_surroundings(tmp_path: Path) -> None:
     (tmp_path / "user").mkdir()
     before = os.umask(0o777)
     try:
-        with started(tmp_path, cwd=tmp_path / "elsewhere", **SURROUNDINGS) as run:
+        with started(tmp_path, cwd=tmp_path / "elsewhere", output=None, **SURROUNDINGS) as run:
             os.umask(before)
             run.until(run.is_open, 240)
             body = {"email": "ann@example.com", "password": "correct horse battery", "name": "Ann", "region": "US"}

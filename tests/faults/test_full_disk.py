@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 from uuid import UUID, uuid4
 
 import httpx
@@ -47,7 +48,9 @@ def server() -> Iterator[OwnPostgres]:
 class Answering:
     """A reactor that appends for each event."""
 
-    name, reactions, starts_from = "answering", (Counted,), "beginning"
+    name = "answering"
+    reactions = (Counted,)
+    starts_from: Literal["beginning", "now"] = "beginning"
 
     def __init__(self, log: PostgresLog) -> None:
         self._log = log

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from commands.handler import SYSTEM
-from commands.orders import Placed
+from commands.order_saga import Placed
 from commands.ports.queue import Job
 from domain.payments import Method
 from tests.support.databases.going_back import Earlier

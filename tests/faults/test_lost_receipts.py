@@ -14,7 +14,7 @@ from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import RECEIPT
 from commands.fiscal_books import ask_for_missing, enter, reconcile
 from commands.handler import IMPORTER
-from commands.ports.fiscal import KnownReceipt, OperatorRefused, OperatorUnavailable
+from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.workers.receipts import ReceiptWorker
 from domain.receipts import receipt_id
 from runtime.wiring.core import Core
@@ -273,7 +273,7 @@ class BooksClosed:
 
 async def test_a_refusal_that_the_book_does_not_explain_is_one(lives: Lives, operator_url: str) -> None:
     class Strict(HttpFiscalOperator):
-        async def issue(self, **_: object) -> None:  # type: ignore[override]
+        async def issue(self, **_: object) -> IssuedReceipt:
             raise OperatorRefused("tax_id_unknown", "")
 
     operator = Strict(operator_url)

@@ -19,7 +19,7 @@ from queries.read_models import SOON, ReadModels
 from runtime import preparing
 from runtime.migrate import migrate
 from tests.support.events.tallies import CODEC, Counted, Tallies, Tally, tallies
-from tests.support.shops.engine import Desk
+from tests.support.shops.engine import Desk, has_table
 
 
 class Newer(Tallies):
@@ -96,7 +96,7 @@ async def test_a_query_waits_for_what_has_caught_up_within_seconds(desk: Desk) -
 
 async def test_a_read_model_of_an_empty_log_can_be_read_at_once(desk: Desk) -> None:
     with desk.running(tallies()):
-        await desk.until(lambda conn: conn.execute("SELECT to_regclass('read.tallies_1')").fetchone()[0])
+        await desk.until(has_table("read.tallies_1"))
         reads = _reads(desk, 1)
         assert await reads.catching_up() == {}
         assert await _total(reads, uuid4()) is None
@@ -222,7 +222,7 @@ async def test_a_lost_table_is_not_read_before_it_is_full_again(desk: Desk) -> N
         assert await _total(reads, stream) == 1
         gate.shut = True
         _drop_table(desk)
-        await desk.until(lambda conn: conn.execute("SELECT to_regclass('read.tallies_1')").fetchone()[0])
+        await desk.until(has_table("read.tallies_1"))
         with pytest.raises(ReadModelBehind):
             await _total(reads, stream)
         gate.shut = False

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import uuid4
 
 import pytest
@@ -78,7 +78,8 @@ async def test_what_comes_before_it_in_the_same_page_is_folded(desk: Desk) -> No
 class Noting:
     """Notes what it reacts to."""
 
-    name, starts_from = "noting", "beginning"
+    name = "noting"
+    starts_from: Literal["beginning", "now"] = "beginning"
     reactions = (Counted,)
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import httpx
@@ -43,7 +43,9 @@ def server() -> Iterator[OwnPostgres]:
 class Answering:
     """A reactor that appends for each event."""
 
-    name, reactions, starts_from = "answering", (Counted,), "beginning"
+    name = "answering"
+    reactions = (Counted,)
+    starts_from: Literal["beginning", "now"] = "beginning"
 
     def __init__(self, log: PostgresLog) -> None:
         self._log = log

@@ -97,7 +97,7 @@ with connect(sys.argv[1], "test") as conn:
 @pytest.mark.parametrize("what", ["verify", "rebuild"])
 async def test_memory_does_not_grow_with_the_rows(desk: Desk, what: str) -> None:
     """100,000 rows take what 20,000 take, and 20 MB at most; all of them would be 50 MB more."""
-    took = []
+    took: list[Any] = []
     for more in (20_000, 80_000):
         for _ in range(more // 1_000):
             await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)]) for _ in range(1_000)])
@@ -176,7 +176,8 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
         await desk.append(bad, Counted(1), Counted(13))
         await desk.caught_up("tallies.1")
         projection.refuses.clear()
-        compare, tries = rebuild._compare, []
+        compare = rebuild._compare
+        tries: list[int] = []
 
         def compare_later(conn: psycopg.Connection, *values: Any) -> Any:
             if not tries:

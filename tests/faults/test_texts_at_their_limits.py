@@ -11,7 +11,8 @@ import subprocess
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, TypeVar, get_origin
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -35,9 +36,10 @@ from projections.search.document import GameDocument, derive
 from projections.search.projection import GamesIndex, GamesText
 from projections.search.text import MAX_KEY_BYTES, take_apart
 from queries.search.port import read_typed
-from tests.projections.test_edge_values import LEAVES, NEVER_KEPT, NOT_SENT, OURS
+from tests.projections.test_edge_values import LEAVES, NOT_SENT, OURS
 from tests.support.events.histories import Batch, Flow
 from tests.support.events.history import game_created, some_id
+from tests.support.http.edge import NEVER_KEPT
 from tests.support.servers import shared
 from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
@@ -88,7 +90,10 @@ def largest(sign: str) -> dict[str, int]:
     return {**found, **dict.fromkeys(NOT_SENT, 30_000)}
 
 
-def filled(event: msgspec.Struct, sign: str, sizes: Mapping[str, int]) -> msgspec.Struct:
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def filled(event: S, sign: str, sizes: Mapping[str, int]) -> S:
     """The event with every text as large as may be, and every list as long."""
     said: dict[str, Any] = {}
     for field in msgspec.structs.fields(type(event)):
@@ -221,7 +226,9 @@ def test_all_of_unicode_is_read_back_as_it_was_written(empty_database: str, text
         for one, other in (("live", "loaded"), ("live_grams", "loaded_grams")):
             differing = f"SELECT count(*) FROM (TABLE {one} EXCEPT TABLE {other}) AS x"
             assert conn.execute(differing).fetchone() == (0,)
-        lexemes = dict(conn.execute("SELECT id, tsvector_to_array(lexemes) FROM live").fetchall())
+        lexemes: dict[UUID, list[str]] = dict(
+            conn.execute("SELECT id, tsvector_to_array(lexemes) FROM live").fetchall()
+        )
         for game in games:
             assert sorted(lexemes[game.game_id]) == sorted(derive(game).text.lexemes)
         same = "SELECT bool_and(lexemes::text::tsvector = lexemes) FROM live"

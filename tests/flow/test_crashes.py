@@ -8,6 +8,7 @@ import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -94,14 +95,14 @@ def purchases(shop: Instance) -> Purchases:
         for _ in range(ROUNDS):
             for victim in chance.sample(VICTIMS, len(VICTIMS)):
                 moment = len(made.orders) + chance.randint(2, 8)
-                eventually(lambda moment=moment: made.are(moment))
+                eventually(partial(made.are, moment))
                 shop.kill(victim)
                 shop.start(victim)
         made.enough.set()
         for each in shopping:
             each.result()
     for buyer in buyers:
-        eventually(lambda buyer=buyer: statuses(buyer), lambda found: "PENDING_PAYMENT" not in found)
+        eventually(partial(statuses, buyer), lambda found: "PENDING_PAYMENT" not in found)
     wanted = 2 * len(made.orders) + BUYERS  # of each purchase by mail and push, and a welcome to everybody
     eventually(lambda: (shop.count("notification.sent.v1"), wanted), lambda told: told[0] >= told[1])
     eventually(lambda: shop.count(RECEIPT_CREATED), lambda count: count >= len(made.orders))
@@ -148,8 +149,11 @@ def test_every_buyer_was_granted_each_game_once(purchases: Purchases, history: H
     bought = [(buyer.id, game) for buyer, game in purchases.orders.values()]
     assert sorted(granted) == sorted(bought)
     for buyer in {buyer.id: buyer for buyer, _ in purchases.orders.values()}.values():
-        count = sum(person == buyer.id for person, _ in bought)
-        assert eventually(buyer.titles, lambda titles, count=count: len(titles) == count)
+        eventually_has(buyer, sum(person == buyer.id for person, _ in bought))
+
+
+def eventually_has(buyer: Person, count: int) -> None:
+    assert eventually(buyer.titles, lambda titles: len(titles) == count)
 
 
 def test_every_buyer_was_told_once_of_each_purchase(shop: Instance, purchases: Purchases, history: History) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -125,7 +126,7 @@ def test_carts_whose_time_ended_while_the_worker_was_away_end_when_it_comes_back
     assert [endings(shop, cart) for cart in carts] == [[], []]
     shop.start("worker")
     for cart in carts:
-        assert len(eventually(lambda cart=cart: endings(shop, cart))) == 1
+        assert len(eventually(partial(endings, shop, cart))) == 1
     assert eventually(lambda: shop.stock(game), lambda stock: stock[1] == 3) == (3, 3, 0, 0)
 
 

@@ -51,7 +51,9 @@ async def test_a_deadline_that_fails_keeps_no_other_from_being_fired(caplog: pyt
     assert await desk.deadlines.fire() == 0
 
     told = [each.args[1] for each in caplog.records if isinstance(each.args, tuple)]
-    assert sorted(told) == sorted([failing.stream_id, unknown.stream_id]), "told once, though tried twice"
+    assert sorted(map(str, told)) == sorted([str(failing.stream_id), str(unknown.stream_id)]), (
+        "told once, though tried twice"
+    )
 
 
 @pytest.mark.parametrize("kind", ["failing", "refused"])

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +216,13 @@ def test_a_persons_second_purchase_of_a_game_is_refused_and_counted(files: Files
     assert files.purchases_load.report["refused"] == {"already_owned": 1}
 
 
+def _as_many(wanted: Sized, found: Sized) -> bool:
+    return len(found) == len(wanted)
+
+
 def test_every_library_equals_the_file(shop: Instance, files: Files) -> None:
     for person, titles in LIBRARIES.items():
-        assert eventually(
-            lambda person=person: library(shop, person), lambda found, wanted=titles: len(found) == len(wanted)
-        )
+        assert eventually(partial(library, shop, person), partial(_as_many, titles))
         assert sorted(library(shop, person)) == sorted(titles)
 
 

@@ -153,7 +153,7 @@ class Money(RuleBasedStateMachine):
             return
         state, (type, status) = self.run(self.till.payment(payment)), told
         if state.wallet_id is None and state.is_captured:
-            about = {"id": f"re_{payment.hex}_{number}", "amount": cents, "status": status}
+            about: dict[str, Any] = {"id": f"re_{payment.hex}_{number}", "amount": cents, "status": status}
             self.run(self.till.notice(payment, type, **about))
 
     @rule(payment=payments, cents=st.none() | amounts)

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from email import message_from_bytes, policy
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support import ROOT
 from tests.support.processes.instance import eventually
-from tests.support.processes.supervised import LUDOTECA, ROOT, Run, homes, run_in
+from tests.support.processes.supervised import LUDOTECA, Run, homes, run_in
 
 PRINTED_PORT = "http://127.0.0.1:8000"
 BETWEEN = "=== the next block ==="
@@ -82,7 +84,7 @@ def answers(text: str) -> list[tuple[int, httpx.Headers, dict[str, Any]]]:
     for answer in text.split("HTTP/1.1 ")[1:]:
         head, _, rest = answer.partition("\n\n")
         status, *lines = head.splitlines()
-        headers = httpx.Headers([line.split(": ", 1) for line in lines])
+        headers = httpx.Headers([(name, value) for name, _, value in (line.partition(": ") for line in lines)])
         found.append((int(status.split()[0]), headers, json.JSONDecoder().raw_decode(rest)[0]))
     return found
 
@@ -159,7 +161,7 @@ def test_mails_and_text_logs_are_where_the_readme_says(run: Run, printed: list[s
     assert "`~/.ludoteca/logs`" in text
     eventually(lambda: subjects(run.home / "mail"), lambda found: any("Your purchase" in subject for subject in found))
     for name in ("payment-worker.txt", "payment-webhook.txt"):
-        assert eventually(lambda name=name: (run.home / "logs" / name).read_text(encoding="utf-8"))
+        assert eventually(partial((run.home / "logs" / name).read_text, encoding="utf-8"))
 
 
 def subjects(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import BOOK, RECEIPT
 from commands.handler import IMPORTER
-from commands.ports.fiscal import IssuedReceipt, OperatorUnavailable
+from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorUnavailable
 from commands.ports.queue import Job
 from commands.workers.receipts import ReceiptWorker, fiscal_receipts
 from domain.receipts import book_id, receipt_id
@@ -38,7 +38,10 @@ class Published:
 
 
 class Operator:
-    """Stands in for the operator: keeps what it is told under each key. Raises these in turn, before or after."""
+    """Stands in for the operator: keeps what it is told under each key. Raises these in turn, before or after.
+
+    Its books are not asked for.
+    """
 
     def __init__(self, before: Sequence[BaseException] = (), after: Sequence[BaseException] = ()) -> None:
         self.told: dict[str, tuple[int, UUID]] = {}
@@ -56,6 +59,15 @@ class Operator:
         if self._after:
             raise self._after.pop(0)
         return IssuedReceipt(f"ref {number}", f"https://fiscal.example/{number}")
+
+    async def receipt_of(self, seller_id: UUID, order_id: UUID) -> KnownReceipt | None:
+        raise NotImplementedError
+
+    async def receipts_from(self, seller_id: UUID, year: int, number: int) -> Sequence[KnownReceipt]:
+        raise NotImplementedError
+
+    async def receipts_since(self, issued_since: datetime | None, after: str | None) -> Sequence[KnownReceipt]:
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -110,7 +122,7 @@ def test_books_have_neither_gaps_nor_doubles_however_many_ask_at_once_and_again(
             lost=st.integers(0, 5),
         )
         def holds(sales: list[list[int]], lost: int) -> None:
-            runner.run(_ask_at_once(*cores, sales, lost))
+            runner.run(_ask_at_once(cores[0], cores[1], sales, lost))
 
         try:
             holds()

@@ -50,7 +50,8 @@ async def test_events_are_found_by_all_that_an_envelope_says(idle_shop: Shop) ->
 async def test_a_trail_goes_on_where_it_ended(idle_shop: Shop) -> None:
     shop = idle_shop
     await shop.happened(GAME, game_created(), *(GameUpdated(title=f"{n}") for n in range(4)))
-    positions, after = [], 0
+    positions: list[int] = []
+    after: int | None = 0
     while after is not None:
         trail = await shop.audit.events(after=after, limit=2)
         positions += [event.position for event in trail.items]

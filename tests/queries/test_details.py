@@ -12,7 +12,7 @@ from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed
 from domain.payments import PaymentCaptured, PaymentSubmitted
 from projections.models.games import Game, Games
 from projections.models.payments import Payment
-from projections.projection import Projection
+from projections.projection import Projection, Row
 from projections.registry import TABLES
 from projections.search.projection import GamesText
 from queries import games, orders, payments
@@ -54,6 +54,7 @@ async def test_an_order_shows_its_payment_and_both_their_events_in_order(shop: S
 @pytest.mark.parametrize("projection", TABLES, ids=lambda projection: projection.name)
 def test_what_is_internal_can_be_left_out(projection: type[Projection[Any]]) -> None:
     fields = {field.name: field for field in msgspec.structs.fields(projection.row)}
+    assert issubclass(projection.row, Row)
     assert {name for name in projection.row.INTERNAL if fields[name].required} == set()
 
 

@@ -7,7 +7,7 @@ import pytest
 from domain.catalog import GameUpdated, Price
 from queries import game_pages
 from queries.game_pages import GamePages
-from queries.games import Browse
+from queries.games import Browse, browse
 from queries.read_models import ReadModels
 from tests.support.events.history import game_created, registered, some_id
 from tests.support.shops.projected import Shop
@@ -19,7 +19,7 @@ GAME, OTHER = some_id("celeste"), some_id("hades")
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Browse]:
     """The pages that were read from the database."""
     made: list[Browse] = []
-    real = game_pages.browse
+    real = browse
 
     async def counted(models: ReadModels, wanted: Browse) -> Any:
         made.append(wanted)
@@ -114,7 +114,7 @@ async def test_a_page_is_kept_though_the_log_moves_on_while_it_is_read(
 ) -> None:
     pages = GamePages()
     await shop.happened(GAME, game_created(title="Celeste"))
-    counted = game_pages.browse
+    counted = vars(game_pages)["browse"]
 
     async def in_a_busy_shop(models: ReadModels, wanted: Browse) -> Any:
         await shop.happened(some_id(f"person {len(reads)}"), registered())

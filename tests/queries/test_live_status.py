@@ -11,7 +11,15 @@ import msgspec
 import pytest
 
 from domain.cart import CartAbandoned, CartCompleted, CartCreated, CheckoutInitiated, ItemRemoved
-from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed, OrderLine, OrderRefunded, OrderStatusChanged
+from domain.orders import (
+    FulfilmentStatus,
+    OrderCancelled,
+    OrderCompleted,
+    OrderConfirmed,
+    OrderLine,
+    OrderRefunded,
+    OrderStatusChanged,
+)
 from domain.payments import (
     DepositFailed,
     Method,
@@ -209,7 +217,7 @@ async def test_what_the_read_models_know_is_heard_and_what_they_do_not_know_yet_
 
 async def test_a_long_past_is_told_in_parts(shop: Shop) -> None:
     cart, order = uuid4(), uuid4()
-    statuses = ["PROCESSING", "SHIPPED"] * 300
+    statuses: list[FulfilmentStatus] = ["PROCESSING", "SHIPPED"] * 300
     await shop.happened(cart, CartCreated(BUYER, "USD", DUE))
     last = await shop.happened(order, order_created(), *(OrderStatusChanged(each, uuid4()) for each in statuses))
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from msgspec import structs
@@ -25,7 +26,7 @@ from tests.support.shops.projected import Shop, open_shop, projecting
 class StandIn(PostgresGameIndex):
     """Stands in for Elasticsearch: an index of its own, which may be away."""
 
-    name = "elasticsearch"
+    name: Literal["elasticsearch", "postgres"] = "elasticsearch"
     away = False
 
     async def find(self, lookup: Lookup) -> Found:

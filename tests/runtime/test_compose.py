@@ -90,7 +90,7 @@ def test_the_image_starts_the_program() -> None:
 def test_docker_takes_the_file_where_docker_is() -> None:
     if not shutil.which("docker"):
         pytest.skip("docker is not installed")
-    command = ["docker", "compose", "-f", COMPOSE, "config", "--quiet"]
+    command = ["docker", "compose", "-f", str(COMPOSE), "config", "--quiet"]
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LUDOTECA_ADMIN_PASSWORD": "correct horse"}
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not installed")

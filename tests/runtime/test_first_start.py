@@ -8,6 +8,7 @@ from pydantic import SecretStr
 import runtime.bootstrap as bootstrap
 from domain.catalog import GameCreated
 from runtime import supervisor
+from runtime.home import PASSWORD_FILE
 from runtime.load import LoadReport, load_games
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
@@ -73,7 +74,7 @@ async def test_a_password_is_told_only_when_it_was_made_here(database: str, tmp_
 
         welcome = supervisor._welcome(settings, first, [])
 
-        kept = tmp_path / bootstrap.PASSWORD_FILE
+        kept = tmp_path / PASSWORD_FILE
         assert kept.exists() == (not given)
         assert (first.admin_password is None) == bool(given)
         assert "correct horse battery" not in welcome
@@ -85,14 +86,14 @@ async def test_no_password_is_told_that_is_not_the_admins(database: str, tmp_pat
     await bootstrap._prepare(settings)
     later = await bootstrap._prepare(settings.model_copy(update={"admin_password": SecretStr("")}))
     assert later.admin_password is None
-    assert not (tmp_path / bootstrap.PASSWORD_FILE).exists()
+    assert not (tmp_path / PASSWORD_FILE).exists()
 
 
 async def test_it_is_said_whose_password_it_is(database: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, database_url=database, sample="off", admin_password="correct horse battery")
     first = await bootstrap._prepare(settings)
     assert "(LUDOTECA_ADMIN_PASSWORD)" in supervisor._welcome(settings, first, [])
-    (tmp_path / bootstrap.PASSWORD_FILE).write_text("of another shop\n")
+    (tmp_path / PASSWORD_FILE).write_text("of another shop\n")
     for given in ("", "another horse battery"):
         later = settings.model_copy(update={"admin_password": SecretStr(given)})
         welcome = supervisor._welcome(later, await bootstrap._prepare(later), [])

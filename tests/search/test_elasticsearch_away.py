@@ -54,4 +54,4 @@ async def test_an_index_that_is_not_there_yet_does_not_open_the_circuit(
         index = ElasticsearchGameIndex(client, f"{elasticsearch_prefix}none", shared)
         for _ in range(circuit.FAILURES_TO_OPEN + 1):
             with pytest.raises(SearchUnavailable, match="index_not_found"):
-                await index.listing(Lookup(), Order("title"), 1)
+                await index.listing(Lookup(), Order("text"), 1)

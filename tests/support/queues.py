@@ -139,6 +139,9 @@ class Worker:
         if error is not None:
             raise error
 
+    def has_had(self, count: int) -> bool:
+        return len(self.deliveries) == count
+
 
 class Stuck:
     """A handler that never comes back, until it is told to."""

@@ -36,4 +36,4 @@ def install(seed: int) -> None:
         return None if found is None else found[1]
 
     UnitOfWork._first_load = stale_first_load  # type: ignore[method-assign]
-    Repository.cached = stale_cached  # type: ignore[method-assign, assignment]
+    Repository.cached = stale_cached  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import Self
+from typing import Any, Self
 
 from tests.support.servers import shared
 from tests.support.servers.own_postgres import OwnPostgres
@@ -68,7 +68,7 @@ class Clock:
 class PostgresWithClock(OwnPostgres):
     """A PostgreSQL of a test's own that goes by a clock of its own."""
 
-    def __init__(self, clock: Clock, **settings: str) -> None:
+    def __init__(self, clock: Clock, **settings: Any) -> None:
         super().__init__(**settings)
         self.clock = clock
 

@@ -46,7 +46,8 @@ class Operation:
         if self.route.body_field is None:
             return None
         content = self.schema.get("requestBody", {}).get("content", {})
-        return content.get("application/json", {}).get("schema")
+        schema: Json | None = content.get("application/json", {}).get("schema")
+        return schema
 
     @property
     def fields(self) -> list[str]:
@@ -119,7 +120,7 @@ def operations(app: FastAPI) -> Iterator[Operation]:
     openapi = app.openapi()
     for route in app.routes:
         if isinstance(route, CheckedRoute) and route.include_in_schema:
-            (method,) = route.methods - {"HEAD"}
+            (method,) = (route.methods or set()) - {"HEAD"}
             schema = openapi["paths"][route.path][method.lower()]
             yield Operation(method, route.path, route, schema, openapi["components"]["schemas"])
 

@@ -24,6 +24,12 @@ from projections.engine.runner import Registered, Runner
 from tests.support import ROOT
 from tests.support.events.tallies import CODEC
 
+
+def has_table(name: str) -> Callable[[psycopg.Connection], bool]:
+    """Whether there is a table of this name, for `Desk.until`."""
+    return lambda conn: conn.execute("SELECT to_regclass(%s)", (name,)).fetchone() != (None,)
+
+
 SOON = 20
 """Seconds within which what must happen happens, on a busy machine too."""
 

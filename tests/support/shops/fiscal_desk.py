@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 from commands.aggregates import ORDER, RECEIPT
@@ -23,7 +24,7 @@ DUE = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def open_desk(database: str, home: Path, **fields: str) -> AsyncIterator[Core]:
+async def open_desk(database: str, home: Path, **fields: Any) -> AsyncIterator[Core]:
     settings = Settings(home=home, database_url=database, payment_timeout_seconds=1, **fields)
     async with open_core(settings) as core:
         yield core

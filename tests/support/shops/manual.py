@@ -61,7 +61,7 @@ class KeptJobs:
     async def publish(self, jobs: Sequence[Job]) -> None:
         self.jobs.extend(jobs)
 
-    async def consume(self, handler: JobHandler, *, concurrency: int = 4) -> None:
+    async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
         raise NotImplementedError("the test does the jobs")
 
     async def depth(self) -> int:

@@ -12,7 +12,7 @@ CART, CHECKOUT = "/api/v1/cart", "/api/v1/cart/checkout"
 ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
 
 
-def by_card(token: str | None = CARD, **more: object) -> dict[str, object]:
+def by_card(token: str | None = CARD, **more: object) -> dict[str, Any]:
     """What a checkout says: pay by this card (none: later), send it there."""
     method = {"payment_method": {"type": "card", "token": token}} if token else {}
     return {"shipping_address": ADDRESS, **method, **more}

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgspec
-from elasticsearch import Elasticsearch
+from elasticsearch import AsyncElasticsearch, Elasticsearch
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.elasticsearch.client import open_async_client, open_client
@@ -100,7 +100,7 @@ async def open_searching(database: str, url: str, real_url: str, prefix: str) ->
                 yield Searching(shop, engines, indexed, client, prefix)
 
 
-def _engines(pool: AsyncConnectionPool, prefix: str, client: object) -> SearchEngines:
+def _engines(pool: AsyncConnectionPool, prefix: str, client: AsyncElasticsearch) -> SearchEngines:
     circuit = elasticsearch_circuit()
 
     def first(feed: ActiveFeed) -> GameSearch:

@@ -61,7 +61,7 @@ def services(**given: Any) -> Services:
     """Services of which only what is given is there."""
 
     clock = ManualClock(NOON)
-    rest = {each.name: None for each in fields(Services)}
+    rest: dict[str, Any] = {each.name: None for each in fields(Services)}
     rest |= {
         "clock": clock,
         "tokens": tokens_at(clock),
