@@ -182,7 +182,8 @@ async def test_while_the_disk_of_the_tables_is_full_the_proof_of_a_writer_fails_
             for another in (False, True) * 3:
                 with pytest.raises(psycopg.errors.DiskFull):
                     await log.prove_writer(another=another)
-            await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=64m", disk], check=True)
+            remount = ["mount", "-o", "remount,size=64m", str(disk)]
+            await asyncio.to_thread(lambda: subprocess.run(remount, check=True))
             await log.prove_writer()
             assert await appender.append()
             events = server.run("SELECT name FROM log.events ORDER BY position")

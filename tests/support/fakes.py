@@ -52,6 +52,9 @@ class SessionMemory:
         now = self._clock.now()
         return [each for each in self.all.values() if each.user_id == user_id and each.expires_at > now]
 
+    async def purge_expired(self, now: datetime) -> None:
+        self.all = {key: each for key, each in self.all.items() if each.expires_at > now}
+
 
 class FakeProvider:
     """A provider whose notices are the JSON of ProviderNotice, signed by `signature`; it knows `intents` by their refs,

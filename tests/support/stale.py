@@ -1,8 +1,8 @@
 """Every cached state stale: what a process may have in its memory while others append.
 
 Installed by `pytest --stale-states SEED`, for tests whose outcome must not depend on how fresh a cache is. A state that
-a decision takes from the cache at its first try, or a reactor finds there, is then that of any earlier version, picked at
-random; what must be read anew is read anew.
+a decision takes from the cache at its first try, or a reactor finds there, is then that of any earlier version, picked
+at random; what must be read anew is read anew.
 """
 
 import random
