@@ -86,9 +86,13 @@ class Processor:
         return IntentList(self._store.intents_of(payment_id))
 
     def list_intents(self, since: int, after: str | None) -> IntentList:
+        if after is not None:
+            self.get(after)
         return IntentList(self._store.intents_since(since, after))
 
     def list_refunds(self, since: int, after: str | None) -> RefundList:
+        if after is not None:
+            self.get_refund(after)
         return RefundList(self._store.refunds_since(since, after))
 
     def confirm(self, ref: str, method: str) -> PaymentIntent:
