@@ -4,14 +4,16 @@ A statement may take long, and a server or network may vanish without a word; th
 them apart. Nor can TCP: the kernel of a host whose processes hang still acknowledges packets. So
 after some seconds a waiting connection asks the server, over another connection, whether it is
 still working on the statement. Where a watch over the database runs (eventstore/database/watch.py),
-it asks for all connections and closes those that fell silent.
+it asks for all connections, sooner, and closes those that fell silent.
 """
 
 import asyncio
+import errno
 import logging
 import os
+import re
 import socket
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from contextlib import AbstractContextManager, suppress
 from time import monotonic
 from typing import Any, Protocol, Self, TypeVar
@@ -20,7 +22,8 @@ import psycopg
 from psycopg import errors, generators, waiting
 from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.pq.abc import PGconn
 
 from kit.cancellation import stop_if_cancelled
 
@@ -45,6 +48,9 @@ FRESH_SECONDS = 1.0
 """A pooled connection over which the server answered this recently is
 handed out without a proof."""
 
+LONGEST_SECONDS = 25.0
+"""A statement over a pooled connection is ended before by the server (statement_timeout)."""
+
 _INTERVAL = 0.1
 _AT_WORK = """
 SELECT state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
@@ -54,6 +60,8 @@ track_activities is off."""
 
 _STARTING = "the database system is"
 """… starting up, shutting down, in recovery mode, not yet accepting connections."""
+
+_SAID = re.compile(r"failed: [^\s:]+:  ")
 
 _LOST = "the server does not answer"
 
@@ -68,8 +76,8 @@ class DatabaseAway(psycopg.OperationalError):
 class Watch(Protocol):
     """What connections need of `eventstore.database.watch.DatabaseWatch`."""
 
-    def nearest(self, conninfo: str) -> str:
-        """The connection string, with the host that answered last in front."""
+    async def nearest(self, conninfo: str) -> str:
+        """The connection string, with the address that answered last in front."""
         ...
 
     def see_to(self, conn: "AsyncConnection") -> None:
@@ -95,7 +103,9 @@ def _until_silent(steps: PQGen[RV], first: Any) -> Generator[Any, Any, RV]:
         wanted = steps.send(first)
         while True:
             ready = yield wanted
-            if not ready and monotonic() > until:
+            if ready:  # a large message goes on
+                until = monotonic() + SILENCE_SECONDS
+            elif monotonic() > until:
                 raise _Silent
             wanted = steps.send(ready)
     except StopIteration as end:
@@ -141,6 +151,9 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     waits_since: float | None = None
     """Since when an answer is due (monotonic time); None when none is."""
 
+    longest_seconds = float("inf")
+    """How long a statement takes at most."""
+
     watch: Watch | None = None
 
     @classmethod
@@ -151,7 +164,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         if watch is None:
             return await super().connect(conninfo, **options)
         with watch.while_there():
-            conn = await super().connect(watch.nearest(conninfo), **options)
+            conn = await super().connect(await watch.nearest(conninfo), **options)
         conn.watch = watch
         watch.see_to(conn)
         return conn
@@ -161,17 +174,44 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as sock:
             sock.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def unused(self) -> bool:
+        """Whether it is connected, and nobody uses it now."""
+        return (
+            self.waits_since is None
+            and not self.lock.locked()
+            and self.pgconn.pipeline_status == PipelineStatus.OFF
+            and self.pgconn.transaction_status == TransactionStatus.IDLE
+        )
+
+    async def prove(self, timeout: float | None = None) -> None:
+        """Make a round trip to the server. Raises unless it answers; the connection is closed then."""
+        async with self.lock:
+            try:
+                await self.wait(_round_trip(self.pgconn), timeout=timeout)
+            except BaseException:
+                self.pgconn.finish()
+                raise
+
     async def wait(self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None) -> RV:
         """Every operation waits here. One with a `timeout` (a listener's) ends by itself."""
-        if self.watch is None:
-            return await self._wait_alone(gen, interval, timeout)
+        first = None
         if timeout is None:
             self.waits_since = monotonic()
         try:
-            outcome = await waiting.wait_async(gen, self.pgconn.socket, interval, timeout)
+            while True:
+                try:
+                    steps = gen if timeout is not None else _until_silent(gen, first)
+                    outcome = await self._wait(steps, interval, timeout)
+                    break
+                except _Silent:
+                    first = 0
+                    if not await self.is_worked_on():
+                        self.pgconn.finish()
+                        raise psycopg.OperationalError(_LOST) from None
         except asyncio.CancelledError:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.pgconn.finish()  # psycopg would wait for the server to cancel it, which may not answer
+                self.pgconn.finish()
             raise
         except errors.ReadOnlySqlTransaction:
             self.pgconn.finish()
@@ -181,32 +221,24 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         self.heard_at = monotonic()
         return outcome
 
-    async def _wait_alone(self, gen: PQGen[RV], interval: float, timeout: float | None) -> RV:
-        first = None
-        try:
-            while True:
-                try:
-                    steps = gen if timeout is not None else _until_silent(gen, first)
-                    outcome = await super().wait(steps, interval, timeout)
-                except _Silent:
-                    first = 0
-                    if not await self._at_work():
-                        self.pgconn.finish()
-                        raise psycopg.OperationalError(_LOST) from None
-                else:
-                    self.heard_at = monotonic()
-                    return outcome
-        except errors.ReadOnlySqlTransaction:
-            self.pgconn.finish()
-            raise
+    def _wait(self, steps: PQGen[RV], interval: float, timeout: float | None) -> Awaitable[RV]:
+        if self.watch is None:
+            return super().wait(steps, interval, timeout)
+        # When cancelled, psycopg would wait for the server to cancel the statement, which may not answer.
+        return waiting.wait_async(steps, self.pgconn.socket, interval, timeout)
 
-    async def _at_work(self) -> bool:
+    async def is_worked_on(self) -> bool:
+        """Ask the server, over another connection, whether it is at work on what this one waits for.
+        Where it refuses another connection, that is assumed for a while."""
         try:
             async with await _AskingAsync.connect(_same_server(self), autocommit=True) as asking:
                 row = await (await asking.execute(_AT_WORK, (self.info.backend_pid,))).fetchone()
         except psycopg.Error as error:
-            return _was_refused(error)
+            return _was_refused(error) and not self._takes_too_long()
         return bool(row and row[0])
+
+    def _takes_too_long(self) -> bool:
+        return self.waits_since is not None and monotonic() - self.waits_since > self.longest_seconds
 
 
 class Makeshift:
@@ -249,6 +281,8 @@ class Makeshift:
 class PooledConnection(AsyncConnection):
     """Connects to a read-only server while no server is writable."""
 
+    longest_seconds = LONGEST_SECONDS
+
     makeshift: Makeshift | None = None
     """Set when the server is read-only: says for how long that will do."""
 
@@ -286,7 +320,13 @@ class PooledConnection(AsyncConnection):
 def is_refusal(error: Exception) -> bool:
     """Whether the server answered and refused the connection. A server that starts or stops does
     not count: it will accept."""
-    return "FATAL:" in str(error) and _STARTING not in str(error)
+    return _was_refused(error) and _STARTING not in str(error)
+
+
+def is_down(error: Exception) -> bool:
+    """Whether the error of connecting shows that nothing listens there, or that the server starts
+    or stops. That a client has no file descriptor, no port or no name service shows nothing."""
+    return os.strerror(errno.ECONNREFUSED) in str(error) or (_was_refused(error) and _STARTING in str(error))
 
 
 async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
@@ -297,19 +337,16 @@ async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
         conn.pgconn.finish()  # a pool keeps a connection that fails its check, unless it is closed
         raise psycopg.OperationalError("there is a server by now that can be written to")
     # Without a round trip: the first call reads the final message of a server that hung up, the second the end.
-    conn.pgconn.consume_input()
-    conn.pgconn.consume_input()
+    async with conn.lock:  # a watch may be reading the answer to its own proof
+        conn.pgconn.consume_input()
+        conn.pgconn.consume_input()
     if now - conn.heard_at > FRESH_SECONDS:
-        try:
-            await conn.wait(_round_trip(conn), timeout=PROOF_SECONDS if conn.watch is None else None)
-        except BaseException:
-            conn.pgconn.finish()
-            raise
+        await conn.prove(PROOF_SECONDS if conn.watch is None else None)
 
 
-def _round_trip(conn: PooledConnection) -> PQGen[None]:
-    conn.pgconn.send_query(b"")
-    yield from generators.execute(conn.pgconn)
+def _round_trip(pgconn: PGconn) -> PQGen[None]:
+    pgconn.send_query(b"")
+    yield from generators.execute(pgconn)
 
 
 class _Asking(psycopg.Connection[Any]):
@@ -331,7 +368,7 @@ def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -
         parameters["password"] = info.password
     changed = {
         "host": info.host,
-        "hostaddr": "",
+        "hostaddr": info.hostaddr,
         "port": info.port,
         "options": "",
         "target_session_attrs": "any",
@@ -341,7 +378,7 @@ def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -
     return make_conninfo(**{**parameters, **changed})
 
 
-def _was_refused(error: psycopg.Error) -> bool:
-    """Whether the server answered, if only to refuse another connection:
-    it is asked again later."""
-    return "FATAL:" in str(error)
+def _was_refused(error: Exception) -> bool:
+    """Whether the server answered, if only to refuse another connection: it is asked again later.
+    Its messages begin with a severity ("FATAL", in its language), a colon and two spaces."""
+    return _SAID.search(str(error)) is not None

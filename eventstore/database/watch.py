@@ -15,21 +15,26 @@ connection's socket is checked before it is given up: the answer may be there, u
 
 import asyncio
 import logging
-import select
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from time import monotonic
+from traceback import format_exc
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
-from eventstore.database.connections import MAKESHIFT_SECONDS, AsyncConnection, DatabaseAway, is_refusal
+from eventstore.database.connections import MAKESHIFT_SECONDS, AsyncConnection, DatabaseAway, is_down, is_refusal
+from eventstore.database.doubts import Doubts
 from eventstore.database.postgres import conninfo
+from eventstore.database.ways import Ways
 from kit.cancellation import stop_if_cancelled
+from kit.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -58,32 +63,32 @@ WHERE pid IN (%s) AND (state = 'disabled' OR state = 'active' AND wait_event_typ
 track_activities is off."""
 
 
+_OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+
 class DatabaseWatch:
     """The watch of one process, to be run as a task. Used from one event loop only."""
 
     def __init__(self, url: str) -> None:
-        self._hosts = _hosts(url)
-        self._ways = [  # to a writable server, then to any, host by host
-            make_conninfo(
-                conninfo(url, "ludoteca watch", role=""),  # the server hides sessions' states from other roles
-                target_session_attrs=kind,
-                **host,
-            )
-            for kind in ("read-write", "any")
-            for host in self._hosts
-        ]
-        self._way = 0
+        # As the login user: the server hides sessions' states from other roles.
+        self._ways = Ways(url, conninfo(url, "ludoteca watch", role=""))
         self._makeshift_until = float("inf")
         self.away = False
         """Whether the database is down."""
         self._there = asyncio.Event()
         self._there.set()
+        self._away_since = float("inf")
+        self._known = asyncio.Event()  # whether it is there
         self._waiting: dict[asyncio.Task[Any], WhileThere] = {}
         self._connections: WeakSet[AsyncConnection] = WeakSet()
-        self._suspects: dict[AsyncConnection, float] = {}
+        self._doubts = Doubts()
         self._silence = 0.0
         self._asked_at = monotonic()
+        self._refusals = 0  # by how many addresses in a row
         self._another: asyncio.Task[AsyncConnection] | None = None
+        self._proof: asyncio.Task[None] | None = None
+        self._inquiries: dict[AsyncConnection, asyncio.Task[None]] = {}
+        self._failures = Seldom(log)
 
     def while_there(self) -> "WhileThere":
         """Wrap work that needs the database. Raises DatabaseAway as soon as the database is known
@@ -94,13 +99,13 @@ class DatabaseWatch:
         """Wait until the database is up."""
         await self._there.wait()
 
-    def nearest(self, conninfo: str) -> str:
-        """The connection string, with the host that answered last in front."""
-        if len(self._hosts) < 2:
-            return conninfo
-        here = self._way % len(self._hosts)
-        order = [self._hosts[here], *self._hosts[:here], *self._hosts[here + 1 :]]
-        return make_conninfo(conninfo, **{name: ",".join(host[name] for host in order) for name in order[0]})
+    async def nearest(self, conninfo: str) -> str:
+        """The connection string, with the address that answered last in front."""
+        if not self._known.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._known.wait()
+        return self._ways.nearest(conninfo)
 
     def see_to(self, conn: AsyncConnection) -> None:
         """Close this connection when it falls silent."""
@@ -112,27 +117,30 @@ class DatabaseWatch:
         try:
             while True:
                 stop_if_cancelled()
-                before = conn
+                before, pause = conn, PAUSE_SECONDS
                 try:
                     conn = conn or await self._connected()
                     conn = await self._ask(conn)
                     if monotonic() > self._makeshift_until:  # a writable server may be up by now
+                        self._ways.begin_anew()
+                        self._makeshift_until = float("inf")
                         conn.pgconn.finish()
-                        conn, self._way, self._makeshift_until = None, 0, float("inf")
+                        conn = None
+                    if self._doubts or conn is not before:  # others may have fallen silent with the previous connection
+                        pause = TICK_SECONDS
                 except (psycopg.Error, OSError) as error:
                     log.info("the watch over the database lost its connection: %s", error)
-                    if conn is not None:
-                        conn.pgconn.finish()
+                    _finish(conn)
+                    conn, pause = None, 0.0
+                except Exception:
+                    self._failures.warning("failed", f"the watch over the database begins anew: {format_exc()}")
+                    _finish(conn)
                     conn = None
-                else:
-                    soon = (
-                        bool(self._suspects) or conn is not before
-                    )  # others may have fallen silent with the previous connection
-                    await asyncio.sleep(TICK_SECONDS if soon else PAUSE_SECONDS)
+                await asyncio.sleep(pause)
         finally:
+            _finish(conn)
             await self._drop_another()
-            if conn is not None:
-                conn.pgconn.finish()
+            await _cancelled([self._proof, *self._inquiries.values()])
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -146,33 +154,32 @@ class DatabaseWatch:
             if other.waits_since is not None and now - other.waits_since > DOUBT_SECONDS and not other.closed
         }
         pids = {other: other.pgconn.backend_pid for other in doubtful if _same_server(other.pgconn, pgconn)}
+        self._inquire(doubtful.keys() - pids.keys())
         self._asked_at = now
         pgconn.send_query((_AT_WORK % ", ".join(map(str, pids.values()))).encode() if pids else b"")
+        at_work = set[int]()
         while True:
             await self._tick()
-            pgconn.flush()
-            pgconn.consume_input()
-            if not pgconn.is_busy():
+            if _has_answered(pgconn, at_work):
                 break
             if self._silence > DEAF_SECONDS and (found := self._tried()) is not None:
                 pgconn.finish()
                 self._is_there()
                 return found
         await self._drop_another()
-        at_work = set[int]()
-        while (result := pgconn.get_result()) is not None:
-            at_work.update(int(result.get_value(row, 0) or 0) for row in range(result.ntuples))
         self._is_there()
         self._judge({other: doubtful[other] for other, pid in pids.items() if pid not in at_work})
         return conn
 
     async def _connected(self) -> AsyncConnection:
         """Wait for a connection."""
-        self._asked_at = monotonic()
+        self._asked_at, self._refusals = monotonic(), 0
         while True:
             if (found := self._tried()) is not None:
                 self._is_there()
                 return found
+            if self._refusals >= self._ways.count:  # nothing listens anywhere: no need to wait for long
+                self._silence = max(self._silence, AWAY_SECONDS - DEAF_SECONDS)
             await self._tick()
 
     def _tried(self) -> AsyncConnection | None:
@@ -180,35 +187,33 @@ class DatabaseWatch:
         found: AsyncConnection | None = None
         if self._another is not None and self._another.done():
             task, self._another = self._another, None
-            writable, way = self._way < len(self._hosts), self._way
-            self._way = (way + 1) % len(self._ways)
             try:
-                found, self._way = task.result(), way
-                self._makeshift_until = float("inf") if writable else monotonic() + MAKESHIFT_SECONDS
+                found = task.result()
+                self._ways.answered()
+                self._makeshift_until = float("inf") if self._ways.seeks_writable else monotonic() + MAKESHIFT_SECONDS
             except TimeoutError:
                 log.debug("the database says nothing to a new connection")
+                self._ways.failed()
             except (psycopg.Error, OSError) as error:
-                if is_refusal(error):
-                    self._is_there()  # it answered, if only to refuse another connection
-                elif not self.away and "read-only" not in str(error):
-                    self._silence += AWAY_SECONDS  # nothing listens: no need to wait
-                    self._is_silent()
+                if is_refusal(error):  # it answered, if only to refuse another connection
+                    self._ways.answered()
+                if is_refusal(error) or "read-only" in str(error):
+                    self._is_there()
+                self._refusals = self._refusals + 1 if is_down(error) else 0
+                self._ways.failed()
         elif self._another is None:
             self._another = asyncio.create_task(self._connect(), name="database-watch")
         return found
 
     async def _connect(self) -> AsyncConnection:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await AsyncConnection.connect(self._ways[self._way], autocommit=True)
+            return await AsyncConnection.connect(await self._ways.current(), autocommit=True)
 
     async def _drop_another(self) -> None:
         task, self._another = self._another, None
-        if task is None:
-            return
-        task.cancel()
-        (found,) = await asyncio.gather(task, return_exceptions=True)
-        if isinstance(found, AsyncConnection):
-            found.pgconn.finish()
+        for found in await _cancelled([task]):
+            if isinstance(found, AsyncConnection):
+                found.pgconn.finish()
 
     async def _tick(self) -> None:
         """Count one tick in which the loop ran, however long it took."""
@@ -216,50 +221,100 @@ class DatabaseWatch:
         await asyncio.sleep(TICK_SECONDS)
         late = monotonic() - began > 1.5 * TICK_SECONDS  # a busy machine may delay the database, too
         self._silence += TICK_SECONDS / 2 if late else TICK_SECONDS
-        self._is_silent()
+        if self._silence > DEAF_SECONDS:
+            self._prove_another()
+        if self.away:
+            self._wait_for_it()
+        elif self._silence >= AWAY_SECONDS:
+            self._is_silent()
+
+    def _prove_another(self) -> None:
+        """Have a connection that is not in use answered: that the watch hears nothing may be its own
+        fault."""
+        if self._proof is not None and not self._proof.done():
+            return
+        unused = [conn for conn in self._connections if not conn.closed and conn.unused]
+        if unused:
+            self._proof = asyncio.create_task(_proven(max(unused, key=_heard_at)), name="database-watch proof")
+
+    def _inquire(self, conns: Collection[AsyncConnection]) -> None:
+        """Ask another server than the watch's whether it is at work for these."""
+        for conn in conns:
+            if conn not in self._inquiries and monotonic() - (conn.waits_since or 0.0) > AWAY_SECONDS:
+                task = asyncio.create_task(self._ask_elsewhere(conn), name="database-watch inquiry")
+                self._inquiries[conn] = task
+                task.add_done_callback(partial(self._has_asked, conn))
+
+    def _has_asked(self, conn: AsyncConnection, task: asyncio.Task[None]) -> None:
+        del self._inquiries[conn]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failures.warning("inquiry", f"a connection to the database is not watched: {error!r}")
+
+    async def _ask_elsewhere(self, conn: AsyncConnection) -> None:
+        since, doubts, at_work = conn.waits_since, Doubts(), False
+        while not at_work and since is not None and conn.waits_since == since and not conn.closed:
+            if doubts.look({conn: since}):
+                log.warning("a connection to the database fell silent: it is hung up")
+                conn.hang_up()
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    at_work = await conn.is_worked_on()
+            await asyncio.sleep(TICK_SECONDS)
+        await asyncio.sleep(CONNECT_SECONDS)  # before the next question, if it goes on
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
     def _is_silent(self) -> None:
-        if self.away or self._silence < AWAY_SECONDS:
-            return
-        if any(conn.heard_at > self._asked_at for conn in self._connections):
+        if self._heard_since(self._asked_at):
             self._silence, self._asked_at = 0.0, monotonic()  # only the watch's own connection is silent
             return
         log.error("the database is away: what needs it is answered at once, until it is back")
-        self.away = True
+        self.away, self._away_since = True, monotonic()
         self._there.clear()
+        self._known.set()
         for conn in self._connections:
-            if conn.waits_since is not None:
-                conn.hang_up()
+            if conn.waits_since is not None or conn.pgconn.transaction_status in _OPEN:
+                conn.hang_up()  # also between the statements of a transaction, which is about to be undone
         for waiting in list(self._waiting.values()):
             waiting.end()
 
+    def _wait_for_it(self) -> None:
+        """The database is down: hang up what waits for it, until something is heard."""
+        if self._heard_since(self._away_since):
+            self._is_there()
+            return
+        for conn in self._connections:
+            if conn.waits_since is not None and monotonic() - conn.waits_since > AWAY_SECONDS:
+                conn.hang_up()
+
+    def _heard_since(self, moment: float) -> bool:
+        return any(conn.heard_at > moment for conn in self._connections)
+
     def _is_there(self) -> None:
         self._silence = 0.0
+        self._known.set()
         if not self.away:
             return
         log.warning("the database is back")
         self.away = False
         for conn in self._connections:  # old ones may lead to a server or network path that is gone
-            if conn.heard_at < self._asked_at:
+            if conn.heard_at < self._away_since:
                 conn.hang_up()
-        self._suspects = {}
+        self._doubts.clear()
         self._there.set()
 
     def _judge(self, idle: dict[AsyncConnection, float]) -> None:
-        """Close connections found idle at two looks: nothing was received, and the server is not
-        working for them."""
-        silent = {c: since for c, since in idle.items() if c.waits_since == since and not c.closed and not _has_come(c)}
-        lost = [conn for conn, since in silent.items() if self._suspects.get(conn) == since]
-        self._suspects = {conn: since for conn, since in silent.items() if conn not in lost}
+        """Close connections that fell silent."""
+        lost = self._doubts.look(idle, self._connections)
         if not lost:
             return
         log.warning("connections to the database fell silent: they are hung up")
-        began = min(silent[conn] for conn in lost)
+        began = min(conn.waits_since or 0.0 for conn in lost)
         for conn in self._connections:
-            if conn in lost or (conn.heard_at < began and (conn.waits_since is None or conn in silent)):
+            if conn in lost or (conn.heard_at < began and (conn.waits_since is None or conn in self._doubts)):
                 conn.hang_up()  # also those unheard since: their next user would wait, too
+        self._doubts.clear()
 
 
 @asynccontextmanager
@@ -274,25 +329,44 @@ async def watching(url: str) -> AsyncIterator[DatabaseWatch]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _hosts(url: str) -> list[dict[str, str]]:
-    """The parameters of each host in a URL."""
-    given = conninfo_to_dict(url)
-    names = [name for name in ("host", "hostaddr", "port") if given.get(name)]
-    several = {name: str(given[name]).split(",") for name in names}
-    most = max((len(each) for each in several.values()), default=1)
-    if most == 1:
-        return [{}]
-    return [{name: each[n] if len(each) > 1 else each[0] for name, each in several.items()} for n in range(most)]
+def _has_answered(pgconn: PGconn, at_work: set[int]) -> bool:
+    """Read what has come, without waiting. Returns whether that is all. Raises psycopg.Error."""
+    pgconn.flush()
+    pgconn.consume_input()
+    while not pgconn.is_busy():
+        result = pgconn.get_result()
+        if result is None:
+            return True
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(result)
+        at_work.update(int(result.get_value(row, 0) or 0) for row in range(result.ntuples))
+    return False
 
 
 def _same_server(one: PGconn, other: PGconn) -> bool:
-    return (one.host, one.port) == (other.host, other.port)
+    return (one.hostaddr or one.host, one.port) == (other.hostaddr or other.host, other.port)
 
 
-def _has_come(conn: AsyncConnection) -> bool:
-    poll = select.poll()
-    poll.register(conn.pgconn.socket, select.POLLIN)
-    return bool(poll.poll(0))
+def _heard_at(conn: AsyncConnection) -> float:
+    return conn.heard_at
+
+
+async def _proven(conn: AsyncConnection) -> None:
+    with suppress(psycopg.Error, OSError):
+        await conn.prove()
+
+
+def _finish(conn: AsyncConnection | None) -> None:
+    if conn is not None:
+        conn.pgconn.finish()
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> list[Any]:
+    """Cancel the tasks, and return how they ended."""
+    present = [task for task in tasks if task is not None]
+    for task in present:
+        task.cancel()
+    return await asyncio.gather(*present, return_exceptions=True)
 
 
 class WhileThere:

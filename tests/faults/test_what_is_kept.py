@@ -43,6 +43,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "api.idempotency.Answers",  # requests under way
     "commands.deadlines.Deadlines",  # counts; what is due is fired all the same
     "commands.transactions.Transactions",  # tasks under way, which decide again
+    "eventstore.database.doubts.Doubts",  # connections
     "eventstore.database.watch.DatabaseWatch",  # connections, and who waits
     "eventstore.history.History",
     "eventstore.memory_log.Memory",  # is the log
