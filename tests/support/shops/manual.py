@@ -152,7 +152,8 @@ class Till:
                 self.dead.append(job)
 
     async def settle(self) -> None:
-        """React and work until nothing more happens."""
+        """Let transfers under way end, react and work until nothing more happens."""
+        await self.commands.transactions.close()
         while self._position < await self.core.log.head() or self.queue.jobs:
             await self.react()
             await self.work()
