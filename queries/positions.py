@@ -19,7 +19,8 @@ FED_SECONDS = 10
 _READABLE = f"""
 SELECT
     projection, version, feed, storage, c.position, {EXAMINED}, ready_at,
-    updated_at > clock_timestamp() - interval '{FED_SECONDS} s'
+    updated_at > clock_timestamp() - interval '{FED_SECONDS} s',
+    to_regclass(format('read.%I', storage)) IS NULL
 FROM {FEEDS} WHERE active OR ready_at IS NOT NULL
 ORDER BY version
 """
@@ -70,6 +71,8 @@ class Readable(msgspec.Struct, frozen=True):
 
     version: int
     earlier: Collection[int] = ()
+    is_table: bool = True
+    """Whether its rows are in a table, without which there is nothing to read."""
 
 
 class _Waiter(msgspec.Struct):
@@ -138,10 +141,12 @@ class PositionWaiter:
         stand_ins: dict[str, tuple[ActiveFeed, bool]] = {}
         async with self._pool.connection() as conn:
             rows = await conn.execute(_READABLE)
-            for projection, version, feed, storage, position, examined, ready_at, fed in await rows.fetchall():
-                readable = self._readable.get(projection, Readable(version))
+            for projection, version, feed, storage, position, examined, ready_at, fed, lost in await rows.fetchall():
+                readable = self._readable.get(projection, Readable(version, is_table=False))
                 if version == readable.version and ready_at is not None:
                     behind[projection] = Progress(position, ready_at)
+                elif lost and readable.is_table:
+                    pass  # until a projector has made it anew
                 elif version == readable.version:
                     found[projection] = ActiveFeed(feed, storage, position, examined)
                 elif version in readable.earlier and ready_at is None:

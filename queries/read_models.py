@@ -60,7 +60,7 @@ class ReadModels:
         known = {each.projection.name: _readable(each.projection) for each in read_models()}
         self._pool = pool
         self._known = known if readable is None else readable
-        self.waiter = PositionWaiter(pool, {GamesIndex.name: _readable(GamesIndex()), **self._known})
+        self.waiter = PositionWaiter(pool, {GamesIndex.name: _readable(GamesIndex(), is_table=False), **self._known})
         self._active: dict[str, ActiveFeed] = {}
         self._at_least = 0
         self._timeout = WAIT_SECONDS
@@ -148,8 +148,8 @@ class ReadModels:
         return {**self._active, **found}
 
 
-def _readable(projection: Projection[Any]) -> Readable:
-    return Readable(projection.version, projection.earlier)
+def _readable(projection: Projection[Any], *, is_table: bool = True) -> Readable:
+    return Readable(projection.version, projection.earlier, is_table)
 
 
 @cache

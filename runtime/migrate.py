@@ -9,6 +9,7 @@ from adapters import postgres
 from eventstore import consumers
 from eventstore.database import migrations, release
 from eventstore.database.postgres import ROLE, check_server, connect
+from projections.engine import schema
 from runtime.settings import Settings
 
 FOLDERS = [
@@ -55,12 +56,12 @@ ORDER BY nspname"""
 def _let_in(conn: psycopg.Connection) -> None:
     """Give the program's role the right to enter its schemas. `pg_restore --schema=log` has put back what is in one,
     into one that was made by hand. Raises MigrationError where the rights in it are missing, too."""
-    for (schema,) in conn.execute(_LOCKED, (ROLE,)).fetchall():
-        grant = f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}"
+    for (name,) in conn.execute(_LOCKED, (ROLE,)).fetchall():
+        grant = f"GRANT USAGE ON SCHEMA {name} TO {ROLE}"
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege), conn.transaction():
             conn.execute(grant)
-        if conn.execute(_LOCKED, (ROLE,)).fetchone() == (schema,):  # refused, or passed over with a warning
-            raise migrations.MigrationError(f"the owner of the schema {schema} has to run: {grant}")
+        if conn.execute(_LOCKED, (ROLE,)).fetchone() == (name,):  # refused, or passed over with a warning
+            raise migrations.MigrationError(f"the owner of the schema {name} has to run: {grant}")
     row = conn.execute("SELECT has_table_privilege(%s, 'log.events', 'SELECT')", (ROLE,)).fetchone()
     if row and not row[0]:
         raise migrations.MigrationError(
@@ -74,7 +75,5 @@ def _make_room(conn: psycopg.Connection) -> None:
     _let_in(conn)
     release.require_current(conn)
     conn.execute("SELECT log.begin_epoch(0, 'the first')")  # unless there is one
-    row = conn.execute("SELECT to_regnamespace('read') IS NULL").fetchone()
-    if row and row[0]:
-        conn.execute("CREATE SCHEMA read")
-        conn.execute(f"GRANT USAGE, CREATE ON SCHEMA read TO {ROLE}")
+    if not schema.is_fit(conn):
+        schema.make(conn)

@@ -19,7 +19,7 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import connect_leader
 from eventstore.database.postgres import AWAY
 from eventstore.database.release import OutdatedRelease
-from projections.engine import lanes
+from projections.engine import lanes, schema
 from projections.engine.advancing import Feed, Registered, advance, advance_one
 from projections.engine.lanes import Lane
 from projections.engine.retrying import Retrier
@@ -89,6 +89,7 @@ class Runner:
 
     def _run_front(self) -> None:
         with self._connect("ludoteca projector") as conn, self._connect("ludoteca projector wake") as wake:
+            schema.see_to(self._url, conn)  # here, for it ends the lead to find that it is lost
             wake.execute(f"LISTEN ludoteca_log; LISTEN {checkpoints.WAKE}")
             lane = Lane(conn, self._codec, self._models, self._stop, activates=self._activates)
             scanned = float("-inf")

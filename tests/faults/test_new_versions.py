@@ -181,12 +181,28 @@ def _drop_table(desk: Desk) -> None:
 
 
 def _drop_schema(desk: Desk) -> None:
-    """As after a restore without it."""
     desk.execute("DROP SCHEMA read CASCADE")
+
+
+def _restore_without_schema(desk: Desk) -> None:
+    _drop_schema(desk)
     migrate(desk.database)
 
 
-@pytest.mark.parametrize("lose", [_drop_table, _drop_schema], ids=["table", "schema"])
+def _make_schema_by_hand(desk: Desk) -> None:
+    """Without the rights that the program needs in it."""
+    desk.execute("DROP SCHEMA read CASCADE; CREATE SCHEMA read")
+
+
+LOSSES = {
+    "table": _drop_table,
+    "schema": _drop_schema,
+    "schema, restored without it": _restore_without_schema,
+    "schema, made by hand": _make_schema_by_hand,
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
 async def test_a_feed_whose_table_is_lost_begins_anew(desk: Desk, lose: Callable[[Desk], None], running: bool) -> None:
     registered, streams = tallies(), [uuid4() for _ in range(20)]
@@ -207,8 +223,19 @@ async def test_a_feed_whose_table_is_lost_begins_anew(desk: Desk, lose: Callable
 
 def _is_back(conn: psycopg.Connection) -> bool:
     row = checkpoints.feed(conn, "tallies.1")
-    found = conn.execute("SELECT to_regclass('read.tallies_1') IS NOT NULL").fetchone()
-    return bool(row and row.active and found and found[0])
+    found = conn.execute("SELECT FROM pg_tables WHERE (schemaname, tablename) = ('read', 'tallies_1')").fetchone()
+    return bool(row and row.active and found is not None)
+
+
+@pytest.mark.parametrize("lose", [_drop_table, _drop_schema], ids=["table", "schema"])
+async def test_that_a_table_is_lost_is_told_though_no_projector_runs(desk: Desk, lose: Callable[[Desk], None]) -> None:
+    with desk.running(tallies()):
+        await desk.append(uuid4(), Counted(1))
+        await desk.caught_up("tallies.1")
+    reads = _reads(desk, 1)
+    assert await reads.catching_up() == {}
+    lose(desk)
+    assert await reads.catching_up() == {"tallies": Progress(0, 1)}
 
 
 @pytest.mark.usefixtures("at_once")

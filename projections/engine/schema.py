@@ -1,0 +1,41 @@
+"""The schema of the read models: made anew where somebody dropped it, for its rows follow from the log."""
+
+import logging
+
+import psycopg
+
+from eventstore.database.postgres import ROLE, connect
+
+log = logging.getLogger(__name__)
+
+_FIT = """
+SELECT has_schema_privilege(%(role)s, to_regnamespace('read'), 'USAGE')
+    AND has_schema_privilege(%(role)s, to_regnamespace('read'), 'CREATE')"""
+_MAKE = ("CREATE SCHEMA IF NOT EXISTS read", f"GRANT USAGE, CREATE ON SCHEMA read TO {ROLE}")
+
+
+def is_fit(conn: psycopg.Connection) -> bool:
+    """Whether the schema is there, and the program's role may make tables in it."""
+    row = conn.execute(_FIT, {"role": ROLE}).fetchone()
+    return bool(row and row[0])
+
+
+def make(conn: psycopg.Connection) -> None:
+    """Make the schema, and let the program's role in: over a connection of the user that logs in, as the role may not.
+    Raises psycopg.errors.InsufficientPrivilege."""
+    for statement in _MAKE:
+        conn.execute(statement.encode())
+
+
+def see_to(url: str, conn: psycopg.Connection) -> None:
+    """Make the schema if it is lost; where that is refused, say what is to be done. Raises psycopg.Error."""
+    if is_fit(conn):
+        return
+    log.error("the schema `read` is lost, or cannot be written to: it is made anew, and its rows are folded anew")
+    try:
+        with connect(url, "ludoteca", role="") as own:
+            make(own)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation) as error:
+        log.debug("the schema was not made: %s", error)  # another thread was first, or there is no right to
+    if not is_fit(conn):
+        log.error("its owner, or who may create it, has to run: %s", "; ".join(_MAKE))
