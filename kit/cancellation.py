@@ -2,6 +2,9 @@
 
 import asyncio
 
+NEEDLESS = "its outcome is of no use any more"
+"""The message of a cancellation that says nothing about what the task was waiting for."""
+
 
 def stop_if_cancelled() -> None:
     """Raise CancelledError when the current task was asked to stop.

@@ -11,6 +11,8 @@ from purgatory.domain.messages.base import Event
 from purgatory.domain.messages.events import ContextChanged
 from purgatory.domain.model import OpenedState
 
+from kit.cancellation import NEEDLESS
+
 log = logging.getLogger(__name__)
 
 FAILURES_TO_OPEN, OPEN_SECONDS, TRIAL_SECONDS = 3, 5.0, 30.0
@@ -46,7 +48,7 @@ class Circuit:
         trial_seconds: float = TRIAL_SECONDS,
     ) -> None:
         """`is_down` says which exceptions show that the dependency is down. A cancelled call counts
-        as such, too."""
+        as such, too, unless it is NEEDLESS."""
         self._name, self._is_down = name, is_down
         self._open_seconds = OPEN_SECONDS if open_seconds is None else open_seconds
         self._trial_seconds = trial_seconds
@@ -74,6 +76,9 @@ class Circuit:
                 call = Call()
                 try:
                     yield call
+                except asyncio.CancelledError as error:
+                    call.asked = call.asked and NEEDLESS not in error.args
+                    raise
                 finally:
                     if not call.asked:
                         stack.pop_all()  # leave the breaker as it is

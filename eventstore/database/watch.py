@@ -33,7 +33,7 @@ from eventstore.database.connections import MAKESHIFT_SECONDS, AsyncConnection, 
 from eventstore.database.doubts import Doubts
 from eventstore.database.postgres import conninfo
 from eventstore.database.ways import Ways
-from kit.cancellation import stop_if_cancelled
+from kit.cancellation import NEEDLESS, stop_if_cancelled
 from kit.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -406,4 +406,4 @@ class WhileThere:
         """Cancel the task, once."""
         if self._task is not None and not self._ended:
             self._ended = True
-            self._task.cancel()
+            self._task.cancel(NEEDLESS)  # whatever else it waits for may be well
