@@ -50,6 +50,8 @@ _SESSION = {
     "statement_timeout": f"{STATEMENT_MS}",
 }
 
+_INQUIRIES = {**_SESSION, "client_connection_check_interval": "1s"}
+
 # Selected as one record: SELECT … FROM would make the server materialise it in a table.
 _APPEND = (
     "SELECT log.append_v4($1::log.new_event_v4[], $2::bytea[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[],"
@@ -311,7 +313,7 @@ class Sender:
             if conn is None or conn.closed or not self._history.knows(conn):
                 if conn is not None:
                     await conn.close()
-                conn = await connect_async(self._url, "ludoteca writer", watch=self._watch, **_SESSION)
+                conn = await connect_async(self._url, "ludoteca writer", watch=self._watch, **_INQUIRIES)
                 async with kept_once_set_up(conn):
                     await self._history.check(conn)
                 self._inquiries = conn

@@ -111,9 +111,13 @@ _SETTINGS = {
 }
 """What the program relies on, whatever the database, the role or the environment is set to."""
 
-_POOLED = {"statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
+_POOLED = {
+    "statement_timeout": "20s",
+    "idle_in_transaction_session_timeout": "20s",
+    "client_connection_check_interval": "1s",
+}
 """Work over the pool takes milliseconds. A request or client that hangs does not hold a lock for
-long."""
+long; what was cancelled does not occupy the server."""
 
 WAIT_SECONDS = 5.0
 """How long to wait for a pooled connection. They are all busy then: under a watch, the database is

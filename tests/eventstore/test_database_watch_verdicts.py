@@ -18,6 +18,7 @@ from eventstore.database import connections, ways
 from eventstore.database.connections import DatabaseAway, PooledConnection
 from eventstore.database.postgres import open_pool
 from eventstore.database.watch import AWAY_SECONDS, DatabaseWatch, watching
+from kit.circuit import FAILURES_TO_OPEN, Circuit
 from tests.support.servers.faulty_proxy import Proxy, Way
 
 
@@ -39,7 +40,7 @@ async def until(watch: DatabaseWatch, away: bool) -> None:
             await asyncio.sleep(0.01)
 
 
-# -- what is slow ------------------------------------------------------------------------------------------------------
+# -- what is slow -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.01, 8_000_000), (0.06, 2_000_000)])
@@ -72,7 +73,7 @@ async def test_a_large_message_that_stops_midway_is_given_up(proxy: Proxy, way: 
         assert await asyncio.wait_for(ask(pool), 5) == 1
 
 
-# -- who waits ---------------------------------------------------------------------------------------------------------
+# -- who waits --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_transaction_that_is_ended_between_two_statements_ends_in_time(proxy: Proxy) -> None:
@@ -184,7 +185,46 @@ async def test_without_its_watch_a_wait_ends_later(proxy: Proxy, monkeypatch: py
             await asyncio.wait_for(ask(pool), 5)
 
 
-# -- a failure to connect that says nothing of the server --------------------------------------------------------------
+# -- what else is hit -------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_ended_with_it_says_nothing_of_other_services(proxy: Proxy) -> None:
+    circuit = Circuit("search", lambda _: True)
+
+    async def search() -> None:
+        with watch.while_there():
+            async with circuit.calling():
+                await asyncio.Event().wait()
+
+    async with watching(proxy.url) as watch, open_pool(proxy.url, 2, watch=watch) as pool:
+        await ask(pool)
+        searches = [asyncio.create_task(search()) for _ in range(2 * FAILURES_TO_OPEN)]
+        await asyncio.sleep(0)
+        proxy.freeze()
+        assert [type(one) for one in await asyncio.gather(*searches, return_exceptions=True)] == [DatabaseAway] * 6
+        async with circuit.calling():
+            pass
+        proxy.heal()
+
+
+async def test_what_is_cancelled_ends_at_the_server_too(database: str) -> None:
+    async with watching(database) as watch, open_pool(database, 2, watch=watch) as pool:
+        asking = [asyncio.create_task(ask(pool, b"SELECT 'cancelled', pg_sleep(15)")) for _ in range(2)]
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as operator, asyncio.timeout(8):
+            while await (await operator.execute(_CANCELLED)).fetchone() != (2,):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.02)
+            for task in asking:
+                task.cancel()
+            while await (await operator.execute(_CANCELLED)).fetchone() != (0,):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+_CANCELLED = b"""
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'active' AND query LIKE 'SELECT ''cancelled%'"""
+
+
+# -- a failure to connect that says nothing of the server -------------------------------------------------------------
 
 
 async def _nowhere(*_: object) -> str:
@@ -223,7 +263,7 @@ async def test_a_watch_that_cannot_connect_again_is_no_outage_while_another_conn
         await until(watch, False)  # by what a connection of the pool heard
 
 
-# -- where it is -------------------------------------------------------------------------------------------------------
+# -- where it is ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
