@@ -227,6 +227,13 @@ async def test_a_free_game_is_bought_and_given_back_whatever_the_method(till: Ti
 # -- of deposits -------------------------------------------------------------------------------------------------------
 
 
+async def transferred(till: Till, caller: Caller, source: UUID, target: UUID, amount_cents: int) -> None:
+    """A transfer in USD, at its end: it goes on in the background."""
+    asked = await till.commands.transactions.transfer(caller, source, target, amount_cents, "USD")
+    found = await till.commands.transactions.when_ready(asked.value, 10)
+    assert found.transaction.status == "COMPLETED"
+
+
 async def deposited(till: Till, ann: Caller, wallet: UUID, cents: int) -> tuple[UUID, UUID]:
     deposit = (await till.commands.transactions.deposit(ann, wallet, cents, "USD", VISA)).value
     await till.settle()
@@ -249,7 +256,7 @@ async def test_a_deposit_taken_back_after_it_was_spent_is_owed_and_settled_by_wh
     ann, bob = await till.person(), await till.person()
     wallet, other, before = await till.wallet(ann), await till.wallet(bob, 500), await till.accounts()
     deposit, payment = await deposited(till, ann, wallet, 100)
-    await till.commands.transactions.transfer(ann, wallet, other, 80, "USD")
+    await transferred(till, ann, wallet, other, 80)
     await till.settle()
     await till.refund_notice(payment, type, "succeeded", **about)
     await till.settle()
@@ -269,7 +276,7 @@ async def test_a_deposit_taken_back_after_it_was_spent_is_owed_and_settled_by_wh
     with pytest.raises(Conflict, match="wallet_frozen"):
         await till.commands.orders.place(ann, await till.game(1), BY_WALLET)
 
-    await till.commands.transactions.transfer(bob, other, wallet, 30, "USD")
+    await transferred(till, bob, other, wallet, 30)
     await till.settle()
     assert (await till.wallet_state(wallet)).owed_cents == 50
     await deposited(till, ann, wallet, 70)
@@ -278,7 +285,7 @@ async def test_a_deposit_taken_back_after_it_was_spent_is_owed_and_settled_by_wh
     accounts = await till.accounts()
     assert (accounts[receivable], accounts[wallet_account(wallet)]) == (0, 20)
     assert accounts[CLEARING] == before.get(CLEARING, 0)
-    await till.commands.transactions.transfer(ann, wallet, other, 20, "USD")
+    await transferred(till, ann, wallet, other, 20)
 
 
 async def test_a_deposit_that_was_reversed_and_came_again_is_the_wallets(till: Till) -> None:
