@@ -146,7 +146,7 @@ def test_an_open_intent_can_be_refunded_by_as_much_as_is_said(api: httpx.Client)
 
 
 @pytest.mark.parametrize("kind", ["payment_intents", "refunds"])
-def test_a_list_does_not_end_at_what_is_not_known(api: httpx.Client, kind: str):
+def test_a_list_does_not_end_at_what_is_not_known(api: httpx.Client, kind: str) -> None:
     answer = api.get(f"/v1/{kind}", params={"starting_after": "pi_of_lost_books"})
     assert (answer.status_code, code(answer)) == (404, "resource_missing")
 

@@ -17,6 +17,7 @@ from uuid import UUID
 import pytest
 
 from adapters.webhooks.signature import Verifier
+from commands.accounts.account_ends import AccountEnds
 from commands.accounts.identity import Accounts
 from commands.accounts.logins import Logins
 from commands.accounts.mail_proofs import MailProofs
@@ -30,6 +31,7 @@ from commands.images import Images
 from commands.inventory import Inventory
 from commands.orders import Orders
 from commands.payments import Payments
+from commands.reactors.account_settling import AccountSettling
 from commands.shipments import Shipments
 from commands.shop_rules import ShopRules
 from commands.transactions import Transactions
@@ -52,6 +54,7 @@ from tests.support.fakes import (
     TextLines,
 )
 from tests.support.given_when_then import NOON, an_id
+from tests.support.shops.log_belongings import LogBelongings
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
@@ -102,6 +105,12 @@ class Shop:
     @cached_property
     def accounts(self) -> Accounts:
         return Accounts(self.handler, self.log.keys, self.hasher, self.mailboxes, self.mail_tokens)
+
+    @cached_property
+    def account_ends(self) -> AccountEnds:
+        belongings = LogBelongings(self.log)
+        settling = AccountSettling(self.handler, belongings)
+        return AccountEnds(self.handler, belongings, settling, self.mailboxes, self.log.keys)
 
     @cached_property
     def logins(self) -> Logins:

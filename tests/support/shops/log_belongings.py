@@ -12,13 +12,13 @@ from domain.identity import UserRegistered
 from domain.orders import OrderCreated
 from domain.transactions import TransactionCreated
 from domain.wallets import WalletCreated
-from eventstore.postgres_log import PostgresLog
+from eventstore.log import Log
 
 
 class LogBelongings:
     """Reads the log as far as it goes."""
 
-    def __init__(self, log: PostgresLog) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
 
     async def games(self, seller_id: UUID, position: int) -> Sequence[UUID]:
