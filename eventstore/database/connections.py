@@ -13,8 +13,8 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Awaitable, Generator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Awaitable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic
 from typing import Any, Protocol, Self, TypeVar
 
@@ -171,8 +171,17 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
     def hang_up(self) -> None:
         """Shut the connection down at this side, so that its current or next user gets an error."""
-        with suppress(psycopg.OperationalError, OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as sock:
+        with suppress(psycopg.OperationalError, OSError), self.borrowed_socket() as sock:
             sock.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def borrowed_socket(self) -> Iterator[socket.socket]:
+        """Its socket, to look at. Raises psycopg.OperationalError when there is none."""
+        sock = socket.socket(fileno=self.pgconn.socket)  # no copy: there may be no file descriptors left
+        try:
+            yield sock
+        finally:
+            sock.detach()
 
     @property
     def unused(self) -> bool:

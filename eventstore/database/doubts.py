@@ -5,7 +5,6 @@ the bytes that the other end acknowledged and sent are counted, as the kernel kn
 """
 
 import fcntl
-import os
 import select
 import socket
 import struct
@@ -128,7 +127,7 @@ def _patience(conn: AsyncConnection, seen: _Seen) -> float:
 
 def _moved(conn: AsyncConnection) -> Moved:
     if sys.platform == "linux":
-        with suppress(OSError), socket.socket(fileno=os.dup(conn.pgconn.socket)) as sock:
+        with suppress(OSError), conn.borrowed_socket() as sock:
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO)
             if len(info) == _INFO:
                 acknowledged, received = _moved_of(info, _INFO - 16)

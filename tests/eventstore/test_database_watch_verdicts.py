@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database import connections, ways
 from eventstore.database.connections import DatabaseAway, PooledConnection
-from eventstore.database.postgres import open_pool
+from eventstore.database.postgres import connect_async, open_pool
 from eventstore.database.watch import AWAY_SECONDS, DatabaseWatch, watching
 from kit.circuit import FAILURES_TO_OPEN, Circuit
 from tests.support.servers.faulty_proxy import Proxy, Way
@@ -174,6 +175,18 @@ async def test_without_its_watch_a_wait_ends_later(proxy: Proxy, monkeypatch: py
         proxy.freeze(only_present=True)
         with pytest.raises(psycopg.OperationalError):
             await asyncio.wait_for(ask(pool), 5)
+
+
+async def test_a_connection_is_hung_up_without_a_file_descriptor(database: str) -> None:
+    async with await connect_async(database, "test") as conn:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            conn.hang_up()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with pytest.raises(psycopg.OperationalError):
+            await conn.execute("SELECT 1")
 
 
 # -- what else is hit -------------------------------------------------------------------------------------------------
