@@ -63,6 +63,11 @@ _STARTING = "the database system is"
 
 _SAID = re.compile(r"failed: [^\s:]+:  ")
 
+_DOWN = (
+    *map(os.strerror, (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOENT)),
+    "server closed the connection",  # as a proxy does whose server is gone
+)
+
 _LOST = "the server does not answer"
 
 
@@ -333,9 +338,11 @@ def is_refusal(error: Exception) -> bool:
 
 
 def is_down(error: Exception) -> bool:
-    """Whether the error of connecting shows that nothing listens there, or that the server starts
-    or stops. That a client has no file descriptor, no port or no name service shows nothing."""
-    return os.strerror(errno.ECONNREFUSED) in str(error) or (_was_refused(error) and _STARTING in str(error))
+    """Whether the error of connecting shows that nothing listens there, that who does hangs up, or
+    that the server starts or stops. That a client has no file descriptor, no port or no name
+    service shows nothing."""
+    said = str(error)
+    return any(sign in said for sign in _DOWN) or (_was_refused(error) and _STARTING in said)
 
 
 async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
