@@ -1,4 +1,9 @@
-"""Make cancellation reliable."""
+"""Make cancellation reliable.
+
+Two things lose a cancellation in Python 3.11: `wait_for`, which libraries use, returns a result
+that arrives at the same moment; and a task group whose tasks fail at the same moment raises their
+errors instead. A loop that handles these errors and goes on never ends.
+"""
 
 import asyncio
 
@@ -6,12 +11,16 @@ NEEDLESS = "its outcome is of no use any more"
 """The message of a cancellation that says nothing about what the task was waiting for."""
 
 
-def stop_if_cancelled() -> None:
-    """Raise CancelledError when the current task was asked to stop.
-
-    Endless loops need this: Python 3.11's `wait_for`, which libraries use, can swallow a
-    cancellation that arrives at the same moment as the awaited result.
-    """
+def cancellations() -> int:
+    """How often the current task was asked to stop."""
     task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    return 0 if task is None else task.cancelling()
+
+
+def stop_if_cancelled(since: int = 0) -> None:
+    """Raise CancelledError when the current task was asked to stop, more often than `since` times.
+
+    Every endless loop that goes on after errors calls it.
+    """
+    if cancellations() > since:
         raise asyncio.CancelledError

@@ -8,6 +8,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.consumers.checkpoints import EXAMINED, FEEDS, HEAD
+from kit.cancellation import stop_if_cancelled
 
 FIRST_POLL, SLOWEST_POLL = 0.003, 0.02
 """Seconds between two looks while somebody waits; the longer nothing moves, the longer."""
@@ -170,6 +171,7 @@ class PositionWaiter:
         """Look while somebody waits; a newcomer and every movement quicken the pace."""
         pause, before = FIRST_POLL, {}  # type: tuple[float, dict[str, ActiveFeed]]
         while self._waiters:
+            stop_if_cancelled()
             self._come.clear()
             try:
                 now = await self.active()

@@ -355,11 +355,13 @@ class _Consumer:
     async def _listen(self) -> None:
         """Wake up at every notification. While this fails, polling stands in."""
         while True:
+            stop_if_cancelled()
             with contextlib.suppress(*AWAY):
                 async with await connect_beside(self._pool, "ludoteca queue") as conn:
                     await conn.execute(_LISTEN)
                     self._wake.set()
                     while True:
+                        stop_if_cancelled()
                         async for notice in conn.notifies(timeout=self._queue.poll_seconds):
                             if notice.payload == self._queue.name:
                                 self._wake.set()
@@ -368,6 +370,7 @@ class _Consumer:
 
     async def _renew(self) -> None:
         while True:
+            stop_if_cancelled()
             await asyncio.sleep(self._queue.lease_seconds / 3)
             ids = [claim.job_id for claim in (*self._working, *self._outcomes)]
             ours = {"queue": self._queue.name, "lease": self._queue.lease_seconds}

@@ -136,6 +136,7 @@ class RabbitQueue:
         """
         make_attempt = partial(attempt, most=self.max_attempts, handler=handler, lost=lost)
         while True:
+            stop_if_cancelled()
             try:
                 await self._serve(make_attempt, concurrency)
             except _LOST_CONNECTION as error:

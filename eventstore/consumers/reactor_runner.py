@@ -336,6 +336,7 @@ class ReactorRunner:
         """Call `act` repeatedly until none of its dependencies is down."""
         pause, longest = OUTAGE_SECONDS
         while True:
+            stop_if_cancelled()
             try:
                 return await act()
             except Exception as error:

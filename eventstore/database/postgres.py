@@ -29,6 +29,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database.connections import AsyncConnection, Connection, Makeshift, PooledConnection, Watch, prove
 from eventstore.log import LogUnavailable
+from kit.cancellation import cancellations, stop_if_cancelled
 
 LIMITS: tuple[type[Exception], ...] = (
     errors.ProgramLimitExceeded,
@@ -199,9 +200,11 @@ class _Pool(AsyncConnectionPool):
     async def getconn(self, timeout: float | None = None) -> psycopg.AsyncConnection:
         """A connection that passed its check. Raises PoolTimeout."""
         deadline = monotonic() + (self.timeout if timeout is None else timeout)
+        before = cancellations()
         while True:
             conn = await super().getconn(max(deadline - monotonic(), 0.001))
             try:
+                stop_if_cancelled(before)
                 await self._alive(conn)
             except psycopg.Error:
                 await conn.close()  # otherwise the pool would keep it

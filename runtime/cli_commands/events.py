@@ -155,9 +155,11 @@ async def _follow(log: "PostgresLog", selection: "Selection", position: int) -> 
     import psycopg
 
     from eventstore.postgres_log import RETRY_SECONDS
+    from kit.cancellation import stop_if_cancelled
     from runtime.event_lines import pages
 
     while True:
+        stop_if_cancelled()
         head = await log.watcher.beyond(position)
         try:
             async for page in pages(log.pool, selection, position, head):

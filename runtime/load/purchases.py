@@ -17,6 +17,7 @@ from domain.orders import OrderCancelled
 from domain.payments import Method
 from domain.text import unescaped
 from eventstore.log import AlreadyDone, IdempotencyKey
+from kit.cancellation import stop_if_cancelled
 from runtime.load.rows import (
     PAGE,
     BrokenRow,
@@ -233,6 +234,7 @@ async def _granted(core: Core, orders: set[UUID], outcomes: _Outcomes, report: L
     """Wait until each of these orders is granted, or cancelled."""
     before = -1
     while True:
+        stop_if_cancelled()
         report.granted = len(orders & outcomes.granted)
         failed = len((orders & outcomes.cancelled) - outcomes.granted)
         progress("grants", report.granted + failed, len(orders))

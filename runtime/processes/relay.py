@@ -48,6 +48,7 @@ async def relay(settings: Settings) -> None:
     publisher = event_bus(settings)
     async with open_core(settings) as core:
         while True:
+            stop_if_cancelled()
             try:
                 async with leading(core.url, "relay.1") as conn:
                     await publish_log(core.log, conn, publisher)
@@ -103,6 +104,7 @@ async def _publish(publisher: Publisher, conn: psycopg.Connection, messages: Seq
     the broker has closed by the time another leads (rabbitmq_relay.HEARTBEAT_SECONDS).
     """
     while True:
+        stop_if_cancelled()
         proved = monotonic()
         await asyncio.to_thread(conn.execute, "SELECT 1")
         try:

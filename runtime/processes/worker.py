@@ -13,6 +13,7 @@ from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.database.postgres import AWAY
 from eventstore.log import AlreadyDone
 from eventstore.postgres_log import PostgresLog
+from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 from runtime.processes.watching import writing
 from runtime.settings import Settings
@@ -65,6 +66,7 @@ async def _keep_time(core: Core) -> None:
     """One process of all fires deadlines and drops what has expired; another takes over when its connection ends."""
     deadlines = deadlines_of(core)
     while True:
+        stop_if_cancelled()
         try:
             async with leading(core.url, "deadlines"), asyncio.TaskGroup() as group:
                 group.create_task(deadlines.run())

@@ -5,6 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from kit.cancellation import stop_if_cancelled
+
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +34,7 @@ async def repeat(step: Callable[[], Awaitable[None]]) -> None:
     """Repeat a step until cancelled. A failure is logged, and the step repeated: its work is still
     due."""
     while True:
+        stop_if_cancelled()
         try:
             await step()
         except Exception:
