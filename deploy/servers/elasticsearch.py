@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from deploy.servers.common import (
     Missing,
@@ -182,10 +183,10 @@ def _make_state(state: Path, port: int) -> None:
     )
     if user := _ordinary_user():
         for path in [state, *state.rglob("*")]:
-            os.chown(path, int(user["user"]), int(user["group"]))
+            os.chown(path, user["user"], user["group"])
 
 
-def _ordinary_user() -> dict[str, int | list[int]]:
+def _ordinary_user() -> dict[str, Any]:
     """As root: the arguments that make a child run as `nobody`, for Elasticsearch refuses root."""
     if os.geteuid() != 0:
         return {}
