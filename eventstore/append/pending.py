@@ -63,7 +63,7 @@ class Pending:
         time = encoded_time(occurred_at)
         self._end = encoded_cause(*cause) + time
         self._wire_end = pg.cause(*cause) + pg.TIME + time
-        self.future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Appended]  # its outcome; set by the writer
         self.deadline = 0.0  # the loop's time when the caller's patience ends; set by the writer
 
     def add(self, stream_id: UUID, expected_version: int, kind: str, events: Sequence[tuple[str, bytes]]) -> None:

@@ -52,6 +52,7 @@ class GroupCommitWriter:
         self._waiting: list[Pending] = []
         self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}  # at most two tasks, with their batches
         self._closed = False
+        self._loop = asyncio.get_running_loop()  # asked for once: in Python 3.11 each time costs a system call
         history.when_it_changes(self._forget)
 
     def append(self, pending: Pending) -> asyncio.Future[Appended]:
@@ -59,7 +60,8 @@ class GroupCommitWriter:
         LogUnavailable when closed."""
         if self._closed:
             raise LogUnavailable("the log is closed")
-        pending.deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        pending.future = self._loop.create_future()
+        pending.deadline = self._loop.time() + PATIENCE_SECONDS
         self._waiting.append(pending)
         self._start()
         return pending.future
@@ -67,7 +69,7 @@ class GroupCommitWriter:
     async def prove(self) -> None:
         """Check, without appending, that an append would be accepted. Raises LogUnavailable,
         psycopg.Error."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         for pending in chain(self._waiting, *self._sending.values()):
             if not pending.future.done() and now > pending.deadline + STUCK_SECONDS:
                 raise LogUnavailable("appends wait, and are not answered")
@@ -121,7 +123,7 @@ class GroupCommitWriter:
 
     def _fail_late(self, error: Exception) -> None:
         """Fail the appends whose patience ended while they waited behind a failed batch."""
-        now, late = asyncio.get_running_loop().time(), self._waiting
+        now, late = self._loop.time(), self._waiting
         self._waiting = [pending for pending in late if pending.deadline >= now]
         for pending in late:
             if pending.deadline < now:
