@@ -61,15 +61,18 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("projections", "verify"): ("games",),
     ("projections", "pause"): ("games",),
     ("projections", "resume"): ("games",),
+    ("sql",): ("--where",),
 }
 """What a command needs to print something; others print something anyhow."""
 
-PRINT_NOTHING = {("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile")}
-"""Refused here, for want of a dead letter, of a former storage, of an empty database, of a fiscal operator: said on
-stderr."""
+PRINT_NOTHING = {
+    ("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile"), ("payments", "reconcile"),
+}  # fmt: skip
+"""Refused here, for want of a dead letter, of a former storage, of an empty database, of a fiscal operator, of a
+payment provider: said on stderr."""
 
 ACTING = {
-    *ARGUMENTS.keys() - {("events", "show"), ("events", "tail"), ("projections", "verify")},
+    *ARGUMENTS.keys() - {("events", "show"), ("events", "tail"), ("projections", "verify"), ("sql",)},
     ("projections", "prepare"),
 }
 """They print what they have done, which stays so."""
